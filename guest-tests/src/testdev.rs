@@ -1,0 +1,51 @@
+//! The test device: ports by which a test guest asks what machine it has, reports numbers and ends.
+//!
+//! Not part of the hint ABI. All accesses are 32 bits wide but for the console. On a machine
+//! without the device an `IN` reads all ones, which the guest takes as "not there".
+
+/// `OUT` byte: a character for the debug console (as in Bochs and QEMU).
+pub const PORT_CONSOLE: u16 = 0xe9;
+/// `IN`: number of vCPUs of this guest.
+pub const PORT_VCPUS: u16 = 0xba90;
+/// `IN`: TSC frequency in kHz.
+pub const PORT_TSC_KHZ: u16 = 0xba94;
+/// `IN`: index of the vCPU that asks.
+pub const PORT_INDEX: u16 = 0xba98;
+/// `OUT`: which result the next value is, one of `RESULT_*`.
+pub const PORT_RESULT_KEY: u16 = 0xbaa0;
+/// `OUT`: low half of a result's value.
+pub const PORT_RESULT_LO: u16 = 0xbaa4;
+/// `OUT`: high half of a result's value; the write commits it under the key for this vCPU.
+pub const PORT_RESULT_HI: u16 = 0xbaa8;
+/// `OUT`: the guest is done; the value is its exit code, 0 for success.
+pub const PORT_EXIT: u16 = 0xbaac;
+
+/// Result: lock acquisitions of this vCPU.
+pub const RESULT_ACQUISITIONS: u32 = 1;
+/// Result: longest wait for a lock, nanoseconds.
+pub const RESULT_WAIT_MAX_NS: u32 = 2;
+/// Result: sum of all waits for a lock, nanoseconds.
+pub const RESULT_WAIT_SUM_NS: u32 = 3;
+/// Result: guest time that the workload took on this vCPU, nanoseconds.
+pub const RESULT_ELAPSED_NS: u32 = 4;
+/// Result: the counter kept under the lock, read at the end (vCPU 0 reports it).
+pub const RESULT_COUNTER: u32 = 5;
+/// Result: loop iterations of a workload that takes no lock.
+pub const RESULT_ITERATIONS: u32 = 6;
+/// Result: times this vCPU rang `DOORBELL_WAIT`.
+pub const RESULT_WAIT_RINGS: u32 = 7;
+/// Result: times this vCPU rang `DOORBELL_RELEASE`.
+pub const RESULT_RELEASE_RINGS: u32 = 8;
+/// Result: times this vCPU was passed over in a queue because it was not running.
+pub const RESULT_SKIPPED: u32 = 9;
+/// Results `RESULT_WAIT_BUCKET + k` (k < 64): waits of 2^k ns up to, not including, 2^(k+1) ns.
+pub const RESULT_WAIT_BUCKET: u32 = 0x100;
+
+/// Exit code: the workload ran and its self-checks held.
+pub const EXIT_OK: u32 = 0;
+/// Exit code: a self-check of the workload failed.
+pub const EXIT_CHECK_FAILED: u32 = 1;
+/// Exit code: the command line was not understood.
+pub const EXIT_USAGE: u32 = 2;
+/// Exit code: an unexpected fault or a panic in the guest.
+pub const EXIT_FAULT: u32 = 3;

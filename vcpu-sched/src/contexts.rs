@@ -1,0 +1,132 @@
+//! The two halves of a vCPU, apart: the *scheduling context* claims CPU time, the *execution
+//! context* is what runs. Usually the second runs on the first; under proxying a vCPU's claim
+//! carries another vCPU's execution.
+
+use crate::blocked_on::Hints;
+use crate::cbs::Server;
+use crate::counters::Counters;
+use crate::cpuset::CpuSet;
+use crate::fair::Fair;
+use crate::ids::{CpuId, GuestId, Ns, VcpuId};
+
+/// Order of claims in a queue: reserved before best effort, then by deadline or start tag, then
+/// first come first served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// EDF: (absolute deadline, arrival).
+    Reserved(Ns, u64),
+    /// Start-time fair queueing: (start tag, arrival).
+    BestEffort(u128, u64),
+}
+
+/// What a claim is measured by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Entitlement {
+    Reserved(Server),
+    BestEffort(Fair),
+}
+
+/// Where a claim is. Each move is a method of `Scheduler`; no other state is reachable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClaimState {
+    /// It asks for nothing: its vCPU sleeps and carries nobody.
+    Off,
+    /// It competes, in the queue of this domain.
+    Queued(usize),
+    /// It pays for what runs on this CPU: it is the donor.
+    OnCpu(CpuId),
+    /// It need not compete: its own vCPU runs already, on someone else's budget.
+    Riding,
+    /// It waits for this vCPU to stop running, or to wake: see `proxy.rs`.
+    Parked(VcpuId),
+    /// Out of budget until the timer replenishes it.
+    Throttled,
+}
+
+/// A claim on CPU time.
+#[derive(Clone, Debug)]
+pub(crate) struct SchedContext {
+    pub(crate) entitlement: Entitlement,
+    pub(crate) state: ClaimState,
+    /// Arrival number: breaks ties, and is kept as long as the deadline or tag is.
+    pub(crate) arrival: u64,
+    /// Since when throttled, for the counter.
+    pub(crate) throttled_since: Ns,
+    /// The deadline whose miss has been counted.
+    pub(crate) missed: Ns,
+}
+
+impl SchedContext {
+    pub(crate) const fn rank(&self) -> Rank {
+        match &self.entitlement {
+            Entitlement::Reserved(server) => Rank::Reserved(server.deadline(), self.arrival),
+            Entitlement::BestEffort(fair) => Rank::BestEffort(fair.tag(), self.arrival),
+        }
+    }
+}
+
+/// Where an execution context is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExecState {
+    /// It has nothing to run until it is woken.
+    Halted,
+    /// It could run.
+    Runnable { since: Ns },
+    /// It runs.
+    Running(CpuId),
+    /// Its guest ended. Final.
+    Gone,
+}
+
+/// What runs.
+#[derive(Clone, Debug)]
+pub(crate) struct ExecContext {
+    pub(crate) state: ExecState,
+    /// Where the user allows it to run, as a set and as the queue that serves exactly this set.
+    pub(crate) allowed: CpuSet,
+    pub(crate) domain: usize,
+    /// Where it ran last: its caches are warm there.
+    pub(crate) last_cpu: CpuId,
+    /// A wake-up that came while it was not halted; the next halt returns at once.
+    pub(crate) wake_pending: bool,
+    /// To be removed when it stops.
+    pub(crate) ending: bool,
+    /// What it said when it stopped last.
+    pub(crate) hints: Hints,
+    /// Deferrals denied before the next one is granted, and how many ran out in a row.
+    pub(crate) deferral: crate::defer::Credit,
+}
+
+/// A vCPU: one claim, one execution.
+#[derive(Clone, Debug)]
+pub(crate) struct Vcpu {
+    pub(crate) guest: GuestId,
+    pub(crate) sc: SchedContext,
+    pub(crate) ec: ExecContext,
+    pub(crate) counters: Counters,
+}
+
+/// What a host CPU of the pool does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cpu {
+    pub(crate) running: Option<Running>,
+    /// It was kicked and has not picked since.
+    pub(crate) kicked: bool,
+    /// It stopped and is about to pick: it counts as idle, and need not be kicked.
+    pub(crate) choosing: bool,
+    /// What it ran last, and the locks that this held if it was stopped against its will.
+    pub(crate) left: Option<(VcpuId, Option<u32>)>,
+}
+
+/// A decision in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Running {
+    /// Whose claim pays.
+    pub(crate) donor: VcpuId,
+    /// Who executes.
+    pub(crate) run: VcpuId,
+    /// The lock at the end of the chain that led from `donor` to `run`.
+    pub(crate) lock: u64,
+    /// The preemption of `run` was put off once already.
+    pub(crate) deferred: bool,
+}

@@ -1,0 +1,45 @@
+//! What is counted for each vCPU. Every time has two answers, whose budget and who ran; both are
+//! kept, and their sums over a guest agree.
+
+use crate::ids::Ns;
+
+/// Counters of one vCPU since it was added. Times in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Run by this execution context, on whichever budget.
+    pub runtime_ns: Ns,
+    /// Charged to this scheduling context, whoever ran.
+    pub charged_ns: Ns,
+    /// Part of `charged_ns` in which another vCPU ran.
+    pub donated_ns: Ns,
+    /// Part of `runtime_ns` that another vCPU paid for.
+    pub received_ns: Ns,
+    /// Runnable and not running.
+    pub waited_ns: Ns,
+    /// Throttled by a hard reservation.
+    pub throttled_ns: Ns,
+    /// How often it was throttled.
+    pub throttles: u64,
+    /// How often it was put on a CPU that ran another vCPU, or nothing, before.
+    pub switches: u64,
+    /// How often it was taken off a CPU against its will.
+    pub preemptions: u64,
+    /// Part of `preemptions` in which it said that it held a lock.
+    pub holder_preemptions: u64,
+    /// How often it was put on a CPU on another vCPU's budget.
+    pub proxied: u64,
+    /// The longest chain from a donor to this vCPU, in edges.
+    pub longest_chain: u32,
+    /// Edges of this vCPU that were dropped because they closed a cycle or were too long.
+    pub cycles: u64,
+    /// Edges of this vCPU that were dropped because their holder had moved on.
+    pub stale_edges: u64,
+    /// How often its preemption was deferred.
+    pub deferrals: u64,
+    /// Deferrals that ran to the end of the grace.
+    pub deferrals_expired: u64,
+    /// Run during deferrals: debt, charged like all the rest.
+    pub deferral_debt_ns: Ns,
+    /// Deadlines that passed with budget left.
+    pub deadline_misses: u64,
+}

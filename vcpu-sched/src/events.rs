@@ -1,0 +1,86 @@
+//! Every decision of the policy, told to whoever listens: metrics, traces, tests, the simulator.
+
+use crate::ids::{CpuId, Ns, VcpuId};
+
+/// One decision or state change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `cpu` runs `run` on `donor`'s budget; `chain` edges lead from one to the other.
+    Pick {
+        /// The host CPU.
+        cpu: CpuId,
+        /// Whose budget pays.
+        donor: VcpuId,
+        /// Who runs.
+        run: VcpuId,
+        /// Edges between them; 0 when the donor runs itself.
+        chain: u32,
+    },
+    /// `cpu` has nothing to run.
+    Idle {
+        /// The host CPU.
+        cpu: CpuId,
+    },
+    /// `run` left `cpu` after `ran` ns, charged to `donor`.
+    Stop {
+        /// The host CPU.
+        cpu: CpuId,
+        /// Whose budget paid.
+        donor: VcpuId,
+        /// Who ran.
+        run: VcpuId,
+        /// How long, ns.
+        ran: Ns,
+    },
+    /// The vCPU has something to run.
+    Wake(VcpuId),
+    /// The vCPU has nothing to run.
+    Halt(VcpuId),
+    /// An edge of the `blocked_on` graph appeared.
+    EdgeOn {
+        /// Who waits.
+        waiter: VcpuId,
+        /// For whom.
+        holder: VcpuId,
+    },
+    /// The waiter's edge is gone.
+    EdgeOff(VcpuId),
+    /// The claim waits for `on` to stop running or to wake.
+    Park {
+        /// Whose claim.
+        claim: VcpuId,
+        /// For whom.
+        on: VcpuId,
+    },
+    /// The claim is out of budget until the time given, ns.
+    Throttle(VcpuId, Ns),
+    /// The claim has a new budget.
+    Replenish(VcpuId),
+    /// The claim's deadline passed with budget left.
+    Miss(VcpuId),
+    /// The preemption of `run` on `cpu` waits for it to release its locks.
+    Defer {
+        /// The host CPU.
+        cpu: CpuId,
+        /// The holder.
+        run: VcpuId,
+    },
+    /// `cpu` should look again at what it runs.
+    Kick(CpuId),
+}
+
+/// A listener. The default hears nothing and costs nothing.
+pub trait Events {
+    /// Called with the policy's lock held: record and return.
+    fn event(&mut self, at: Ns, event: Event);
+}
+
+impl Events for () {
+    fn event(&mut self, _at: Ns, _event: Event) {}
+}
+
+impl Events for Vec<(Ns, Event)> {
+    fn event(&mut self, at: Ns, event: Event) {
+        self.push((at, event));
+    }
+}

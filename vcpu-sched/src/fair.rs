@@ -1,0 +1,115 @@
+//! Best effort: what reservations leave, divided by weight.
+//!
+//! Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996): each context has a start tag in
+//! virtual time; the smallest runs next, for one slice; its tag then moves on by what it ran,
+//! divided by its weight. A context that slept starts at the virtual time of the pool, so sleeping
+//! saves nothing up. A guest's weight is divided among its runnable vCPUs at the moment of the
+//! charge, so that a guest gets no larger share for having more vCPUs.
+
+use crate::ids::Ns;
+
+/// Largest weight; the smallest is 1.
+pub(crate) const MAX_WEIGHT: u32 = 10_000;
+
+/// A context's place in the fair order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fair {
+    weight: u32,
+    /// Virtual start time of the current slice. 128 bits: never wraps.
+    tag: u128,
+    /// Run in the current slice, ns.
+    used: Ns,
+}
+
+impl Fair {
+    pub(crate) fn new(weight: u32) -> Self {
+        Self {
+            weight: weight.clamp(1, MAX_WEIGHT),
+            tag: 0,
+            used: 0,
+        }
+    }
+
+    pub(crate) const fn tag(&self) -> u128 {
+        self.tag
+    }
+
+    /// What is left of the slice, ns; at least 1.
+    pub(crate) const fn left(&self, slice: Ns) -> Ns {
+        let left = slice.saturating_sub(self.used);
+        if left == 0 { 1 } else { left }
+    }
+
+    /// Charges `ran` ns; true if the slice ended and the tag moved. `v` is the virtual time.
+    pub(crate) fn charge(&mut self, ran: Ns, slice: Ns, sharers: u32, v: u128) -> bool {
+        self.used = self.used.saturating_add(ran);
+        if self.used < slice {
+            return false;
+        }
+        let before = self.tag;
+        self.end_slice(sharers);
+        // One vCPU can use one CPU at most. What its weight would give it beyond that is not
+        // saved up: it stays within a slice of the others.
+        let moved = self.tag - before;
+        self.tag = self.tag.max(v.saturating_sub(moved));
+        true
+    }
+
+    /// Ends the slice early: the context sleeps, or the next one begins.
+    pub(crate) fn end_slice(&mut self, sharers: u32) {
+        let scaled = u128::from(self.used) * u128::from(MAX_WEIGHT) * u128::from(sharers.max(1));
+        self.tag += scaled / u128::from(self.weight);
+        self.used = 0;
+    }
+
+    /// Joins the competition at virtual time `v`.
+    pub(crate) fn wake(&mut self, v: u128) {
+        self.tag = self.tag.max(v);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twice_the_weight_moves_half_as_fast() {
+        let (mut light, mut heavy) = (Fair::new(100), Fair::new(200));
+        assert!(light.charge(1000, 1000, 1, 0) && heavy.charge(1000, 1000, 1, 0));
+        assert_eq!(light.tag(), 2 * heavy.tag());
+    }
+
+    #[test]
+    fn vcpus_of_one_guest_divide_its_weight() {
+        let mut one_of_four = Fair::new(400);
+        let mut alone = Fair::new(100);
+        one_of_four.charge(1000, 1000, 4, 0);
+        alone.charge(1000, 1000, 1, 0);
+        assert_eq!(one_of_four.tag(), alone.tag());
+    }
+
+    #[test]
+    fn sleeping_saves_nothing_up() {
+        let mut f = Fair::new(1);
+        f.wake(77);
+        assert_eq!(f.tag(), 77);
+        f.wake(5);
+        assert_eq!(f.tag(), 77, "and waking early gives nothing back");
+    }
+
+    #[test]
+    fn a_slice_can_be_used_in_pieces() {
+        let mut f = Fair::new(100);
+        assert!(!f.charge(400, 1000, 1, 0));
+        assert_eq!((f.tag(), f.left(1000)), (0, 600));
+        assert!(f.charge(600, 1000, 1, 0));
+        assert_eq!(f.left(1000), 1000);
+    }
+
+    #[test]
+    fn a_share_beyond_one_cpu_is_not_saved_up() {
+        let mut f = Fair::new(10_000);
+        f.charge(1000, 1000, 1, 1_000_000);
+        assert_eq!(f.tag(), 999_000);
+    }
+}

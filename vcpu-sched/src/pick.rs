@@ -1,0 +1,214 @@
+//! What a CPU runs next: the earliest claim that may be served here, and whom it carries.
+
+use crate::contexts::{ClaimState, Entitlement, ExecState, Rank, Running};
+use crate::events::{Event, Events};
+use crate::ids::{CpuId, Ns, VcpuId};
+use crate::proxy::Proxy;
+use crate::scheduler::{Scheduler, claim_timer};
+
+/// What to run, on whose budget, until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whose scheduling context pays.
+    pub donor: VcpuId,
+    /// Whose execution context runs.
+    pub run: VcpuId,
+    /// When the policy wants the CPU back, ns; `None`: not before something happens.
+    pub until: Option<Ns>,
+    /// Edges from `donor` to `run`; 0 when the donor runs itself.
+    pub chain: u32,
+    /// The lock that the last edge names; meaningful when `chain` > 0.
+    pub lock: u64,
+}
+
+impl Decision {
+    /// Whether a waiter's budget carries another vCPU.
+    #[must_use]
+    pub fn is_proxied(&self) -> bool {
+        self.donor != self.run
+    }
+}
+
+impl<E: Events> Scheduler<E> {
+    /// Decides what `cpu` runs. It must have stopped what it ran before ([`Scheduler::stop`]).
+    /// `None`: nothing; it may sleep until it is kicked or until [`Scheduler::next_timer`].
+    ///
+    /// O(log n) for n vCPUs, plus a chain of at most [`crate::MAX_CHAIN`] edges for each claim that
+    /// it looks at. A claim that cannot be served is set aside, and comes back by an event of its
+    /// own guest, so looking again is not free for those who cause it.
+    ///
+    /// # Panics
+    /// If `cpu` is not of this pool.
+    pub fn pick(&mut self, cpu: CpuId, now: Ns) -> Option<Decision> {
+        debug_assert!(
+            self.cpus[cpu.index()].running.is_none(),
+            "{cpu} stopped before it picks"
+        );
+        self.cpus[cpu.index()].choosing = true;
+        self.idle.insert(cpu);
+        self.fire_timers(now);
+        let decision = self.decide(cpu, now);
+        let c = &mut self.cpus[cpu.index()];
+        (c.choosing, c.kicked) = (false, false);
+        self.kicks.remove(cpu);
+        if decision.is_none() {
+            self.tell(now, Event::Idle { cpu });
+        }
+        self.offer_next(cpu, now);
+        self.check();
+        decision
+    }
+
+    /// Goes through the claims in order until one can be served.
+    fn decide(&mut self, cpu: CpuId, now: Ns) -> Option<Decision> {
+        while let Some(donor) = self.first_claim(cpu) {
+            match self.find_proxy(donor, cpu, now) {
+                Proxy::Run { run, chain, lock } => {
+                    self.idle.remove(cpu);
+                    return Some(self.dispatch(cpu, donor, run, chain, lock, now));
+                }
+                Proxy::Park { on, bounded } => self.park(donor, on, bounded, now),
+                Proxy::Move { to } => {
+                    let domain = self.vcpus[to.index()].ec.domain;
+                    self.claim_off(donor);
+                    self.enqueue(donor, domain);
+                    self.preempt_for(donor, now);
+                }
+                Proxy::Off => self.claim_off(donor),
+            }
+        }
+        None
+    }
+
+    /// The first claim in the queues that `cpu` serves.
+    pub(crate) fn first_claim(&self, cpu: CpuId) -> Option<VcpuId> {
+        let queues = self
+            .domains
+            .iter()
+            .filter(|domain| domain.cpus.contains(cpu));
+        let (_, first) = queues.filter_map(|domain| domain.queue.first()).min()?;
+        Some(VcpuId(first))
+    }
+
+    /// Puts `run` on `cpu`, on `donor`'s claim.
+    fn dispatch(
+        &mut self,
+        cpu: CpuId,
+        donor: VcpuId,
+        run: VcpuId,
+        chain: u32,
+        lock: u64,
+        now: Ns,
+    ) -> Decision {
+        self.claim_off(donor);
+        self.vcpus[donor.index()].sc.state = ClaimState::OnCpu(cpu);
+        if run != donor
+            && let ClaimState::Queued(_) | ClaimState::Parked(_) = self.vcpus[run.index()].sc.state
+        {
+            self.claim_off(run);
+            self.vcpus[run.index()].sc.state = ClaimState::Riding;
+        }
+        self.count_miss(donor, now);
+        // What runs says anew whom it waits for.
+        self.drop_edge(run, now);
+        let v = &mut self.vcpus[run.index()];
+        if let ExecState::Runnable { since } = v.ec.state {
+            v.counters.waited_ns += now.saturating_sub(since);
+        }
+        v.ec.state = ExecState::Running(cpu);
+        v.ec.last_cpu = cpu;
+        v.counters.longest_chain = v.counters.longest_chain.max(chain);
+        let left = self.cpus[cpu.index()].left.take();
+        if left.is_none_or(|(left, _)| left != run) {
+            v.counters.switches += 1;
+            v.counters.proxied += u64::from(chain > 0);
+            if let Some((left, Some(depth))) = left {
+                let left = &mut self.vcpus[left.index()].counters;
+                left.preemptions += 1;
+                left.holder_preemptions += u64::from(depth > 0);
+            }
+        }
+        let payer = &self.vcpus[donor.index()];
+        if let Entitlement::BestEffort(fair) = &payer.sc.entitlement {
+            let v = &mut self.domains[payer.ec.domain].virtual_time;
+            *v = (*v).max(fair.tag());
+        }
+        self.cpus[cpu.index()].running = Some(Running {
+            donor,
+            run,
+            lock,
+            deferred: false,
+        });
+        self.tell(
+            now,
+            Event::Pick {
+                cpu,
+                donor,
+                run,
+                chain,
+            },
+        );
+        Decision {
+            donor,
+            run,
+            until: self.until(cpu, donor, now),
+            chain,
+            lock,
+        }
+    }
+
+    /// When the policy wants `cpu` back from `donor`'s claim.
+    fn until(&mut self, cpu: CpuId, donor: VcpuId, now: Ns) -> Option<Ns> {
+        let own = match &self.vcpus[donor.index()].sc.entitlement {
+            Entitlement::Reserved(server) => {
+                Some(now.saturating_add(server.budget().max(1).unsigned_abs()))
+            }
+            // Alone, a best-effort vCPU takes no ticks; who joins kicks the CPU.
+            Entitlement::BestEffort(fair) => self
+                .first_claim(cpu)
+                .map(|_| now.saturating_add(fair.left(self.config.slice_ns))),
+        };
+        if own.is_none() {
+            self.unsliced.insert(cpu);
+        }
+        // A timer makes some claim eligible. Its deadline will be later than the timer, so it
+        // cannot matter to a claim with an earlier one. An idle CPU looks after timers by itself.
+        let timer = self.next_timer().filter(|&at| {
+            self.idle.is_empty()
+                && match &self.vcpus[donor.index()].sc.entitlement {
+                    Entitlement::Reserved(server) => at < server.deadline(),
+                    Entitlement::BestEffort(_) => true,
+                }
+        });
+        match (own, timer) {
+            (Some(own), Some(timer)) => Some(own.min(timer)),
+            (own, timer) => own.or(timer),
+        }
+    }
+
+    /// Sets a claim aside until `on` stops running or wakes.
+    fn park(&mut self, claim: VcpuId, on: VcpuId, bounded: bool, now: Ns) {
+        self.claim_off(claim);
+        self.vcpus[claim.index()].sc.state = ClaimState::Parked(on);
+        self.parked.join(claim, on);
+        if bounded {
+            self.set_timer(
+                claim_timer(claim),
+                now.saturating_add(self.config.park_ns),
+                now,
+            );
+        }
+        self.tell(now, Event::Park { claim, on });
+    }
+
+    /// After `cpu` took its claim, the next in its queues may deserve another CPU: two claims can
+    /// come back from one CPU, a donor's and that of the vCPU it carried.
+    fn offer_next(&mut self, cpu: CpuId, now: Ns) {
+        if let Some(next) = self.first_claim(cpu) {
+            let reserved = matches!(self.vcpus[next.index()].sc.rank(), Rank::Reserved(..));
+            if reserved || !self.idle.is_empty() || !self.unsliced.is_empty() {
+                self.preempt_for(next, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What a vCPU is promised: a budget in every period, or a weight in what is left.
+
+use crate::ids::Ns;
+
+/// What happens when the budget is used up before the period ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exhaustion {
+    /// Throttled until the budget is replenished: an upper bound as well as a lower one.
+    Hard,
+    /// The deadline is postponed by a period and the budget refilled (the CBS rule of Abeni and
+    /// Buttazzo 1998): the vCPU goes on if nothing with an earlier deadline wants the CPU.
+    Soft,
+}
+
+/// A reservation: `budget` nanoseconds of host CPU in every `period`, within `deadline` of its
+/// start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    budget: Ns,
+    period: Ns,
+    deadline: Ns,
+    exhaustion: Exhaustion,
+}
+
+/// The shortest budget: below it the cost of switching exceeds what is promised.
+pub const MIN_BUDGET: Ns = 10_000;
+/// The longest period: with it, sums of times stay far from overflow.
+pub const MAX_PERIOD: Ns = 3_600_000_000_000;
+
+/// Why a reservation is no reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReservationError {
+    /// `budget` < [`MIN_BUDGET`].
+    #[error("a budget of {0} ns is too short to run anything; give at least 10us")]
+    BudgetTooShort(Ns),
+    /// `budget` > `deadline`.
+    #[error(
+        "a budget of {budget} ns does not fit before its deadline of {deadline} ns; make the budget shorter or the deadline later"
+    )]
+    BudgetExceedsDeadline {
+        /// The budget asked for, ns.
+        budget: Ns,
+        /// The relative deadline asked for, ns.
+        deadline: Ns,
+    },
+    /// `deadline` > `period`.
+    #[error(
+        "a deadline of {deadline} ns lies behind the period of {period} ns; give a deadline no later than the period"
+    )]
+    DeadlineExceedsPeriod {
+        /// The relative deadline asked for, ns.
+        deadline: Ns,
+        /// The period asked for, ns.
+        period: Ns,
+    },
+    /// `period` > [`MAX_PERIOD`].
+    #[error("a period of {0} ns is too long; give at most one hour")]
+    PeriodTooLong(Ns),
+}
+
+impl Reservation {
+    /// A reservation with `deadline` <= `period`, all in nanoseconds.
+    ///
+    /// # Errors
+    /// Says which of the bounds the figures break.
+    pub fn new(
+        budget: Ns,
+        period: Ns,
+        deadline: Ns,
+        exhaustion: Exhaustion,
+    ) -> Result<Self, ReservationError> {
+        if budget < MIN_BUDGET {
+            Err(ReservationError::BudgetTooShort(budget))
+        } else if period > MAX_PERIOD {
+            Err(ReservationError::PeriodTooLong(period))
+        } else if deadline > period {
+            Err(ReservationError::DeadlineExceedsPeriod { deadline, period })
+        } else if budget > deadline {
+            Err(ReservationError::BudgetExceedsDeadline { budget, deadline })
+        } else {
+            Ok(Self {
+                budget,
+                period,
+                deadline,
+                exhaustion,
+            })
+        }
+    }
+
+    /// A hard reservation whose deadline is its period.
+    ///
+    /// # Errors
+    /// As [`Reservation::new`].
+    pub fn hard(budget: Ns, period: Ns) -> Result<Self, ReservationError> {
+        Self::new(budget, period, period, Exhaustion::Hard)
+    }
+
+    /// A soft reservation whose deadline is its period.
+    ///
+    /// # Errors
+    /// As [`Reservation::new`].
+    pub fn soft(budget: Ns, period: Ns) -> Result<Self, ReservationError> {
+        Self::new(budget, period, period, Exhaustion::Soft)
+    }
+
+    /// CPU time in each period, ns.
+    #[must_use]
+    pub const fn budget(&self) -> Ns {
+        self.budget
+    }
+
+    /// Length of a period, ns.
+    #[must_use]
+    pub const fn period(&self) -> Ns {
+        self.period
+    }
+
+    /// Deadline relative to the start of a period, ns.
+    #[must_use]
+    pub const fn deadline(&self) -> Ns {
+        self.deadline
+    }
+
+    /// What happens when the budget is used up.
+    #[must_use]
+    pub const fn exhaustion(&self) -> Exhaustion {
+        self.exhaustion
+    }
+}
+
+/// What a scheduling context may claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// A guaranteed budget, served before any best-effort claim.
+    Reserved(Reservation),
+    /// A share of what reservations leave, in proportion to the guest's weight (1 to 10,000;
+    /// clamped into that range).
+    BestEffort {
+        /// Weight of the *guest*; its runnable vCPUs divide it among themselves.
+        weight: u32,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bound_is_refused_by_name() {
+        use ReservationError as E;
+        let new = |q, p, d| Reservation::new(q, p, d, Exhaustion::Hard);
+        assert_eq!(
+            new(9_999, 1_000_000, 1_000_000),
+            Err(E::BudgetTooShort(9_999))
+        );
+        assert_eq!(
+            new(20_000, 30_000, 40_000),
+            Err(E::DeadlineExceedsPeriod {
+                deadline: 40_000,
+                period: 30_000
+            })
+        );
+        assert_eq!(
+            new(25_000, 30_000, 20_000),
+            Err(E::BudgetExceedsDeadline {
+                budget: 25_000,
+                deadline: 20_000
+            })
+        );
+        assert_eq!(
+            new(10_000, MAX_PERIOD + 1, 10_000),
+            Err(E::PeriodTooLong(MAX_PERIOD + 1))
+        );
+        assert!(
+            new(10_000, 10_000, 10_000).is_ok(),
+            "a whole CPU is a reservation too"
+        );
+    }
+}

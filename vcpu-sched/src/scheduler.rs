@@ -1,0 +1,370 @@
+//! The policy's state, and how vCPUs come and go. The rules are in their own files:
+//!
+//! | file | rule |
+//! |---|---|
+//! | `pick.rs` | what a CPU runs next |
+//! | `proxy.rs` | whom a waiting claim carries |
+//! | `stop.rs` | what happens when it stops: charge, edges, back into the queue |
+//! | `wake.rs` | waking, and the timers |
+//! | `release.rs` | a holder lets go |
+//! | `preempt.rs` | who is kicked for a claim that became eligible |
+//! | `defer.rs` | a holder that is out of time |
+
+use crate::admission::{Admission, AdmissionError};
+use crate::blocked_on::{BlockedOn, Hints};
+use crate::cbs::Server;
+use crate::contexts::{
+    ClaimState, Cpu, Entitlement, ExecContext, ExecState, Rank, Running, SchedContext, Vcpu,
+};
+use crate::counters::Counters;
+use crate::cpuset::{CpuSet, MAX_CPUS};
+use crate::events::{Event, Events};
+use crate::fair::Fair;
+use crate::heap::Heap;
+use crate::ids::{CpuId, GuestId, Ns, VcpuId};
+use crate::lists::Lists;
+use crate::reservation::Claim;
+
+/// The most vCPUs in a pool.
+pub const MAX_VCPUS: usize = 1 << 20;
+/// The most different pinnings in a pool: each is a queue that `pick` looks at.
+pub const MAX_PINNINGS: usize = 64;
+
+/// How a pool schedules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Host CPUs of the pool, at most 128.
+    pub cpus: usize,
+    /// Whether waiters' budgets carry holders.
+    pub proxy: bool,
+    /// Grace of a holder that is out of time, ns; `None`: no deferral.
+    pub defer_ns: Option<Ns>,
+    /// Slice of best-effort vCPUs that share a CPU, ns.
+    pub slice_ns: Ns,
+    /// How long a spinning waiter sleeps with its halted holder at most, ns. Bounded because a
+    /// vCPU that spins may have an interrupt to take, of which nobody tells the policy.
+    pub park_ns: Ns,
+    /// Thousandths of the pool that reservations may take.
+    pub cap_permille: u64,
+}
+
+impl Config {
+    /// A pool of `cpus` host CPUs: proxying on, 50 us of grace, slices of 4 ms, 95 % for
+    /// reservations.
+    #[must_use]
+    pub const fn new(cpus: usize) -> Self {
+        Self {
+            cpus,
+            proxy: true,
+            defer_ns: Some(50_000),
+            slice_ns: 4_000_000,
+            park_ns: 1_000_000,
+            cap_permille: 950,
+        }
+    }
+}
+
+/// A queue of claims that may be served by exactly these CPUs.
+#[derive(Clone, Debug)]
+pub(crate) struct Domain {
+    pub(crate) cpus: CpuSet,
+    pub(crate) queue: Heap<Rank>,
+    /// Virtual time of the fair order: the largest start tag dispatched from this queue.
+    pub(crate) virtual_time: u128,
+}
+
+/// A guest as the policy sees it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Guest {
+    /// vCPUs that are not halted: they divide the guest's weight.
+    pub(crate) runnable: u32,
+}
+
+/// The policy of one pool. All times that its methods take must not go back.
+#[derive(Clone, Debug)]
+pub struct Scheduler<E: Events = ()> {
+    pub(crate) config: Config,
+    pub(crate) all: CpuSet,
+    pub(crate) cpus: Vec<Cpu>,
+    /// CPUs that run nothing: they sleep, or are about to pick.
+    pub(crate) idle: CpuSet,
+    /// CPUs that run a best-effort vCPU without a slice, because it was alone.
+    pub(crate) unsliced: CpuSet,
+    pub(crate) vcpus: Vec<Vcpu>,
+    pub(crate) guests: Vec<Guest>,
+    pub(crate) domains: Vec<Domain>,
+    pub(crate) blocked_on: BlockedOn,
+    /// Claims set aside, behind the vCPU that they wait for.
+    pub(crate) parked: Lists,
+    /// Two timers a vCPU: its claim's (2v) and its own wake-up (2v + 1).
+    pub(crate) timers: Heap<Ns>,
+    pub(crate) admission: Admission,
+    /// CPUs that should look again, until [`Scheduler::take_kicks`].
+    pub(crate) kicks: CpuSet,
+    pub(crate) arrivals: u64,
+    /// Told of each decision.
+    pub events: E,
+}
+
+impl Scheduler<()> {
+    /// An empty pool that tells nobody what it decides.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self::with_events(config, ())
+    }
+}
+
+impl<E: Events> Scheduler<E> {
+    /// An empty pool. More than 128 CPUs count as 128, none as one.
+    #[must_use]
+    pub fn with_events(config: Config, events: E) -> Self {
+        let cpus = config.cpus.clamp(1, MAX_CPUS);
+        let all = CpuSet::first(cpus);
+        Self {
+            config: Config {
+                cpus,
+                slice_ns: config.slice_ns.max(1),
+                ..config
+            },
+            all,
+            cpus: vec![Cpu::default(); cpus],
+            idle: CpuSet::EMPTY,
+            unsliced: CpuSet::EMPTY,
+            vcpus: Vec::new(),
+            guests: Vec::new(),
+            domains: Vec::new(),
+            blocked_on: BlockedOn::default(),
+            parked: Lists::default(),
+            timers: Heap::new(),
+            admission: Admission::new(config.cap_permille),
+            kicks: CpuSet::EMPTY,
+            arrivals: 0,
+            events,
+        }
+    }
+
+    /// The pool's configuration.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Adds a guest without vCPUs.
+    pub fn add_guest(&mut self) -> GuestId {
+        self.guests.push(Guest::default());
+        GuestId(self.guests.len() as u32 - 1)
+    }
+
+    /// Adds a vCPU to `guest`, halted; [`Scheduler::wake`] starts it. `allowed` of `None` means
+    /// every CPU of the pool.
+    ///
+    /// # Errors
+    /// What cannot be guaranteed is refused, with what would fit.
+    ///
+    /// # Panics
+    /// If `guest` was not made by [`Scheduler::add_guest`] of this pool.
+    pub fn add_vcpu(
+        &mut self,
+        guest: GuestId,
+        claim: Claim,
+        allowed: Option<CpuSet>,
+    ) -> Result<VcpuId, AdmissionError> {
+        assert!(guest.index() < self.guests.len(), "a guest of this pool");
+        let allowed = allowed.unwrap_or(self.all).and(self.all);
+        if self.vcpus.len() >= MAX_VCPUS {
+            return Err(AdmissionError::TooManyVcpus(MAX_VCPUS));
+        }
+        let Some(last_cpu) = allowed.lowest() else {
+            return Err(AdmissionError::NoCpu);
+        };
+        let domain = self.domain(allowed)?;
+        let entitlement = match claim {
+            Claim::Reserved(reservation) => {
+                self.admission.take(&reservation, allowed, self.all)?;
+                Entitlement::Reserved(Server::new(reservation))
+            }
+            Claim::BestEffort { weight } => Entitlement::BestEffort(Fair::new(weight)),
+        };
+        self.vcpus.push(Vcpu {
+            guest,
+            sc: SchedContext {
+                entitlement,
+                state: ClaimState::Off,
+                arrival: 0,
+                throttled_since: 0,
+                missed: 0,
+            },
+            ec: ExecContext {
+                state: ExecState::Halted,
+                allowed,
+                domain,
+                last_cpu,
+                wake_pending: false,
+                ending: false,
+                hints: Hints::default(),
+                deferral: crate::defer::Credit::default(),
+            },
+            counters: Counters::default(),
+        });
+        let count = self.vcpus.len();
+        self.blocked_on.grow(count);
+        self.parked.grow(count);
+        self.timers.grow(2 * count);
+        for domain in &mut self.domains {
+            domain.queue.grow(count);
+        }
+        Ok(VcpuId(count as u32 - 1))
+    }
+
+    /// The queue that serves exactly these CPUs.
+    fn domain(&mut self, cpus: CpuSet) -> Result<usize, AdmissionError> {
+        if let Some(at) = self.domains.iter().position(|domain| domain.cpus == cpus) {
+            return Ok(at);
+        }
+        if self.domains.len() == MAX_PINNINGS {
+            return Err(AdmissionError::TooManyPinnings(MAX_PINNINGS));
+        }
+        let mut queue = Heap::new();
+        queue.grow(self.vcpus.len());
+        self.domains.push(Domain {
+            cpus,
+            queue,
+            virtual_time: 0,
+        });
+        Ok(self.domains.len() - 1)
+    }
+
+    /// Takes a vCPU out for good; its reservation is free again. One that runs is kicked, and goes
+    /// when it stops.
+    pub fn remove(&mut self, vcpu: VcpuId, now: Ns) {
+        let Some(v) = self.vcpus.get_mut(vcpu.index()) else {
+            return;
+        };
+        match v.ec.state {
+            ExecState::Gone => {}
+            ExecState::Running(cpu) => {
+                v.ec.ending = true;
+                self.kick(cpu, now);
+            }
+            ExecState::Halted | ExecState::Runnable { .. } => {
+                self.finish(vcpu, now);
+                if let ClaimState::OnCpu(cpu) = self.vcpus[vcpu.index()].sc.state {
+                    self.kick(cpu, now);
+                }
+            }
+        }
+    }
+
+    /// The execution context is gone, and with it its claim, unless that pays on a CPU just now:
+    /// then `stop.rs` ends it.
+    pub(crate) fn finish(&mut self, vcpu: VcpuId, now: Ns) {
+        if !matches!(self.vcpus[vcpu.index()].ec.state, ExecState::Halted) {
+            self.count_runnable(vcpu, -1);
+        }
+        self.drop_edge(vcpu, now);
+        self.timers.remove(wake_timer(vcpu));
+        let v = &mut self.vcpus[vcpu.index()];
+        v.ec.state = ExecState::Gone;
+        if let Entitlement::Reserved(server) = &v.sc.entitlement {
+            let allowed = v.ec.allowed;
+            self.admission.give_back(server.reservation(), allowed);
+        }
+        if !matches!(self.vcpus[vcpu.index()].sc.state, ClaimState::OnCpu(_)) {
+            self.claim_off(vcpu);
+        }
+        self.unpark_waiters(vcpu, now);
+    }
+
+    /// The counters of a vCPU; zeros for one that does not exist.
+    #[must_use]
+    pub fn counters(&self, vcpu: VcpuId) -> Counters {
+        self.vcpus
+            .get(vcpu.index())
+            .map(|v| v.counters)
+            .unwrap_or_default()
+    }
+
+    /// The CPUs to kick: those whose decision may have been overtaken by what happened since the
+    /// last call. Each should stop its vCPU, or wake up, and pick.
+    pub fn take_kicks(&mut self) -> CpuSet {
+        std::mem::replace(&mut self.kicks, CpuSet::EMPTY)
+    }
+
+    /// What `cpu` runs now, as (donor, run).
+    #[must_use]
+    pub fn running(&self, cpu: CpuId) -> Option<(VcpuId, VcpuId)> {
+        let Running { donor, run, .. } = self.cpus.get(cpu.index())?.running?;
+        Some((donor, run))
+    }
+
+    pub(crate) fn tell(&mut self, at: Ns, event: Event) {
+        self.events.event(at, event);
+    }
+
+    pub(crate) fn count_runnable(&mut self, vcpu: VcpuId, change: i32) {
+        let guest = &mut self.guests[self.vcpus[vcpu.index()].guest.index()];
+        guest.runnable = guest.runnable.saturating_add_signed(change);
+    }
+
+    /// Puts a claim into the queue of the CPUs where the vCPU that it will carry may run.
+    pub(crate) fn enqueue(&mut self, claim: VcpuId, domain: usize) {
+        let sc = &mut self.vcpus[claim.index()].sc;
+        debug_assert!(!matches!(
+            sc.state,
+            ClaimState::Queued(_) | ClaimState::Throttled
+        ));
+        sc.state = ClaimState::Queued(domain);
+        self.domains[domain].queue.set(claim.0, sc.rank());
+    }
+
+    /// Takes a claim out of wherever it waits.
+    pub(crate) fn claim_off(&mut self, claim: VcpuId) {
+        let sc = &mut self.vcpus[claim.index()].sc;
+        match sc.state {
+            ClaimState::Queued(domain) => {
+                self.domains[domain].queue.remove(claim.0);
+            }
+            ClaimState::Parked(_) => {
+                self.parked.leave(claim);
+                self.timers.remove(claim_timer(claim));
+            }
+            ClaimState::Throttled => {
+                self.timers.remove(claim_timer(claim));
+            }
+            ClaimState::Off | ClaimState::OnCpu(_) | ClaimState::Riding => {}
+        }
+        self.vcpus[claim.index()].sc.state = ClaimState::Off;
+    }
+
+    /// A fresh place behind those with the same deadline or tag.
+    pub(crate) fn arrive(&mut self, claim: VcpuId) {
+        self.arrivals += 1;
+        self.vcpus[claim.index()].sc.arrival = self.arrivals;
+    }
+
+    /// Sets a timer. An idle CPU looks after timers, and must learn of an earlier one.
+    pub(crate) fn set_timer(&mut self, timer: u32, at: Ns, now: Ns) {
+        self.timers.set(timer, at);
+        if self.timers.first().is_some_and(|(_, first)| first == timer)
+            && let Some(cpu) = self.idle.lowest()
+        {
+            self.kick(cpu, now);
+        }
+    }
+
+    pub(crate) fn drop_edge(&mut self, waiter: VcpuId, now: Ns) {
+        if self.blocked_on.drop_edge(waiter).is_some() {
+            self.tell(now, Event::EdgeOff(waiter));
+        }
+    }
+}
+
+/// The timer that replenishes or unparks a claim.
+pub(crate) const fn claim_timer(vcpu: VcpuId) -> u32 {
+    2 * vcpu.0
+}
+
+/// The timer that wakes a halted vCPU at its own wish.
+pub(crate) const fn wake_timer(vcpu: VcpuId) -> u32 {
+    2 * vcpu.0 + 1
+}

@@ -1,0 +1,225 @@
+//! What happens when a vCPU stops: who is charged, what it said, where the claims go.
+
+use crate::blocked_on::Hints;
+use crate::cbs::Charged;
+use crate::contexts::{ClaimState, Entitlement, ExecState, Running};
+use crate::events::{Event, Events};
+use crate::ids::{CpuId, Ns, VcpuId};
+use crate::scheduler::{Scheduler, claim_timer, wake_timer};
+
+/// Why a vCPU stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Against its will: its time is up, or something more urgent came.
+    Preempted,
+    /// By its own doorbell; it could go on.
+    Rang,
+    /// It has nothing to run until it is woken, or until the time given, ns.
+    Halted(Option<Ns>),
+    /// Its guest has ended.
+    Ended,
+}
+
+impl<E: Events> Scheduler<E> {
+    /// `cpu` has stopped what it ran, which used `ran` ns of CPU time since the last charge and
+    /// said `hints`. Call [`Scheduler::pick`] next. Does nothing on a CPU that runs nothing.
+    ///
+    /// The order is the rule: first the money, then what the vCPU said, then the claims.
+    pub fn stop(&mut self, cpu: CpuId, why: Stop, hints: Hints, ran: Ns, now: Ns) {
+        let Some(running) = self
+            .cpus
+            .get_mut(cpu.index())
+            .and_then(|c| c.running.take())
+        else {
+            return;
+        };
+        self.cpus[cpu.index()].choosing = true;
+        self.idle.insert(cpu);
+        self.unsliced.remove(cpu);
+        let Running {
+            donor,
+            run,
+            deferred,
+            ..
+        } = running;
+        self.charge(running, ran, now);
+        self.tell(
+            now,
+            Event::Stop {
+                cpu,
+                donor,
+                run,
+                ran,
+            },
+        );
+
+        let v = &mut self.vcpus[run.index()];
+        v.ec.hints = hints;
+        if deferred {
+            if why == Stop::Rang || hints.depth == 0 {
+                v.ec.deferral.kept();
+            } else {
+                v.ec.deferral.expired();
+                v.counters.deferrals_expired += 1;
+            }
+        }
+        let against_its_will = (why == Stop::Preempted).then_some(hints.depth);
+        self.cpus[cpu.index()].left = Some((run, against_its_will));
+        self.settle_execution(run, why, now);
+        self.note_wait(run, hints, now);
+
+        if self.vcpus[run.index()].sc.state == ClaimState::Riding {
+            self.vcpus[run.index()].sc.state = ClaimState::Off;
+            self.requeue(run);
+        }
+        if self.vcpus[donor.index()].sc.state == ClaimState::OnCpu(cpu) {
+            self.vcpus[donor.index()].sc.state = ClaimState::Off;
+            self.requeue(donor);
+        }
+        self.unpark_waiters(run, now);
+        self.check();
+    }
+
+    /// The donor pays for what `run` ran.
+    fn charge(&mut self, running: Running, ran: Ns, now: Ns) {
+        let Running {
+            donor,
+            run,
+            deferred,
+            ..
+        } = running;
+        let executed = &mut self.vcpus[run.index()].counters;
+        executed.runtime_ns += ran;
+        if donor != run {
+            executed.received_ns += ran;
+        }
+        let slice = self.config.slice_ns;
+        let sharers = self.guests[self.vcpus[donor.index()].guest.index()].runnable;
+        let payer = &mut self.vcpus[donor.index()];
+        let virtual_time = self.domains[payer.ec.domain].virtual_time;
+        payer.counters.charged_ns += ran;
+        if donor != run {
+            payer.counters.donated_ns += ran;
+        }
+        let (moved, throttled) = match &mut payer.sc.entitlement {
+            Entitlement::Reserved(server) => {
+                let left = server.budget().max(0).unsigned_abs();
+                let charged = server.charge(ran, now);
+                if deferred {
+                    payer.counters.deferral_debt_ns += ran.saturating_sub(left);
+                }
+                match charged {
+                    Charged::InBudget => (false, None),
+                    Charged::Postponed => (true, None),
+                    Charged::Throttled(at) => (true, Some(at)),
+                }
+            }
+            Entitlement::BestEffort(fair) => {
+                if deferred {
+                    payer.counters.deferral_debt_ns += ran.saturating_sub(fair.left(slice));
+                }
+                (fair.charge(ran, slice, sharers, virtual_time), None)
+            }
+        };
+        if moved {
+            self.arrive(donor);
+        }
+        if let Some(at) = throttled {
+            self.throttle(donor, at, now);
+        }
+        self.count_miss(donor, now);
+    }
+
+    /// No budget for this claim before `at`.
+    pub(crate) fn throttle(&mut self, claim: VcpuId, at: Ns, now: Ns) {
+        self.claim_off(claim);
+        let v = &mut self.vcpus[claim.index()];
+        v.sc.state = ClaimState::Throttled;
+        v.sc.throttled_since = now;
+        v.counters.throttles += 1;
+        self.set_timer(claim_timer(claim), at, now);
+        self.tell(now, Event::Throttle(claim, at));
+    }
+
+    /// A deadline that passed with budget left counts once.
+    pub(crate) fn count_miss(&mut self, claim: VcpuId, now: Ns) {
+        let v = &mut self.vcpus[claim.index()];
+        if let Entitlement::Reserved(server) = &v.sc.entitlement {
+            let deadline = server.deadline();
+            if server.budget() > 0 && now > deadline && v.sc.missed != deadline {
+                v.sc.missed = deadline;
+                v.counters.deadline_misses += 1;
+                self.tell(now, Event::Miss(claim));
+            }
+        }
+    }
+
+    /// Where the execution context is now.
+    fn settle_execution(&mut self, run: VcpuId, why: Stop, now: Ns) {
+        let v = &mut self.vcpus[run.index()];
+        match why {
+            Stop::Ended => self.finish(run, now),
+            _ if v.ec.ending => self.finish(run, now),
+            Stop::Halted(_) if v.ec.wake_pending => {
+                v.ec.wake_pending = false;
+                v.ec.state = ExecState::Runnable { since: now };
+            }
+            Stop::Halted(wake_at) => {
+                v.ec.state = ExecState::Halted;
+                if let Entitlement::BestEffort(fair) = &mut v.sc.entitlement {
+                    let sharers = self.guests[v.guest.index()].runnable;
+                    fair.end_slice(sharers);
+                }
+                self.count_runnable(run, -1);
+                if let Some(at) = wake_at {
+                    self.set_timer(wake_timer(run), at, now);
+                }
+                self.tell(now, Event::Halt(run));
+            }
+            Stop::Preempted | Stop::Rang => v.ec.state = ExecState::Runnable { since: now },
+        }
+    }
+
+    /// Draws the edge that the vCPU's record asks for, if it makes sense: within its guest, to
+    /// another vCPU.
+    fn note_wait(&mut self, waiter: VcpuId, hints: Hints, now: Ns) {
+        let gone = self.vcpus[waiter.index()].ec.state == ExecState::Gone;
+        let Some(wait) = hints.wait.filter(|_| self.config.proxy && !gone) else {
+            return;
+        };
+        let same_guest = self
+            .vcpus
+            .get(wait.holder.index())
+            .is_some_and(|holder| holder.guest == self.vcpus[waiter.index()].guest);
+        if same_guest && wait.holder != waiter {
+            self.blocked_on.set(waiter, wait);
+            self.tell(
+                now,
+                Event::EdgeOn {
+                    waiter,
+                    holder: wait.holder,
+                },
+            );
+        }
+    }
+
+    /// A claim that is on no CPU goes back into the queue if it has something to carry.
+    pub(crate) fn requeue(&mut self, claim: VcpuId) {
+        debug_assert_eq!(self.vcpus[claim.index()].sc.state, ClaimState::Off);
+        if self.is_eligible(claim) {
+            let domain = self.vcpus[claim.index()].ec.domain;
+            self.enqueue(claim, domain);
+        }
+    }
+
+    /// Whether the vCPU could run, or sleeps on a mutex whose holder its claim could carry.
+    pub(crate) fn is_eligible(&self, claim: VcpuId) -> bool {
+        match self.vcpus[claim.index()].ec.state {
+            ExecState::Runnable { .. } => true,
+            ExecState::Halted => self.blocked_on.edge(claim).is_some_and(|wait| {
+                self.config.proxy && wait.kind == crate::blocked_on::WaitKind::Block
+            }),
+            ExecState::Running(_) | ExecState::Gone => false,
+        }
+    }
+}

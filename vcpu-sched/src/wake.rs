@@ -1,0 +1,136 @@
+//! Waking: a vCPU has something to run, a claim has something to spend.
+
+use crate::cbs::Woken;
+use crate::contexts::{ClaimState, Entitlement, ExecState};
+use crate::events::{Event, Events};
+use crate::ids::{Ns, VcpuId};
+use crate::scheduler::{Scheduler, claim_timer, wake_timer};
+
+impl<E: Events> Scheduler<E> {
+    /// The vCPU has something to run. If it is not halted, its next halt returns at once, so that
+    /// a wake-up which overtakes a halt is not lost.
+    pub fn wake(&mut self, vcpu: VcpuId, now: Ns) {
+        let Some(v) = self.vcpus.get_mut(vcpu.index()) else {
+            return;
+        };
+        match v.ec.state {
+            ExecState::Gone => return,
+            ExecState::Runnable { .. } | ExecState::Running(_) => {
+                v.ec.wake_pending = true;
+                return;
+            }
+            ExecState::Halted => v.ec.state = ExecState::Runnable { since: now },
+        }
+        self.timers.remove(wake_timer(vcpu));
+        self.count_runnable(vcpu, 1);
+        self.drop_edge(vcpu, now);
+        self.tell(now, Event::Wake(vcpu));
+        match self.vcpus[vcpu.index()].sc.state {
+            ClaimState::Off => self.claim_wakes(vcpu, now),
+            ClaimState::Parked(_) => {
+                self.claim_off(vcpu);
+                self.claim_wakes(vcpu, now);
+            }
+            // Its claim carries a holder: it gets its CPU back.
+            ClaimState::OnCpu(cpu) => self.kick(cpu, now),
+            // In the queue as a donor, perhaps one of another pinning.
+            ClaimState::Queued(_) => {
+                self.claim_off(vcpu);
+                self.requeue(vcpu);
+                self.preempt_for(vcpu, now);
+            }
+            ClaimState::Throttled | ClaimState::Riding => {}
+        }
+        self.unpark_waiters(vcpu, now);
+        self.check();
+    }
+
+    /// A claim that asked for nothing asks again.
+    fn claim_wakes(&mut self, claim: VcpuId, now: Ns) {
+        debug_assert_eq!(self.vcpus[claim.index()].sc.state, ClaimState::Off);
+        self.arrive(claim);
+        let virtual_time = self.domains[self.vcpus[claim.index()].ec.domain].virtual_time;
+        let woken = match &mut self.vcpus[claim.index()].sc.entitlement {
+            Entitlement::Reserved(server) => server.wake(now),
+            Entitlement::BestEffort(fair) => {
+                fair.wake(virtual_time);
+                Woken::Eligible
+            }
+        };
+        match woken {
+            Woken::Eligible => {
+                self.requeue(claim);
+                self.preempt_for(claim, now);
+            }
+            Woken::ThrottledUntil(at) => self.throttle(claim, at, now),
+        }
+    }
+
+    /// `holder` stopped running, woke up, or is gone: those who sleep with it can look again. While
+    /// it runs or sleeps on, they would only be set aside again.
+    pub(crate) fn unpark_waiters(&mut self, holder: VcpuId, now: Ns) {
+        if matches!(self.vcpus[holder.index()].ec.state, ExecState::Running(_)) {
+            return;
+        }
+        while let Some(claim) = self.parked.first(holder) {
+            self.claim_off(claim);
+            self.claim_wakes(claim, now);
+        }
+    }
+
+    /// The earliest timer, ns.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Ns> {
+        self.timers.first().map(|(at, _)| at)
+    }
+
+    /// Does what is due.
+    pub(crate) fn fire_timers(&mut self, now: Ns) {
+        while let Some((_, timer)) = self.timers.first().filter(|&(at, _)| at <= now) {
+            self.timers.remove(timer);
+            let vcpu = VcpuId(timer / 2);
+            if timer == wake_timer(vcpu) {
+                self.wake(vcpu, now);
+            } else {
+                self.claim_timer_fires(vcpu, now);
+            }
+        }
+    }
+
+    fn claim_timer_fires(&mut self, claim: VcpuId, now: Ns) {
+        debug_assert!(!self.timers.contains(claim_timer(claim)));
+        match self.vcpus[claim.index()].sc.state {
+            ClaimState::Throttled => self.replenish(claim, now),
+            ClaimState::Parked(_) => {
+                // It slept with a halted holder long enough: let it look for itself.
+                self.drop_edge(claim, now);
+                self.claim_off(claim);
+                self.claim_wakes(claim, now);
+            }
+            _ => debug_assert!(
+                false,
+                "a claim timer belongs to a throttled or parked claim"
+            ),
+        }
+    }
+
+    /// A throttled claim gets its new budget.
+    fn replenish(&mut self, claim: VcpuId, now: Ns) {
+        let v = &mut self.vcpus[claim.index()];
+        v.counters.throttled_ns += now.saturating_sub(v.sc.throttled_since);
+        if let Entitlement::Reserved(server) = &mut v.sc.entitlement {
+            server.replenish(now);
+        }
+        v.sc.state = match v.ec.state {
+            // Its vCPU runs meanwhile, on a donor's budget.
+            ExecState::Running(_) => ClaimState::Riding,
+            _ => ClaimState::Off,
+        };
+        self.arrive(claim);
+        self.tell(now, Event::Replenish(claim));
+        if self.vcpus[claim.index()].sc.state == ClaimState::Off {
+            self.requeue(claim);
+        }
+        self.preempt_for(claim, now);
+    }
+}

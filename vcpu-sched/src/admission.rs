@@ -132,7 +132,7 @@ mod tests {
             panic!("5/10 does not fit into 4/10")
         };
         assert!(
-            (3_999_000..=4_000_000).contains(&fitting_budget_ns),
+            (3_999_000..=4_000_100).contains(&fitting_budget_ns),
             "{fitting_budget_ns}"
         );
         a.take(

@@ -1,1 +1,16 @@
-//! Baton.
+//! Baton: a KVM virtual machine monitor with its own CPU scheduler.
+//!
+//! [`machine`] is the virtual machine: guests, vCPUs, their few devices and the hint pages.
+//! [`host_sched`] runs vCPUs the usual way, a thread each, as the baseline; [`run`] ties a run
+//! together from a [`config::RunConfig`] to a [`summary::RunSummary`].
+
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod host_sched;
+pub mod machine;
+pub mod run;
+pub mod signals;
+pub mod summary;
+pub mod sys;
+pub mod units;

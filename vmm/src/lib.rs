@@ -7,6 +7,7 @@
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod executor;
 pub mod host_sched;
 pub mod machine;
 pub mod run;

@@ -1,1 +1,70 @@
-fn main(){}
+//! The program `baton`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use baton::cli::{Cli, Command, RunArgs};
+use baton::config::SummaryForm;
+use baton::signals::StopSignals;
+use baton::summary::RunSummary;
+use baton::{check, run, summary};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run_guests(&args),
+        Command::Check => check_host(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("baton: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run_guests(args: &RunArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let config = args.config()?;
+    let signals = StopSignals::block()?;
+    let summary = run::run(&config, Some(&signals))?;
+    // From here on Ctrl-C ends the program at once.
+    drop(signals);
+    let text = match config.summary {
+        SummaryForm::Text => summary::text::render(&summary),
+        SummaryForm::Json => format!("{}\n", serde_json::to_string_pretty(&summary)?),
+    };
+    print(&text)?;
+    Ok(exit_code(&summary))
+}
+
+fn check_host() -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let report = check::Report::of_this_host();
+    print(&report.to_string())?;
+    Ok(if report.can_run() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints to stdout; that nobody reads it is no error.
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// 0 if all is well; the code of the guest that failed if it is one and gave one; else 1.
+fn exit_code(summary: &RunSummary) -> ExitCode {
+    let failed: Vec<_> = summary.guests.iter().filter(|guest| !guest.ok).collect();
+    for guest in &failed {
+        eprintln!("baton: guest {}: {}", guest.name, guest.end);
+    }
+    match failed[..] {
+        [] => ExitCode::SUCCESS,
+        [guest] => match guest.exit_code.and_then(|code| u8::try_from(code).ok()) {
+            Some(code) if code != 0 => ExitCode::from(code),
+            _ => ExitCode::FAILURE,
+        },
+        _ => ExitCode::FAILURE,
+    }
+}

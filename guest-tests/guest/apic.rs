@@ -1,0 +1,81 @@
+//! The local APIC through its memory page (xAPIC mode).
+
+use crate::idt::{VECTOR_SPURIOUS, VECTOR_TIMER};
+
+/// Address of the page.
+pub const BASE: u64 = 0xfee0_0000;
+/// End of interrupt.
+pub const EOI: u64 = 0xb0;
+
+const ID: u64 = 0x20;
+const SPURIOUS: u64 = 0xf0;
+const COMMAND_LOW: u64 = 0x300;
+const COMMAND_HIGH: u64 = 0x310;
+const TIMER: u64 = 0x320;
+const TIMER_INITIAL: u64 = 0x380;
+const TIMER_DIVIDE: u64 = 0x3e0;
+
+const ENABLE: u32 = 1 << 8;
+const DELIVERY_INIT: u32 = 5 << 8;
+const DELIVERY_STARTUP: u32 = 6 << 8;
+const ASSERT: u32 = 1 << 14;
+const TIMER_DEADLINE: u32 = 2 << 17;
+const DIVIDE_BY_1: u32 = 0xb;
+
+fn write(register: u64, value: u32) {
+    // SAFETY: the page is mapped uncached and holds no Rust objects. Assembly, so that it is one
+    // plain store that every hypervisor's emulator knows.
+    unsafe {
+        core::arch::asm!("mov [{}], {:e}", in(reg) BASE + register, in(reg) value, options(nostack, preserves_flags));
+    }
+}
+
+fn read(register: u64) -> u32 {
+    let value;
+    // SAFETY: as `write`.
+    unsafe {
+        core::arch::asm!("mov {:e}, [{}]", out(reg) value, in(reg) BASE + register, options(nostack, preserves_flags));
+    }
+    value
+}
+
+/// This vCPU's APIC id.
+pub fn id() -> u32 {
+    read(ID) >> 24
+}
+
+/// Lets interrupts in.
+pub fn enable() {
+    write(SPURIOUS, ENABLE | u32::from(VECTOR_SPURIOUS));
+}
+
+fn command(target: u32, what: u32) {
+    write(COMMAND_HIGH, target << 24);
+    write(COMMAND_LOW, what);
+}
+
+/// Interrupts the vCPU of this index.
+pub fn send(target: u32, vector: u8) {
+    command(target, ASSERT | u32::from(vector));
+}
+
+/// Starts the vCPU of this index in real mode at `page` (a page number below 256).
+///
+/// The pauses that the INIT-SIPI-SIPI protocol of real processors asks for are left out, as is the
+/// second SIPI: KVM keeps both events in order until the target takes them.
+pub fn start(target: u32, page: u8) {
+    command(target, ASSERT | DELIVERY_INIT);
+    command(target, ASSERT | DELIVERY_STARTUP | u32::from(page));
+}
+
+/// Arms the one-shot timer. KVM's timer clock runs at 1 GHz, so `ns` is its count.
+pub fn arm_timer(ns: u32) {
+    write(TIMER, VECTOR_TIMER.into());
+    write(TIMER_DIVIDE, DIVIDE_BY_1);
+    write(TIMER_INITIAL, ns);
+}
+
+/// Puts the timer into TSC-deadline mode, to be armed through its MSR.
+pub fn use_deadline_timer() {
+    write(TIMER, TIMER_DEADLINE | u32::from(VECTOR_TIMER));
+}

@@ -1,0 +1,248 @@
+//! The guest's command line: `key=value` words.
+
+use core::cell::UnsafeCell;
+
+use crate::boot;
+use crate::console;
+use crate::exit;
+use crate::testdev::EXIT_USAGE;
+
+/// Which lock the lock workloads use.
+#[derive(Clone, Copy, Debug)]
+pub enum LockKind {
+    Tas,
+    Ticket,
+    Mcs,
+}
+
+/// What the guest does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Workload {
+    Lock,
+    ThrottledHolder,
+    Hog,
+    PingPong,
+    Halt,
+    Idle,
+    Liar,
+    Boot,
+    TripleFault,
+    Fault,
+    DoorbellStorm,
+}
+
+/// How a vCPU with nothing to do gives its CPU back.
+#[derive(Clone, Copy, Debug)]
+pub enum IdleKind {
+    /// The idle doorbell where there is one, else a halt.
+    Auto,
+    /// HLT, ended by an inter-processor interrupt.
+    Halt,
+    /// Not at all.
+    Pause,
+}
+
+/// The command line, understood. Durations in nanoseconds.
+#[derive(Clone, Copy)]
+pub struct Config {
+    pub workload: Workload,
+    pub lock: LockKind,
+    /// Tell the host who holds and who waits.
+    pub hints: bool,
+    /// Waiters go idle after spinning for a while.
+    pub park: bool,
+    /// Spin iterations before a waiter goes idle; the default is that of Linux.
+    pub spin: u32,
+    pub hold: Option<u64>,
+    pub outside: Option<u64>,
+    /// How long the workload takes; 0 for ever.
+    pub seconds: u64,
+    /// Ends the workload after so many acquisitions (or rounds) per vCPU instead.
+    pub acquisitions: Option<u64>,
+    /// Rounds of each part of the halt workload.
+    pub count: u64,
+    /// The halt workload's timer.
+    pub period: u64,
+    /// Arm the timer through the TSC-deadline MSR.
+    pub deadline_timer: bool,
+    pub idle: IdleKind,
+    pub seed: u64,
+    pub cpus: Option<u64>,
+    pub tsc_khz: Option<u64>,
+}
+
+struct Shared(UnsafeCell<Config>);
+
+// SAFETY: written once by vCPU 0 before the other vCPUs start.
+unsafe impl Sync for Shared {}
+
+static CONFIG: Shared = Shared(UnsafeCell::new(Config {
+    workload: Workload::Lock,
+    lock: LockKind::Ticket,
+    hints: false,
+    park: false,
+    spin: 1 << 15,
+    hold: None,
+    outside: None,
+    seconds: 1_000_000_000,
+    acquisitions: None,
+    count: 20,
+    period: 1_000_000,
+    deadline_timer: false,
+    idle: IdleKind::Auto,
+    seed: 1,
+    cpus: None,
+    tsc_khz: None,
+}));
+
+/// The command line; the defaults before [`init`].
+pub fn get() -> &'static Config {
+    // SAFETY: only `init` writes, when nobody holds a reference.
+    unsafe { &*CONFIG.0.get() }
+}
+
+/// Parses the command line of the boot parameters; ends the guest if it makes no sense.
+pub fn init() {
+    let text = command_line();
+    let Ok(text) = str::from_utf8(text) else {
+        console::line(format_args!("guest: the command line is not UTF-8"));
+        exit::end(EXIT_USAGE);
+    };
+    let mut config = *get();
+    for word in text.split_ascii_whitespace() {
+        if parse(&mut config, word).is_none() {
+            console::line(format_args!(
+                "guest: cannot understand {word:?} on the command line"
+            ));
+            exit::end(EXIT_USAGE);
+        }
+    }
+    // SAFETY: no other vCPU runs yet and no reference is held.
+    unsafe { *CONFIG.0.get() = config };
+}
+
+/// Offset of `hdr.cmd_line_ptr` in the boot parameters.
+const COMMAND_LINE_POINTER: u64 = 0x228;
+const COMMAND_LINE_MAX: u64 = 4096;
+
+fn command_line() -> &'static [u8] {
+    // SAFETY: plain memory, written by the entry code.
+    let params = unsafe { boot::boot_params_address };
+    if params == 0 || params >= boot::MAPPED - COMMAND_LINE_MAX {
+        return &[];
+    }
+    // SAFETY: mapped, and the boot protocol says that the field is there.
+    let start = unsafe { ((params + COMMAND_LINE_POINTER) as *const u32).read_unaligned() };
+    let start = u64::from(start);
+    if start == 0 || start >= boot::MAPPED - COMMAND_LINE_MAX {
+        return &[];
+    }
+    // SAFETY: mapped for COMMAND_LINE_MAX bytes; memory that the guest does not use.
+    let bytes =
+        unsafe { core::slice::from_raw_parts(start as *const u8, COMMAND_LINE_MAX as usize) };
+    bytes.split(|&byte| byte == 0).next().unwrap_or(bytes)
+}
+
+fn parse(config: &mut Config, word: &str) -> Option<()> {
+    let (key, value) = word.split_once('=').unwrap_or((word, ""));
+    match key {
+        "workload" => config.workload = workload(value)?,
+        "lock" => {
+            config.lock = match value {
+                "tas" => LockKind::Tas,
+                "ticket" => LockKind::Ticket,
+                "mcs" => LockKind::Mcs,
+                _ => return None,
+            }
+        }
+        "hints" => config.hints = one_of(value, "off", "on")?,
+        "wait" => config.park = one_of(value, "spin", "halt")?,
+        "timer" => config.deadline_timer = one_of(value, "oneshot", "deadline")?,
+        "idle" => {
+            config.idle = match value {
+                "auto" => IdleKind::Auto,
+                "hlt" => IdleKind::Halt,
+                "pause" => IdleKind::Pause,
+                _ => return None,
+            }
+        }
+        "spin" => config.spin = value.parse().ok()?,
+        "hold" => config.hold = Some(duration(value)?),
+        "outside" => config.outside = Some(duration(value)?),
+        "period" => config.period = duration(value)?,
+        "seconds" => config.seconds = fixed_point(value, 1_000_000_000)?,
+        "acquisitions" => config.acquisitions = Some(value.parse().ok()?),
+        "count" => config.count = value.parse().ok()?,
+        "seed" => config.seed = value.parse().ok()?,
+        "cpus" => config.cpus = Some(value.parse().ok()?),
+        "tsc_khz" => config.tsc_khz = Some(value.parse().ok()?),
+        "console" if value.starts_with("ttyS0") => console::use_port(console::PORT_SERIAL),
+        _ if for_linux(key) => {}
+        _ => return None,
+    }
+    Some(())
+}
+
+/// Words that VMMs put on every command line because their guests are Linux.
+fn for_linux(key: &str) -> bool {
+    key.contains('.')
+        || matches!(
+            key,
+            "console" | "earlycon" | "reboot" | "panic" | "pci" | "acpi" | "root"
+        )
+        || matches!(
+            key,
+            "rw" | "ro" | "quiet" | "nomodule" | "rootfstype" | "init"
+        )
+}
+
+fn workload(name: &str) -> Option<Workload> {
+    Some(match name {
+        "lock" => Workload::Lock,
+        "throttled-holder" => Workload::ThrottledHolder,
+        "hog" => Workload::Hog,
+        "pingpong" => Workload::PingPong,
+        "halt" => Workload::Halt,
+        "idle" => Workload::Idle,
+        "liar" => Workload::Liar,
+        "boot" => Workload::Boot,
+        "triplefault" => Workload::TripleFault,
+        "fault" => Workload::Fault,
+        "doorbell-storm" => Workload::DoorbellStorm,
+        _ => return None,
+    })
+}
+
+fn one_of(value: &str, no: &str, yes: &str) -> Option<bool> {
+    if value == yes {
+        Some(true)
+    } else {
+        (value == no).then_some(false)
+    }
+}
+
+/// A number with a unit, as nanoseconds: `500ns`, `1.5us`, `2ms`, `3s`.
+fn duration(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 4] = [
+        ("ns", 1),
+        ("us", 1_000),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+    ];
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|&(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))?;
+    fixed_point(number, unit)
+}
+
+/// A decimal number, in units of 1 / `one`; digits below that are dropped.
+fn fixed_point(text: &str, one: u64) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let mut value = whole.parse::<u64>().ok()?.checked_mul(one)?;
+    let mut place = one;
+    for digit in fraction.chars() {
+        place /= 10;
+        value = value.checked_add(u64::from(digit.to_digit(10)?) * place)?;
+    }
+    Some(value)
+}

@@ -1,0 +1,60 @@
+//! Spinlocks, each with and without hints, its waiters spinning or going idle after a while.
+//!
+//! Without hints nothing is stored for the host and no doorbell but idle and wake-up rings.
+
+mod mcs;
+mod tas;
+mod ticket;
+mod waiter;
+
+use crate::config::{self, LockKind};
+use crate::cpu::Cpu;
+use crate::hints;
+
+/// What a lock does besides locking; a type, so that the code of the other modes is not there.
+pub trait Mode {
+    /// Tell the host who holds and who waits.
+    const HINTS: bool;
+    /// Waiters go idle after a while and the releaser wakes them.
+    const PARK: bool;
+}
+
+struct With<const HINTS: bool, const PARK: bool>;
+
+impl<const H: bool, const P: bool> Mode for With<H, P> {
+    const HINTS: bool = H;
+    const PARK: bool = P;
+}
+
+/// A spinlock.
+pub trait Lock: Sync + 'static {
+    fn lock<M: Mode>(&self, cpu: &Cpu);
+    fn unlock<M: Mode>(&self, cpu: &Cpu);
+}
+
+/// Something to do with a lock.
+pub trait Job {
+    fn run<L: Lock, M: Mode>(self, lock: &'static L);
+}
+
+static TAS: tas::Tas = tas::Tas::new();
+static TICKET: ticket::Ticket = ticket::Ticket::new();
+static MCS: mcs::Mcs = mcs::Mcs::new();
+
+/// Does the job with the lock and mode that the command line asks for.
+pub fn with_configured(job: impl Job) {
+    match config::get().lock {
+        LockKind::Tas => with(job, &TAS),
+        LockKind::Ticket => with(job, &TICKET),
+        LockKind::Mcs => with(job, &MCS),
+    }
+}
+
+fn with<L: Lock>(job: impl Job, lock: &'static L) {
+    match (hints::on(), config::get().park) {
+        (false, false) => job.run::<L, With<false, false>>(lock),
+        (false, true) => job.run::<L, With<false, true>>(lock),
+        (true, false) => job.run::<L, With<true, false>>(lock),
+        (true, true) => job.run::<L, With<true, true>>(lock),
+    }
+}

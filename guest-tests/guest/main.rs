@@ -1,0 +1,73 @@
+//! The bare-metal guest: locks, hints and workloads that put a hypervisor's vCPU scheduler to the
+//! test.
+//!
+//! It enters at CPL 0 by the 64-bit Linux boot protocol, so any VMM that can boot a `vmlinux` can
+//! boot it, drops to CPL 3 at once and stays there: KVM without hardware virtualization runs CPL 3
+//! natively and emulates CPL 0 one instruction at a time. What needs CPL 0 goes through
+//! [`ring0`], a few instructions behind `INT3`.
+#![no_std]
+#![no_main]
+
+// The guest needs only a part of what the two files define.
+#[allow(dead_code)]
+#[path = "../src/abi.rs"]
+mod abi;
+mod apic;
+mod barrier;
+mod boot;
+mod busy;
+mod clock;
+mod config;
+mod console;
+mod cpu;
+mod exit;
+mod fault;
+mod hints;
+mod idle;
+mod idt;
+mod locks;
+mod mem;
+mod port;
+mod random;
+mod report;
+mod ring0;
+mod smp;
+mod stats;
+#[allow(dead_code)]
+#[path = "../src/testdev.rs"]
+mod testdev;
+mod workloads;
+
+use core::panic::PanicInfo;
+
+use cpu::Cpu;
+
+/// First Rust code of vCPU 0, at CPL 3 on its own stack.
+extern "C" fn boot_main() -> ! {
+    idt::fill();
+    let cpu = Cpu::current();
+    config::init();
+    clock::init(config::get().tsc_khz);
+    smp::init_this(cpu, 0);
+    busy::calibrate();
+    smp::start_others(cpu);
+    workloads::run(cpu)
+}
+
+/// First Rust code of every other vCPU.
+extern "C" fn ap_main() -> ! {
+    let cpu = Cpu::current();
+    smp::init_this(cpu, smp::starting());
+    smp::report_online(cpu);
+    workloads::run(cpu)
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo) -> ! {
+    console::line(format_args!("guest: {info}"));
+    exit::end(testdev::EXIT_FAULT)
+}
+
+/// The precompiled `core` refers to it; nothing unwinds here.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}

@@ -1,0 +1,32 @@
+//! Port I/O; IOPL 3 allows it at CPL 3.
+
+use core::arch::asm;
+
+/// What an `IN` reads where no device answers.
+const NOBODY: u32 = u32::MAX;
+
+/// Writes 32 bits to a port.
+#[inline(always)]
+pub fn out32(port: u16, value: u32) {
+    // SAFETY: no port that the guest uses reaches into its memory behind the compiler's back but
+    // through the hint page, whose fields are atomics; the asm counts as touching memory.
+    unsafe {
+        asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags))
+    };
+}
+
+/// Writes 8 bits to a port.
+pub fn out8(port: u16, value: u8) {
+    // SAFETY: as `out32`.
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
+}
+
+/// Reads 32 bits from a port; `None` if nobody answers.
+pub fn in32(port: u16) -> Option<u32> {
+    let value;
+    // SAFETY: as `out32`.
+    unsafe {
+        asm!("in eax, dx", in("dx") port, out("eax") value, options(nostack, preserves_flags))
+    };
+    (value != NOBODY).then_some(value)
+}

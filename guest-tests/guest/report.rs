@@ -1,0 +1,37 @@
+//! Results: numbers through the test device.
+
+use crate::cpu::Cpu;
+use crate::port;
+use crate::testdev::*;
+
+fn send(key: u32, value: u64) {
+    port::out32(PORT_RESULT_KEY, key);
+    port::out32(PORT_RESULT_LO, value as u32);
+    port::out32(PORT_RESULT_HI, (value >> 32) as u32);
+}
+
+/// Reports what this vCPU measured; zeroes are left out, but for the acquisitions.
+pub fn results(cpu: &Cpu) {
+    let stats = &cpu.stats;
+    send(RESULT_ACQUISITIONS, stats.acquisitions.get());
+    let others = [
+        (RESULT_WAIT_MAX_NS, &stats.wait_max_ns),
+        (RESULT_WAIT_SUM_NS, &stats.wait_sum_ns),
+        (RESULT_ELAPSED_NS, &stats.elapsed_ns),
+        (RESULT_ITERATIONS, &stats.iterations),
+        (RESULT_WAIT_RINGS, &stats.wait_rings),
+        (RESULT_RELEASE_RINGS, &stats.release_rings),
+        (RESULT_SKIPPED, &stats.skipped),
+    ];
+    let buckets = (RESULT_WAIT_BUCKET..).zip(&stats.waits);
+    for (key, count) in others.into_iter().chain(buckets) {
+        if count.get() != 0 {
+            send(key, count.get());
+        }
+    }
+}
+
+/// Reports the counter kept under the lock.
+pub fn counter(value: u64) {
+    send(RESULT_COUNTER, value);
+}

@@ -1,0 +1,98 @@
+//! Starting the other vCPUs: INIT, SIPI, one after the other.
+
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use crate::boot;
+use crate::config;
+use crate::cpu::{Cpu, MAX_CPUS};
+use crate::testdev::{EXIT_FAULT, EXIT_USAGE, PORT_INDEX, PORT_VCPUS};
+use crate::{apic, clock, console, exit, hints, idle, port};
+
+/// How long a vCPU may take to come up before the guest gives up. Generous: on a crowded host it
+/// is one among many.
+const START_LIMIT_NS: u64 = 30_000_000_000;
+
+static COUNT: AtomicU32 = AtomicU32::new(1);
+static STARTING: AtomicU32 = AtomicU32::new(0);
+
+/// Number of vCPUs.
+pub fn count() -> u32 {
+    COUNT.load(Relaxed)
+}
+
+/// Index of the vCPU being started.
+pub fn starting() -> u32 {
+    STARTING.load(SeqCst)
+}
+
+/// First steps of every vCPU.
+pub fn init_this(cpu: &Cpu, index: u32) {
+    cpu.set_index(index);
+    if index == 0 {
+        hints::init();
+    }
+    // Indices are handed out by APIC id; the machine must number its vCPUs the same way.
+    let found = port::in32(PORT_INDEX).unwrap_or_else(apic::id);
+    if found != index {
+        console::line(format_args!(
+            "guest: the vCPU with APIC id {index} has index {found}; they must be the same"
+        ));
+        exit::end(EXIT_FAULT);
+    }
+    apic::enable();
+    hints::register(cpu);
+}
+
+/// Tells vCPU 0 that this one is up.
+pub fn report_online(cpu: &Cpu) {
+    cpu.online.store(1, SeqCst);
+    idle::wake(0);
+}
+
+/// Starts vCPUs 1 and up.
+pub fn start_others(cpu: &Cpu) {
+    let wanted = port::in32(PORT_VCPUS).map(u64::from).or(config::get().cpus);
+    let wanted = wanted.unwrap_or(1);
+    if wanted == 0 || wanted > MAX_CPUS as u64 {
+        console::line(format_args!(
+            "guest: {wanted} vCPUs; it can use 1 to {MAX_CPUS}"
+        ));
+        exit::end(EXIT_USAGE);
+    }
+    COUNT.store(wanted as u32, SeqCst);
+    place_trampoline();
+    for index in 1..count() {
+        start(cpu, index);
+    }
+}
+
+fn start(cpu: &Cpu, index: u32) {
+    let target = Cpu::get(index);
+    STARTING.store(index, SeqCst);
+    // SAFETY: read only by the AP started below.
+    unsafe { (&raw mut boot::trampoline_cpu).write_volatile(target as *const Cpu as u64) };
+    apic::start(index, (boot::TRAMPOLINE >> 12) as u8);
+    let limit = clock::now() + clock::from_ns(START_LIMIT_NS);
+    idle::wait_while(cpu, || target.online.load(SeqCst) == 0, limit);
+    if target.online.load(SeqCst) == 0 {
+        console::line(format_args!("guest: vCPU {index} does not start"));
+        exit::end(EXIT_FAULT);
+    }
+}
+
+fn place_trampoline() {
+    let (start, end) = (
+        &raw const boot::trampoline_start,
+        &raw const boot::trampoline_end,
+    );
+    // SAFETY: the code is position-fixed for this page, which holds nothing that is still needed:
+    // the boot parameters have been read.
+    unsafe {
+        core::ptr::copy_nonoverlapping(
+            start,
+            boot::TRAMPOLINE as *mut u8,
+            end as usize - start as usize,
+        );
+    }
+}

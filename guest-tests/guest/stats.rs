@@ -1,0 +1,66 @@
+//! What a vCPU measures; reported at the end.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A number that only its own vCPU changes.
+pub struct Count(AtomicU64);
+
+impl Count {
+    const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// A plain load and store: nobody else writes.
+    #[inline(always)]
+    pub fn add(&self, more: u64) {
+        self.set(self.get() + more);
+    }
+}
+
+pub const BUCKETS: usize = 64;
+
+pub struct Stats {
+    pub acquisitions: Count,
+    pub wait_max_ns: Count,
+    pub wait_sum_ns: Count,
+    /// Waits of 2^k up to 2^(k+1) ns.
+    pub waits: [Count; BUCKETS],
+    pub elapsed_ns: Count,
+    pub iterations: Count,
+    pub wait_rings: Count,
+    pub release_rings: Count,
+    pub skipped: Count,
+}
+
+impl Stats {
+    pub const fn new() -> Self {
+        Self {
+            acquisitions: Count::new(),
+            wait_max_ns: Count::new(),
+            wait_sum_ns: Count::new(),
+            waits: [const { Count::new() }; BUCKETS],
+            elapsed_ns: Count::new(),
+            iterations: Count::new(),
+            wait_rings: Count::new(),
+            release_rings: Count::new(),
+            skipped: Count::new(),
+        }
+    }
+
+    /// One more acquisition, after so long a wait.
+    #[inline]
+    pub fn acquired(&self, wait_ns: u64) {
+        self.acquisitions.add(1);
+        self.wait_sum_ns.add(wait_ns);
+        self.wait_max_ns.set(self.wait_max_ns.get().max(wait_ns));
+        self.waits[wait_ns.max(1).ilog2() as usize].add(1);
+    }
+}

@@ -1,0 +1,15 @@
+//! Computes and never yields.
+
+use super::end_time;
+use crate::cpu::Cpu;
+use crate::{busy, clock};
+
+const CHUNK: u64 = 1000;
+
+pub fn run(cpu: &Cpu) {
+    let end = end_time();
+    while clock::now() < end {
+        busy::spin(CHUNK);
+        cpu.stats.iterations.add(CHUNK);
+    }
+}

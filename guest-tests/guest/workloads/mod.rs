@@ -1,0 +1,96 @@
+//! What the guest does, one file per kind of thing.
+
+mod boot;
+mod crash;
+mod halt;
+mod hog;
+mod liar;
+mod lock;
+mod pingpong;
+mod sleep;
+mod storm;
+
+use crate::barrier::Barrier;
+use crate::config::{self, Config, Workload};
+use crate::cpu::Cpu;
+use crate::testdev::{EXIT_CHECK_FAILED, EXIT_OK, EXIT_USAGE};
+use crate::{clock, console, exit, idle, report, smp};
+
+static START: Barrier = Barrier::new();
+static END: Barrier = Barrier::new();
+
+/// Runs the configured workload on this vCPU, together with all others; vCPU 0 ends the guest.
+pub fn run(cpu: &Cpu) -> ! {
+    let config = config::get();
+    check_cpus(cpu, config);
+    START.wait(cpu);
+    let start = clock::now();
+    match config.workload {
+        Workload::Lock => lock::run(cpu, lock::Pace::same_for_all(config)),
+        Workload::ThrottledHolder => lock::run(cpu, lock::Pace::throttled_holder(config, cpu)),
+        Workload::Hog => hog::run(cpu),
+        Workload::PingPong => pingpong::run(cpu),
+        Workload::Halt => halt::run(cpu),
+        Workload::Idle => sleep::run(cpu),
+        Workload::Liar => liar::run(cpu),
+        Workload::Boot => boot::run(cpu),
+        Workload::TripleFault => crash::triple_fault(),
+        Workload::Fault => crash::page_fault(),
+        Workload::DoorbellStorm => storm::run(cpu),
+    }
+    cpu.stats.elapsed_ns.set(clock::to_ns(clock::now() - start));
+    report::results(cpu);
+    END.wait(cpu);
+    if cpu.index() == 0 {
+        finish(config.workload);
+    }
+    loop {
+        idle::sleep_while(cpu, || true, 0);
+    }
+}
+
+fn check_cpus(cpu: &Cpu, config: &Config) {
+    let needed = match config.workload {
+        Workload::PingPong | Workload::ThrottledHolder => 2,
+        _ => 1,
+    };
+    if smp::count() < needed && cpu.index() == 0 {
+        console::line(format_args!(
+            "guest: this workload needs {needed} vCPUs, the guest has {}",
+            smp::count()
+        ));
+        exit::end(EXIT_USAGE);
+    }
+}
+
+/// vCPU 0, when all are done: checks, prints, ends.
+fn finish(workload: Workload) -> ! {
+    let good = match workload {
+        Workload::Lock => lock::finish(),
+        Workload::ThrottledHolder => lock::finish() & lock::print_waits(),
+        Workload::Halt => halt::finish(),
+        Workload::PingPong | Workload::Hog | Workload::Liar | Workload::DoorbellStorm => {
+            console::line(format_args!("guest: {} iterations", sum_of_iterations()));
+            true
+        }
+        _ => true,
+    };
+    exit::end(if good { EXIT_OK } else { EXIT_CHECK_FAILED })
+}
+
+fn sum_of_iterations() -> u64 {
+    all().map(|cpu| cpu.stats.iterations.get()).sum()
+}
+
+/// All vCPUs of the guest.
+fn all() -> impl Iterator<Item = &'static Cpu> {
+    (0..smp::count()).map(Cpu::get)
+}
+
+/// The TSC value at which the workload ends if it starts now; `seconds=0` is for ever.
+fn end_time() -> u64 {
+    match config::get().seconds {
+        0 => u64::MAX,
+        ns => clock::now().saturating_add(clock::from_ns(ns)),
+    }
+}

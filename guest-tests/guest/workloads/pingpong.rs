@@ -1,0 +1,53 @@
+//! vCPUs 0 and 1 hand a token to each other; the one without it is idle. Counts round trips.
+
+use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use super::end_time;
+use crate::cpu::Cpu;
+use crate::{clock, config, idle};
+
+const DONE: u32 = u32::MAX;
+
+/// Whose turn it is.
+static TOKEN: AtomicU32 = AtomicU32::new(0);
+
+pub fn run(cpu: &Cpu) {
+    match cpu.index() {
+        0 => serve(cpu),
+        1 => answer(cpu),
+        _ => {}
+    }
+}
+
+fn serve(cpu: &Cpu) {
+    let end = end_time();
+    let rounds = &cpu.stats.iterations;
+    let over = || match config::get().acquisitions {
+        Some(goal) => rounds.get() >= goal,
+        None => clock::now() >= end,
+    };
+    while !over() {
+        pass(1);
+        while TOKEN.load(SeqCst) != 0 {
+            idle::sleep_while(cpu, || TOKEN.load(SeqCst) != 0, 0);
+        }
+        rounds.add(1);
+    }
+    TOKEN.store(DONE, SeqCst);
+    idle::wake(1);
+}
+
+fn answer(cpu: &Cpu) {
+    loop {
+        match TOKEN.load(SeqCst) {
+            0 => idle::sleep_while(cpu, || TOKEN.load(SeqCst) == 0, 0),
+            DONE => return,
+            _ => pass(0),
+        }
+    }
+}
+
+fn pass(to: u32) {
+    TOKEN.store(to, SeqCst);
+    idle::wake(to);
+}

@@ -1,0 +1,15 @@
+//! All vCPUs idle.
+
+use super::end_time;
+use crate::clock;
+use crate::cpu::Cpu;
+use crate::idle;
+
+pub fn run(cpu: &Cpu) {
+    let end = end_time();
+    let until = if end == u64::MAX { 0 } else { end };
+    while until == 0 || clock::now() < end {
+        idle::sleep_while(cpu, || true, until);
+        cpu.stats.iterations.add(1);
+    }
+}

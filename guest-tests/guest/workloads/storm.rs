@@ -1,0 +1,14 @@
+//! Rings the wait doorbell without end and without cause.
+
+use super::end_time;
+use crate::abi::DOORBELL_WAIT;
+use crate::cpu::Cpu;
+use crate::{clock, hints};
+
+pub fn run(cpu: &Cpu) {
+    let end = end_time();
+    while clock::now() < end {
+        hints::ring(DOORBELL_WAIT, 0);
+        cpu.stats.iterations.add(1);
+    }
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 OR MIT */
+/*
+ * Paravirt hints between a guest and Baton, version 1.
+ *
+ * One 4 KiB page per vCPU in guest memory, found and registered through a fixed
+ * block of I/O ports. All fields are little-endian. The first cache line is
+ * written by the guest's vCPU alone, the second by the host alone.
+ *
+ * src/abi.rs says the same in Rust, with more about how the two sides use it; a
+ * test holds the two against each other.
+ */
+#ifndef BATON_HINTS_H
+#define BATON_HINTS_H
+
+#include <linux/types.h>
+
+/* The port block; all accesses are 32 bits wide. */
+#define BATON_PORT_MAGIC	0xba70	/* in: BATON_MAGIC */
+#define BATON_PORT_FEATURES	0xba74	/* in: version (15:0), features (31:16) */
+#define BATON_PORT_HINT_PAGE	0xba78	/* out: page frame number, 0 takes it back */
+#define BATON_PORT_DOORBELL	0xba7c	/* out: reason, argument above it */
+
+#define BATON_MAGIC		0x6e746142	/* "Batn" */
+#define BATON_VERSION		1
+
+#define BATON_FEATURE_BLOCK_WAIT	(1U << 0)	/* understands block_wait at idle */
+#define BATON_FEATURE_RUNNING		(1U << 1)	/* keeps host.running exact */
+#define BATON_FEATURE_PROXY		(1U << 2)	/* runs holders on waiters' budgets */
+#define BATON_FEATURE_DEFER		(1U << 3)	/* may defer a holder's preemption */
+
+/* Doorbell reasons; the argument goes above BATON_DOORBELL_REASON_BITS. */
+#define BATON_DOORBELL_WAIT		1	/* whom my record names does not run */
+#define BATON_DOORBELL_RELEASE		2	/* arg: vCPU the lock went to + 1, or 0 */
+#define BATON_DOORBELL_IDLE		3	/* until woken or guest.idle_until_tsc */
+#define BATON_DOORBELL_WAKE		4	/* arg: vCPU to wake */
+#define BATON_DOORBELL_REASON_BITS	8
+#define BATON_DOORBELL(reason, arg) \
+	((reason) | ((__u32)(arg) << BATON_DOORBELL_REASON_BITS))
+
+/* baton_guest_hints.wait_kind */
+#define BATON_WAIT_NONE		0
+#define BATON_WAIT_SPIN		1	/* spins until the holder releases or moves up */
+#define BATON_WAIT_BLOCK	2	/* a task sleeps on a mutex, the vCPU is idle */
+
+#define BATON_HOLDER_UNKNOWN	0xffffffffU
+
+/* baton_guest_hints.held: locks held (low bits), releases so far (above). */
+#define BATON_HELD_DEPTH_BITS	8
+#define BATON_HELD_ACQUIRE	1U
+#define BATON_HELD_RELEASE	((1U << BATON_HELD_DEPTH_BITS) - 1)
+
+/* baton_host_hints.ring: ring BATON_DOORBELL_RELEASE ... */
+#define BATON_RING_DONATED	(1U << 0)	/* after releasing donated_lock */
+#define BATON_RING_DEFER	(1U << 1)	/* after releasing the last lock */
+
+/*
+ * Written by the guest's vCPU. seq to holder_gen are one record, seq being odd
+ * while it changes; the vCPU is stopped when the host reads it, so program
+ * order (barrier()) is enough. held is outside the record: one plain store by
+ * each lock and unlock.
+ */
+struct baton_guest_hints {
+	__le32 seq;
+	__le32 wait_kind;
+	__le64 lock;		/* any number that names the lock in this guest */
+	__le32 holder;		/* vCPU that must run before this one can go on */
+	__le32 holder_gen;	/* its releases when the waiter looked */
+	__le32 held;
+	__le32 reserved0;
+	__le64 idle_until_tsc;	/* TSC at which an idle vCPU wakes, 0: never */
+	__le64 reserved1[3];
+} __attribute__((aligned(64)));
+
+/* Written by the host while the vCPU is outside the guest (running: always). */
+struct baton_host_hints {
+	__le32 running;		/* 1 while this vCPU is on a host CPU */
+	__le32 ring;
+	__le64 donated_lock;
+	__le64 steal_ns;	/* runnable, not running, since registration */
+	__le32 preemptions;
+	__le32 donor;		/* vCPU whose budget carries this one */
+	__le64 reserved[4];
+} __attribute__((aligned(64)));
+
+/* The page; the rest of its 4 KiB is reserved, zero. */
+struct baton_hint_page {
+	struct baton_guest_hints guest;
+	struct baton_host_hints host;
+};
+
+#endif /* BATON_HINTS_H */

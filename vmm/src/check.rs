@@ -1,0 +1,332 @@
+//! `baton check`: can this host run guests, and what is missing?
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use kvm_ioctls::{Cap, Kvm};
+
+use crate::machine::kvm::{self, KvmError};
+use crate::sys;
+use crate::units::format_cpus;
+
+/// Linux before this pays milliseconds whenever a vCPU changes thread.
+const FAST_VCPU_MIGRATION: (u32, u32) = (6, 13);
+/// `KVM_CAP_SET_GUEST_DEBUG2` answers with the flags that `KVM_SET_GUEST_DEBUG` takes.
+const CAP_SET_GUEST_DEBUG2: u32 = kvm_bindings::KVM_CAP_SET_GUEST_DEBUG2;
+
+/// How well one thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// As it should be.
+    Ok,
+    /// Guests run, but something is slower or not available.
+    Warn,
+    /// Guests do not run.
+    Missing,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How it stands.
+    pub mark: Mark,
+    /// What it is.
+    pub what: &'static str,
+    /// What was found, and what to do about it.
+    pub text: String,
+}
+
+/// All that was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// In the order of looking.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Looks at this host.
+    #[must_use]
+    pub fn of_this_host() -> Self {
+        let mut report = Self::default();
+        report.processor();
+        match kvm::open() {
+            Ok(kvm) => {
+                report.ok("/dev/kvm", "usable, API version 12".to_owned());
+                report.capabilities(&kvm);
+            }
+            Err(error @ KvmError::Lacks(_)) => report.missing("KVM", error.to_string()),
+            Err(error) => report.missing("/dev/kvm", error.to_string()),
+        }
+        report.kernel(&read("/proc/sys/kernel/osrelease"));
+        report.perf_events();
+        report.realtime();
+        report.cpus();
+        report
+    }
+
+    /// Whether nothing is missing that guests need.
+    #[must_use]
+    pub fn can_run(&self) -> bool {
+        self.findings.iter().all(|f| f.mark != Mark::Missing)
+    }
+
+    fn add(&mut self, mark: Mark, what: &'static str, text: String) {
+        self.findings.push(Finding { mark, what, text });
+    }
+
+    fn ok(&mut self, what: &'static str, text: String) {
+        self.add(Mark::Ok, what, text);
+    }
+
+    fn warn(&mut self, what: &'static str, text: String) {
+        self.add(Mark::Warn, what, text);
+    }
+
+    fn missing(&mut self, what: &'static str, text: String) {
+        self.add(Mark::Missing, what, text);
+    }
+
+    fn processor(&mut self) {
+        let cpuinfo = read("/proc/cpuinfo");
+        let has = |flag| has_cpu_flag(&cpuinfo, flag);
+        if has("vmx") {
+            self.ok("virtualization", "Intel VMX".to_owned());
+        } else if has("svm") {
+            self.ok("virtualization", "AMD SVM".to_owned());
+        } else if Path::new("/sys/module/kvm_pvm").exists() {
+            self.warn(
+                "virtualization",
+                "no VMX or SVM; KVM-PVM runs guests in software (kernel-mode code of a guest is \
+                 slow unless it knows PVM)"
+                    .to_owned(),
+            );
+        } else {
+            self.warn(
+                "virtualization",
+                "neither VMX nor SVM in /proc/cpuinfo: enable it in the firmware, or nested \
+                 virtualization if this is a virtual machine"
+                    .to_owned(),
+            );
+        }
+        if !has("constant_tsc") {
+            self.warn(
+                "clock",
+                "the TSC changes its rate; guest times are only approximate".to_owned(),
+            );
+        }
+    }
+
+    fn capabilities(&mut self, kvm: &Kvm) {
+        self.ok(
+            "KVM",
+            format!(
+                "all {} capabilities needed, up to {} vCPUs a guest",
+                kvm::REQUIRED.len(),
+                kvm.get_max_vcpus()
+            ),
+        );
+        if kvm.check_extension_raw(u64::from(kvm_bindings::KVM_CAP_HALT_POLL)) == 0 {
+            self.warn(
+                "halt polling",
+                "cannot be turned off per guest (Linux 5.10 and newer can): halts are noticed up \
+                 to 200us late"
+                    .to_owned(),
+            );
+        }
+        let debug = kvm.check_extension_raw(u64::from(CAP_SET_GUEST_DEBUG2));
+        let block_irq = kvm_bindings::KVM_GUESTDBG_BLOCKIRQ as i32;
+        if debug & block_irq == 0 {
+            self.warn(
+                "exit on wake",
+                "KVM lacks KVM_GUESTDBG_BLOCKIRQ (Linux 5.16): halted vCPUs wake less exactly"
+                    .to_owned(),
+            );
+        } else {
+            self.ok("exit on wake", "KVM_GUESTDBG_BLOCKIRQ".to_owned());
+        }
+        if !kvm.check_extension(Cap::GetTscKhz) {
+            self.missing(
+                "clock",
+                "KVM does not tell the TSC's rate: the host's TSC is unstable".to_owned(),
+            );
+        }
+    }
+
+    fn kernel(&mut self, release: &str) {
+        let release = release.trim();
+        match kernel_version(release) {
+            Some(version) if version < FAST_VCPU_MIGRATION => self.warn(
+                "Linux",
+                format!(
+                    "{release}: before 6.13 a vCPU that changes thread costs milliseconds, so each \
+                     vCPU gets a thread of its own (--vcpu-threads)"
+                ),
+            ),
+            Some(_) => self.ok("Linux", release.to_owned()),
+            None => self.warn("Linux", format!("version '{release}' is not understood")),
+        }
+    }
+
+    fn perf_events(&mut self) {
+        match sys::try_switch_event() {
+            Ok(()) => self.ok(
+                "exit on halt",
+                "perf event context-switches may be opened".to_owned(),
+            ),
+            Err(error) => self.warn(
+                "exit on halt",
+                format!(
+                    "perf event context-switches cannot be opened ({error}; \
+                     kernel.perf_event_paranoid is {}): set it to 1 with sysctl, or give CAP_PERFMON",
+                    read("/proc/sys/kernel/perf_event_paranoid").trim()
+                ),
+            ),
+        }
+    }
+
+    fn realtime(&mut self) {
+        // On threads of their own: the policy stays with the thread that tried.
+        match in_thread(sys::try_fifo) {
+            Ok(()) => self.ok("SCHED_FIFO", "permitted".to_owned()),
+            Err(error) => self.warn(
+                "SCHED_FIFO",
+                format!("not permitted ({error}): run as root, or give CAP_SYS_NICE or rtprio"),
+            ),
+        }
+        match in_thread(|| sys::set_deadline_policy(1_000_000, 100_000_000, 100_000_000)) {
+            Ok(()) => self.ok("SCHED_DEADLINE", "permitted (--sched host-deadline)".to_owned()),
+            Err(error) => self.warn(
+                "SCHED_DEADLINE",
+                format!(
+                    "not permitted ({error}), so --sched host-deadline is not: it takes \
+                     CAP_SYS_NICE and an affinity of all CPUs"
+                ),
+            ),
+        }
+    }
+
+    fn cpus(&mut self) {
+        let cpus = match sys::affinity() {
+            Ok(cpus) => cpus,
+            Err(error) => return self.warn("host CPUs", error.to_string()),
+        };
+        let mut siblings: Vec<String> = cpus
+            .iter()
+            .map(|cpu| {
+                read(&format!(
+                    "/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+                ))
+                .trim()
+                .to_owned()
+            })
+            .filter(|list| list.contains([',', '-']))
+            .collect();
+        siblings.sort();
+        siblings.dedup();
+        let pool = format!("{} usable: {}", cpus.len(), format_cpus(&cpus));
+        if siblings.is_empty() {
+            self.ok("host CPUs", format!("{pool}, each a core of its own"));
+        } else {
+            self.warn(
+                "host CPUs",
+                format!(
+                    "{pool}; hyperthreads share a core ({}): budgets count time, not work, so give \
+                     --host-cpus one of each",
+                    siblings.join(" ")
+                ),
+            );
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.findings.iter().map(|x| x.what.len()).max().unwrap_or(0);
+        for finding in &self.findings {
+            let mark = match finding.mark {
+                Mark::Ok => "ok     ",
+                Mark::Warn => "warn   ",
+                Mark::Missing => "MISSING",
+            };
+            writeln!(f, "{mark}  {:<width$}  {}", finding.what, finding.text)?;
+        }
+        writeln!(
+            f,
+            "\n{}",
+            if self.can_run() {
+                "This host can run guests."
+            } else {
+                "This host cannot run guests yet."
+            }
+        )
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn in_thread<T: Send>(try_it: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
+    std::thread::scope(|scope| {
+        scope
+            .spawn(try_it)
+            .join()
+            .unwrap_or_else(|_| Err(std::io::Error::other("the attempt panicked")))
+    })
+}
+
+fn has_cpu_flag(cpuinfo: &str, flag: &str) -> bool {
+    cpuinfo
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .is_some_and(|line| line.split_ascii_whitespace().any(|word| word == flag))
+}
+
+/// Major and minor of a release such as `6.12.1-debian`.
+#[must_use]
+pub fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_versions_compare_as_numbers() {
+        assert_eq!(kernel_version("6.12.117-cloud"), Some((6, 12)));
+        assert_eq!(kernel_version("6.9"), Some((6, 9)));
+        assert_eq!(kernel_version("10.0-rc1"), Some((10, 0)));
+        assert_eq!(kernel_version("linux"), None);
+        assert!((6, 9) < FAST_VCPU_MIGRATION && (7, 0) > FAST_VCPU_MIGRATION);
+    }
+
+    #[test]
+    fn old_kernel_is_a_warning_that_names_the_way_out() {
+        let mut report = Report::default();
+        report.kernel("6.1.0");
+        assert_eq!(report.findings[0].mark, Mark::Warn);
+        assert!(report.findings[0].text.contains("--vcpu-threads"));
+        report.kernel("6.13.0");
+        assert_eq!(report.findings[1].mark, Mark::Ok);
+        assert!(report.can_run());
+    }
+
+    #[test]
+    fn cpu_flags_are_whole_words() {
+        let cpuinfo = "processor : 0\nflags : fpu svm_lock vmx\n";
+        assert!(has_cpu_flag(cpuinfo, "vmx"));
+        assert!(!has_cpu_flag(cpuinfo, "svm"));
+    }
+
+    #[test]
+    fn missing_thing_says_that_guests_do_not_run() {
+        let mut report = Report::default();
+        report.missing("/dev/kvm", KvmError::Missing.to_string());
+        assert!(!report.can_run());
+        let text = report.to_string();
+        assert!(text.contains("MISSING") && text.contains("kvm_intel"), "{text}");
+    }
+}

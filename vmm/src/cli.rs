@@ -1,0 +1,282 @@
+//! The command line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::file::{self, parse_defer};
+use crate::config::{
+    ConfigError, GuestConfig, KernelSource, Reservation, RunConfig, SchedMode, SummaryForm,
+    VcpuThreads,
+};
+use crate::units::{self, UnitError};
+
+/// A KVM virtual machine monitor with its own CPU scheduler.
+#[derive(Debug, Parser)]
+#[command(name = "baton", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run guests: one from flags, or those of a TOML file
+    Run(Box<RunArgs>),
+    /// Tell whether this host can run guests, and what is missing
+    Check,
+}
+
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// Flags of `baton run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// File with the guests; flags for the run override it
+    #[arg(value_name = "HOST.TOML")]
+    pub file: Option<PathBuf>,
+
+    /// 64-bit ELF kernel; without it the built-in test guest runs
+    #[arg(long, value_name = "ELF", conflicts_with = "file")]
+    pub kernel: Option<PathBuf>,
+    /// Number of vCPUs [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "file")]
+    pub cpus: Option<usize>,
+    /// Memory, such as 512M [default: 64M]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes, conflicts_with = "file")]
+    pub memory: Option<u64>,
+    /// Kernel command line
+    #[arg(long, value_name = "TEXT", conflicts_with = "file", allow_hyphen_values = true)]
+    pub cmdline: Option<String>,
+    /// CPU time of each vCPU: budget/period[/deadline][,hard|soft], such as 5ms/10ms
+    #[arg(
+        long,
+        value_name = "RESERVATION",
+        value_parser = units::parse_reservation,
+        conflicts_with = "file"
+    )]
+    pub reservation: Option<Reservation>,
+    /// CPU time of one vCPU, such as 0=1ms/100ms,hard; repeatable; overrides --reservation
+    #[arg(
+        long,
+        value_name = "VCPU=RESERVATION",
+        value_parser = parse_vcpu_reservation,
+        conflicts_with = "file"
+    )]
+    pub vcpu_reservation: Vec<(usize, Reservation)>,
+    /// Share of what reservations leave, for vCPUs without one [default: 100]
+    #[arg(long, value_name = "1-10000", conflicts_with = "file")]
+    pub weight: Option<u32>,
+
+    /// Host CPUs to use, such as 0-3 or 0,2 [default: all that this process may use]
+    #[arg(long, value_name = "CPUS", value_parser = parse_cpu_list)]
+    pub host_cpus: Option<CpuList>,
+    /// Who decides which vCPU runs [default: baton]
+    #[arg(long)]
+    pub sched: Option<SchedMode>,
+    /// Run a preempted lock holder on its waiters' budgets [default: on]
+    #[arg(long)]
+    pub proxy: Option<Switch>,
+    /// How long a lock holder's preemption may be put off, or off [default: 50us]
+    #[arg(long, value_name = "TIME|off", value_parser = parse_defer_flag)]
+    pub defer: Option<Defer>,
+    /// Longest turn of a vCPU without a reservation while others wait [default: 4ms]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
+    pub slice: Option<Duration>,
+    /// Whether each vCPU has a thread of its own [default: auto]
+    #[arg(long)]
+    pub vcpu_threads: Option<VcpuThreads>,
+    /// Stop after this time, such as 10s
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
+    pub duration: Option<Duration>,
+    /// Form of the summary [default: text]
+    #[arg(long)]
+    pub summary: Option<SummaryForm>,
+}
+
+/// A list of host CPUs as one value: clap takes a bare `Vec` for repetition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuList(pub Vec<usize>);
+
+fn parse_cpu_list(text: &str) -> Result<CpuList, UnitError> {
+    units::parse_cpus(text).map(CpuList)
+}
+
+/// A time or `off` as one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Defer(pub Option<Duration>);
+
+fn parse_defer_flag(text: &str) -> Result<Defer, UnitError> {
+    parse_defer(text).map(Defer)
+}
+
+fn parse_vcpu_reservation(text: &str) -> Result<(usize, Reservation), UnitError> {
+    let bad = || UnitError::VcpuReservation(text.to_owned());
+    let (index, reservation) = text.split_once('=').ok_or_else(bad)?;
+    let index = index.trim().parse().map_err(|_| bad())?;
+    Ok((index, units::parse_reservation(reservation)?))
+}
+
+impl RunArgs {
+    /// The run that the flags and the file ask for.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or something in it or the flags cannot run.
+    pub fn config(&self) -> Result<RunConfig, ConfigError> {
+        let mut config = match &self.file {
+            Some(path) => file::read(path)?,
+            None => RunConfig {
+                guests: vec![self.guest()?],
+                ..RunConfig::default()
+            },
+        };
+        if let Some(CpuList(cpus)) = &self.host_cpus {
+            config.host_cpus.clone_from(cpus);
+        }
+        if let Some(sched) = self.sched {
+            config.sched = sched;
+        }
+        if let Some(proxy) = self.proxy {
+            config.proxy = proxy == Switch::On;
+        }
+        if let Some(Defer(defer)) = self.defer {
+            config.defer = defer;
+        }
+        if let Some(slice) = self.slice {
+            config.slice = slice;
+        }
+        if let Some(threads) = self.vcpu_threads {
+            config.vcpu_threads = threads;
+        }
+        if self.duration.is_some() {
+            config.duration = self.duration;
+        }
+        if let Some(summary) = self.summary {
+            config.summary = summary;
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn guest(&self) -> Result<GuestConfig, ConfigError> {
+        let cpus = self.cpus.unwrap_or(1);
+        if cpus == 0 || cpus > crate::config::MAX_VCPUS {
+            return Err(ConfigError(format!(
+                "--cpus is {cpus}, must be 1 to {}",
+                crate::config::MAX_VCPUS
+            )));
+        }
+        let mut guest = GuestConfig::new("guest").with_cpus(cpus);
+        if let Some(path) = &self.kernel {
+            guest.kernel = KernelSource::Path(path.clone());
+        }
+        if let Some(memory) = self.memory {
+            guest.memory = memory;
+        }
+        if let Some(cmdline) = &self.cmdline {
+            guest.cmdline.clone_from(cmdline);
+        }
+        if let Some(weight) = self.weight {
+            guest.weight = weight;
+        }
+        guest.reservations = vec![self.reservation; cpus];
+        let own: BTreeMap<usize, Reservation> = self.vcpu_reservation.iter().copied().collect();
+        for (index, reservation) in own {
+            let slot = guest.reservations.get_mut(index).ok_or_else(|| {
+                ConfigError(format!(
+                    "--vcpu-reservation names vCPU {index}, but there are only 0 to {}",
+                    cpus - 1
+                ))
+            })?;
+            *slot = Some(reservation);
+        }
+        Ok(guest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &[&str]) -> Result<RunConfig, ConfigError> {
+        let cli = Cli::try_parse_from(["baton", "run"].iter().chain(args)).expect("parses");
+        match cli.command {
+            Command::Run(args) => args.config(),
+            Command::Check => unreachable!("asked for run"),
+        }
+    }
+
+    #[test]
+    fn clap_finds_no_fault_with_the_definition() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bare_run_is_one_builtin_guest() {
+        let config = config(&[]).expect("runs");
+        assert_eq!(
+            config,
+            RunConfig {
+                guests: vec![GuestConfig::new("guest")],
+                ..RunConfig::default()
+            }
+        );
+    }
+
+    #[test]
+    fn flags_reach_the_configuration() {
+        let config = config(&[
+            "--kernel", "guest.elf", "--cpus", "4", "--memory", "128M", "--cmdline",
+            "lock=ticket hold=2us", "--reservation", "5ms/10ms,soft", "--vcpu-reservation",
+            "0=1ms/100ms,hard", "--host-cpus", "0-1", "--sched", "host", "--proxy", "off",
+            "--defer", "off", "--slice", "1ms", "--vcpu-threads", "on", "--duration", "10s",
+            "--summary", "json", "--weight", "5",
+        ])
+        .expect("runs");
+        let guest = &config.guests[0];
+        assert_eq!(guest.kernel, KernelSource::Path("guest.elf".into()));
+        assert_eq!((guest.cpus, guest.memory, guest.weight), (4, 128 << 20, 5));
+        assert_eq!(guest.reservations[0], "1ms/100ms".parse().ok());
+        assert_eq!(guest.reservations[3], "5ms/10ms,soft".parse().ok());
+        assert_eq!(config.host_cpus, [0, 1]);
+        assert_eq!(config.sched, SchedMode::Host);
+        assert_eq!((config.proxy, config.defer), (false, None));
+        assert_eq!(config.slice, Duration::from_millis(1));
+        assert_eq!(config.vcpu_threads, VcpuThreads::On);
+        assert_eq!(config.duration, Some(Duration::from_secs(10)));
+        assert_eq!(config.summary, SummaryForm::Json);
+    }
+
+    #[test]
+    fn reservation_for_a_vcpu_that_is_not_there_is_refused() {
+        let error = config(&["--cpus", "2", "--vcpu-reservation", "2=1ms/2ms"]).expect_err("two");
+        assert!(error.to_string().contains("only 0 to 1"));
+    }
+
+    #[test]
+    fn bad_values_say_what_a_good_one_looks_like() {
+        for (args, part) in [
+            (["--memory", "lots"], "as in 512M"),
+            (["--defer", "5"], "as in 50us"),
+            (["--host-cpus", "a"], "as in 0-3"),
+            (["--vcpu-reservation", "1ms/2ms"], "as in 0=1ms/100ms"),
+        ] {
+            let error = Cli::try_parse_from(["baton", "run"].iter().chain(&args))
+                .expect_err("refused")
+                .to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

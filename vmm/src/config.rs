@@ -1,0 +1,262 @@
+//! What to run: plain values, from flags ([`crate::cli`]) or from a TOML file ([`file`]).
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub mod file;
+
+
+
+/// Most vCPUs a guest may have.
+pub const MAX_VCPUS: usize = 254;
+/// Smallest guest memory: boot structures, the kernel at 1 MiB and some room.
+pub const MIN_MEMORY: u64 = 4 << 20;
+/// Largest guest memory.
+pub const MAX_MEMORY: u64 = 1 << 40;
+/// Longest kernel command line, bytes, without the final zero.
+pub const MAX_CMDLINE: usize = 2047;
+
+/// A configuration that cannot run, said in one sentence.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// Everything about one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunConfig {
+    /// The guests, in order; their place is their [`crate::machine::Guest::number`].
+    pub guests: Vec<GuestConfig>,
+    /// Host CPUs of the pool, ascending, none twice. Empty: all that this process may use.
+    pub host_cpus: Vec<usize>,
+    /// Who decides which vCPU runs.
+    pub sched: SchedMode,
+    /// Run preempted lock holders on their waiters' budgets ([`SchedMode::Baton`] only).
+    pub proxy: bool,
+    /// How long the preemption of a lock holder may be put off; `None` for never.
+    pub defer: Option<Duration>,
+    /// Longest time a vCPU without a reservation runs while others wait.
+    pub slice: Duration,
+    /// Whether each vCPU has a thread of its own.
+    pub vcpu_threads: VcpuThreads,
+    /// Stop after this long; `None` runs until all guests ended.
+    pub duration: Option<Duration>,
+    /// Form of the summary.
+    pub summary: SummaryForm,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            guests: Vec::new(),
+            host_cpus: Vec::new(),
+            sched: SchedMode::Baton,
+            proxy: true,
+            defer: Some(DEFAULT_DEFER),
+            slice: DEFAULT_SLICE,
+            vcpu_threads: VcpuThreads::Auto,
+            duration: None,
+            summary: SummaryForm::Text,
+        }
+    }
+}
+
+/// Default of [`RunConfig::slice`]. A preemption costs some 25 us, so 4 ms keep that below 1 %.
+pub const DEFAULT_SLICE: Duration = Duration::from_millis(4);
+/// Default of [`RunConfig::defer`].
+pub const DEFAULT_DEFER: Duration = Duration::from_micros(50);
+
+/// Who decides which vCPU runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SchedMode {
+    /// Baton's own policy on one executor per host CPU.
+    Baton,
+    /// A thread per vCPU under the host kernel's default policy.
+    Host,
+    /// A thread per vCPU under the host kernel's `SCHED_DEADLINE`.
+    HostDeadline,
+}
+
+/// Whether an executor calls `KVM_RUN` itself or through a thread of the vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum VcpuThreads {
+    /// By kernel version: before Linux 6.13 a vCPU that changes thread costs milliseconds.
+    Auto,
+    /// A thread per vCPU.
+    On,
+    /// Executors run vCPUs directly.
+    Off,
+}
+
+/// Form of the summary at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SummaryForm {
+    /// A table.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Where a guest's kernel comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KernelSource {
+    /// The bare-metal test guest built into this program.
+    Builtin,
+    /// A 64-bit ELF file.
+    Path(PathBuf),
+}
+
+/// One guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestConfig {
+    /// Name in messages and tables.
+    pub name: String,
+    /// Its kernel.
+    pub kernel: KernelSource,
+    /// Number of vCPUs.
+    pub cpus: usize,
+    /// Memory, bytes; a multiple of 4096.
+    pub memory: u64,
+    /// Kernel command line.
+    pub cmdline: String,
+    /// Reservation of each vCPU; `None` entries share what is left over by weight.
+    pub reservations: Vec<Option<Reservation>>,
+    /// Share of what is left over, for each vCPU without a reservation; 1 to 10000.
+    pub weight: u32,
+    /// Host CPUs that each vCPU may use; `None` for all of the pool.
+    pub host_cpus: Vec<Option<Vec<usize>>>,
+}
+
+impl GuestConfig {
+    /// A guest of one vCPU with the built-in kernel, 64 MiB and no reservation.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kernel: KernelSource::Builtin,
+            cpus: 1,
+            memory: 64 << 20,
+            cmdline: String::new(),
+            reservations: vec![None],
+            weight: 100,
+            host_cpus: vec![None],
+        }
+    }
+
+    /// The same guest with `cpus` vCPUs, none with a reservation or pinned.
+    #[must_use]
+    pub fn with_cpus(mut self, cpus: usize) -> Self {
+        self.cpus = cpus;
+        self.reservations = vec![None; cpus];
+        self.host_cpus = vec![None; cpus];
+        self
+    }
+}
+
+impl RunConfig {
+    /// Checks what flags and files cannot rule out one by one.
+    ///
+    /// # Errors
+    /// The first thing that cannot run, with the range that would.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.guests.is_empty() {
+            return fail("there is no guest to run: give --cpus and --kernel, or a TOML file");
+        }
+        if self.slice < Duration::from_micros(100) || self.slice > Duration::from_secs(1) {
+            return fail("the slice must be between 100us and 1s");
+        }
+        if self.defer.is_some_and(|d| d > Duration::from_millis(10)) {
+            return fail("defer must be at most 10ms, or off");
+        }
+        for guest in &self.guests {
+            guest.validate(&self.host_cpus)?;
+        }
+        Ok(())
+    }
+}
+
+impl GuestConfig {
+    fn validate(&self, pool: &[usize]) -> Result<(), ConfigError> {
+        let name = &self.name;
+        if self.cpus == 0 || self.cpus > MAX_VCPUS {
+            return fail(format!(
+                "guest {name}: cpus is {}, must be 1 to {MAX_VCPUS}",
+                self.cpus
+            ));
+        }
+        if self.memory < MIN_MEMORY || self.memory > MAX_MEMORY || !self.memory.is_multiple_of(4096)
+        {
+            return fail(format!(
+                "guest {name}: memory is {} bytes, must be 4M to 1T and a multiple of 4K",
+                self.memory
+            ));
+        }
+        if self.cmdline.len() > MAX_CMDLINE {
+            return fail(format!(
+                "guest {name}: the command line has {} bytes, at most {MAX_CMDLINE} fit",
+                self.cmdline.len()
+            ));
+        }
+        if !(1..=10_000).contains(&self.weight) {
+            return fail(format!(
+                "guest {name}: weight is {}, must be 1 to 10000",
+                self.weight
+            ));
+        }
+        if self.reservations.len() != self.cpus || self.host_cpus.len() != self.cpus {
+            return fail(format!(
+                "guest {name}: there must be one reservation and one CPU set for each of its {} vCPUs",
+                self.cpus
+            ));
+        }
+        for set in self.host_cpus.iter().flatten() {
+            if set.is_empty() {
+                return fail(format!("guest {name}: a vCPU may use no host CPU at all"));
+            }
+            if let Some(cpu) = set
+                .iter()
+                .find(|cpu| !pool.is_empty() && !pool.contains(cpu))
+            {
+                return fail(format!(
+                    "guest {name}: host CPU {cpu} is not in the pool ({})",
+                    crate::units::format_cpus(pool)
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fail<T>(text: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError(text.into()))
+}
+
+/// CPU time that a vCPU is promised: `budget_ns` in each period, by `deadline_ns` after it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// CPU time per period, nanoseconds.
+    pub budget_ns: u64,
+    /// Period, nanoseconds.
+    pub period_ns: u64,
+    /// Relative deadline, nanoseconds; at most the period, at least the budget.
+    pub deadline_ns: u64,
+    /// Hard: never more than the budget in a period. Soft: more when there is time left over.
+    pub hard: bool,
+}
+
+impl fmt::Display for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::units::format_reservation(self))
+    }
+}
+
+impl FromStr for Reservation {
+    type Err = crate::units::UnitError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        crate::units::parse_reservation(text)
+    }
+}

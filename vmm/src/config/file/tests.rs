@@ -1,0 +1,131 @@
+use std::path::PathBuf;
+
+use super::*;
+
+fn parsed(text: &str) -> RunConfig {
+    parse(text, Path::new("/guests")).expect(text)
+}
+
+fn refused(text: &str) -> String {
+    let error = parse(text, Path::new("/guests")).expect_err(text).to_string();
+    assert!(!error.contains('\n'), "more than one line: {error}");
+    error
+}
+
+#[test]
+fn top_level_keys_are_the_flags() {
+    let config = parsed(
+        r#"
+        host_cpus = "0-1"
+        sched = "host-deadline"
+        proxy = "off"
+        defer = "off"
+        slice = "2ms"
+        vcpu_threads = "on"
+        duration = "10s"
+        summary = "json"
+        [[guest]]
+        "#,
+    );
+    let expected = RunConfig {
+        guests: vec![GuestConfig::new("guest1")],
+        host_cpus: vec![0, 1],
+        sched: SchedMode::HostDeadline,
+        proxy: false,
+        defer: None,
+        slice: Duration::from_millis(2),
+        vcpu_threads: VcpuThreads::On,
+        duration: Some(Duration::from_secs(10)),
+        summary: SummaryForm::Json,
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn guest_tables_say_everything_about_a_guest() {
+    let config = parsed(
+        r#"
+        [[guest]]
+        name = "db"
+        kernel = "vmlinux"
+        cpus = 2
+        memory = "512M"
+        cmdline = "quiet"
+        vcpu_reservations = ["1ms/100ms,soft", ""]
+        weight = 7
+        vcpu_host_cpus = ["", "0,1"]
+        "#,
+    );
+    let guest = &config.guests[0];
+    assert_eq!(guest.kernel, KernelSource::Path(PathBuf::from("/guests/vmlinux")));
+    assert_eq!((guest.cpus, guest.memory, guest.weight), (2, 512 << 20, 7));
+    assert_eq!(guest.cmdline, "quiet");
+    assert_eq!(guest.reservations[0], "1ms/100ms,soft".parse().ok());
+    assert_eq!(guest.reservations[1], None);
+    assert_eq!(guest.host_cpus, [None, Some(vec![0, 1])]);
+}
+
+#[test]
+fn reservation_goes_to_each_vcpu_and_shared_is_split() {
+    let config = parsed(
+        r#"
+        [[guest]]
+        cpus = 2
+        reservation = "5ms/10ms"
+        [[guest]]
+        cpus = 4
+        shared_reservation = "20ms/10ms,soft"
+        "#,
+    );
+    assert_eq!(config.guests[0].reservations, vec!["5ms/10ms".parse().ok(); 2]);
+    assert_eq!(config.guests[1].reservations, vec!["5ms/10ms,soft".parse().ok(); 4]);
+}
+
+#[test]
+fn count_makes_copies_with_names() {
+    let config = parsed("[[guest]]\nname = \"web\"\ncount = 3\n[[guest]]\n");
+    let names: Vec<&str> = config.guests.iter().map(|g| g.name.as_str()).collect();
+    assert_eq!(names, ["web-1", "web-2", "web-3", "guest2"]);
+}
+
+#[test]
+fn unknown_keys_are_refused_with_their_line() {
+    assert!(refused("slicee = \"1ms\"\n[[guest]]\n").contains("slicee"));
+    let error = refused("[[guest]]\ncpus = 1\nmem = \"64M\"\n");
+    assert!(error.contains("line 3") && error.contains("mem"), "{error}");
+}
+
+#[test]
+fn mistakes_are_named_with_what_would_be_right() {
+    for (text, part) in [
+        ("", "no guest"),
+        ("sched = \"fifo\"\n[[guest]]", "baton, host, host-deadline"),
+        ("proxy = \"yes\"\n[[guest]]", "\"on\" or \"off\""),
+        ("slice = \"4\"\n[[guest]]", "as in 50us"),
+        ("slice = \"2s\"\n[[guest]]", "between 100us and 1s"),
+        ("[[guest]]\nmemory = \"1K\"", "4M to 1T"),
+        ("[[guest]]\ncpus = 0", "1 to 254"),
+        ("[[guest]]\nweight = 0", "1 to 10000"),
+        ("[[guest]]\ncount = 5000", "1 to 1024"),
+        ("[[guest]]\ncount = 0", "1 to 1024"),
+        ("[[guest]]\nreservation = \"5ms\"", "as in 5ms/10ms"),
+        ("[[guest]]\ncpus = 2\nvcpu_reservations = [\"\"]", "one for each of 2"),
+        (
+            "[[guest]]\nreservation = \"1ms/2ms\"\nshared_reservation = \"1ms/2ms\"",
+            "exclude each other",
+        ),
+        ("[[guest]]\ncpus = 2\nshared_reservation = \"30ms/10ms\"", "budget <= deadline"),
+        ("host_cpus = \"0\"\n[[guest]]\nhost_cpus = \"1\"", "not in the pool (0)"),
+        ("[[guest]]\ncpus = -1", "line 2"),
+        ("nonsense", "line 1"),
+    ] {
+        let error = refused(text);
+        assert!(error.contains(part), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn file_that_is_not_there_is_named() {
+    let error = read(Path::new("/nowhere/host.toml")).expect_err("not there");
+    assert!(error.to_string().contains("/nowhere/host.toml"));
+}

@@ -1,0 +1,329 @@
+//! The executor: one thread per host CPU of the pool. It asks the policy what to run, runs it,
+//! accounts for it, handles what it came back for, and asks again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use guest_tests::abi::{RING_DEFER, RING_DONATED};
+use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_UNINITIALIZED};
+use vcpu_sched::{CpuId, Decision, Hints, Ns, Stop, VcpuId};
+
+use super::pool::{Pool, State, said};
+use super::seam::{Ran, Seam};
+use super::signal;
+use crate::machine::{Doorbell, Exit, Guest, GuestEnd, Vcpu};
+use crate::sys;
+
+/// Where halts do not end `KVM_RUN`, a vCPU is looked at this often, ns.
+const HALT_POLL_NS: Ns = 1_000_000;
+
+/// What one executor did with its CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExecutorReport {
+    /// Spent on guests, their exits and decisions about them, CPU time, ns.
+    pub busy_ns: u64,
+    /// Spent by the host on other things while the executor was not asleep, ns.
+    pub host_steal_ns: u64,
+    /// Asleep for want of work, ns.
+    pub idle_ns: u64,
+    /// Decisions of the policy.
+    pub decisions: u64,
+}
+
+/// One executor.
+pub(crate) struct Executor<S> {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) cpu: CpuId,
+    pub(crate) seam: S,
+    /// Whether halted vCPUs have berths to go to.
+    pub(crate) berths: bool,
+    /// Thread CPU time up to which everything is charged.
+    charged_to: Ns,
+    /// CPU time spent elsewhere on this executor's behalf since the last charge.
+    elsewhere: Ns,
+    report: ExecutorReport,
+}
+
+/// What the executor holds while it runs a vCPU.
+struct Turn {
+    vcpu: Box<Vcpu>,
+    decision: Decision,
+    /// Policy name of vCPU 0 of the guest.
+    first: u32,
+    /// When the policy wants the CPU back; moves by a deferral.
+    until: Option<Ns>,
+}
+
+/// A vCPU that came out, not put back yet.
+struct Stopped {
+    vcpu: Box<Vcpu>,
+    why: Stop,
+    /// It shall sleep in its berth.
+    berth: bool,
+    hints: Hints,
+    ran: Ns,
+}
+
+/// What remains of it when it was put back.
+struct Left {
+    id: VcpuId,
+    guest: Arc<Guest>,
+    index: u32,
+    preempted: bool,
+    berth: Option<(VcpuId, Box<Vcpu>)>,
+}
+
+impl Left {
+    /// Tells the guest that the vCPU is off its CPU.
+    fn show_stopped(&self) {
+        self.guest.hints.set_running(self.index, false);
+        if self.preempted {
+            self.guest.hints.count_preemption(self.index);
+        }
+    }
+}
+
+/// What to do after an exit.
+enum Next {
+    /// Go on with the same vCPU.
+    Continue,
+    /// Put it back, for this reason, in its berth if told so.
+    Stop { why: Stop, berth: bool },
+}
+
+impl<S: Seam> Executor<S> {
+    pub(crate) fn new(pool: Arc<Pool>, cpu: CpuId, seam: S, berths: bool) -> Self {
+        Self {
+            pool,
+            cpu,
+            seam,
+            berths,
+            charged_to: 0,
+            elsewhere: 0,
+            report: ExecutorReport::default(),
+        }
+    }
+
+    /// Runs vCPUs until the pool stops.
+    pub(crate) fn run(mut self) -> ExecutorReport {
+        self.pool.station(self.cpu).occupy();
+        self.charged_to = sys::thread_cpu_ns();
+        let start = sys::monotonic_ns();
+        let mut stopped = None;
+        while let Some(turn) = self.next_turn(stopped.take()) {
+            stopped = self.serve(turn);
+        }
+        self.charge();
+        let wall = sys::monotonic_ns().saturating_sub(start);
+        self.report.host_steal_ns =
+            wall.saturating_sub(self.report.idle_ns).saturating_sub(self.report.busy_ns);
+        self.report
+    }
+
+    /// Runs a vCPU until the policy is to decide again. `None`: it is lost.
+    fn serve(&mut self, mut turn: Turn) -> Option<Stopped> {
+        loop {
+            let (back, next) = self.run_once(turn)?;
+            match next {
+                Next::Continue => turn = back,
+                Next::Stop { why, berth } => {
+                    let hints = said(&back.vcpu, back.first);
+                    let ran = self.charge();
+                    return Some(Stopped { vcpu: back.vcpu, why, berth, hints, ran });
+                }
+            }
+        }
+    }
+
+    /// Puts back what stopped, and takes what the policy wants to run, however long that takes.
+    /// `None`: the pool stops.
+    fn next_turn(&mut self, mut stopped: Option<Stopped>) -> Option<Turn> {
+        let pool = Arc::clone(&self.pool);
+        let station = pool.station(self.cpu);
+        loop {
+            station.take();
+            self.report.decisions += 1;
+            let mut state = pool.lock();
+            let now = sys::monotonic_ns();
+            let left = stopped.take().map(|stopped| self.put_back(&mut state, stopped, now));
+            let stopping = state.stopping;
+            let picked = if stopping { None } else { state.pick(self.cpu, now) };
+            let first = picked.as_ref().map(|(vcpu, _)| state.member(vcpu.guest.number).first);
+            // While the lock is held, so that nobody else runs it before it is said not to run.
+            if let Some(left) = &left
+                && picked.as_ref().is_none_or(|(_, decision)| decision.run != left.id)
+            {
+                left.show_stopped();
+            }
+            if let (Some((vcpu, decision)), Some(first)) = (&picked, first) {
+                show(vcpu, decision, first);
+            }
+            let timer = state.sched.next_timer();
+            let after = state.after();
+            drop(state);
+            pool.finish(after.with_berth(left.and_then(|left| left.berth)));
+            if stopping {
+                return None;
+            }
+            if let (Some((vcpu, decision)), Some(first)) = (picked, first) {
+                let until = decision.until;
+                return Some(Turn { vcpu, decision, first, until });
+            }
+            self.sleep_until(timer);
+        }
+    }
+
+    fn put_back(&self, state: &mut State, stopped: Stopped, now: Ns) -> Left {
+        let Stopped { vcpu, why, berth, hints, ran } = stopped;
+        let (guest, index, id) = (Arc::clone(&vcpu.guest), vcpu.index, state.id(&vcpu));
+        state.sched.stop(self.cpu, if guest.has_ended() { Stop::Ended } else { why }, hints, ran, now);
+        let berth = state.keep(id, vcpu, berth);
+        Left { id, guest, index, preempted: why == Stop::Preempted, berth }
+    }
+
+    /// Nothing to run: sleeps until a kick or the policy's next timer.
+    fn sleep_until(&mut self, timer: Option<Ns>) {
+        self.charge();
+        let from = sys::monotonic_ns();
+        let timeout = timer.map(|at| Duration::from_nanos(at.saturating_sub(from).max(1)));
+        self.pool.station(self.cpu).sleep(timeout);
+        signal::forget_missed();
+        self.report.idle_ns += sys::monotonic_ns().saturating_sub(from);
+        // Nobody pays for sleeping and waking up.
+        self.charge();
+    }
+
+    /// CPU time since the last charge.
+    fn charge(&mut self) -> Ns {
+        let now = sys::thread_cpu_ns();
+        let own = now.saturating_sub(std::mem::replace(&mut self.charged_to, now));
+        let ran = own + std::mem::take(&mut self.elsewhere);
+        self.report.busy_ns += ran;
+        ran
+    }
+
+    fn run_once(&mut self, turn: Turn) -> Option<(Turn, Next)> {
+        let Turn { vcpu, decision, first, until } = turn;
+        let guest = Arc::clone(&vcpu.guest);
+        let index = vcpu.index;
+        let station = self.pool.station(self.cpu);
+        let bounded = if self.seam.sees_halts() {
+            until
+        } else {
+            let poll = sys::monotonic_ns().saturating_add(HALT_POLL_NS);
+            Some(until.map_or(poll, |until| until.min(poll)))
+        };
+        let Some(Ran { vcpu, exit, elsewhere_ns }) = self.seam.run(vcpu, bounded, station) else {
+            guest.end(GuestEnd::InternalError {
+                vcpu: index,
+                text: "the thread that ran it has failed".into(),
+            });
+            self.pool.lock().lose(decision.run);
+            self.pool.retire(&guest);
+            return None;
+        };
+        self.elsewhere += elsewhere_ns;
+        let mut turn = Turn { vcpu, decision, first, until };
+        let next = match exit {
+            Exit::Handled | Exit::Debug => Next::Continue,
+            Exit::Interrupted => self.interrupted(&mut turn),
+            Exit::Doorbell(doorbell) => self.rang(&turn, doorbell),
+            Exit::Halted => self.halted(),
+            Exit::Ended => {
+                self.pool.retire(&guest);
+                Next::Stop { why: Stop::Ended, berth: false }
+            }
+        };
+        Some((turn, next))
+    }
+
+    /// A signal ended the run: a kick, the timer, a halt, or nothing in particular.
+    fn interrupted(&mut self, turn: &mut Turn) -> Next {
+        // KVM fails only for a vCPU that has no state to tell; then it is not halted.
+        if turn.vcpu.mp_state().is_ok_and(sleeps) {
+            return self.halted();
+        }
+        let now = sys::monotonic_ns();
+        let kicked = self.pool.station(self.cpu).take();
+        if !kicked && turn.until.is_none_or(|until| now < until) {
+            return Next::Continue;
+        }
+        let depth = turn.vcpu.guest.hints.snapshot(turn.vcpu.index).depth;
+        if depth > 0 {
+            let grace = {
+                let mut state = self.pool.lock();
+                if state.stopping { None } else { state.sched.defer(self.cpu, depth, now) }
+            };
+            if let Some(grace) = grace {
+                let donated = if turn.decision.is_proxied() { RING_DONATED } else { 0 };
+                ask_to_ring(turn, RING_DEFER | donated);
+                turn.until = Some(grace);
+                return Next::Continue;
+            }
+        }
+        Next::Stop { why: Stop::Preempted, berth: false }
+    }
+
+    fn halted(&self) -> Next {
+        if self.berths {
+            Next::Stop { why: Stop::Halted(None), berth: true }
+        } else {
+            // Nobody tells when it wakes: look again soon.
+            let again = sys::monotonic_ns().saturating_add(HALT_POLL_NS);
+            Next::Stop { why: Stop::Halted(Some(again)), berth: false }
+        }
+    }
+
+    fn rang(&mut self, turn: &Turn, doorbell: Doorbell) -> Next {
+        let stop = |why| Next::Stop { why, berth: false };
+        match doorbell {
+            Doorbell::Wait => stop(Stop::Rang),
+            Doorbell::Release { to } => {
+                let mut state = self.pool.lock();
+                let to = to.and_then(|to| state.member(turn.vcpu.guest.number).vcpu(to));
+                state.sched.release(self.cpu, to, sys::monotonic_ns());
+                stop(Stop::Rang)
+            }
+            Doorbell::Idle => stop(Stop::Halted(wake_time(&turn.vcpu))),
+            Doorbell::Wake { target } => {
+                let after = {
+                    let mut state = self.pool.lock();
+                    match state.member(turn.vcpu.guest.number).vcpu(target) {
+                        Some(target) => state.wake(target, sys::monotonic_ns()),
+                        None => return Next::Continue,
+                    }
+                };
+                // If this CPU is to look again, the kick keeps it out of the guest.
+                self.pool.finish(after);
+                Next::Continue
+            }
+        }
+    }
+}
+
+/// Whether a vCPU in this KVM state waits for an interrupt, or to be started.
+pub(crate) fn sleeps(mp_state: u32) -> bool {
+    matches!(mp_state, KVM_MP_STATE_HALTED | KVM_MP_STATE_UNINITIALIZED | KVM_MP_STATE_INIT_RECEIVED)
+}
+
+/// When an idle vCPU wants to wake, in the policy's time.
+fn wake_time(vcpu: &Vcpu) -> Option<Ns> {
+    let tsc = vcpu.guest.hints.idle_until_tsc(vcpu.index);
+    (tsc != 0).then(|| vcpu.guest.clock.monotonic_at(tsc))
+}
+
+/// Tells the guest, before it runs, that it runs, and on whose budget.
+fn show(vcpu: &Vcpu, decision: &Decision, first: u32) {
+    let hints = &vcpu.guest.hints;
+    hints.set_running(vcpu.index, true);
+    if decision.is_proxied() {
+        hints.set_ring(vcpu.index, RING_DONATED, decision.lock, decision.donor.0 - first);
+    } else {
+        hints.set_ring(vcpu.index, 0, 0, 0);
+    }
+}
+
+fn ask_to_ring(turn: &Turn, bits: u32) {
+    let donor = turn.decision.donor.0 - turn.first;
+    turn.vcpu.guest.hints.set_ring(turn.vcpu.index, bits, turn.decision.lock, donor);
+}

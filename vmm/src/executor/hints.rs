@@ -1,0 +1,22 @@
+//! From a guest's hint record to the policy's terms.
+
+use vcpu_sched::{Hints, VcpuId, Wait, WaitKind};
+
+use crate::machine::hints::{self as page, HintSnapshot};
+
+/// `first` is the policy's name of the guest's vCPU 0.
+pub(crate) fn to_policy(snapshot: HintSnapshot, first: u32) -> Hints {
+    Hints {
+        depth: snapshot.depth,
+        releases: snapshot.releases,
+        wait: snapshot.wait.map(|wait| Wait {
+            kind: match wait.kind {
+                page::WaitKind::Spin => WaitKind::Spin,
+                page::WaitKind::Block => WaitKind::Block,
+            },
+            lock: wait.lock,
+            holder: VcpuId(first + wait.holder),
+            holder_releases: wait.holder_releases,
+        }),
+    }
+}

@@ -1,0 +1,53 @@
+//! Running a vCPU on the calling thread until the policy has a say: what a thread needs for it, and
+//! the loop around `KVM_RUN`.
+
+use std::io;
+
+use super::signal::{self, Armed};
+use super::station::Station;
+use super::timer::PreemptionTimer;
+use super::halt_stub::HaltSignal;
+use crate::machine::{Exit, Vcpu};
+use crate::sys;
+
+/// A thread's equipment for running vCPUs.
+pub(crate) struct Lane {
+    timer: PreemptionTimer,
+    /// Ends a `KVM_RUN` in which the vCPU halts. `None` where the host does not permit it.
+    halt: Option<HaltSignal>,
+}
+
+impl Lane {
+    /// # Errors
+    /// If the host has no timer for this thread.
+    pub(crate) fn for_this_thread() -> io::Result<Self> {
+        Ok(Self {
+            timer: PreemptionTimer::for_this_thread()?,
+            halt: HaltSignal::arm(signal::kick_signal()).ok(),
+        })
+    }
+
+    /// Whether halts end `KVM_RUN`.
+    pub(crate) fn sees_halts(&self) -> bool {
+        self.halt.is_some()
+    }
+
+    /// Runs `vcpu` for the executor at `station` until something that the policy should hear of:
+    /// a doorbell, a halt, a kick, the time `until` (ns), the guest's end. Device accesses are
+    /// handled and the guest entered again. May return [`Exit::Interrupted`] without cause.
+    pub(crate) fn run(&mut self, vcpu: &mut Vcpu, until: Option<u64>, station: &Station) -> Exit {
+        self.timer.arm(until, sys::monotonic_ns());
+        let (_armed, clear) = Armed::new(vcpu.immediate_exit());
+        if !clear || !station.enter_guest() {
+            return Exit::Interrupted;
+        }
+        let exit = loop {
+            match vcpu.run() {
+                Exit::Handled => {}
+                exit => break exit,
+            }
+        };
+        station.leave_guest();
+        exit
+    }
+}

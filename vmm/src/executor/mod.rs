@@ -1,0 +1,27 @@
+//! Executors: our own policy decides, on every host CPU of the pool, which vCPU runs.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `executor.rs` | the loop: ask, run, account, handle, ask again |
+//! | `pool.rs` | the policy and the vCPUs that nobody runs, under one lock |
+//! | `kick.rs` | making an executor look again, without losing a kick |
+//! | `seam.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`) |
+//! | `lane.rs` | what a thread needs to run vCPUs (`signal.rs`, `timer.rs`, halts) |
+//! | `berths.rs` | where halted vCPUs sleep until an interrupt wakes them |
+
+mod berths;
+mod executor;
+mod halt_stub;
+mod hints;
+mod kick;
+mod lane;
+mod pool;
+mod seam;
+mod signal;
+mod start;
+mod station;
+mod timer;
+mod vcpu_thread;
+
+pub use executor::ExecutorReport;
+pub use start::{ExecutorError, start};

@@ -1,0 +1,339 @@
+//! The pool: the policy and the vCPUs that nobody runs, under one lock.
+//!
+//! A vCPU is a value. It is either here, or in the hands of one executor, or asleep in its berth;
+//! taking it out of here is the only way to run it, so no vCPU runs twice at once. Policy and
+//! places change together under the lock, and no system call is made while it is held: what has to
+//! be done afterwards (kicks, berths) is collected and done when it is free.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vcpu_sched::{CpuId, CpuSet, Decision, Hints, Ns, Scheduler, Stop, VcpuId};
+
+use super::hints;
+use super::station::Station;
+use crate::machine::{Guest, Vcpu};
+use crate::sys;
+
+/// Where a vCPU is.
+pub(crate) enum Place {
+    /// Here, for an executor to take.
+    Here(Box<Vcpu>),
+    /// In the hands of an executor.
+    WithExecutor,
+    /// Halted, asleep in KVM until an interrupt.
+    InBerth,
+    /// Its guest has ended; kept for its counters.
+    Retired(Box<Vcpu>),
+    /// Lost with a thread that failed.
+    Lost,
+}
+
+/// A guest of the pool.
+pub(crate) struct Member {
+    pub(crate) guest: Arc<Guest>,
+    /// Policy name of its vCPU 0; the others follow.
+    pub(crate) first: u32,
+    retired: bool,
+}
+
+impl Member {
+    /// Policy name of vCPU `index`, if the guest has one.
+    pub(crate) fn vcpu(&self, index: u32) -> Option<VcpuId> {
+        (index < self.guest.vcpus()).then_some(VcpuId(self.first + index))
+    }
+
+    fn vcpus(&self) -> impl Iterator<Item = VcpuId> + use<> {
+        (self.first..self.first + self.guest.vcpus()).map(VcpuId)
+    }
+}
+
+/// What the lock protects.
+pub(crate) struct State {
+    pub(crate) sched: Scheduler,
+    places: Vec<Place>,
+    members: Vec<Member>,
+    /// Steal time that each vCPU has been told of.
+    steal_told: Vec<Ns>,
+    pub(crate) stopping: bool,
+}
+
+/// What to do once the lock is free.
+#[must_use]
+#[derive(Default)]
+pub(crate) struct After {
+    kicks: CpuSet,
+    /// Berths whose vCPU shall come back.
+    recall: Vec<VcpuId>,
+    /// A vCPU to put to sleep.
+    berth: Option<(VcpuId, Box<Vcpu>)>,
+}
+
+/// How a berth is asked for things; made after the pool, since berths call back into it.
+pub(crate) trait Berths: Send + Sync {
+    /// Puts a halted vCPU to sleep; it comes back by [`Pool::wakes_up`].
+    fn put(&self, id: VcpuId, vcpu: Box<Vcpu>);
+    /// Asks for it back.
+    fn recall(&self, id: VcpuId);
+}
+
+/// The pool.
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    stations: Vec<Station>,
+    berths: Mutex<Option<Arc<dyn Berths>>>,
+}
+
+impl Pool {
+    pub(crate) fn new(sched: Scheduler, members: Vec<(Arc<Guest>, u32)>, vcpus: Vec<Box<Vcpu>>) -> Self {
+        let cpus = sched.config().cpus;
+        let count = vcpus.len();
+        Self {
+            state: Mutex::new(State {
+                sched,
+                places: vcpus.into_iter().map(Place::Here).collect(),
+                members: members
+                    .into_iter()
+                    .map(|(guest, first)| Member { guest, first, retired: false })
+                    .collect(),
+                steal_told: vec![0; count],
+                stopping: false,
+            }),
+            stations: (0..cpus).map(|_| Station::new()).collect(),
+            berths: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn station(&self, cpu: CpuId) -> &Station {
+        &self.stations[cpu.index()]
+    }
+
+    pub(crate) fn set_berths(&self, berths: Option<Arc<dyn Berths>>) {
+        *self.berths.lock().unwrap_or_else(PoisonError::into_inner) = berths;
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what was put off while the lock was held.
+    pub(crate) fn finish(&self, after: After) {
+        for cpu in after.kicks.iter() {
+            self.stations[cpu.index()].kick();
+        }
+        if after.recall.is_empty() && after.berth.is_none() {
+            return;
+        }
+        let berths = self.berths.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (berths, after.berth) {
+            (Some(berths), berth) => {
+                if let Some((id, vcpu)) = berth {
+                    berths.put(id, vcpu);
+                }
+                for id in after.recall {
+                    berths.recall(id);
+                }
+            }
+            // The pool is closing: the vCPU only has to be kept.
+            (None, Some((id, vcpu))) => self.comes_back(id, vcpu),
+            (None, None) => {}
+        }
+    }
+
+    /// A berth gives a vCPU back: it was woken, or recalled.
+    pub(crate) fn comes_back(&self, id: VcpuId, vcpu: Box<Vcpu>) {
+        let after = {
+            let mut state = self.lock();
+            let now = sys::monotonic_ns();
+            state.places[id.index()] = if vcpu.guest.has_ended() {
+                Place::Retired(vcpu)
+            } else {
+                Place::Here(vcpu)
+            };
+            state.sched.wake(id, now);
+            state.after()
+        };
+        self.finish(after);
+    }
+
+    /// Sends the vCPUs that wait to be started to their berths, and wakes those that start a guest.
+    pub(crate) fn begin(&self, starters: &[VcpuId], berths: bool) {
+        let (sleepers, after) = {
+            let mut state = self.lock();
+            let now = sys::monotonic_ns();
+            for &id in starters {
+                state.sched.wake(id, now);
+            }
+            if !berths {
+                // Without berths they are looked at from time to time.
+                state.wake_all(now);
+            }
+            (if berths { state.sleepers() } else { Vec::new() }, state.after())
+        };
+        for sleeper in sleepers {
+            self.finish(After { berth: Some(sleeper), ..After::default() });
+        }
+        self.finish(after);
+    }
+
+    /// Stops the executors; they put their vCPUs back and end.
+    pub(crate) fn stop(&self) {
+        self.lock().stopping = true;
+        for station in &self.stations {
+            station.kick();
+        }
+    }
+
+    /// A guest has ended: its vCPUs leave the policy, wherever they are.
+    pub(crate) fn retire(&self, guest: &Guest) {
+        let after = self.lock().retire(guest.number);
+        self.finish(after);
+    }
+}
+
+impl State {
+    /// The policy's name of a vCPU.
+    pub(crate) fn id(&self, vcpu: &Vcpu) -> VcpuId {
+        VcpuId(self.members[vcpu.guest.number].first + vcpu.index)
+    }
+
+    /// The guest with this number.
+    pub(crate) fn member(&self, number: usize) -> &Member {
+        &self.members[number]
+    }
+
+    /// What to do when the lock is free.
+    pub(crate) fn after(&mut self) -> After {
+        After { kicks: self.sched.take_kicks(), ..After::default() }
+    }
+
+    /// Keeps a vCPU that its executor stopped, or returns it for its berth.
+    pub(crate) fn keep(
+        &mut self,
+        id: VcpuId,
+        vcpu: Box<Vcpu>,
+        berth: bool,
+    ) -> Option<(VcpuId, Box<Vcpu>)> {
+        let place = &mut self.places[id.index()];
+        if vcpu.guest.has_ended() {
+            *place = Place::Retired(vcpu);
+        } else if berth {
+            *place = Place::InBerth;
+            return Some((id, vcpu));
+        } else {
+            *place = Place::Here(vcpu);
+        }
+        None
+    }
+
+    /// Takes the vCPUs that wait to be started.
+    fn sleepers(&mut self) -> Vec<(VcpuId, Box<Vcpu>)> {
+        let mut sleepers = Vec::new();
+        for (place, id) in self.places.iter_mut().zip(0..) {
+            match std::mem::replace(place, Place::InBerth) {
+                Place::Here(vcpu) if vcpu.index > 0 => sleepers.push((VcpuId(id), vcpu)),
+                other => *place = other,
+            }
+        }
+        sleepers
+    }
+
+    fn wake_all(&mut self, now: Ns) {
+        for id in 0..self.places.len() as u32 {
+            self.sched.wake(VcpuId(id), now);
+        }
+    }
+
+    /// Asks the policy for `cpu`, and takes the vCPU that it chose.
+    pub(crate) fn pick(&mut self, cpu: CpuId, now: Ns) -> Option<(Box<Vcpu>, Decision)> {
+        loop {
+            let decision = self.sched.pick(cpu, now)?;
+            let place = &mut self.places[decision.run.index()];
+            match std::mem::replace(place, Place::WithExecutor) {
+                Place::Here(vcpu) => {
+                    self.tell_steal(&vcpu, decision.run);
+                    return Some((vcpu, decision));
+                }
+                // Not to be had: it ended, or sleeps in KVM though the policy was told that it
+                // woke. It halts again, as far as the policy is concerned.
+                elsewhere => {
+                    let why = match elsewhere {
+                        Place::InBerth => Stop::Halted(None),
+                        _ => Stop::Ended,
+                    };
+                    *place = elsewhere;
+                    self.sched.stop(cpu, why, Hints::default(), 0, now);
+                }
+            }
+        }
+    }
+
+    /// A sibling wakes `target`.
+    pub(crate) fn wake(&mut self, target: VcpuId, now: Ns) -> After {
+        if matches!(self.places[target.index()], Place::InBerth) {
+            // It comes back first; the policy hears of it then.
+            return After { recall: vec![target], ..self.after() };
+        }
+        self.sched.wake(target, now);
+        self.after()
+    }
+
+    /// The thread that ran `id` is gone.
+    pub(crate) fn lose(&mut self, id: VcpuId) {
+        self.places[id.index()] = Place::Lost;
+    }
+
+    fn tell_steal(&mut self, vcpu: &Vcpu, id: VcpuId) {
+        let waited = self.sched.counters(id).waited_ns;
+        let told = std::mem::replace(&mut self.steal_told[id.index()], waited);
+        vcpu.guest.hints.add_steal(vcpu.index, waited.saturating_sub(told));
+    }
+
+    fn retire(&mut self, number: usize) -> After {
+        let now = sys::monotonic_ns();
+        let member = &mut self.members[number];
+        if std::mem::replace(&mut member.retired, true) {
+            return self.after();
+        }
+        let mut recall = Vec::new();
+        for id in member.vcpus() {
+            self.sched.remove(id, now);
+            match std::mem::replace(&mut self.places[id.index()], Place::Lost) {
+                Place::Here(vcpu) => self.places[id.index()] = Place::Retired(vcpu),
+                other => {
+                    if matches!(other, Place::InBerth) {
+                        recall.push(id);
+                    }
+                    self.places[id.index()] = other;
+                }
+            }
+        }
+        After { recall, ..self.after() }
+    }
+
+    /// The vCPUs that are back, with their policy names; for the end of a run.
+    pub(crate) fn take_vcpus(&mut self) -> Vec<(VcpuId, Option<Box<Vcpu>>)> {
+        let places = std::mem::take(&mut self.places).into_iter();
+        places
+            .zip(0..)
+            .map(|(place, id)| {
+                let vcpu = match place {
+                    Place::Here(vcpu) | Place::Retired(vcpu) => Some(vcpu),
+                    Place::WithExecutor | Place::InBerth | Place::Lost => None,
+                };
+                (VcpuId(id), vcpu)
+            })
+            .collect()
+    }
+}
+
+impl After {
+    /// The same, with a vCPU to put to sleep.
+    pub(crate) fn with_berth(self, berth: Option<(VcpuId, Box<Vcpu>)>) -> Self {
+        Self { berth, ..self }
+    }
+}
+
+/// What `vcpu` says now, in the policy's terms.
+pub(crate) fn said(vcpu: &Vcpu, first: u32) -> Hints {
+    hints::to_policy(vcpu.guest.hints.snapshot(vcpu.index), first)
+}

@@ -1,0 +1,259 @@
+//! From a configuration to running executors, and back to numbers.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::{self, JoinHandle};
+
+use thiserror::Error;
+use vcpu_sched::{
+    AdmissionError, Claim, Config, CpuId, CpuSet, Exhaustion, MAX_CPUS, Reservation,
+    ReservationError, Scheduler, VcpuId,
+};
+
+use super::berths::{self, VcpuBerths};
+use super::executor::{Executor, ExecutorReport};
+use super::lane::Lane;
+use super::pool::Pool;
+use super::seam::{Direct, Seam};
+use super::signal;
+use super::vcpu_thread::{ByThread, VcpuThreads};
+use crate::config::{GuestConfig, RunConfig, VcpuThreads as ThreadsOption};
+use crate::run::{ReadyGuest, Runner};
+use crate::summary::VcpuSummary;
+use crate::sys;
+
+/// Our own scheduler could not start.
+#[derive(Debug, Error)]
+pub enum ExecutorError {
+    /// More host CPUs than a pool takes.
+    #[error("{0} host CPUs are more than the {MAX_CPUS} of one pool: name fewer with --host-cpus")]
+    TooManyCpus(usize),
+    /// A reservation that is none.
+    #[error("guest {guest}, vCPU {vcpu}: {source}")]
+    Reservation {
+        /// The guest's name.
+        guest: String,
+        /// Index of the vCPU.
+        vcpu: usize,
+        /// What is wrong with it.
+        source: ReservationError,
+    },
+    /// A reservation that cannot be guaranteed beside the others.
+    #[error("guest {guest}, vCPU {vcpu}: {source}")]
+    Admission {
+        /// The guest's name.
+        guest: String,
+        /// Index of the vCPU.
+        vcpu: usize,
+        /// What would fit.
+        source: AdmissionError,
+    },
+    /// A resource of the host.
+    #[error("cannot set up {what}: {source}")]
+    Host {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Executors at work.
+struct Executors {
+    pool: Arc<Pool>,
+    /// Keeps the vCPUs' threads, if there are any, until the executors are done.
+    threads: Option<VcpuThreads>,
+    berths: Option<Arc<VcpuBerths>>,
+    executors: Vec<JoinHandle<ExecutorReport>>,
+    /// Number of vCPUs of each guest.
+    shape: Vec<usize>,
+}
+
+/// Starts an executor on each host CPU of `cpus` and runs `guests` there.
+///
+/// # Errors
+/// If a reservation cannot be kept, or the host refuses a thread, a timer or a CPU.
+pub fn start(
+    config: &RunConfig,
+    cpus: &[usize],
+    guests: Vec<ReadyGuest>,
+) -> Result<Box<dyn Runner>, ExecutorError> {
+    let host = |what| move |source| ExecutorError::Host { what, source };
+    signal::install().map_err(|e| host("the kick signal")(e.into()))?;
+    let (sched, firsts) = admit(config, cpus, &guests)?;
+
+    let shape: Vec<usize> = guests.iter().map(|ready| ready.vcpus.len()).collect();
+    let mut members = Vec::new();
+    let mut vcpus = Vec::new();
+    for (ready, first) in guests.into_iter().zip(firsts) {
+        members.push((ready.guest, first));
+        vcpus.extend(ready.vcpus);
+    }
+    let names: Vec<(usize, String, u32)> =
+        vcpus.iter().map(|v| (v.guest.number, v.guest.name.clone(), v.index)).collect();
+    let starters: Vec<VcpuId> = members.iter().map(|&(_, first)| VcpuId(first)).collect();
+    let handles: Vec<_> = members.iter().map(|(guest, _)| Arc::clone(guest)).collect();
+    let pool = Arc::new(Pool::new(sched, members, vcpus));
+
+    let berths = berths::start(&pool, &names).map_err(host("the vCPUs' berths"))?;
+    let threads = if wants_threads(config.vcpu_threads) {
+        let threads = VcpuThreads::start(&pool, names.iter().cloned());
+        Some(threads.map_err(host("the vCPUs' threads"))?)
+    } else {
+        None
+    };
+    let mut all =
+        Executors { pool: Arc::clone(&pool), threads, berths, executors: Vec::new(), shape };
+    for (number, &host_cpu) in cpus.iter().enumerate() {
+        let cpu = CpuId(number as u32);
+        if let Err(source) = all.spawn(cpu, host_cpu) {
+            Box::new(all).stop();
+            return Err(ExecutorError::Host { what: "an executor", source });
+        }
+    }
+
+    for guest in handles {
+        let pool = Arc::downgrade(&pool);
+        guest.on_end(move |guest, _| {
+            if let Some(pool) = pool.upgrade() {
+                pool.retire(guest);
+            }
+        });
+    }
+    pool.begin(&starters, all.berths.is_some());
+    Ok(Box::new(all))
+}
+
+/// Whether the second form of the seam is wanted, or needed on this kernel.
+fn wants_threads(option: ThreadsOption) -> bool {
+    match option {
+        ThreadsOption::On => true,
+        ThreadsOption::Off => false,
+        ThreadsOption::Auto => sys::kernel_version().is_some_and(|version| version < (6, 13)),
+    }
+}
+
+/// Asks the policy to take all vCPUs. Gives each guest's first name in it.
+fn admit(
+    config: &RunConfig,
+    cpus: &[usize],
+    guests: &[ReadyGuest],
+) -> Result<(Scheduler, Vec<u32>), ExecutorError> {
+    if cpus.len() > MAX_CPUS {
+        return Err(ExecutorError::TooManyCpus(cpus.len()));
+    }
+    let mut sched = Scheduler::new(Config {
+        proxy: config.proxy,
+        defer_ns: config.defer.map(|grace| grace.as_nanos() as u64),
+        slice_ns: config.slice.as_nanos() as u64,
+        ..Config::new(cpus.len())
+    });
+    let mut firsts = Vec::new();
+    let mut next = 0;
+    for ready in guests {
+        firsts.push(next);
+        let guest = sched.add_guest();
+        for vcpu in 0..ready.config.cpus {
+            let name = || ready.config.name.clone();
+            let claim = claim(&ready.config, vcpu)
+                .map_err(|source| ExecutorError::Reservation { guest: name(), vcpu, source })?;
+            let allowed = ready.config.host_cpus[vcpu].as_deref().map(|own| in_pool(own, cpus));
+            let added = sched
+                .add_vcpu(guest, claim, allowed)
+                .map_err(|source| ExecutorError::Admission { guest: name(), vcpu, source })?;
+            next = added.0 + 1;
+        }
+    }
+    Ok((sched, firsts))
+}
+
+fn claim(config: &GuestConfig, vcpu: usize) -> Result<Claim, ReservationError> {
+    let Some(r) = config.reservations[vcpu] else {
+        return Ok(Claim::BestEffort { weight: config.weight });
+    };
+    let exhaustion = if r.hard { Exhaustion::Hard } else { Exhaustion::Soft };
+    Reservation::new(r.budget_ns, r.period_ns, r.deadline_ns, exhaustion).map(Claim::Reserved)
+}
+
+/// Host CPU numbers as places in the pool.
+fn in_pool(own: &[usize], cpus: &[usize]) -> CpuSet {
+    (0..).zip(cpus).filter(|(_, cpu)| own.contains(cpu)).map(|(at, _)| CpuId(at)).collect()
+}
+
+impl Executors {
+    fn spawn(&mut self, cpu: CpuId, host_cpu: usize) -> io::Result<()> {
+        let (ready, started) = sync_channel(1);
+        let pool = Arc::clone(&self.pool);
+        let berths = self.berths.is_some();
+        let by_thread = self.threads.as_ref().map(|threads| ByThread::new(threads, cpu, host_cpu));
+        let executor = thread::Builder::new().name(format!("executor/{host_cpu}")).spawn(move || {
+            let lane = sys::set_affinity(&[host_cpu]).and_then(|()| Lane::for_this_thread());
+            sys::set_exact_timers();
+            let lane = match lane {
+                Ok(lane) => lane,
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return ExecutorReport::default();
+                }
+            };
+            let _ = ready.send(Ok(()));
+            match by_thread {
+                Some(by_thread) => run(pool, cpu, by_thread, berths),
+                None => run(pool, cpu, Direct { lane }, berths),
+            }
+        })?;
+        self.executors.push(executor);
+        started.recv().unwrap_or_else(|_| Err(io::Error::other("its thread did not start")))
+    }
+}
+
+fn run<S: Seam>(pool: Arc<Pool>, cpu: CpuId, seam: S, berths: bool) -> ExecutorReport {
+    Executor::new(pool, cpu, seam, berths).run()
+}
+
+impl Runner for Executors {
+    fn stop(mut self: Box<Self>) -> Vec<Vec<VcpuSummary>> {
+        self.pool.stop();
+        for executor in self.executors.drain(..) {
+            // One that panicked has said so on standard error; its vCPU is lost.
+            let _ = executor.join();
+        }
+        drop(self.threads.take());
+        // Berths give back what sleeps in them.
+        self.pool.set_berths(None);
+        drop(self.berths.take());
+        let mut state = self.pool.lock();
+        let mut vcpus = state.take_vcpus().into_iter();
+        let shape = std::mem::take(&mut self.shape);
+        let summaries = shape.into_iter().map(|count| {
+            let of_guest = vcpus.by_ref().take(count);
+            of_guest
+                .map(|(id, vcpu)| {
+                    let exits = vcpu.map(|vcpu| vcpu.exits).unwrap_or_default();
+                    let c = state.sched.counters(id);
+                    VcpuSummary {
+                        ran_ns: c.runtime_ns,
+                        charged_ns: c.charged_ns,
+                        donated_ns: c.donated_ns,
+                        received_ns: c.received_ns,
+                        waited_ns: c.waited_ns,
+                        preemptions: c.preemptions,
+                        holder_preemptions: c.holder_preemptions,
+                        proxied: c.proxied,
+                        proxied_ns: c.received_ns,
+                        longest_chain: u64::from(c.longest_chain),
+                        deferrals: c.deferrals,
+                        deferred_ns: c.deferral_debt_ns,
+                        deadline_misses: c.deadline_misses,
+                        throttled_ns: c.throttled_ns,
+                        switches: c.switches,
+                        exits,
+                        ..VcpuSummary::default()
+                    }
+                })
+                .collect()
+        });
+        summaries.collect()
+    }
+}

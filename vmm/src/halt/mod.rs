@@ -1,0 +1,43 @@
+//! Exact halts and wakes with KVM's own interrupt controller.
+//!
+//! With the controller in the kernel, a halted vCPU sleeps inside `KVM_RUN` and an interrupt wakes
+//! it there: it runs on without the policy having picked it, and while it sleeps, its executor
+//! sleeps with it. Two things give the policy both moments:
+//!
+//! * [`HaltSignal`]: the context switch by which a vCPU goes to sleep signals the executor's own
+//!   thread, and `KVM_RUN` returns with the vCPU halted.
+//! * [`Berth`]: a halted vCPU sleeps on, in a thread of its own, under debug flags that let it run
+//!   a single instruction when it wakes and keep the interrupt pending until the policy runs it.
+//!
+//! ```text
+//!   executor: KVM_RUN -- HLT --> sleeps -- HaltSignal --> Interrupted, is_halted() -- put --> Berth
+//!   policy <-- Woken -- one instruction <-- interrupt <-- KVM_RUN sleeps <-------------------'
+//! ```
+
+mod berth;
+mod exit_on_halt;
+mod recall_signal;
+mod slot;
+mod wake_step;
+
+pub use berth::{Berth, BerthEnd, BerthError};
+pub use exit_on_halt::{HaltSignal, HaltSignalError, host_preemptions};
+pub use wake_step::{WakeStepError, check_wake_step};
+
+use kvm_bindings::{
+    KVM_MP_STATE_AP_RESET_HOLD, KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED,
+    KVM_MP_STATE_UNINITIALIZED,
+};
+
+/// Whether a vCPU in run state `mp_state` (`KVM_MP_STATE_*`) sleeps in `KVM_RUN` until an
+/// interrupt or, if it waits to be started, a start-up message: whether it has nothing to run.
+#[must_use]
+pub fn is_halted(mp_state: u32) -> bool {
+    matches!(
+        mp_state,
+        KVM_MP_STATE_HALTED
+            | KVM_MP_STATE_UNINITIALIZED
+            | KVM_MP_STATE_INIT_RECEIVED
+            | KVM_MP_STATE_AP_RESET_HOLD
+    )
+}

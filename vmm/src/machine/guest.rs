@@ -1,0 +1,434 @@
+//! A guest: a KVM virtual machine with its memory, devices and how it ended.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{fmt, io};
+
+use kvm_bindings::{
+    CpuId, KVM_CAP_HALT_POLL, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, kvm_enable_cap,
+    kvm_mp_state, kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use thiserror::Error;
+use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+
+use super::boot::{self, BootError};
+use super::clock::Clock;
+use super::console::ConsolePort;
+use super::cpuid;
+use super::hints::{BadHintPage, Hints};
+use super::loader::{self, LoadError};
+use super::memory::{GuestMemory, MemoryError};
+use super::serial::SerialPort;
+use super::testdev::Results;
+use super::vcpu::Vcpu;
+use crate::config::GuestConfig;
+
+/// Three pages that KVM needs on Intel processors without unrestricted guest mode; in the MMIO
+/// hole, below the BIOS of a PC.
+const TSS_ADDRESS: usize = 0xfffb_d000;
+
+/// A guest that could not be created.
+#[derive(Debug, Error)]
+pub enum GuestError {
+    /// A KVM call failed.
+    #[error("guest {guest}: KVM refused {what}: {source}")]
+    Kvm {
+        /// The guest's name.
+        guest: String,
+        /// What was asked for.
+        what: &'static str,
+        /// The answer.
+        source: kvm_ioctls::Error,
+    },
+    /// More vCPUs than KVM takes.
+    #[error("guest {guest}: {cpus} vCPUs are more than the {max} that this host's KVM takes")]
+    TooManyVcpus {
+        /// The guest's name.
+        guest: String,
+        /// vCPUs asked for.
+        cpus: usize,
+        /// Most possible.
+        max: usize,
+    },
+    /// No memory.
+    #[error("guest {guest}: {source}")]
+    Memory {
+        /// The guest's name.
+        guest: String,
+        /// Why not.
+        source: MemoryError,
+    },
+    /// No kernel.
+    #[error("guest {guest}: {source}")]
+    Load {
+        /// The guest's name.
+        guest: String,
+        /// Why not.
+        source: LoadError,
+    },
+    /// Boot structures.
+    #[error("guest {guest}: {source}")]
+    Boot {
+        /// The guest's name.
+        guest: String,
+        /// Why not.
+        source: BootError,
+    },
+    /// A host resource.
+    #[error("guest {guest}: cannot set up its devices: {source}")]
+    Host {
+        /// The guest's name.
+        guest: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// How a guest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuestEnd {
+    /// It said so, with this code; 0 is success.
+    Exited(u32),
+    /// A fault while it handled a fault while it handled a fault.
+    TripleFault {
+        /// Index of the vCPU.
+        vcpu: u32,
+    },
+    /// KVM or Baton cannot run it any further.
+    InternalError {
+        /// Index of the vCPU.
+        vcpu: u32,
+        /// What happened.
+        text: String,
+    },
+    /// Stopped from outside: the run is over.
+    Killed,
+}
+
+impl GuestEnd {
+    /// Whether nothing went wrong.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Exited(0) | Self::Killed)
+    }
+}
+
+impl fmt::Display for GuestEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(0) => write!(f, "done"),
+            Self::Exited(code) => write!(f, "failed with code {code}"),
+            Self::TripleFault { vcpu } => write!(
+                f,
+                "triple fault on vCPU {vcpu} (the host's kernel log may name the address)"
+            ),
+            Self::InternalError { vcpu, text } => write!(f, "stopped at vCPU {vcpu}: {text}"),
+            Self::Killed => write!(f, "stopped when the run ended"),
+        }
+    }
+}
+
+/// What the rest of the program gives a guest.
+#[derive(Clone, Debug)]
+pub struct GuestWiring {
+    /// Where its console output goes.
+    pub console: ConsolePort,
+    /// `guest_tests::abi::FEATURE_*` bits that the scheduler keeps.
+    pub features: u32,
+}
+
+impl Default for GuestWiring {
+    fn default() -> Self {
+        Self {
+            console: ConsolePort::discard(),
+            features: 0,
+        }
+    }
+}
+
+type EndHook = Box<dyn Fn(&Guest, &GuestEnd) + Send + Sync>;
+
+/// A guest. Its vCPUs keep it alive.
+pub struct Guest {
+    /// Its place among the guests of the run.
+    pub number: usize,
+    /// Its name.
+    pub name: String,
+    /// The hint pages of its vCPUs.
+    pub hints: Hints,
+    /// What it has reported.
+    pub results: Results,
+    /// Its time stamp counter.
+    pub clock: Clock,
+    vcpus: u32,
+    features: u32,
+    console: ConsolePort,
+    serial: SerialPort,
+    end: OnceLock<GuestEnd>,
+    on_end: Mutex<Vec<EndHook>>,
+    // Dropped in this order: KVM lets go of the memory before it is unmapped.
+    vm: VmFd,
+    memory: GuestMemory,
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest")
+            .field("number", &self.number)
+            .field("name", &self.name)
+            .field("end", &self.end.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Guest {
+    /// Creates guest `number` with its vCPUs in order, ready to run: vCPU 0 at the kernel's entry,
+    /// the others waiting to be started by it. Output is discarded and no feature offered; see
+    /// [`Guest::create_with`].
+    ///
+    /// # Errors
+    /// What is missing, as [`GuestError`].
+    pub fn create(
+        kvm: &Kvm,
+        number: usize,
+        config: &GuestConfig,
+    ) -> Result<(Arc<Self>, Vec<Box<Vcpu>>), GuestError> {
+        Self::create_with(kvm, number, config, GuestWiring::default())
+    }
+
+    /// [`Guest::create`] with console and features.
+    ///
+    /// # Errors
+    /// What is missing, as [`GuestError`].
+    pub fn create_with(
+        kvm: &Kvm,
+        number: usize,
+        config: &GuestConfig,
+        wiring: GuestWiring,
+    ) -> Result<(Arc<Self>, Vec<Box<Vcpu>>), GuestError> {
+        let name = || config.name.clone();
+        let refused = |what| {
+            move |source| GuestError::Kvm {
+                guest: name(),
+                what,
+                source,
+            }
+        };
+        let max = kvm.get_max_vcpus();
+        if config.cpus > max {
+            return Err(GuestError::TooManyVcpus {
+                guest: name(),
+                cpus: config.cpus,
+                max,
+            });
+        }
+
+        let memory = GuestMemory::new(config.memory).map_err(|source| GuestError::Memory {
+            guest: name(),
+            source,
+        })?;
+        // Boot structures first: they lie below the kernel, and the loader refuses overlaps.
+        boot::write_boot_structures(memory.regions(), config.memory, &config.cmdline).map_err(
+            |source| GuestError::Boot {
+                guest: name(),
+                source,
+            },
+        )?;
+        let entry =
+            loader::load(&config.kernel, memory.regions()).map_err(|source| GuestError::Load {
+                guest: name(),
+                source,
+            })?;
+
+        let vm = kvm.create_vm().map_err(refused("a virtual machine"))?;
+        map_memory(&vm, &memory).map_err(refused("the guest's memory"))?;
+        vm.set_tss_address(TSS_ADDRESS)
+            .map_err(refused("the TSS address"))?;
+        vm.create_irq_chip()
+            .map_err(refused("an interrupt controller"))?;
+        stop_halt_polling(&vm);
+
+        let supported = cpuid::supported(kvm).map_err(refused("to say its CPUID"))?;
+        let mut fds = Vec::with_capacity(config.cpus);
+        let mut clock = Clock::new(1, 0);
+        for index in 0..config.cpus as u32 {
+            let fd = vm
+                .create_vcpu(u64::from(index))
+                .map_err(refused("a vCPU"))?;
+            set_up_vcpu(&fd, index, config.cpus as u32, &supported, entry)
+                .map_err(refused("a vCPU's registers"))?;
+            clock = Clock::of_vcpu(&fd).map_err(refused("to say its TSC frequency"))?;
+            fds.push(fd);
+        }
+
+        let host = |source| GuestError::Host {
+            guest: name(),
+            source,
+        };
+        let serial = SerialPort::new(&vm, wiring.console.clone()).map_err(host)?;
+        let guest = Arc::new(Self {
+            number,
+            name: config.name.clone(),
+            hints: Hints::new(config.cpus),
+            results: Results::new(config.cpus),
+            clock,
+            vcpus: config.cpus as u32,
+            features: wiring.features,
+            console: wiring.console,
+            serial,
+            end: OnceLock::new(),
+            on_end: Mutex::default(),
+            vm,
+            memory,
+        });
+        let vcpus = fds
+            .into_iter()
+            .zip(0..)
+            .map(|(fd, index)| Vcpu::new(Arc::clone(&guest), index, fd).map(Box::new))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(host)?;
+        Ok((guest, vcpus))
+    }
+
+    /// Number of vCPUs.
+    #[must_use]
+    pub fn vcpus(&self) -> u32 {
+        self.vcpus
+    }
+
+    /// `guest_tests::abi::FEATURE_*` bits on offer.
+    #[must_use]
+    pub fn features(&self) -> u32 {
+        self.features
+    }
+
+    /// Where its console output goes.
+    #[must_use]
+    pub fn console(&self) -> &ConsolePort {
+        &self.console
+    }
+
+    /// Its serial port.
+    #[must_use]
+    pub fn serial(&self) -> &SerialPort {
+        &self.serial
+    }
+
+    /// Its memory.
+    #[must_use]
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// Its KVM file, for ioctls that have no method here.
+    #[must_use]
+    pub fn vm(&self) -> &VmFd {
+        &self.vm
+    }
+
+    /// Registers the page with frame number `pfn` as the hint page of vCPU `index`, which is
+    /// running now: it asks.
+    pub(super) fn register_hint_page(&self, index: u32, pfn: u32) -> Result<(), BadHintPage> {
+        self.hints.register(index, pfn, self.memory.regions())?;
+        self.hints.set_running(index, true);
+        Ok(())
+    }
+
+    pub(super) fn serial_write(&self, register: u8, data: &[u8]) {
+        self.serial.write(register, data);
+    }
+
+    pub(super) fn serial_read(&self, register: u8, data: &mut [u8]) {
+        self.serial.read(register, data);
+    }
+
+    /// Adds what is to happen when the guest ends, on the thread that notices; it must not block.
+    /// Runs at once if the guest has ended.
+    pub fn on_end(&self, hook: impl Fn(&Guest, &GuestEnd) + Send + Sync + 'static) {
+        let mut hooks = self.on_end.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that `end` either sees the hook or has set the end before.
+        match self.end.get() {
+            Some(end) => {
+                drop(hooks);
+                hook(self, end);
+            }
+            None => hooks.push(Box::new(hook)),
+        }
+    }
+
+    /// Marks the guest as ended; only the first end counts. Its vCPUs do not enter it again.
+    pub fn end(&self, end: GuestEnd) {
+        if self.end.set(end).is_err() {
+            return;
+        }
+        let hooks = std::mem::take(&mut *self.on_end.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(end) = self.end.get() {
+            hooks.iter().for_each(|hook| hook(self, end));
+        }
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub fn ended(&self) -> Option<GuestEnd> {
+        self.end.get().cloned()
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.end.get().is_some()
+    }
+}
+
+fn map_memory(vm: &VmFd, memory: &GuestMemory) -> Result<(), kvm_ioctls::Error> {
+    for (slot, region) in memory.regions().iter().enumerate() {
+        let host = memory
+            .regions()
+            .get_host_address(region.start_addr())
+            .map_err(|_| kvm_ioctls::Error::new(libc::EFAULT))?;
+        // SAFETY: the region is mapped for as long as the guest, and thus its VM, lives; regions
+        // do not overlap.
+        unsafe {
+            vm.set_user_memory_region(kvm_userspace_memory_region {
+                slot: slot as u32,
+                flags: 0,
+                guest_phys_addr: region.start_addr().raw_value(),
+                memory_size: region.len(),
+                userspace_addr: host as u64,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Without polling, a halted vCPU gives its host CPU up at once, and the scheduler hears of it.
+/// KVM before 5.10 has only the module's parameter; then the halt is noticed that much later.
+fn stop_halt_polling(vm: &VmFd) {
+    let _ = vm.enable_cap(&kvm_enable_cap {
+        cap: KVM_CAP_HALT_POLL,
+        ..Default::default()
+    });
+}
+
+fn set_up_vcpu(
+    fd: &VcpuFd,
+    index: u32,
+    cpus: u32,
+    supported: &CpuId,
+    entry: GuestAddress,
+) -> Result<(), kvm_ioctls::Error> {
+    fd.set_cpuid2(&cpuid::for_vcpu(supported, index, cpus))?;
+    if index == 0 {
+        let mut sregs = fd.get_sregs()?;
+        boot::enter_long_mode(&mut sregs);
+        fd.set_sregs(&sregs)?;
+        fd.set_regs(&boot::entry_registers(entry))?;
+    }
+    fd.set_mp_state(kvm_mp_state {
+        mp_state: if index == 0 {
+            KVM_MP_STATE_RUNNABLE
+        } else {
+            KVM_MP_STATE_UNINITIALIZED
+        },
+    })
+}

@@ -1,0 +1,63 @@
+//! Opening `/dev/kvm`, with errors that say what to do.
+
+use kvm_ioctls::{Cap, Kvm};
+use thiserror::Error;
+
+/// The KVM API version that has not changed since Linux 2.6.22.
+const API_VERSION: i32 = 12;
+
+/// What Baton cannot do without, with its name for messages.
+pub const REQUIRED: [(Cap, &str); 6] = [
+    (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
+    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+    (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
+    (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
+    (Cap::MpState, "KVM_CAP_MP_STATE"),
+    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+];
+
+/// KVM cannot be used.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum KvmError {
+    /// No device.
+    #[error(
+        "/dev/kvm does not exist: load the module kvm_intel or kvm_amd, and enable virtualization \
+         in the firmware (or nested virtualization, if this is a virtual machine)"
+    )]
+    Missing,
+    /// No permission.
+    #[error(
+        "/dev/kvm may not be opened by this user: add the user to the group that owns it \
+         (usually: sudo usermod -aG kvm $USER, then log in again)"
+    )]
+    NotPermitted,
+    /// The module answers with an error.
+    #[error("/dev/kvm cannot be opened: {0}")]
+    Open(kvm_ioctls::Error),
+    /// Another API.
+    #[error("/dev/kvm speaks API version {0}, and Baton needs version 12")]
+    Version(i32),
+    /// Too old.
+    #[error("this host's KVM lacks {0}: use Linux 4.12 or newer")]
+    Lacks(&'static str),
+}
+
+/// Opens `/dev/kvm` and checks that it can do what Baton needs.
+///
+/// # Errors
+/// What is missing and how to get it.
+pub fn open() -> Result<Kvm, KvmError> {
+    let kvm = Kvm::new().map_err(|error| match error.errno() {
+        libc::ENOENT | libc::ENXIO | libc::ENODEV => KvmError::Missing,
+        libc::EACCES | libc::EPERM => KvmError::NotPermitted,
+        _ => KvmError::Open(error),
+    })?;
+    match kvm.get_api_version() {
+        API_VERSION => {}
+        other => return Err(KvmError::Version(other)),
+    }
+    match REQUIRED.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
+        Some((_, name)) => Err(KvmError::Lacks(name)),
+        None => Ok(kvm),
+    }
+}

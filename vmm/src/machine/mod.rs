@@ -1,0 +1,18 @@
+//! The virtual machine: memory, boot, vCPUs and the few devices that guests see.
+
+pub mod boot;
+pub mod clock;
+pub mod console;
+pub mod cpuid;
+pub mod guest;
+pub mod hints;
+pub mod kvm;
+pub mod loader;
+pub mod memory;
+pub mod ports;
+pub mod serial;
+pub mod testdev;
+pub mod vcpu;
+
+pub use guest::{Guest, GuestEnd, GuestError};
+pub use vcpu::{Doorbell, Exit, ExitCounts, ImmediateExit, Vcpu};

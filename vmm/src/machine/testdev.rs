@@ -1,0 +1,110 @@
+//! The test device: what machine this is, results, and the end. See [`guest_tests::testdev`].
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use guest_tests::testdev::{PORT_RESULT_HI, PORT_RESULT_KEY, PORT_RESULT_LO};
+
+/// Most different results that one vCPU may report; more are counted and dropped.
+pub const MAX_RESULTS: usize = 512;
+
+/// Results that one vCPU has reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VcpuResults {
+    /// Value by key (`guest_tests::testdev::RESULT_*`); the last one written counts.
+    pub values: BTreeMap<u32, u64>,
+    /// Results dropped because there were too many.
+    pub dropped: u64,
+}
+
+/// Results of a guest, by vCPU index.
+#[derive(Debug)]
+pub struct Results {
+    vcpus: Vec<Mutex<VcpuResults>>,
+}
+
+impl Results {
+    /// No results from `vcpus` vCPUs yet.
+    #[must_use]
+    pub fn new(vcpus: usize) -> Self {
+        Self {
+            vcpus: (0..vcpus).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Keeps `value` under `key` for vCPU `index`.
+    pub fn record(&self, index: u32, key: u32, value: u64) {
+        let Some(vcpu) = self.vcpus.get(index as usize) else {
+            return;
+        };
+        let mut results = vcpu.lock().unwrap_or_else(PoisonError::into_inner);
+        if results.values.len() >= MAX_RESULTS && !results.values.contains_key(&key) {
+            results.dropped += 1;
+        } else {
+            results.values.insert(key, value);
+        }
+    }
+
+    /// A copy of what vCPU `index` has reported.
+    #[must_use]
+    pub fn of(&self, index: u32) -> VcpuResults {
+        self.vcpus
+            .get(index as usize)
+            .map(|vcpu| {
+                vcpu.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone()
+            })
+            .unwrap_or_default()
+    }
+}
+
+/// The result registers of one vCPU: key and low half wait for the high half.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResultRegisters {
+    key: u32,
+    low: u32,
+}
+
+impl ResultRegisters {
+    /// A 32-bit write to one of the result ports; gives key and value when it completes a result.
+    pub fn write(&mut self, port: u16, value: u32) -> Option<(u32, u64)> {
+        match port {
+            PORT_RESULT_KEY => self.key = value,
+            PORT_RESULT_LO => self.low = value,
+            PORT_RESULT_HI => {
+                return Some((self.key, u64::from(value) << 32 | u64::from(self.low)));
+            }
+            _ => {}
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn high_half_commits_the_result() {
+        let mut registers = ResultRegisters::default();
+        assert_eq!(registers.write(PORT_RESULT_KEY, 5), None);
+        assert_eq!(registers.write(PORT_RESULT_LO, 2), None);
+        assert_eq!(registers.write(PORT_RESULT_HI, 1), Some((5, 0x1_0000_0002)));
+    }
+
+    #[test]
+    fn flood_of_keys_is_bounded_and_known_keys_still_change() {
+        let results = Results::new(1);
+        for key in 0..MAX_RESULTS as u32 + 10 {
+            results.record(0, key, 1);
+        }
+        results.record(0, 0, 2);
+        results.record(7, 0, 2);
+        let of = results.of(0);
+        assert_eq!(of.values.len(), MAX_RESULTS);
+        assert_eq!(of.dropped, 10);
+        assert_eq!(of.values[&0], 2);
+        assert_eq!(results.of(7), VcpuResults::default());
+    }
+}

@@ -1,0 +1,428 @@
+//! A vCPU: a value that exactly one thread owns at a time and runs by calling [`Vcpu::run`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::{fmt, io, mem, ptr};
+
+use kvm_bindings::{
+    KVM_INTERNAL_ERROR_EMULATION, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN,
+    kvm_guest_debug, kvm_mp_state, kvm_run,
+};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use serde::Serialize;
+
+use super::console::LineBuffer;
+use super::ports::{self, Effect, VcpuPorts};
+use super::{Guest, GuestEnd};
+use std::os::fd::AsRawFd;
+
+/// One access of an instruction is completed in at most this many exits: an access of 64 bytes
+/// across two pages takes 9.
+const MAX_COMPLETIONS: usize = 32;
+
+/// Why [`Vcpu::run`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Exit {
+    /// A device access, done: run again.
+    Handled,
+    /// A signal or `immediate_exit`: a kick, the timer, a halt signal. Also when a starting vCPU
+    /// changed state (`EAGAIN`).
+    Interrupted,
+    /// The guest rang; the access is done.
+    Doorbell(Doorbell),
+    /// `KVM_EXIT_DEBUG`.
+    Debug,
+    /// `KVM_EXIT_HLT`; comes only without KVM's interrupt controller.
+    Halted,
+    /// The guest has ended ([`Guest::ended`]); never run it again.
+    Ended,
+}
+
+/// A doorbell; its arguments name vCPUs that exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doorbell {
+    /// This vCPU spins for one that is not running.
+    Wait,
+    /// This vCPU released a lock that the host had asked about; `to` got it, if known.
+    Release {
+        /// Index of the vCPU that holds the lock now.
+        to: Option<u32>,
+    },
+    /// Nothing to do until a [`Doorbell::Wake`] or the time in the hint page.
+    Idle,
+    /// Wake vCPU `target`; may be the one that rings.
+    Wake {
+        /// Its index.
+        target: u32,
+    },
+}
+
+/// How often a vCPU left the guest, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ExitCounts {
+    /// Port reads.
+    pub port_in: u64,
+    /// Port writes other than doorbells.
+    pub port_out: u64,
+    /// Accesses to addresses without memory.
+    pub mmio: u64,
+    /// Doorbells that made sense.
+    pub doorbells: u64,
+    /// Doorbells, hint pages and accesses to our ports that made no sense; they changed nothing.
+    pub nonsense: u64,
+    /// Halts that reached user space.
+    pub halts: u64,
+    /// Signals and `immediate_exit`.
+    pub interrupted: u64,
+    /// Debug exits.
+    pub debug: u64,
+    /// All others.
+    pub other: u64,
+}
+
+impl ExitCounts {
+    /// All exits.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.port_in
+            + self.port_out
+            + self.mmio
+            + self.doorbells
+            + self.nonsense
+            + self.halts
+            + self.interrupted
+            + self.debug
+            + self.other
+    }
+}
+
+/// A vCPU of a guest.
+///
+/// `Send`: it may move between threads, and whoever owns it may run it.
+#[derive(Debug)]
+pub struct Vcpu {
+    /// Its guest.
+    pub guest: Arc<Guest>,
+    /// Its index in the guest, also its APIC id.
+    pub index: u32,
+    /// Its exits so far.
+    pub exits: ExitCounts,
+    fd: VcpuFd,
+    ports: VcpuPorts,
+    immediate_exit: ImmediateExit,
+    /// The last exit left an access that the next `KVM_RUN` completes.
+    pending: bool,
+}
+
+/// What is left of an exit once its borrow of the run page is over.
+enum Outcome {
+    Done(Exit),
+    Effect(Effect),
+    Shutdown,
+    Event(u32),
+    Broken(String),
+    InternalError,
+}
+
+impl Vcpu {
+    pub(super) fn new(guest: Arc<Guest>, index: u32, fd: VcpuFd) -> io::Result<Self> {
+        let immediate_exit = ImmediateExit::of(&fd)?;
+        let ports = VcpuPorts {
+            results: Default::default(),
+            console: LineBuffer::lines(guest.console().clone()),
+        };
+        Ok(Self {
+            guest,
+            index,
+            exits: ExitCounts::default(),
+            fd,
+            ports,
+            immediate_exit,
+            pending: false,
+        })
+    }
+
+    /// Enters the guest once and handles the device access that it left for, if any.
+    ///
+    /// Blocks while the vCPU is halted or waits to be started; a signal ends that.
+    pub fn run(&mut self) -> Exit {
+        if self.guest.has_ended() {
+            return Exit::Ended;
+        }
+        self.pending = false;
+        let guest = &self.guest;
+        let outcome = match self.fd.run() {
+            Ok(VcpuExit::IoOut(port, data)) => {
+                self.exits.port_out += 1;
+                self.pending = true;
+                Outcome::Effect(ports::write(guest, self.index, &mut self.ports, port, data))
+            }
+            Ok(VcpuExit::IoIn(port, data)) => {
+                self.exits.port_in += 1;
+                self.pending = true;
+                ports::read(guest, self.index, port, data);
+                Outcome::Done(Exit::Handled)
+            }
+            Ok(VcpuExit::MmioRead(_, data)) => {
+                self.exits.mmio += 1;
+                self.pending = true;
+                data.fill(0xff);
+                Outcome::Done(Exit::Handled)
+            }
+            Ok(VcpuExit::MmioWrite(..)) => {
+                self.exits.mmio += 1;
+                self.pending = true;
+                Outcome::Done(Exit::Handled)
+            }
+            Ok(VcpuExit::X86Rdmsr(access)) => {
+                self.exits.other += 1;
+                self.pending = true;
+                *access.error = 1;
+                Outcome::Done(Exit::Handled)
+            }
+            Ok(VcpuExit::X86Wrmsr(access)) => {
+                self.exits.other += 1;
+                self.pending = true;
+                *access.error = 1;
+                Outcome::Done(Exit::Handled)
+            }
+            Ok(VcpuExit::Intr) => {
+                self.exits.interrupted += 1;
+                Outcome::Done(Exit::Interrupted)
+            }
+            Ok(VcpuExit::Debug(_)) => {
+                self.exits.debug += 1;
+                Outcome::Done(Exit::Debug)
+            }
+            Ok(VcpuExit::Hlt) => {
+                self.exits.halts += 1;
+                Outcome::Done(Exit::Halted)
+            }
+            Ok(VcpuExit::IrqWindowOpen | VcpuExit::SetTpr | VcpuExit::IoapicEoi(_)) => {
+                self.exits.other += 1;
+                Outcome::Done(Exit::Handled)
+            }
+            Ok(VcpuExit::Shutdown) => Outcome::Shutdown,
+            Ok(VcpuExit::SystemEvent(event, _)) => Outcome::Event(event),
+            Ok(VcpuExit::InternalError) => Outcome::InternalError,
+            Ok(VcpuExit::FailEntry(reason, cpu)) => Outcome::Broken(format!(
+                "the processor refused to enter the guest (reason {reason:#x}, host CPU {cpu})"
+            )),
+            Ok(VcpuExit::MemoryFault { gpa, .. }) => {
+                Outcome::Broken(format!("KVM cannot map guest memory at {gpa:#x}"))
+            }
+            Ok(other) => Outcome::Broken(format!("KVM left the guest for {other:?}")),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                self.exits.interrupted += 1;
+                Outcome::Done(Exit::Interrupted)
+            }
+            Err(error) => Outcome::Broken(format!("KVM_RUN failed: {error}")),
+        };
+        self.conclude(outcome)
+    }
+
+    fn conclude(&mut self, outcome: Outcome) -> Exit {
+        let end = match outcome {
+            Outcome::Done(exit) => return exit,
+            Outcome::Effect(Effect::None) => return Exit::Handled,
+            Outcome::Effect(Effect::Nonsense) => {
+                self.exits.port_out -= 1;
+                self.exits.nonsense += 1;
+                return Exit::Handled;
+            }
+            Outcome::Effect(Effect::Doorbell(doorbell)) => {
+                self.exits.port_out -= 1;
+                self.exits.doorbells += 1;
+                return Exit::Doorbell(doorbell);
+            }
+            Outcome::Effect(Effect::Exit(code)) => GuestEnd::Exited(code),
+            Outcome::Shutdown => GuestEnd::TripleFault { vcpu: self.index },
+            Outcome::Event(KVM_SYSTEM_EVENT_SHUTDOWN | KVM_SYSTEM_EVENT_RESET) => {
+                GuestEnd::Exited(0)
+            }
+            Outcome::Event(event) => self.broken(format!("the guest reported event {event}")),
+            Outcome::Broken(text) => self.broken(text),
+            Outcome::InternalError => {
+                let text = self.internal_error();
+                self.broken(text)
+            }
+        };
+        if !matches!(end, GuestEnd::Exited(_)) {
+            self.exits.other += 1;
+        }
+        self.ports.console.end_line();
+        self.guest.end(end);
+        Exit::Ended
+    }
+
+    fn broken(&self, text: String) -> GuestEnd {
+        GuestEnd::InternalError {
+            vcpu: self.index,
+            text,
+        }
+    }
+
+    fn internal_error(&mut self) -> String {
+        let at = self
+            .fd
+            .get_regs()
+            .map(|regs| format!(" at rip {:#x}", regs.rip))
+            .unwrap_or_default();
+        let run = self.fd.get_kvm_run();
+        // SAFETY: the exit reason is KVM_EXIT_INTERNAL_ERROR, for which KVM fills this member.
+        let internal = unsafe { run.__bindgen_anon_1.internal };
+        if internal.suberror == KVM_INTERNAL_ERROR_EMULATION {
+            // SAFETY: as above, and this suberror makes it the emulation_failure layout.
+            let failure = unsafe { run.__bindgen_anon_1.emulation_failure };
+            // SAFETY: plain bytes, zero where KVM gave none.
+            let bytes = unsafe { failure.__bindgen_anon_1.__bindgen_anon_1 };
+            let known = (bytes.insn_size as usize).min(bytes.insn_bytes.len());
+            let code: Vec<String> = bytes.insn_bytes[..known]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            format!("KVM cannot emulate the instruction{at}: {}", code.join(" "))
+        } else {
+            format!("KVM internal error {}{at}", internal.suberror)
+        }
+    }
+
+    /// Completes a device access that the last [`Vcpu::run`] left half done, without entering the
+    /// guest. To be called before registers are read or written after [`Exit::Handled`] or
+    /// [`Exit::Doorbell`]: KVM would complete the access over the new registers.
+    ///
+    /// Clears `immediate_exit`: a kick that comes meanwhile is lost unless the caller looks again
+    /// at what it was kicked for.
+    pub fn complete_pending(&mut self) {
+        for _ in 0..MAX_COMPLETIONS {
+            if !self.pending {
+                break;
+            }
+            self.immediate_exit.set(true);
+            // A further part of the same access may come up: it is handled like any other, but a
+            // doorbell that is only part of one instruction is not heard.
+            if let Exit::Doorbell(_) = self.run() {
+                self.exits.doorbells -= 1;
+                self.exits.nonsense += 1;
+            }
+        }
+        self.immediate_exit.set(false);
+        if mem::take(&mut self.pending) {
+            let end = self.broken("an instruction's memory access does not come to an end".into());
+            self.guest.end(end);
+        }
+    }
+
+    /// The vCPU's run state (`KVM_MP_STATE_*`).
+    ///
+    /// # Errors
+    /// If KVM does not tell; it always does while the guest exists.
+    pub fn mp_state(&self) -> Result<u32, kvm_ioctls::Error> {
+        Ok(self.fd.get_mp_state()?.mp_state)
+    }
+
+    /// Sets the vCPU's run state (`KVM_MP_STATE_*`).
+    ///
+    /// # Errors
+    /// If KVM refuses the state.
+    pub fn set_mp_state(&self, mp_state: u32) -> Result<(), kvm_ioctls::Error> {
+        self.fd.set_mp_state(kvm_mp_state { mp_state })
+    }
+
+    /// Sets debug flags (`KVM_GUESTDBG_*`); 0 clears them.
+    ///
+    /// # Errors
+    /// If KVM refuses the flags.
+    pub fn set_guest_debug(&self, control: u32) -> Result<(), kvm_ioctls::Error> {
+        self.fd.set_guest_debug(&kvm_guest_debug {
+            control,
+            ..Default::default()
+        })
+    }
+
+    /// The KVM file, for ioctls that have no method here.
+    #[must_use]
+    pub fn fd(&self) -> &VcpuFd {
+        &self.fd
+    }
+
+    /// A handle by which any thread or signal handler makes the next [`Vcpu::run`] return at once.
+    #[must_use]
+    pub fn immediate_exit(&self) -> ImmediateExit {
+        self.immediate_exit.clone()
+    }
+}
+
+/// Sets `kvm_run.immediate_exit` of one vCPU from anywhere.
+///
+/// It holds a mapping of the run page of its own, so it is valid for as long as it lives, also
+/// after its vCPU is gone.
+#[derive(Clone)]
+pub struct ImmediateExit(Arc<RunPage>);
+
+impl ImmediateExit {
+    fn of(fd: &VcpuFd) -> io::Result<Self> {
+        // SAFETY: a fresh mapping, at an address of the kernel's choice, of the first page of the
+        // run area, which every vCPU file has.
+        let page = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                mem::size_of::<kvm_run>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                0,
+            )
+        };
+        if page == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self(Arc::new(RunPage(page.cast()))))
+    }
+
+    /// Sets or clears the flag. Safe in a signal handler.
+    pub fn set(&self, on: bool) {
+        self.flag().store(u8::from(on), Ordering::Relaxed);
+    }
+
+    /// Whether it is set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.flag().load(Ordering::Relaxed) != 0
+    }
+
+    /// The flag itself, for a signal handler that cannot own a handle; it lives as long as any
+    /// clone of this handle.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const AtomicU8 {
+        self.flag()
+    }
+
+    fn flag(&self) -> &AtomicU8 {
+        // SAFETY: the page is mapped for the life of `self`; the kernel and this process touch
+        // the byte at any time, here only atomically.
+        unsafe { AtomicU8::from_ptr(&raw mut (*self.0.0).immediate_exit) }
+    }
+}
+
+impl fmt::Debug for ImmediateExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ImmediateExit").field(&self.is_set()).finish()
+    }
+}
+
+/// A mapping of the first page of a vCPU's run area.
+struct RunPage(*mut kvm_run);
+
+// SAFETY: the mapping belongs to the process; only an atomic byte in it is used.
+unsafe impl Send for RunPage {}
+// SAFETY: as above.
+unsafe impl Sync for RunPage {}
+
+impl Drop for RunPage {
+    fn drop(&mut self) {
+        // SAFETY: what `ImmediateExit::of` mapped, and nobody has the page any more.
+        unsafe { libc::munmap(self.0.cast(), mem::size_of::<kvm_run>()) };
+    }
+}

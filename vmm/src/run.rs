@@ -1,0 +1,261 @@
+//! One run, from configuration to summary.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode};
+use crate::executor::{self, ExecutorError};
+use crate::host_sched::{self, HostSchedError};
+use crate::machine::console::ConsoleThread;
+use crate::machine::guest::GuestWiring;
+use crate::machine::kvm::{self, KvmError};
+use crate::machine::{Guest, GuestEnd, GuestError, Vcpu};
+use crate::signals::StopSignals;
+use crate::summary::{GuestSummary, RunSummary, VcpuSummary};
+use crate::sys;
+
+/// How long to wait for a reader of stdout at the end.
+const CONSOLE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A run that could not be started.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A configuration that cannot run.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No KVM.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// No guest.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// No host scheduling.
+    #[error(transparent)]
+    HostSched(#[from] HostSchedError),
+    /// A host CPU that is not there.
+    #[error(
+        "host CPU {cpu} cannot be used: this process may use {available} (see --host-cpus)"
+    )]
+    NoSuchCpu {
+        /// The CPU.
+        cpu: usize,
+        /// What there is, as a list.
+        available: String,
+    },
+    /// Our own scheduler could not start.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// A resource of the host.
+    #[error("cannot set up {what}: {source}")]
+    Host {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A guest that is ready to run: what a scheduler gets.
+#[derive(Debug)]
+pub struct ReadyGuest {
+    /// The guest.
+    pub guest: Arc<Guest>,
+    /// What the user wants for it.
+    pub config: GuestConfig,
+    /// Its vCPUs, in order.
+    pub vcpus: Vec<Box<Vcpu>>,
+}
+
+/// A scheduler at work.
+pub trait Runner {
+    /// Stops all vCPUs and waits until none runs; gives each guest's vCPUs' numbers, in order.
+    /// Exits and results are included. Called once, also when all guests have ended by themselves.
+    fn stop(self: Box<Self>) -> Vec<Vec<VcpuSummary>>;
+}
+
+/// Runs the guests of `config` until all have ended, the duration is over or `signals` says so.
+///
+/// # Errors
+/// What keeps the run from starting. A guest that fails is no error; its end is in the summary.
+pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSummary, RunError> {
+    config.validate()?;
+    let pool = pool(&config.host_cpus)?;
+    let kvm = kvm::open()?;
+    let host = |what| move |source| RunError::Host { what, source };
+    let console = ConsoleThread::spawn(io::stdout()).map_err(host("the console's thread"))?;
+
+    let ended = Ended::new(config.guests.len()).map_err(host("an event"))?;
+    let mut guests = Vec::with_capacity(config.guests.len());
+    for (number, guest_config) in config.guests.iter().enumerate() {
+        let prefix = if config.guests.len() > 1 {
+            format!("[{}] ", guest_config.name)
+        } else {
+            String::new()
+        };
+        let wiring = GuestWiring {
+            console: console.port(prefix),
+            features: features(config),
+        };
+        let (guest, vcpus) = Guest::create_with(&kvm, number, guest_config, wiring)?;
+        let ended = ended.clone();
+        guest.on_end(move |_, _| ended.count());
+        guests.push(ReadyGuest {
+            guest,
+            config: guest_config.clone(),
+            vcpus,
+        });
+    }
+    let handles: Vec<Arc<Guest>> = guests.iter().map(|g| Arc::clone(&g.guest)).collect();
+
+    let start = Instant::now();
+    let runner: Box<dyn Runner> = match config.sched {
+        SchedMode::Host | SchedMode::HostDeadline => host_sched::start(config, &pool, guests)?,
+        SchedMode::Baton => executor::start(config, &pool, guests)?,
+    };
+    let waited = wait(&ended, signals, config.duration.map(|d| start + d));
+    let vcpus = runner.stop();
+    let elapsed = start.elapsed();
+    waited.map_err(host("waiting for the guests"))?;
+
+    let summary = RunSummary {
+        sched: match config.sched {
+            SchedMode::Baton => "baton",
+            SchedMode::Host => "host",
+            SchedMode::HostDeadline => "host-deadline",
+        }
+        .to_owned(),
+        proxy: config.sched == SchedMode::Baton && config.proxy,
+        defer_ns: match (config.sched, config.defer) {
+            (SchedMode::Baton, Some(defer)) => u64::try_from(defer.as_nanos()).unwrap_or(u64::MAX),
+            _ => 0,
+        },
+        host_cpus: pool,
+        elapsed_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
+        guests: handles
+            .iter()
+            .zip(vcpus)
+            .map(|(guest, vcpus)| summarize(guest, vcpus))
+            .collect(),
+    };
+    drop(handles);
+    console.finish(CONSOLE_PATIENCE);
+    Ok(summary)
+}
+
+/// The host CPUs of the pool: those asked for, if this process may use them all, or all it may use.
+fn pool(wanted: &[usize]) -> Result<Vec<usize>, RunError> {
+    let available = sys::affinity().map_err(|source| RunError::Host {
+        what: "the pool of host CPUs",
+        source,
+    })?;
+    if wanted.is_empty() {
+        return Ok(available);
+    }
+    match wanted.iter().find(|cpu| !available.contains(cpu)) {
+        Some(cpu) => Err(RunError::NoSuchCpu {
+            cpu: *cpu,
+            available: crate::units::format_cpus(&available),
+        }),
+        None => Ok(wanted.to_vec()),
+    }
+}
+
+/// What the scheduler in charge keeps of the hint ABI.
+fn features(config: &RunConfig) -> u32 {
+    use guest_tests::abi::{FEATURE_BLOCK_WAIT, FEATURE_DEFER, FEATURE_PROXY, FEATURE_RUNNING};
+    match config.sched {
+        SchedMode::Baton => {
+            let mut features = FEATURE_RUNNING | FEATURE_BLOCK_WAIT;
+            if config.proxy {
+                features |= FEATURE_PROXY;
+            }
+            if config.defer.is_some() {
+                features |= FEATURE_DEFER;
+            }
+            features
+        }
+        // The host kernel tells nobody what runs.
+        SchedMode::Host | SchedMode::HostDeadline => 0,
+    }
+}
+
+fn summarize(guest: &Guest, mut vcpus: Vec<VcpuSummary>) -> GuestSummary {
+    guest.end(GuestEnd::Killed);
+    for (index, vcpu) in (0..).zip(&mut vcpus) {
+        vcpu.set_results(guest.results.of(index));
+    }
+    let end = guest.ended().unwrap_or(GuestEnd::Killed);
+    GuestSummary::new(&guest.name, &end, guest.console().dropped(), vcpus)
+}
+
+/// Counts guests down and makes a file readable at the last one.
+#[derive(Clone, Debug)]
+struct Ended {
+    left: Arc<AtomicUsize>,
+    event: Arc<EventFd>,
+}
+
+impl Ended {
+    fn new(guests: usize) -> io::Result<Self> {
+        Ok(Self {
+            left: Arc::new(AtomicUsize::new(guests)),
+            event: Arc::new(EventFd::new(EFD_NONBLOCK)?),
+        })
+    }
+
+    fn count(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Only a counter at its maximum refuses a write, and one write cannot take it there.
+            let _ = self.event.write(1);
+        }
+    }
+}
+
+/// Waits until all guests have ended, a stop signal came or `deadline` has passed.
+fn wait(ended: &Ended, signals: Option<&StopSignals>, deadline: Option<Instant>) -> io::Result<()> {
+    loop {
+        let timeout = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        if timeout.is_some_and(|t| t.is_zero()) || ended.left.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let timeout = timeout.map(|t| libc::timespec {
+            tv_sec: t.as_secs() as libc::time_t,
+            tv_nsec: libc::c_long::from(t.subsec_nanos() as i32),
+        });
+        let file = |fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // poll ignores negative descriptors.
+        let mut files = [
+            file(ended.event.as_raw_fd()),
+            file(signals.map_or(-1, AsRawFd::as_raw_fd)),
+        ];
+        // SAFETY: two descriptors, a timeout that lives through the call or none, and no mask.
+        let ready = unsafe {
+            libc::ppoll(
+                files.as_mut_ptr(),
+                files.len() as libc::nfds_t,
+                timeout
+                    .as_ref()
+                    .map_or(std::ptr::null(), |t| t as *const libc::timespec),
+                std::ptr::null(),
+            )
+        };
+        if ready < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        } else if signals.is_some_and(StopSignals::take) {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What a run was like: the numbers at its end, as a table ([`text`]) or JSON.
+
+use std::collections::BTreeMap;
+
+use guest_tests::testdev::{
+    RESULT_ACQUISITIONS, RESULT_COUNTER, RESULT_ELAPSED_NS, RESULT_ITERATIONS,
+    RESULT_RELEASE_RINGS, RESULT_SKIPPED, RESULT_WAIT_BUCKET, RESULT_WAIT_MAX_NS,
+    RESULT_WAIT_RINGS, RESULT_WAIT_SUM_NS,
+};
+use serde::{Serialize, Serializer};
+
+use crate::machine::testdev::VcpuResults;
+use crate::machine::{ExitCounts, GuestEnd};
+
+pub mod text;
+
+/// A whole run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RunSummary {
+    /// Who scheduled: `baton`, `host` or `host-deadline`.
+    pub sched: String,
+    /// Whether holders ran on waiters' budgets.
+    pub proxy: bool,
+    /// Longest deferral of a holder's preemption, nanoseconds; 0 for none.
+    pub defer_ns: u64,
+    /// Host CPUs of the pool.
+    pub host_cpus: Vec<usize>,
+    /// Wall time from start to stop, nanoseconds.
+    pub elapsed_ns: u64,
+    /// The guests, in order.
+    pub guests: Vec<GuestSummary>,
+}
+
+/// One guest.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct GuestSummary {
+    /// Its name.
+    pub name: String,
+    /// How it ended, in words.
+    pub end: String,
+    /// Whether that is well.
+    pub ok: bool,
+    /// The code it exited with, if it did.
+    pub exit_code: Option<u32>,
+    /// Console lines dropped because they came too fast.
+    pub console_dropped: u64,
+    /// What its vCPUs report together.
+    pub workload: Workload,
+    /// Its vCPUs, in order.
+    pub vcpus: Vec<VcpuSummary>,
+}
+
+/// One vCPU. Times in nanoseconds. What the scheduler in charge does not know stays zero.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VcpuSummary {
+    /// CPU time that the vCPU ran.
+    pub ran_ns: u64,
+    /// CPU time charged to its reservation or share.
+    pub charged_ns: u64,
+    /// Of that, time in which another vCPU ran.
+    pub donated_ns: u64,
+    /// Time it ran on others' budgets.
+    pub received_ns: u64,
+    /// Time it was runnable and waited for a CPU.
+    pub waited_ns: u64,
+    /// Of its time on an executor, time that the host kernel gave to others.
+    pub host_steal_ns: u64,
+    /// Times it was taken off a CPU against its will.
+    pub preemptions: u64,
+    /// Of those, times it held a lock.
+    pub holder_preemptions: u64,
+    /// Times it ran for a waiter.
+    pub proxied: u64,
+    /// Time in those.
+    pub proxied_ns: u64,
+    /// Longest chain of waiters and holders that ended at it.
+    pub longest_chain: u64,
+    /// Times its preemption was put off because it held a lock.
+    pub deferrals: u64,
+    /// Time that those took beyond its own.
+    pub deferred_ns: u64,
+    /// Deadlines it missed.
+    pub deadline_misses: u64,
+    /// Time it was throttled for want of budget.
+    pub throttled_ns: u64,
+    /// Times it was put on a CPU.
+    pub switches: u64,
+    /// Its exits.
+    pub exits: ExitCounts,
+    /// What it reported itself.
+    #[serde(serialize_with = "named_results")]
+    pub results: BTreeMap<u32, u64>,
+    /// Reports dropped because there were too many.
+    pub results_dropped: u64,
+}
+
+impl VcpuSummary {
+    /// Takes over what the vCPU has reported.
+    pub fn set_results(&mut self, results: VcpuResults) {
+        self.results = results.values;
+        self.results_dropped = results.dropped;
+    }
+}
+
+/// The workload of a guest's vCPUs together, from their reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Workload {
+    /// Lock acquisitions.
+    pub acquisitions: u64,
+    /// Loop iterations of a workload without locks.
+    pub iterations: u64,
+    /// Guest time of the vCPU that took longest, nanoseconds.
+    pub elapsed_ns: u64,
+    /// Acquisitions per second of that.
+    pub acquisitions_per_s: u64,
+    /// Iterations per second of that.
+    pub iterations_per_s: u64,
+    /// Mean wait for a lock, nanoseconds.
+    pub wait_mean_ns: u64,
+    /// Upper bound of the wait that 99 % of the waits stay below (a power of two), nanoseconds.
+    pub wait_p99_ns: u64,
+    /// Longest wait, nanoseconds.
+    pub wait_max_ns: u64,
+    /// Whether the counter under the lock equals the acquisitions; `None` if none was reported.
+    pub counter_ok: Option<bool>,
+}
+
+impl Workload {
+    /// Sums up what the vCPUs have reported. Guests may report anything, so sums saturate.
+    #[must_use]
+    pub fn of(vcpus: &[VcpuSummary]) -> Self {
+        let values = |key: u32| vcpus.iter().filter_map(move |v| v.results.get(&key).copied());
+        let sum = |key| values(key).fold(0u64, u64::saturating_add);
+        let max = |key| values(key).max().unwrap_or(0);
+        let acquisitions = sum(RESULT_ACQUISITIONS);
+        let iterations = sum(RESULT_ITERATIONS);
+        let elapsed_ns = max(RESULT_ELAPSED_NS);
+        Self {
+            acquisitions,
+            iterations,
+            elapsed_ns,
+            acquisitions_per_s: per_second(acquisitions, elapsed_ns),
+            iterations_per_s: per_second(iterations, elapsed_ns),
+            wait_mean_ns: sum(RESULT_WAIT_SUM_NS)
+                .checked_div(acquisitions)
+                .unwrap_or(0),
+            wait_p99_ns: quantile_bound(|k| sum(RESULT_WAIT_BUCKET + k)),
+            wait_max_ns: max(RESULT_WAIT_MAX_NS),
+            counter_ok: values(RESULT_COUNTER).next().map(|c| c == acquisitions),
+        }
+    }
+}
+
+fn per_second(count: u64, ns: u64) -> u64 {
+    (u128::from(count) * 1_000_000_000)
+        .checked_div(u128::from(ns))
+        .map_or(0, |rate| u64::try_from(rate).unwrap_or(u64::MAX))
+}
+
+/// Upper end of the bucket (bucket `k` ends at 2^(k+1)) that holds the 99th percentile.
+fn quantile_bound(bucket: impl Fn(u32) -> u64) -> u64 {
+    let counts: Vec<u64> = (0..64).map(bucket).collect();
+    let total: u128 = counts.iter().map(|count| u128::from(*count)).sum();
+    let mut seen = 0u128;
+    for (k, count) in counts.iter().enumerate() {
+        seen += u128::from(*count);
+        if total > 0 && seen * 100 >= total * 99 {
+            return 2u64.checked_shl(k as u32).filter(|end| *end != 0).unwrap_or(u64::MAX);
+        }
+    }
+    0
+}
+
+impl GuestSummary {
+    /// A guest that ended as `end`, with its vCPUs' numbers.
+    #[must_use]
+    pub fn new(name: &str, end: &GuestEnd, console_dropped: u64, vcpus: Vec<VcpuSummary>) -> Self {
+        let workload = Workload::of(&vcpus);
+        Self {
+            name: name.to_owned(),
+            end: end.to_string(),
+            ok: end.is_success(),
+            exit_code: match end {
+                GuestEnd::Exited(code) => Some(*code),
+                _ => None,
+            },
+            console_dropped,
+            workload,
+            vcpus,
+        }
+    }
+}
+
+/// The name of a result in JSON.
+#[must_use]
+pub fn result_name(key: u32) -> String {
+    match key {
+        RESULT_ACQUISITIONS => "acquisitions".to_owned(),
+        RESULT_WAIT_MAX_NS => "wait_max_ns".to_owned(),
+        RESULT_WAIT_SUM_NS => "wait_sum_ns".to_owned(),
+        RESULT_ELAPSED_NS => "elapsed_ns".to_owned(),
+        RESULT_COUNTER => "counter".to_owned(),
+        RESULT_ITERATIONS => "iterations".to_owned(),
+        RESULT_WAIT_RINGS => "wait_rings".to_owned(),
+        RESULT_RELEASE_RINGS => "release_rings".to_owned(),
+        RESULT_SKIPPED => "skipped".to_owned(),
+        key if (RESULT_WAIT_BUCKET..RESULT_WAIT_BUCKET + 64).contains(&key) => {
+            format!("wait_bucket_{}", key - RESULT_WAIT_BUCKET)
+        }
+        key => format!("result_{key}"),
+    }
+}
+
+fn named_results<S: Serializer>(
+    results: &BTreeMap<u32, u64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(results.iter().map(|(key, value)| (result_name(*key), value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vcpu(results: &[(u32, u64)]) -> VcpuSummary {
+        VcpuSummary {
+            results: results.iter().copied().collect(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn workload_sums_over_vcpus_and_checks_the_counter() {
+        let vcpus = [
+            vcpu(&[
+                (RESULT_ACQUISITIONS, 60),
+                (RESULT_ELAPSED_NS, 2_000_000_000),
+                (RESULT_WAIT_SUM_NS, 1000),
+                (RESULT_WAIT_MAX_NS, 500),
+                (RESULT_COUNTER, 100),
+                (RESULT_WAIT_BUCKET + 3, 59),
+                (RESULT_WAIT_BUCKET + 8, 1),
+            ]),
+            vcpu(&[
+                (RESULT_ACQUISITIONS, 40),
+                (RESULT_ELAPSED_NS, 1_000_000_000),
+                (RESULT_WAIT_BUCKET + 3, 40),
+            ]),
+        ];
+        let workload = Workload::of(&vcpus);
+        assert_eq!(workload.acquisitions, 100);
+        assert_eq!(workload.acquisitions_per_s, 50);
+        assert_eq!(workload.wait_mean_ns, 10);
+        assert_eq!(workload.wait_max_ns, 500);
+        assert_eq!(workload.wait_p99_ns, 16);
+        assert_eq!(workload.counter_ok, Some(true));
+    }
+
+    #[test]
+    fn nothing_reported_gives_zeros_and_lies_do_not_overflow() {
+        assert_eq!(Workload::of(&[vcpu(&[])]), Workload::default());
+        let lies: Vec<(u32, u64)> = (1..0x200).map(|key| (key, u64::MAX)).collect();
+        let workload = Workload::of(&[vcpu(&lies), vcpu(&lies)]);
+        assert_eq!(workload.acquisitions, u64::MAX);
+        assert_eq!(workload.wait_p99_ns, u64::MAX);
+    }
+
+    #[test]
+    fn json_names_the_results() {
+        let json = serde_json::to_value(vcpu(&[
+            (RESULT_COUNTER, 5),
+            (RESULT_WAIT_BUCKET + 63, 1),
+            (77, 2),
+        ]))
+        .expect("json");
+        assert_eq!(json["results"]["counter"], 5);
+        assert_eq!(json["results"]["wait_bucket_63"], 1);
+        assert_eq!(json["results"]["result_77"], 2);
+    }
+}

@@ -1,0 +1,191 @@
+//! The summary as a table for people.
+
+use std::fmt::Write;
+
+use super::{GuestSummary, RunSummary, VcpuSummary, Workload};
+use crate::units::format_cpus;
+
+/// A column: its title and what stands in it.
+type Column = (&'static str, fn(&VcpuSummary) -> Option<String>);
+
+/// Columns that are zero for all vCPUs of a run are left out.
+const COLUMNS: [Column; 17] = [
+    ("ran", |v| time(v.ran_ns)),
+    ("charged", |v| time(v.charged_ns)),
+    ("donated", |v| time(v.donated_ns)),
+    ("received", |v| time(v.received_ns)),
+    ("waited", |v| time(v.waited_ns)),
+    ("host steal", |v| time(v.host_steal_ns)),
+    ("preempted", |v| count(v.preemptions)),
+    ("holding", |v| count(v.holder_preemptions)),
+    ("proxied", |v| count(v.proxied)),
+    ("chain", |v| count(v.longest_chain)),
+    ("deferred", |v| count(v.deferrals)),
+    ("missed", |v| count(v.deadline_misses)),
+    ("throttled", |v| time(v.throttled_ns)),
+    ("switches", |v| count(v.switches)),
+    ("exits", |v| count(v.exits.total())),
+    ("doorbells", |v| count(v.exits.doorbells)),
+    ("nonsense", |v| count(v.exits.nonsense)),
+];
+
+fn time(ns: u64) -> Option<String> {
+    (ns > 0).then(|| readable_ns(ns))
+}
+
+fn count(n: u64) -> Option<String> {
+    (n > 0).then(|| n.to_string())
+}
+
+/// A time to about three digits.
+#[must_use]
+pub fn readable_ns(ns: u64) -> String {
+    let (unit, scale) = match ns {
+        0..1_000 => return format!("{ns}ns"),
+        1_000..1_000_000 => ("us", 1_000),
+        1_000_000..1_000_000_000 => ("ms", 1_000_000),
+        _ => ("s", 1_000_000_000),
+    };
+    let hundredths = ns / (scale / 100);
+    match hundredths {
+        0..1_000 => format!("{}.{:02}{unit}", hundredths / 100, hundredths % 100),
+        1_000..10_000 => format!("{}.{}{unit}", hundredths / 100, hundredths % 100 / 10),
+        _ => format!("{}{unit}", hundredths / 100),
+    }
+}
+
+/// The whole summary, ending in a newline.
+#[must_use]
+pub fn render(run: &RunSummary) -> String {
+    let mut text = String::new();
+    let policy = match (run.sched.as_str(), run.proxy) {
+        ("baton", true) => "baton, proxy on".to_owned(),
+        ("baton", false) => "baton, proxy off".to_owned(),
+        (other, _) => other.to_owned(),
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "\n{} on host CPUs {} under {policy}",
+        readable_ns(run.elapsed_ns),
+        format_cpus(&run.host_cpus)
+    );
+    for guest in &run.guests {
+        let _ = writeln!(text, "\n{}: {}", guest.name, guest.end);
+        workload_lines(&mut text, &guest.workload);
+        if guest.console_dropped > 0 {
+            let _ = writeln!(
+                text,
+                "  {} console lines came too fast and were dropped",
+                guest.console_dropped
+            );
+        }
+        table(&mut text, guest);
+    }
+    text
+}
+
+fn workload_lines(text: &mut String, workload: &Workload) {
+    if workload.acquisitions > 0 {
+        let _ = writeln!(
+            text,
+            "  {} acquisitions in {}: {}/s; wait mean {}, 99% below {}, longest {}",
+            workload.acquisitions,
+            readable_ns(workload.elapsed_ns),
+            workload.acquisitions_per_s,
+            readable_ns(workload.wait_mean_ns),
+            readable_ns(workload.wait_p99_ns),
+            readable_ns(workload.wait_max_ns),
+        );
+    }
+    match workload.counter_ok {
+        Some(true) => text.push_str("  the counter under the lock equals the acquisitions\n"),
+        Some(false) => {
+            text.push_str("  THE COUNTER UNDER THE LOCK DIFFERS FROM THE ACQUISITIONS\n");
+        }
+        None => {}
+    }
+    if workload.iterations > 0 {
+        let _ = writeln!(
+            text,
+            "  {} iterations in {}: {}/s",
+            workload.iterations,
+            readable_ns(workload.elapsed_ns),
+            workload.iterations_per_s
+        );
+    }
+}
+
+fn table(text: &mut String, guest: &GuestSummary) {
+    let columns: Vec<(&str, Vec<String>)> = COLUMNS
+        .iter()
+        .filter_map(|(title, cell)| {
+            let cells: Vec<Option<String>> = guest.vcpus.iter().map(cell).collect();
+            cells.iter().any(Option::is_some).then(|| {
+                let cells = cells
+                    .into_iter()
+                    .map(|cell| cell.unwrap_or_else(|| "-".to_owned()))
+                    .collect();
+                (*title, cells)
+            })
+        })
+        .collect();
+    let width = |(title, cells): &(&str, Vec<String>)| {
+        cells
+            .iter()
+            .map(String::len)
+            .max()
+            .unwrap_or(0)
+            .max(title.len())
+    };
+    let _ = write!(text, "  vCPU");
+    for column in &columns {
+        let _ = write!(text, "  {:>1$}", column.0, width(column));
+    }
+    text.push('\n');
+    for index in 0..guest.vcpus.len() {
+        let _ = write!(text, "  {index:>4}");
+        for column in &columns {
+            let _ = write!(text, "  {:>1$}", column.1[index], width(column));
+        }
+        text.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits() {
+        for (ns, text) in [
+            (0, "0ns"),
+            (999, "999ns"),
+            (1_000, "1.00us"),
+            (12_345, "12.3us"),
+            (123_456_789, "123ms"),
+            (1_234_567_890, "1.23s"),
+            (100_000_000_000, "100s"),
+        ] {
+            assert_eq!(readable_ns(ns), text);
+        }
+    }
+
+    #[test]
+    fn columns_without_a_number_are_left_out() {
+        let guest = GuestSummary {
+            name: "g".to_owned(),
+            vcpus: vec![
+                VcpuSummary {
+                    ran_ns: 1_000,
+                    ..Default::default()
+                },
+                VcpuSummary::default(),
+            ],
+            ..Default::default()
+        };
+        let mut text = String::new();
+        table(&mut text, &guest);
+        assert_eq!(text, "  vCPU     ran\n     0  1.00us\n     1       -\n");
+    }
+}

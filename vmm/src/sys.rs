@@ -1,0 +1,260 @@
+//! Small edges to the host kernel that no crate wraps: clocks, affinity, thread accounting.
+
+use std::io;
+use std::mem;
+
+/// The host's time stamp counter.
+#[must_use]
+pub fn rdtsc() -> u64 {
+    // SAFETY: reads a counter; present on every x86-64 processor.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+/// `CLOCK_MONOTONIC`, nanoseconds.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// CPU time of the calling thread, nanoseconds.
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is writable; these clocks exist on every Linux, so the call cannot fail.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    (time.tv_sec as u64)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec as u64)
+}
+
+/// Kernel id of the calling thread.
+#[must_use]
+pub fn thread_id() -> libc::pid_t {
+    // SAFETY: no arguments, no effects.
+    unsafe { libc::gettid() }
+}
+
+/// Host CPUs that the calling thread may use, ascending.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn affinity() -> io::Result<Vec<usize>> {
+    // SAFETY: an all-zero set is valid, and the kernel writes at most its size.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = mem::zeroed();
+        if libc::sched_getaffinity(0, mem::size_of::<libc::cpu_set_t>(), &raw mut set) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        set
+    };
+    Ok((0..libc::CPU_SETSIZE as usize)
+        // SAFETY: the index is below the size of the set.
+        .filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) })
+        .collect())
+}
+
+/// Pins the calling thread to `cpus`.
+///
+/// # Errors
+/// If none of them may be used.
+pub fn set_affinity(cpus: &[usize]) -> io::Result<()> {
+    // SAFETY: an all-zero set is valid; only indices below its size are set.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = mem::zeroed();
+        for cpu in cpus {
+            if *cpu < libc::CPU_SETSIZE as usize {
+                libc::CPU_SET(*cpu, &mut set);
+            }
+        }
+        set
+    };
+    // SAFETY: the set is initialized, and its size is given.
+    if unsafe { libc::sched_setaffinity(0, mem::size_of::<libc::cpu_set_t>(), &raw const set) } != 0
+    {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Makes timed sleeps of the calling thread as exact as the kernel can: no slack.
+pub fn set_exact_timers() {
+    // SAFETY: no memory is involved; a kernel that refuses leaves the default slack of 50 us.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
+}
+
+/// Major and minor number of the running kernel, if it tells.
+#[must_use]
+pub fn kernel_version() -> Option<(u32, u32)> {
+    parse_version(&std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
+}
+
+fn parse_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Time on and off the CPU of a thread, from its `schedstat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchedStat {
+    /// On a CPU, nanoseconds.
+    pub ran_ns: u64,
+    /// Runnable and waiting for a CPU, nanoseconds.
+    pub waited_ns: u64,
+    /// Times put on a CPU.
+    pub switches: u64,
+}
+
+/// What the host kernel has accounted for the calling thread; zeros where it does not tell.
+#[must_use]
+pub fn thread_schedstat() -> SchedStat {
+    std::fs::read_to_string("/proc/thread-self/schedstat")
+        .map(|text| parse_schedstat(&text))
+        .unwrap_or_default()
+}
+
+fn parse_schedstat(text: &str) -> SchedStat {
+    let mut numbers = text
+        .split_ascii_whitespace()
+        .map(|number| number.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    SchedStat {
+        ran_ns: next(),
+        waited_ns: next(),
+        switches: next(),
+    }
+}
+
+/// `sched_setattr` for `SCHED_DEADLINE`; all in nanoseconds.
+///
+/// # Errors
+/// `EPERM` without privilege or with an affinity narrower than the root domain, `EBUSY` when the
+/// kernel's admission test fails, `EINVAL` below its limits.
+pub fn set_deadline_policy(runtime: u64, deadline: u64, period: u64) -> io::Result<()> {
+    #[repr(C)]
+    struct SchedAttr {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    // A deadline thread may only have children if they do not inherit its policy, and KVM makes one
+    // (its huge-page recovery task) at a guest's first KVM_RUN; without this, that fails with
+    // EAGAIN for ever.
+    const RESET_ON_FORK: u64 = 1;
+    let attr = SchedAttr {
+        size: mem::size_of::<SchedAttr>() as u32,
+        policy: libc::SCHED_DEADLINE as u32,
+        flags: RESET_ON_FORK,
+        nice: 0,
+        priority: 0,
+        runtime,
+        deadline,
+        period,
+    };
+    // SAFETY: the structure is the kernel's first version of sched_attr and says its size.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Tries to put the calling thread under `SCHED_FIFO`, at the lowest priority.
+///
+/// # Errors
+/// `EPERM` without privilege or real-time runtime.
+pub fn try_fifo() -> io::Result<()> {
+    let param = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameter lives through the call.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Tries to open a perf event for the context switches of the calling thread, and closes it.
+///
+/// # Errors
+/// `EACCES` or `EPERM` without permission, `ENOENT` or `ENOSYS` without perf.
+pub fn try_switch_event() -> io::Result<()> {
+    const TYPE_SOFTWARE: u32 = 1;
+    const SW_CONTEXT_SWITCHES: u64 = 3;
+    /// The kernel's first version of perf_event_attr.
+    #[repr(C)]
+    #[derive(Default)]
+    struct PerfEventAttr {
+        kind: u32,
+        size: u32,
+        config: u64,
+        sample_period: u64,
+        sample_type: u64,
+        read_format: u64,
+        flags: u64,
+        wakeup_events: u32,
+        bp_type: u32,
+        config1: u64,
+    }
+    let attr = PerfEventAttr {
+        kind: TYPE_SOFTWARE,
+        size: mem::size_of::<PerfEventAttr>() as u32,
+        config: SW_CONTEXT_SWITCHES,
+        sample_period: 1,
+        ..Default::default()
+    };
+    // SAFETY: the structure says its size and lives through the call; this thread, any CPU, no
+    // group.
+    let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attr, 0, -1, -1, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a file that this function opened.
+    unsafe { libc::close(fd as libc::c_int) };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedstat_lines_are_three_numbers() {
+        assert_eq!(
+            parse_schedstat("12 34 5\n"),
+            SchedStat {
+                ran_ns: 12,
+                waited_ns: 34,
+                switches: 5
+            }
+        );
+        assert_eq!(parse_schedstat(""), SchedStat::default());
+    }
+
+    #[test]
+    fn kernel_versions_are_compared_by_number() {
+        assert_eq!(parse_version("6.13.0-rc1+deb13"), Some((6, 13)));
+        assert!(parse_version("6.9.12") < Some((6, 13)));
+        assert_eq!(parse_version("unknown"), None);
+    }
+
+    #[test]
+    fn affinity_reads_back_what_was_set() {
+        std::thread::spawn(|| {
+            let all = affinity().expect("affinity");
+            set_affinity(&all[..1]).expect("pinned");
+            assert_eq!(affinity().expect("affinity"), all[..1]);
+        })
+        .join()
+        .expect("thread");
+    }
+}

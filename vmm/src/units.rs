@@ -1,0 +1,240 @@
+//! How users write quantities: `50us`, `512M`, `0-3`, `5ms/10ms/8ms,hard`; and back.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::config::Reservation;
+
+/// A quantity that could not be read, with an example of what can.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum UnitError {
+    /// Not a duration.
+    #[error("'{0}' is not a duration: write a whole number and ns, us, ms, s or m, as in 50us")]
+    Duration(String),
+    /// Not a size.
+    #[error("'{0}' is not a size: write a whole number and K, M, G or T, as in 512M")]
+    Bytes(String),
+    /// Not a list of CPUs.
+    #[error("'{0}' is not a list of CPUs: write numbers and ranges up to {MAX_CPU}, as in 0-3 or 0,2")]
+    Cpus(String),
+    /// Not a reservation.
+    #[error(
+        "'{0}' is not a reservation: write budget/period, as in 5ms/10ms, or \
+         budget/period/deadline, and ,hard or ,soft after it if wanted"
+    )]
+    Reservation(String),
+    /// Not a reservation of one vCPU.
+    #[error("'{0}' is not a vCPU's reservation: write index=budget/period, as in 0=1ms/100ms,hard")]
+    VcpuReservation(String),
+    /// Quantities of a reservation that do not fit together.
+    #[error(
+        "'{0}' cannot be kept: it takes 0 < budget <= deadline <= period, and a period of at most 10m"
+    )]
+    ReservationOrder(String),
+}
+
+/// Highest host CPU number that a list may name.
+pub const MAX_CPU: usize = 8191;
+/// Longest period of a reservation, nanoseconds.
+const MAX_PERIOD_NS: u64 = 600_000_000_000;
+
+const DURATION_UNITS: [(&str, u64); 5] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+];
+
+/// Reads `50us`, `4ms`, `10s`, `2m`, `100ns`.
+///
+/// # Errors
+/// [`UnitError::Duration`] if there is no unit, no whole number, or it is out of range.
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+    let bad = || UnitError::Duration(text.to_owned());
+    let trimmed = text.trim();
+    let split = trimmed
+        .find(|c: char| !c.is_ascii_digit())
+        .ok_or_else(bad)?;
+    let (number, unit) = trimmed.split_at(split);
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    let scale = DURATION_UNITS
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .map(|(_, scale)| *scale)
+        .ok_or_else(bad)?;
+    number
+        .checked_mul(scale)
+        .map(Duration::from_nanos)
+        .ok_or_else(bad)
+}
+
+/// The shortest whole way to write `ns` nanoseconds.
+#[must_use]
+pub fn format_ns(ns: u64) -> String {
+    for (unit, scale) in [
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+        ("us", 1_000),
+    ] {
+        if ns != 0 && ns.is_multiple_of(scale) {
+            return format!("{}{unit}", ns / scale);
+        }
+    }
+    format!("{ns}ns")
+}
+
+/// Reads `512M`, `1G`, `4096` (bytes); powers of 1024.
+///
+/// # Errors
+/// [`UnitError::Bytes`] if it is no whole number or out of range.
+pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
+    let bad = || UnitError::Bytes(text.to_owned());
+    let trimmed = text.trim();
+    let split = trimmed
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(split);
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    let shift = match unit.to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" | "KIB" => 10,
+        "M" | "MIB" => 20,
+        "G" | "GIB" => 30,
+        "T" | "TIB" => 40,
+        _ => return Err(bad()),
+    };
+    number.checked_mul(1 << shift).ok_or_else(bad)
+}
+
+/// The shortest whole way to write `bytes`.
+#[must_use]
+pub fn format_bytes(bytes: u64) -> String {
+    for (unit, shift) in [("T", 40), ("G", 30), ("M", 20), ("K", 10)] {
+        if bytes != 0 && bytes.is_multiple_of(1 << shift) {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+/// Reads `0-3`, `0,2`, `0-1,4`; ascending and without repeats in the result.
+///
+/// # Errors
+/// [`UnitError::Cpus`] if it is empty, not a list, runs backwards or goes above [`MAX_CPU`].
+pub fn parse_cpus(text: &str) -> Result<Vec<usize>, UnitError> {
+    let bad = || UnitError::Cpus(text.to_owned());
+    let number = |part: &str| -> Result<usize, UnitError> {
+        let part = part.trim();
+        if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad());
+        }
+        match part.parse::<usize>() {
+            Ok(cpu) if cpu <= MAX_CPU => Ok(cpu),
+            _ => Err(bad()),
+        }
+    };
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = match part.split_once('-') {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(part)?, number(part)?),
+        };
+        if first > last {
+            return Err(bad());
+        }
+        cpus.extend(first..=last);
+    }
+    cpus.sort_unstable();
+    cpus.dedup();
+    Ok(cpus)
+}
+
+/// Writes an ascending list of CPUs with ranges.
+#[must_use]
+pub fn format_cpus(cpus: &[usize]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut rest = cpus;
+    while let Some(&first) = rest.first() {
+        let run = rest
+            .iter()
+            .enumerate()
+            .take_while(|(i, cpu)| **cpu == first + i)
+            .count();
+        parts.push(if run == 1 {
+            first.to_string()
+        } else {
+            format!("{first}-{}", first + run - 1)
+        });
+        rest = &rest[run..];
+    }
+    parts.join(",")
+}
+
+/// Reads `5ms/10ms`, `5ms/10ms/8ms`, each with `,hard` (the default) or `,soft`.
+///
+/// # Errors
+/// What is wrong with it, as [`UnitError`].
+pub fn parse_reservation(text: &str) -> Result<Reservation, UnitError> {
+    parse_shared_reservation(text, 1)
+}
+
+/// Reads a reservation whose budget `vcpus` (at least 1) vCPUs divide evenly: each one's part. The
+/// whole budget may be longer than the period, each part may not.
+///
+/// # Errors
+/// What is wrong with it, as [`UnitError`].
+pub fn parse_shared_reservation(text: &str, vcpus: u64) -> Result<Reservation, UnitError> {
+    let bad = || UnitError::Reservation(text.to_owned());
+    let (times, hard) = match text.trim().split_once(',') {
+        None => (text.trim(), true),
+        Some((times, "hard")) => (times, true),
+        Some((times, "soft")) => (times, false),
+        Some(_) => return Err(bad()),
+    };
+    let mut ns = Vec::with_capacity(3);
+    for part in times.split('/') {
+        let duration = parse_duration(part)?;
+        ns.push(u64::try_from(duration.as_nanos()).map_err(|_| bad())?);
+    }
+    let (budget_ns, period_ns, deadline_ns) = match ns[..] {
+        [budget, period] => (budget, period, period),
+        [budget, period, deadline] => (budget, period, deadline),
+        _ => return Err(bad()),
+    };
+    let budget_ns = budget_ns / vcpus.max(1);
+    if budget_ns == 0
+        || budget_ns > deadline_ns
+        || deadline_ns > period_ns
+        || period_ns > MAX_PERIOD_NS
+    {
+        return Err(UnitError::ReservationOrder(text.to_owned()));
+    }
+    Ok(Reservation {
+        budget_ns,
+        period_ns,
+        deadline_ns,
+        hard,
+    })
+}
+
+/// Writes a reservation so that [`parse_reservation`] reads the same.
+#[must_use]
+pub fn format_reservation(reservation: &Reservation) -> String {
+    let mut text = format!(
+        "{}/{}",
+        format_ns(reservation.budget_ns),
+        format_ns(reservation.period_ns)
+    );
+    if reservation.deadline_ns != reservation.period_ns {
+        text.push('/');
+        text.push_str(&format_ns(reservation.deadline_ns));
+    }
+    text.push_str(if reservation.hard { ",hard" } else { ",soft" });
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,23 @@
 pub mod abi;
 pub mod testdev;
 
-/// The bare-metal guest: a static ELF to be booted by the 64-bit Linux boot protocol. What it does
-/// stands on its command line; see `guest/config.rs` for the words.
+/// The bare-metal guest: a static ELF to be booted by the 64-bit Linux boot protocol, with up to 64
+/// vCPUs whose APIC ids are their indices.
+///
+/// What it does stands on its command line, `key=value` words (durations such as `500ns`, `2us`):
+///
+/// | key | values, the default first |
+/// |---|---|
+/// | `workload` | `lock`, `throttled-holder`, `hog`, `pingpong`, `halt`, `idle`, `liar`, `doorbell-storm`, `boot`, `fault`, `triplefault` |
+/// | `lock` | `ticket`, `tas`, `mcs` |
+/// | `hints` | `off`, `on`: tell the host who holds and who waits |
+/// | `wait` | `spin`, `halt`: idle after `spin` (32768) turns, as Linux's paravirt spinlocks do |
+/// | `hold`, `outside` | work under the lock and between (`2us`; `throttled-holder`: `2ms`, `1ms`) |
+/// | `seconds` | how long, may be a fraction; `1`; 0 for ever |
+/// | `acquisitions` | ends after so many per vCPU (or round trips of `pingpong`) instead |
+/// | `idle` | `auto` (the doorbell where there is one), `hlt`, `pause` |
+/// | `count`, `period`, `timer` | of `halt`: rounds (20), timer period (`1ms`), `oneshot` or `deadline` |
+/// | `seed` | of `liar` (1) |
+/// | `cpus`, `tsc_khz` | where the test device does not tell |
+/// | `console` | `ttyS0`: print on the first serial port |
 pub const GUEST_ELF: &[u8] = include_bytes!(env!("GUEST_ELF"));

@@ -114,6 +114,8 @@ pub(crate) struct Cpu {
     pub(crate) kicked: bool,
     /// It stopped and is about to pick: it counts as idle, and need not be kicked.
     pub(crate) choosing: bool,
+    /// When it wakes up by itself while it sleeps, ns: the earliest timer when it picked last.
+    pub(crate) sleeps_until: Option<Ns>,
     /// What it ran last, and the locks that this held if it was stopped against its will.
     pub(crate) left: Option<(VcpuId, Option<u32>)>,
 }
@@ -125,6 +127,8 @@ pub(crate) struct Running {
     pub(crate) donor: VcpuId,
     /// Who executes.
     pub(crate) run: VcpuId,
+    /// Since when, ns.
+    pub(crate) since: Ns,
     /// The lock at the end of the chain that led from `donor` to `run`.
     pub(crate) lock: u64,
     /// The preemption of `run` was put off once already.

@@ -57,9 +57,20 @@ impl Fair {
 
     /// Ends the slice early: the context sleeps, or the next one begins.
     pub(crate) fn end_slice(&mut self, sharers: u32) {
-        let scaled = u128::from(self.used) * u128::from(MAX_WEIGHT) * u128::from(sharers.max(1));
-        self.tag += scaled / u128::from(self.weight);
+        self.tag += self.scaled(self.used, sharers);
         self.used = 0;
+    }
+
+    /// Virtual time that `ran` ns take.
+    fn scaled(&self, ran: Ns, sharers: u32) -> u128 {
+        let scaled = u128::from(ran) * u128::from(MAX_WEIGHT) * u128::from(sharers.max(1));
+        scaled / u128::from(self.weight)
+    }
+
+    /// The start tag of the last slice that it has run in after `ran` ns more.
+    pub(crate) fn tag_after(&self, ran: Ns, slice: Ns, sharers: u32) -> u128 {
+        let used = self.used.saturating_add(ran).saturating_sub(1);
+        self.tag + self.scaled(used - used % slice, sharers)
     }
 
     /// Joins the competition at virtual time `v`.

@@ -53,6 +53,7 @@ mod proxy;
 mod release;
 mod reservation;
 mod scheduler;
+pub mod sim;
 mod stop;
 mod wake;
 

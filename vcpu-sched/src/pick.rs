@@ -52,6 +52,7 @@ impl<E: Events> Scheduler<E> {
         (c.choosing, c.kicked) = (false, false);
         self.kicks.remove(cpu);
         if decision.is_none() {
+            self.cpus[cpu.index()].sleeps_until = self.next_timer();
             self.tell(now, Event::Idle { cpu });
         }
         self.offer_next(cpu, now);
@@ -67,7 +68,7 @@ impl<E: Events> Scheduler<E> {
                     self.idle.remove(cpu);
                     return Some(self.dispatch(cpu, donor, run, chain, lock, now));
                 }
-                Proxy::Park { on, bounded } => self.park(donor, on, bounded, now),
+                Proxy::Park { on } => self.park(donor, on, now),
                 Proxy::Move { to } => {
                     let domain = self.vcpus[to.index()].ec.domain;
                     self.claim_off(donor);
@@ -128,14 +129,14 @@ impl<E: Events> Scheduler<E> {
                 left.holder_preemptions += u64::from(depth > 0);
             }
         }
-        let payer = &self.vcpus[donor.index()];
-        if let Entitlement::BestEffort(fair) = &payer.sc.entitlement {
-            let v = &mut self.domains[payer.ec.domain].virtual_time;
-            *v = (*v).max(fair.tag());
+        if let Entitlement::BestEffort(fair) = &self.vcpus[donor.index()].sc.entitlement {
+            let tag = fair.tag();
+            self.pass_virtual_time(cpu, tag);
         }
         self.cpus[cpu.index()].running = Some(Running {
             donor,
             run,
+            since: now,
             lock,
             deferred: false,
         });
@@ -157,6 +158,16 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
+    /// A slice that starts at `tag` runs on `cpu`: so late is it in all the queues that the CPU
+    /// serves. Who joins one of them later would otherwise start in the past, and keep the CPU
+    /// until it has caught up.
+    pub(crate) fn pass_virtual_time(&mut self, cpu: CpuId, tag: u128) {
+        let queues = self.domains.iter_mut();
+        for domain in queues.filter(|domain| domain.cpus.contains(cpu)) {
+            domain.virtual_time = domain.virtual_time.max(tag);
+        }
+    }
+
     /// When the policy wants `cpu` back from `donor`'s claim.
     fn until(&mut self, cpu: CpuId, donor: VcpuId, now: Ns) -> Option<Ns> {
         let own = match &self.vcpus[donor.index()].sc.entitlement {
@@ -173,21 +184,23 @@ impl<E: Events> Scheduler<E> {
         }
         // A timer makes some claim eligible. Its deadline will be later than the timer, so it
         // cannot matter to a claim with an earlier one. An idle CPU looks after timers by itself.
-        let timer = self.next_timer().filter(|&at| {
-            self.idle.is_empty()
-                && match &self.vcpus[donor.index()].sc.entitlement {
-                    Entitlement::Reserved(server) => at < server.deadline(),
-                    Entitlement::BestEffort(_) => true,
-                }
-        });
+        let timer = self
+            .next_timer()
+            .filter(|&at| !self.idle_keeps_timer(at, now))
+            .filter(|&at| match &self.vcpus[donor.index()].sc.entitlement {
+                Entitlement::Reserved(server) => at < server.deadline(),
+                Entitlement::BestEffort(_) => true,
+            });
         match (own, timer) {
             (Some(own), Some(timer)) => Some(own.min(timer)),
             (own, timer) => own.or(timer),
         }
     }
 
-    /// Sets a claim aside until `on` stops running or wakes.
-    fn park(&mut self, claim: VcpuId, on: VcpuId, bounded: bool, now: Ns) {
+    /// Sets a claim aside until `on` stops running or wakes; for a bounded time if its own vCPU
+    /// could run, for that may have an interrupt to take.
+    fn park(&mut self, claim: VcpuId, on: VcpuId, now: Ns) {
+        let bounded = self.vcpus[claim.index()].ec.state != ExecState::Halted;
         self.claim_off(claim);
         self.vcpus[claim.index()].sc.state = ClaimState::Parked(on);
         self.parked.join(claim, on);
@@ -201,13 +214,19 @@ impl<E: Events> Scheduler<E> {
         self.tell(now, Event::Park { claim, on });
     }
 
-    /// After `cpu` took its claim, the next in its queues may deserve another CPU: two claims can
-    /// come back from one CPU, a donor's and that of the vCPU it carried.
+    /// After `cpu` took its claim, the next in each of its queues may deserve another CPU: two
+    /// claims can come back from one CPU, a donor's and that of the vCPU it carried, and a kick
+    /// meant for one claim may have served another.
     fn offer_next(&mut self, cpu: CpuId, now: Ns) {
-        if let Some(next) = self.first_claim(cpu) {
-            let reserved = matches!(self.vcpus[next.index()].sc.rank(), Rank::Reserved(..));
+        for domain in 0..self.domains.len() {
+            let domain = &self.domains[domain];
+            let Some((rank, next)) = domain.queue.first().filter(|_| domain.cpus.contains(cpu))
+            else {
+                continue;
+            };
+            let reserved = matches!(rank, Rank::Reserved(..));
             if reserved || !self.idle.is_empty() || !self.unsliced.is_empty() {
-                self.preempt_for(next, now);
+                self.preempt_for(VcpuId(next), now);
             }
         }
     }

@@ -56,15 +56,54 @@ impl<E: Events> Scheduler<E> {
             }
             return;
         }
-        let busy = cpus.minus(idle).iter().filter(free);
-        let least = busy
-            .filter_map(|cpu| Some((self.running_rank(cpu)?, cpu)))
-            .max();
-        if let Some((running, cpu)) = least
+        if let Some((running, cpu)) = self.least_urgent(cpus)
             && more_urgent(rank, running)
         {
             self.kick(cpu, now);
         }
+    }
+
+    /// Whether a sleeping CPU looks after the timer `at`. One that sleeps past it is kicked, so
+    /// that it learns of it. Those who are about to pick do not count: they may find work, and
+    /// then ask this themselves.
+    pub(crate) fn idle_keeps_timer(&mut self, at: Ns, now: Ns) -> bool {
+        let mut too_long = None;
+        for cpu in self.idle.iter() {
+            let c = &self.cpus[cpu.index()];
+            if c.choosing || c.kicked {
+                continue;
+            }
+            if c.sleeps_until.is_some_and(|wakes| wakes <= at) {
+                return true;
+            }
+            too_long = too_long.or(Some(cpu));
+        }
+        if let Some(cpu) = too_long {
+            self.kick(cpu, now);
+        }
+        too_long.is_some()
+    }
+
+    /// Finds a CPU that looks after the new timer `at`: one that sleeps, else one that is about to
+    /// pick (`pick` looks at timers), else the one that does the least urgent work.
+    pub(crate) fn find_keeper(&mut self, at: Ns, now: Ns) {
+        let looks = |c: &crate::contexts::Cpu| c.choosing || c.kicked;
+        if self.idle_keeps_timer(at, now) || self.cpus.iter().any(looks) {
+            return;
+        }
+        if let Some((_, cpu)) = self.least_urgent(self.all) {
+            self.kick(cpu, now);
+        }
+    }
+
+    /// The CPU among `cpus` that does the least urgent work and has not been kicked.
+    fn least_urgent(&self, cpus: crate::cpuset::CpuSet) -> Option<(Rank, CpuId)> {
+        let free = cpus
+            .minus(self.idle)
+            .iter()
+            .filter(|cpu| !self.cpus[cpu.index()].kicked);
+        free.filter_map(|cpu| Some((self.running_rank(cpu)?, cpu)))
+            .max()
     }
 
     /// The rank of the claim that pays on `cpu`.
@@ -76,7 +115,7 @@ impl<E: Events> Scheduler<E> {
 
 /// Whether `rank` may take the CPU from `running` before its slice ends: an earlier deadline may,
 /// an equal one and a best-effort claim may not.
-fn more_urgent(rank: Rank, running: Rank) -> bool {
+pub(crate) fn more_urgent(rank: Rank, running: Rank) -> bool {
     match (rank, running) {
         (Rank::Reserved(deadline, _), Rank::Reserved(other, _)) => deadline < other,
         (Rank::Reserved(..), Rank::BestEffort(..)) => true,

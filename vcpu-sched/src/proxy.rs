@@ -31,9 +31,8 @@ pub const MAX_CHAIN: u32 = 16;
 pub(crate) enum Proxy {
     /// Run this vCPU on it. `lock` is what the last edge of the chain names.
     Run { run: VcpuId, chain: u32, lock: u64 },
-    /// Nothing that it waits for can run here now: set it aside until `on` stops running or wakes,
-    /// `bounded` in time when the waiter itself could also run.
-    Park { on: VcpuId, bounded: bool },
+    /// Nothing that it waits for can run here now: set it aside until `on` stops running or wakes.
+    Park { on: VcpuId },
     /// The vCPU to run may not run on this CPU, by the user's pinning: the claim goes to where it
     /// may.
     Move { to: VcpuId },
@@ -67,20 +66,13 @@ impl<E: Events> Scheduler<E> {
                 ExecState::Running(_) => match wait.kind {
                     WaitKind::Spin => break,
                     WaitKind::Block => {
-                        return Proxy::Park {
-                            on: holder,
-                            bounded: false,
-                        };
+                        return Proxy::Park { on: holder };
                     }
                 },
                 // Sleeps itself, waiting for another: follow. Sleeps for its own reasons: the
                 // waiter sleeps with it and wakes with it.
                 ExecState::Halted if self.edge_to_follow(holder).is_none() => {
-                    let bounded = wait.kind == WaitKind::Spin;
-                    return Proxy::Park {
-                        on: holder,
-                        bounded,
-                    };
+                    return Proxy::Park { on: holder };
                 }
                 // Runnable here or in another CPU's queue, or throttled (the case that proxying
                 // exists for): it goes on, on the donor's budget.
@@ -109,10 +101,7 @@ impl<E: Events> Scheduler<E> {
             // Its edge was stale and it sleeps: a donor with nobody to carry rests, and one further
             // down waits for it to wake.
             _ if chain == 0 => Proxy::Off,
-            _ => Proxy::Park {
-                on: at,
-                bounded: true,
-            },
+            _ => Proxy::Park { on: at },
         }
     }
 

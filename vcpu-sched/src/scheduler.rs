@@ -69,7 +69,7 @@ impl Config {
 pub(crate) struct Domain {
     pub(crate) cpus: CpuSet,
     pub(crate) queue: Heap<Rank>,
-    /// Virtual time of the fair order: the largest start tag dispatched from this queue.
+    /// Virtual time of the fair order: the largest start tag dispatched on these CPUs.
     pub(crate) virtual_time: u128,
 }
 
@@ -342,19 +342,23 @@ impl<E: Events> Scheduler<E> {
         self.vcpus[claim.index()].sc.arrival = self.arrivals;
     }
 
-    /// Sets a timer. An idle CPU looks after timers, and must learn of an earlier one.
+    /// Sets a timer. If it is the earliest, somebody must learn of it.
     pub(crate) fn set_timer(&mut self, timer: u32, at: Ns, now: Ns) {
         self.timers.set(timer, at);
-        if self.timers.first().is_some_and(|(_, first)| first == timer)
-            && let Some(cpu) = self.idle.lowest()
-        {
-            self.kick(cpu, now);
+        if self.timers.first().is_some_and(|(_, first)| first == timer) {
+            self.find_keeper(at, now);
         }
     }
 
     pub(crate) fn drop_edge(&mut self, waiter: VcpuId, now: Ns) {
-        if self.blocked_on.drop_edge(waiter).is_some() {
-            self.tell(now, Event::EdgeOff(waiter));
+        if self.blocked_on.drop_edge(waiter).is_none() {
+            return;
+        }
+        self.tell(now, Event::EdgeOff(waiter));
+        // A sleeper competes only for the one that it waits for.
+        let queued = matches!(self.vcpus[waiter.index()].sc.state, ClaimState::Queued(_));
+        if queued && !self.is_eligible(waiter) {
+            self.claim_off(waiter);
         }
     }
 }

@@ -42,6 +42,7 @@ impl<E: Events> Scheduler<E> {
             deferred,
             ..
         } = running;
+        self.pass_slices(cpu, donor, ran);
         self.charge(running, ran, now);
         self.tell(
             now,
@@ -75,6 +76,12 @@ impl<E: Events> Scheduler<E> {
         if self.vcpus[donor.index()].sc.state == ClaimState::OnCpu(cpu) {
             self.vcpus[donor.index()].sc.state = ClaimState::Off;
             self.requeue(donor);
+            // A claim that came here with its holder goes home. `pick` looks after those who stay.
+            if let ClaimState::Queued(domain) = self.vcpus[donor.index()].sc.state
+                && !self.domains[domain].cpus.contains(cpu)
+            {
+                self.preempt_for(donor, now);
+            }
         }
         self.unpark_waiters(run, now);
         self.check();
@@ -203,10 +210,14 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// A claim that is on no CPU goes back into the queue if it has something to carry.
+    /// A claim that is on no CPU goes back into the queue if it has something to carry. One whose
+    /// own vCPU runs meanwhile on someone else's budget need not compete: it comes back when that
+    /// vCPU stops.
     pub(crate) fn requeue(&mut self, claim: VcpuId) {
         debug_assert_eq!(self.vcpus[claim.index()].sc.state, ClaimState::Off);
-        if self.is_eligible(claim) {
+        if let ExecState::Running(_) = self.vcpus[claim.index()].ec.state {
+            self.vcpus[claim.index()].sc.state = ClaimState::Riding;
+        } else if self.is_eligible(claim) {
             let domain = self.vcpus[claim.index()].ec.domain;
             self.enqueue(claim, domain);
         }

@@ -3,7 +3,7 @@
 use crate::cbs::Woken;
 use crate::contexts::{ClaimState, Entitlement, ExecState};
 use crate::events::{Event, Events};
-use crate::ids::{Ns, VcpuId};
+use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::{Scheduler, claim_timer, wake_timer};
 
 impl<E: Events> Scheduler<E> {
@@ -49,6 +49,7 @@ impl<E: Events> Scheduler<E> {
     fn claim_wakes(&mut self, claim: VcpuId, now: Ns) {
         debug_assert_eq!(self.vcpus[claim.index()].sc.state, ClaimState::Off);
         self.arrive(claim);
+        self.count_unsliced(now);
         let virtual_time = self.domains[self.vcpus[claim.index()].ec.domain].virtual_time;
         let woken = match &mut self.vcpus[claim.index()].sc.entitlement {
             Entitlement::Reserved(server) => server.wake(now),
@@ -63,6 +64,27 @@ impl<E: Events> Scheduler<E> {
                 self.preempt_for(claim, now);
             }
             Woken::ThrottledUntil(at) => self.throttle(claim, at, now),
+        }
+    }
+
+    /// Those who run alone run without slices, so virtual time stood still since they were picked:
+    /// let it catch up, or who wakes now would be owed all that time.
+    fn count_unsliced(&mut self, now: Ns) {
+        for cpu in self.unsliced.iter() {
+            if let Some(running) = self.cpus[cpu.index()].running {
+                let ran = now.saturating_sub(running.since);
+                self.pass_slices(cpu, running.donor, ran);
+            }
+        }
+    }
+
+    /// `donor`'s claim has run for `ran` ns on `cpu`, perhaps for several slices.
+    pub(crate) fn pass_slices(&mut self, cpu: CpuId, donor: VcpuId, ran: Ns) {
+        let payer = &self.vcpus[donor.index()];
+        if let Entitlement::BestEffort(fair) = &payer.sc.entitlement {
+            let sharers = self.guests[payer.guest.index()].runnable;
+            let tag = fair.tag_after(ran, self.config.slice_ns, sharers);
+            self.pass_virtual_time(cpu, tag);
         }
     }
 
@@ -121,16 +143,10 @@ impl<E: Events> Scheduler<E> {
         if let Entitlement::Reserved(server) = &mut v.sc.entitlement {
             server.replenish(now);
         }
-        v.sc.state = match v.ec.state {
-            // Its vCPU runs meanwhile, on a donor's budget.
-            ExecState::Running(_) => ClaimState::Riding,
-            _ => ClaimState::Off,
-        };
+        v.sc.state = ClaimState::Off;
         self.arrive(claim);
         self.tell(now, Event::Replenish(claim));
-        if self.vcpus[claim.index()].sc.state == ClaimState::Off {
-            self.requeue(claim);
-        }
+        self.requeue(claim);
         self.preempt_for(claim, now);
     }
 }

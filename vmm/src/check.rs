@@ -6,15 +6,13 @@ use std::path::Path;
 
 use kvm_ioctls::{Cap, Kvm};
 
+use crate::halt::{self, HaltSignal};
 use crate::machine::kvm::{self, KvmError};
-use crate::sys;
 use crate::units::format_cpus;
+use crate::{signals, sys};
 
 /// Linux before this pays milliseconds whenever a vCPU changes thread.
 const FAST_VCPU_MIGRATION: (u32, u32) = (6, 13);
-/// `KVM_CAP_SET_GUEST_DEBUG2` answers with the flags that `KVM_SET_GUEST_DEBUG` takes.
-const CAP_SET_GUEST_DEBUG2: u32 = kvm_bindings::KVM_CAP_SET_GUEST_DEBUG2;
-
 /// How well one thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
@@ -59,7 +57,7 @@ impl Report {
             Err(error) => report.missing("/dev/kvm", error.to_string()),
         }
         report.kernel(&read("/proc/sys/kernel/osrelease"));
-        report.perf_events();
+        report.exit_on_halt();
         report.realtime();
         report.cpus();
         report
@@ -134,16 +132,9 @@ impl Report {
                     .to_owned(),
             );
         }
-        let debug = kvm.check_extension_raw(u64::from(CAP_SET_GUEST_DEBUG2));
-        let block_irq = kvm_bindings::KVM_GUESTDBG_BLOCKIRQ as i32;
-        if debug & block_irq == 0 {
-            self.warn(
-                "exit on wake",
-                "KVM lacks KVM_GUESTDBG_BLOCKIRQ (Linux 5.16): halted vCPUs wake less exactly"
-                    .to_owned(),
-            );
-        } else {
-            self.ok("exit on wake", "KVM_GUESTDBG_BLOCKIRQ".to_owned());
+        match halt::check_wake_step(kvm) {
+            Ok(()) => self.ok("exit on wake", "works".to_owned()),
+            Err(error) => self.warn("exit on wake", error.to_string()),
         }
         if !kvm.check_extension(Cap::GetTscKhz) {
             self.missing(
@@ -155,7 +146,7 @@ impl Report {
 
     fn kernel(&mut self, release: &str) {
         let release = release.trim();
-        match kernel_version(release) {
+        match sys::parse_version(release) {
             Some(version) if version < FAST_VCPU_MIGRATION => self.warn(
                 "Linux",
                 format!(
@@ -168,25 +159,24 @@ impl Report {
         }
     }
 
-    fn perf_events(&mut self) {
-        match sys::try_switch_event() {
-            Ok(()) => self.ok(
-                "exit on halt",
-                "perf event context-switches may be opened".to_owned(),
-            ),
-            Err(error) => self.warn(
-                "exit on halt",
-                format!(
-                    "perf event context-switches cannot be opened ({error}; \
-                     kernel.perf_event_paranoid is {}): set it to 1 with sysctl, or give CAP_PERFMON",
-                    read("/proc/sys/kernel/perf_event_paranoid").trim()
-                ),
-            ),
+    fn exit_on_halt(&mut self) {
+        // The signal may come before the event is closed again, and must then do nothing.
+        let armed = signals::install_kick()
+            .map_err(|error| error.to_string())
+            .and_then(|()| {
+                in_thread(|| {
+                    HaltSignal::arm(signals::kick_signal())
+                        .map(drop)
+                        .map_err(|error| error.to_string())
+                })
+            });
+        match armed {
+            Ok(()) => self.ok("exit on halt", "works".to_owned()),
+            Err(error) => self.warn("exit on halt", error),
         }
     }
 
     fn realtime(&mut self) {
-        // On threads of their own: the policy stays with the thread that tried.
         match in_thread(sys::try_fifo) {
             Ok(()) => self.ok("SCHED_FIFO", "permitted".to_owned()),
             Err(error) => self.warn(
@@ -195,7 +185,10 @@ impl Report {
             ),
         }
         match in_thread(|| sys::set_deadline_policy(1_000_000, 100_000_000, 100_000_000)) {
-            Ok(()) => self.ok("SCHED_DEADLINE", "permitted (--sched host-deadline)".to_owned()),
+            Ok(()) => self.ok(
+                "SCHED_DEADLINE",
+                "permitted (--sched host-deadline)".to_owned(),
+            ),
             Err(error) => self.warn(
                 "SCHED_DEADLINE",
                 format!(
@@ -242,7 +235,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.findings.iter().map(|x| x.what.len()).max().unwrap_or(0);
+        let width = self
+            .findings
+            .iter()
+            .map(|x| x.what.len())
+            .max()
+            .unwrap_or(0);
         for finding in &self.findings {
             let mark = match finding.mark {
                 Mark::Ok => "ok     ",
@@ -267,12 +265,13 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-fn in_thread<T: Send>(try_it: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
+/// Tries something on a thread of its own, which takes the change with it when it ends.
+fn in_thread<E: Send>(try_it: impl FnOnce() -> Result<(), E> + Send) -> Result<(), E> {
     std::thread::scope(|scope| {
-        scope
-            .spawn(try_it)
+        let attempt = scope.spawn(try_it);
+        attempt
             .join()
-            .unwrap_or_else(|_| Err(std::io::Error::other("the attempt panicked")))
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -283,25 +282,9 @@ fn has_cpu_flag(cpuinfo: &str, flag: &str) -> bool {
         .is_some_and(|line| line.split_ascii_whitespace().any(|word| word == flag))
 }
 
-/// Major and minor of a release such as `6.12.1-debian`.
-#[must_use]
-pub fn kernel_version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kernel_versions_compare_as_numbers() {
-        assert_eq!(kernel_version("6.12.117-cloud"), Some((6, 12)));
-        assert_eq!(kernel_version("6.9"), Some((6, 9)));
-        assert_eq!(kernel_version("10.0-rc1"), Some((10, 0)));
-        assert_eq!(kernel_version("linux"), None);
-        assert!((6, 9) < FAST_VCPU_MIGRATION && (7, 0) > FAST_VCPU_MIGRATION);
-    }
 
     #[test]
     fn old_kernel_is_a_warning_that_names_the_way_out() {
@@ -327,6 +310,9 @@ mod tests {
         report.missing("/dev/kvm", KvmError::Missing.to_string());
         assert!(!report.can_run());
         let text = report.to_string();
-        assert!(text.contains("MISSING") && text.contains("kvm_intel"), "{text}");
+        assert!(
+            text.contains("MISSING") && text.contains("kvm_intel"),
+            "{text}"
+        );
     }
 }

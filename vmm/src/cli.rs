@@ -57,7 +57,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes, conflicts_with = "file")]
     pub memory: Option<u64>,
     /// Kernel command line
-    #[arg(long, value_name = "TEXT", conflicts_with = "file", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "file",
+        allow_hyphen_values = true
+    )]
     pub cmdline: Option<String>,
     /// CPU time of each vCPU: budget/period[/deadline][,hard|soft], such as 5ms/10ms
     #[arg(
@@ -238,11 +243,36 @@ mod tests {
     #[test]
     fn flags_reach_the_configuration() {
         let config = config(&[
-            "--kernel", "guest.elf", "--cpus", "4", "--memory", "128M", "--cmdline",
-            "lock=ticket hold=2us", "--reservation", "5ms/10ms,soft", "--vcpu-reservation",
-            "0=1ms/100ms,hard", "--host-cpus", "0-1", "--sched", "host", "--proxy", "off",
-            "--defer", "off", "--slice", "1ms", "--vcpu-threads", "on", "--duration", "10s",
-            "--summary", "json", "--weight", "5",
+            "--kernel",
+            "guest.elf",
+            "--cpus",
+            "4",
+            "--memory",
+            "128M",
+            "--cmdline",
+            "lock=ticket hold=2us",
+            "--reservation",
+            "5ms/10ms,soft",
+            "--vcpu-reservation",
+            "0=1ms/100ms,hard",
+            "--host-cpus",
+            "0-1",
+            "--sched",
+            "host",
+            "--proxy",
+            "off",
+            "--defer",
+            "off",
+            "--slice",
+            "1ms",
+            "--vcpu-threads",
+            "on",
+            "--duration",
+            "10s",
+            "--summary",
+            "json",
+            "--weight",
+            "5",
         ])
         .expect("runs");
         let guest = &config.guests[0];

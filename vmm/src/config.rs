@@ -9,8 +9,6 @@ use thiserror::Error;
 
 pub mod file;
 
-
-
 /// Most vCPUs a guest may have.
 pub const MAX_VCPUS: usize = 254;
 /// Smallest guest memory: boot structures, the kernel at 1 MiB and some room.

@@ -269,7 +269,10 @@ impl Placement {
 
 impl Runner for Threads {
     fn stop(self: Box<Self>) -> Vec<Vec<VcpuSummary>> {
-        self.slots.iter().flat_map(|s| s.iter()).for_each(Slot::stop);
+        self.slots
+            .iter()
+            .flat_map(|s| s.iter())
+            .for_each(Slot::stop);
         self.threads
             .into_iter()
             .map(|threads| {

@@ -8,6 +8,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod executor;
+pub mod halt;
 pub mod host_sched;
 pub mod machine;
 pub mod run;

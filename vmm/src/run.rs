@@ -13,6 +13,7 @@ use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode};
 use crate::executor::{self, ExecutorError};
 use crate::host_sched::{self, HostSchedError};
 use crate::machine::console::ConsoleThread;
+use crate::machine::events::DeviceThread;
 use crate::machine::guest::GuestWiring;
 use crate::machine::kvm::{self, KvmError};
 use crate::machine::{Guest, GuestEnd, GuestError, Vcpu};
@@ -39,9 +40,7 @@ pub enum RunError {
     #[error(transparent)]
     HostSched(#[from] HostSchedError),
     /// A host CPU that is not there.
-    #[error(
-        "host CPU {cpu} cannot be used: this process may use {available} (see --host-cpus)"
-    )]
+    #[error("host CPU {cpu} cannot be used: this process may use {available} (see --host-cpus)")]
     NoSuchCpu {
         /// The CPU.
         cpu: usize,
@@ -113,6 +112,12 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
     }
     let handles: Vec<Arc<Guest>> = guests.iter().map(|g| Arc::clone(&g.guest)).collect();
 
+    // With several guests it would be anyone's guess whom the input is for.
+    let input = match &handles[..] {
+        [only] => Some(DeviceThread::spawn(Arc::clone(only)).map_err(host("the device thread"))?),
+        _ => None,
+    };
+
     let start = Instant::now();
     let runner: Box<dyn Runner> = match config.sched {
         SchedMode::Host | SchedMode::HostDeadline => host_sched::start(config, &pool, guests)?,
@@ -121,6 +126,7 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
     let waited = wait(&ended, signals, config.duration.map(|d| start + d));
     let vcpus = runner.stop();
     let elapsed = start.elapsed();
+    drop(input);
     waited.map_err(host("waiting for the guests"))?;
 
     let summary = RunSummary {

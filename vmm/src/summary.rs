@@ -129,7 +129,11 @@ impl Workload {
     /// Sums up what the vCPUs have reported. Guests may report anything, so sums saturate.
     #[must_use]
     pub fn of(vcpus: &[VcpuSummary]) -> Self {
-        let values = |key: u32| vcpus.iter().filter_map(move |v| v.results.get(&key).copied());
+        let values = |key: u32| {
+            vcpus
+                .iter()
+                .filter_map(move |v| v.results.get(&key).copied())
+        };
         let sum = |key| values(key).fold(0u64, u64::saturating_add);
         let max = |key| values(key).max().unwrap_or(0);
         let acquisitions = sum(RESULT_ACQUISITIONS);
@@ -165,7 +169,10 @@ fn quantile_bound(bucket: impl Fn(u32) -> u64) -> u64 {
     for (k, count) in counts.iter().enumerate() {
         seen += u128::from(*count);
         if total > 0 && seen * 100 >= total * 99 {
-            return 2u64.checked_shl(k as u32).filter(|end| *end != 0).unwrap_or(u64::MAX);
+            return 2u64
+                .checked_shl(k as u32)
+                .filter(|end| *end != 0)
+                .unwrap_or(u64::MAX);
         }
     }
     0
@@ -215,7 +222,11 @@ fn named_results<S: Serializer>(
     results: &BTreeMap<u32, u64>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(results.iter().map(|(key, value)| (result_name(*key), value)))
+    serializer.collect_map(
+        results
+            .iter()
+            .map(|(key, value)| (result_name(*key), value)),
+    )
 }
 
 #[cfg(test)]

@@ -89,13 +89,21 @@ pub fn set_exact_timers() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
 }
 
+/// Puts the calling thread before all ordinary ones, if that is permitted.
+pub fn prefer_this_thread() {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameter lives across the call.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
+}
+
 /// Major and minor number of the running kernel, if it tells.
 #[must_use]
 pub fn kernel_version() -> Option<(u32, u32)> {
     parse_version(&std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
 }
 
-fn parse_version(release: &str) -> Option<(u32, u32)> {
+/// Major and minor number of a release such as `6.12.1-debian`.
+pub(crate) fn parse_version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
@@ -180,46 +188,6 @@ pub fn try_fifo() -> io::Result<()> {
     if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(())
-}
-
-/// Tries to open a perf event for the context switches of the calling thread, and closes it.
-///
-/// # Errors
-/// `EACCES` or `EPERM` without permission, `ENOENT` or `ENOSYS` without perf.
-pub fn try_switch_event() -> io::Result<()> {
-    const TYPE_SOFTWARE: u32 = 1;
-    const SW_CONTEXT_SWITCHES: u64 = 3;
-    /// The kernel's first version of perf_event_attr.
-    #[repr(C)]
-    #[derive(Default)]
-    struct PerfEventAttr {
-        kind: u32,
-        size: u32,
-        config: u64,
-        sample_period: u64,
-        sample_type: u64,
-        read_format: u64,
-        flags: u64,
-        wakeup_events: u32,
-        bp_type: u32,
-        config1: u64,
-    }
-    let attr = PerfEventAttr {
-        kind: TYPE_SOFTWARE,
-        size: mem::size_of::<PerfEventAttr>() as u32,
-        config: SW_CONTEXT_SWITCHES,
-        sample_period: 1,
-        ..Default::default()
-    };
-    // SAFETY: the structure says its size and lives through the call; this thread, any CPU, no
-    // group.
-    let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attr, 0, -1, -1, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a file that this function opened.
-    unsafe { libc::close(fd as libc::c_int) };
     Ok(())
 }
 

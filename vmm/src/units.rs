@@ -16,7 +16,9 @@ pub enum UnitError {
     #[error("'{0}' is not a size: write a whole number and K, M, G or T, as in 512M")]
     Bytes(String),
     /// Not a list of CPUs.
-    #[error("'{0}' is not a list of CPUs: write numbers and ranges up to {MAX_CPU}, as in 0-3 or 0,2")]
+    #[error(
+        "'{0}' is not a list of CPUs: write numbers and ranges up to {MAX_CPU}, as in 0-3 or 0,2"
+    )]
     Cpus(String),
     /// Not a reservation.
     #[error(

@@ -1,23 +1,32 @@
 //! Where halted vCPUs sleep: one berth per vCPU, in which KVM wakes it for an interrupt, and which
 //! gives it back to the pool instead of letting it run on.
 
-use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::thread;
 
 use vcpu_sched::VcpuId;
 
 use super::pool::{Berths, Pool};
-use super::halt_stub::{Berth, BerthEnd};
-use crate::machine::Vcpu;
+use crate::halt::{Berth, BerthEnd, BerthError, check_wake_step};
+
+use crate::machine::{Vcpu, kvm};
+use crate::sys;
 
 /// The berths of all vCPUs of a pool.
 pub(crate) struct VcpuBerths {
     berths: Vec<Berth>,
+    /// The pool keeps the berths, so they must not keep the pool.
+    pool: Weak<Pool>,
 }
 
 impl Berths for VcpuBerths {
     fn put(&self, id: VcpuId, vcpu: Box<Vcpu>) {
-        self.berths[id.index()].put(vcpu);
+        // A berth has one vCPU, which is not in two places: it is free unless it is closing.
+        if let Err(vcpu) = self.berths[id.index()].put(vcpu)
+            && let Some(pool) = self.pool.upgrade()
+        {
+            pool.comes_back(id, vcpu);
+        }
     }
 
     fn recall(&self, id: VcpuId) {
@@ -33,21 +42,30 @@ impl Berths for VcpuBerths {
 pub(crate) fn start(
     pool: &Arc<Pool>,
     vcpus: &[(usize, String, u32)],
-) -> io::Result<Option<Arc<VcpuBerths>>> {
-    if true { return Ok(None); }
-    let mut berths = Vec::new();
-    for (id, (_, name, index)) in (0..).map(VcpuId).zip(vcpus) {
-        // The pool keeps the berths, so they must not keep the pool.
-        let pool = Arc::downgrade(pool);
-        let on_wake = move |vcpu: Box<Vcpu>, _: BerthEnd| {
-            if let Some(pool) = pool.upgrade() {
-                pool.comes_back(id, vcpu);
-            }
-        };
-        let name: String = format!("berth{index}:{name}").chars().take(15).collect();
-        berths.push(Berth::new(name, Box::new(on_wake))?);
+) -> Result<Option<Arc<VcpuBerths>>, BerthError> {
+    if !kvm::open().is_ok_and(|kvm| check_wake_step(&kvm).is_ok()) {
+        return Ok(None);
     }
-    let berths = Arc::new(VcpuBerths { berths });
+    let make = || {
+        // Threads inherit this. A vCPU that wakes must not wait behind the very guests that it may
+        // be more urgent than; its berth runs one guest instruction and tells the policy. Without
+        // the permission it waits its turn.
+        sys::prefer_this_thread();
+        let berth = |(id, (_, name, index)): (VcpuId, &(usize, String, u32))| {
+            let pool = Arc::downgrade(pool);
+            let on_wake = move |vcpu: Box<Vcpu>, _: BerthEnd| {
+                if let Some(pool) = pool.upgrade() {
+                    pool.comes_back(id, vcpu);
+                }
+            };
+            let name = format!("berth{index}:{name}").chars().take(15).collect();
+            Berth::new(name, Box::new(on_wake))
+        };
+        (0..).map(VcpuId).zip(vcpus).map(berth).collect::<Result<Vec<_>, _>>()
+    };
+    let made = thread::scope(|scope| scope.spawn(make).join());
+    let made = made.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let berths = Arc::new(VcpuBerths { berths: made?, pool: Arc::downgrade(pool) });
     pool.set_berths(Some(Arc::clone(&berths) as Arc<dyn Berths>));
     Ok(Some(berths))
 }

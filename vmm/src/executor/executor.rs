@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guest_tests::abi::{RING_DEFER, RING_DONATED};
-use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_UNINITIALIZED};
 use vcpu_sched::{CpuId, Decision, Hints, Ns, Stop, VcpuId};
 
 use super::pool::{Pool, State, said};
 use super::seam::{Ran, Seam};
 use super::signal;
+use crate::halt::is_halted;
 use crate::machine::{Doorbell, Exit, Guest, GuestEnd, Vcpu};
 use crate::sys;
 
@@ -240,7 +240,7 @@ impl<S: Seam> Executor<S> {
     /// A signal ended the run: a kick, the timer, a halt, or nothing in particular.
     fn interrupted(&mut self, turn: &mut Turn) -> Next {
         // KVM fails only for a vCPU that has no state to tell; then it is not halted.
-        if turn.vcpu.mp_state().is_ok_and(sleeps) {
+        if turn.vcpu.mp_state().is_ok_and(is_halted) {
             return self.halted();
         }
         let now = sys::monotonic_ns();
@@ -299,11 +299,6 @@ impl<S: Seam> Executor<S> {
             }
         }
     }
-}
-
-/// Whether a vCPU in this KVM state waits for an interrupt, or to be started.
-pub(crate) fn sleeps(mp_state: u32) -> bool {
-    matches!(mp_state, KVM_MP_STATE_HALTED | KVM_MP_STATE_UNINITIALIZED | KVM_MP_STATE_INIT_RECEIVED)
 }
 
 /// When an idle vCPU wants to wake, in the policy's time.

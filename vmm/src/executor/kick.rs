@@ -82,11 +82,6 @@ impl Place {
         self.0.fetch_and(PENDING, Ordering::AcqRel);
     }
 
-    /// Whether it was kicked.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.0.load(Ordering::Acquire) & PENDING != 0
-    }
-
     /// Step 6. Whether it was kicked.
     pub(crate) fn take(&self) -> bool {
         self.0.fetch_and(!PENDING, Ordering::AcqRel) & PENDING != 0
@@ -124,78 +119,67 @@ mod tests {
     }
 }
 
-/// The protocol under every interleaving. `KVM_RUN` is modelled as a wait that only the signal
-/// handler's flag ends, so a lost kick is a deadlock, which loom reports.
+/// The protocol under every interleaving. `KVM_RUN` and sleep are modelled as waits that only the
+/// signal handler's flag or the unpark token ends, so a lost kick is a deadlock, which loom reports.
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
-    use loom::sync::Arc;
     use loom::sync::atomic::AtomicBool;
+    use loom::sync::{Arc, Condvar, Mutex};
     use loom::thread;
+
+    /// A flag that one thread sets and another waits for and takes: `kvm_run.immediate_exit`, or
+    /// the token of `unpark`.
+    struct Flag(Mutex<bool>, Condvar);
+
+    impl Flag {
+        fn new() -> Self {
+            Self(Mutex::new(false), Condvar::new())
+        }
+
+        fn set(&self) {
+            *self.0.lock().unwrap() = true;
+            self.1.notify_one();
+        }
+
+        fn wait_and_take(&self) {
+            let mut set = self.0.lock().unwrap();
+            while !*set {
+                set = self.1.wait(set).unwrap();
+            }
+            *set = false;
+        }
+    }
 
     /// What the executor shares with its kickers.
     struct Shared {
         place: Place,
-        /// `kvm_run.immediate_exit`, set by the signal handler.
-        immediate_exit: AtomicBool,
+        immediate_exit: Flag,
+        token: Flag,
         /// What the policy wants the executor to see.
         work: AtomicBool,
     }
 
-    fn shared() -> Arc<Shared> {
-        Arc::new(Shared {
-            place: Place::new(),
-            immediate_exit: AtomicBool::new(false),
-            work: AtomicBool::new(false),
-        })
-    }
-
-    fn kick(shared: &Shared, executor: &thread::Thread) {
-        shared.work.store(true, Ordering::Release);
-        match shared.place.kick() {
-            Notify::Nothing => {}
-            Notify::Signal => {
-                shared.immediate_exit.store(true, Ordering::Release);
-                executor.unpark();
-            }
-            Notify::Unpark => executor.unpark(),
-        }
-    }
-
-    #[test]
-    fn loom_a_kick_always_reaches_an_executor_in_or_near_the_guest() {
-        loom::model(|| {
-            let shared = shared();
-            let me = thread::current();
-            let kicker = thread::spawn({
-                let shared = shared.clone();
-                move || kick(&shared, &me)
+    /// Kicks from `kickers` threads against an executor that goes where `enter` says.
+    fn check(kickers: usize, enter: impl Fn(&Shared) + Sync + Send + 'static) {
+        loom::model(move || {
+            let shared = Arc::new(Shared {
+                place: Place::new(),
+                immediate_exit: Flag::new(),
+                token: Flag::new(),
+                work: AtomicBool::new(false),
             });
-            loop {
-                shared.place.take();
-                if shared.work.load(Ordering::Acquire) {
-                    break;
-                }
-                if shared.place.enter_guest() {
-                    while !shared.immediate_exit.swap(false, Ordering::AcqRel) {
-                        thread::park();
-                    }
-                    shared.place.come_back();
-                }
-            }
-            kicker.join().unwrap();
-        });
-    }
-
-    #[test]
-    fn loom_a_kick_always_wakes_an_executor_that_is_or_falls_asleep() {
-        loom::model(|| {
-            let shared = shared();
-            let me = thread::current();
-            let kickers: Vec<_> = (0..2)
+            let kickers: Vec<_> = (0..kickers)
                 .map(|_| {
-                    let (shared, me) = (shared.clone(), me.clone());
-                    thread::spawn(move || kick(&shared, &me))
+                    let shared = shared.clone();
+                    thread::spawn(move || {
+                        shared.work.store(true, Ordering::Release);
+                        match shared.place.kick() {
+                            Notify::Nothing => {}
+                            Notify::Signal => shared.immediate_exit.set(),
+                            Notify::Unpark => shared.token.set(),
+                        }
+                    })
                 })
                 .collect();
             loop {
@@ -203,15 +187,30 @@ mod loom_tests {
                 if shared.work.load(Ordering::Acquire) {
                     break;
                 }
-                if shared.place.fall_asleep() {
-                    while !shared.place.is_pending() {
-                        thread::park();
-                    }
-                    shared.place.come_back();
-                }
+                enter(&shared);
             }
             for kicker in kickers {
                 kicker.join().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn loom_a_kick_always_reaches_an_executor_in_or_near_the_guest() {
+        check(2, |shared| {
+            if shared.place.enter_guest() {
+                shared.immediate_exit.wait_and_take();
+                shared.place.come_back();
+            }
+        });
+    }
+
+    #[test]
+    fn loom_a_kick_always_wakes_an_executor_that_is_or_falls_asleep() {
+        check(2, |shared| {
+            if shared.place.fall_asleep() {
+                shared.token.wait_and_take();
+                shared.place.come_back();
             }
         });
     }

@@ -6,7 +6,7 @@ use std::io;
 use super::signal::{self, Armed};
 use super::station::Station;
 use super::timer::PreemptionTimer;
-use super::halt_stub::HaltSignal;
+use crate::halt::HaltSignal;
 use crate::machine::{Exit, Vcpu};
 use crate::sys;
 
@@ -32,12 +32,24 @@ impl Lane {
         self.halt.is_some()
     }
 
+    /// A signal since the last time may have been the halt signal's one shot.
+    fn watch_for_halts(&mut self) {
+        if signal::take_seen()
+            && let Some(halt) = &mut self.halt
+            && halt.ready().is_err()
+        {
+            // It worked when it was set up. Without it halts are polled.
+            self.halt = None;
+        }
+    }
+
     /// Runs `vcpu` for the executor at `station` until something that the policy should hear of:
     /// a doorbell, a halt, a kick, the time `until` (ns), the guest's end. Device accesses are
     /// handled and the guest entered again. May return [`Exit::Interrupted`] without cause.
     pub(crate) fn run(&mut self, vcpu: &mut Vcpu, until: Option<u64>, station: &Station) -> Exit {
         self.timer.arm(until, sys::monotonic_ns());
         let (_armed, clear) = Armed::new(vcpu.immediate_exit());
+        self.watch_for_halts();
         if !clear || !station.enter_guest() {
             return Exit::Interrupted;
         }

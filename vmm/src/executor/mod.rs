@@ -11,7 +11,6 @@
 
 mod berths;
 mod executor;
-mod halt_stub;
 mod hints;
 mod kick;
 mod lane;

@@ -18,6 +18,8 @@ thread_local! {
     static CURRENT: Cell<*const AtomicU8> = const { Cell::new(ptr::null()) };
     /// A signal came while there was none.
     static MISSED: Cell<bool> = const { Cell::new(false) };
+    /// A signal came, whatever for.
+    static SEEN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The signal's number.
@@ -26,6 +28,7 @@ pub(crate) fn kick_signal() -> libc::c_int {
 }
 
 extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    SEEN.set(true);
     let current = CURRENT.get();
     if current.is_null() {
         MISSED.set(true);
@@ -70,6 +73,11 @@ impl Drop for Armed {
 /// Forgets signals that came while this thread ran no vCPU.
 pub(crate) fn forget_missed() {
     MISSED.set(false);
+}
+
+/// Whether a signal has come since the last call.
+pub(crate) fn take_seen() -> bool {
+    SEEN.replace(false)
 }
 
 /// Sends the kick signal to thread `tid` of this process. A thread that has gone is no error: it

@@ -19,6 +19,7 @@ use super::seam::{Direct, Seam};
 use super::signal;
 use super::vcpu_thread::{ByThread, VcpuThreads};
 use crate::config::{GuestConfig, RunConfig, VcpuThreads as ThreadsOption};
+use crate::halt::BerthError;
 use crate::run::{ReadyGuest, Runner};
 use crate::summary::VcpuSummary;
 use crate::sys;
@@ -49,6 +50,9 @@ pub enum ExecutorError {
         /// What would fit.
         source: AdmissionError,
     },
+    /// No berths for halted vCPUs.
+    #[error(transparent)]
+    Berth(#[from] BerthError),
     /// A resource of the host.
     #[error("cannot set up {what}: {source}")]
     Host {
@@ -96,7 +100,7 @@ pub fn start(
     let handles: Vec<_> = members.iter().map(|(guest, _)| Arc::clone(guest)).collect();
     let pool = Arc::new(Pool::new(sched, members, vcpus));
 
-    let berths = berths::start(&pool, &names).map_err(host("the vCPUs' berths"))?;
+    let berths = berths::start(&pool, &names)?;
     let threads = if wants_threads(config.vcpu_threads) {
         let threads = VcpuThreads::start(&pool, names.iter().cloned());
         Some(threads.map_err(host("the vCPUs' threads"))?)

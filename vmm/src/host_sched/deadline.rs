@@ -20,7 +20,9 @@ pub(super) fn placements(
     guests: &[ReadyGuest],
 ) -> Result<Vec<Vec<Placement>>, HostSchedError> {
     let all = online_cpus();
-    let pinned = guests.iter().any(|g| g.config.host_cpus.iter().any(Option::is_some));
+    let pinned = guests
+        .iter()
+        .any(|g| g.config.host_cpus.iter().any(Option::is_some));
     if pool != all || pinned {
         return Err(HostSchedError::DeadlinePinned {
             all: format_cpus(&all),

@@ -31,6 +31,13 @@ const CMDLINE: u64 = 0x2_0000;
 /// End of conventional memory; a BIOS would keep its data area above.
 const LOW_RAM_END: u64 = 0x9_fc00;
 
+// No structure reaches the next one.
+const _: () = assert!(GDT + 8 * GDT_ENTRIES as u64 <= ZERO_PAGE);
+const _: () = assert!(PAGE_DIRECTORIES + IDENTITY_GIB * 0x1000 <= CMDLINE);
+const _: () = assert!(CMDLINE + (MAX_CMDLINE as u64) < LOW_RAM_END);
+
+const GDT_ENTRIES: usize = 6;
+
 const E820_RAM: u32 = 1;
 const E820_RESERVED: u32 = 2;
 
@@ -156,7 +163,7 @@ fn write_page_tables(memory: &GuestMemoryMmap) -> Result<(), BootError> {
 }
 
 /// Null, unused, code, data, TSS (two entries).
-fn gdt() -> [u64; 6] {
+fn gdt() -> [u64; GDT_ENTRIES] {
     [
         0,
         0,
@@ -222,7 +229,7 @@ pub fn enter_long_mode(sregs: &mut kvm_sregs) {
     sregs.ss = data;
     sregs.tr = task_segment();
     sregs.gdt.base = GDT;
-    sregs.gdt.limit = (gdt().len() * 8 - 1) as u16;
+    sregs.gdt.limit = (GDT_ENTRIES * 8 - 1) as u16;
     // No IDT: a fault before the kernel has its own is a triple fault, which names itself.
     sregs.idt.base = 0;
     sregs.idt.limit = 0;
@@ -259,12 +266,5 @@ mod tests {
                 .sum();
             assert_eq!(ram, size - (KERNEL_START - LOW_RAM_END));
         }
-    }
-
-    #[test]
-    fn page_tables_do_not_reach_the_next_structure() {
-        assert!(GDT + 8 * gdt().len() as u64 <= ZERO_PAGE);
-        assert!(PAGE_DIRECTORIES + IDENTITY_GIB * 0x1000 <= CMDLINE);
-        assert!(CMDLINE + MAX_CMDLINE as u64 + 1 <= LOW_RAM_END);
     }
 }

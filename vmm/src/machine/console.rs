@@ -36,9 +36,14 @@ impl ConsoleThread {
         let thread = thread::Builder::new()
             .name("console".to_owned())
             .spawn(move || {
+                let mut batch = Vec::new();
                 while let Ok(piece) = pieces.recv() {
+                    batch.clear();
+                    batch.extend_from_slice(&piece);
+                    // A guest without lines sends single characters: write them in one go.
+                    batch.extend(pieces.try_iter().take(QUEUE).flatten());
                     // A closed stdout is no reason to stop the guests.
-                    let _ = out.write_all(&piece);
+                    let _ = out.write_all(&batch);
                     let _ = out.flush();
                 }
                 let _ = finished.send(());

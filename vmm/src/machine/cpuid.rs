@@ -70,8 +70,9 @@ mod tests {
             ebx: 0xffff_ffff,
             ..Default::default()
         };
-        let base = CpuId::from_entries(&[leaf(1, 0), leaf(0xb, 0), leaf(0xb, 1), leaf(0x8000_001e, 0)])
-            .expect("entries");
+        let base =
+            CpuId::from_entries(&[leaf(1, 0), leaf(0xb, 0), leaf(0xb, 1), leaf(0x8000_001e, 0)])
+                .expect("entries");
         let cpuid = for_vcpu(&base, 3, 6);
         let entries = cpuid.as_slice();
         assert_eq!(entries[0].ebx, 0x0306_ffff);

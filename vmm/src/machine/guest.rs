@@ -227,7 +227,7 @@ impl Guest {
             guest: name(),
             source,
         })?;
-        // Boot structures first: they lie below the kernel, and the loader refuses overlaps.
+        // Boot structures first, so that a kernel that loads itself over them harms only itself.
         boot::write_boot_structures(memory.regions(), config.memory, &config.cmdline).map_err(
             |source| GuestError::Boot {
                 guest: name(),
@@ -361,7 +361,8 @@ impl Guest {
         if self.end.set(end).is_err() {
             return;
         }
-        let hooks = std::mem::take(&mut *self.on_end.lock().unwrap_or_else(PoisonError::into_inner));
+        let hooks =
+            std::mem::take(&mut *self.on_end.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(end) = self.end.get() {
             hooks.iter().for_each(|hook| hook(self, end));
         }

@@ -206,10 +206,7 @@ impl Hints {
 
     fn page(&self, index: u32) -> Option<Page<'_>> {
         let page = self.pages.get(index as usize)?.load(Ordering::Acquire);
-        (!page.is_null()).then_some(Page {
-            page,
-            _hints: self,
-        })
+        (!page.is_null()).then_some(Page { page, _hints: self })
     }
 }
 

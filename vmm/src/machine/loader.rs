@@ -31,7 +31,9 @@ pub enum LoadError {
     #[error("the kernel {path} is larger than 1G", path = .0.display())]
     TooLarge(PathBuf),
     /// Not a 64-bit x86 ELF executable.
-    #[error("the kernel {what} is not a 64-bit x86 ELF executable (a vmlinux, not a bzImage): {why}")]
+    #[error(
+        "the kernel {what} is not a 64-bit x86 ELF executable (a vmlinux, not a bzImage): {why}"
+    )]
     NotElf {
         /// Which kernel.
         what: String,
@@ -102,8 +104,8 @@ fn load_image(
         Some(GuestAddress(KERNEL_START)),
     )
     .map_err(|error| {
-        use linux_loader::loader::elf::Error as ElfError;
         use linux_loader::loader::Error;
+        use linux_loader::loader::elf::Error as ElfError;
         match error {
             Error::MemoryOverflow
             | Error::Elf(ElfError::ReadKernelImage | ElfError::InvalidEntryAddress) => {

@@ -88,8 +88,8 @@ impl GuestMemory {
                     .ok_or(MemoryError::Layout(start))?,
             );
         }
-        let regions = GuestRegionCollection::from_regions(regions)
-            .map_err(|_| MemoryError::Layout(0))?;
+        let regions =
+            GuestRegionCollection::from_regions(regions).map_err(|_| MemoryError::Layout(0))?;
         Ok(Self {
             regions,
             _mappings: mappings,
@@ -156,7 +156,7 @@ fn map_aligned(length: usize) -> Result<(Mapping, *mut u8), MemoryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion, GuestMemoryRegionBytes};
+    use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion};
 
     #[test]
     fn memory_starts_at_zero_and_on_a_huge_page() {

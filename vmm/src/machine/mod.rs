@@ -4,6 +4,7 @@ pub mod boot;
 pub mod clock;
 pub mod console;
 pub mod cpuid;
+pub mod events;
 pub mod guest;
 pub mod hints;
 pub mod kvm;

@@ -138,8 +138,14 @@ mod tests {
         let ring = |reason, argument| doorbell(abi::doorbell(reason, argument), 4);
         assert_eq!(ring(DOORBELL_WAIT, 0), Some(Doorbell::Wait));
         assert_eq!(ring(DOORBELL_IDLE, 0), Some(Doorbell::Idle));
-        assert_eq!(ring(DOORBELL_RELEASE, 0), Some(Doorbell::Release { to: None }));
-        assert_eq!(ring(DOORBELL_RELEASE, 4), Some(Doorbell::Release { to: Some(3) }));
+        assert_eq!(
+            ring(DOORBELL_RELEASE, 0),
+            Some(Doorbell::Release { to: None })
+        );
+        assert_eq!(
+            ring(DOORBELL_RELEASE, 4),
+            Some(Doorbell::Release { to: Some(3) })
+        );
         assert_eq!(ring(DOORBELL_RELEASE, 5), None);
         assert_eq!(ring(DOORBELL_WAKE, 3), Some(Doorbell::Wake { target: 3 }));
         assert_eq!(ring(DOORBELL_WAKE, 4), None);

@@ -50,11 +50,7 @@ impl Results {
     pub fn of(&self, index: u32) -> VcpuResults {
         self.vcpus
             .get(index as usize)
-            .map(|vcpu| {
-                vcpu.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone()
-            })
+            .map(|vcpu| vcpu.lock().unwrap_or_else(PoisonError::into_inner).clone())
             .unwrap_or_default()
     }
 }

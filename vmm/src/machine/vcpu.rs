@@ -20,6 +20,10 @@ use std::os::fd::AsRawFd;
 /// across two pages takes 9.
 const MAX_COMPLETIONS: usize = 32;
 
+/// `EAGAIN` comes once when a vCPU that waits to be started changes state. So many in a row mean
+/// that KVM cannot run it at all (it fails to start its helper thread, for example).
+const MAX_AGAIN: u32 = 10_000;
+
 /// Why [`Vcpu::run`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -113,6 +117,8 @@ pub struct Vcpu {
     immediate_exit: ImmediateExit,
     /// The last exit left an access that the next `KVM_RUN` completes.
     pending: bool,
+    /// `EAGAIN`s in a row.
+    again: u32,
 }
 
 /// What is left of an exit once its borrow of the run page is over.
@@ -140,6 +146,7 @@ impl Vcpu {
             ports,
             immediate_exit,
             pending: false,
+            again: 0,
         })
     }
 
@@ -151,6 +158,7 @@ impl Vcpu {
             return Exit::Ended;
         }
         self.pending = false;
+        let again = mem::take(&mut self.again);
         let guest = &self.guest;
         let outcome = match self.fd.run() {
             Ok(VcpuExit::IoOut(port, data)) => {
@@ -213,8 +221,13 @@ impl Vcpu {
                 Outcome::Broken(format!("KVM cannot map guest memory at {gpa:#x}"))
             }
             Ok(other) => Outcome::Broken(format!("KVM left the guest for {other:?}")),
-            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+            Err(error) if error.errno() == libc::EINTR => {
                 self.exits.interrupted += 1;
+                Outcome::Done(Exit::Interrupted)
+            }
+            Err(error) if error.errno() == libc::EAGAIN && again < MAX_AGAIN => {
+                self.exits.interrupted += 1;
+                self.again = again + 1;
                 Outcome::Done(Exit::Interrupted)
             }
             Err(error) => Outcome::Broken(format!("KVM_RUN failed: {error}")),
@@ -408,7 +421,9 @@ impl ImmediateExit {
 
 impl fmt::Debug for ImmediateExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ImmediateExit").field(&self.is_set()).finish()
+        f.debug_tuple("ImmediateExit")
+            .field(&self.is_set())
+            .finish()
     }
 }
 

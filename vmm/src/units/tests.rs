@@ -11,7 +11,17 @@ fn durations_are_whole_numbers_with_a_unit() {
 
 #[test]
 fn bad_durations_say_what_a_good_one_looks_like() {
-    for text in ["", "5", "ms", "1.5ms", "-1ms", "5 ms", "5h", "99999999999999999s", "٣ms"] {
+    for text in [
+        "",
+        "5",
+        "ms",
+        "1.5ms",
+        "-1ms",
+        "5 ms",
+        "5h",
+        "99999999999999999s",
+        "٣ms",
+    ] {
         let error = parse_duration(text).expect_err(text);
         assert!(error.to_string().contains("as in 50us"), "{error}");
     }
@@ -42,7 +52,12 @@ fn cpu_lists_are_sorted_and_without_repeats() {
 
 #[test]
 fn what_is_written_reads_back_the_same() {
-    for text in ["1ms/100ms,hard", "5ms/10ms/8ms,soft", "1500us/1s,hard", "7ns/2m,soft"] {
+    for text in [
+        "1ms/100ms,hard",
+        "5ms/10ms/8ms,soft",
+        "1500us/1s,hard",
+        "7ns/2m,soft",
+    ] {
         let reservation = parse_reservation(text).expect(text);
         assert_eq!(reservation.to_string(), text);
     }
@@ -79,11 +94,27 @@ fn reservations_default_to_hard_and_to_a_deadline_of_one_period() {
 
 #[test]
 fn reservations_that_cannot_be_kept_say_the_order() {
-    for text in ["0ms/10ms", "11ms/10ms", "5ms/10ms/4ms", "5ms/10ms/11ms", "1ms/11m"] {
+    for text in [
+        "0ms/10ms",
+        "11ms/10ms",
+        "5ms/10ms/4ms",
+        "5ms/10ms/11ms",
+        "1ms/11m",
+    ] {
         let error = parse_reservation(text).expect_err(text);
-        assert!(error.to_string().contains("budget <= deadline <= period"), "{error}");
+        assert!(
+            error.to_string().contains("budget <= deadline <= period"),
+            "{error}"
+        );
     }
-    for text in ["5ms", "", "1ms/2ms/3ms/4ms", "5ms/10ms,firm", "5ms/10ms,", "5/10"] {
+    for text in [
+        "5ms",
+        "",
+        "1ms/2ms/3ms/4ms",
+        "5ms/10ms,firm",
+        "5ms/10ms,",
+        "5/10",
+    ] {
         parse_reservation(text).expect_err(text);
     }
 }

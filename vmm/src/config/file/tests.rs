@@ -7,7 +7,9 @@ fn parsed(text: &str) -> RunConfig {
 }
 
 fn refused(text: &str) -> String {
-    let error = parse(text, Path::new("/guests")).expect_err(text).to_string();
+    let error = parse(text, Path::new("/guests"))
+        .expect_err(text)
+        .to_string();
     assert!(!error.contains('\n'), "more than one line: {error}");
     error
 }
@@ -57,7 +59,10 @@ fn guest_tables_say_everything_about_a_guest() {
         "#,
     );
     let guest = &config.guests[0];
-    assert_eq!(guest.kernel, KernelSource::Path(PathBuf::from("/guests/vmlinux")));
+    assert_eq!(
+        guest.kernel,
+        KernelSource::Path(PathBuf::from("/guests/vmlinux"))
+    );
     assert_eq!((guest.cpus, guest.memory, guest.weight), (2, 512 << 20, 7));
     assert_eq!(guest.cmdline, "quiet");
     assert_eq!(guest.reservations[0], "1ms/100ms,soft".parse().ok());
@@ -77,8 +82,14 @@ fn reservation_goes_to_each_vcpu_and_shared_is_split() {
         shared_reservation = "20ms/10ms,soft"
         "#,
     );
-    assert_eq!(config.guests[0].reservations, vec!["5ms/10ms".parse().ok(); 2]);
-    assert_eq!(config.guests[1].reservations, vec!["5ms/10ms,soft".parse().ok(); 4]);
+    assert_eq!(
+        config.guests[0].reservations,
+        vec!["5ms/10ms".parse().ok(); 2]
+    );
+    assert_eq!(
+        config.guests[1].reservations,
+        vec!["5ms/10ms,soft".parse().ok(); 4]
+    );
 }
 
 #[test]
@@ -109,13 +120,22 @@ fn mistakes_are_named_with_what_would_be_right() {
         ("[[guest]]\ncount = 5000", "1 to 1024"),
         ("[[guest]]\ncount = 0", "1 to 1024"),
         ("[[guest]]\nreservation = \"5ms\"", "as in 5ms/10ms"),
-        ("[[guest]]\ncpus = 2\nvcpu_reservations = [\"\"]", "one for each of 2"),
+        (
+            "[[guest]]\ncpus = 2\nvcpu_reservations = [\"\"]",
+            "one for each of 2",
+        ),
         (
             "[[guest]]\nreservation = \"1ms/2ms\"\nshared_reservation = \"1ms/2ms\"",
             "exclude each other",
         ),
-        ("[[guest]]\ncpus = 2\nshared_reservation = \"30ms/10ms\"", "budget <= deadline"),
-        ("host_cpus = \"0\"\n[[guest]]\nhost_cpus = \"1\"", "not in the pool (0)"),
+        (
+            "[[guest]]\ncpus = 2\nshared_reservation = \"30ms/10ms\"",
+            "budget <= deadline",
+        ),
+        (
+            "host_cpus = \"0\"\n[[guest]]\nhost_cpus = \"1\"",
+            "not in the pool (0)",
+        ),
         ("[[guest]]\ncpus = -1", "line 2"),
         ("nonsense", "line 1"),
     ] {

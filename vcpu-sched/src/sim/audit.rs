@@ -1,0 +1,91 @@
+//! Promises of the policy as a whole, checked from the outside of its rules: nothing is lost, and
+//! nobody waits who should run.
+
+use crate::contexts::{ClaimState, Cpu, Entitlement, ExecState};
+use crate::events::Events;
+use crate::ids::{CpuId, VcpuId};
+use crate::preempt::more_urgent;
+use crate::scheduler::{Scheduler, claim_timer};
+
+/// Checks `policy` between two calls. What a CPU that has been kicked, or is about to pick, will
+/// put right is not held against it.
+///
+/// # Errors
+/// Says which promise is broken.
+pub fn audit<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
+    for index in 0..policy.vcpus.len() {
+        not_lost(policy, VcpuId(index as u32))?;
+    }
+    order_is_kept(policy)?;
+    timer_is_kept(policy)
+}
+
+/// What is awake runs, competes, or will be brought back by something.
+fn not_lost<E: Events>(policy: &Scheduler<E>, vcpu: VcpuId) -> Result<(), String> {
+    let v = &policy.vcpus[vcpu.index()];
+    let timer = policy.timers.contains(claim_timer(vcpu));
+    let runnable = matches!(v.ec.state, ExecState::Runnable { .. });
+    let fine = match v.sc.state {
+        ClaimState::OnCpu(_) | ClaimState::Queued(_) => true,
+        ClaimState::Throttled => timer,
+        ClaimState::Parked(on) => {
+            let on = policy.vcpus[on.index()].ec.state;
+            matches!(on, ExecState::Running(_) | ExecState::Halted) && (timer || !runnable)
+        }
+        ClaimState::Riding => matches!(v.ec.state, ExecState::Running(_)),
+        ClaimState::Off => matches!(v.ec.state, ExecState::Halted | ExecState::Gone),
+    };
+    if fine {
+        Ok(())
+    } else {
+        Err(format!("{vcpu} is lost: {:?} {:?}", v.ec.state, v.sc.state))
+    }
+}
+
+fn will_look(cpu: &Cpu) -> bool {
+    cpu.choosing || cpu.kicked || cpu.running.is_some_and(|running| running.deferred)
+}
+
+/// No claim waits while a CPU that could serve it does nothing, or something less urgent.
+fn order_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
+    for domain in &policy.domains {
+        let Some((rank, first)) = domain.queue.first() else {
+            continue;
+        };
+        let first = VcpuId(first);
+        let state = |cpu: CpuId| &policy.cpus[cpu.index()];
+        if domain.cpus.iter().any(|cpu| will_look(state(cpu))) {
+            continue;
+        }
+        for cpu in domain.cpus.iter() {
+            let Some(running) = state(cpu).running else {
+                return Err(format!("{first} waits while {cpu} does nothing"));
+            };
+            let donor = &policy.vcpus[running.donor.index()].sc;
+            let fair = |of: &Entitlement| matches!(of, Entitlement::BestEffort(_));
+            if more_urgent(rank, donor.rank()) {
+                let less = donor.rank();
+                return Err(format!("{first} {rank:?} waits while {cpu} serves {less:?}"));
+            }
+            let unsliced = policy.unsliced.contains(cpu) && fair(&donor.entitlement);
+            if unsliced && fair(&policy.vcpus[first.index()].sc.entitlement) {
+                return Err(format!("{first} waits while {cpu} runs without a slice"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// If CPUs sleep, one of them wakes up in time for the earliest timer.
+fn timer_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
+    let Some(at) = policy.next_timer() else {
+        return Ok(());
+    };
+    let idle = || policy.idle.iter().map(|cpu| &policy.cpus[cpu.index()]);
+    let in_time = |cpu: &Cpu| cpu.sleeps_until.is_some_and(|until| until <= at);
+    if policy.idle.is_empty() || idle().any(|cpu| will_look(cpu) || in_time(cpu)) {
+        Ok(())
+    } else {
+        Err(format!("the sleeping CPUs sleep past the timer at {at}"))
+    }
+}

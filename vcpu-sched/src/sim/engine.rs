@@ -1,0 +1,344 @@
+//! The event loop: what an executor on each host CPU does, in virtual time.
+
+use crate::admission::AdmissionError;
+use crate::cpuset::CpuSet;
+use crate::events::{Event, Events};
+use crate::ids::{CpuId, GuestId, Ns, VcpuId};
+use crate::reservation::Claim;
+use crate::scheduler::{Config, Scheduler};
+use crate::sim::audit::audit;
+use crate::sim::host_cpu::{Busy, HostCpu, HostState};
+use crate::sim::lock::{LockId, LockKind};
+use crate::sim::outcome::{Outcome, VcpuOutcome};
+use crate::sim::script::Behaviour;
+use crate::sim::world::{Action, World};
+use crate::stop::Stop;
+
+/// So many things at one moment are a loop without progress: a bug of the policy.
+const TOO_BUSY: u64 = 1_000_000;
+
+/// What the host's mechanism costs, ns. All zero by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Costs {
+    /// To enter another vCPU than the one before.
+    pub switch_ns: Ns,
+    /// To enter the same vCPU again.
+    pub exit_ns: Ns,
+    /// From a kick to the moment when the CPU looks.
+    pub kick_ns: Ns,
+}
+
+impl Costs {
+    /// About what a KVM host without hardware virtualization takes: an exit 15 us, a switch 17 us,
+    /// a kick 18 us.
+    #[must_use]
+    pub const fn typical() -> Self {
+        Self {
+            switch_ns: 17_000,
+            exit_ns: 15_000,
+            kick_ns: 18_000,
+        }
+    }
+}
+
+/// Something that happens from outside.
+#[derive(Clone, Copy, Debug)]
+enum Outside {
+    Wake(VcpuId),
+    Remove(VcpuId),
+}
+
+/// A pool of simulated host CPUs with guests on it.
+#[derive(Debug)]
+pub struct Simulation<E: Events = Vec<(Ns, Event)>> {
+    policy: Scheduler<E>,
+    world: World,
+    cpus: Vec<HostCpu>,
+    costs: Costs,
+    now: Ns,
+    outside: Vec<(Ns, Outside)>,
+}
+
+impl Simulation {
+    /// A pool that keeps a trace.
+    #[must_use]
+    pub fn new(config: Config, costs: Costs) -> Self {
+        Self::with_events(config, costs, Vec::new())
+    }
+}
+
+impl<E: Events> Simulation<E> {
+    /// A pool whose decisions `events` hears.
+    #[must_use]
+    pub fn with_events(config: Config, costs: Costs, events: E) -> Self {
+        let policy = Scheduler::with_events(config, events);
+        let config = policy.config();
+        Self {
+            world: World::new(config.proxy),
+            cpus: vec![HostCpu::new(); config.cpus],
+            policy,
+            costs,
+            now: 0,
+            outside: Vec::new(),
+        }
+    }
+
+    /// Adds a guest.
+    pub fn guest(&mut self) -> GuestId {
+        self.policy.add_guest()
+    }
+
+    /// Adds a lock to a guest.
+    pub fn lock(&mut self, guest: GuestId, kind: LockKind) -> LockId {
+        self.world.lock(guest, kind)
+    }
+
+    /// Adds a vCPU that starts at time 0 and may run anywhere.
+    ///
+    /// # Errors
+    /// As [`Scheduler::add_vcpu`].
+    ///
+    /// # Panics
+    /// If its script uses a lock of another guest.
+    pub fn vcpu(
+        &mut self,
+        guest: GuestId,
+        claim: Claim,
+        behaviour: impl Into<Behaviour>,
+    ) -> Result<VcpuId, AdmissionError> {
+        self.vcpu_on(guest, claim, None, behaviour)
+    }
+
+    /// Adds a vCPU that starts at time 0 and may run on these CPUs.
+    ///
+    /// # Errors
+    /// As [`Scheduler::add_vcpu`].
+    ///
+    /// # Panics
+    /// If its script uses a lock of another guest.
+    pub fn vcpu_on(
+        &mut self,
+        guest: GuestId,
+        claim: Claim,
+        allowed: Option<CpuSet>,
+        behaviour: impl Into<Behaviour>,
+    ) -> Result<VcpuId, AdmissionError> {
+        let vcpu = self.policy.add_vcpu(guest, claim, allowed)?;
+        self.world.add(guest, behaviour.into());
+        self.wake_at(vcpu, 0);
+        Ok(vcpu)
+    }
+
+    /// A device wakes the vCPU at this time, ns.
+    pub fn wake_at(&mut self, vcpu: VcpuId, at: Ns) {
+        self.outside.push((at, Outside::Wake(vcpu)));
+    }
+
+    /// The vCPU is removed at this time, ns.
+    pub fn remove_at(&mut self, vcpu: VcpuId, at: Ns) {
+        self.outside.push((at, Outside::Remove(vcpu)));
+    }
+
+    /// Runs until `end`, ns, and says what came of it.
+    ///
+    /// # Panics
+    /// If the policy breaks a promise that [`audit`] knows (in debug builds), or if a script
+    /// unlocks what it does not hold.
+    pub fn run(mut self, end: Ns) -> Outcome<E> {
+        self.outside.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
+        let mut at_once = 0;
+        while let Some(next) = self.next_event().filter(|&next| next < end) {
+            at_once = if next > self.now { 0 } else { at_once + 1 };
+            assert!(at_once < TOO_BUSY, "no progress at {next} ns");
+            self.advance(next);
+            self.serve();
+            self.check();
+        }
+        self.advance(end.max(self.now));
+        for cpu in 0..self.cpus.len() {
+            self.stop(cpu, Stop::Preempted);
+        }
+        self.outcome()
+    }
+
+    fn outcome(self) -> Outcome<E> {
+        let vcpu = |index: usize| {
+            let id = VcpuId(index as u32);
+            let tally = self.world.tally(id, self.now);
+            VcpuOutcome {
+                guest: self.world.guest(id),
+                counters: self.policy.counters(id),
+                acquisitions: tally.acquisitions,
+                wait_max_ns: tally.wait_max_ns,
+                wait_sum_ns: tally.wait_sum_ns,
+                passes: tally.passes,
+                rings: tally.rings,
+            }
+        };
+        Outcome {
+            vcpus: (0..self.policy.vcpus.len()).map(vcpu).collect(),
+            end: self.now,
+            events: self.policy.events,
+        }
+    }
+
+    /// When something happens next.
+    fn next_event(&self) -> Option<Ns> {
+        let outside = self.outside.last().map(|&(at, _)| at);
+        let cpus = (0..self.cpus.len()).filter_map(|cpu| self.next_event_of(cpu));
+        cpus.chain(outside).min().map(|at| at.max(self.now))
+    }
+
+    fn next_event_of(&self, cpu: usize) -> Option<Ns> {
+        let c = &self.cpus[cpu];
+        let (own, until) = match c.state {
+            HostState::Idle(until) => (None, until),
+            HostState::Busy(busy) if busy.overhead > 0 => {
+                (Some(self.now + busy.overhead), busy.until)
+            }
+            HostState::Busy(busy) => {
+                let runs_for = self.world.runs_for(busy.run);
+                (runs_for.map(|time| self.now + time), busy.until)
+            }
+        };
+        [own, until, c.kick_at].into_iter().flatten().min()
+    }
+
+    /// Lets time pass.
+    fn advance(&mut self, to: Ns) {
+        let time = to - self.now;
+        for cpu in &mut self.cpus {
+            if let HostState::Busy(busy) = &mut cpu.state {
+                let overhead = busy.overhead.min(time);
+                busy.overhead -= overhead;
+                self.world.pass(busy.run, time - overhead);
+            }
+        }
+        self.now = to;
+    }
+
+    /// Does what is due now.
+    fn serve(&mut self) {
+        while let Some(&(at, outside)) = self.outside.last() {
+            if at > self.now {
+                break;
+            }
+            self.outside.pop();
+            match outside {
+                Outside::Wake(vcpu) => self.policy.wake(vcpu, self.now),
+                Outside::Remove(vcpu) => {
+                    self.policy.remove(vcpu, self.now);
+                    self.world.forget(vcpu);
+                }
+            }
+            self.send_kicks();
+        }
+        for cpu in 0..self.cpus.len() {
+            self.guest_acts(cpu);
+            if self.cpus[cpu].is_due(self.now) {
+                match self.cpus[cpu].state {
+                    HostState::Idle(_) => self.pick(cpu),
+                    HostState::Busy(_) => self.preempt(cpu),
+                }
+            }
+        }
+    }
+
+    /// The vCPU on `cpu` does what it has to do at this moment.
+    fn guest_acts(&mut self, cpu: usize) {
+        let id = CpuId(cpu as u32);
+        while let HostState::Busy(busy) = self.cpus[cpu].state {
+            if busy.overhead > 0 || self.world.runs_for(busy.run) != Some(0) {
+                return;
+            }
+            match self.world.act(busy.run, self.now) {
+                Action::Run => {}
+                Action::Wake(vcpu) => {
+                    self.policy.wake(vcpu, self.now);
+                    self.send_kicks();
+                }
+                Action::Release(to) => {
+                    self.policy.release(id, to, self.now);
+                    self.stop(cpu, Stop::Rang);
+                    self.pick(cpu);
+                }
+                Action::Stop(why) => {
+                    self.stop(cpu, why);
+                    self.pick(cpu);
+                }
+            }
+        }
+    }
+
+    /// Time is up, or a kick came.
+    fn preempt(&mut self, cpu: usize) {
+        let HostState::Busy(busy) = &mut self.cpus[cpu].state else {
+            return;
+        };
+        let depth = self.world.depth(busy.run);
+        if let Some(grace) = self.policy.defer(CpuId(cpu as u32), depth, self.now) {
+            busy.until = Some(grace);
+            self.world.host(busy.run).deferred = true;
+            self.cpus[cpu].kick_at = None;
+        } else {
+            self.stop(cpu, Stop::Preempted);
+            self.pick(cpu);
+        }
+    }
+
+    fn stop(&mut self, cpu: usize, why: Stop) {
+        let HostState::Busy(Busy { run, since, .. }) = self.cpus[cpu].state else {
+            return;
+        };
+        self.cpus[cpu].state = HostState::Idle(None);
+        *self.world.host(run) = Default::default();
+        let hints = self.world.hints(run);
+        let ran = self.now - since;
+        let id = CpuId(cpu as u32);
+        self.policy.stop(id, why, hints, ran, self.now);
+        self.send_kicks();
+    }
+
+    fn pick(&mut self, cpu: usize) {
+        let decision = self.policy.pick(CpuId(cpu as u32), self.now);
+        let c = &mut self.cpus[cpu];
+        c.kick_at = None;
+        c.state = match decision {
+            None => HostState::Idle(self.policy.next_timer()),
+            Some(decision) => {
+                let same = c.last_run.replace(decision.run) == Some(decision.run);
+                let host = self.world.host(decision.run);
+                host.running = true;
+                host.donated = decision.is_proxied().then_some(decision.lock);
+                HostState::Busy(Busy {
+                    run: decision.run,
+                    since: self.now,
+                    overhead: if same {
+                        self.costs.exit_ns
+                    } else {
+                        self.costs.switch_ns
+                    },
+                    until: decision.until,
+                })
+            }
+        };
+        self.send_kicks();
+    }
+
+    fn send_kicks(&mut self) {
+        let at = self.now + self.costs.kick_ns;
+        for cpu in self.policy.take_kicks().iter() {
+            let kick_at = &mut self.cpus[cpu.index()].kick_at;
+            *kick_at = Some(kick_at.map_or(at, |earlier| earlier.min(at)));
+        }
+    }
+
+    /// In debug builds, at moments when no kick is on its way: is everything as promised?
+    fn check(&self) {
+        if cfg!(debug_assertions)
+            && let Err(broken) = audit(&self.policy)
+        {
+            panic!("at {} ns: {broken}", self.now);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A vCPU whose guest says and does random things, to see what that does to others.
+
+use crate::blocked_on::{Hints, Wait, WaitKind};
+use crate::ids::{Ns, VcpuId};
+use crate::sim::random::SplitMix64;
+use crate::sim::world::Action;
+use crate::stop::Stop;
+
+/// Random hints, random doorbells, random halts; never follows the ABI.
+#[derive(Clone, Debug)]
+pub struct Liar {
+    random: SplitMix64,
+    /// What it runs before it does something else, ns.
+    computing: Ns,
+}
+
+impl Liar {
+    /// A liar; the same seed tells the same lies.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self {
+            random: SplitMix64::new(seed),
+            computing: 0,
+        }
+    }
+
+    pub(crate) fn pass(&mut self, time: Ns) {
+        self.computing = self.computing.saturating_sub(time);
+    }
+
+    pub(crate) fn runs_for(&self) -> Ns {
+        self.computing
+    }
+
+    /// What it does next. `peers` are the vCPUs of its guest, of `all` in the pool.
+    pub(crate) fn act(&mut self, peers: &[VcpuId], now: Ns) -> Action {
+        if self.computing > 0 {
+            return Action::Run;
+        }
+        let random = &mut self.random;
+        self.computing = match random.below(4) {
+            0 => random.within(1, 2_000),
+            1 => random.within(1, 2_000_000),
+            _ => random.within(1, 100_000),
+        };
+        let peer = peers[random.below(peers.len() as u64) as usize];
+        match random.below(8) {
+            0 | 1 => Action::Stop(Stop::Rang),
+            2 => Action::Stop(Stop::Halted(Some(now + random.below(3_000_000)))),
+            3 => Action::Release(random.one_in(2).then_some(peer)),
+            4 | 5 => Action::Wake(peer),
+            _ => Action::Run,
+        }
+    }
+
+    pub(crate) fn hints(&mut self, all: u64) -> Hints {
+        let random = &mut self.random;
+        let kind = if random.one_in(2) {
+            WaitKind::Spin
+        } else {
+            WaitKind::Block
+        };
+        let wait = Wait {
+            kind,
+            lock: random.below(3),
+            // Some of them strangers, some of them nobody.
+            holder: VcpuId(random.below(all + 2) as u32),
+            holder_releases: random.below(2) as u32,
+        };
+        Hints {
+            depth: random.below(3) as u32,
+            releases: random.below(2) as u32,
+            wait: (!random.one_in(4)).then_some(wait),
+        }
+    }
+
+    /// How many locks it claims to hold when it is out of time.
+    pub(crate) fn depth(&mut self) -> u32 {
+        self.random.below(4) as u32
+    }
+}

@@ -1,0 +1,44 @@
+//! A discrete-event simulator of host CPUs and guests around the policy.
+//!
+//! It calls the policy exactly as an executor on KVM does, in virtual time, and is deterministic:
+//! the same input gives the same trace. Guests behave as the paravirt ABI asks them to: they say
+//! whom they wait for, ring when that one is not running, and ring when they release while they
+//! are carried or deferred. [`Liar`] does the opposite.
+//!
+//! ```
+//! use vcpu_sched::sim::{Costs, LockKind, Script, Simulation, Step};
+//! use vcpu_sched::{Claim, Config, Reservation};
+//!
+//! let ms = 1_000_000;
+//! let mut sim = Simulation::new(Config::new(1), Costs::default());
+//! let guest = sim.guest();
+//! let lock = sim.lock(guest, LockKind::Ticket);
+//! let small = Claim::Reserved(Reservation::hard(ms, 100 * ms)?);
+//! let large = Claim::Reserved(Reservation::hard(5 * ms, 10 * ms)?);
+//! // Takes the lock for 2 ms with 1 ms of budget.
+//! let holder = Script::once([Step::Lock(lock), Step::Compute(2 * ms), Step::Unlock(lock)]);
+//! let waiter = Script::once([Step::Sleep(ms / 2), Step::Lock(lock), Step::Unlock(lock)]);
+//! sim.vcpu(guest, small, holder)?;
+//! let waiter = sim.vcpu(guest, large, waiter)?;
+//! let outcome = sim.run(1_000 * ms);
+//! assert_eq!(outcome.vcpu(waiter).wait_max_ns, 2 * ms - ms / 2, "and not 100 ms");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod audit;
+mod engine;
+mod host_cpu;
+mod liar;
+mod lock;
+mod outcome;
+mod random;
+mod script;
+mod world;
+
+pub use audit::audit;
+pub use engine::{Costs, Simulation};
+pub use liar::Liar;
+pub use lock::{LockId, LockKind};
+pub use outcome::{Outcome, VcpuOutcome};
+pub use random::SplitMix64;
+pub use script::{Behaviour, Script, Step};

@@ -1,0 +1,178 @@
+//! What reservations leave, divided by weight.
+
+use crate::pool::{MS, Pool, US, quiet};
+use vcpu_sched::{Claim, Config, CpuId, CpuSet, Ns, Stop, VcpuId};
+
+/// Runs CPU 0 as the policy says until `end`: nobody ever halts.
+fn run_until(p: &mut Pool, end: Ns) {
+    while p.now < end {
+        let until = p.decide(0).expect("somebody wants the CPU").until;
+        p.now = until.unwrap_or(end).clamp(p.now + 1, end);
+        p.stop(0, Stop::Preempted, quiet());
+    }
+}
+
+/// Thousandths of `total` that each ran.
+fn shares(p: &Pool, vcpus: &[VcpuId], total: Ns) -> Vec<u64> {
+    let share = |&v| (p.counters(v).runtime_ns * 1000 + total / 2) / total;
+    vcpus.iter().map(share).collect()
+}
+
+#[test]
+fn cpu_time_is_divided_by_weight() {
+    let mut p = Pool::new(1);
+    let vcpus: Vec<_> = [100, 200, 700]
+        .map(|weight| {
+            let g = p.guest();
+            p.best_effort(g, weight)
+        })
+        .into();
+    vcpus.iter().for_each(|&v| p.wake(v));
+    run_until(&mut p, 4_000 * MS);
+    assert_eq!(shares(&p, &vcpus, 4_000 * MS), [100, 200, 700]);
+}
+
+#[test]
+fn guest_with_more_vcpus_gets_no_larger_share() {
+    let mut p = Pool::new(1);
+    let (small, large) = (p.guest(), p.guest());
+    let mut vcpus = vec![p.best_effort(small, 100)];
+    vcpus.extend((0..4).map(|_| p.best_effort(large, 100)));
+    vcpus.iter().for_each(|&v| p.wake(v));
+    run_until(&mut p, 3_200 * MS);
+    assert_eq!(shares(&p, &vcpus, 3_200 * MS), [500, 125, 125, 125, 125]);
+}
+
+#[test]
+fn weight_beyond_one_cpu_is_not_saved_up() {
+    // On two CPUs the heavy one can use one at most; the other two share the other.
+    let mut p = Pool::new(2);
+    let vcpus: Vec<_> = [10_000, 1, 1]
+        .map(|weight| {
+            let g = p.guest();
+            p.best_effort(g, weight)
+        })
+        .into();
+    vcpus.iter().for_each(|&v| p.wake(v));
+    for cpu in 0..2 {
+        p.pick(cpu);
+    }
+    for _ in 0..1_000 {
+        p.pass(4 * MS);
+        for cpu in 0..2 {
+            p.stop(cpu, Stop::Preempted, quiet());
+            p.pick(cpu);
+        }
+    }
+    for cpu in 0..2 {
+        p.stop(cpu, Stop::Preempted, quiet());
+    }
+    let got = shares(&p, &vcpus, 4_000 * MS);
+    assert!(got[0] >= 990, "{got:?}");
+    assert!((490..=510).contains(&got[1]), "{got:?}");
+}
+
+#[test]
+fn alone_on_a_cpu_it_takes_no_ticks() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let v = p.best_effort(g, 100);
+    p.wake(v);
+    assert_eq!(p.decide(0).unwrap().until, None);
+}
+
+#[test]
+fn woken_vcpu_on_a_busy_pool_gets_its_slice() {
+    let mut p = Pool::new(1);
+    let (g, h) = (p.guest(), p.guest());
+    let (hog, woken) = (p.best_effort(g, 100), p.best_effort(h, 100));
+    p.wake(hog);
+    assert_eq!(p.decide(0).unwrap().until, None);
+    p.kicks();
+    p.pass(1_000 * MS);
+    p.wake(woken);
+    assert_eq!(p.kicks(), [0], "the hog ran alone, without a slice");
+    p.stop(0, Stop::Preempted, quiet());
+    let next = p.decide(0).unwrap();
+    assert!(next.until.is_some_and(|until| until <= p.now + 4 * MS));
+    let first = next.run;
+    p.run(0, 4 * MS, Stop::Preempted, quiet());
+    let second = p.decide(0).unwrap().run;
+    assert_ne!(first, second);
+    assert!([first, second].contains(&woken));
+}
+
+#[test]
+fn woken_vcpu_does_not_interrupt_a_slice() {
+    let mut p = Pool::new(1);
+    let vcpus: Vec<_> = (0..3)
+        .map(|_| {
+            let g = p.guest();
+            p.best_effort(g, 100)
+        })
+        .collect();
+    p.wake(vcpus[0]);
+    p.wake(vcpus[1]);
+    p.pick(0);
+    p.kicks();
+    p.wake(vcpus[2]);
+    assert_eq!(p.kicks(), []);
+}
+
+#[test]
+fn reserved_comes_before_best_effort_and_preempts_it() {
+    let mut p = Pool::new(1);
+    let (g, h) = (p.guest(), p.guest());
+    let (fair, reserved) = (p.best_effort(g, 10_000), p.hard(h, 1, 3_600_000));
+    p.wake(fair);
+    p.pick(0);
+    p.kicks();
+    p.wake(reserved);
+    assert_eq!(p.kicks(), [0]);
+    p.run(0, US, Stop::Preempted, quiet());
+    assert_eq!(p.pick(0), Some((reserved, reserved)));
+}
+
+#[test]
+fn best_effort_gets_what_reservations_leave() {
+    let mut p = Pool::new(1);
+    let (g, h) = (p.guest(), p.guest());
+    let (reserved, fair) = (p.hard(g, 3, 10), p.best_effort(h, 1));
+    p.wake(reserved);
+    p.wake(fair);
+    run_until(&mut p, 1_000 * MS);
+    assert_eq!(shares(&p, &[reserved, fair], 1_000 * MS), [300, 700]);
+}
+
+#[test]
+fn preempted_slice_is_resumed_not_restarted() {
+    let mut p = Pool::with(Config {
+        slice_ns: 10 * MS,
+        ..Config::new(1)
+    });
+    let (g, h) = (p.guest(), p.guest());
+    let (a, b) = (p.best_effort(g, 100), p.best_effort(h, 100));
+    p.wake(a);
+    p.wake(b);
+    assert_eq!(p.pick(0), Some((a, a)));
+    p.run(0, 6 * MS, Stop::Preempted, quiet());
+    let again = p.decide(0).unwrap();
+    assert_eq!((again.run, again.until), (a, Some(p.now + 4 * MS)));
+}
+
+#[test]
+fn late_joiner_with_a_pinning_of_its_own_does_not_keep_the_cpu() {
+    // Its queue has never been served, so its virtual time would be that of the beginning.
+    let mut p = Pool::new(1);
+    let (g, h) = (p.guest(), p.guest());
+    let old = p.best_effort(g, 100);
+    let pinned = CpuSet::only(CpuId(0));
+    p.wake(old);
+    run_until(&mut p, 10_000 * MS);
+    let new = p.policy.add_vcpu(h, Claim::BestEffort { weight: 100 }, Some(pinned));
+    let new = new.unwrap();
+    p.wake(new);
+    run_until(&mut p, 10_080 * MS);
+    assert!(p.counters(old).runtime_ns >= 10_036 * MS);
+    assert!(p.counters(new).runtime_ns >= 36 * MS);
+}

@@ -1,0 +1,85 @@
+//! The grace of a holder that is out of time.
+
+use crate::pool::{MS, Pool, US, holding, quiet};
+use vcpu_sched::{Config, CpuId, Stop, VcpuId};
+
+const CPU: CpuId = CpuId(0);
+
+/// A vCPU that has used up its budget at this moment and has not been stopped yet.
+fn out_of_time() -> (Pool, VcpuId) {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let v = p.hard(g, 1, 10);
+    p.wake(v);
+    p.pick(0);
+    p.pass(MS);
+    (p, v)
+}
+
+#[test]
+fn holder_gets_one_grace_and_no_second() {
+    let (mut p, v) = out_of_time();
+    let grace = p.policy.defer(CPU, 1, p.now);
+    assert_eq!(grace, Some(p.now + 50 * US));
+    assert_eq!(p.policy.defer(CPU, 1, p.now + 10), None);
+    assert_eq!(p.counters(v).deferrals, 1);
+}
+
+#[test]
+fn no_grace_without_a_lock() {
+    let (mut p, _) = out_of_time();
+    assert_eq!(p.policy.defer(CPU, 0, p.now), None);
+}
+
+#[test]
+fn no_grace_when_it_is_switched_off_or_nothing_runs() {
+    let mut p = Pool::with(Config {
+        defer_ns: None,
+        ..Config::new(1)
+    });
+    let g = p.guest();
+    let v = p.hard(g, 1, 10);
+    assert_eq!(p.policy.defer(CPU, 1, p.now), None);
+    p.wake(v);
+    p.pick(0);
+    assert_eq!(p.policy.defer(CPU, 1, p.now), None);
+    assert_eq!(p.policy.defer(CpuId(99), 1, p.now), None);
+}
+
+#[test]
+fn no_grace_for_a_vcpu_that_is_being_removed() {
+    let (mut p, v) = out_of_time();
+    p.policy.remove(v, p.now);
+    assert_eq!(p.policy.defer(CPU, 1, p.now), None);
+}
+
+#[test]
+fn overrun_is_debt_of_the_next_budget() {
+    let (mut p, v) = out_of_time();
+    p.policy.defer(CPU, 1, p.now);
+    p.run(0, 30 * US, Stop::Rang, quiet());
+    assert_eq!(p.counters(v).deferral_debt_ns, 30 * US);
+    assert_eq!(p.counters(v).charged_ns, MS + 30 * US);
+    p.now = 10 * MS;
+    let until = p.decide(0).unwrap().until.unwrap();
+    assert_eq!(until - p.now, MS - 30 * US);
+}
+
+#[test]
+fn grace_that_runs_out_costs_the_next_one() {
+    let (mut p, v) = out_of_time();
+    p.policy.defer(CPU, 1, p.now);
+    p.run(0, 50 * US, Stop::Preempted, holding());
+    assert_eq!(p.counters(v).deferrals_expired, 1);
+
+    let mut ask = |expect: bool| {
+        p.now = p.policy.next_timer().unwrap();
+        p.pick(0);
+        p.pass(MS);
+        assert_eq!(p.policy.defer(CPU, 1, p.now).is_some(), expect);
+        p.run(0, 10 * US, Stop::Rang, quiet());
+    };
+    ask(false);
+    ask(true);
+    ask(true);
+}

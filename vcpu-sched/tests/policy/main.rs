@@ -1,0 +1,13 @@
+//! What the policy promises, through its public face: one module for each kind of promise.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod admission;
+mod best_effort;
+mod deferral;
+mod donors;
+mod holder_states;
+mod lies;
+mod pool;
+mod regressions;
+mod removal;
+mod waking;

@@ -1,0 +1,142 @@
+//! A pool with a clock: the few words that the tests are written in.
+
+use vcpu_sched::{
+    Claim, Config, Counters, CpuId, CpuSet, Decision, Event, GuestId, Hints, Ns, Reservation,
+    Scheduler, Stop, VcpuId, Wait, WaitKind,
+};
+
+pub const US: Ns = 1_000;
+pub const MS: Ns = 1_000_000;
+/// The lock that tests use when there is only one.
+pub const LOCK: u64 = 0x1000;
+
+pub struct Pool {
+    pub policy: Scheduler<Vec<(Ns, Event)>>,
+    pub now: Ns,
+    since: Vec<Ns>,
+}
+
+impl Pool {
+    pub fn new(cpus: usize) -> Self {
+        Self::with(Config::new(cpus))
+    }
+
+    pub fn with(config: Config) -> Self {
+        Self {
+            policy: Scheduler::with_events(config, Vec::new()),
+            now: 0,
+            since: vec![0; config.cpus],
+        }
+    }
+
+    pub fn guest(&mut self) -> GuestId {
+        self.policy.add_guest()
+    }
+
+    /// A hard reservation of `q` in every `p` milliseconds.
+    pub fn hard(&mut self, guest: GuestId, q: u64, p: u64) -> VcpuId {
+        self.hard_on(guest, q, p, None)
+    }
+
+    pub fn hard_on(&mut self, guest: GuestId, q: u64, p: u64, cpus: Option<&[u32]>) -> VcpuId {
+        let claim = Claim::Reserved(Reservation::hard(q * MS, p * MS).unwrap());
+        let cpus = cpus.map(|cpus| cpus.iter().map(|&c| CpuId(c)).collect::<CpuSet>());
+        self.policy.add_vcpu(guest, claim, cpus).unwrap()
+    }
+
+    pub fn best_effort(&mut self, guest: GuestId, weight: u32) -> VcpuId {
+        let claim = Claim::BestEffort { weight };
+        self.policy.add_vcpu(guest, claim, None).unwrap()
+    }
+
+    pub fn wake(&mut self, vcpu: VcpuId) {
+        self.policy.wake(vcpu, self.now);
+    }
+
+    pub fn decide(&mut self, cpu: u32) -> Option<Decision> {
+        self.since[cpu as usize] = self.now;
+        self.policy.pick(CpuId(cpu), self.now)
+    }
+
+    /// Picks, and gives (donor, run).
+    pub fn pick(&mut self, cpu: u32) -> Option<(VcpuId, VcpuId)> {
+        self.decide(cpu).map(|d| (d.donor, d.run))
+    }
+
+    pub fn pass(&mut self, time: Ns) {
+        self.now += time;
+    }
+
+    pub fn stop(&mut self, cpu: u32, why: Stop, hints: Hints) {
+        let ran = self.now - self.since[cpu as usize];
+        self.since[cpu as usize] = self.now;
+        self.policy.stop(CpuId(cpu), why, hints, ran, self.now);
+    }
+
+    /// Runs on for `time`, then stops.
+    pub fn run(&mut self, cpu: u32, time: Ns, why: Stop, hints: Hints) {
+        self.pass(time);
+        self.stop(cpu, why, hints);
+    }
+
+    pub fn release(&mut self, cpu: u32, to: Option<VcpuId>) {
+        self.policy.release(CpuId(cpu), to, self.now);
+    }
+
+    pub fn kicks(&mut self) -> Vec<u32> {
+        self.policy.take_kicks().iter().map(|c| c.0).collect()
+    }
+
+    pub fn counters(&self, vcpu: VcpuId) -> Counters {
+        self.policy.counters(vcpu)
+    }
+
+    pub fn saw(&self, event: Event) -> bool {
+        self.policy.events.iter().any(|&(_, e)| e == event)
+    }
+
+    /// `vcpu` runs on `cpu`, takes a lock and is preempted right away, all at this moment.
+    pub fn preempt_holder(&mut self, vcpu: VcpuId, cpu: u32) {
+        self.wake(vcpu);
+        assert_eq!(self.pick(cpu), Some((vcpu, vcpu)), "nobody else competes");
+        self.stop(cpu, Stop::Preempted, holding());
+    }
+
+    /// `vcpu` runs on `cpu` and rings because it waits for `holder`.
+    pub fn ring(&mut self, vcpu: VcpuId, cpu: u32, hints: Hints) {
+        self.wake(vcpu);
+        assert_eq!(self.pick(cpu), Some((vcpu, vcpu)), "it is the earliest");
+        self.stop(cpu, Stop::Rang, hints);
+    }
+}
+
+pub fn quiet() -> Hints {
+    Hints::default()
+}
+
+pub fn holding() -> Hints {
+    Hints {
+        depth: 1,
+        ..Hints::default()
+    }
+}
+
+pub fn waits(kind: WaitKind, holder: VcpuId) -> Hints {
+    Hints {
+        wait: Some(Wait {
+            kind,
+            lock: LOCK,
+            holder,
+            holder_releases: 0,
+        }),
+        ..Hints::default()
+    }
+}
+
+pub fn spins_on(holder: VcpuId) -> Hints {
+    waits(WaitKind::Spin, holder)
+}
+
+pub fn sleeps_on(holder: VcpuId) -> Hints {
+    waits(WaitKind::Block, holder)
+}

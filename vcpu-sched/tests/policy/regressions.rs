@@ -1,0 +1,163 @@
+//! Bugs that were found, each by its name.
+
+use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
+use vcpu_sched::{Claim, CpuId, Exhaustion, Reservation, Stop};
+
+#[test]
+fn donor_whose_own_vcpu_was_carried_elsewhere_meanwhile_was_lost() {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let (first, second, third) = (p.hard(g, 1, 100), p.hard(g, 5, 20), p.hard(g, 2, 10));
+    p.preempt_holder(first, 0);
+    p.ring(second, 0, spins_on(first));
+    assert_eq!(p.pick(0), Some((second, first)));
+    p.ring(third, 1, spins_on(second));
+    assert_eq!(p.pick(1), Some((third, second)));
+    // The second one's claim comes off CPU 0 while its vCPU runs on CPU 1 ...
+    p.pass(MS);
+    p.stop(0, Stop::Halted(None), quiet());
+    assert_eq!(p.pick(0), None);
+    // ... and must compete again when that stops.
+    p.run(1, MS, Stop::Preempted, quiet());
+    assert_eq!(p.pick(1), Some((second, second)));
+}
+
+#[test]
+fn timer_set_by_a_cpu_that_then_found_work_was_kept_by_nobody() {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let (sleeper, other) = (p.hard(g, 1, 10), p.hard(g, 50, 100));
+    assert_eq!(p.pick(1), None, "CPU 1 sleeps without a timer");
+    p.wake(sleeper);
+    p.pick(0);
+    p.wake(other);
+    p.kicks();
+    p.stop(0, Stop::Halted(Some(5 * MS)), quiet());
+    let until = p.decide(0).unwrap().until.unwrap();
+    assert!(
+        until <= 5 * MS || p.kicks() == [1],
+        "CPU 0 comes back in time, or CPU 1 learns of the timer"
+    );
+}
+
+#[test]
+fn timer_was_kept_by_nobody_when_its_keeper_found_work() {
+    let mut p = Pool::new(3);
+    let g = p.guest();
+    let (sleeper, woken) = (p.hard(g, 1, 10), p.hard(g, 50, 100));
+    assert_eq!(p.pick(1), None, "CPU 1 sleeps without a timer");
+    p.wake(sleeper);
+    p.kicks();
+    assert_eq!(p.pick(0), Some((sleeper, sleeper)));
+    p.stop(0, Stop::Halted(Some(5 * MS)), quiet());
+    assert_eq!(p.pick(0), None);
+    // Who looks after the timer?
+    let keepers = p.kicks();
+    for &cpu in &keepers {
+        assert_eq!(p.pick(cpu), None);
+    }
+    p.wake(woken);
+    let kicked = p.kicks();
+    assert_eq!(kicked.len(), 1);
+    let decision = p.decide(kicked[0]).unwrap();
+    let others_learn = !p.kicks().is_empty();
+    assert!(
+        keepers.contains(&1) && kicked[0] != 1
+            || others_learn
+            || decision.until.is_some_and(|until| until <= 5 * MS)
+    );
+}
+
+#[test]
+fn claim_throttled_as_it_woke_on_a_busy_pool_was_forgotten() {
+    // D < P: it wakes after its deadline, before its next period. Nobody is about to pick, and the
+    // CPU runs a hog without a slice.
+    let mut p = Pool::new(1);
+    let (g, h) = (p.guest(), p.guest());
+    let constrained = Reservation::new(2 * MS, 10 * MS, 4 * MS, Exhaustion::Hard).unwrap();
+    let v = p.policy.add_vcpu(g, Claim::Reserved(constrained), None);
+    let v = v.unwrap();
+    let hog = p.best_effort(h, 100);
+    p.wake(v);
+    p.pick(0);
+    p.run(0, MS, Stop::Halted(None), quiet());
+    p.wake(hog);
+    assert_eq!(p.decide(0).unwrap().until, None);
+    p.kicks();
+    p.now = 5 * MS;
+    p.wake(v);
+    assert_eq!(p.kicks(), [0]);
+    p.stop(0, Stop::Preempted, quiet());
+    let decision = p.decide(0).unwrap();
+    assert_eq!((decision.run, decision.until), (hog, Some(10 * MS)));
+}
+
+#[test]
+fn spinner_behind_a_sleeping_chain_slept_without_a_bound() {
+    // It waits for one that sleeps on a mutex whose holder halts: it could run itself meanwhile.
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let (last, middle, first) = (p.hard(g, 1, 100), p.hard(g, 1, 50), p.hard(g, 5, 10));
+    p.wake(last);
+    p.pick(0);
+    p.stop(0, Stop::Halted(None), holding());
+    p.wake(middle);
+    p.pick(0);
+    p.stop(0, Stop::Halted(None), sleeps_on(last));
+    assert_eq!(p.pick(0), None);
+    p.ring(first, 0, spins_on(middle));
+    assert_eq!(p.pick(0), None);
+    p.now = p.policy.next_timer().expect("a spinner's sleep is bounded");
+    assert_eq!(p.pick(0), Some((first, first)));
+}
+
+#[test]
+fn claim_whose_kick_served_another_one_was_not_offered_again() {
+    // X may run on both CPUs, W and Y on CPU 0 only. CPU 0 is kicked for X, but Y, and behind it
+    // W, come first there: X must get CPU 1 from best effort.
+    let mut p = Pool::new(2);
+    let (g, h) = (p.guest(), p.guest());
+    let (a, b) = (p.best_effort(h, 1), p.best_effort(h, 1));
+    let x = p.hard(g, 1, 100);
+    let w = p.hard_on(g, 1, 50, Some(&[0]));
+    let y = p.hard_on(g, 1, 40, Some(&[0]));
+    p.wake(a);
+    p.wake(b);
+    p.pick(0);
+    p.pick(1);
+    p.kicks();
+    p.wake(x);
+    let kicked = p.kicks();
+    assert_eq!(kicked.len(), 1);
+    if kicked == [1] {
+        return; // X goes to CPU 1 in the first place.
+    }
+    p.wake(y);
+    p.wake(w);
+    p.pass(US);
+    p.stop(0, Stop::Preempted, quiet());
+    assert_eq!(p.pick(0), Some((y, y)));
+    assert_eq!(p.kicks(), [1]);
+    p.stop(1, Stop::Preempted, quiet());
+    assert_eq!(p.pick(1), Some((x, x)));
+    assert_eq!(p.policy.running(CpuId(0)), Some((y, y)));
+}
+
+#[test]
+fn sleeper_whose_edge_went_while_it_was_queued_competed_for_nothing() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let holder = p.hard(g, 1, 100);
+    let (sleeper, spinner) = (p.hard(g, 5, 20), p.hard(g, 2, 10));
+    p.preempt_holder(holder, 0);
+    p.wake(sleeper);
+    p.pick(0);
+    p.stop(0, Stop::Halted(None), sleeps_on(holder));
+    p.ring(spinner, 0, crate::pool::spins_on(holder));
+    assert_eq!(p.pick(0), Some((spinner, holder)));
+    p.release(0, None);
+    p.stop(0, Stop::Rang, quiet());
+    assert_eq!(p.pick(0), Some((spinner, spinner)));
+    p.stop(0, Stop::Halted(None), quiet());
+    assert_eq!(p.pick(0), Some((holder, holder)), "the sleeper sleeps on");
+}

@@ -1,0 +1,395 @@
+//! Random sequences of everything that a caller can do, against what must hold after each call.
+//! `Scheduler` checks its own invariants in debug builds; here stand the promises that can be seen
+//! from outside, and `sim::audit` for those about order and loss.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use proptest::prelude::*;
+use vcpu_sched::sim::audit;
+use vcpu_sched::{
+    Claim, Config, CpuId, CpuSet, Event, Exhaustion, GuestId, Hints, Ns, Reservation, Scheduler,
+    Stop, VcpuId, Wait, WaitKind,
+};
+
+const US: Ns = 1_000;
+const GUESTS: u32 = 3;
+
+/// What a caller does. Numbers name vCPUs and CPUs modulo how many there are.
+#[derive(Clone, Debug)]
+enum Op {
+    Add(u32, Claim, u32),
+    Wake(u32),
+    Remove(u32),
+    /// Lets time pass; CPUs are served when their time is up, or kicked.
+    Pass(Ns),
+    /// What runs stops by itself.
+    Stop(u32, Why, Hints),
+    Release(u32, Option<u32>),
+    Defer(u32, u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Why {
+    Rang,
+    Halted,
+    Naps(Ns),
+    Ended,
+}
+
+fn reservation() -> impl Strategy<Value = Claim> {
+    (1..40_u64, 1..=10_u64, 1..=10_u64, any::<bool>()).prop_map(|(period, d, q, soft)| {
+        let period = period * 250 * US;
+        let deadline = period * (10 + d) / 20;
+        let budget = (deadline * q / 30).max(10 * US);
+        let exhaustion = if soft {
+            Exhaustion::Soft
+        } else {
+            Exhaustion::Hard
+        };
+        Claim::Reserved(Reservation::new(budget, period, deadline, exhaustion).unwrap())
+    })
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    prop_oneof![
+        3 => reservation(),
+        1 => (1..1000_u32).prop_map(|weight| Claim::BestEffort { weight }),
+    ]
+}
+
+fn hints() -> impl Strategy<Value = Hints> {
+    let wait = (any::<bool>(), 0..3_u64, 0..14_u32, 0..2_u32);
+    let wait = wait.prop_map(|(spin, lock, holder, holder_releases)| Wait {
+        kind: if spin { WaitKind::Spin } else { WaitKind::Block },
+        lock,
+        holder: VcpuId(holder),
+        holder_releases,
+    });
+    (0..3_u32, 0..2_u32, prop::option::of(wait)).prop_map(|(depth, releases, wait)| Hints {
+        depth,
+        releases,
+        wait,
+    })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let why = prop_oneof![
+        3 => Just(Why::Rang),
+        2 => Just(Why::Halted),
+        2 => (1..5_000_u64).prop_map(|time| Why::Naps(time * US)),
+        1 => Just(Why::Ended),
+    ];
+    prop_oneof![
+        3 => (0..GUESTS, claim(), 0..16_u32).prop_map(|(g, c, p)| Op::Add(g, c, p)),
+        6 => any::<u32>().prop_map(Op::Wake),
+        1 => any::<u32>().prop_map(Op::Remove),
+        6 => (0..3_000_u64).prop_map(|time| Op::Pass(time * US)),
+        2 => (0..100_u64).prop_map(Op::Pass),
+        6 => (any::<u32>(), why, hints()).prop_map(|(c, w, h)| Op::Stop(c, w, h)),
+        2 => (any::<u32>(), prop::option::of(0..14_u32)).prop_map(|(c, to)| Op::Release(c, to)),
+        2 => (any::<u32>(), 0..3_u32).prop_map(|(c, depth)| Op::Defer(c, depth)),
+    ]
+}
+
+/// What one CPU does, as its executor knows it.
+#[derive(Clone, Copy, Debug)]
+struct Cpu {
+    running: Option<(VcpuId, VcpuId)>,
+    since: Ns,
+    /// When it looks again by itself.
+    until: Option<Ns>,
+    kicked: bool,
+}
+
+/// A vCPU, as its creator knows it.
+#[derive(Clone, Debug)]
+struct Known {
+    guest: GuestId,
+    claim: Claim,
+    added: Ns,
+    removed: bool,
+    /// Charged beyond the end of a decision: graces, and kicks that came late.
+    overrun: Ns,
+}
+
+struct Machine {
+    policy: Scheduler<Vec<(Ns, Event)>>,
+    cpus: Vec<Cpu>,
+    vcpus: Vec<Known>,
+    now: Ns,
+    /// Whether kicks are answered before time goes on.
+    prompt: bool,
+}
+
+impl Machine {
+    fn new(cpus: usize, proxy: bool, prompt: bool) -> Self {
+        let config = Config {
+            proxy,
+            slice_ns: 500 * US,
+            park_ns: 300 * US,
+            ..Config::new(cpus)
+        };
+        let mut policy = Scheduler::with_events(config, Vec::new());
+        for _ in 0..GUESTS {
+            policy.add_guest();
+        }
+        let idle = Cpu {
+            running: None,
+            since: 0,
+            until: Some(0),
+            kicked: false,
+        };
+        Self {
+            policy,
+            cpus: vec![idle; cpus],
+            vcpus: Vec::new(),
+            now: 0,
+            prompt,
+        }
+    }
+
+    fn apply(&mut self, op: Op) {
+        let cpu = |number: u32| number as usize % self.cpus.len();
+        let count = self.vcpus.len().max(1) as u32;
+        match op {
+            Op::Add(guest, claim, pin) => self.add(guest, claim, pin),
+            Op::Wake(vcpu) => self.policy.wake(VcpuId(vcpu % count), self.now),
+            Op::Remove(vcpu) => {
+                let vcpu = VcpuId(vcpu % count);
+                self.policy.remove(vcpu, self.now);
+                if let Some(known) = self.vcpus.get_mut(vcpu.index()) {
+                    known.removed = true;
+                }
+            }
+            Op::Pass(time) => self.pass(self.now + time),
+            Op::Stop(number, why, hints) => {
+                let cpu = cpu(number);
+                let Some((_, run)) = self.cpus[cpu].running else {
+                    return;
+                };
+                let why = match why {
+                    Why::Rang => Stop::Rang,
+                    Why::Halted => Stop::Halted(None),
+                    Why::Naps(time) => Stop::Halted(Some(self.now + time)),
+                    Why::Ended => Stop::Ended,
+                };
+                self.vcpus[run.index()].removed |= why == Stop::Ended;
+                self.stop(cpu, why, hints);
+                self.pick(cpu);
+            }
+            Op::Release(number, to) => {
+                let cpu = cpu(number);
+                let to = to.map(VcpuId);
+                self.policy.release(CpuId(cpu as u32), to, self.now);
+                if self.cpus[cpu].running.is_some() {
+                    self.stop(cpu, Stop::Rang, Hints::default());
+                    self.pick(cpu);
+                }
+            }
+            Op::Defer(number, depth) => {
+                let cpu = cpu(number);
+                let due = self.cpus[cpu].until.is_some_and(|until| until <= self.now);
+                if (due || self.cpus[cpu].kicked)
+                    && let Some(end) = self.policy.defer(CpuId(cpu as u32), depth, self.now)
+                {
+                    self.cpus[cpu].until = Some(end);
+                    self.cpus[cpu].kicked = false;
+                }
+            }
+        }
+        self.take_kicks();
+        if self.prompt {
+            self.serve();
+        }
+        self.check();
+    }
+
+    fn add(&mut self, guest: u32, claim: Claim, pin: u32) {
+        let all = CpuSet::first(self.cpus.len()).iter();
+        let allowed: CpuSet = all.filter(|cpu| pin >> cpu.0 & 1 == 1).collect();
+        let allowed = (!allowed.is_empty()).then_some(allowed);
+        let guest = GuestId(guest);
+        if self.policy.add_vcpu(guest, claim, allowed).is_ok() {
+            self.vcpus.push(Known {
+                guest,
+                claim,
+                added: self.now,
+                removed: false,
+                overrun: 0,
+            });
+        }
+    }
+
+    /// Lets time pass; each CPU looks when its decision ends.
+    fn pass(&mut self, to: Ns) {
+        loop {
+            self.serve();
+            let next = self.cpus.iter().filter_map(|cpu| cpu.until).min();
+            match next.filter(|&next| next < to) {
+                Some(next) => self.now = self.now.max(next),
+                None => break,
+            }
+        }
+        self.now = to;
+    }
+
+    /// Every CPU that was kicked, or whose time is up, looks until none is left.
+    fn serve(&mut self) {
+        let due = |cpu: &Cpu, now| cpu.kicked || cpu.until.is_some_and(|until| until <= now);
+        for _ in 0..10_000 {
+            let Some(cpu) = self.cpus.iter().position(|cpu| due(cpu, self.now)) else {
+                return;
+            };
+            self.stop(cpu, Stop::Preempted, Hints::default());
+            self.pick(cpu);
+        }
+        panic!("CPUs are kicked for ever");
+    }
+
+    fn stop(&mut self, cpu: usize, why: Stop, hints: Hints) {
+        if let Some((donor, _)) = self.cpus[cpu].running.take() {
+            let ran = self.now - self.cpus[cpu].since;
+            if let Some(until) = self.cpus[cpu].until {
+                self.vcpus[donor.index()].overrun += self.now.saturating_sub(until);
+            }
+            let id = CpuId(cpu as u32);
+            self.policy.stop(id, why, hints, ran, self.now);
+        }
+    }
+
+    fn pick(&mut self, cpu: usize) {
+        let decision = self.policy.pick(CpuId(cpu as u32), self.now);
+        self.cpus[cpu] = Cpu {
+            running: decision.map(|d| (d.donor, d.run)),
+            since: self.now,
+            until: match decision {
+                Some(decision) => decision.until,
+                None => self.policy.next_timer(),
+            },
+            kicked: false,
+        };
+        assert!(
+            self.cpus[cpu].until.is_none_or(|until| until > self.now),
+            "time goes on"
+        );
+        self.take_kicks();
+    }
+
+    fn take_kicks(&mut self) {
+        for cpu in self.policy.take_kicks().iter() {
+            self.cpus[cpu.index()].kicked = true;
+        }
+    }
+
+    fn check(&self) {
+        audit(&self.policy).unwrap();
+        for (index, cpu) in self.cpus.iter().enumerate() {
+            assert_eq!(self.policy.running(CpuId(index as u32)), cpu.running);
+            if let Some((donor, run)) = cpu.running {
+                let guest = |vcpu: VcpuId| self.vcpus[vcpu.index()].guest;
+                assert_eq!(guest(donor), guest(run), "a budget stays in its guest");
+                let elsewhere = self.cpus[index + 1..].iter();
+                for (other_donor, other_run) in elsewhere.filter_map(|cpu| cpu.running) {
+                    assert_ne!(run, other_run, "a vCPU runs once");
+                    assert_ne!(donor, other_donor, "a claim pays once");
+                }
+            }
+        }
+        for guest in 0..GUESTS {
+            let all = || (0..self.vcpus.len() as u32).map(VcpuId);
+            let of = || all().filter(|v| self.vcpus[v.index()].guest == GuestId(guest));
+            let counters = || of().map(|vcpu| self.policy.counters(vcpu));
+            let charged: Ns = counters().map(|c| c.charged_ns).sum();
+            let ran: Ns = counters().map(|c| c.runtime_ns).sum();
+            assert_eq!(charged, ran, "what runs is paid for, within the guest");
+            let donated: Ns = counters().map(|c| c.donated_ns).sum();
+            let received: Ns = counters().map(|c| c.received_ns).sum();
+            assert_eq!(donated, received);
+        }
+        for index in 0..self.vcpus.len() {
+            self.check_budget(VcpuId(index as u32));
+        }
+    }
+
+    /// A hard reservation is charged one budget for each period since it was added and one more at
+    /// most, plus what it was run beyond the ends of its decisions.
+    fn check_budget(&self, vcpu: VcpuId) {
+        let known = &self.vcpus[vcpu.index()];
+        if let Claim::Reserved(r) = known.claim
+            && r.exhaustion() == Exhaustion::Hard
+        {
+            let charged = self.policy.counters(vcpu).charged_ns;
+            let periods = (self.now - known.added) / r.period() + 2;
+            let bound = periods * r.budget() + known.overrun;
+            assert!(charged <= bound, "{vcpu} was charged {charged} of {bound}");
+        }
+    }
+
+    /// Wakes everybody and lets them run: each one gets the CPU sooner or later.
+    fn nobody_is_lost(mut self) {
+        let all = || (0..self.vcpus.len() as u32).map(VcpuId);
+        let alive: Vec<_> = all().filter(|v| !self.vcpus[v.index()].removed).collect();
+        let before: Vec<_> = alive
+            .iter()
+            .map(|&vcpu| self.policy.counters(vcpu).runtime_ns)
+            .collect();
+        for &vcpu in &alive {
+            self.policy.wake(vcpu, self.now);
+        }
+        self.take_kicks();
+        // Best effort may have to wait for what its guest owes: 25 ms slices of virtual time.
+        self.pass(self.now + 5_000_000 * US);
+        for cpu in 0..self.cpus.len() {
+            self.stop(cpu, Stop::Preempted, Hints::default());
+        }
+        for (&vcpu, before) in alive.iter().zip(before) {
+            let ran = self.policy.counters(vcpu).runtime_ns;
+            assert!(ran > before, "{vcpu} was woken and never ran");
+        }
+    }
+}
+
+/// How many random sequences each property sees.
+const CASES: u32 = 1_500;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, ..ProptestConfig::default() })]
+
+    #[test]
+    fn promises_hold_when_kicks_are_answered_at_once(
+        cpus in 1..=4_usize,
+        proxy in prop::bool::weighted(0.9),
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let mut machine = Machine::new(cpus, proxy, true);
+        for op in ops {
+            machine.apply(op);
+        }
+        machine.nobody_is_lost();
+    }
+
+    #[test]
+    fn promises_hold_when_kicks_are_on_their_way(
+        cpus in 1..=4_usize,
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let mut machine = Machine::new(cpus, true, false);
+        for op in ops {
+            machine.apply(op);
+        }
+        machine.nobody_is_lost();
+    }
+
+    #[test]
+    fn same_calls_make_the_same_decisions(
+        ops in prop::collection::vec(op(), 1..80),
+    ) {
+        let run = || {
+            let mut machine = Machine::new(2, true, true);
+            for op in ops.clone() {
+                machine.apply(op);
+            }
+            machine.policy.events
+        };
+        prop_assert_eq!(run(), run());
+    }
+}

@@ -1,0 +1,124 @@
+//! EDF and the constant bandwidth server on one CPU.
+
+use crate::{MS, hard, soft};
+use vcpu_sched::sim::{Costs, Script, Simulation, SplitMix64, Step};
+use vcpu_sched::{Config, Ns};
+
+/// All periods divide it, so utilisation can be summed without rounding.
+const HYPERPERIOD: Ns = 720 * MS;
+const PERIODS: [Ns; 8] = [4, 5, 6, 8, 9, 10, 12, 40];
+
+fn whole_cpu() -> Config {
+    Config {
+        cap_permille: 1000,
+        ..Config::new(1)
+    }
+}
+
+/// A random set of (budget, period) that leaves `rest` thousandths of the CPU and not more.
+fn task_set(random: &mut SplitMix64, rest: u64) -> Vec<(Ns, Ns)> {
+    let tasks = random.within(2, 8);
+    let mut free = HYPERPERIOD / 1000 * (1000 - rest);
+    let mut set = Vec::new();
+    for left in (1..=tasks).rev() {
+        let period = PERIODS[random.below(8) as usize] * MS;
+        let jobs = HYPERPERIOD / period;
+        let fair = free / jobs / left;
+        // The last one takes all that is left.
+        let budget = if left == 1 {
+            free / jobs
+        } else {
+            random.within(fair / 4, fair * 3 / 2)
+        };
+        let budget = budget.clamp(10_000, period);
+        if budget * jobs <= free {
+            free -= budget * jobs;
+            set.push((budget, period));
+        }
+    }
+    set
+}
+
+#[test]
+fn feasible_set_misses_no_deadline() {
+    for seed in 0..200 {
+        let set = task_set(&mut SplitMix64::new(seed), 0);
+        let mut sim = Simulation::with_events(whole_cpu(), Costs::default(), ());
+        let guest = sim.guest();
+        for &(budget, period) in &set {
+            let job = Script::forever([Step::Compute(budget), Step::NextPeriod(period)]);
+            sim.vcpu(guest, hard(budget, period), job).unwrap();
+        }
+        let outcome = sim.run(HYPERPERIOD);
+        assert_eq!(outcome.deadline_misses(), 0, "seed {seed}: {set:?}");
+        for (vcpu, (budget, period)) in outcome.vcpus.iter().zip(&set) {
+            let jobs = HYPERPERIOD / period;
+            assert_eq!(vcpu.counters.runtime_ns, jobs * budget, "seed {seed}");
+            assert_eq!(vcpu.passes, jobs - 1, "seed {seed}: every job is done");
+        }
+    }
+}
+
+#[test]
+fn set_that_asks_for_more_than_the_cpu_does_miss_deadlines() {
+    // The test above can fail: without admission control this set is taken, and misses.
+    let mut sim = Simulation::with_events(Config::new(1), Costs::default(), ());
+    let guest = sim.guest();
+    sim.vcpu(guest, hard(5 * MS, 10 * MS), Script::hog()).unwrap();
+    assert!(
+        sim.vcpu(guest, hard(5 * MS, 10 * MS), Script::hog())
+            .is_err()
+    );
+
+    let costs = Costs {
+        switch_ns: MS,
+        ..Costs::default()
+    };
+    let mut sim = Simulation::with_events(whole_cpu(), costs, ());
+    let guest = sim.guest();
+    for _ in 0..2 {
+        let job = Script::forever([Step::Compute(5 * MS), Step::NextPeriod(10 * MS)]);
+        sim.vcpu(guest, soft(5 * MS, 10 * MS), job).unwrap();
+    }
+    let outcome = sim.run(HYPERPERIOD);
+    assert!(
+        outcome.vcpus.iter().any(|vcpu| vcpu.passes < 71),
+        "switching costs more than what is left"
+    );
+}
+
+#[test]
+fn overrunning_soft_vcpu_makes_nobody_else_miss() {
+    for seed in 0..100 {
+        let mut random = SplitMix64::new(seed);
+        let set = task_set(&mut random, 300);
+        let mut sim = Simulation::with_events(whole_cpu(), Costs::default(), ());
+        let guest = sim.guest();
+        let period = random.within(1, 50) * MS;
+        let greedy = sim
+            .vcpu(guest, soft(period / 10 * 3, period), Script::hog())
+            .unwrap();
+        for &(budget, period) in &set {
+            let job = Script::forever([Step::Compute(budget), Step::NextPeriod(period)]);
+            sim.vcpu(guest, hard(budget, period), job).unwrap();
+        }
+        let outcome = sim.run(HYPERPERIOD);
+        for (vcpu, (_, period)) in outcome.vcpus[1..].iter().zip(&set) {
+            assert_eq!(vcpu.counters.deadline_misses, 0, "seed {seed}: {set:?}");
+            assert_eq!(vcpu.passes, HYPERPERIOD / period - 1, "seed {seed}");
+        }
+        let used: Ns = outcome.vcpus.iter().map(|v| v.counters.runtime_ns).sum();
+        assert_eq!(used, HYPERPERIOD, "it gets all that the others leave");
+        assert!(outcome.vcpu(greedy).counters.runtime_ns >= HYPERPERIOD / 1000 * 299);
+    }
+}
+
+#[test]
+fn hard_vcpu_never_gets_more_than_its_share_even_of_an_idle_cpu() {
+    let mut sim = Simulation::with_events(whole_cpu(), Costs::default(), ());
+    let guest = sim.guest();
+    let vcpu = sim.vcpu(guest, hard(3 * MS, 10 * MS), Script::hog()).unwrap();
+    let outcome = sim.run(1_000 * MS);
+    assert_eq!(outcome.vcpu(vcpu).counters.runtime_ns, 300 * MS);
+    assert_eq!(outcome.vcpu(vcpu).counters.throttles, 100);
+}

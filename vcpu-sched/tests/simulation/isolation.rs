@@ -1,0 +1,130 @@
+//! What a guest says changes nothing outside it.
+//!
+//! The bounds, none of which depends on what the liar does:
+//! - on one CPU, if the reservations and one grace (in the shortest period) fit, the others miss no
+//!   deadline and run exactly what they would run without the liar;
+//! - on several CPUs, a vCPU that always wants to run gets all its budgets but those of the last
+//!   two periods (the tardiness of global EDF);
+//! - the liar's guest runs no more than its budgets, one of them fresh at the end, plus one grace
+//!   for each of its vCPUs, plus what its soft and best-effort claims find idle (none here).
+
+use crate::{MS, US, hard};
+use vcpu_sched::sim::{Behaviour, Costs, Liar, LockKind, Outcome, Script, Simulation, Step};
+use vcpu_sched::{Config, GuestId, Ns};
+
+const END: Ns = 1_000 * MS;
+const GRACE: Ns = 50 * US;
+/// Budget and period of the liar's vCPUs, ms.
+const LIARS: [(Ns, Ns); 3] = [(2, 20), (5, 50), (1, 10)];
+/// Those of the honest guest's, ms.
+const HONEST: [(Ns, Ns); 3] = [(2, 10), (3, 15), (6, 40)];
+
+/// An honest guest beside one that does what `other` says.
+fn beside(
+    cpus: usize,
+    honest: impl Fn(Ns, Ns) -> Script,
+    other: impl Fn(u64) -> Behaviour,
+) -> (Outcome<()>, GuestId, GuestId) {
+    let mut sim = Simulation::with_events(Config::new(cpus), Costs::default(), ());
+    let (good, bad) = (sim.guest(), sim.guest());
+    for set in 0..cpus as u64 {
+        for (index, (q, p)) in LIARS.into_iter().enumerate() {
+            let behaviour = other(set * 8 + index as u64);
+            sim.vcpu(bad, hard(q * MS, p * MS), behaviour).unwrap();
+        }
+        for (q, p) in HONEST {
+            let (q, p) = (q * MS, p * MS);
+            sim.vcpu(good, hard(q, p), honest(q, p)).unwrap();
+        }
+    }
+    (sim.run(END), good, bad)
+}
+
+fn periodic(q: Ns, p: Ns) -> Script {
+    Script::forever([Step::Compute(q), Step::NextPeriod(p)])
+}
+
+fn liar(seed: u64) -> impl Fn(u64) -> Behaviour {
+    move |index| Liar::new(seed * 1_000 + index).into()
+}
+
+#[test]
+fn on_one_cpu_a_lying_guest_makes_nobody_else_miss_a_deadline() {
+    let quiet = |_| Script::forever([Step::Halt]).into();
+    let (alone, good, _) = beside(1, periodic, quiet);
+    for seed in 0..60 {
+        let (outcome, ..) = beside(1, periodic, liar(seed));
+        for (vcpu, alone) in outcome.guest(good).zip(alone.guest(good)) {
+            assert_eq!(vcpu.counters.deadline_misses, 0, "seed {seed}");
+            assert_eq!(vcpu.counters.runtime_ns, alone.counters.runtime_ns);
+            assert_eq!(vcpu.passes, alone.passes, "seed {seed}");
+            let moved = (vcpu.counters.donated_ns, vcpu.counters.received_ns);
+            assert_eq!(moved, (0, 0), "no budget crosses the border");
+        }
+    }
+}
+
+#[test]
+fn on_two_cpus_a_lying_guest_takes_nobody_elses_bandwidth() {
+    for seed in 0..40 {
+        let (outcome, good, _) = beside(2, |_, _| Script::hog(), liar(seed));
+        let claims = HONEST.into_iter().cycle();
+        for (vcpu, (q, p)) in outcome.guest(good).zip(claims) {
+            let ran = vcpu.counters.runtime_ns;
+            let promised = END / p * q;
+            assert!(ran + 2 * q * MS >= promised, "seed {seed}: {ran} {promised}");
+            assert!(ran <= promised + q * MS, "seed {seed}: {ran} {promised}");
+        }
+    }
+}
+
+#[test]
+fn lying_guest_never_exceeds_its_reservations() {
+    for cpus in [1, 2] {
+        for seed in 0..40 {
+            let (outcome, _, bad) = beside(cpus, periodic, liar(seed));
+            let budget = |(q, p): (Ns, Ns)| (END / (p * MS) + 1) * q * MS + GRACE;
+            let bound: Ns = LIARS.map(budget).iter().sum::<Ns>() * cpus as u64;
+            let ran = outcome.guest_runtime_ns(bad);
+            assert!(ran <= bound, "seed {seed}: {ran} of {bound}");
+            let charged: Ns = outcome.guest(bad).map(|v| v.counters.charged_ns).sum();
+            assert_eq!(charged, ran, "seed {seed}");
+            let claims = LIARS.into_iter().cycle();
+            for (vcpu, claim) in outcome.guest(bad).zip(claims) {
+                let bound = budget(claim);
+                assert!(vcpu.counters.charged_ns <= bound, "seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lying_guest_does_lie() {
+    // Else the tests above show nothing.
+    let (outcome, _, bad) = beside(1, periodic, liar(7));
+    let sum = |count: fn(&vcpu_sched::Counters) -> u64| -> u64 {
+        outcome.guest(bad).map(|v| count(&v.counters)).sum()
+    };
+    assert!(sum(|c| c.received_ns) > MS);
+    assert!(sum(|c| c.deferrals_expired) > 0);
+    assert!(sum(|c| c.cycles) > 0);
+    assert!(sum(|c| c.stale_edges) > 0);
+    assert!(sum(|c| c.throttles) > 10);
+}
+
+#[test]
+fn guest_that_holds_a_lock_for_ever_harms_only_itself() {
+    let mut sim = Simulation::with_events(Config::new(1), Costs::default(), ());
+    let (good, bad) = (sim.guest(), sim.guest());
+    let lock = sim.lock(bad, LockKind::Ticket);
+    for _ in 0..4 {
+        let script = Script::forever([Step::Lock(lock), Step::Compute(MS), Step::Halt]);
+        sim.vcpu(bad, hard(MS, 10 * MS), script).unwrap();
+    }
+    let vcpu = sim
+        .vcpu(good, hard(5 * MS, 10 * MS), periodic(5 * MS, 10 * MS))
+        .unwrap();
+    let outcome = sim.run(END);
+    assert_eq!(outcome.vcpu(vcpu).counters.deadline_misses, 0);
+    assert_eq!(outcome.vcpu(vcpu).counters.runtime_ns, END / 2);
+}

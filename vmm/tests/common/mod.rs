@@ -1,0 +1,100 @@
+//! Running `baton` as a user would.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// What one run of the program gave.
+#[derive(Debug)]
+pub struct Ran {
+    /// Exit code.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs `baton` with `args`.
+pub fn baton(args: &[&str]) -> Ran {
+    finish(start(args))
+}
+
+/// Runs `baton` with `args` and sends it SIGINT as soon as it is ready for one.
+pub fn spawn_and_interrupt(args: &[&str]) -> Ran {
+    let child = start(args);
+    let pid = i32::try_from(child.id()).expect("process id");
+    while !blocks_sigint(pid) {
+        std::thread::yield_now();
+    }
+    // SAFETY: no memory is involved, and the child is not yet waited for, so the id is its own.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    finish(child)
+}
+
+/// Whether the main thread of `pid` takes SIGINT by itself.
+fn blocks_sigint(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("child runs");
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigBlk:"))
+        .expect("signal mask");
+    let mask = u64::from_str_radix(mask.trim(), 16).expect("hexadecimal");
+    mask & (1 << (libc::SIGINT - 1)) != 0
+}
+
+fn start(args: &[&str]) -> Child {
+    assert!(
+        std::path::Path::new("/dev/kvm").exists(),
+        "this test needs /dev/kvm, and there is none: run it on a host with KVM (see baton check)"
+    );
+    Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("baton starts")
+}
+
+fn finish(child: Child) -> Ran {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().expect("baton ends");
+    Ran {
+        code: status.code().expect("baton ends by itself"),
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}
+
+impl Ran {
+    /// The summary of a run with `--summary json`: the last JSON object on stdout, after what the
+    /// guests printed.
+    pub fn summary(&self) -> Value {
+        let start = self
+            .stdout
+            .lines()
+            .position(|line| line == "{")
+            .unwrap_or_else(|| panic!("no summary: {self:?}"));
+        let json: Vec<&str> = self.stdout.lines().skip(start).collect();
+        serde_json::from_str(&json.join("\n")).expect("summary is JSON")
+    }
+
+    /// Standard error, which must be one sentence.
+    pub fn one_sentence(&self) -> &str {
+        assert_eq!(self.code, 1, "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        self.stderr.trim()
+    }
+}
+
+/// A file in a directory of the test build that holds `content`.
+pub fn file(name: &str, content: &[u8]) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, content).expect("test file");
+    path
+}

@@ -1,0 +1,53 @@
+//! What an executor does with a [`HaltSignal`], in short.
+
+use std::cell::Cell;
+use std::ptr;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use baton::halt::{HaltSignal, is_halted};
+use baton::machine::{Exit, Vcpu};
+use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+
+thread_local! {
+    static CURRENT: Cell<*const AtomicU8> = const { Cell::new(ptr::null()) };
+}
+
+extern "C" fn on_signal(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    let current = CURRENT.get();
+    if !current.is_null() {
+        // SAFETY: `run_until_halt` keeps the handle whose flag this is.
+        unsafe { &*current }.store(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs vCPUs on the calling thread.
+pub struct Executor {
+    signal: HaltSignal,
+}
+
+impl Executor {
+    pub fn new() -> Self {
+        let signo = SIGRTMIN() + 1;
+        register_signal_handler(signo, on_signal).unwrap();
+        let signal = HaltSignal::arm(signo).unwrap_or_else(|error| panic!("{error}"));
+        Self { signal }
+    }
+
+    /// Runs `vcpu` until it halts.
+    pub fn run_until_halt(&mut self, vcpu: &mut Vcpu) {
+        let immediate_exit = vcpu.immediate_exit();
+        CURRENT.set(immediate_exit.as_ptr());
+        loop {
+            immediate_exit.set(false);
+            self.signal.ready().unwrap();
+            match vcpu.run() {
+                Exit::Handled => {}
+                Exit::Interrupted if is_halted(vcpu.mp_state().unwrap()) => break,
+                Exit::Interrupted => {}
+                exit => panic!("{exit:?}, {:?}", vcpu.guest.ended()),
+            }
+        }
+        CURRENT.set(ptr::null());
+        immediate_exit.set(false);
+    }
+}

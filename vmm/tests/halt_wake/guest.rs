@@ -1,0 +1,222 @@
+//! A guest of one page of code: it sleeps, counts its interrupts, and sends interrupts on demand.
+
+use std::arch::global_asm;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use baton::config::{GuestConfig, KernelSource};
+use baton::machine::{Guest, Vcpu, kvm};
+use kvm_bindings::{KVM_MP_STATE_RUNNABLE, kvm_msi, kvm_regs};
+use vm_memory::{Bytes, GuestAddress};
+
+// The sleeper (vCPU 0) arms its timer if told so and halts, for ever. The sender writes the two
+// words of an interrupt command and leaves by a port write, for ever. RDI points to the data page.
+global_asm!(
+    ".pushsection .rodata.baton_halt_guest, \"a\"",
+    "baton_halt_sleeper:",
+    "mov edi, 0x110000",
+    "mov ebx, 0xfee00000",
+    "mov dword ptr [rbx + 0xf0], 0x1ff", // spurious vector; enables the local APIC
+    "mov dword ptr [rbx + 0x320], 0x40", // timer: one-shot, vector 0x40
+    "mov dword ptr [rbx + 0x3e0], 0xb",  // counts every tick, 1 ns
+    "2:",
+    "mov eax, [rdi + 16]",
+    "test eax, eax",
+    "jz 3f",
+    "mov [rbx + 0x380], eax",
+    "3:",
+    "sti",
+    "hlt",
+    "baton_halt_after_hlt:",
+    "inc qword ptr [rdi + 8]",
+    "baton_halt_two_after_hlt:",
+    "cli",
+    "jmp 2b",
+    "baton_halt_handler:",
+    "inc qword ptr [rdi]",
+    "mov dword ptr [rbx + 0xb0], 0", // end of interrupt
+    "iretq",
+    "baton_halt_sender:",
+    "mov edi, 0x110000",
+    "mov ebx, 0xfee00000",
+    "mov dword ptr [rbx + 0xf0], 0x1ff",
+    "4:",
+    "mov eax, [rdi + 28]",
+    "mov [rbx + 0x310], eax",
+    "mov eax, [rdi + 24]",
+    "mov [rbx + 0x300], eax",
+    "out 0x80, al",
+    "jmp 4b",
+    "baton_halt_end:",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    static baton_halt_sleeper: u8;
+    static baton_halt_after_hlt: u8;
+    static baton_halt_two_after_hlt: u8;
+    static baton_halt_handler: u8;
+    static baton_halt_sender: u8;
+    static baton_halt_end: u8;
+}
+
+/// Vector of the timer and of the interrupts that tests send.
+pub const VECTOR: u32 = 0x40;
+/// Interrupt command: [`VECTOR`] to the destination.
+pub const ICR_FIXED: u32 = 0x4000 | VECTOR;
+/// Interrupt command: INIT to the destination.
+pub const ICR_INIT: u32 = 0x4500;
+/// Interrupt command: start at page 8.
+pub const ICR_STARTUP: u32 = 0x4608;
+
+const CODE: u64 = 0x10_0000;
+const HANDLED: u64 = 0x11_0000;
+const RESUMED: u64 = 0x11_0008;
+const TIMER: u64 = 0x11_0010;
+const ICR: u64 = 0x11_0018;
+const IDT: u64 = 0x11_1000;
+const STACKS: u64 = 0x11_2000;
+/// Code segment of the boot protocol.
+const SELECTOR: u64 = 0x10;
+
+fn guest_address(label: *const u8) -> u64 {
+    CODE + (label as u64 - (&raw const baton_halt_sleeper) as u64)
+}
+
+/// The address after HLT, and the one after the instruction there.
+pub fn after_hlt() -> [u64; 2] {
+    [
+        guest_address(&raw const baton_halt_after_hlt),
+        guest_address(&raw const baton_halt_two_after_hlt),
+    ]
+}
+
+/// An ELF file of one segment.
+fn image() -> Vec<u8> {
+    let length = guest_address(&raw const baton_halt_end) - CODE;
+    // SAFETY: the assembly above, from its first label to its last.
+    let code =
+        unsafe { std::slice::from_raw_parts(&raw const baton_halt_sleeper, length as usize) };
+    let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let mut put = |bytes: &[u8]| elf.extend_from_slice(bytes);
+    put(&[2, 0, 62, 0, 1, 0, 0, 0]); // executable, x86-64, version
+    put(&CODE.to_le_bytes()); // entry
+    put(&64u64.to_le_bytes()); // program headers
+    put(&[0; 12]); // no sections, no flags
+    put(&[64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]); // sizes and counts
+    put(&[1, 0, 0, 0, 7, 0, 0, 0]); // PT_LOAD, rwx
+    put(&120u64.to_le_bytes()); // offset
+    put(&CODE.to_le_bytes());
+    put(&CODE.to_le_bytes());
+    put(&length.to_le_bytes());
+    put(&length.to_le_bytes());
+    put(&1u64.to_le_bytes()); // alignment
+    put(code);
+    elf
+}
+
+/// The guest and what tests do to it.
+pub struct TestGuest(pub Arc<Guest>);
+
+impl TestGuest {
+    /// With the sleeper as vCPU 0; vCPU 1 waits to be started.
+    pub fn create() -> (Self, Box<Vcpu>, Box<Vcpu>) {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let path: PathBuf = std::env::temp_dir().join(format!(
+            "baton-halt-wake-{}-{}.elf",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        ));
+        std::fs::write(&path, image()).expect("temporary file");
+        let config = GuestConfig {
+            kernel: KernelSource::Path(path.clone()),
+            cpus: 2,
+            memory: 4 << 20,
+            cmdline: String::new(),
+            reservations: vec![None, None],
+            host_cpus: vec![None, None],
+            ..GuestConfig::new("sleeper")
+        };
+        let kvm = kvm::open().unwrap_or_else(|error| panic!("this test needs KVM: {error}"));
+        let created = Guest::create(&kvm, 0, &config);
+        let _ = std::fs::remove_file(&path);
+        let (guest, vcpus) = created.unwrap_or_else(|error| panic!("{error}"));
+        let [sleeper, sender] = <[_; 2]>::try_from(vcpus).expect("two vCPUs");
+
+        let this = Self(guest);
+        let handler = guest_address(&raw const baton_halt_handler);
+        let gate = IDT + 16 * u64::from(VECTOR);
+        let low = (handler & 0xffff) | SELECTOR << 16 | 0x8e00 << 32 | (handler >> 16 & 0xffff) << 48;
+        this.write(gate, low);
+        this.write(gate + 8, handler >> 32);
+        let mut sregs = sleeper.fd().get_sregs().unwrap();
+        sregs.idt.base = IDT;
+        sregs.idt.limit = 0xfff;
+        sleeper.fd().set_sregs(&sregs).unwrap();
+        let regs = kvm_regs { rsp: STACKS + 0x1000, ..sleeper.fd().get_regs().unwrap() };
+        sleeper.fd().set_regs(&regs).unwrap();
+        (this, sleeper, sender)
+    }
+
+    /// Makes vCPU 1 a sender of interrupts, like one that the guest has started.
+    pub fn start_sender(&self, sender: &Vcpu, sleeper: &Vcpu) {
+        let mut sregs = sender.fd().get_sregs().unwrap();
+        let from = sleeper.fd().get_sregs().unwrap();
+        let apic_base = sregs.apic_base;
+        sregs = kvm_bindings::kvm_sregs { apic_base, ..from };
+        sender.fd().set_sregs(&sregs).unwrap();
+        sender
+            .fd()
+            .set_regs(&kvm_regs {
+                rip: guest_address(&raw const baton_halt_sender),
+                rsp: STACKS + 0x2000,
+                rflags: 2,
+                ..Default::default()
+            })
+            .unwrap();
+        sender.set_mp_state(KVM_MP_STATE_RUNNABLE).unwrap();
+    }
+
+    /// What the sender sends, and to which local APIC.
+    pub fn set_command(&self, command: u32, to: u32) {
+        self.write(ICR, u64::from(command) | u64::from(to) << 56);
+    }
+
+    /// The sleeper arms its timer for so many ns before it halts; 0 for not at all.
+    pub fn set_timer(&self, ns: u32) {
+        self.write(TIMER, u64::from(ns));
+    }
+
+    /// [`VECTOR`] to the sleeper, from a device.
+    pub fn device_interrupt(&self) {
+        let message = kvm_msi { address_lo: 0xfee0_0000, data: VECTOR, ..Default::default() };
+        self.0.vm().signal_msi(message).unwrap();
+    }
+
+    /// Interrupts that the sleeper's handler has seen.
+    pub fn handled(&self) -> u64 {
+        self.read(HANDLED)
+    }
+
+    /// How often the sleeper went on after HLT.
+    pub fn resumed(&self) -> u64 {
+        self.read(RESUMED)
+    }
+
+    fn read(&self, address: u64) -> u64 {
+        self.0.memory().regions().read_obj(GuestAddress(address)).unwrap()
+    }
+
+    fn write(&self, address: u64, value: u64) {
+        self.0.memory().regions().write_obj(value, GuestAddress(address)).unwrap();
+    }
+}
+
+/// Whether [`VECTOR`] is pending in the vCPU's local APIC.
+pub fn is_pending(vcpu: &Vcpu) -> bool {
+    let apic = vcpu.fd().get_lapic().unwrap();
+    // Interrupt request register: 32 vectors in each 16 bytes.
+    let at = 0x200 + (VECTOR as usize / 32) * 16 + (VECTOR as usize % 32) / 8;
+    apic.regs[at] as u8 & (1 << (VECTOR % 8)) != 0
+}

@@ -28,6 +28,8 @@ const fn empty() -> HintPage {
 
 static PRESENT: AtomicBool = AtomicBool::new(false);
 static REGISTERED: AtomicBool = AtomicBool::new(false);
+/// The host runs a holder on its waiters' budgets.
+static PROXY: AtomicBool = AtomicBool::new(false);
 
 /// A field of the page of the vCPU with this index, as an atomic.
 macro_rules! field {
@@ -46,6 +48,7 @@ pub fn init() {
     // Without an exact `running` word, every waiter would ring for every holder.
     let running = features >> 16 & abi::FEATURE_RUNNING != 0;
     PRESENT.store(present && version_fits, Relaxed);
+    PROXY.store(features >> 16 & abi::FEATURE_PROXY != 0, Relaxed);
     REGISTERED.store(
         present && version_fits && running && config::get().hints,
         Relaxed,
@@ -60,6 +63,11 @@ pub fn present() -> bool {
 /// Whether vCPUs have registered pages, that is, whether hints are on.
 pub fn on() -> bool {
     REGISTERED.load(Relaxed)
+}
+
+/// Whether it helps to ring for a holder that does not run.
+pub fn proxied() -> bool {
+    PROXY.load(Relaxed)
 }
 
 /// Registers this vCPU's page if hints are on.

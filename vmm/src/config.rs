@@ -44,6 +44,8 @@ pub struct RunConfig {
     pub duration: Option<Duration>,
     /// Form of the summary.
     pub summary: SummaryForm,
+    /// Record the policy's decisions for a timeline ([`SchedMode::Baton`] only).
+    pub timeline: bool,
 }
 
 impl Default for RunConfig {
@@ -58,6 +60,7 @@ impl Default for RunConfig {
             vcpu_threads: VcpuThreads::Auto,
             duration: None,
             summary: SummaryForm::Text,
+            timeline: false,
         }
     }
 }

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use crate::config::{Reservation, RunConfig, SchedMode};
 use crate::machine::{Doorbell, Exit, Guest, ImmediateExit, Vcpu};
-use crate::run::{ReadyGuest, Runner};
+use crate::run::{ReadyGuest, Runner, RunnerReport};
 use crate::summary::VcpuSummary;
 use crate::units::format_cpus;
 use crate::{signals, sys};
@@ -268,21 +268,13 @@ impl Placement {
 }
 
 impl Runner for Threads {
-    fn stop(self: Box<Self>) -> Vec<Vec<VcpuSummary>> {
-        self.slots
-            .iter()
-            .flat_map(|s| s.iter())
-            .for_each(Slot::stop);
-        self.threads
-            .into_iter()
-            .map(|threads| {
-                threads
-                    .into_iter()
-                    // A thread that panicked has no numbers; the others' still count.
-                    .map(|thread| thread.join().unwrap_or_default())
-                    .collect()
-            })
-            .collect()
+    fn stop(self: Box<Self>) -> RunnerReport {
+        self.slots.iter().flat_map(|s| s.iter()).for_each(Slot::stop);
+        // A thread that panicked has no numbers; the others' still count.
+        let join = |thread: JoinHandle<VcpuSummary>| thread.join().unwrap_or_default();
+        let vcpus =
+            self.threads.into_iter().map(|threads| threads.into_iter().map(join).collect());
+        RunnerReport { vcpus: vcpus.collect(), ..RunnerReport::default() }
     }
 }
 

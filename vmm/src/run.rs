@@ -10,7 +10,7 @@ use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode};
-use crate::executor::{self, ExecutorError};
+use crate::executor::{self, ExecutorError, ExecutorReport, Moment};
 use crate::host_sched::{self, HostSchedError};
 use crate::machine::console::ConsoleThread;
 use crate::machine::events::DeviceThread;
@@ -73,9 +73,20 @@ pub struct ReadyGuest {
 
 /// A scheduler at work.
 pub trait Runner {
-    /// Stops all vCPUs and waits until none runs; gives each guest's vCPUs' numbers, in order.
-    /// Exits and results are included. Called once, also when all guests have ended by themselves.
-    fn stop(self: Box<Self>) -> Vec<Vec<VcpuSummary>>;
+    /// Stops all vCPUs and waits until none runs. Called once, also when all guests have ended by
+    /// themselves.
+    fn stop(self: Box<Self>) -> RunnerReport;
+}
+
+/// What a scheduler knows at the end.
+#[derive(Debug, Default)]
+pub struct RunnerReport {
+    /// The numbers of each guest's vCPUs, in order.
+    pub vcpus: Vec<Vec<VcpuSummary>>,
+    /// What each host CPU of the pool did, where an executor was in charge of it.
+    pub executors: Vec<ExecutorReport>,
+    /// The moment to show, if one was to be recorded.
+    pub moment: Option<Moment>,
 }
 
 /// Runs the guests of `config` until all have ended, the duration is over or `signals` says so.
@@ -124,7 +135,7 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
         SchedMode::Baton => executor::start(config, &pool, guests)?,
     };
     let waited = wait(&ended, signals, config.duration.map(|d| start + d));
-    let vcpus = runner.stop();
+    let report = runner.stop();
     let elapsed = start.elapsed();
     drop(input);
     waited.map_err(host("waiting for the guests"))?;
@@ -142,10 +153,12 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
             _ => 0,
         },
         host_cpus: pool,
+        executors: report.executors,
+        moment: report.moment,
         elapsed_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
         guests: handles
             .iter()
-            .zip(vcpus)
+            .zip(report.vcpus)
             .map(|(guest, vcpus)| summarize(guest, vcpus))
             .collect(),
     };

@@ -10,6 +10,7 @@ use guest_tests::testdev::{
 use serde::{Serialize, Serializer};
 
 use crate::machine::testdev::VcpuResults;
+use crate::executor::{ExecutorReport, Moment};
 use crate::machine::{ExitCounts, GuestEnd};
 
 pub mod text;
@@ -25,6 +26,11 @@ pub struct RunSummary {
     pub defer_ns: u64,
     /// Host CPUs of the pool.
     pub host_cpus: Vec<usize>,
+    /// What each of them did, in their order, where an executor was in charge of it.
+    pub executors: Vec<ExecutorReport>,
+    /// The moment to show as a timeline, if one was recorded.
+    #[serde(skip)]
+    pub moment: Option<Moment>,
     /// Wall time from start to stop, nanoseconds.
     pub elapsed_ns: u64,
     /// The guests, in order.

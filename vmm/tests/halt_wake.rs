@@ -53,7 +53,11 @@ impl TestBerth {
 /// It woke, went on by one instruction at most, and its interrupt waits.
 fn assert_woken_and_waiting(vcpu: &Vcpu, guest: &TestGuest, handled: u64, resumed: u64) {
     assert_eq!(vcpu.mp_state().unwrap(), KVM_MP_STATE_RUNNABLE);
-    assert_eq!(guest.handled(), handled, "the handler ran before the policy ran the vCPU");
+    assert_eq!(
+        guest.handled(),
+        handled,
+        "the handler ran before the policy ran the vCPU"
+    );
     assert!(is_pending(vcpu), "the interrupt is lost");
     assert!(after_hlt().contains(&vcpu.fd().get_regs().unwrap().rip));
     assert!(guest.resumed() <= resumed + 1);
@@ -75,7 +79,10 @@ fn a_timer_interrupt_ends_the_stay_in_the_berth_and_waits_for_the_policy() {
     let (guest, mut sleeper, _) = TestGuest::create();
     let mut executor = Executor::new();
     let berth = TestBerth::new();
-    for (round, ns) in [500_000, 1_000_000, 2_000_000, 5_000_000].into_iter().enumerate() {
+    for (round, ns) in [500_000, 1_000_000, 2_000_000, 5_000_000]
+        .into_iter()
+        .enumerate()
+    {
         guest.set_timer(ns);
         if round > 0 {
             // Out of the sleep of the last round, to arm the timer.
@@ -91,7 +98,10 @@ fn a_timer_interrupt_ends_the_stay_in_the_berth_and_waits_for_the_policy() {
 
         guest.set_timer(0);
         executor.run_until_halt(&mut sleeper);
-        assert_eq!((guest.handled(), guest.resumed()), (handled + 1, resumed + 1));
+        assert_eq!(
+            (guest.handled(), guest.resumed()),
+            (handled + 1, resumed + 1)
+        );
     }
 }
 

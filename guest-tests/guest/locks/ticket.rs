@@ -60,8 +60,9 @@ impl Ticket {
     }
 
     /// The first of those before `ticket`, the holder first, that does not run; if all do, the
-    /// holder. One that went idle is not meant: the releaser wakes it. Naming one in the middle of the queue lets two host CPUs work at the queue: the
-    /// vCPU that is next is brought in while the holder still runs.
+    /// holder. One that went idle is not meant: the releaser wakes it. Naming one in the middle of
+    /// the queue lets two host CPUs work at the queue: the vCPU that is next is brought in while
+    /// the holder still runs.
     fn ahead(&self, ticket: u32) -> Option<u32> {
         let serving = self.serving.load(Relaxed);
         let before = ticket.wrapping_sub(serving).min(MAX_CPUS as u32);

@@ -72,7 +72,8 @@ impl<'a, M: Mode> Waiter<'a, M> {
             return;
         }
         // The record is out; ring only if it is still true.
-        let unchanged = still()
+        let unchanged = hints::proxied()
+            && still()
             && ahead() == Some(holder)
             && hints::releases(holder) == releases
             && !hints::running(holder);

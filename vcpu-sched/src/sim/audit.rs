@@ -54,7 +54,10 @@ fn order_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
         };
         let first = VcpuId(first);
         let state = |cpu: CpuId| &policy.cpus[cpu.index()];
-        if domain.cpus.iter().any(|cpu| will_look(state(cpu))) {
+        // One that has never picked will do so.
+        let starts = |cpu: CpuId| state(cpu).running.is_none() && !policy.idle.contains(cpu);
+        let looks = |cpu: CpuId| will_look(state(cpu)) || starts(cpu);
+        if domain.cpus.iter().any(looks) {
             continue;
         }
         for cpu in domain.cpus.iter() {

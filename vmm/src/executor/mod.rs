@@ -2,7 +2,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `executor.rs` | the loop: ask, run, account, handle, ask again |
+//! | `turns.rs` | the loop: ask, run, account, handle, ask again |
 //! | `pool.rs` | the policy and the vCPUs that nobody runs, under one lock |
 //! | `kick.rs` | making an executor look again, without losing a kick |
 //! | `seam.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`) |
@@ -10,11 +10,12 @@
 //! | `berths.rs` | where halted vCPUs sleep until an interrupt wakes them |
 
 mod berths;
-mod executor;
+mod turns;
 mod hints;
 mod kick;
 mod lane;
 mod pool;
+mod recorder;
 mod seam;
 mod signal;
 mod start;
@@ -22,5 +23,6 @@ mod station;
 mod timer;
 mod vcpu_thread;
 
-pub use executor::ExecutorReport;
+pub use turns::ExecutorReport;
+pub use recorder::Moment;
 pub use start::{ExecutorError, start};

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vcpu_sched::{CpuId, CpuSet, Decision, Hints, Ns, Scheduler, Stop, VcpuId};
 
 use super::hints;
+use super::recorder::Recorder;
 use super::station::Station;
 use crate::machine::{Guest, Vcpu};
 use crate::sys;
@@ -49,7 +50,7 @@ impl Member {
 
 /// What the lock protects.
 pub(crate) struct State {
-    pub(crate) sched: Scheduler,
+    pub(crate) sched: Scheduler<Recorder>,
     places: Vec<Place>,
     members: Vec<Member>,
     /// Steal time that each vCPU has been told of.
@@ -84,13 +85,17 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(sched: Scheduler, members: Vec<(Arc<Guest>, u32)>, vcpus: Vec<Box<Vcpu>>) -> Self {
+    pub(crate) fn new(
+        sched: Scheduler<Recorder>,
+        members: Vec<(Arc<Guest>, u32)>,
+        vcpus: impl ExactSizeIterator<Item = Box<Vcpu>>,
+    ) -> Self {
         let cpus = sched.config().cpus;
         let count = vcpus.len();
         Self {
             state: Mutex::new(State {
                 sched,
-                places: vcpus.into_iter().map(Place::Here).collect(),
+                places: vcpus.map(Place::Here).collect(),
                 members: members
                     .into_iter()
                     .map(|(guest, first)| Member { guest, first, retired: false })

@@ -7,20 +7,22 @@ use std::thread::{self, JoinHandle};
 
 use thiserror::Error;
 use vcpu_sched::{
-    AdmissionError, Claim, Config, CpuId, CpuSet, Exhaustion, MAX_CPUS, Reservation,
+    AdmissionError, Claim, Config, Counters, CpuId, CpuSet, Exhaustion, MAX_CPUS, Reservation,
     ReservationError, Scheduler, VcpuId,
 };
 
 use super::berths::{self, VcpuBerths};
-use super::executor::{Executor, ExecutorReport};
+use super::turns::{Executor, ExecutorReport};
 use super::lane::Lane;
 use super::pool::Pool;
+use super::recorder::Recorder;
 use super::seam::{Direct, Seam};
 use super::signal;
 use super::vcpu_thread::{ByThread, VcpuThreads};
 use crate::config::{GuestConfig, RunConfig, VcpuThreads as ThreadsOption};
 use crate::halt::BerthError;
-use crate::run::{ReadyGuest, Runner};
+use crate::machine::{ExitCounts, Vcpu};
+use crate::run::{ReadyGuest, Runner, RunnerReport};
 use crate::summary::VcpuSummary;
 use crate::sys;
 
@@ -98,7 +100,7 @@ pub fn start(
         vcpus.iter().map(|v| (v.guest.number, v.guest.name.clone(), v.index)).collect();
     let starters: Vec<VcpuId> = members.iter().map(|&(_, first)| VcpuId(first)).collect();
     let handles: Vec<_> = members.iter().map(|(guest, _)| Arc::clone(guest)).collect();
-    let pool = Arc::new(Pool::new(sched, members, vcpus));
+    let pool = Arc::new(Pool::new(sched, members, vcpus.into_iter()));
 
     let berths = berths::start(&pool, &names)?;
     let threads = if wants_threads(config.vcpu_threads) {
@@ -143,16 +145,17 @@ fn admit(
     config: &RunConfig,
     cpus: &[usize],
     guests: &[ReadyGuest],
-) -> Result<(Scheduler, Vec<u32>), ExecutorError> {
+) -> Result<(Scheduler<Recorder>, Vec<u32>), ExecutorError> {
     if cpus.len() > MAX_CPUS {
         return Err(ExecutorError::TooManyCpus(cpus.len()));
     }
-    let mut sched = Scheduler::new(Config {
+    let policy = Config {
         proxy: config.proxy,
         defer_ns: config.defer.map(|grace| grace.as_nanos() as u64),
         slice_ns: config.slice.as_nanos() as u64,
         ..Config::new(cpus.len())
-    });
+    };
+    let mut sched = Scheduler::with_events(policy, Recorder::new(config.timeline));
     let mut firsts = Vec::new();
     let mut next = 0;
     for ready in guests {
@@ -217,47 +220,48 @@ fn run<S: Seam>(pool: Arc<Pool>, cpu: CpuId, seam: S, berths: bool) -> ExecutorR
 }
 
 impl Runner for Executors {
-    fn stop(mut self: Box<Self>) -> Vec<Vec<VcpuSummary>> {
+    fn stop(mut self: Box<Self>) -> RunnerReport {
         self.pool.stop();
-        for executor in self.executors.drain(..) {
-            // One that panicked has said so on standard error; its vCPU is lost.
-            let _ = executor.join();
-        }
+        // One that panicked has said so on standard error; its vCPU is lost.
+        let executors =
+            self.executors.drain(..).map(|executor| executor.join().unwrap_or_default()).collect();
         drop(self.threads.take());
         // Berths give back what sleeps in them.
         self.pool.set_berths(None);
         drop(self.berths.take());
         let mut state = self.pool.lock();
         let mut vcpus = state.take_vcpus().into_iter();
-        let shape = std::mem::take(&mut self.shape);
-        let summaries = shape.into_iter().map(|count| {
-            let of_guest = vcpus.by_ref().take(count);
-            of_guest
-                .map(|(id, vcpu)| {
-                    let exits = vcpu.map(|vcpu| vcpu.exits).unwrap_or_default();
-                    let c = state.sched.counters(id);
-                    VcpuSummary {
-                        ran_ns: c.runtime_ns,
-                        charged_ns: c.charged_ns,
-                        donated_ns: c.donated_ns,
-                        received_ns: c.received_ns,
-                        waited_ns: c.waited_ns,
-                        preemptions: c.preemptions,
-                        holder_preemptions: c.holder_preemptions,
-                        proxied: c.proxied,
-                        proxied_ns: c.received_ns,
-                        longest_chain: u64::from(c.longest_chain),
-                        deferrals: c.deferrals,
-                        deferred_ns: c.deferral_debt_ns,
-                        deadline_misses: c.deadline_misses,
-                        throttled_ns: c.throttled_ns,
-                        switches: c.switches,
-                        exits,
-                        ..VcpuSummary::default()
-                    }
-                })
-                .collect()
-        });
-        summaries.collect()
+        let numbers = |(id, vcpu): (VcpuId, Option<Box<Vcpu>>)| {
+            let exits = vcpu.map(|vcpu| vcpu.exits).unwrap_or_default();
+            summarize(state.sched.counters(id), exits)
+        };
+        let vcpus = self
+            .shape
+            .iter()
+            .map(|&count| vcpus.by_ref().take(count).map(numbers).collect())
+            .collect();
+        RunnerReport { vcpus, executors, moment: state.sched.events.finish() }
+    }
+}
+
+fn summarize(c: Counters, exits: ExitCounts) -> VcpuSummary {
+    VcpuSummary {
+        ran_ns: c.runtime_ns,
+        charged_ns: c.charged_ns,
+        donated_ns: c.donated_ns,
+        received_ns: c.received_ns,
+        waited_ns: c.waited_ns,
+        preemptions: c.preemptions,
+        holder_preemptions: c.holder_preemptions,
+        proxied: c.proxied,
+        proxied_ns: c.received_ns,
+        longest_chain: u64::from(c.longest_chain),
+        deferrals: c.deferrals,
+        deferred_ns: c.deferral_debt_ns,
+        deadline_misses: c.deadline_misses,
+        throttled_ns: c.throttled_ns,
+        switches: c.switches,
+        exits,
+        ..VcpuSummary::default()
     }
 }

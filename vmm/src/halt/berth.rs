@@ -21,7 +21,7 @@ use vmm_sys_util::signal::{Killable, unblock_signal};
 
 use super::recall_signal::{self, recall_signal};
 use super::slot::Slot;
-use super::{is_halted, wake_step};
+use super::{is_halted, prompt, wake_step};
 use crate::machine::{Exit, ImmediateExit, Vcpu};
 
 /// For the thread's own few frames and `on_wake`.
@@ -73,7 +73,8 @@ impl Berth {
     /// put it back.
     ///
     /// The thread inherits affinity and scheduling policy from the caller. While it waits for a
-    /// host CPU behind other threads, the policy does not know yet that the vCPU woke.
+    /// host CPU behind other threads, the policy does not know yet that the vCPU woke: executors
+    /// with a real-time priority need berths with a higher one, or with CPUs of their own.
     ///
     /// Berths work only where [`super::check_wake_step`] says so.
     ///
@@ -90,7 +91,10 @@ impl Berth {
                 move || live(&slot, &on_wake)
             })
             .map_err(BerthError::Thread)?;
-        Ok(Self { slot, thread: Some(thread) })
+        Ok(Self {
+            slot,
+            thread: Some(thread),
+        })
     }
 
     /// Hands a halted vCPU over to sleep, and returns at once. One that is not halted comes back
@@ -136,7 +140,9 @@ impl Drop for Berth {
 
 impl fmt::Debug for Berth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Berth").field("thread", &self.thread).finish_non_exhaustive()
+        f.debug_struct("Berth")
+            .field("thread", &self.thread)
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,6 +150,7 @@ fn live(slot: &Slot<Box<Vcpu>, ImmediateExit>, on_wake: &OnWake) {
     // The creator may have had it blocked. If this fails, immediate_exit still ends a sleep that
     // has not begun, and the signal number is a valid one.
     let _ = unblock_signal(recall_signal());
+    prompt::wake_promptly();
     while let Some(mut vcpu) = slot.next() {
         let end = stay(slot, &mut vcpu);
         on_wake(vcpu, end);
@@ -165,7 +172,11 @@ fn stay(slot: &Slot<Box<Vcpu>, ImmediateExit>, vcpu: &mut Vcpu) -> BerthEnd {
     };
     slot.leave();
     vcpu.immediate_exit().set(false);
-    if wake_step::clear(vcpu) { end } else { BerthEnd::Exited(Exit::Ended) }
+    if wake_step::clear(vcpu) {
+        end
+    } else {
+        BerthEnd::Exited(Exit::Ended)
+    }
 }
 
 /// Step 4.

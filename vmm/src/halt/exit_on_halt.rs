@@ -125,7 +125,10 @@ impl HaltSignal {
         let host = |what| move |source| HaltSignalError::Host { what, source };
         outlive_sigio().map_err(host("SIGIO"))?;
         let event = open_event()?;
-        let owner = Owner { kind: F_OWNER_TID, id: sys::thread_id() };
+        let owner = Owner {
+            kind: F_OWNER_TID,
+            id: sys::thread_id(),
+        };
         // SAFETY: the file is open; F_SETOWN_EX takes a pointer to f_owner_ex, the others integers.
         let (signal, own, flags) = unsafe {
             let file = event.as_raw_fd();
@@ -138,7 +141,12 @@ impl HaltSignal {
         if signal != 0 || own != 0 || flags != 0 {
             return Err(host("fcntl")(io::Error::last_os_error()));
         }
-        let mut this = Self { event, shot: Shot::Spent, signals: 0, thread: PhantomData };
+        let mut this = Self {
+            event,
+            shot: Shot::Spent,
+            signals: 0,
+            thread: PhantomData,
+        };
         this.ready().map_err(host("PERF_EVENT_IOC_REFRESH"))?;
         Ok(this)
     }
@@ -213,7 +221,11 @@ impl HaltSignal {
     fn control(&self, request: perf_event_ioctls, argument: libc::c_ulong) -> io::Result<()> {
         // SAFETY: the file is a perf event, and these requests take an integer.
         let result = unsafe {
-            libc::ioctl(self.event.as_raw_fd(), libc::c_ulong::from(request), argument)
+            libc::ioctl(
+                self.event.as_raw_fd(),
+                libc::c_ulong::from(request),
+                argument,
+            )
         };
         if result != 0 {
             return Err(io::Error::last_os_error());
@@ -252,11 +264,14 @@ fn open_event() -> Result<OwnedFd, HaltSignalError> {
     if file < 0 {
         let source = io::Error::last_os_error();
         return Err(match source.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => {
-                HaltSignalError::NotPermitted { paranoid: paranoid() }
-            }
+            Some(libc::EACCES | libc::EPERM) => HaltSignalError::NotPermitted {
+                paranoid: paranoid(),
+            },
             Some(libc::ENOSYS | libc::ENOENT | libc::EOPNOTSUPP) => HaltSignalError::Unsupported,
-            _ => HaltSignalError::Host { what: "perf_event_open", source },
+            _ => HaltSignalError::Host {
+                what: "perf_event_open",
+                source,
+            },
         });
     }
     // SAFETY: a file that was just opened and belongs to nobody else.
@@ -264,7 +279,11 @@ fn open_event() -> Result<OwnedFd, HaltSignalError> {
 }
 
 fn paranoid() -> Option<i32> {
-    std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?.trim().parse().ok()
+    std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid")
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// The kernel falls back to SIGIO when this user has too many signals pending, and its default

@@ -16,6 +16,7 @@
 
 mod berth;
 mod exit_on_halt;
+mod prompt;
 mod recall_signal;
 mod slot;
 mod wake_step;

@@ -162,7 +162,11 @@ fn wait<'a, T>(changed: &Condvar, state: MutexGuard<'a, T>) -> MutexGuard<'a, T>
 
 #[cfg(not(loom))]
 fn wait_timeout<T>(changed: &Condvar, state: MutexGuard<'_, T>, time: Duration) {
-    drop(changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner));
+    drop(
+        changed
+            .wait_timeout(state, time)
+            .unwrap_or_else(PoisonError::into_inner),
+    );
 }
 
 #[cfg(loom)]
@@ -249,7 +253,10 @@ mod loom_tests {
                     while !self.immediate_exit.load(Ordering::Relaxed) {
                         thread::park();
                     }
-                    assert!(self.slot.is_recalled(), "no other thing wakes in this model");
+                    assert!(
+                        self.slot.is_recalled(),
+                        "no other thing wakes in this model"
+                    );
                 }
                 self.slot.leave();
                 self.immediate_exit.store(false, Ordering::Relaxed);

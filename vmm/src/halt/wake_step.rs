@@ -40,7 +40,11 @@ pub fn check_wake_step(kvm: &Kvm) -> Result<(), WakeStepError> {
 fn supports(answer: i32) -> Result<(), WakeStepError> {
     // Before Linux 5.16 the mask lacks BLOCKIRQ; before 5.13 the answer is 0.
     let flags = u32::try_from(answer).unwrap_or(0);
-    if flags & FLAGS == FLAGS { Ok(()) } else { Err(WakeStepError::Unsupported(flags)) }
+    if flags & FLAGS == FLAGS {
+        Ok(())
+    } else {
+        Err(WakeStepError::Unsupported(flags))
+    }
 }
 
 /// From here on the vCPU stops after one instruction and takes no interrupts. Costs about 2 us.
@@ -74,7 +78,10 @@ mod tests {
     #[test]
     fn a_host_without_blockirq_is_refused() {
         assert_eq!(supports(0x1f_0003), Ok(()));
-        assert_eq!(supports(0x0f_0003), Err(WakeStepError::Unsupported(0x0f_0003)));
+        assert_eq!(
+            supports(0x0f_0003),
+            Err(WakeStepError::Unsupported(0x0f_0003))
+        );
         assert_eq!(supports(0), Err(WakeStepError::Unsupported(0)));
         assert_eq!(supports(-1), Err(WakeStepError::Unsupported(0)));
     }

@@ -147,14 +147,18 @@ impl TestGuest {
         let this = Self(guest);
         let handler = guest_address(&raw const baton_halt_handler);
         let gate = IDT + 16 * u64::from(VECTOR);
-        let low = (handler & 0xffff) | SELECTOR << 16 | 0x8e00 << 32 | (handler >> 16 & 0xffff) << 48;
+        let low =
+            (handler & 0xffff) | SELECTOR << 16 | 0x8e00 << 32 | (handler >> 16 & 0xffff) << 48;
         this.write(gate, low);
         this.write(gate + 8, handler >> 32);
         let mut sregs = sleeper.fd().get_sregs().unwrap();
         sregs.idt.base = IDT;
         sregs.idt.limit = 0xfff;
         sleeper.fd().set_sregs(&sregs).unwrap();
-        let regs = kvm_regs { rsp: STACKS + 0x1000, ..sleeper.fd().get_regs().unwrap() };
+        let regs = kvm_regs {
+            rsp: STACKS + 0x1000,
+            ..sleeper.fd().get_regs().unwrap()
+        };
         sleeper.fd().set_regs(&regs).unwrap();
         (this, sleeper, sender)
     }
@@ -190,7 +194,11 @@ impl TestGuest {
 
     /// [`VECTOR`] to the sleeper, from a device.
     pub fn device_interrupt(&self) {
-        let message = kvm_msi { address_lo: 0xfee0_0000, data: VECTOR, ..Default::default() };
+        let message = kvm_msi {
+            address_lo: 0xfee0_0000,
+            data: VECTOR,
+            ..Default::default()
+        };
         self.0.vm().signal_msi(message).unwrap();
     }
 
@@ -205,11 +213,19 @@ impl TestGuest {
     }
 
     fn read(&self, address: u64) -> u64 {
-        self.0.memory().regions().read_obj(GuestAddress(address)).unwrap()
+        self.0
+            .memory()
+            .regions()
+            .read_obj(GuestAddress(address))
+            .unwrap()
     }
 
     fn write(&self, address: u64, value: u64) {
-        self.0.memory().regions().write_obj(value, GuestAddress(address)).unwrap();
+        self.0
+            .memory()
+            .regions()
+            .write_obj(value, GuestAddress(address))
+            .unwrap();
     }
 }
 

@@ -62,15 +62,27 @@ fn a_quiet_event_does_not_signal_and_keeps_its_shot() {
 
 #[test]
 fn a_signal_without_a_handler_is_refused() {
-    assert!(matches!(HaltSignal::arm(SIGRTMIN() + 6), Err(HaltSignalError::Signal(_))));
-    assert!(matches!(HaltSignal::arm(libc::SIGUSR1), Err(HaltSignalError::Signal(_))));
-    assert!(matches!(HaltSignal::arm(-1), Err(HaltSignalError::Signal(-1))));
+    assert!(matches!(
+        HaltSignal::arm(SIGRTMIN() + 6),
+        Err(HaltSignalError::Signal(_))
+    ));
+    assert!(matches!(
+        HaltSignal::arm(libc::SIGUSR1),
+        Err(HaltSignalError::Signal(_))
+    ));
+    assert!(matches!(
+        HaltSignal::arm(-1),
+        Err(HaltSignalError::Signal(-1))
+    ));
 }
 
 #[test]
 fn errors_say_what_to_do() {
     let error = HaltSignalError::NotPermitted { paranoid: Some(2) }.to_string();
-    assert!(error.contains("CAP_PERFMON") && error.contains("(it is 2)"), "{error}");
+    assert!(
+        error.contains("CAP_PERFMON") && error.contains("(it is 2)"),
+        "{error}"
+    );
 }
 
 #[test]

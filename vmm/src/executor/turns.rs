@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guest_tests::abi::{RING_DEFER, RING_DONATED};
+use serde::Serialize;
 use vcpu_sched::{CpuId, Decision, Hints, Ns, Stop, VcpuId};
 
 use super::pool::{Pool, State, said};
@@ -18,7 +19,7 @@ use crate::sys;
 const HALT_POLL_NS: Ns = 1_000_000;
 
 /// What one executor did with its CPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ExecutorReport {
     /// Spent on guests, their exits and decisions about them, CPU time, ns.
     pub busy_ns: u64,

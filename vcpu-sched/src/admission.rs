@@ -19,11 +19,13 @@ const SLACK: u64 = crate::scheduler::MAX_VCPUS as u64;
 pub enum AdmissionError {
     /// The reservation does not fit beside the others.
     #[error(
-        "this reservation needs {wanted_permille}/1000 of a CPU, but {cpus} CPU(s) have only \
-         {free_permille}/1000 left; a budget of at most {fitting_budget_ns} ns in the same period fits"
+        "this reservation needs {}.{} % of a CPU, but {cpus} CPU(s) have only {}.{} % left; a budget \
+         of at most {}us in the same period fits",
+        wanted_permille / 10, wanted_permille % 10, free_permille / 10, free_permille % 10,
+        fitting_budget_ns / 1000
     )]
     NoBandwidth {
-        /// Share of a CPU that was asked for, thousandths, rounded up.
+        /// Share of a CPU that was asked for, thousandths, to the nearest.
         wanted_permille: u64,
         /// Share that is left, thousandths, rounded down.
         free_permille: u64,
@@ -83,7 +85,7 @@ impl Admission {
             if wanted > free {
                 let fitting = u128::from(free.min(UNIT)) * u128::from(reservation.deadline());
                 return Err(AdmissionError::NoBandwidth {
-                    wanted_permille: wanted.div_ceil(UNIT / 1000),
+                    wanted_permille: (wanted + UNIT / 2000) / (UNIT / 1000),
                     free_permille: free / (UNIT / 1000),
                     cpus: bound.len(),
                     fitting_budget_ns: (fitting / u128::from(UNIT)) as u64,

@@ -105,6 +105,9 @@ pub struct RunArgs {
     /// Stop after this time, such as 10s
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     pub duration: Option<Duration>,
+    /// Show when a waiter's budget carried a holder for longest, and what happened around it
+    #[arg(long)]
+    pub timeline: bool,
     /// Form of the summary [default: text]
     #[arg(long)]
     pub summary: Option<SummaryForm>,
@@ -170,6 +173,7 @@ impl RunArgs {
         if let Some(summary) = self.summary {
             config.summary = summary;
         }
+        config.timeline |= self.timeline;
         config.validate()?;
         Ok(config)
     }

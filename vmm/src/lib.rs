@@ -15,4 +15,5 @@ pub mod run;
 pub mod signals;
 pub mod summary;
 pub mod sys;
+pub mod timeline;
 pub mod units;

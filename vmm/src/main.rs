@@ -32,6 +32,9 @@ fn run_guests(args: &RunArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
         SummaryForm::Json => format!("{}\n", serde_json::to_string_pretty(&summary)?),
     };
     print(&text)?;
+    if config.timeline {
+        print(&summary::moment(&summary))?;
+    }
     Ok(exit_code(&summary))
 }
 

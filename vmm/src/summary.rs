@@ -8,10 +8,12 @@ use guest_tests::testdev::{
     RESULT_WAIT_RINGS, RESULT_WAIT_SUM_NS,
 };
 use serde::{Serialize, Serializer};
+use vcpu_sched::VcpuId;
 
 use crate::machine::testdev::VcpuResults;
 use crate::executor::{ExecutorReport, Moment};
 use crate::machine::{ExitCounts, GuestEnd};
+use crate::timeline;
 
 pub mod text;
 
@@ -202,6 +204,27 @@ impl GuestSummary {
             vcpus,
         }
     }
+}
+
+/// The recorded moment as a picture; a sentence if there is none.
+#[must_use]
+pub fn moment(run: &RunSummary) -> String {
+    let Some(moment) = &run.moment else {
+        return "No vCPU ran on another's budget, so there is nothing to show.\n".to_owned();
+    };
+    let around = moment.end - moment.start;
+    let names: Vec<String> = run
+        .guests
+        .iter()
+        .flat_map(|guest| (0..guest.vcpus.len()).map(move |vcpu| format!("{}/{vcpu}", guest.name)))
+        .collect();
+    let name = |vcpu: VcpuId| names.get(vcpu.index()).cloned().unwrap_or_default();
+    let (from, to) = (moment.start.saturating_sub(around), moment.end.saturating_add(around));
+    format!(
+        "\nThe longest time that a waiter's budget carried a holder: {}\n\n{}",
+        text::readable_ns(around),
+        timeline::render(&moment.events, from, to, name)
+    )
 }
 
 /// The name of a result in JSON.

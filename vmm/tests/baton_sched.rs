@@ -1,0 +1,204 @@
+//! The built-in guest on real KVM under our own policy.
+
+mod common;
+
+use common::{baton, file};
+use serde_json::Value;
+
+/// Runs a file of guests under `--sched baton` with further flags; its summary.
+fn run(name: &str, text: &str, flags: &[&str]) -> (i32, Value) {
+    let config = file(name, text.as_bytes());
+    let path = config.to_string_lossy();
+    let mut words = vec!["run", &*path, "--sched", "baton", "--summary", "json"];
+    words.extend(flags);
+    let ran = baton(&words);
+    (ran.code, ran.summary())
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value[key].as_u64().unwrap_or_else(|| panic!("{key} in {value}"))
+}
+
+fn sum(guest: &Value, key: &str) -> u64 {
+    guest["vcpus"].as_array().expect("vCPUs").iter().map(|vcpu| number(vcpu, key)).sum()
+}
+
+/// Every lock, overcommitted, in both forms of the seam: mutual exclusion holds while vCPUs move
+/// between host CPUs and budgets, and every charge has one who ran.
+fn locks_hold(name: &str, flags: &[&str]) {
+    let guest = |lock, wait| {
+        format!(
+            "[[guest]]\nname = \"{lock}-{wait}\"\ncpus = 4\n\
+             cmdline = \"lock={lock} wait={wait} hints=on acquisitions=3000\"\n"
+        )
+    };
+    let all = ["tas", "ticket", "mcs"].map(|lock| guest(lock, "spin") + &guest(lock, "halt"));
+    let (code, summary) = run(name, &all.concat(), flags);
+    assert_eq!(code, 0, "{summary}");
+    for guest in summary["guests"].as_array().expect("guests") {
+        assert_eq!(guest["workload"]["counter_ok"], true, "{guest}");
+        assert_eq!(guest["workload"]["acquisitions"], 12_000);
+        assert_eq!(sum(guest, "ran_ns"), sum(guest, "charged_ns"));
+        assert_eq!(sum(guest, "donated_ns"), sum(guest, "received_ns"));
+    }
+}
+
+#[test]
+fn locks_hold_when_executors_run_vcpus_themselves() {
+    locks_hold("direct.toml", &["--vcpu-threads", "off"]);
+}
+
+#[test]
+fn locks_hold_when_vcpus_have_threads() {
+    locks_hold("threads.toml", &["--vcpu-threads", "on"]);
+}
+
+const INVERSION: &str = r#"
+    [[guest]]
+    name = "inversion"
+    cpus = 2
+    cmdline = "workload=throttled-holder hold=2ms outside=1ms seconds=1 hints=on"
+    vcpu_reservations = ["1ms/100ms,hard", "5ms/10ms,hard"]
+"#;
+
+#[test]
+fn a_throttled_holder_runs_on_its_waiters_budget() {
+    let (code, summary) = run("inversion.toml", INVERSION, &["--proxy", "on", "--defer", "off"]);
+    assert_eq!(code, 0, "{summary}");
+    let [holder, waiter] = [0, 1].map(|v| &summary["guests"][0]["vcpus"][v]);
+    assert!(number(holder, "proxied") > 0 && number(holder, "received_ns") > 0, "{summary}");
+    assert_eq!(number(holder, "received_ns"), number(waiter, "donated_ns"));
+    assert!(
+        number(holder, "ran_ns") > number(holder, "charged_ns"),
+        "it ran for longer than its own budget paid for: {summary}"
+    );
+}
+
+#[test]
+fn without_proxying_nobody_runs_on_anothers_budget() {
+    let (code, summary) = run("alone.toml", INVERSION, &["--proxy", "off"]);
+    assert_eq!(code, 0, "{summary}");
+    let guest = &summary["guests"][0];
+    assert_eq!((sum(guest, "proxied"), sum(guest, "donated_ns")), (0, 0), "{summary}");
+    assert_eq!(sum(guest, "ran_ns"), sum(guest, "charged_ns"));
+}
+
+/// What a hard reservation may be charged in a run: a budget for each period that began, and one
+/// overrun, which is paid back from the next budget. The overrun is CPU time between the end of the
+/// budget and the exit: the grace of 50 us, a signal and an exit; 1 ms is many times that.
+fn most(budget_ms: u64, period_ms: u64, elapsed_ns: u64) -> u64 {
+    (elapsed_ns / (period_ms * 1_000_000) + 2) * budget_ms * 1_000_000 + 1_000_000
+}
+
+#[test]
+fn no_guest_gets_more_than_its_hard_reservations_whether_its_hints_lie_or_not() {
+    let (_, summary) = run(
+        "bounds.toml",
+        r#"
+        duration = "10s"
+        [[guest]]
+        name = "liar"
+        cpus = 4
+        cmdline = "workload=liar seconds=0"
+        reservation = "1ms/10ms,hard"
+        [[guest]]
+        name = "storm"
+        cpus = 2
+        cmdline = "workload=doorbell-storm seconds=0"
+        reservation = "2ms/10ms,hard"
+        [[guest]]
+        name = "honest"
+        cpus = 4
+        cmdline = "lock=ticket hold=2us outside=2us seconds=0 hints=on"
+        reservation = "2ms/10ms,hard"
+        [[guest]]
+        name = "hog"
+        cpus = 2
+        cmdline = "workload=hog seconds=0"
+        "#,
+        &[],
+    );
+    let elapsed = number(&summary, "elapsed_ns");
+    for (guest, budget) in [(0, 1), (1, 2), (2, 2)] {
+        let guest = &summary["guests"][guest];
+        for vcpu in guest["vcpus"].as_array().expect("vCPUs") {
+            assert!(number(vcpu, "charged_ns") <= most(budget, 10, elapsed), "{guest}");
+        }
+        assert_eq!(sum(guest, "ran_ns"), sum(guest, "charged_ns"), "{guest}");
+        assert!(sum(guest, "ran_ns") > 0, "{guest}");
+    }
+    assert!(sum(&summary["guests"][3], "ran_ns") > 0, "the rest is not starved: {summary}");
+}
+
+#[test]
+fn halts_and_wakes_pass_the_policy_and_none_is_lost() {
+    for threads in ["off", "on"] {
+        let (code, summary) = run(
+            "halts.toml",
+            "[[guest]]\nname = \"halts\"\ncpus = 4\ncmdline = \"workload=halt count=50 period=1ms\"\n",
+            &["--vcpu-threads", threads],
+        );
+        assert_eq!(code, 0, "threads {threads}: {summary}");
+    }
+}
+
+#[test]
+fn idle_and_wake_doorbells_lose_no_wake() {
+    let (code, summary) = run(
+        "pingpong.toml",
+        "[[guest]]\nname = \"pair\"\ncpus = 2\ncmdline = \"workload=pingpong acquisitions=2000\"\n",
+        &[],
+    );
+    assert_eq!(code, 0, "{summary}");
+}
+
+#[test]
+fn a_triple_fault_ends_only_its_guest_and_frees_its_vcpus() {
+    let (code, summary) = run(
+        "faults.toml",
+        r#"
+        [[guest]]
+        name = "bad"
+        cpus = 2
+        cmdline = "workload=triplefault"
+        reservation = "2ms/10ms"
+        [[guest]]
+        name = "good"
+        cpus = 2
+        cmdline = "lock=ticket hints=on acquisitions=1000"
+        "#,
+        &[],
+    );
+    assert_eq!(code, 1, "{summary}");
+    assert_eq!(summary["guests"][0]["ok"], false);
+    assert_eq!(summary["guests"][1]["ok"], true, "{summary}");
+}
+
+#[test]
+fn a_reservation_that_does_not_fit_is_refused_with_what_would() {
+    let config = file(
+        "full.toml",
+        b"[[guest]]\nname = \"big\"\ncpus = 64\ncmdline = \"workload=boot\"\nreservation = \"9ms/10ms\"\n",
+    );
+    let ran = baton(&["run", &config.to_string_lossy(), "--host-cpus", "0"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("guest big, vCPU 1: this reservation needs 90.0 % of a CPU"), "{ran:?}");
+    assert_eq!(ran.stderr.trim_end().lines().count(), 1, "{ran:?}");
+}
+
+#[test]
+fn pinned_vcpus_whose_holder_is_pinned_elsewhere_make_progress() {
+    let (code, summary) = run(
+        "pinned.toml",
+        r#"
+        [[guest]]
+        name = "pinned"
+        cpus = 4
+        cmdline = "lock=ticket hints=on acquisitions=2000"
+        vcpu_host_cpus = ["0", "1", "0", "1"]
+        "#,
+        &["--host-cpus", "0-1"],
+    );
+    assert_eq!(code, 0, "{summary}");
+    assert_eq!(summary["guests"][0]["workload"]["counter_ok"], true);
+}

@@ -46,6 +46,12 @@ impl<K: Ord + Copy> Heap<K> {
             .is_some_and(|&place| place != ABSENT)
     }
 
+    /// The key of `index`, if it is in.
+    pub(crate) fn key(&self, index: u32) -> Option<K> {
+        let place = self.place.get(index as usize)?;
+        self.items.get(*place as usize).map(|&(key, _)| key)
+    }
+
     /// Puts `index` in, or gives it a new key if it is in already.
     pub(crate) fn set(&mut self, index: u32, key: K) {
         debug_assert!(

@@ -1,5 +1,7 @@
 //! What a CPU runs next: the earliest claim that may be served here, and whom it carries.
 
+use std::cmp::Reverse;
+
 use crate::contexts::{ClaimState, Entitlement, ExecState, Rank, Running};
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
@@ -133,6 +135,8 @@ impl<E: Events> Scheduler<E> {
             let tag = fair.tag();
             self.pass_virtual_time(cpu, tag);
         }
+        let rank = self.vcpus[donor.index()].sc.rank();
+        self.busy.set(cpu.0, Reverse(rank));
         self.cpus[cpu.index()].running = Some(Running {
             donor,
             run,

@@ -1,7 +1,10 @@
 //! Who is kicked when a claim becomes eligible: an idle CPU, else the one that does the least
 //! urgent work.
 
+use std::cmp::Reverse;
+
 use crate::contexts::{ClaimState, Rank, Running};
+use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
@@ -14,6 +17,7 @@ impl<E: Events> Scheduler<E> {
             return;
         }
         c.kicked = true;
+        self.busy.remove(cpu.0);
         if !c.choosing {
             self.kicks.insert(cpu);
             self.tell(now, Event::Kick(cpu));
@@ -97,12 +101,14 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// The CPU among `cpus` that does the least urgent work and has not been kicked.
-    fn least_urgent(&self, cpus: crate::cpuset::CpuSet) -> Option<(Rank, CpuId)> {
-        let free = cpus
-            .minus(self.idle)
-            .iter()
-            .filter(|cpu| !self.cpus[cpu.index()].kicked);
-        free.filter_map(|cpu| Some((self.running_rank(cpu)?, cpu)))
+    fn least_urgent(&self, cpus: CpuSet) -> Option<(Rank, CpuId)> {
+        let (Reverse(rank), cpu) = self.busy.first()?;
+        if cpus.contains(CpuId(cpu)) {
+            return Some((rank, CpuId(cpu)));
+        }
+        let among = cpus.iter();
+        among
+            .filter_map(|cpu| Some((self.busy.key(cpu.0)?.0, cpu)))
             .max()
     }
 

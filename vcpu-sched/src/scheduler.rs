@@ -10,6 +10,8 @@
 //! | `preempt.rs` | who is kicked for a claim that became eligible |
 //! | `defer.rs` | a holder that is out of time |
 
+use std::cmp::Reverse;
+
 use crate::admission::{Admission, AdmissionError};
 use crate::blocked_on::{BlockedOn, Hints};
 use crate::cbs::Server;
@@ -88,6 +90,8 @@ pub struct Scheduler<E: Events = ()> {
     pub(crate) cpus: Vec<Cpu>,
     /// CPUs that run nothing: they sleep, or are about to pick.
     pub(crate) idle: CpuSet,
+    /// CPUs that run something and have not been kicked, the least urgent claim first.
+    pub(crate) busy: Heap<Reverse<Rank>>,
     /// CPUs that run a best-effort vCPU without a slice, because it was alone.
     pub(crate) unsliced: CpuSet,
     pub(crate) vcpus: Vec<Vcpu>,
@@ -120,6 +124,8 @@ impl<E: Events> Scheduler<E> {
     pub fn with_events(config: Config, events: E) -> Self {
         let cpus = config.cpus.clamp(1, MAX_CPUS);
         let all = CpuSet::first(cpus);
+        let mut busy = Heap::new();
+        busy.grow(cpus);
         Self {
             config: Config {
                 cpus,
@@ -129,6 +135,7 @@ impl<E: Events> Scheduler<E> {
             all,
             cpus: vec![Cpu::default(); cpus],
             idle: CpuSet::EMPTY,
+            busy,
             unsliced: CpuSet::EMPTY,
             vcpus: Vec::new(),
             guests: Vec::new(),

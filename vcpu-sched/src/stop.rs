@@ -36,6 +36,7 @@ impl<E: Events> Scheduler<E> {
         self.cpus[cpu.index()].choosing = true;
         self.idle.insert(cpu);
         self.unsliced.remove(cpu);
+        self.busy.remove(cpu.0);
         let Running {
             donor,
             run,

@@ -59,7 +59,11 @@ fn claim() -> impl Strategy<Value = Claim> {
 fn hints() -> impl Strategy<Value = Hints> {
     let wait = (any::<bool>(), 0..3_u64, 0..14_u32, 0..2_u32);
     let wait = wait.prop_map(|(spin, lock, holder, holder_releases)| Wait {
-        kind: if spin { WaitKind::Spin } else { WaitKind::Block },
+        kind: if spin {
+            WaitKind::Spin
+        } else {
+            WaitKind::Block
+        },
         lock,
         holder: VcpuId(holder),
         holder_releases,
@@ -347,7 +351,18 @@ impl Machine {
         }
         self.take_kicks();
         self.releases = 7;
-        self.pass(self.now + 300_000 * US);
+        let ran = |machine: &Self, vcpu: VcpuId| {
+            let on_cpu = |cpu: &Cpu| cpu.running.is_some_and(|(_, run)| run == vcpu);
+            machine.policy.counters(vcpu).runtime_ns + u64::from(machine.cpus.iter().any(on_cpu))
+        };
+        // A small weight beside large ones and reservations has its turn once in seconds.
+        for _ in 0..200 {
+            self.pass(self.now + 100_000 * US);
+            let mut all = alive.iter().zip(&before);
+            if all.all(|(&vcpu, &before)| ran(&self, vcpu) > before) {
+                break;
+            }
+        }
         for cpu in 0..self.cpus.len() {
             self.stop(cpu, Stop::Preempted, Hints::default());
         }

@@ -68,7 +68,9 @@ fn order_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
             let fair = |of: &Entitlement| matches!(of, Entitlement::BestEffort(_));
             if more_urgent(rank, donor.rank()) {
                 let less = donor.rank();
-                return Err(format!("{first} {rank:?} waits while {cpu} serves {less:?}"));
+                return Err(format!(
+                    "{first} {rank:?} waits while {cpu} serves {less:?}"
+                ));
             }
             let unsliced = policy.unsliced.contains(cpu) && fair(&donor.entitlement);
             if unsliced && fair(&policy.vcpus[first.index()].sc.entitlement) {

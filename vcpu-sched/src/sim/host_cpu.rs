@@ -45,6 +45,9 @@ impl HostCpu {
             HostState::Idle(until) => until,
             HostState::Busy(busy) => busy.until,
         };
-        [until, self.kick_at].into_iter().flatten().any(|at| at <= now)
+        [until, self.kick_at]
+            .into_iter()
+            .flatten()
+            .any(|at| at <= now)
     }
 }

@@ -23,7 +23,9 @@ fn reservations_up_to_the_cap_are_taken_and_the_next_one_is_refused_with_what_fi
         panic!("{refused}");
     };
     let fitting = Reservation::hard(fitting_budget_ns, 100 * MS).unwrap();
-    p.policy.add_vcpu(g, Claim::Reserved(fitting), None).unwrap();
+    p.policy
+        .add_vcpu(g, Claim::Reserved(fitting), None)
+        .unwrap();
 }
 
 #[test]

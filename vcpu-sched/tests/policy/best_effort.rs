@@ -169,7 +169,9 @@ fn late_joiner_with_a_pinning_of_its_own_does_not_keep_the_cpu() {
     let pinned = CpuSet::only(CpuId(0));
     p.wake(old);
     run_until(&mut p, 10_000 * MS);
-    let new = p.policy.add_vcpu(h, Claim::BestEffort { weight: 100 }, Some(pinned));
+    let new = p
+        .policy
+        .add_vcpu(h, Claim::BestEffort { weight: 100 }, Some(pinned));
     let new = new.unwrap();
     p.wake(new);
     run_until(&mut p, 10_080 * MS);

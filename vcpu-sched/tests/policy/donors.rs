@@ -48,7 +48,11 @@ fn release_with_a_successor_passes_the_edges_on() {
     // A fair lock: the one that came first has it now, though it is less urgent.
     p.release(0, Some(later));
     p.stop(0, Stop::Rang, quiet());
-    assert_eq!(p.pick(0), Some((earlier, later)), "the successor is carried");
+    assert_eq!(
+        p.pick(0),
+        Some((earlier, later)),
+        "the successor is carried"
+    );
     p.pass(50 * US);
     p.release(0, Some(earlier));
     p.stop(0, Stop::Rang, quiet());

@@ -102,7 +102,11 @@ fn halted_holder_lets_its_spinner_sleep_with_it_and_wake_with_it() {
     p.pick(0);
     p.stop(0, Stop::Halted(None), holding());
     p.ring(waiter, 0, spins_on(holder));
-    assert_eq!(p.pick(0), None, "a spinner would burn its budget for nothing");
+    assert_eq!(
+        p.pick(0),
+        None,
+        "a spinner would burn its budget for nothing"
+    );
 
     p.pass(100 * US);
     p.wake(holder);

@@ -132,7 +132,11 @@ fn sleeper_does_not_save_budget_up() {
     p.pick(0);
     p.now = 95 * MS;
     p.wake(v);
-    assert_eq!(p.decide(0).unwrap().until, Some(97 * MS), "one budget, fresh");
+    assert_eq!(
+        p.decide(0).unwrap().until,
+        Some(97 * MS),
+        "one budget, fresh"
+    );
 }
 
 #[test]
@@ -146,7 +150,11 @@ fn soft_reservation_that_overruns_goes_on_behind_those_with_earlier_deadlines() 
     p.wake(other);
     assert_eq!(p.pick(0), Some((soft, soft)));
     p.run(0, 2 * MS, Stop::Preempted, quiet());
-    assert_eq!(p.pick(0), Some((other, other)), "postponed from 10 to 20 ms");
+    assert_eq!(
+        p.pick(0),
+        Some((other, other)),
+        "postponed from 10 to 20 ms"
+    );
     p.run(0, MS, Stop::Halted(None), quiet());
     assert_eq!(p.pick(0), Some((soft, soft)), "and not throttled");
 }

@@ -64,7 +64,8 @@ fn set_that_asks_for_more_than_the_cpu_does_miss_deadlines() {
     // The test above can fail: without admission control this set is taken, and misses.
     let mut sim = Simulation::with_events(Config::new(1), Costs::default(), ());
     let guest = sim.guest();
-    sim.vcpu(guest, hard(5 * MS, 10 * MS), Script::hog()).unwrap();
+    sim.vcpu(guest, hard(5 * MS, 10 * MS), Script::hog())
+        .unwrap();
     assert!(
         sim.vcpu(guest, hard(5 * MS, 10 * MS), Script::hog())
             .is_err()
@@ -117,7 +118,9 @@ fn overrunning_soft_vcpu_makes_nobody_else_miss() {
 fn hard_vcpu_never_gets_more_than_its_share_even_of_an_idle_cpu() {
     let mut sim = Simulation::with_events(whole_cpu(), Costs::default(), ());
     let guest = sim.guest();
-    let vcpu = sim.vcpu(guest, hard(3 * MS, 10 * MS), Script::hog()).unwrap();
+    let vcpu = sim
+        .vcpu(guest, hard(3 * MS, 10 * MS), Script::hog())
+        .unwrap();
     let outcome = sim.run(1_000 * MS);
     assert_eq!(outcome.vcpu(vcpu).counters.runtime_ns, 300 * MS);
     assert_eq!(outcome.vcpu(vcpu).counters.throttles, 100);

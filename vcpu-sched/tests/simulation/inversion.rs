@@ -51,7 +51,10 @@ fn wait_for_a_throttled_holder_is_bounded_by_the_critical_section() {
         for _ in 0..30 {
             let section = random.within(50 * US, 2 * MS);
             let wait = throttled_holder(kind, true, section, Costs::default());
-            assert!(wait <= section, "{kind:?}: {wait} for a section of {section}");
+            assert!(
+                wait <= section,
+                "{kind:?}: {wait} for a section of {section}"
+            );
         }
     }
 }
@@ -97,7 +100,10 @@ fn textbook(proxy: bool) -> Ns {
 #[test]
 fn middle_claim_delays_the_high_one_only_without_proxying() {
     assert_eq!(textbook(true), 1_500 * US, "what was left of the section");
-    assert!(textbook(false) >= 20 * MS, "all that the middle one computes");
+    assert!(
+        textbook(false) >= 20 * MS,
+        "all that the middle one computes"
+    );
 }
 
 /// vCPUs that fight for a lock, more than there are CPUs.

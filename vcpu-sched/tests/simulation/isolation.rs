@@ -72,7 +72,10 @@ fn on_two_cpus_a_lying_guest_takes_nobody_elses_bandwidth() {
         for (vcpu, (q, p)) in outcome.guest(good).zip(claims) {
             let ran = vcpu.counters.runtime_ns;
             let promised = END / p * q;
-            assert!(ran + 2 * q * MS >= promised, "seed {seed}: {ran} {promised}");
+            assert!(
+                ran + 2 * q * MS >= promised,
+                "seed {seed}: {ran} {promised}"
+            );
             assert!(ran <= promised + q * MS, "seed {seed}: {ran} {promised}");
         }
     }

@@ -77,12 +77,16 @@ impl Vcpu {
     }
 }
 
+/// Who pays and who runs, on a CPU that does run somebody.
+type Busy = Option<(VcpuId, VcpuId)>;
+
 struct Picture {
     from: Ns,
     to: Ns,
+    /// What each vCPU does, since when, and its lane up to then.
     vcpus: BTreeMap<VcpuId, (Vcpu, Ns, Vec<State>)>,
-    /// For each CPU since when it runs whom on whose budget, and its lane.
-    cpus: BTreeMap<u32, (Option<(VcpuId, VcpuId)>, Ns, Vec<Option<(VcpuId, VcpuId)>>)>,
+    /// The same for each CPU.
+    cpus: BTreeMap<u32, (Busy, Ns, Vec<Busy>)>,
 }
 
 impl Picture {
@@ -117,7 +121,7 @@ impl Picture {
         }
     }
 
-    fn cpu(&mut self, cpu: u32, at: Ns, next: Option<(VcpuId, VcpuId)>) {
+    fn cpu(&mut self, cpu: u32, at: Ns, next: Busy) {
         let from = self.from;
         let &mut (now, since, _) =
             self.cpus.entry(cpu).or_insert_with(|| (None, from, vec![None; WIDTH]));

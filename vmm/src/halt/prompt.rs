@@ -47,6 +47,6 @@ mod tests {
             assert_eq!(nice(), before);
         })
         .join()
-        .unwrap();
+        .expect("thread");
     }
 }

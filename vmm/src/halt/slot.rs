@@ -219,6 +219,7 @@ mod tests {
 /// The protocol under every interleaving. `KVM_RUN` is modelled as a wait that only
 /// `immediate_exit` ends, so a lost recall is a deadlock, which loom reports.
 #[cfg(all(test, loom))]
+#[allow(clippy::unwrap_used)]
 mod loom_tests {
     use super::*;
     use loom::sync::Arc;

@@ -1,5 +1,8 @@
 //! Running `baton` as a user would.
 
+// Each test program uses a part of this.
+#![allow(dead_code)]
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 

@@ -39,6 +39,7 @@ fn top_level_keys_are_the_flags() {
         vcpu_threads: VcpuThreads::On,
         duration: Some(Duration::from_secs(10)),
         summary: SummaryForm::Json,
+        timeline: false,
     };
     assert_eq!(config, expected);
 }

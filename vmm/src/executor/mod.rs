@@ -11,6 +11,7 @@
 
 mod berths;
 mod turns;
+mod vain;
 mod hints;
 mod kick;
 mod lane;

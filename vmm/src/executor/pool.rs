@@ -12,6 +12,7 @@ use vcpu_sched::{CpuId, CpuSet, Decision, Hints, Ns, Scheduler, Stop, VcpuId};
 use super::hints;
 use super::recorder::Recorder;
 use super::station::Station;
+use super::vain::VainRings;
 use crate::machine::{Guest, Vcpu};
 use crate::sys;
 
@@ -34,6 +35,8 @@ pub(crate) struct Member {
     pub(crate) guest: Arc<Guest>,
     /// Policy name of its vCPU 0; the others follow.
     pub(crate) first: u32,
+    /// Its doorbells that changed nothing.
+    pub(crate) vain: VainRings,
     retired: bool,
 }
 
@@ -98,7 +101,12 @@ impl Pool {
                 places: vcpus.map(Place::Here).collect(),
                 members: members
                     .into_iter()
-                    .map(|(guest, first)| Member { guest, first, retired: false })
+                    .map(|(guest, first)| Member {
+                        guest,
+                        first,
+                        vain: VainRings::default(),
+                        retired: false,
+                    })
                     .collect(),
                 steal_told: vec![0; count],
                 stopping: false,
@@ -204,6 +212,11 @@ impl State {
     /// The guest with this number.
     pub(crate) fn member(&self, number: usize) -> &Member {
         &self.members[number]
+    }
+
+    /// The same, to change it.
+    pub(crate) fn member_mut(&mut self, number: usize) -> &mut Member {
+        &mut self.members[number]
     }
 
     /// What to do when the lock is free.

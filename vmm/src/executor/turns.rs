@@ -70,6 +70,7 @@ struct Left {
     id: VcpuId,
     guest: Arc<Guest>,
     index: u32,
+    rang: bool,
     preempted: bool,
     berth: Option<(VcpuId, Box<Vcpu>)>,
 }
@@ -156,8 +157,13 @@ impl<S: Seam> Executor<S> {
             {
                 left.show_stopped();
             }
+            let mut storm = false;
             if let (Some((vcpu, decision)), Some(first)) = (&picked, first) {
                 show(vcpu, decision, first);
+                let same = left.as_ref().is_some_and(|left| left.rang && left.id == decision.run);
+                if same && !decision.is_proxied() {
+                    storm = state.member_mut(vcpu.guest.number).vain.count(now);
+                }
             }
             let timer = state.sched.next_timer();
             let after = state.after();
@@ -166,7 +172,10 @@ impl<S: Seam> Executor<S> {
             if stopping {
                 return None;
             }
-            if let (Some((vcpu, decision)), Some(first)) = (picked, first) {
+            if let (Some((mut vcpu, decision)), Some(first)) = (picked, first) {
+                if storm {
+                    vcpu.say("rings its doorbell for nothing; the time that takes is its own");
+                }
                 let until = decision.until;
                 return Some(Turn { vcpu, decision, first, until });
             }
@@ -179,7 +188,8 @@ impl<S: Seam> Executor<S> {
         let (guest, index, id) = (Arc::clone(&vcpu.guest), vcpu.index, state.id(&vcpu));
         state.sched.stop(self.cpu, if guest.has_ended() { Stop::Ended } else { why }, hints, ran, now);
         let berth = state.keep(id, vcpu, berth);
-        Left { id, guest, index, preempted: why == Stop::Preempted, berth }
+        let (rang, preempted) = (why == Stop::Rang, why == Stop::Preempted);
+        Left { id, guest, index, rang, preempted, berth }
     }
 
     /// Nothing to run: sleeps until a kick or the policy's next timer.

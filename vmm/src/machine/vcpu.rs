@@ -327,6 +327,13 @@ impl Vcpu {
         }
     }
 
+    /// Adds a line of Baton's own to the guest's console.
+    pub fn say(&mut self, what: &str) {
+        self.ports.console.end_line();
+        let line = format!("baton: guest {} {what}\n", self.guest.name);
+        line.bytes().for_each(|byte| self.ports.console.push(byte));
+    }
+
     /// The vCPU's run state (`KVM_MP_STATE_*`).
     ///
     /// # Errors

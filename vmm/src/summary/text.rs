@@ -70,6 +70,16 @@ pub fn render(run: &RunSummary) -> String {
         readable_ns(run.elapsed_ns),
         format_cpus(&run.host_cpus)
     );
+    for (cpu, executor) in run.host_cpus.iter().zip(&run.executors) {
+        let share = |ns: u64| ns as f64 * 100.0 / run.elapsed_ns.max(1) as f64;
+        let _ = writeln!(
+            text,
+            "  host CPU {cpu}: guests {:.1} %, idle {:.1} %, lost to the host {:.1} %",
+            share(executor.busy_ns),
+            share(executor.idle_ns),
+            share(executor.host_steal_ns)
+        );
+    }
     for guest in &run.guests {
         let _ = writeln!(text, "\n{}: {}", guest.name, guest.end);
         workload_lines(&mut text, &guest.workload);

@@ -54,6 +54,11 @@ impl<E: Events> Scheduler<E> {
             }
         }
         for (i, cpu) in self.cpus.iter().enumerate() {
+            assert_eq!(
+                self.busy.contains(i as u32),
+                cpu.running.is_some() && !cpu.kicked,
+                "cpu{i} can be kicked for a more urgent claim while it runs and was not"
+            );
             if let Some(r) = cpu.running {
                 let here = CpuId(i as u32);
                 assert_eq!(self.vcpus[r.run.index()].ec.state, ExecState::Running(here));

@@ -340,48 +340,43 @@ impl Machine {
     /// Wakes everybody and lets them run: each one gets the CPU sooner or later. Holders release
     /// whenever they ran, or those who wait for them would rightly never run.
     fn nobody_is_lost(mut self) {
-        let all = || (0..self.vcpus.len() as u32).map(VcpuId);
-        let alive: Vec<_> = all().filter(|v| !self.vcpus[v.index()].removed).collect();
-        let before: Vec<_> = alive
-            .iter()
-            .map(|&vcpu| self.policy.counters(vcpu).runtime_ns)
-            .collect();
-        for &vcpu in &alive {
-            self.policy.wake(vcpu, self.now);
-        }
-        self.take_kicks();
-        self.releases = 7;
-        let ran = |machine: &Self, vcpu: VcpuId| {
-            let on_cpu = |cpu: &Cpu| cpu.running.is_some_and(|(_, run)| run == vcpu);
-            machine.policy.counters(vcpu).runtime_ns + u64::from(machine.cpus.iter().any(on_cpu))
-        };
-        // A small weight beside large ones and reservations has its turn once in seconds.
-        for _ in 0..200 {
-            self.pass(self.now + 100_000 * US);
-            let mut all = alive.iter().zip(&before);
-            if all.all(|(&vcpu, &before)| ran(&self, vcpu) > before) {
-                break;
-            }
-        }
-        for cpu in 0..self.cpus.len() {
-            self.stop(cpu, Stop::Preempted, Hints::default());
-        }
-        // A soft reservation that never sleeps leaves nothing to best effort, nor, for as long as
-        // it ran ahead of its budgets before, to itself.
         let exhaustion = |vcpu: VcpuId| match self.vcpus[vcpu.index()].claim {
             Claim::Reserved(r) => Some(r.exhaustion()),
             Claim::BestEffort { .. } => None,
         };
-        let soft = alive
-            .iter()
-            .any(|&v| exhaustion(v) == Some(Exhaustion::Soft));
-        for (&vcpu, before) in alive.iter().zip(before) {
-            if soft && exhaustion(vcpu) != Some(Exhaustion::Hard) {
-                continue;
-            }
-            let ran = self.policy.counters(vcpu).runtime_ns;
-            assert!(ran > before, "{vcpu} was woken and never ran");
+        let all = || (0..self.vcpus.len() as u32).map(VcpuId);
+        let mut alive: Vec<_> = all().filter(|v| !self.vcpus[v.index()].removed).collect();
+        for &vcpu in &alive {
+            self.policy.wake(vcpu, self.now);
         }
+        // A soft reservation that never sleeps leaves nothing to best effort, nor, for as long as
+        // it ran ahead of its budgets before, to itself.
+        if alive
+            .iter()
+            .any(|&v| exhaustion(v) == Some(Exhaustion::Soft))
+        {
+            alive.retain(|&v| exhaustion(v) == Some(Exhaustion::Hard));
+        }
+        let before = |&vcpu: &VcpuId| (vcpu, self.policy.counters(vcpu).runtime_ns);
+        let mut waiting: Vec<_> = alive.iter().map(before).collect();
+        self.take_kicks();
+        self.releases = 7;
+        // A small weight beside large ones and reservations has its turn once in seconds.
+        for _ in 0..400 {
+            self.pass(self.now + 50_000 * US);
+            let runs = |vcpu| {
+                self.cpus
+                    .iter()
+                    .any(|c| c.running.is_some_and(|r| r.1 == vcpu))
+            };
+            waiting.retain(|&(vcpu, before)| {
+                self.policy.counters(vcpu).runtime_ns == before && !runs(vcpu)
+            });
+            if waiting.is_empty() {
+                return;
+            }
+        }
+        panic!("{waiting:?} were woken and never ran");
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::args::BenchCommand;
 use crate::config::file::{self, parse_defer};
 use crate::config::{
     ConfigError, GuestConfig, KernelSource, Reservation, RunConfig, SchedMode, SummaryForm,
@@ -27,8 +28,30 @@ pub struct Cli {
 pub enum Command {
     /// Run guests: one from flags, or those of a TOML file
     Run(Box<RunArgs>),
+    /// Measure
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        command: Box<BenchCommand>,
+    },
+    /// Run the policy alone, simulated, and draw what it decides
+    Sim(SimArgs),
     /// Tell whether this host can run guests, and what is missing
     Check,
+}
+
+/// Flags of `baton sim`.
+#[derive(Debug, Args)]
+pub struct SimArgs {
+    /// preemption, throttled-holder, inversion or random
+    #[arg(default_value = "inversion")]
+    pub scenario: String,
+    /// Another random scenario for each number
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Run a preempted lock holder on its waiters' budgets
+    #[arg(long, default_value = "on")]
+    pub proxy: Switch,
 }
 
 /// `on` or `off`.
@@ -222,7 +245,7 @@ mod tests {
         let cli = Cli::try_parse_from(["baton", "run"].iter().chain(args)).expect("parses");
         match cli.command {
             Command::Run(args) => args.config(),
-            Command::Check => unreachable!("asked for run"),
+            _ => unreachable!("asked for run"),
         }
     }
 

@@ -46,6 +46,8 @@ pub struct RunConfig {
     pub summary: SummaryForm,
     /// Record the policy's decisions for a timeline ([`SchedMode::Baton`] only).
     pub timeline: bool,
+    /// Discard what guests print and give them no input.
+    pub quiet: bool,
 }
 
 impl Default for RunConfig {
@@ -61,6 +63,7 @@ impl Default for RunConfig {
             duration: None,
             summary: SummaryForm::Text,
             timeline: false,
+            quiet: false,
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! [`machine`] is the virtual machine: guests, vCPUs, their few devices and the hint pages.
 //! [`host_sched`] runs vCPUs the usual way, a thread each, as the baseline; [`run`] ties a run
-//! together from a [`config::RunConfig`] to a [`summary::RunSummary`].
+//! together from a [`config::RunConfig`] to a [`summary::RunSummary`]; [`bench`] compares many of
+//! them.
 
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -13,6 +15,7 @@ pub mod host_sched;
 pub mod machine;
 pub mod run;
 pub mod signals;
+pub mod sim_command;
 pub mod summary;
 pub mod sys;
 pub mod timeline;

@@ -3,16 +3,21 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use baton::cli::{Cli, Command, RunArgs};
+use baton::bench::args::{BenchCommand, LhpArgs};
+use baton::cli::{Cli, Command, RunArgs, SimArgs, Switch};
 use baton::config::SummaryForm;
 use baton::signals::StopSignals;
 use baton::summary::RunSummary;
-use baton::{check, run, summary};
+use baton::{bench, check, run, sim_command, summary};
 use clap::Parser;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run_guests(&args),
+        Command::Bench { command } => match *command {
+            BenchCommand::Lhp(args) => bench_lhp(&args),
+        },
+        Command::Sim(args) => simulate(&args),
         Command::Check => check_host(),
     };
     result.unwrap_or_else(|error| {
@@ -36,6 +41,25 @@ fn run_guests(args: &RunArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
         print(&summary::moment(&summary))?;
     }
     Ok(exit_code(&summary))
+}
+
+fn bench_lhp(args: &LhpArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let signals = StopSignals::block()?;
+    let finished = bench::lhp(args, Some(&signals))?;
+    drop(signals);
+    print(&finished.text)?;
+    Ok(if finished.good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn simulate(args: &SimArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut text = Vec::new();
+    sim_command::run(&args.scenario, args.seed, args.proxy == Switch::On, &mut text)?;
+    print(&String::from_utf8_lossy(&text))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn check_host() -> Result<ExitCode, Box<dyn std::error::Error>> {

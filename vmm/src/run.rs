@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode};
 use crate::executor::{self, ExecutorError, ExecutorReport, Moment};
 use crate::host_sched::{self, HostSchedError};
-use crate::machine::console::ConsoleThread;
+use crate::machine::console::{ConsolePort, ConsoleThread};
 use crate::machine::events::DeviceThread;
 use crate::machine::guest::GuestWiring;
 use crate::machine::kvm::{self, KvmError};
@@ -98,7 +98,10 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
     let pool = pool(&config.host_cpus)?;
     let kvm = kvm::open()?;
     let host = |what| move |source| RunError::Host { what, source };
-    let console = ConsoleThread::spawn(io::stdout()).map_err(host("the console's thread"))?;
+    let console = match config.quiet {
+        true => None,
+        false => Some(ConsoleThread::spawn(io::stdout()).map_err(host("the console's thread"))?),
+    };
 
     let ended = Ended::new(config.guests.len()).map_err(host("an event"))?;
     let mut guests = Vec::with_capacity(config.guests.len());
@@ -109,7 +112,9 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
             String::new()
         };
         let wiring = GuestWiring {
-            console: console.port(prefix),
+            console: console
+                .as_ref()
+                .map_or_else(ConsolePort::discard, |console| console.port(prefix)),
             features: features(config),
         };
         let (guest, vcpus) = Guest::create_with(&kvm, number, guest_config, wiring)?;
@@ -125,7 +130,9 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
 
     // With several guests it would be anyone's guess whom the input is for.
     let input = match &handles[..] {
-        [only] => Some(DeviceThread::spawn(Arc::clone(only)).map_err(host("the device thread"))?),
+        [only] if !config.quiet => {
+            Some(DeviceThread::spawn(Arc::clone(only)).map_err(host("the device thread"))?)
+        }
         _ => None,
     };
 
@@ -163,7 +170,9 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
             .collect(),
     };
     drop(handles);
-    console.finish(CONSOLE_PATIENCE);
+    if let Some(console) = console {
+        console.finish(CONSOLE_PATIENCE);
+    }
     Ok(summary)
 }
 

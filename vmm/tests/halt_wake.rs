@@ -146,6 +146,22 @@ fn an_interrupt_for_a_halted_vcpu_in_no_berth_waits_for_the_policy_too() {
     assert_eq!(guest.handled(), 1);
 }
 
+/// KVM-PVM does not stop a guest after a single instruction that takes it to where it runs natively.
+#[test]
+fn a_vcpu_whose_first_instruction_leads_to_user_mode_comes_back_all_the_same() {
+    let (guest, mut sleeper, _) = TestGuest::create();
+    guest.halt_before_user(&sleeper);
+    Executor::new().run_until_halt(&mut sleeper);
+    let berth = TestBerth::new();
+    berth.put(sleeper);
+    guest.device_interrupt();
+    let (sleeper, end) = berth.back();
+    assert_eq!(end, BerthEnd::Woken);
+    assert_eq!(sleeper.fd().get_sregs().unwrap().cs.dpl, 3);
+    assert_eq!(guest.handled(), 0);
+    assert!(is_pending(&sleeper));
+}
+
 #[test]
 fn a_runnable_vcpu_comes_back_from_the_berth_without_having_run() {
     let (guest, sleeper, _) = TestGuest::create();

@@ -21,7 +21,7 @@
 //! sim.vcpu(guest, small, holder)?;
 //! let waiter = sim.vcpu(guest, large, waiter)?;
 //! let outcome = sim.run(1_000 * ms);
-//! assert_eq!(outcome.vcpu(waiter).wait_max_ns, 2 * ms - ms / 2, "and not 100 ms");
+//! assert!(outcome.vcpu(waiter).wait_max_ns <= 2 * ms - ms / 2, "and not 100 ms");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -11,14 +11,16 @@
 //! thread; the waiting is done in the berth's thread at the way in, and in the executor's at the
 //! way out.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
 
+use kvm_bindings::KVM_MP_STATE_HALTED;
 use thiserror::Error;
 use vmm_sys_util::signal::{Killable, unblock_signal};
 
+use super::leash::Leash;
 use super::recall_signal::{self, recall_signal};
 use super::slot::Slot;
 use super::{is_halted, prompt, wake_step};
@@ -26,7 +28,8 @@ use crate::machine::{Exit, ImmediateExit, Vcpu};
 
 /// For the thread's own few frames and `on_wake`.
 const STACK: usize = 256 << 10;
-/// After an interruption that nobody asked for, the first pause; each further one is twice as long.
+/// After KVM would not let a vCPU sleep that waits to be started, the first pause; each further one
+/// is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
@@ -36,7 +39,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 #[must_use]
 pub enum BerthEnd {
     /// Something woke it: it is runnable, and the interrupt, if it was one, is delivered when it
-    /// runs next.
+    /// runs next. It has executed one instruction at most (but see `leash.rs` for KVM-PVM).
     Woken,
     /// [`Berth::recall`], or the end of the berth. It may have woken at the same moment; then it
     /// sleeps no more when it runs next.
@@ -52,6 +55,9 @@ pub enum BerthError {
     /// No thread.
     #[error("cannot start a thread for halted vCPUs ({0}): raise the limit of threads (ulimit -u)")]
     Thread(io::Error),
+    /// Nothing that would stop a vCPU that runs on in its berth.
+    #[error("cannot set up a CPU clock signal for halted vCPUs: {0}")]
+    Leash(io::Error),
     /// No signal handler.
     #[error("cannot install the signal that wakes halted vCPUs: {0}")]
     Signal(vmm_sys_util::errno::Error),
@@ -83,14 +89,33 @@ impl Berth {
     pub fn new(name: String, on_wake: OnWake) -> Result<Self, BerthError> {
         recall_signal::install().map_err(BerthError::Signal)?;
         let slot = Arc::new(Slot::new());
+        let (ready, is_ready) = mpsc::sync_channel(1);
         let thread = thread::Builder::new()
             .name(name)
             .stack_size(STACK)
             .spawn({
                 let slot = Arc::clone(&slot);
-                move || live(&slot, &on_wake)
+                move || {
+                    // The creator may have had it blocked. The signal number is a valid one.
+                    let _ = unblock_signal(recall_signal());
+                    prompt::wake_promptly();
+                    let (leash, tied) = match Leash::tie(recall_signal()) {
+                        Ok(leash) => (Some(leash), Ok(())),
+                        Err(error) => (None, Err(error)),
+                    };
+                    // The creator waits for it.
+                    let _ = ready.send(tied);
+                    if leash.is_some() {
+                        live(&slot, &on_wake);
+                    }
+                }
             })
             .map_err(BerthError::Thread)?;
+        // A thread that says nothing has panicked before it could.
+        is_ready
+            .recv()
+            .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+            .map_err(BerthError::Leash)?;
         Ok(Self {
             slot,
             thread: Some(thread),
@@ -147,10 +172,6 @@ impl fmt::Debug for Berth {
 }
 
 fn live(slot: &Slot<Box<Vcpu>, ImmediateExit>, on_wake: &OnWake) {
-    // The creator may have had it blocked. If this fails, immediate_exit still ends a sleep that
-    // has not begun, and the signal number is a valid one.
-    let _ = unblock_signal(recall_signal());
-    prompt::wake_promptly();
     while let Some(mut vcpu) = slot.next() {
         let end = stay(slot, &mut vcpu);
         on_wake(vcpu, end);
@@ -161,7 +182,7 @@ fn live(slot: &Slot<Box<Vcpu>, ImmediateExit>, on_wake: &OnWake) {
 fn stay(slot: &Slot<Box<Vcpu>, ImmediateExit>, vcpu: &mut Vcpu) -> BerthEnd {
     vcpu.complete_pending();
     let end = if !sleeps(vcpu) {
-        // It must not enter the guest here: KVM-PVM does not step where the guest runs natively.
+        // Whatever it has to run, the policy decides when.
         BerthEnd::Woken
     } else if !wake_step::set(vcpu) {
         BerthEnd::Exited(Exit::Ended)
@@ -185,14 +206,21 @@ fn sleep(slot: &Slot<Box<Vcpu>, ImmediateExit>, vcpu: &mut Vcpu) -> BerthEnd {
     loop {
         match vcpu.run() {
             Exit::Debug => return BerthEnd::Woken,
-            Exit::Interrupted if !sleeps(vcpu) => return BerthEnd::Woken,
-            Exit::Interrupted if slot.is_recalled() => return BerthEnd::Recalled,
-            // A signal for somebody else. Or the guest holds an NMI against a vCPU that it has not
-            // started: KVM then neither sleeps nor starts it, and this must not become a loop.
-            Exit::Interrupted => {
-                slot.pause(pause);
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
+            // The leash or a recall, or a signal for somebody else, and perhaps a wake too.
+            Exit::Interrupted => match vcpu.mp_state() {
+                Ok(state) if is_halted(state) => {
+                    if slot.is_recalled() {
+                        return BerthEnd::Recalled;
+                    }
+                    // A guest may hold an NMI against a vCPU that it has not started. KVM then
+                    // neither starts it nor sleeps, and that must not become a loop.
+                    if state != KVM_MP_STATE_HALTED {
+                        slot.pause(pause);
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                    }
+                }
+                _ => return BerthEnd::Woken,
+            },
             exit => return BerthEnd::Exited(exit),
         }
     }

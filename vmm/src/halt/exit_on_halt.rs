@@ -25,31 +25,11 @@
 use std::io;
 use std::marker::PhantomData;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::ptr;
 
-use perf_event_open_sys::bindings::{
-    DISABLE, ENABLE, PERF_COUNT_SW_CONTEXT_SWITCHES, PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE,
-    REFRESH, perf_event_attr, perf_event_ioctls,
-};
-use perf_event_open_sys::perf_event_open;
+use perf_event_open_sys::bindings::{DISABLE, ENABLE, PERF_COUNT_SW_CONTEXT_SWITCHES, REFRESH};
 use thiserror::Error;
 
-use crate::sys;
-
-/// `fcntl`: the signal of `O_ASYNC`; asm-generic/fcntl.h, not in libc for glibc.
-const F_SETSIG: libc::c_int = 10;
-/// `fcntl`: who gets it.
-const F_SETOWN_EX: libc::c_int = 15;
-/// [`Owner::kind`]: one thread.
-const F_OWNER_TID: libc::c_int = 0;
-
-/// `struct f_owner_ex`.
-#[repr(C)]
-struct Owner {
-    kind: libc::c_int,
-    id: libc::pid_t,
-}
+use super::perf_signal::PerfSignal;
 
 /// Halts that cannot be noticed.
 #[derive(Debug, Error)]
@@ -102,7 +82,7 @@ enum Shot {
 /// It stays on its thread: the event is that thread's.
 #[derive(Debug)]
 pub struct HaltSignal {
-    event: OwnedFd,
+    event: PerfSignal,
     shot: Shot,
     /// Value of the event's counter when it was last looked at: its signals so far.
     signals: u64,
@@ -119,35 +99,17 @@ impl HaltSignal {
     /// # Errors
     /// What is missing and how to get it, as [`HaltSignalError`].
     pub fn arm(signo: libc::c_int) -> Result<Self, HaltSignalError> {
-        if !has_handler(signo) {
-            return Err(HaltSignalError::Signal(signo));
-        }
-        let host = |what| move |source| HaltSignalError::Host { what, source };
-        outlive_sigio().map_err(host("SIGIO"))?;
-        let event = open_event()?;
-        let owner = Owner {
-            kind: F_OWNER_TID,
-            id: sys::thread_id(),
-        };
-        // SAFETY: the file is open; F_SETOWN_EX takes a pointer to f_owner_ex, the others integers.
-        let (signal, own, flags) = unsafe {
-            let file = event.as_raw_fd();
-            (
-                libc::fcntl(file, F_SETSIG, signo),
-                libc::fcntl(file, F_SETOWN_EX, &raw const owner),
-                libc::fcntl(file, libc::F_SETFL, libc::O_ASYNC),
-            )
-        };
-        if signal != 0 || own != 0 || flags != 0 {
-            return Err(host("fcntl")(io::Error::last_os_error()));
-        }
+        let event = PerfSignal::open(PERF_COUNT_SW_CONTEXT_SWITCHES, 1, signo)?;
         let mut this = Self {
             event,
             shot: Shot::Spent,
             signals: 0,
             thread: PhantomData,
         };
-        this.ready().map_err(host("PERF_EVENT_IOC_REFRESH"))?;
+        this.ready().map_err(|source| HaltSignalError::Host {
+            what: "PERF_EVENT_IOC_REFRESH",
+            source,
+        })?;
         Ok(this)
     }
 
@@ -164,9 +126,9 @@ impl HaltSignal {
         match self.shot {
             Shot::Armed => return Ok(()),
             // The kernel switched the event off when the shot was fired; this gives it another.
-            Shot::Spent => self.control(REFRESH, 1)?,
+            Shot::Spent => self.event.control(REFRESH, 1)?,
             // REFRESH here would add a second shot to the one that is left.
-            Shot::Held => self.control(ENABLE, 0)?,
+            Shot::Held => self.event.control(ENABLE, 0)?,
         }
         self.shot = Shot::Armed;
         Ok(())
@@ -180,7 +142,7 @@ impl HaltSignal {
     /// As [`HaltSignal::ready`].
     pub fn quiet(&mut self) -> io::Result<()> {
         if self.shot == Shot::Armed {
-            self.control(DISABLE, 0)?;
+            self.event.control(DISABLE, 0)?;
             self.look()?;
             if self.shot == Shot::Armed {
                 self.shot = Shot::Held;
@@ -198,37 +160,10 @@ impl HaltSignal {
 
     /// Finds out whether the shot was fired.
     fn look(&mut self) -> io::Result<()> {
-        let mut count = 0u64;
-        // SAFETY: the buffer has the size that is given, which is what an event without a read
-        // format gives.
-        let read = unsafe {
-            libc::read(
-                self.event.as_raw_fd(),
-                (&raw mut count).cast(),
-                mem::size_of::<u64>(),
-            )
-        };
-        if read != mem::size_of::<u64>() as isize {
-            return Err(io::Error::last_os_error());
-        }
+        let count = self.event.count()?;
         if count != self.signals {
             self.signals = count;
             self.shot = Shot::Spent;
-        }
-        Ok(())
-    }
-
-    fn control(&self, request: perf_event_ioctls, argument: libc::c_ulong) -> io::Result<()> {
-        // SAFETY: the file is a perf event, and these requests take an integer.
-        let result = unsafe {
-            libc::ioctl(
-                self.event.as_raw_fd(),
-                libc::c_ulong::from(request),
-                argument,
-            )
-        };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
         }
         Ok(())
     }
@@ -245,74 +180,6 @@ pub fn host_preemptions() -> u64 {
         usage
     };
     usage.ru_nivcsw as u64
-}
-
-/// The context-switch event of the calling thread, switched off.
-fn open_event() -> Result<OwnedFd, HaltSignalError> {
-    let mut attr = perf_event_attr {
-        type_: PERF_TYPE_SOFTWARE,
-        size: mem::size_of::<perf_event_attr>() as u32,
-        config: u64::from(PERF_COUNT_SW_CONTEXT_SWITCHES),
-        ..Default::default()
-    };
-    attr.__bindgen_anon_1.sample_period = 1;
-    attr.set_disabled(1);
-    // exclude_kernel stays off: the switch happens in the kernel. That is what needs CAP_PERFMON.
-
-    // SAFETY: `attr` says its size; 0 and -1: the calling thread, on any CPU, in no group.
-    let file = unsafe { perf_event_open(&raw mut attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC.into()) };
-    if file < 0 {
-        let source = io::Error::last_os_error();
-        return Err(match source.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => HaltSignalError::NotPermitted {
-                paranoid: paranoid(),
-            },
-            Some(libc::ENOSYS | libc::ENOENT | libc::EOPNOTSUPP) => HaltSignalError::Unsupported,
-            _ => HaltSignalError::Host {
-                what: "perf_event_open",
-                source,
-            },
-        });
-    }
-    // SAFETY: a file that was just opened and belongs to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(file) })
-}
-
-fn paranoid() -> Option<i32> {
-    std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid")
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-}
-
-/// The kernel falls back to SIGIO when this user has too many signals pending, and its default
-/// action is to end the program. A halt that goes unnoticed is the lesser evil.
-fn outlive_sigio() -> io::Result<()> {
-    if disposition(libc::SIGIO)? == libc::SIG_DFL {
-        // SAFETY: ignoring a signal that nobody has asked for.
-        if unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) } == libc::SIG_ERR {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
-}
-
-fn has_handler(signo: libc::c_int) -> bool {
-    (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&signo)
-        && disposition(signo)
-            .is_ok_and(|handler| handler != libc::SIG_DFL && handler != libc::SIG_IGN)
-}
-
-fn disposition(signo: libc::c_int) -> io::Result<libc::sighandler_t> {
-    // SAFETY: with no new action, sigaction only writes the old one.
-    unsafe {
-        let mut old: libc::sigaction = mem::zeroed();
-        if libc::sigaction(signo, ptr::null(), &raw mut old) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(old.sa_sigaction)
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@
 
 mod berth;
 mod exit_on_halt;
+mod leash;
+mod perf_signal;
 mod prompt;
 mod recall_signal;
 mod slot;

@@ -48,6 +48,17 @@ global_asm!(
     "mov [rbx + 0x300], eax",
     "out 0x80, al",
     "jmp 4b",
+    // Halts, and the first instruction after it leads to CPL 3, where it stays.
+    "baton_halt_to_user:",
+    "mov edi, 0x110000",
+    "mov ebx, 0xfee00000",
+    "mov dword ptr [rbx + 0xf0], 0x1ff",
+    "sti",
+    "hlt",
+    "iretq",
+    "baton_halt_user:",
+    "5: inc qword ptr [rdi + 32]",
+    "jmp 5b",
     "baton_halt_end:",
     ".popsection",
 );
@@ -58,6 +69,8 @@ unsafe extern "C" {
     static baton_halt_two_after_hlt: u8;
     static baton_halt_handler: u8;
     static baton_halt_sender: u8;
+    static baton_halt_to_user: u8;
+    static baton_halt_user: u8;
     static baton_halt_end: u8;
 }
 
@@ -77,6 +90,10 @@ const TIMER: u64 = 0x11_0010;
 const ICR: u64 = 0x11_0018;
 const IDT: u64 = 0x11_1000;
 const STACKS: u64 = 0x11_2000;
+const GDT: u64 = 0x11_5000;
+/// Page tables of the boot protocol: PML4, PDPT, first page directory.
+const PAGE_TABLES: [u64; 3] = [0x9000, 0xa000, 0xb000];
+const PTE_USER: u64 = 1 << 2;
 /// Code segment of the boot protocol.
 const SELECTOR: u64 = 0x10;
 
@@ -180,6 +197,36 @@ impl TestGuest {
             })
             .unwrap();
         sender.set_mp_state(KVM_MP_STATE_RUNNABLE).unwrap();
+    }
+
+    /// Makes vCPU 0 one that halts once and then goes to CPL 3 by IRETQ and stays there.
+    pub fn halt_before_user(&self, vcpu: &Vcpu) {
+        for table in PAGE_TABLES {
+            self.write(table, self.read(table) | PTE_USER);
+        }
+        // Code and data for the kernel where the boot protocol has them, then for the user where
+        // Linux has them: KVM-PVM cares.
+        self.write(GDT + 0x10, 0x00af_9b00_0000_ffff);
+        self.write(GDT + 0x18, 0x00cf_9300_0000_ffff);
+        self.write(GDT + 0x28, 0x00cf_f300_0000_ffff);
+        self.write(GDT + 0x30, 0x00af_fb00_0000_ffff);
+        let mut sregs = vcpu.fd().get_sregs().unwrap();
+        (sregs.gdt.base, sregs.gdt.limit) = (GDT, 0x37);
+        vcpu.fd().set_sregs(&sregs).unwrap();
+        let stack = STACKS + 0x1000 - 40;
+        let user = guest_address(&raw const baton_halt_user);
+        for (place, value) in (0..).zip([user, 0x33, 0x202, STACKS + 0x3000, 0x2b]) {
+            self.write(stack + 8 * place, value);
+        }
+        let rip = guest_address(&raw const baton_halt_to_user);
+        let regs = vcpu.fd().get_regs().unwrap();
+        vcpu.fd()
+            .set_regs(&kvm_regs {
+                rip,
+                rsp: stack,
+                ..regs
+            })
+            .unwrap();
     }
 
     /// What the sender sends, and to which local APIC.

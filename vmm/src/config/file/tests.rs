@@ -40,6 +40,7 @@ fn top_level_keys_are_the_flags() {
         duration: Some(Duration::from_secs(10)),
         summary: SummaryForm::Json,
         timeline: false,
+        quiet: false,
     };
     assert_eq!(config, expected);
 }

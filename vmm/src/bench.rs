@@ -1,0 +1,147 @@
+//! `baton bench lhp`: how much lock-holder preemption costs, and what Baton makes of it.
+//!
+//! [`matrix`] says which runs there are, [`rounds`] in which order they are made, [`cell`] makes one
+//! and takes its numbers, with [`disturbance`] watching for others that want the same CPUs.
+//! [`report`] draws the conclusions; [`table`], [`json`], [`csv`] and [`html`] show them.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use thiserror::Error;
+
+use crate::run::RunError;
+use crate::signals::StopSignals;
+use args::{LhpArgs, is_stdout};
+use progress::Progress;
+use report::{Plan, Report};
+use rounds::Extent;
+
+pub mod args;
+pub mod cell;
+pub mod csv;
+pub mod disturbance;
+pub mod html;
+pub mod json;
+pub mod matrix;
+pub mod plot;
+pub mod progress;
+pub mod report;
+pub mod rounds;
+pub mod stats;
+pub mod table;
+
+/// A benchmark that could not be made or written.
+#[derive(Debug, Error)]
+pub enum BenchError {
+    /// Nothing runs here.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// No CPUs.
+    #[error("the host does not tell which CPUs there are ({0}): give --host-cpus")]
+    Affinity(io::Error),
+    /// Two outputs in one place.
+    #[error("only one of --json and --csv can go to standard output: give a file for the other")]
+    TwoToStdout,
+    /// A page on a terminal.
+    #[error("--html takes a file, as in --html report.html")]
+    HtmlToStdout,
+    /// A file.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A report that is no JSON.
+    #[error("cannot write the results as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// What is left to do after a benchmark.
+#[derive(Debug)]
+pub struct Finished {
+    /// For standard output.
+    pub text: String,
+    /// Whether it was complete and nothing failed.
+    pub good: bool,
+}
+
+/// Runs `baton bench lhp` and writes its files.
+///
+/// # Errors
+/// If nothing can be run on this host, or a file cannot be written.
+pub fn lhp(args: &LhpArgs, signals: Option<&StopSignals>) -> Result<Finished, BenchError> {
+    let plan = args.plan()?;
+    // Better now than after minutes.
+    for path in files(args) {
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        opened.map_err(|source| failed_to_write(path, source))?;
+    }
+    let report = measure(&plan, signals)?;
+    Ok(Finished {
+        text: write(args, &plan, &report)?,
+        good: report.is_good(),
+    })
+}
+
+/// Makes the runs of `plan`.
+///
+/// # Errors
+/// If nothing can be run on this host.
+pub fn measure(plan: &Plan, signals: Option<&StopSignals>) -> Result<Report, BenchError> {
+    let cells = plan.cells();
+    let extent = Extent {
+        cells: cells.len(),
+        rounds: plan.runs,
+        limit: plan.limit,
+    };
+    let progress = Progress::on_stderr();
+    let start = Instant::now();
+    let measured = rounds::measure(
+        extent,
+        || start.elapsed(),
+        |step| {
+            let cell = &cells[step.cell];
+            progress.show(step, cell, start.elapsed());
+            cell::run(cell, &plan.host_cpus, plan.time, signals)
+        },
+    );
+    progress.clear();
+    let (kept, interrupted) = measured?;
+    Ok(Report::new(plan, &kept, start.elapsed(), interrupted))
+}
+
+fn files(args: &LhpArgs) -> impl Iterator<Item = &Path> {
+    [&args.json, &args.csv, &args.html]
+        .into_iter()
+        .filter_map(Option::as_deref)
+        .filter(|path| !is_stdout(path))
+}
+
+/// Writes what the user wants; returns what goes to standard output: the tables, unless a program
+/// is to read it.
+fn write(args: &LhpArgs, plan: &Plan, report: &Report) -> Result<String, BenchError> {
+    let mut text = None;
+    let mut put = |path: &Option<PathBuf>, content: String| match path {
+        None => Ok(()),
+        Some(path) if is_stdout(path) => {
+            text = Some(content);
+            Ok(())
+        }
+        Some(path) => fs::write(path, content).map_err(|source| failed_to_write(path, source)),
+    };
+    put(&args.json, json::render(report)?)?;
+    put(&args.csv, csv::render(report))?;
+    put(&args.html, html::render(plan, report))?;
+    Ok(text.unwrap_or_else(|| table::render(plan, report)))
+}
+
+fn failed_to_write(path: &Path, source: io::Error) -> BenchError {
+    BenchError::Write {
+        path: path.to_owned(),
+        source,
+    }
+}

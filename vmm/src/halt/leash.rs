@@ -1,0 +1,144 @@
+//! The leash: a vCPU that wakes in its berth and is not stopped there does not get far.
+//!
+//! Single-stepping ends `KVM_RUN` after the first instruction, with one exception that is known:
+//! under KVM-PVM a guest runs natively in its user mode, and if the first instruction leads there
+//! (IRETQ right after HLT), KVM does not stop it. Interrupts are still held back, but it would run
+//! outside the policy for as long as it likes. So the thread has a signal sent to itself for every
+//! slice of CPU time that it uses, which ends `KVM_RUN`; asleep it uses none. (A guest kernel that
+//! has any other instruction after its HLT is stopped there.)
+
+use std::io;
+use std::mem;
+use std::ptr;
+
+use perf_event_open_sys::bindings::{ENABLE, PERF_COUNT_SW_TASK_CLOCK};
+
+use super::perf_signal::PerfSignal;
+use crate::sys;
+
+/// CPU time between signals: well above what it takes to go to sleep in `KVM_RUN`.
+const LENGTH_NS: u64 = 100_000;
+/// The same where perf events are not permitted; the kernel rounds it up to its tick.
+const LONG_NS: libc::c_long = 1_000_000;
+
+/// While it lives, the calling thread's CPU time is cut into slices by a signal. To be dropped in
+/// that thread.
+pub(super) enum Leash {
+    /// Exact to some microseconds.
+    Short {
+        /// Kept open.
+        _clock: PerfSignal,
+    },
+    /// Exact to a tick of the kernel.
+    Long {
+        /// Kept running.
+        _timer: CpuTimer,
+    },
+}
+
+impl Leash {
+    /// For the calling thread, with signal `signo`, which has a handler.
+    pub(super) fn tie(signo: libc::c_int) -> io::Result<Self> {
+        match PerfSignal::open(PERF_COUNT_SW_TASK_CLOCK, LENGTH_NS, signo) {
+            Ok(clock) => {
+                clock.control(ENABLE, 0)?;
+                Ok(Self::Short { _clock: clock })
+            }
+            Err(_) => Ok(Self::Long {
+                _timer: CpuTimer::start(signo, LONG_NS)?,
+            }),
+        }
+    }
+}
+
+/// A periodic timer on the CPU clock of the thread that made it.
+pub(super) struct CpuTimer(libc::timer_t);
+
+impl CpuTimer {
+    fn start(signo: libc::c_int, period_ns: libc::c_long) -> io::Result<Self> {
+        let period = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: period_ns,
+        };
+        let setting = libc::itimerspec {
+            it_interval: period,
+            it_value: period,
+        };
+        let mut timer: libc::timer_t = ptr::null_mut();
+        // SAFETY: an all-zero sigevent is valid; the kernel writes the timer's id, and reads the
+        // setting.
+        unsafe {
+            let mut event: libc::sigevent = mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = signo;
+            event.sigev_notify_thread_id = sys::thread_id();
+            if libc::timer_create(
+                libc::CLOCK_THREAD_CPUTIME_ID,
+                &raw mut event,
+                &raw mut timer,
+            ) != 0
+            {
+                return Err(io::Error::last_os_error());
+            }
+            let this = Self(timer);
+            if libc::timer_settime(timer, 0, &raw const setting, ptr::null_mut()) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(this)
+        }
+    }
+}
+
+impl Drop for CpuTimer {
+    fn drop(&mut self) {
+        // SAFETY: what `start` created, once.
+        unsafe { libc::timer_delete(self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::thread;
+
+    use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+
+    thread_local! {
+        static SEEN: Cell<u64> = const { Cell::new(0) };
+    }
+
+    extern "C" fn on_signal(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+        SEEN.set(SEEN.get() + 1);
+    }
+
+    fn signo() -> libc::c_int {
+        let signo = SIGRTMIN() + 7;
+        register_signal_handler(signo, on_signal).expect("handler");
+        signo
+    }
+
+    #[test]
+    fn a_thread_on_a_leash_is_signalled_again_and_again_while_it_works() {
+        thread::spawn(|| {
+            let _leash = Leash::tie(signo()).expect("leash");
+            while SEEN.get() < 10 {
+                std::hint::spin_loop();
+            }
+        })
+        .join()
+        .expect("thread");
+    }
+
+    #[test]
+    fn without_perf_events_the_cpu_clock_does_it() {
+        thread::spawn(|| {
+            let _leash = CpuTimer::start(signo(), LONG_NS).expect("timer");
+            while SEEN.get() < 3 {
+                std::hint::spin_loop();
+            }
+        })
+        .join()
+        .expect("thread");
+    }
+}

@@ -1,0 +1,136 @@
+//! `baton bench lhp` on real KVM: the form of what it writes, never how fast it was.
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::{baton, spawn_and_interrupt};
+use serde_json::Value;
+
+/// A path in the directory of the test build.
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn text(path: &PathBuf) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+#[test]
+fn small_matrix_gives_table_json_csv_and_page() {
+    let (json, csv, html) = (path("lhp.json"), path("lhp.csv"), path("lhp.html"));
+    let ran = baton(&[
+        "bench",
+        "lhp",
+        "--locks",
+        "ticket",
+        "--loads",
+        "2x,hog",
+        "--policies",
+        "host-spin,host-pv,baton",
+        "--runs",
+        "1",
+        "--seconds-per-run",
+        "200ms",
+        "--json",
+        text(&json),
+        "--csv",
+        text(&csv),
+        "--html",
+        text(&html),
+    ]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    assert!(ran.stdout.contains("\n2x: "), "{ran:?}");
+    // Guests print a line at their end, which must not show.
+    assert!(!ran.stdout.contains("guest:"), "{ran:?}");
+
+    let json = std::fs::read_to_string(json).expect("written");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["schema_version"], 1);
+    assert_eq!(json["skipped"], Value::Array(Vec::new()));
+    assert_eq!(json["limits"][0]["lock"], "ticket");
+    let rows = json["results"].as_array().expect("rows");
+    let cells: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{} {} {}", row["lock"], row["load"], row["policy"]).replace('"', ""))
+        .collect();
+    assert_eq!(
+        cells,
+        [
+            "ticket 2x host-spin",
+            "ticket 2x host-pv",
+            "ticket 2x baton",
+            "ticket hog host-spin",
+            "ticket hog host-pv",
+            "ticket hog baton",
+        ]
+    );
+    for row in rows {
+        assert_eq!(row["runs"], 1);
+        assert!(row["acq_per_cpu_s"]["median"].as_u64() > Some(0), "{row}");
+        assert!(row["ratio_to_limit"].as_f64() > Some(0.0), "{row}");
+        let wait = |name: &str| row["wait_ns"][name].as_u64().expect("a time");
+        assert!(wait("p50") <= wait("p99") && wait("p99") <= wait("p999"));
+        assert!(wait("p999") <= wait("max"));
+        let time = |name: &str| row[name].as_u64().expect("a time");
+        assert!(time("spin_ns") <= time("ran_ns"), "{row}");
+    }
+    assert!(rows[2]["ratio_to"]["host-pv"].is_number());
+
+    let csv = std::fs::read_to_string(csv).expect("written");
+    assert_eq!(csv.lines().count(), 1 + rows.len());
+    let html = std::fs::read_to_string(html).expect("written");
+    assert_eq!(html.matches("<rect").count(), rows.len());
+}
+
+#[test]
+fn json_on_standard_output_comes_alone() {
+    let ran = baton(&[
+        "bench",
+        "lhp",
+        "--locks",
+        "tas",
+        "--loads",
+        "1x",
+        "--policies",
+        "baton-nohints",
+        "--runs",
+        "1",
+        "--seconds-per-run",
+        "0.05",
+        "--host-cpus",
+        "0",
+        "--json",
+        "-",
+    ]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let json: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(json["settings"]["host_cpus"], serde_json::json!([0]));
+    assert_eq!(json["results"][0]["vcpus"], 1);
+}
+
+#[test]
+fn interrupted_benchmark_shows_what_it_has() {
+    let ran = spawn_and_interrupt(&["bench", "lhp", "--runs", "1000", "--json", "-"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let json: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(json["interrupted"], true);
+}
+
+#[test]
+fn host_cpu_that_is_not_there_is_said_in_one_sentence() {
+    let ran = baton(&["bench", "lhp", "--host-cpus", "8000"]);
+    assert!(
+        ran.one_sentence().contains("host CPU 8000 cannot be used"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn file_that_cannot_be_written_is_said_before_anything_runs() {
+    let ran = baton(&["bench", "lhp", "--csv", "/no/such/directory/x.csv"]);
+    assert!(
+        ran.one_sentence().contains("cannot write /no/such"),
+        "{ran:?}"
+    );
+}

@@ -5,7 +5,7 @@
 
 use core::arch::global_asm;
 
-use crate::cpu::{BLOCK_SIZE, Cpu, RING0_TOP};
+use crate::cpu::{Cpu, RING0_TOP, RING3_TOP};
 
 /// Where the real-mode trampoline is copied; its page number is the SIPI vector.
 pub const TRAMPOLINE: u64 = 0x8000;
@@ -137,7 +137,7 @@ guest_pd_high:
     tss_limit = const Cpu::TSS_LIMIT,
     io_bitmap_base = const Cpu::IO_BITMAP_BASE,
     ring0_top = const RING0_TOP,
-    stack_top = const BLOCK_SIZE,
+    stack_top = const RING3_TOP,
 );
 
 // A started AP is in real mode at TRAMPOLINE:0 with all segment bases but CS zero. Paging and

@@ -4,6 +4,7 @@ use core::cell::UnsafeCell;
 
 use crate::boot;
 use crate::console;
+use crate::cpu::MAX_TASKS;
 use crate::exit;
 use crate::testdev::EXIT_USAGE;
 
@@ -13,6 +14,8 @@ pub enum LockKind {
     Tas,
     Ticket,
     Mcs,
+    /// Not a spinlock: its waiters sleep.
+    Mutex,
 }
 
 /// What the guest does.
@@ -20,6 +23,9 @@ pub enum LockKind {
 pub enum Workload {
     Lock,
     ThrottledHolder,
+    Chain,
+    Deadlock,
+    Queue,
     Hog,
     PingPong,
     Halt,
@@ -53,6 +59,8 @@ pub struct Config {
     pub park: bool,
     /// Spin iterations before a waiter goes idle; the default is that of Linux.
     pub spin: u32,
+    /// Tasks of each vCPU, of those workloads that have tasks.
+    pub tasks: u32,
     pub hold: Option<u64>,
     pub outside: Option<u64>,
     /// How long the workload takes; 0 for ever.
@@ -82,6 +90,7 @@ static CONFIG: Shared = Shared(UnsafeCell::new(Config {
     hints: false,
     park: false,
     spin: 1 << 15,
+    tasks: 1,
     hold: None,
     outside: None,
     seconds: 1_000_000_000,
@@ -152,6 +161,7 @@ fn parse(config: &mut Config, word: &str) -> Option<()> {
                 "tas" => LockKind::Tas,
                 "ticket" => LockKind::Ticket,
                 "mcs" => LockKind::Mcs,
+                "mutex" => LockKind::Mutex,
                 _ => return None,
             }
         }
@@ -167,6 +177,10 @@ fn parse(config: &mut Config, word: &str) -> Option<()> {
             }
         }
         "spin" => config.spin = value.parse().ok()?,
+        "tasks" => {
+            config.tasks = value.parse().ok()?;
+            (1..=MAX_TASKS as u32).contains(&config.tasks).then_some(())?;
+        }
         "hold" => config.hold = Some(duration(value)?),
         "outside" => config.outside = Some(duration(value)?),
         "period" => config.period = duration(value)?,
@@ -200,6 +214,9 @@ fn workload(name: &str) -> Option<Workload> {
     Some(match name {
         "lock" => Workload::Lock,
         "throttled-holder" => Workload::ThrottledHolder,
+        "chain" => Workload::Chain,
+        "deadlock" => Workload::Deadlock,
+        "queue" => Workload::Queue,
         "hog" => Workload::Hog,
         "pingpong" => Workload::PingPong,
         "halt" => Workload::Halt,

@@ -10,10 +10,16 @@ use crate::stats::Stats;
 pub const MAX_CPUS: usize = 64;
 /// Size and alignment of a block: code at either privilege level finds its own by masking RSP,
 /// without a segment base.
-pub const BLOCK_SIZE: usize = 32 << 10;
-/// Offset in the block at which the CPL-0 stack begins (growing down); the CPL-3 stack begins at
-/// the end.
+pub const BLOCK_SIZE: usize = 64 << 10;
+/// Offset in the block at which the CPL-0 stack begins (growing down).
 pub const RING0_TOP: usize = 8 << 10;
+/// Offset in the block at which the CPL-3 stack begins (growing down); above it are the stacks of
+/// its tasks.
+pub const RING3_TOP: usize = 32 << 10;
+/// Most tasks of a vCPU.
+pub const MAX_TASKS: usize = 8;
+/// A task's stack. Workloads print from the vCPU's own stack, not from these.
+const TASK_STACK: usize = 4 << 10;
 /// Offset of the TSS's I/O bitmap, all zero: every port is open to CPL 3. IOPL 3 says so too, but a
 /// hypervisor that keeps the guest at CPL 3 in hardware may not let the guest set it.
 pub const IO_BITMAP: usize = RING0_TOP;
@@ -45,7 +51,7 @@ pub struct Cpu {
 // other fields are atomics.
 unsafe impl Sync for Cpu {}
 
-#[repr(C, align(32768))]
+#[repr(C, align(65536))]
 pub struct Block {
     cpu: Cpu,
     stacks: UnsafeCell<[u8; BLOCK_SIZE - size_of::<Cpu>()]>,
@@ -56,6 +62,7 @@ const _: () = assert!(
     size_of::<Cpu>() <= RING0_TOP - 2048,
     "too little CPL-0 stack"
 );
+const _: () = assert!(RING3_TOP + MAX_TASKS * TASK_STACK <= BLOCK_SIZE);
 
 // SAFETY: `cpu` is Sync, and each stack is used by its own vCPU alone.
 unsafe impl Sync for Block {}
@@ -106,6 +113,13 @@ impl Cpu {
     /// The vCPU of this index, which must be below [`MAX_CPUS`].
     pub fn get(index: u32) -> &'static Self {
         &BLOCKS[index as usize].cpu
+    }
+
+    /// Where the stack of its task `number` begins (growing down); the number must be below
+    /// [`MAX_TASKS`].
+    pub fn task_stack(&self, number: usize) -> usize {
+        let block = &raw const BLOCKS[self.index() as usize] as usize;
+        block + RING3_TOP + (number + 1) * TASK_STACK
     }
 
     #[inline(always)]

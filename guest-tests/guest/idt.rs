@@ -139,6 +139,8 @@ ring0_service:
     jne 3f
     sti
     hlt
+    // Where KVM emulates CPL 0, a single step that ends at CPL 3 goes unnoticed.
+    nop
 3:  iretq
 1:  wrmsr
     iretq

@@ -27,12 +27,14 @@ mod idle;
 mod idt;
 mod locks;
 mod mem;
+mod mutex;
 mod port;
 mod random;
 mod report;
 mod ring0;
 mod smp;
 mod stats;
+mod tasks;
 #[allow(dead_code)]
 #[path = "../src/testdev.rs"]
 mod testdev;

@@ -89,13 +89,6 @@ pub fn set_exact_timers() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
 }
 
-/// Puts the calling thread before all ordinary ones, if that is permitted.
-pub fn prefer_this_thread() {
-    let priority = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the parameter lives across the call.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
-}
-
 /// Major and minor number of the running kernel, if it tells.
 #[must_use]
 pub fn kernel_version() -> Option<(u32, u32)> {

@@ -2,7 +2,6 @@
 //! gives it back to the pool instead of letting it run on.
 
 use std::sync::{Arc, Weak};
-use std::thread;
 
 use vcpu_sched::VcpuId;
 
@@ -10,7 +9,6 @@ use super::pool::{Berths, Pool};
 use crate::halt::{Berth, BerthEnd, BerthError, check_wake_step};
 
 use crate::machine::{Vcpu, kvm};
-use crate::sys;
 
 /// The berths of all vCPUs of a pool.
 pub(crate) struct VcpuBerths {
@@ -46,25 +44,24 @@ pub(crate) fn start(
     if !kvm::open().is_ok_and(|kvm| check_wake_step(&kvm).is_ok()) {
         return Ok(None);
     }
-    let make = || {
-        // Threads inherit this. A vCPU that wakes must not wait behind the very guests that it may
-        // be more urgent than; its berth runs one guest instruction and tells the policy. Without
-        // the permission it waits its turn.
-        sys::prefer_this_thread();
-        let berth = |(id, (_, name, index)): (VcpuId, &(usize, String, u32))| {
-            let pool = Arc::downgrade(pool);
-            let on_wake = move |vcpu: Box<Vcpu>, _: BerthEnd| {
-                if let Some(pool) = pool.upgrade() {
-                    pool.comes_back(id, vcpu);
-                }
-            };
-            let name = format!("berth{index}:{name}").chars().take(15).collect();
-            Berth::new(name, Box::new(on_wake))
+    let berth = |(id, (_, name, index)): (VcpuId, &(usize, String, u32))| {
+        let pool = Arc::downgrade(pool);
+        let on_wake = move |mut vcpu: Box<Vcpu>, end: BerthEnd| {
+            let Some(pool) = pool.upgrade() else { return };
+            let guest = Arc::clone(&vcpu.guest);
+            if let BerthEnd::Exited(exit) = end {
+                // Its one instruction needs an answer, which the policy's turn gives.
+                vcpu.put_off(exit);
+            }
+            pool.comes_back(id, vcpu);
+            if guest.has_ended() {
+                pool.retire(&guest);
+            }
         };
-        (0..).map(VcpuId).zip(vcpus).map(berth).collect::<Result<Vec<_>, _>>()
+        let name = format!("berth{index}:{name}").chars().take(15).collect();
+        Berth::new(name, Box::new(on_wake))
     };
-    let made = thread::scope(|scope| scope.spawn(make).join());
-    let made = made.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let made = (0..).map(VcpuId).zip(vcpus).map(berth).collect::<Result<Vec<_>, _>>();
     let berths = Arc::new(VcpuBerths { berths: made?, pool: Arc::downgrade(pool) });
     pool.set_berths(Some(Arc::clone(&berths) as Arc<dyn Berths>));
     Ok(Some(berths))

@@ -117,6 +117,8 @@ pub struct Vcpu {
     immediate_exit: ImmediateExit,
     /// The last exit left an access that the next `KVM_RUN` completes.
     pending: bool,
+    /// An exit that nobody has looked at yet.
+    put_off: Option<Exit>,
     /// `EAGAIN`s in a row.
     again: u32,
 }
@@ -146,6 +148,7 @@ impl Vcpu {
             ports,
             immediate_exit,
             pending: false,
+            put_off: None,
             again: 0,
         })
     }
@@ -156,6 +159,9 @@ impl Vcpu {
     pub fn run(&mut self) -> Exit {
         if self.guest.has_ended() {
             return Exit::Ended;
+        }
+        if let Some(exit) = self.put_off.take() {
+            return exit;
         }
         self.pending = false;
         let again = mem::take(&mut self.again);
@@ -325,6 +331,11 @@ impl Vcpu {
             let end = self.broken("an instruction's memory access does not come to an end".into());
             self.guest.end(end);
         }
+    }
+
+    /// Makes the next [`Vcpu::run`] return `exit`, which this one returned, to who can answer it.
+    pub fn put_off(&mut self, exit: Exit) {
+        self.put_off = Some(exit);
     }
 
     /// Adds a line of Baton's own to the guest's console.

@@ -1,0 +1,238 @@
+//! Tasks: several threads of control on one vCPU, each with a small stack, cooperative.
+//!
+//! A task runs until it yields or sleeps; timers do not preempt it. A task stays on its vCPU, so a
+//! mutex knows from its owner which vCPU must run for it to be released.
+//!
+//! A vCPU's run queue is a word with a bit per task, set by whoever has work for the task, on any
+//! vCPU, and cleared by its own vCPU when the task begins to run. A bit that is set while its task
+//! still runs, on the way into its sleep, is found when it has switched away: no wake-up is lost.
+//! When the word is zero, the vCPU idles by the protocol of [`idle`], with the word as its reason.
+
+mod switch;
+
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
+
+use crate::cpu::{Cpu, MAX_CPUS, MAX_TASKS};
+use crate::mutex::Mutex;
+use crate::{hints, idle};
+
+/// A task's name: one more than its vCPU's index times [`MAX_TASKS`] plus its number there. 0 is
+/// nobody.
+pub type TaskId = u32;
+
+pub const NOBODY: TaskId = 0;
+
+/// What a task does, given its vCPU and its number there.
+pub type Body = fn(&'static Cpu, u32);
+
+pub struct Task {
+    /// Stack pointer while it does not run.
+    context: AtomicUsize,
+    /// 1 from when it queues somewhere until it is taken from there and woken.
+    pub queued: AtomicU32,
+    /// The task behind it in the queue where it is; changed under the queue's lock.
+    pub next: AtomicU32,
+    /// The mutex for which it sleeps.
+    sleeps_on: AtomicPtr<Mutex>,
+}
+
+/// What one vCPU runs. Only `ready` is touched by others.
+#[repr(align(64))]
+struct RunQueue {
+    ready: AtomicU32,
+    /// Tasks that have not ended.
+    alive: AtomicU32,
+    /// Number of the task that runs.
+    current: AtomicU32,
+    /// Stack pointer of the vCPU's own context while a task runs.
+    context: AtomicUsize,
+    body: AtomicUsize,
+    tasks: [Task; MAX_TASKS],
+}
+
+static QUEUES: [RunQueue; MAX_CPUS] = [const { RunQueue::new() }; MAX_CPUS];
+
+impl RunQueue {
+    const fn new() -> Self {
+        Self {
+            ready: AtomicU32::new(0),
+            alive: AtomicU32::new(0),
+            current: AtomicU32::new(0),
+            context: AtomicUsize::new(0),
+            body: AtomicUsize::new(0),
+            tasks: [const { Task::new() }; MAX_TASKS],
+        }
+    }
+
+    fn current(&self) -> &Task {
+        &self.tasks[self.current.load(Relaxed) as usize]
+    }
+
+    /// Takes the next ready task after the one that ran last, in the order of their numbers.
+    fn take_ready(&self) -> Option<u32> {
+        let ready = self.ready.load(SeqCst);
+        if ready == 0 {
+            return None;
+        }
+        let first = (self.current.load(Relaxed) + 1) % MAX_TASKS as u32;
+        let number = (first..MAX_TASKS as u32)
+            .chain(0..first)
+            .find(|&number| ready & 1 << number != 0)?;
+        self.ready.fetch_and(!(1 << number), SeqCst);
+        Some(number)
+    }
+
+    /// What an idle vCPU waits for: the mutex of the first of its tasks that sleeps on one that a
+    /// task of another vCPU owns, and that vCPU.
+    fn waits_for(&self, cpu: &Cpu) -> Option<(&'static Mutex, u32)> {
+        self.tasks.iter().find_map(|task| {
+            // SAFETY: null, or a mutex, all of which are statics.
+            let mutex = unsafe { task.sleeps_on.load(Relaxed).as_ref() }?;
+            let holder = mutex.holder().filter(|&holder| holder != cpu.index())?;
+            Some((mutex, holder))
+        })
+    }
+}
+
+impl Task {
+    const fn new() -> Self {
+        Self {
+            context: AtomicUsize::new(0),
+            queued: AtomicU32::new(0),
+            next: AtomicU32::new(NOBODY),
+            sleeps_on: AtomicPtr::new(core::ptr::null_mut()),
+        }
+    }
+}
+
+fn queue(cpu: &Cpu) -> &'static RunQueue {
+    &QUEUES[cpu.index() as usize]
+}
+
+/// The vCPU on which a task lives.
+pub fn vcpu(task: TaskId) -> u32 {
+    (task - 1) / MAX_TASKS as u32
+}
+
+/// A task by its name.
+pub fn get(task: TaskId) -> &'static Task {
+    &QUEUES[vcpu(task) as usize].tasks[(task - 1) as usize % MAX_TASKS]
+}
+
+/// The task that runs on this vCPU.
+#[inline(always)]
+pub fn current(cpu: &Cpu) -> TaskId {
+    cpu.index() * MAX_TASKS as u32 + queue(cpu).current.load(Relaxed) + 1
+}
+
+/// Whether this vCPU has a task to run besides the one that runs.
+#[inline(always)]
+pub fn others_ready(cpu: &Cpu) -> bool {
+    queue(cpu).ready.load(Relaxed) != 0
+}
+
+/// Runs `count` tasks (at most [`MAX_TASKS`]) on this vCPU, all with this body, until they have
+/// ended. Not from within a task.
+pub fn run(cpu: &'static Cpu, count: u32, body: Body) {
+    let queue = queue(cpu);
+    queue.body.store(body as usize, Relaxed);
+    queue.alive.store(count, Relaxed);
+    for number in 0..count {
+        // SAFETY: the stack is this task's, which does not run yet.
+        let context = unsafe { switch::prepare(cpu.task_stack(number as usize), begin) };
+        queue.tasks[number as usize].context.store(context, Relaxed);
+        queue.ready.fetch_or(1 << number, SeqCst);
+    }
+    while queue.alive.load(Relaxed) > 0 {
+        match queue.take_ready() {
+            Some(number) => {
+                queue.current.store(number, Relaxed);
+                let task = queue.current().context.load(Relaxed);
+                // SAFETY: a context of this vCPU that does not run.
+                unsafe { switch::switch(queue.context.as_ptr(), task) };
+            }
+            None => idle(cpu, queue),
+        }
+    }
+}
+
+/// Idles until a task is ready, and says whom the vCPU waits for.
+fn idle(cpu: &Cpu, queue: &RunQueue) {
+    let wait = queue.waits_for(cpu);
+    if hints::on()
+        && let Some((mutex, holder)) = wait
+    {
+        hints::sleeping(cpu, mutex.name(), holder);
+    }
+    // The owner may have handed the mutex to another since: what the host is told must be true when
+    // it is rung for. (Between this look and the ring it may still change; then this vCPU's budget
+    // goes to the former owner until that stops, the new one is no worse off than without hints.)
+    let unchanged = || {
+        !hints::on()
+            || wait.is_none_or(|(mutex, holder)| mutex.holder() == Some(holder))
+    };
+    idle::sleep_while(cpu, || queue.ready.load(SeqCst) == 0 && unchanged(), 0);
+    if hints::on() && wait.is_some() {
+        hints::not_waiting(cpu);
+    }
+}
+
+/// Where a task begins, on its own stack.
+extern "C" fn begin() -> ! {
+    let cpu = Cpu::current();
+    let queue = queue(cpu);
+    // SAFETY: stored by `run` from a `Body`.
+    let body: Body = unsafe { core::mem::transmute(queue.body.load(Relaxed)) };
+    body(cpu, queue.current.load(Relaxed));
+    queue.alive.store(queue.alive.load(Relaxed) - 1, Relaxed);
+    loop {
+        // An ended task is never ready again.
+        give_way(queue);
+    }
+}
+
+/// Switches to the vCPU's own context, which looks for the next task.
+fn give_way(queue: &RunQueue) {
+    // SAFETY: the vCPU's own context waits in `run`; a task runs, since only tasks call this.
+    unsafe {
+        switch::switch(
+            queue.current().context.as_ptr(),
+            queue.context.load(Relaxed),
+        );
+    }
+}
+
+/// Lets the other tasks of this vCPU run.
+pub fn yield_now(cpu: &Cpu) {
+    if others_ready(cpu) {
+        let queue = queue(cpu);
+        queue
+            .ready
+            .fetch_or(1 << queue.current.load(Relaxed), SeqCst);
+        give_way(queue);
+    }
+}
+
+/// Sleeps until this task, which has queued somewhere, is woken from there; on a mutex if one is
+/// given.
+pub fn sleep(cpu: &Cpu, on: Option<&'static Mutex>) {
+    let queue = queue(cpu);
+    let task = queue.current();
+    let mutex = on.map_or(core::ptr::null(), |mutex| &raw const *mutex);
+    task.sleeps_on.store(mutex.cast_mut(), Relaxed);
+    while task.queued.load(SeqCst) != 0 {
+        give_way(queue);
+    }
+    task.sleeps_on.store(core::ptr::null_mut(), Relaxed);
+}
+
+/// Wakes a task that was taken from the queue where it slept; its vCPU too, if that sleeps.
+pub fn wake(cpu: &Cpu, task: TaskId) {
+    get(task).queued.store(0, SeqCst);
+    let (vcpu, number) = (vcpu(task), (task - 1) % MAX_TASKS as u32);
+    QUEUES[vcpu as usize].ready.fetch_or(1 << number, SeqCst);
+    if vcpu != cpu.index() {
+        idle::wake(vcpu);
+    }
+}

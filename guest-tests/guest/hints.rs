@@ -133,6 +133,19 @@ pub fn released<M: Mode>(cpu: &Cpu, lock: u64, successor: impl FnOnce() -> Optio
     }
 }
 
+/// Called when a mutex has been handed on and its next owner woken: rings if the host still asks for
+/// it. Mutexes are not counted in `held`.
+#[inline(always)]
+pub fn mutex_released<M: Mode>(cpu: &Cpu, mutex: u64, successor: u32) {
+    if M::HINTS {
+        compiler_fence(SeqCst);
+        let ring = field!(AtomicU32, cpu.index(), host.ring).load(Relaxed);
+        if ring & abi::RING_DONATED != 0 {
+            answer(cpu, mutex, 1, abi::RING_DONATED, Some(successor));
+        }
+    }
+}
+
 #[cold]
 fn answer(cpu: &Cpu, lock: u64, held: u32, asked: u32, successor: Option<u32>) {
     let donated_lock = field!(AtomicU64, cpu.index(), host.donated_lock).load(Relaxed);
@@ -165,6 +178,11 @@ fn write_record(cpu: &Cpu, kind: u32, lock: u64, holder: u32, holder_gen: u32) {
 /// Says for whom this vCPU spins.
 pub fn waiting(cpu: &Cpu, lock: u64, holder: u32, holder_gen: u32) {
     write_record(cpu, abi::WAIT_SPIN, lock, holder, holder_gen);
+}
+
+/// Says for whom this vCPU is about to idle: the one on which the mutex's owner lives.
+pub fn sleeping(cpu: &Cpu, mutex: u64, holder: u32) {
+    write_record(cpu, abi::WAIT_BLOCK, mutex, holder, releases(holder));
 }
 
 /// Says that this vCPU waits for nobody.

@@ -109,7 +109,7 @@ impl Mutex {
     }
 
     #[cold]
-    fn wait<M: Mode>(&'static self, cpu: &Cpu, me: TaskId) {
+    fn wait<M: Mode>(&self, cpu: &Cpu, me: TaskId) {
         if self.spin::<M>(cpu, me) {
             return;
         }
@@ -186,7 +186,7 @@ impl Mutex {
 /// For tasks only.
 impl Lock for Mutex {
     #[inline(always)]
-    fn lock<M: Mode>(&'static self, cpu: &Cpu) {
+    fn lock<M: Mode>(&self, cpu: &Cpu) {
         let me = tasks::current(cpu);
         if !self.try_take(me) {
             self.wait::<M>(cpu, me);
@@ -194,7 +194,7 @@ impl Lock for Mutex {
     }
 
     #[inline(always)]
-    fn unlock<M: Mode>(&'static self, cpu: &Cpu) {
+    fn unlock<M: Mode>(&self, cpu: &Cpu) {
         let me = tasks::current(cpu);
         if self
             .word
@@ -222,7 +222,7 @@ impl Condition {
     }
 
     /// Releases the mutex, sleeps until a signal, and takes it again.
-    pub fn wait<M: Mode>(&'static self, cpu: &Cpu, mutex: &'static Mutex) {
+    pub fn wait<M: Mode>(&self, cpu: &Cpu, mutex: &Mutex) {
         self.guard.lock::<M>(cpu);
         self.waiters.push(tasks::current(cpu));
         self.guard.unlock::<M>(cpu);
@@ -232,7 +232,7 @@ impl Condition {
     }
 
     /// Wakes the task that waits longest.
-    pub fn signal<M: Mode>(&'static self, cpu: &Cpu) {
+    pub fn signal<M: Mode>(&self, cpu: &Cpu) {
         self.guard.lock::<M>(cpu);
         let first = self.waiters.pop();
         self.guard.unlock::<M>(cpu);

@@ -1,5 +1,8 @@
-//! Release: the holder that ran on a waiter's budget has let go.
+//! Release: the holder that ran on a waiter's budget has let go, or has handed its lock to a
+//! sleeper.
 
+use crate::blocked_on::{Wait, WaitKind};
+use crate::contexts::ExecState;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
@@ -23,20 +26,48 @@ impl<E: Events> Scheduler<E> {
                     .get(to.index())
                     .is_some_and(|v| v.guest == self.vcpus[from.index()].guest)
         });
+        self.pass_on(from, running.lock, to, now);
+    }
+
+    /// What runs on `cpu` wakes `vcpu`. If that sleeps for a lock of the waker, it now has the lock:
+    /// this is the only reason for which the holder itself would wake it (a guest that does it for
+    /// another one is corrected by what its vCPUs say when they stop). So the others who wait for
+    /// the same lock now wait for `vcpu`; without this, their budgets would go on carrying a vCPU
+    /// that cannot help them.
+    pub fn wake_by(&mut self, cpu: CpuId, vcpu: VcpuId, now: Ns) {
+        let running = self.cpus.get(cpu.index()).and_then(|c| c.running);
+        let handed = running.and_then(|running| {
+            let sleeps = self.vcpus.get(vcpu.index())?.ec.state == ExecState::Halted;
+            let wait = self.blocked_on.edge(vcpu).filter(|_| sleeps)?;
+            let mine = wait.kind == WaitKind::Block && wait.holder == running.run;
+            mine.then_some((running, wait.lock))
+        });
+        self.wake(vcpu, now);
+        let Some((running, lock)) = handed else {
+            return;
+        };
+        self.pass_on(running.run, lock, Some(vcpu), now);
+        // Those who were set aside until the old holder stops have a new one to look at.
+        self.look_again(running.run, now);
+        if running.donor != running.run && running.lock == lock {
+            // Its donor waits for another one now.
+            self.kick(cpu, now);
+        }
+        self.check();
+    }
+
+    /// Those who wait for `from` because of `lock` now wait for `to`, or for nobody.
+    fn pass_on(&mut self, from: VcpuId, lock: u64, to: Option<VcpuId>, now: Ns) {
         let mut next = self.blocked_on.first_waiter(from);
         while let Some(waiter) = next {
             next = self.blocked_on.next_waiter(waiter);
-            let Some(wait) = self
-                .blocked_on
-                .edge(waiter)
-                .filter(|w| w.lock == running.lock)
-            else {
+            let Some(wait) = self.blocked_on.edge(waiter).filter(|w| w.lock == lock) else {
                 continue;
             };
             match to.filter(|&to| to != waiter) {
                 Some(to) => {
                     let holder_releases = self.vcpus[to.index()].ec.hints.releases;
-                    let wait = crate::blocked_on::Wait {
+                    let wait = Wait {
                         holder: to,
                         holder_releases,
                         ..wait

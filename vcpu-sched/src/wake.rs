@@ -91,9 +91,13 @@ impl<E: Events> Scheduler<E> {
     /// `holder` stopped running, woke up, or is gone: those who sleep with it can look again. While
     /// it runs or sleeps on, they would only be set aside again.
     pub(crate) fn unpark_waiters(&mut self, holder: VcpuId, now: Ns) {
-        if matches!(self.vcpus[holder.index()].ec.state, ExecState::Running(_)) {
-            return;
+        if !matches!(self.vcpus[holder.index()].ec.state, ExecState::Running(_)) {
+            self.look_again(holder, now);
         }
+    }
+
+    /// Those who were set aside behind `holder` compete again.
+    pub(crate) fn look_again(&mut self, holder: VcpuId, now: Ns) {
         while let Some(claim) = self.parked.first(holder) {
             self.claim_off(claim);
             self.claim_wakes(claim, now);

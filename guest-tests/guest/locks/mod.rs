@@ -1,4 +1,5 @@
-//! Spinlocks, each with and without hints, its waiters spinning or going idle after a while.
+//! Spinlocks, each with and without hints, its waiters spinning or going idle after a while. (The
+//! mutex, whose waiters always sleep, has the same face: `mutex.rs`.)
 //!
 //! Without hints nothing is stored for the host and no doorbell but idle and wake-up rings.
 
@@ -7,9 +8,12 @@ mod tas;
 mod ticket;
 mod waiter;
 
+pub use tas::Tas;
+
 use crate::config::{self, LockKind};
 use crate::cpu::Cpu;
 use crate::hints;
+use crate::mutex::Mutex;
 
 /// What a lock does besides locking; a type, so that the code of the other modes is not there.
 pub trait Mode {
@@ -19,14 +23,19 @@ pub trait Mode {
     const PARK: bool;
 }
 
-struct With<const HINTS: bool, const PARK: bool>;
+pub struct With<const HINTS: bool, const PARK: bool>;
 
 impl<const H: bool, const P: bool> Mode for With<H, P> {
     const HINTS: bool = H;
     const PARK: bool = P;
 }
 
-/// A spinlock.
+/// Nothing but locking.
+pub type Plain = With<false, false>;
+/// With hints.
+pub type Hinted = With<true, false>;
+
+/// A lock.
 pub trait Lock: Sync + 'static {
     fn lock<M: Mode>(&self, cpu: &Cpu);
     fn unlock<M: Mode>(&self, cpu: &Cpu);
@@ -37,9 +46,10 @@ pub trait Job {
     fn run<L: Lock, M: Mode>(self, lock: &'static L);
 }
 
-static TAS: tas::Tas = tas::Tas::new();
+static TAS: Tas = Tas::new();
 static TICKET: ticket::Ticket = ticket::Ticket::new();
 static MCS: mcs::Mcs = mcs::Mcs::new();
+static MUTEX: Mutex = Mutex::new();
 
 /// Does the job with the lock and mode that the command line asks for.
 pub fn with_configured(job: impl Job) {
@@ -47,6 +57,7 @@ pub fn with_configured(job: impl Job) {
         LockKind::Tas => with(job, &TAS),
         LockKind::Ticket => with(job, &TICKET),
         LockKind::Mcs => with(job, &MCS),
+        LockKind::Mutex => with(job, &MUTEX),
     }
 }
 

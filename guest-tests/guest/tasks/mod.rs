@@ -85,9 +85,9 @@ impl RunQueue {
 
     /// What an idle vCPU waits for: the mutex of the first of its tasks that sleeps on one that a
     /// task of another vCPU owns, and that vCPU.
-    fn waits_for(&self, cpu: &Cpu) -> Option<(&'static Mutex, u32)> {
+    fn waits_for(&self, cpu: &Cpu) -> Option<(&Mutex, u32)> {
         self.tasks.iter().find_map(|task| {
-            // SAFETY: null, or a mutex, all of which are statics.
+            // SAFETY: null, or a mutex that the task borrows, which sleeps on while this vCPU idles.
             let mutex = unsafe { task.sleeps_on.load(Relaxed).as_ref() }?;
             let holder = mutex.holder().filter(|&holder| holder != cpu.index())?;
             Some((mutex, holder))
@@ -138,6 +138,7 @@ pub fn run(cpu: &'static Cpu, count: u32, body: Body) {
     let queue = queue(cpu);
     queue.body.store(body as usize, Relaxed);
     queue.alive.store(count, Relaxed);
+    queue.ready.store(0, SeqCst);
     for number in 0..count {
         // SAFETY: the stack is this task's, which does not run yet.
         let context = unsafe { switch::prepare(cpu.task_stack(number as usize), begin) };
@@ -216,7 +217,7 @@ pub fn yield_now(cpu: &Cpu) {
 
 /// Sleeps until this task, which has queued somewhere, is woken from there; on a mutex if one is
 /// given.
-pub fn sleep(cpu: &Cpu, on: Option<&'static Mutex>) {
+pub fn sleep(cpu: &Cpu, on: Option<&Mutex>) {
     let queue = queue(cpu);
     let task = queue.current();
     let mutex = on.map_or(core::ptr::null(), |mutex| &raw const *mutex);

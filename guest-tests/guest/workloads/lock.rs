@@ -1,41 +1,18 @@
 //! Every vCPU takes the lock, counts and works under it, releases it, works outside.
 
-use core::cell::UnsafeCell;
 use core::hint::spin_loop;
 
+use super::counter::Counter;
 use super::{all, end_time};
-use crate::config::{self, Config};
+use crate::config::{self, Config, LockKind};
 use crate::cpu::Cpu;
 use crate::locks::{self, Job, Lock, Mode};
-use crate::{busy, clock, console, hints, report, smp};
+use crate::{busy, clock, console, hints, report, smp, tasks};
 
-/// The data that the lock protects, on purpose not atomic.
-#[repr(align(64))]
-struct Counter(UnsafeCell<u64>);
-
-// SAFETY: used only under the lock, and at the end by vCPU 0 alone. That this holds is what the
-// check at the end tests.
-unsafe impl Sync for Counter {}
-
-static COUNTER: Counter = Counter(UnsafeCell::new(0));
-
-impl Counter {
-    fn increment(&self) {
-        // SAFETY: the caller holds the lock. Volatile: the load and the store stay apart.
-        unsafe {
-            let value = self.0.get().read_volatile();
-            self.0.get().write_volatile(value + 1);
-        }
-    }
-
-    fn get(&self) -> u64 {
-        // SAFETY: as above, or all are done.
-        unsafe { self.0.get().read_volatile() }
-    }
-}
+static COUNTER: Counter = Counter::new();
 
 /// How long a vCPU stays inside and outside the lock.
-pub struct Pace {
+struct Pace {
     hold: u64,
     outside: Outside,
 }
@@ -51,7 +28,7 @@ const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
 
 impl Pace {
-    pub fn same_for_all(config: &Config) -> Self {
+    fn same_for_all(config: &Config) -> Self {
         Self {
             hold: config.hold.unwrap_or(2 * US),
             outside: Outside::Work(config.outside.unwrap_or(2 * US)),
@@ -60,7 +37,7 @@ impl Pace {
 
     /// vCPU 0, which the host gives a small hard budget, holds the lock for long and nearly all the
     /// time; the others want it briefly now and then.
-    pub fn throttled_holder(config: &Config, cpu: &Cpu) -> Self {
+    fn throttled_holder(config: &Config, cpu: &Cpu) -> Self {
         if cpu.index() == 0 {
             Self {
                 hold: config.hold.unwrap_or(2 * MS),
@@ -75,17 +52,46 @@ impl Pace {
     }
 }
 
-struct Loop<'a> {
-    cpu: &'a Cpu,
+/// The loop of one task, or of a vCPU without tasks.
+struct Loop {
+    cpu: &'static Cpu,
     pace: Pace,
+    number: u32,
 }
 
-/// The workload on one vCPU.
-pub fn run(cpu: &Cpu, pace: Pace) {
-    locks::with_configured(Loop { cpu, pace });
+/// All vCPUs alike, the workload on one of them.
+pub fn run(cpu: &'static Cpu) {
+    run_tasks(cpu, |cpu, number| {
+        let pace = Pace::same_for_all(config::get());
+        locks::with_configured(Loop { cpu, pace, number });
+    });
 }
 
-impl Job for Loop<'_> {
+/// The same with vCPU 0 in the lock most of the time.
+pub fn run_throttled_holder(cpu: &'static Cpu) {
+    run_tasks(cpu, |cpu, number| {
+        let pace = Pace::throttled_holder(config::get(), cpu);
+        locks::with_configured(Loop { cpu, pace, number });
+    });
+}
+
+/// A spinlock needs tasks only if there are several.
+fn run_tasks(cpu: &'static Cpu, body: tasks::Body) {
+    let Config { lock, tasks, .. } = *config::get();
+    if tasks > 1 || matches!(lock, LockKind::Mutex) {
+        tasks::run(cpu, tasks, body);
+    } else {
+        body(cpu, 0);
+    }
+}
+
+/// This task's part of its vCPU's acquisitions.
+fn part(goal: u64, number: u32) -> u64 {
+    let tasks = u64::from(config::get().tasks);
+    goal / tasks + u64::from(u64::from(number) < goal % tasks)
+}
+
+impl Job for Loop {
     fn run<L: Lock, M: Mode>(self, lock: &'static L) {
         let stats = &self.cpu.stats;
         let hold = busy::iterations(self.pace.hold);
@@ -98,13 +104,14 @@ impl Job for Loop<'_> {
             Outside::Wait(ns) => clock::from_ns(ns),
         };
         let goal = config::get().acquisitions;
-        let end = end_time();
+        let mut left = goal.map_or(u64::MAX, |goal| part(goal, self.number));
+        let end = if goal.is_some() { u64::MAX } else { end_time() };
         loop {
             let start = clock::now();
-            let over = goal.map_or(start >= end, |goal| stats.acquisitions.get() >= goal);
-            if over {
+            if left == 0 || start >= end {
                 break;
             }
+            left -= 1;
             lock.lock::<M>(self.cpu);
             let waited = clock::now().saturating_sub(start);
             COUNTER.increment();
@@ -118,6 +125,7 @@ impl Job for Loop<'_> {
                     spin_loop();
                 }
             }
+            tasks::yield_now(self.cpu);
         }
     }
 }

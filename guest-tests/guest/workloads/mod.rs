@@ -1,12 +1,16 @@
 //! What the guest does, one file per kind of thing.
 
 mod boot;
+mod chain;
+mod counter;
 mod crash;
+mod deadlock;
 mod halt;
 mod hog;
 mod liar;
 mod lock;
 mod pingpong;
+mod queue;
 mod sleep;
 mod storm;
 
@@ -20,14 +24,17 @@ static START: Barrier = Barrier::new();
 static END: Barrier = Barrier::new();
 
 /// Runs the configured workload on this vCPU, together with all others; vCPU 0 ends the guest.
-pub fn run(cpu: &Cpu) -> ! {
+pub fn run(cpu: &'static Cpu) -> ! {
     let config = config::get();
     check_cpus(cpu, config);
     START.wait(cpu);
     let start = clock::now();
     match config.workload {
-        Workload::Lock => lock::run(cpu, lock::Pace::same_for_all(config)),
-        Workload::ThrottledHolder => lock::run(cpu, lock::Pace::throttled_holder(config, cpu)),
+        Workload::Lock => lock::run(cpu),
+        Workload::ThrottledHolder => lock::run_throttled_holder(cpu),
+        Workload::Chain => chain::run(cpu),
+        Workload::Deadlock => deadlock::run(cpu),
+        Workload::Queue => queue::run(cpu),
         Workload::Hog => hog::run(cpu),
         Workload::PingPong => pingpong::run(cpu),
         Workload::Halt => halt::run(cpu),
@@ -51,7 +58,8 @@ pub fn run(cpu: &Cpu) -> ! {
 
 fn check_cpus(cpu: &Cpu, config: &Config) {
     let needed = match config.workload {
-        Workload::PingPong | Workload::ThrottledHolder => 2,
+        Workload::Chain => 3,
+        Workload::PingPong | Workload::ThrottledHolder | Workload::Deadlock | Workload::Queue => 2,
         _ => 1,
     };
     if smp::count() < needed && cpu.index() == 0 {
@@ -68,6 +76,8 @@ fn finish(workload: Workload) -> ! {
     let good = match workload {
         Workload::Lock => lock::finish(),
         Workload::ThrottledHolder => lock::finish() & lock::print_waits(),
+        Workload::Chain => chain::finish() & lock::print_waits(),
+        Workload::Queue => queue::finish(),
         Workload::Halt => halt::finish(),
         Workload::PingPong | Workload::Hog | Workload::Liar | Workload::DoorbellStorm => {
             console::line(format_args!("guest: {} iterations", sum_of_iterations()));

@@ -3,6 +3,7 @@
 
 mod admission;
 mod best_effort;
+mod blocked;
 mod deferral;
 mod donors;
 mod holder_states;

@@ -1,5 +1,6 @@
 //! One run of one cell: what was measured in it, or why nothing was.
 
+use std::thread;
 use std::time::Duration;
 
 use guest_tests::testdev::{
@@ -10,6 +11,8 @@ use guest_tests::testdev::{
 use super::disturbance::{LIMIT_PER_MILLE, Probe};
 use super::matrix::{Cell, HOLD_NS, OUTSIDE_NS, longest};
 use super::stats::Waits;
+use crate::config::RunConfig;
+use crate::host_sched::HostSchedError;
 use crate::run::{self, RunError};
 use crate::signals::StopSignals;
 use crate::summary::{GuestSummary, RunSummary, VcpuSummary};
@@ -83,7 +86,7 @@ pub fn run(
         return Ok(Outcome::Interrupted);
     }
     let probe = Probe::start(host_cpus);
-    let summary = match run::run(&config, signals) {
+    let summary = match run_when_free(&config, signals) {
         Ok(summary) => summary,
         Err(error @ (RunError::Config(_) | RunError::Kvm(_) | RunError::NoSuchCpu { .. })) => {
             return Err(error);
@@ -98,6 +101,27 @@ pub fn run(
         time,
         others_per_mille,
     ))
+}
+
+/// The kernel takes real-time bandwidth back only at the end of the period of a thread that has
+/// gone, so that right after another run there may not be enough of it.
+fn run_when_free(
+    config: &RunConfig,
+    signals: Option<&StopSignals>,
+) -> Result<RunSummary, RunError> {
+    const TRIES: u32 = 10;
+    const PERIOD: Duration = Duration::from_millis(10);
+    for _ in 1..TRIES {
+        match run::run(config, signals) {
+            Err(RunError::HostSched(HostSchedError::Deadline { source, .. }))
+                if source.raw_os_error() == Some(libc::EBUSY) =>
+            {
+                thread::sleep(PERIOD);
+            }
+            result => return result,
+        }
+    }
+    run::run(config, signals)
 }
 
 fn judge(

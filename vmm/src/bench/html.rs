@@ -5,13 +5,12 @@ use std::fmt::{self, Display, Write};
 use super::matrix::{Cell, name};
 use super::plot;
 use super::report::{Plan, Report, Row};
-use super::table::describe;
+use super::table::{describe, runs};
 use crate::summary::text::readable_ns;
 use crate::units::{format_cpus, format_ns};
 
 const STYLE: &str = "\
 :root{--ink:#1a1a1a;--faint:#8a8a8a;--grid:#e2e2e2;--paper:#fff}\
-@media(prefers-color-scheme:dark){:root{--ink:#e8e8e8;--faint:#8f8f8f;--grid:#333;--paper:#161616}}\
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:62rem;\
 margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.5rem}h3{font-size:1rem;margin-bottom:.2rem}\
@@ -60,13 +59,13 @@ fn page_to(out: &mut String, plan: &Plan, report: &Report) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "<p>Baton {} on {} ({}), Linux {}. {} runs of {} a cell, {} under the lock and {} outside; \
+        "<p>Baton {} on {} ({}), Linux {}. {} of {} a cell, {} under the lock and {} outside; \
          {} in all.</p>",
         report.settings.version,
         Escaped(&report.host.processor),
         host_cpus(plan),
         Escaped(&report.host.kernel),
-        report.settings.runs,
+        runs(report),
         format_ns(report.settings.run_ns),
         format_ns(report.settings.hold_ns),
         format_ns(report.settings.outside_ns),

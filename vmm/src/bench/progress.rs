@@ -56,8 +56,8 @@ fn line(step: Step, cell: &Cell, elapsed: Duration) -> String {
     if step.again {
         line.push_str(", again");
     }
-    if step.done > 0 {
-        let left = elapsed.as_secs() * step.total.saturating_sub(step.done) / step.done;
+    let runs_left = step.total.saturating_sub(step.done);
+    if let Some(left) = (elapsed.as_secs() * runs_left).checked_div(step.done) {
         line.push_str(&match left {
             0..60 => format!(", {left} s left"),
             _ => format!(", {} min left", left.div_ceil(60)),

@@ -117,7 +117,7 @@ pub struct Row {
     pub ratio_to: BTreeMap<String, f64>,
     /// Acquisitions of the vCPU with the fewest by those of the one with the most; median.
     pub fairness: f64,
-    /// Part of the pool's CPU time that the vCPUs with the lock got; median.
+    /// CPU time of the vCPUs with the lock, by what the pool had while they contended; median.
     pub cpu_share: f64,
     /// CPU time of the vCPUs with the lock, nanoseconds; median.
     pub ran_ns: u64,

@@ -100,44 +100,47 @@ pub fn measure<E>(
                 continue;
             }
             made += 1;
-            let mut first = match run(step)? {
+            match run(step)? {
                 Outcome::Interrupted => return Ok((kept, true)),
-                outcome => match kept[cell].take(outcome) {
-                    Some(first) => first,
-                    None => continue,
-                },
-            };
+                outcome => {
+                    let Some(first) = kept[cell].take(outcome) else {
+                        continue;
+                    };
+                    kept[cell].runs.push(first);
+                }
+            }
             let pace = Pace {
                 limit: extent.limit,
                 elapsed: clock(),
                 made,
             };
-            if first.is_disturbed() && pace.has_time_for(total - done + 1) {
+            let disturbed = kept[cell].runs.last().is_some_and(Run::is_disturbed);
+            if disturbed && pace.has_time_for(total - done + 1) {
                 step.again = true;
                 made += 1;
                 match run(step)? {
-                    Outcome::Interrupted => {
-                        kept[cell].runs.push(first);
-                        return Ok((kept, true));
+                    Outcome::Interrupted => return Ok((kept, true)),
+                    outcome => {
+                        let Some(second) = kept[cell].take(outcome) else {
+                            continue;
+                        };
+                        kept[cell].replace_last_if_calmer(second);
                     }
-                    outcome => match kept[cell].take(outcome) {
-                        Some(second) => first = less_disturbed(first, second),
-                        None => continue,
-                    },
                 }
                 kept[cell].repeated += 1;
             }
-            kept[cell].runs.push(first);
         }
     }
     Ok((kept, false))
 }
 
 impl Kept {
-    /// The run, if one was measured; otherwise notes why not.
+    /// The run, if one was measured; otherwise notes why not. What could run before, and now cannot,
+    /// only misses this run.
     fn take(&mut self, outcome: Outcome) -> Option<Run> {
         let (reason, failed) = match outcome {
             Outcome::Measured(run) => return Some(*run),
+            Outcome::Unavailable(_) if !self.runs.is_empty() => return None,
             Outcome::Unavailable(reason) => (reason, false),
             Outcome::Failed(reason) => (reason, true),
             Outcome::Interrupted => return None,
@@ -145,13 +148,13 @@ impl Kept {
         self.excluded = Some(Excluded { reason, failed });
         None
     }
-}
 
-fn less_disturbed(first: Run, second: Run) -> Run {
-    if second.others_per_mille <= first.others_per_mille {
-        second
-    } else {
-        first
+    fn replace_last_if_calmer(&mut self, second: Run) {
+        if let Some(last) = self.runs.last_mut()
+            && second.others_per_mille <= last.others_per_mille
+        {
+            *last = second;
+        }
     }
 }
 
@@ -249,6 +252,25 @@ mod tests {
             ("not here", false)
         );
         assert_eq!(kept[1].runs.len(), 3);
+    }
+
+    #[test]
+    fn cell_that_could_run_before_only_misses_a_run() {
+        let (kept, _, _) = all(extent(1, 3), |step, _| match step.round {
+            1 => Outcome::Unavailable("busy".to_owned()),
+            _ => measured(1, 0),
+        });
+        assert_eq!((kept[0].runs.len(), &kept[0].excluded), (2, &None));
+    }
+
+    #[test]
+    fn failure_excludes_even_what_ran_before() {
+        let (kept, _, steps) = all(extent(1, 3), |step, _| match step.round {
+            1 => Outcome::Failed("wrong".to_owned()),
+            _ => measured(1, 0),
+        });
+        assert_eq!(steps.len(), 2);
+        assert!(kept[0].excluded.as_ref().is_some_and(|e| e.failed));
     }
 
     #[test]

@@ -16,11 +16,11 @@ pub fn render(plan: &Plan, report: &Report) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "Lock-holder preemption on host CPUs {}, {} runs of {} a cell, in {}.\n\
+        "Lock-holder preemption on host CPUs {}, {} of {} a cell, in {}.\n\
          Lock acquisitions per second of CPU time, median +- half the spread, relative to the limit\n\
          (the same lock without overcommit under the host kernel); below, the longest wait.",
         format_cpus(&plan.host_cpus),
-        plan.runs,
+        runs(report),
         format_ns(report.settings.run_ns),
         readable_ns(report.elapsed_ns),
     );
@@ -29,6 +29,17 @@ pub fn render(plan: &Plan, report: &Report) -> String {
     }
     notes(&mut text, report);
     text
+}
+
+/// How many runs there are of a cell; fewer than were wanted if time was short.
+#[must_use]
+pub fn runs(report: &Report) -> String {
+    let wanted = u64::from(report.settings.runs);
+    match report.results.iter().map(|row| row.runs).max() {
+        Some(made) if made < wanted => format!("{made} of {wanted} runs"),
+        _ if wanted == 1 => "1 run".to_owned(),
+        _ => format!("{wanted} runs"),
+    }
 }
 
 fn block(text: &mut String, plan: &Plan, report: &Report, load: Load) {

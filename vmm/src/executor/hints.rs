@@ -1,8 +1,8 @@
 //! From a guest's hint record to the policy's terms.
 
-use vcpu_sched::{Hints, VcpuId, Wait, WaitKind};
+use vcpu_sched::{Hints, VcpuId, Wait};
 
-use crate::machine::hints::{self as page, HintSnapshot};
+use crate::machine::hints::HintSnapshot;
 
 /// `first` is the policy's name of the guest's vCPU 0.
 pub(crate) fn to_policy(snapshot: HintSnapshot, first: u32) -> Hints {
@@ -10,10 +10,7 @@ pub(crate) fn to_policy(snapshot: HintSnapshot, first: u32) -> Hints {
         depth: snapshot.depth,
         releases: snapshot.releases,
         wait: snapshot.wait.map(|wait| Wait {
-            kind: match wait.kind {
-                page::WaitKind::Spin => WaitKind::Spin,
-                page::WaitKind::Block => WaitKind::Block,
-            },
+            kind: wait.kind,
             lock: wait.lock,
             holder: VcpuId(first + wait.holder),
             holder_releases: wait.holder_releases,

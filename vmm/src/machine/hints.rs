@@ -12,6 +12,7 @@ use guest_tests::abi::{
     GuestHints, HELD_DEPTH_BITS, HintPage, HostHints, RING_DEFER, RING_DONATED, WAIT_BLOCK,
     WAIT_SPIN,
 };
+use vcpu_sched::WaitKind;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// A hint page is a page.
@@ -19,15 +20,6 @@ const PAGE: u64 = 4096;
 const _: () = assert!(size_of::<HintPage>() <= PAGE as usize);
 // The plain integers of the ABI are read and written here as atomics of the same layout.
 const _: () = assert!(size_of::<GuestHints>() == 64 && size_of::<HostHints>() == 64);
-
-/// How a vCPU waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitKind {
-    /// It spins until the holder lets go.
-    Spin,
-    /// A task of it sleeps on a mutex, and the vCPU has nothing else to run.
-    Block,
-}
 
 /// A vCPU's statement that it waits for another one of its guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,36 @@
+//! vCPUs 0 and 1 each hold a mutex and want the other's. Neither ends, nor does the guest.
+
+use crate::barrier::Barrier;
+use crate::cpu::Cpu;
+use crate::locks::{self, Lock, Mode};
+use crate::mutex::Mutex;
+use crate::{console, hints, tasks};
+
+static MUTEXES: [Mutex; 2] = [const { Mutex::new() }; 2];
+static BOTH_HELD: Barrier = Barrier::new();
+
+pub fn run(cpu: &'static Cpu) {
+    if cpu.index() == 0 {
+        console::line(format_args!(
+            "guest: vCPUs 0 and 1 wait for each other from now on"
+        ));
+    }
+    tasks::run(cpu, 1, |cpu, _| {
+        if hints::on() {
+            embrace::<locks::Hinted>(cpu);
+        } else {
+            embrace::<locks::Plain>(cpu);
+        }
+    });
+}
+
+fn embrace<M: Mode>(cpu: &Cpu) {
+    let own = cpu.index() as usize;
+    if let Some(mutex) = MUTEXES.get(own) {
+        mutex.lock::<M>(cpu);
+    }
+    BOTH_HELD.wait(cpu);
+    if let Some(mutex) = MUTEXES.get(own ^ 1) {
+        mutex.lock::<M>(cpu);
+    }
+}

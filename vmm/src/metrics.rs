@@ -1,0 +1,127 @@
+//! `baton run --metrics WHERE`: counters of the running pool as OpenMetrics text.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `target.rs` | where to: a TCP address, a unix socket or a file |
+//! | `tally.rs` | what is counted from the policy's events, under the pool's lock |
+//! | `gauges.rs` | what an executor counts by itself |
+//! | `snapshot.rs` | all of it, copied at one moment |
+//! | `text.rs` | a snapshot as text |
+//! | `serve.rs` | answering requests, one at a time |
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use thiserror::Error;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+pub(crate) mod gauges;
+mod serve;
+pub mod snapshot;
+pub(crate) mod tally;
+mod target;
+pub mod text;
+
+pub use target::Target;
+
+use serve::{Listener, Waiter};
+use snapshot::Snapshot;
+
+/// How often a file is written anew.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Metrics could not be offered.
+#[derive(Debug, Error)]
+pub enum MetricsError {
+    /// The address cannot be listened on.
+    #[error("cannot offer metrics at {target}: {source}")]
+    Listen {
+        /// The address.
+        target: Target,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file cannot be written.
+    #[error("cannot write metrics to {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No thread.
+    #[error("cannot start the thread that offers metrics: {0}")]
+    Thread(io::Error),
+    /// The thread failed.
+    #[error("the thread that offered metrics has failed")]
+    Failed,
+}
+
+/// Where the numbers come from.
+pub(crate) trait Source: Send + 'static {
+    /// Copies them. The pool's lock is held for that, and for nothing else.
+    fn snapshot(&self) -> Snapshot;
+}
+
+/// Metrics on offer.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    stop: Arc<EventFd>,
+    thread: JoinHandle<Result<(), MetricsError>>,
+}
+
+impl Metrics {
+    /// Offers the numbers of `source` at `target`.
+    pub(crate) fn start(target: &Target, source: impl Source) -> Result<Self, MetricsError> {
+        let fail = |source| MetricsError::Listen { target: target.clone(), source };
+        let stop = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(fail)?);
+        let spawn = thread::Builder::new().name("metrics".into());
+        let stopped = Arc::clone(&stop);
+        let thread = match target {
+            Target::File(path) => {
+                let path = path.clone();
+                write(&path, &source)?;
+                let waiter = Waiter::new(stopped, None).map_err(fail)?;
+                spawn.spawn(move || {
+                    while !waiter.stopped(Some(EVERY)) {
+                        // A disk that is full now may have room in five seconds.
+                        let _ = write(&path, &source);
+                    }
+                    write(&path, &source)
+                })
+            }
+            Target::Tcp(_) | Target::Unix(_) => {
+                let listener = Listener::bind(target).map_err(fail)?;
+                let waiter = Waiter::new(stopped, Some(&listener)).map_err(fail)?;
+                spawn.spawn(move || {
+                    while !waiter.stopped(None) {
+                        listener.answer(|| text::render(&source.snapshot()));
+                    }
+                    Ok(())
+                })
+            }
+        };
+        Ok(Self { stop, thread: thread.map_err(MetricsError::Thread)? })
+    }
+
+    /// Ends the offer; a file shows the last numbers.
+    pub(crate) fn finish(self) -> Result<(), MetricsError> {
+        // Only a counter at its maximum refuses a write, and one write cannot take it there.
+        let _ = self.stop.write(1);
+        self.thread.join().unwrap_or(Err(MetricsError::Failed))
+    }
+}
+
+/// Replaces the file as a whole: who reads it sees the old text or the new, never a half.
+fn write(path: &Path, source: &impl Source) -> Result<(), MetricsError> {
+    let fail = |source| MetricsError::File { path: path.to_owned(), source };
+    // Collectors take files by their ending, so they leave this one alone.
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    let new = PathBuf::from(name);
+    std::fs::write(&new, text::render(&source.snapshot())).map_err(fail)?;
+    std::fs::rename(&new, path).map_err(fail)
+}

@@ -1,0 +1,244 @@
+//! Answering scrapes. Few need it, so it is little: one request at a time, of at most 4 KiB, within
+//! a second, and an answer that is taken within another; then the connection ends. It does not
+//! authenticate: listen where only those can reach it who may know.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::target::Target;
+use super::text::CONTENT_TYPE;
+
+/// Longest request, bytes.
+const MAX_REQUEST: usize = 4096;
+/// Longest time to send a request, and to take an answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Waits for requests, and for the end.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    epoll: Epoll,
+    stop: Arc<EventFd>,
+}
+
+impl Waiter {
+    pub(crate) fn new(stop: Arc<EventFd>, listener: Option<&Listener>) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        let fds = [Some(stop.as_raw_fd()), listener.map(Listener::fd)];
+        for fd in fds.into_iter().flatten() {
+            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, 0))?;
+        }
+        Ok(Self { epoll, stop })
+    }
+
+    /// Waits for a request, or for so long; true at the end.
+    pub(crate) fn stopped(&self, timeout: Option<Duration>) -> bool {
+        let timeout = timeout.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
+        let mut events = [EpollEvent::default()];
+        match self.epoll.wait(timeout, &mut events) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => true,
+            _ => self.stop.read().is_ok(),
+        }
+    }
+}
+
+/// Where requests come in.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    pub(crate) fn bind(target: &Target) -> io::Result<Self> {
+        let listener = match target {
+            Target::Tcp(address) => Self::Tcp(TcpListener::bind(address)?),
+            Target::Unix(path) => Self::Unix(bind_unix(path)?, path.clone()),
+            Target::File(_) => return Err(ErrorKind::Unsupported.into()),
+        };
+        // A client that gives up before it is accepted must not block the thread.
+        match &listener {
+            Self::Tcp(tcp) => tcp.set_nonblocking(true)?,
+            Self::Unix(unix, _) => unix.set_nonblocking(true)?,
+        }
+        Ok(listener)
+    }
+
+    fn fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(tcp) => tcp.as_raw_fd(),
+            Self::Unix(unix, _) => unix.as_raw_fd(),
+        }
+    }
+
+    /// Answers one request, if there is one. What goes wrong is the client's loss.
+    pub(crate) fn answer(&self, text: impl FnOnce() -> String) {
+        let _ = match self {
+            Self::Tcp(tcp) => tcp.accept().and_then(|(stream, _)| {
+                stream.set_nonblocking(false)?;
+                converse(&stream, |t| stream.set_read_timeout(t), |t| stream.set_write_timeout(t), text)
+            }),
+            Self::Unix(unix, _) => unix.accept().and_then(|(stream, _)| {
+                stream.set_nonblocking(false)?;
+                converse(&stream, |t| stream.set_read_timeout(t), |t| stream.set_write_timeout(t), text)
+            }),
+        };
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Takes the place of a socket that nobody listens on any more, but of nothing else.
+fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            match UnixStream::connect(path) {
+                Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path)?;
+                    UnixListener::bind(path)
+                }
+                _ => Err(error),
+            }
+        }
+        bound => bound,
+    }
+}
+
+/// Reads a request and answers it, both within [`PATIENCE`].
+fn converse<S>(
+    stream: S,
+    read_timeout: impl Fn(Option<Duration>) -> io::Result<()>,
+    write_timeout: impl Fn(Option<Duration>) -> io::Result<()>,
+    text: impl FnOnce() -> String,
+) -> io::Result<()>
+where
+    S: Read + Write,
+{
+    let mut stream = stream;
+    let left = |until: Instant| match until.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::Error::from(ErrorKind::TimedOut)),
+        left => Ok(Some(left)),
+    };
+    let until = Instant::now() + PATIENCE;
+    let mut request = [0; MAX_REQUEST];
+    let mut got = 0;
+    while !is_whole(&request[..got]) && got < MAX_REQUEST {
+        read_timeout(left(until)?)?;
+        match stream.read(&mut request[got..])? {
+            0 => break,
+            more => got += more,
+        }
+    }
+    let answer = reply(&request[..got], text);
+    let until = Instant::now() + PATIENCE;
+    let mut rest = answer.as_bytes();
+    while !rest.is_empty() {
+        write_timeout(left(until)?)?;
+        match stream.write(rest)? {
+            0 => break,
+            sent => rest = &rest[sent..],
+        }
+    }
+    Ok(())
+}
+
+/// Whether the head of a request has ended; we take none with a body.
+fn is_whole(request: &[u8]) -> bool {
+    request.windows(4).any(|end| end == b"\r\n\r\n") || request.windows(2).any(|end| end == b"\n\n")
+}
+
+/// The answer to a request.
+fn reply(request: &[u8], text: impl FnOnce() -> String) -> String {
+    let line = request.split(|&byte| byte == b'\r' || byte == b'\n').next().unwrap_or_default();
+    let mut words = line.split(|&byte| byte == b' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
+    let plain = "text/plain; charset=utf-8";
+    let (status, kind, body) = match (method, path) {
+        _ if !is_whole(request) => ("400 Bad Request", plain, "no whole request\n".to_owned()),
+        (b"GET" | b"HEAD", b"/metrics") => ("200 OK", CONTENT_TYPE, text()),
+        (b"GET" | b"HEAD", _) => ("404 Not Found", plain, "metrics are at /metrics\n".to_owned()),
+        _ => ("405 Method Not Allowed", plain, "only GET\n".to_owned()),
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    if method == b"HEAD" { head } else { head + &body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(request: &str) -> String {
+        let reply = reply(request.as_bytes(), || "# EOF\n".to_owned());
+        reply.lines().next().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn only_whole_requests_for_metrics_get_them() {
+        assert_eq!(status("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
+        assert_eq!(status("GET /metrics?a=b HTTP/1.0\r\n\r\n"), "HTTP/1.1 200 OK");
+        assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), "HTTP/1.1 404 Not Found");
+        assert_eq!(status("PUT /metrics HTTP/1.1\r\n\r\n"), "HTTP/1.1 405 Method Not Allowed");
+        assert_eq!(status("GET /metrics HTTP/1.1\r\n"), "HTTP/1.1 400 Bad Request");
+        assert_eq!(status(""), "HTTP/1.1 400 Bad Request");
+    }
+
+    #[test]
+    fn head_has_the_length_and_no_body() {
+        let reply = reply(b"HEAD /metrics HTTP/1.1\r\n\r\n", || "# EOF\n".to_owned());
+        assert!(reply.contains("Content-Length: 6\r\n") && reply.ends_with("\r\n\r\n"), "{reply}");
+    }
+
+    #[test]
+    fn endless_requests_are_cut_off() {
+        struct Endless(Vec<u8>);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                buffer.fill(b'x');
+                Ok(buffer.len())
+            }
+        }
+        impl Write for Endless {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut stream = Endless(Vec::new());
+        struct By<'a>(&'a mut Endless);
+        impl Read for By<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0.read(buffer)
+            }
+        }
+        impl Write for By<'_> {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        converse(By(&mut stream), |_| Ok(()), |_| Ok(()), || unreachable!("no metrics"))
+            .expect("answers");
+        assert!(stream.0.starts_with(b"HTTP/1.1 400"));
+    }
+}

@@ -27,7 +27,9 @@ impl Barrier {
             self.round.store(round + 1, SeqCst);
             (0..smp::count())
                 .filter(|&other| other != cpu.index())
-                .for_each(idle::wake);
+                .for_each(|other| {
+                    idle::wake(other);
+                });
         } else {
             idle::wait_while(cpu, || self.round.load(SeqCst) == round, 0);
         }

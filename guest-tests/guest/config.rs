@@ -179,7 +179,9 @@ fn parse(config: &mut Config, word: &str) -> Option<()> {
         "spin" => config.spin = value.parse().ok()?,
         "tasks" => {
             config.tasks = value.parse().ok()?;
-            (1..=MAX_TASKS as u32).contains(&config.tasks).then_some(())?;
+            (1..=MAX_TASKS as u32)
+                .contains(&config.tasks)
+                .then_some(())?;
         }
         "hold" => config.hold = Some(duration(value)?),
         "outside" => config.outside = Some(duration(value)?),

@@ -133,17 +133,30 @@ pub fn released<M: Mode>(cpu: &Cpu, lock: u64, successor: impl FnOnce() -> Optio
     }
 }
 
-/// Called when a mutex has been handed on and its next owner woken: rings if the host still asks for
-/// it. Mutexes are not counted in `held`.
+/// Called when a mutex has been handed to a task of the vCPU `successor`: rings if the host asked for
+/// it, or if `others` sleep for the mutex, have not been told of by waking the successor, and need
+/// it to run. (One that runs usually gives the mutex back before it stops; a ring each time would
+/// cost many times what a short critical section does.) Mutexes are not counted in `held`.
 #[inline(always)]
-pub fn mutex_released<M: Mode>(cpu: &Cpu, mutex: u64, successor: u32) {
-    if M::HINTS {
-        compiler_fence(SeqCst);
-        let ring = field!(AtomicU32, cpu.index(), host.ring).load(Relaxed);
-        if ring & abi::RING_DONATED != 0 {
-            answer(cpu, mutex, 1, abi::RING_DONATED, Some(successor));
-        }
+pub fn handed_over<M: Mode>(cpu: &Cpu, mutex: u64, successor: u32, others: bool) {
+    if !M::HINTS || !PROXY.load(Relaxed) {
+        return;
     }
+    compiler_fence(SeqCst);
+    let ring = field!(AtomicU32, cpu.index(), host.ring).load(Relaxed);
+    if ring & abi::RING_DONATED != 0 {
+        answer(cpu, mutex, 1, abi::RING_DONATED, Some(successor));
+    } else if others && !running(successor) {
+        tell_new_owner(cpu, mutex, successor);
+    }
+}
+
+#[cold]
+fn tell_new_owner(cpu: &Cpu, mutex: u64, successor: u32) {
+    cpu.stats.release_rings.add(1);
+    write_record(cpu, abi::WAIT_NONE, mutex, 0, 0);
+    ring(abi::DOORBELL_RELEASE, successor + 1);
+    not_waiting(cpu);
 }
 
 #[cold]

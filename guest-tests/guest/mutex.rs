@@ -9,10 +9,10 @@
 //!   a slice, and a mutex may be held for long, even by a task that sleeps.
 //! - A vCPU that has nothing to run but tasks which sleep on mutexes says so when it idles
 //!   (`tasks.rs`).
-//! - Releasing wakes the next owner's vCPU if that sleeps. This one ring is all that is needed: the
-//!   host knows for which mutex and owner it slept, so a wake-up by this very owner tells that the
-//!   mutex has changed hands. If the host still asks for a release afterwards (because the next
-//!   owner's vCPU did not sleep, or was only about to), there is the ring for that.
+//! - Handing it on takes at most one ring. If the next owner's vCPU sleeps, it is woken, and since
+//!   the host knows for which mutex and owner it slept, a wake-up by this very owner tells that the
+//!   mutex has changed hands. If it neither sleeps nor runs, and others sleep, they have named the
+//!   old owner to the host: a release ring names the new one. Otherwise there is nothing to tell.
 
 use core::hint::spin_loop;
 use core::sync::atomic::AtomicU32;
@@ -176,9 +176,13 @@ impl Mutex {
         let mark = if self.waiters.is_empty() { 0 } else { WAITERS };
         self.word.store(next | mark, Release);
         self.guard.unlock::<M>(cpu);
-        if next != NOBODY {
-            tasks::wake(cpu, next);
-            hints::mutex_released::<M>(cpu, self.name(), tasks::vcpu(next));
+        if next == NOBODY {
+            return;
+        }
+        let vcpu = tasks::vcpu(next);
+        let rang = tasks::wake(cpu, next);
+        if vcpu != cpu.index() {
+            hints::handed_over::<M>(cpu, self.name(), vcpu, mark != 0 && !rang);
         }
     }
 }

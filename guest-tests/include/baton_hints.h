@@ -28,11 +28,19 @@
 #define BATON_FEATURE_PROXY		(1U << 2)	/* runs holders on waiters' budgets */
 #define BATON_FEATURE_DEFER		(1U << 3)	/* may defer a holder's preemption */
 
-/* Doorbell reasons; the argument goes above BATON_DOORBELL_REASON_BITS. */
+/*
+ * Doorbell reasons; the argument goes above BATON_DOORBELL_REASON_BITS. A RELEASE
+ * nobody asked for, with a WAIT_NONE record whose lock is not 0, says that this
+ * lock went to the vCPU of arg, for whom its other sleepers wait from now on.
+ */
 #define BATON_DOORBELL_WAIT		1	/* whom my record names does not run */
 #define BATON_DOORBELL_RELEASE		2	/* arg: vCPU the lock went to + 1, or 0 */
 #define BATON_DOORBELL_IDLE		3	/* until woken or guest.idle_until_tsc */
-#define BATON_DOORBELL_WAKE		4	/* arg: vCPU to wake */
+/*
+ * WAKE, arg: vCPU to wake. If it sleeps with a WAIT_BLOCK record that names the
+ * ringing vCPU as holder, this also hands it the lock; no RELEASE is needed.
+ */
+#define BATON_DOORBELL_WAKE		4
 #define BATON_DOORBELL_REASON_BITS	8
 #define BATON_DOORBELL(reason, arg) \
 	((reason) | ((__u32)(arg) << BATON_DOORBELL_REASON_BITS))
@@ -57,7 +65,8 @@
  * Written by the guest's vCPU. seq to holder_gen are one record, seq being odd
  * while it changes; the vCPU is stopped when the host reads it, so program
  * order (barrier()) is enough. held is outside the record: one plain store by
- * each lock and unlock.
+ * each lock and unlock of a spinlock; mutexes do not count. A WAIT_BLOCK record
+ * counts while the vCPU idles; its holder_gen is not looked at.
  */
 struct baton_guest_hints {
 	__le32 seq;

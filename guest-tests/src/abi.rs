@@ -38,13 +38,17 @@ pub const FEATURE_DEFER: u32 = 1 << 3;
 /// Doorbell: the record says `spin_wait`, and the vCPU it names is not running.
 pub const DOORBELL_WAIT: u32 = 1;
 /// Doorbell: I released what [`HostHints::ring`] asked about. Argument: index of the vCPU that the
-/// lock went to, plus one; 0 when it went to nobody or the releaser does not know.
+/// lock went to, plus one; 0 when it went to nobody or the releaser does not know. Without being
+/// asked: if the record says [`WAIT_NONE`] and its `lock` is not 0, that lock has been handed to the
+/// vCPU of the argument, and those who sleep for it now wait for that one.
 pub const DOORBELL_RELEASE: u32 = 2;
 /// Doorbell: nothing to run until a `DOORBELL_WAKE` names this vCPU or
 /// [`GuestHints::idle_until_tsc`] passes. A wake that came first is remembered and makes this
 /// return at once, so check-then-idle has no lost wake-up. May also return without cause.
 pub const DOORBELL_IDLE: u32 = 3;
-/// Doorbell: wake the vCPU whose index is the argument.
+/// Doorbell: wake the vCPU whose index is the argument. If that sleeps with a [`WAIT_BLOCK`] record
+/// that names the ringing vCPU as the holder, this also says that the lock of the record has been
+/// handed to it: no `DOORBELL_RELEASE` is needed, and the host takes [`HostHints::ring`] back.
 pub const DOORBELL_WAKE: u32 = 4;
 
 /// Bits of a doorbell value that hold the reason; the argument stands above them.
@@ -60,7 +64,9 @@ pub const fn doorbell(reason: u32, argument: u32) -> u32 {
 pub const WAIT_NONE: u32 = 0;
 /// This vCPU spins until the holder lets go of the lock (or moves up in its queue).
 pub const WAIT_SPIN: u32 = 1;
-/// A task of this vCPU sleeps on a mutex and the vCPU has nothing else to run.
+/// A task of this vCPU sleeps on a mutex and the vCPU has nothing else to run. The record counts
+/// while the vCPU idles. `holder` is the vCPU on which the mutex's owner lives, whether that runs or
+/// not; `holder_gen` is not looked at, for the sleeper is woken when its wait is over.
 pub const WAIT_BLOCK: u32 = 2;
 
 /// [`GuestHints::holder`]: the waiter does not know whom it waits for.
@@ -101,7 +107,9 @@ pub struct GuestHints {
     /// holder's count has moved on, the record is stale.
     pub holder_gen: u32,
     /// Locks held now (low [`HELD_DEPTH_BITS`] bits) and releases so far (above them, wrapping).
-    /// Not part of the record: one plain store each by lock and unlock.
+    /// Not part of the record: one plain store each by lock and unlock. Only locks whose holder
+    /// does not sleep count, that is, spinlocks: the host answers a held lock with a grace of
+    /// microseconds, and a mutex can be held for long, by a task that does not even run.
     pub held: u32,
     /// Reserved, zero.
     pub reserved0: u32,

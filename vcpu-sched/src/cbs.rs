@@ -209,10 +209,10 @@ mod tests {
         assert_eq!((s.budget(), s.deadline()), (2 * MS as i64, 10 * MS));
     }
 
-    /// The example of Abeni and Buttazzo (1998), server with Q = 2, P = 7: a job of 3 that arrives
-    /// at 3 uses up its budget and has its deadline moved from 10 to 17; a job that arrives at 12
-    /// (after the first ended with 1 left, deadline 17) keeps the pair because
-    /// 1 < (17 - 12) * 2 / 7 fails to be exceeded... 5 * 2 / 7 = 1.43.
+    /// A server with Q = 2 and P = 7, as in the examples of Abeni and Buttazzo (1998). A job of 3
+    /// that arrives at 3 has its deadline moved from 10 to 17 when the budget of 2 is used up, and
+    /// ends with 1 left. A job that arrives at 12 may keep that pair: 1 <= (17 - 12) * 2 / 7. One
+    /// that arrives at 14 may not: 1 > (17 - 14) * 2 / 7.
     #[test]
     fn soft_server_postpones_and_then_keeps_its_pair_when_it_fits_the_bandwidth() {
         let mut s = server(2, 7, 7, Exhaustion::Soft);

@@ -40,16 +40,30 @@ impl<E: Events> Scheduler<E> {
             let sleeps = self.vcpus.get(vcpu.index())?.ec.state == ExecState::Halted;
             let wait = self.blocked_on.edge(vcpu).filter(|_| sleeps)?;
             let mine = wait.kind == WaitKind::Block && wait.holder == running.run;
-            mine.then_some((running, wait.lock))
+            mine.then_some(wait.lock)
         });
+        if let Some(lock) = handed {
+            self.hand_over(cpu, lock, vcpu, now);
+        }
         self.wake(vcpu, now);
-        let Some((running, lock)) = handed else {
+    }
+
+    /// What runs on `cpu` has handed `lock` to `to`, whether it was carried or not: those who wait
+    /// for it with that lock now wait for `to`. It may run on; if it was carried for this lock, its
+    /// CPU is kicked.
+    pub fn hand_over(&mut self, cpu: CpuId, lock: u64, to: VcpuId, now: Ns) {
+        let Some(running) = self.cpus.get(cpu.index()).and_then(|c| c.running) else {
             return;
         };
-        self.pass_on(running.run, lock, Some(vcpu), now);
+        let (from, guest) = (running.run, self.vcpus[running.run.index()].guest);
+        let sibling = self.vcpus.get(to.index()).is_some_and(|v| v.guest == guest);
+        if to == from || !sibling {
+            return;
+        }
+        self.pass_on(from, lock, Some(to), now);
         // Those who were set aside until the old holder stops have a new one to look at.
-        self.look_again(running.run, now);
-        if running.donor != running.run && running.lock == lock {
+        self.look_again(from, now);
+        if running.donor != from && running.lock == lock {
             // Its donor waits for another one now.
             self.kick(cpu, now);
         }

@@ -6,7 +6,7 @@
 //! | `proxy.rs` | whom a waiting claim carries |
 //! | `stop.rs` | what happens when it stops: charge, edges, back into the queue |
 //! | `wake.rs` | waking, and the timers |
-//! | `release.rs` | a holder lets go |
+//! | `release.rs` | a holder lets go, or hands its mutex to a sleeper |
 //! | `preempt.rs` | who is kicked for a claim that became eligible |
 //! | `defer.rs` | a holder that is out of time |
 

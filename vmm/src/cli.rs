@@ -12,6 +12,7 @@ use crate::config::{
     ConfigError, GuestConfig, KernelSource, Reservation, RunConfig, SchedMode, SummaryForm,
     VcpuThreads,
 };
+use crate::metrics::Target;
 use crate::units::{self, UnitError};
 
 /// A KVM virtual machine monitor with its own CPU scheduler.
@@ -131,6 +132,12 @@ pub struct RunArgs {
     /// Show when a waiter's budget carried a holder for longest, and what happened around it
     #[arg(long)]
     pub timeline: bool,
+    /// Write every decision and exit to this file; ui.perfetto.dev shows it
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Offer OpenMetrics at 127.0.0.1:9469, unix:/path.sock or file:/path.prom, such as these
+    #[arg(long, value_name = "WHERE", value_parser = str::parse::<Target>)]
+    pub metrics: Option<Target>,
     /// Form of the summary [default: text]
     #[arg(long)]
     pub summary: Option<SummaryForm>,
@@ -197,6 +204,12 @@ impl RunArgs {
             config.summary = summary;
         }
         config.timeline |= self.timeline;
+        if self.trace.is_some() {
+            config.trace.clone_from(&self.trace);
+        }
+        if self.metrics.is_some() {
+            config.metrics.clone_from(&self.metrics);
+        }
         config.validate()?;
         Ok(config)
     }

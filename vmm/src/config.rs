@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::metrics::Target;
+
 pub mod file;
 
 /// Most vCPUs a guest may have.
@@ -46,6 +48,10 @@ pub struct RunConfig {
     pub summary: SummaryForm,
     /// Record the policy's decisions for a timeline ([`SchedMode::Baton`] only).
     pub timeline: bool,
+    /// File to write a trace to, in Perfetto's format ([`SchedMode::Baton`] only).
+    pub trace: Option<PathBuf>,
+    /// Where to offer metrics ([`SchedMode::Baton`] only).
+    pub metrics: Option<Target>,
     /// Discard what guests print and give them no input.
     pub quiet: bool,
 }
@@ -63,6 +69,8 @@ impl Default for RunConfig {
             duration: None,
             summary: SummaryForm::Text,
             timeline: false,
+            trace: None,
+            metrics: None,
             quiet: false,
         }
     }
@@ -174,6 +182,12 @@ impl RunConfig {
         }
         if self.defer.is_some_and(|d| d > Duration::from_millis(10)) {
             return fail("defer must be at most 10ms, or off");
+        }
+        if self.sched != SchedMode::Baton && (self.trace.is_some() || self.metrics.is_some()) {
+            return fail(
+                "a trace and metrics show what Baton's own scheduler decides: \
+                 give --sched baton, or leave out --trace and --metrics",
+            );
         }
         for guest in &self.guests {
             guest.validate(&self.host_cpus)?;

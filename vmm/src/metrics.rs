@@ -76,7 +76,10 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Offers the numbers of `source` at `target`.
     pub(crate) fn start(target: &Target, source: impl Source) -> Result<Self, MetricsError> {
-        let fail = |source| MetricsError::Listen { target: target.clone(), source };
+        let fail = |source| MetricsError::Listen {
+            target: target.clone(),
+            source,
+        };
         let stop = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(fail)?);
         let spawn = thread::Builder::new().name("metrics".into());
         let stopped = Arc::clone(&stop);
@@ -104,7 +107,10 @@ impl Metrics {
                 })
             }
         };
-        Ok(Self { stop, thread: thread.map_err(MetricsError::Thread)? })
+        Ok(Self {
+            stop,
+            thread: thread.map_err(MetricsError::Thread)?,
+        })
     }
 
     /// Ends the offer; a file shows the last numbers.
@@ -117,7 +123,10 @@ impl Metrics {
 
 /// Replaces the file as a whole: who reads it sees the old text or the new, never a half.
 fn write(path: &Path, source: &impl Source) -> Result<(), MetricsError> {
-    let fail = |source| MetricsError::File { path: path.to_owned(), source };
+    let fail = |source| MetricsError::File {
+        path: path.to_owned(),
+        source,
+    };
     // Collectors take files by their ending, so they leave this one alone.
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");

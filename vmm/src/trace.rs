@@ -90,14 +90,20 @@ pub(crate) struct Ports {
 impl Tracing {
     /// Creates the file and starts its writer.
     pub(crate) fn start(path: &Path, names: &Names) -> Result<(Self, Ports), TraceError> {
-        let fail = |source| TraceError::File { path: path.to_owned(), source };
+        let fail = |source| TraceError::File {
+            path: path.to_owned(),
+            source,
+        };
         let file = BufWriter::with_capacity(1 << 18, File::create(path).map_err(fail)?);
         let (boottime, now) = (boottime_ns(), sys::monotonic_ns());
         let picture = Picture::new(Packets::new(file, now, boottime), names, now);
         let lost = Arc::new(AtomicU64::new(0));
         let (policy, first) = Port::new(RING, &lost);
-        let (executors, mut rings): (Vec<_>, Vec<_>) =
-            names.host_cpus.iter().map(|_| Port::new(RING, &lost)).unzip();
+        let (executors, mut rings): (Vec<_>, Vec<_>) = names
+            .host_cpus
+            .iter()
+            .map(|_| Port::new(RING, &lost))
+            .unzip();
         rings.insert(0, first);
         let (stop, stopped) = mpsc::channel();
         let total = Arc::clone(&lost);
@@ -115,13 +121,23 @@ impl Tracing {
             }
         });
         let writer = writer.map_err(TraceError::Thread)?;
-        let tracing = Self { path: path.to_owned(), lost, stop, writer };
+        let tracing = Self {
+            path: path.to_owned(),
+            lost,
+            stop,
+            writer,
+        };
         Ok((tracing, Ports { policy, executors }))
     }
 
     /// Writes what is still in the rings, and ends the trace. Nobody may record any more.
     pub(crate) fn finish(self) -> Result<(), TraceError> {
-        let Self { path, lost, stop, writer } = self;
+        let Self {
+            path,
+            lost,
+            stop,
+            writer,
+        } = self;
         drop(stop);
         match (writer.join(), lost.load(Ordering::Relaxed)) {
             (Err(_), _) => Err(TraceError::Failed(path)),
@@ -144,8 +160,13 @@ fn drain<W: Write>(ring: &mut Consumer<Record>, picture: &mut Picture<W>) {
 
 /// `CLOCK_BOOTTIME`, which traces of the host's kernel use, ns.
 fn boottime_ns() -> Ns {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is writable; the clock exists on every Linux that has KVM.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
-    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+    (time.tv_sec as u64)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec as u64)
 }

@@ -169,10 +169,8 @@ fn idle(cpu: &Cpu, queue: &RunQueue) {
     // The owner may have handed the mutex to another since: what the host is told must be true when
     // it is rung for. (Between this look and the ring it may still change; then this vCPU's budget
     // goes to the former owner until that stops, the new one is no worse off than without hints.)
-    let unchanged = || {
-        !hints::on()
-            || wait.is_none_or(|(mutex, holder)| mutex.holder() == Some(holder))
-    };
+    let unchanged =
+        || !hints::on() || wait.is_none_or(|(mutex, holder)| mutex.holder() == Some(holder));
     idle::sleep_while(cpu, || queue.ready.load(SeqCst) == 0 && unchanged(), 0);
     if hints::on() && wait.is_some() {
         hints::not_waiting(cpu);
@@ -228,12 +226,11 @@ pub fn sleep(cpu: &Cpu, on: Option<&Mutex>) {
     task.sleeps_on.store(core::ptr::null_mut(), Relaxed);
 }
 
-/// Wakes a task that was taken from the queue where it slept; its vCPU too, if that sleeps.
-pub fn wake(cpu: &Cpu, task: TaskId) {
+/// Wakes a task that was taken from the queue where it slept; its vCPU too, if that sleeps. Whether
+/// it did.
+pub fn wake(cpu: &Cpu, task: TaskId) -> bool {
     get(task).queued.store(0, SeqCst);
     let (vcpu, number) = (vcpu(task), (task - 1) % MAX_TASKS as u32);
     QUEUES[vcpu as usize].ready.fetch_or(1 << number, SeqCst);
-    if vcpu != cpu.index() {
-        idle::wake(vcpu);
-    }
+    vcpu != cpu.index() && idle::wake(vcpu)
 }

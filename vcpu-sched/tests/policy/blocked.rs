@@ -112,6 +112,41 @@ fn hand_over_by_a_holder_on_its_own_budget_moves_the_other_sleepers() {
 }
 
 #[test]
+fn hand_over_to_one_that_did_not_sleep_yet_lets_the_sleepers_carry_it() {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let holder = p.hard(g, 10, 50);
+    let (next, sleeper) = (p.hard(g, 1, 100), p.hard(g, 5, 10));
+    p.wake(holder);
+    assert_eq!(p.pick(1), Some((holder, holder)));
+    // It is out of budget on its way into its sleep.
+    p.wake(next);
+    assert_eq!(p.pick(0), Some((next, next)));
+    p.run(0, MS, Stop::Preempted, quiet());
+    falls_asleep(&mut p, 0, sleeper, holder);
+    assert_eq!(p.pick(0), None);
+    p.kicks();
+    p.policy.hand_over(CpuId(1), LOCK, next, p.now);
+    assert_eq!(p.kicks(), [0]);
+    assert_eq!(p.pick(0), Some((sleeper, next)));
+}
+
+#[test]
+fn hand_over_that_makes_no_sense_changes_nothing() {
+    let (mut p, holder, _, earlier) = two_sleepers();
+    let (g, now) = (p.guest(), p.now);
+    let stranger = p.hard(g, 1, 5);
+    for to in [holder, stranger, VcpuId(77)] {
+        p.policy.hand_over(CpuId(0), LOCK, to, now);
+    }
+    p.policy.hand_over(CpuId(7), LOCK, earlier, now);
+    p.policy.hand_over(CpuId(0), LOCK + 64, earlier, now);
+    assert_eq!(p.kicks(), []);
+    p.stop(0, Stop::Preempted, holding());
+    assert_eq!(p.pick(0), Some((earlier, holder)));
+}
+
+#[test]
 fn wake_by_a_stranger_hands_nothing_over() {
     let (mut p, holder, later, earlier) = two_sleepers();
     let g = p.guest();
@@ -211,12 +246,7 @@ fn holder_that_falls_asleep_on_a_mutex_while_carried_passes_the_budget_on() {
     p.preempt_holder(middle, 0);
     falls_asleep(&mut p, 0, first, middle);
     assert_eq!(p.pick(0), Some((first, middle)));
-    p.run(
-        0,
-        10 * US,
-        Stop::Halted(None),
-        sleeps_on_another_lock(last),
-    );
+    p.run(0, 10 * US, Stop::Halted(None), sleeps_on_another_lock(last));
     let decision = p.decide(0).unwrap();
     assert_eq!(
         (decision.donor, decision.run, decision.chain, decision.lock),
@@ -241,7 +271,7 @@ fn holder_that_ends_while_carried_leaves_a_sleeper_that_can_be_woken() {
 fn edge_that_is_replaced_before_the_decision_leads_to_the_new_holder() {
     let mut p = Pool::new(2);
     let g = p.guest();
-    let (old, new) = (p.hard(g, 1, 100), p.hard(g, 1, 90));
+    let (old, new) = (p.hard(g, 1, 90), p.hard(g, 1, 100));
     let sleeper = p.hard(g, 5, 10);
     p.preempt_holder(new, 0);
     p.preempt_holder(old, 1);
@@ -379,4 +409,77 @@ fn spinner_behind_a_sleeper_is_carried_along_the_mutex() {
     wake_by(&mut p, 0, sleeper);
     p.run(0, 10 * US, Stop::Preempted, quiet());
     assert_eq!(p.pick(0), Some((spinner, sleeper)));
+}
+
+/// Anything in any order: sleeping, waking by holders and strangers, releasing, ending. The checks
+/// are the policy's own (debug builds), and that in the end every vCPU that is woken runs.
+#[test]
+fn no_order_of_sleeps_wakes_and_hand_overs_breaks_the_state_or_loses_a_vcpu() {
+    for seed in 1..60_u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut draw = |n: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % n
+        };
+        let mut p = Pool::new(2);
+        let g = p.guest();
+        let pinned: [&[u32]; 3] = [&[0], &[1], &[0, 1]];
+        let all: Vec<VcpuId> = (0..6)
+            .map(|i| match i {
+                0 | 1 => p.best_effort(g, 100),
+                _ => p.hard_on(g, 1 + draw(2), 10 + 5 * i, Some(pinned[i as usize % 3])),
+            })
+            .collect();
+        for _ in 0..300 {
+            let cpu = draw(2) as u32;
+            let (one, other) = (all[draw(6) as usize], all[draw(6) as usize]);
+            let mut hints = if draw(2) == 0 {
+                sleeps_on(other)
+            } else {
+                sleeps_on_another_lock(other)
+            };
+            if draw(4) == 0 {
+                hints = spins_on(other);
+            }
+            p.pass(draw(2 * MS));
+            let runs = p.policy.running(CpuId(cpu)).is_some();
+            match draw(6) {
+                0 => p.wake(one),
+                1 | 2 => wake_by(&mut p, cpu, one),
+                3 => p.policy.hand_over(CpuId(cpu), LOCK, one, p.now),
+                4 if runs && draw(4) == 0 => p.release(cpu, Some(one)),
+                _ if runs => {
+                    let why = [Stop::Halted(None), Stop::Preempted, Stop::Rang];
+                    p.stop(cpu, why[draw(3) as usize], hints);
+                    p.pick(cpu);
+                }
+                _ => drop(p.pick(cpu)),
+            }
+        }
+        for &vcpu in &all {
+            p.wake(vcpu);
+        }
+        // Whatever they held they have released, so nobody spins for them any longer.
+        let released = Hints {
+            releases: 1,
+            ..Hints::default()
+        };
+        // Long enough for the debts of those who overran to be paid.
+        let before: Vec<_> = all.iter().map(|&v| p.counters(v).runtime_ns).collect();
+        for _ in 0..4000 {
+            for cpu in [0, 1] {
+                p.stop(cpu, Stop::Preempted, released);
+                p.pick(cpu);
+            }
+            p.pass(MS);
+        }
+        for (&vcpu, before) in all.iter().zip(before) {
+            assert!(
+                p.counters(vcpu).runtime_ns > before,
+                "{vcpu} of seed {seed}"
+            );
+        }
+    }
 }

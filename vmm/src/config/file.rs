@@ -51,6 +51,7 @@ struct RunFile {
     vcpu_threads: Option<String>,
     duration: Option<String>,
     summary: Option<String>,
+    metrics: Option<String>,
     #[serde(default)]
     guest: Vec<GuestTable>,
 }
@@ -117,6 +118,10 @@ pub fn parse(text: &str, base: &Path) -> Result<RunConfig, ConfigError> {
     }
     if let Some(summary) = &file.summary {
         config.summary = choice::<SummaryForm>("summary", summary)?;
+    }
+    if let Some(metrics) = &file.metrics {
+        let target = metrics.parse().map_err(|error| ConfigError(format!("metrics: {error}")))?;
+        config.metrics = Some(target);
     }
     for (table, place) in file.guest.iter().zip(1..) {
         let name = table.name.clone().unwrap_or(format!("guest{place}"));

@@ -7,6 +7,7 @@
 //! | `kick.rs` | making an executor look again, without losing a kick |
 //! | `seam.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`) |
 //! | `lane.rs` | what a thread needs to run vCPUs (`signal.rs`, `timer.rs`, halts) |
+//! | `listener.rs`, `observed.rs` | who hears the policy: timeline, trace, metrics |
 //! | `berths.rs` | where halted vCPUs sleep until an interrupt wakes them |
 
 mod berths;
@@ -15,6 +16,8 @@ mod vain;
 mod hints;
 mod kick;
 mod lane;
+mod listener;
+mod observed;
 mod pool;
 mod recorder;
 mod seam;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vcpu_sched::{CpuId, CpuSet, Decision, Hints, Ns, Scheduler, Stop, VcpuId};
 
 use super::hints;
-use super::recorder::Recorder;
+use super::listener::Listener;
 use super::station::Station;
 use super::vain::VainRings;
 use crate::machine::{Guest, Vcpu};
@@ -53,7 +53,7 @@ impl Member {
 
 /// What the lock protects.
 pub(crate) struct State {
-    pub(crate) sched: Scheduler<Recorder>,
+    pub(crate) sched: Scheduler<Listener>,
     places: Vec<Place>,
     members: Vec<Member>,
     /// Steal time that each vCPU has been told of.
@@ -89,7 +89,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(
-        sched: Scheduler<Recorder>,
+        sched: Scheduler<Listener>,
         members: Vec<(Arc<Guest>, u32)>,
         vcpus: impl ExactSizeIterator<Item = Box<Vcpu>>,
     ) -> Self {
@@ -285,13 +285,13 @@ impl State {
         }
     }
 
-    /// A sibling wakes `target`.
-    pub(crate) fn wake(&mut self, target: VcpuId, now: Ns) -> After {
+    /// What runs on `cpu` wakes its sibling `target`.
+    pub(crate) fn wake(&mut self, cpu: CpuId, target: VcpuId, now: Ns) -> After {
         if matches!(self.places[target.index()], Place::InBerth) {
             // It comes back first; the policy hears of it then.
             return After { recall: vec![target], ..self.after() };
         }
-        self.sched.wake(target, now);
+        self.sched.wake_by(cpu, target, now);
         self.after()
     }
 
@@ -315,6 +315,7 @@ impl State {
         let mut recall = Vec::new();
         for id in member.vcpus() {
             self.sched.remove(id, now);
+            self.sched.events.gone(now, id);
             match std::mem::replace(&mut self.places[id.index()], Place::Lost) {
                 Place::Here(vcpu) => self.places[id.index()] = Place::Retired(vcpu),
                 other => {

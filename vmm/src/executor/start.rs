@@ -14,17 +14,20 @@ use vcpu_sched::{
 use super::berths::{self, VcpuBerths};
 use super::turns::{Executor, ExecutorReport};
 use super::lane::Lane;
+use super::listener::Listener;
+use super::observed::{Observed, Tells};
 use super::pool::Pool;
-use super::recorder::Recorder;
 use super::seam::{Direct, Seam};
 use super::signal;
 use super::vcpu_thread::{ByThread, VcpuThreads};
 use crate::config::{GuestConfig, RunConfig, VcpuThreads as ThreadsOption};
 use crate::halt::BerthError;
 use crate::machine::{ExitCounts, Vcpu};
+use crate::metrics::MetricsError;
 use crate::run::{ReadyGuest, Runner, RunnerReport};
 use crate::summary::VcpuSummary;
 use crate::sys;
+use crate::trace::{Names, TraceError, VcpuName};
 
 /// Our own scheduler could not start.
 #[derive(Debug, Error)]
@@ -55,6 +58,12 @@ pub enum ExecutorError {
     /// No berths for halted vCPUs.
     #[error(transparent)]
     Berth(#[from] BerthError),
+    /// No trace.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// No metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// A resource of the host.
     #[error("cannot set up {what}: {source}")]
     Host {
@@ -74,6 +83,7 @@ struct Executors {
     executors: Vec<JoinHandle<ExecutorReport>>,
     /// Number of vCPUs of each guest.
     shape: Vec<usize>,
+    observed: Observed,
 }
 
 /// Starts an executor on each host CPU of `cpus` and runs `guests` there.
@@ -87,7 +97,8 @@ pub fn start(
 ) -> Result<Box<dyn Runner>, ExecutorError> {
     let host = |what| move |source| ExecutorError::Host { what, source };
     signal::install().map_err(|e| host("the kick signal")(e.into()))?;
-    let (sched, firsts) = admit(config, cpus, &guests)?;
+    let (mut observed, listener, tells) = Observed::start(config, names_of(cpus, &guests))?;
+    let (sched, firsts) = admit(config, cpus, &guests, listener)?;
 
     let shape: Vec<usize> = guests.iter().map(|ready| ready.vcpus.len()).collect();
     let mut members = Vec::new();
@@ -101,6 +112,7 @@ pub fn start(
     let starters: Vec<VcpuId> = members.iter().map(|&(_, first)| VcpuId(first)).collect();
     let handles: Vec<_> = members.iter().map(|(guest, _)| Arc::clone(guest)).collect();
     let pool = Arc::new(Pool::new(sched, members, vcpus.into_iter()));
+    observed.offer(config, &pool)?;
 
     let berths = berths::start(&pool, &names)?;
     let threads = if wants_threads(config.vcpu_threads) {
@@ -110,10 +122,10 @@ pub fn start(
         None
     };
     let mut all =
-        Executors { pool: Arc::clone(&pool), threads, berths, executors: Vec::new(), shape };
-    for (number, &host_cpu) in cpus.iter().enumerate() {
+        Executors { pool: Arc::clone(&pool), threads, berths, executors: Vec::new(), shape, observed };
+    for ((number, &host_cpu), tells) in cpus.iter().enumerate().zip(tells) {
         let cpu = CpuId(number as u32);
-        if let Err(source) = all.spawn(cpu, host_cpu) {
+        if let Err(source) = all.spawn(cpu, host_cpu, tells) {
             Box::new(all).stop();
             return Err(ExecutorError::Host { what: "an executor", source });
         }
@@ -145,7 +157,8 @@ fn admit(
     config: &RunConfig,
     cpus: &[usize],
     guests: &[ReadyGuest],
-) -> Result<(Scheduler<Recorder>, Vec<u32>), ExecutorError> {
+    listener: Listener,
+) -> Result<(Scheduler<Listener>, Vec<u32>), ExecutorError> {
     if cpus.len() > MAX_CPUS {
         return Err(ExecutorError::TooManyCpus(cpus.len()));
     }
@@ -155,7 +168,7 @@ fn admit(
         slice_ns: config.slice.as_nanos() as u64,
         ..Config::new(cpus.len())
     };
-    let mut sched = Scheduler::with_events(policy, Recorder::new(config.timeline));
+    let mut sched = Scheduler::with_events(policy, listener);
     let mut firsts = Vec::new();
     let mut next = 0;
     for ready in guests {
@@ -175,6 +188,17 @@ fn admit(
     Ok((sched, firsts))
 }
 
+/// The host CPUs and vCPUs in the order in which the policy will number them.
+fn names_of(cpus: &[usize], guests: &[ReadyGuest]) -> Names {
+    let name = |vcpu: &Vcpu| VcpuName {
+        guest: vcpu.guest.number,
+        guest_name: vcpu.guest.name.clone(),
+        index: vcpu.index,
+    };
+    let vcpus = guests.iter().flat_map(|ready| &ready.vcpus).map(|vcpu| name(vcpu));
+    Names { host_cpus: cpus.to_vec(), vcpus: vcpus.collect() }
+}
+
 fn claim(config: &GuestConfig, vcpu: usize) -> Result<Claim, ReservationError> {
     let Some(r) = config.reservations[vcpu] else {
         return Ok(Claim::BestEffort { weight: config.weight });
@@ -189,7 +213,7 @@ fn in_pool(own: &[usize], cpus: &[usize]) -> CpuSet {
 }
 
 impl Executors {
-    fn spawn(&mut self, cpu: CpuId, host_cpu: usize) -> io::Result<()> {
+    fn spawn(&mut self, cpu: CpuId, host_cpu: usize, tells: Tells) -> io::Result<()> {
         let (ready, started) = sync_channel(1);
         let pool = Arc::clone(&self.pool);
         let berths = self.berths.is_some();
@@ -206,8 +230,8 @@ impl Executors {
             };
             let _ = ready.send(Ok(()));
             match by_thread {
-                Some(by_thread) => run(pool, cpu, by_thread, berths),
-                None => run(pool, cpu, Direct { lane }, berths),
+                Some(by_thread) => run(pool, cpu, by_thread, berths, tells),
+                None => run(pool, cpu, Direct { lane }, berths, tells),
             }
         })?;
         self.executors.push(executor);
@@ -215,8 +239,14 @@ impl Executors {
     }
 }
 
-fn run<S: Seam>(pool: Arc<Pool>, cpu: CpuId, seam: S, berths: bool) -> ExecutorReport {
-    Executor::new(pool, cpu, seam, berths).run()
+fn run<S: Seam>(
+    pool: Arc<Pool>,
+    cpu: CpuId,
+    seam: S,
+    berths: bool,
+    tells: Tells,
+) -> ExecutorReport {
+    Executor::new(pool, cpu, seam, berths, tells).run()
 }
 
 impl Runner for Executors {
@@ -229,6 +259,8 @@ impl Runner for Executors {
         // Berths give back what sleeps in them.
         self.pool.set_berths(None);
         drop(self.berths.take());
+        // Before the lock is taken: the last metrics need it.
+        self.observed.finish();
         let mut state = self.pool.lock();
         let mut vcpus = state.take_vcpus().into_iter();
         let numbers = |(id, vcpu): (VcpuId, Option<Box<Vcpu>>)| {
@@ -240,7 +272,7 @@ impl Runner for Executors {
             .iter()
             .map(|&count| vcpus.by_ref().take(count).map(numbers).collect())
             .collect();
-        RunnerReport { vcpus, executors, moment: state.sched.events.finish() }
+        RunnerReport { vcpus, executors, moment: state.sched.events.recorder.finish() }
     }
 }
 

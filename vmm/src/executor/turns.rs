@@ -8,6 +8,7 @@ use guest_tests::abi::{RING_DEFER, RING_DONATED};
 use serde::Serialize;
 use vcpu_sched::{CpuId, Decision, Hints, Ns, Stop, VcpuId};
 
+use super::observed::Tells;
 use super::pool::{Pool, State, said};
 use super::seam::{Ran, Seam};
 use super::signal;
@@ -43,6 +44,10 @@ pub(crate) struct Executor<S> {
     /// CPU time spent elsewhere on this executor's behalf since the last charge.
     elsewhere: Ns,
     report: ExecutorReport,
+    /// When it began, ns.
+    began: Ns,
+    /// To whom it tells what it does.
+    tells: Tells,
 }
 
 /// What the executor holds while it runs a vCPU.
@@ -94,7 +99,13 @@ enum Next {
 }
 
 impl<S: Seam> Executor<S> {
-    pub(crate) fn new(pool: Arc<Pool>, cpu: CpuId, seam: S, berths: bool) -> Self {
+    pub(crate) fn new(
+        pool: Arc<Pool>,
+        cpu: CpuId,
+        seam: S,
+        berths: bool,
+        tells: Tells,
+    ) -> Self {
         Self {
             pool,
             cpu,
@@ -103,6 +114,8 @@ impl<S: Seam> Executor<S> {
             charged_to: 0,
             elsewhere: 0,
             report: ExecutorReport::default(),
+            began: 0,
+            tells,
         }
     }
 
@@ -110,13 +123,13 @@ impl<S: Seam> Executor<S> {
     pub(crate) fn run(mut self) -> ExecutorReport {
         self.pool.station(self.cpu).occupy();
         self.charged_to = sys::thread_cpu_ns();
-        let start = sys::monotonic_ns();
+        self.began = sys::monotonic_ns();
         let mut stopped = None;
         while let Some(turn) = self.next_turn(stopped.take()) {
             stopped = self.serve(turn);
         }
         self.charge();
-        let wall = sys::monotonic_ns().saturating_sub(start);
+        let wall = sys::monotonic_ns().saturating_sub(self.began);
         self.report.host_steal_ns =
             wall.saturating_sub(self.report.idle_ns).saturating_sub(self.report.busy_ns);
         self.report
@@ -210,6 +223,11 @@ impl<S: Seam> Executor<S> {
         let own = now.saturating_sub(std::mem::replace(&mut self.charged_to, now));
         let ran = own + std::mem::take(&mut self.elsewhere);
         self.report.busy_ns += ran;
+        if let Some(gauges) = &self.tells.gauges {
+            let wall = sys::monotonic_ns().saturating_sub(self.began);
+            let ExecutorReport { busy_ns, idle_ns, decisions, .. } = self.report;
+            gauges.account(wall, busy_ns, idle_ns, decisions);
+        }
         ran
     }
 
@@ -234,6 +252,7 @@ impl<S: Seam> Executor<S> {
             return None;
         };
         self.elsewhere += elsewhere_ns;
+        self.tells.exit(self.cpu, decision.run, &exit);
         let mut turn = Turn { vcpu, decision, first, until };
         let next = match exit {
             Exit::Handled | Exit::Debug => Next::Continue,
@@ -290,9 +309,18 @@ impl<S: Seam> Executor<S> {
         match doorbell {
             Doorbell::Wait => stop(Stop::Rang),
             Doorbell::Release { to } => {
+                let handed = turn.vcpu.guest.hints.handed_lock(turn.vcpu.index);
                 let mut state = self.pool.lock();
+                let now = sys::monotonic_ns();
                 let to = to.and_then(|to| state.member(turn.vcpu.guest.number).vcpu(to));
-                state.sched.release(self.cpu, to, sys::monotonic_ns());
+                if let (Some(lock), Some(to)) = (handed, to) {
+                    state.sched.hand_over(self.cpu, lock, to, now);
+                    let after = state.after();
+                    drop(state);
+                    self.pool.finish(after);
+                    return Next::Continue;
+                }
+                state.sched.release(self.cpu, to, now);
                 stop(Stop::Rang)
             }
             Doorbell::Idle => stop(Stop::Halted(wake_time(&turn.vcpu))),
@@ -300,7 +328,7 @@ impl<S: Seam> Executor<S> {
                 let after = {
                     let mut state = self.pool.lock();
                     match state.member(turn.vcpu.guest.number).vcpu(target) {
-                        Some(target) => state.wake(target, sys::monotonic_ns()),
+                        Some(target) => state.wake(self.cpu, target, sys::monotonic_ns()),
                         None => return Next::Continue,
                     }
                 };

@@ -9,7 +9,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 use guest_tests::abi::{
-    GuestHints, HELD_DEPTH_BITS, HintPage, HostHints, RING_DEFER, RING_DONATED, WAIT_BLOCK,
+    GuestHints, HELD_DEPTH_BITS, HintPage, HostHints, RING_DEFER, RING_DONATED, WAIT_BLOCK, WAIT_NONE,
     WAIT_SPIN,
 };
 use vcpu_sched::WaitKind;
@@ -160,6 +160,16 @@ impl Hints {
     pub fn idle_until_tsc(&self, index: u32) -> u64 {
         self.page(index)
             .map_or(0, |page| page.idle_until_tsc().load(Ordering::Relaxed))
+    }
+
+    /// The lock that vCPU `index`, waiting for nobody, names in its record: with a release doorbell,
+    /// the one that it has handed on.
+    #[must_use]
+    pub fn handed_lock(&self, index: u32) -> Option<u64> {
+        let page = self.page(index)?;
+        let lock = page.lock().load(Ordering::Relaxed);
+        let waits = page.wait_kind().load(Ordering::Relaxed) != WAIT_NONE;
+        (!waits && lock != 0).then_some(lock)
     }
 
     /// Tells the guest whether vCPU `index` is on a host CPU.

@@ -72,7 +72,10 @@ mod tests {
         gauges.account(110, 75, 30, 2);
         gauges.exit(ExitKind::Doorbell);
         let counts = gauges.read();
-        assert_eq!((counts.busy_ns, counts.idle_ns, counts.host_steal_ns), (75, 30, 10));
+        assert_eq!(
+            (counts.busy_ns, counts.idle_ns, counts.host_steal_ns),
+            (75, 30, 10)
+        );
         assert_eq!((counts.decisions, counts.exits), (2, [0, 0, 1, 0, 0, 0]));
     }
 }

@@ -20,6 +20,8 @@ use super::text::CONTENT_TYPE;
 const MAX_REQUEST: usize = 4096;
 /// Longest time to send a request, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Pause after a connection that could not be accepted.
+const REST: Duration = Duration::from_millis(100);
 
 /// Waits for requests, and for the end.
 #[derive(Debug)]
@@ -80,16 +82,44 @@ impl Listener {
 
     /// Answers one request, if there is one. What goes wrong is the client's loss.
     pub(crate) fn answer(&self, text: impl FnOnce() -> String) {
-        let _ = match self {
-            Self::Tcp(tcp) => tcp.accept().and_then(|(stream, _)| {
-                stream.set_nonblocking(false)?;
-                converse(&stream, |t| stream.set_read_timeout(t), |t| stream.set_write_timeout(t), text)
-            }),
-            Self::Unix(unix, _) => unix.accept().and_then(|(stream, _)| {
-                stream.set_nonblocking(false)?;
-                converse(&stream, |t| stream.set_read_timeout(t), |t| stream.set_write_timeout(t), text)
-            }),
-        };
+        match self {
+            Self::Tcp(tcp) => {
+                if let Some((stream, _)) = or_rest(tcp.accept()) {
+                    let _ = stream.set_nonblocking(false).and_then(|()| {
+                        let (read, write) = (
+                            |t| stream.set_read_timeout(t),
+                            |t| stream.set_write_timeout(t),
+                        );
+                        converse(&stream, read, write, text)
+                    });
+                }
+            }
+            Self::Unix(unix, _) => {
+                if let Some((stream, _)) = or_rest(unix.accept()) {
+                    let _ = stream.set_nonblocking(false).and_then(|()| {
+                        let (read, write) = (
+                            |t| stream.set_read_timeout(t),
+                            |t| stream.set_write_timeout(t),
+                        );
+                        converse(&stream, read, write, text)
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// What was accepted. Where nothing can be (too many open files, say), the request stays, and
+/// asking again at once would burn a CPU.
+fn or_rest<T>(accepted: io::Result<T>) -> Option<T> {
+    match accepted {
+        Ok(connection) => Some(connection),
+        Err(error) => {
+            if error.kind() != ErrorKind::WouldBlock {
+                std::thread::sleep(REST);
+            }
+            None
+        }
     }
 }
 
@@ -104,15 +134,13 @@ impl Drop for Listener {
 /// Takes the place of a socket that nobody listens on any more, but of nothing else.
 fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            match UnixStream::connect(path) {
-                Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {
-                    std::fs::remove_file(path)?;
-                    UnixListener::bind(path)
-                }
-                _ => Err(error),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => match UnixStream::connect(path) {
+            Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)
             }
-        }
+            _ => Err(error),
+        },
         bound => bound,
     }
 }
@@ -162,22 +190,39 @@ fn is_whole(request: &[u8]) -> bool {
 
 /// The answer to a request.
 fn reply(request: &[u8], text: impl FnOnce() -> String) -> String {
-    let line = request.split(|&byte| byte == b'\r' || byte == b'\n').next().unwrap_or_default();
+    let line = request
+        .split(|&byte| byte == b'\r' || byte == b'\n')
+        .next()
+        .unwrap_or_default();
     let mut words = line.split(|&byte| byte == b' ');
-    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
+    let (method, target) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
+    let path = target
+        .split(|&byte| byte == b'?')
+        .next()
+        .unwrap_or_default();
     let plain = "text/plain; charset=utf-8";
     let (status, kind, body) = match (method, path) {
         _ if !is_whole(request) => ("400 Bad Request", plain, "no whole request\n".to_owned()),
         (b"GET" | b"HEAD", b"/metrics") => ("200 OK", CONTENT_TYPE, text()),
-        (b"GET" | b"HEAD", _) => ("404 Not Found", plain, "metrics are at /metrics\n".to_owned()),
+        (b"GET" | b"HEAD", _) => (
+            "404 Not Found",
+            plain,
+            "metrics are at /metrics\n".to_owned(),
+        ),
         _ => ("405 Method Not Allowed", plain, "only GET\n".to_owned()),
     };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    if method == b"HEAD" { head } else { head + &body }
+    if method == b"HEAD" {
+        head
+    } else {
+        head + &body
+    }
 }
 
 #[cfg(test)]
@@ -191,18 +236,33 @@ mod tests {
 
     #[test]
     fn only_whole_requests_for_metrics_get_them() {
-        assert_eq!(status("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
-        assert_eq!(status("GET /metrics?a=b HTTP/1.0\r\n\r\n"), "HTTP/1.1 200 OK");
+        assert_eq!(
+            status("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"),
+            "HTTP/1.1 200 OK"
+        );
+        assert_eq!(
+            status("GET /metrics?a=b HTTP/1.0\r\n\r\n"),
+            "HTTP/1.1 200 OK"
+        );
         assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), "HTTP/1.1 404 Not Found");
-        assert_eq!(status("PUT /metrics HTTP/1.1\r\n\r\n"), "HTTP/1.1 405 Method Not Allowed");
-        assert_eq!(status("GET /metrics HTTP/1.1\r\n"), "HTTP/1.1 400 Bad Request");
+        assert_eq!(
+            status("PUT /metrics HTTP/1.1\r\n\r\n"),
+            "HTTP/1.1 405 Method Not Allowed"
+        );
+        assert_eq!(
+            status("GET /metrics HTTP/1.1\r\n"),
+            "HTTP/1.1 400 Bad Request"
+        );
         assert_eq!(status(""), "HTTP/1.1 400 Bad Request");
     }
 
     #[test]
     fn head_has_the_length_and_no_body() {
         let reply = reply(b"HEAD /metrics HTTP/1.1\r\n\r\n", || "# EOF\n".to_owned());
-        assert!(reply.contains("Content-Length: 6\r\n") && reply.ends_with("\r\n\r\n"), "{reply}");
+        assert!(
+            reply.contains("Content-Length: 6\r\n") && reply.ends_with("\r\n\r\n"),
+            "{reply}"
+        );
     }
 
     #[test]
@@ -223,22 +283,13 @@ mod tests {
             }
         }
         let mut stream = Endless(Vec::new());
-        struct By<'a>(&'a mut Endless);
-        impl Read for By<'_> {
-            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                self.0.read(buffer)
-            }
-        }
-        impl Write for By<'_> {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.write(bytes)
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        converse(By(&mut stream), |_| Ok(()), |_| Ok(()), || unreachable!("no metrics"))
-            .expect("answers");
+        converse(
+            &mut stream,
+            |_| Ok(()),
+            |_| Ok(()),
+            || unreachable!("no metrics"),
+        )
+        .expect("answers");
         assert!(stream.0.starts_with(b"HTTP/1.1 400"));
     }
 }

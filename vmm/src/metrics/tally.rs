@@ -16,7 +16,7 @@ pub struct VcpuTally {
     /// Off its CPU while it waited for a vCPU that was off the CPUs too when it said so, ns.
     pub holder_wait_ns: Ns,
     /// Since when it does so now.
-    since: Option<Ns>,
+    pub(crate) since: Option<Ns>,
 }
 
 impl VcpuTally {
@@ -24,7 +24,9 @@ impl VcpuTally {
     #[must_use]
     pub(crate) fn until(mut self, now: Ns) -> Self {
         if let Some(since) = self.since {
-            self.holder_wait_ns = self.holder_wait_ns.saturating_add(now.saturating_sub(since));
+            self.holder_wait_ns = self
+                .holder_wait_ns
+                .saturating_add(now.saturating_sub(since));
         }
         self
     }
@@ -40,14 +42,20 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn new(cpus: usize, vcpus: usize) -> Self {
-        Self { vcpus: vec![VcpuTally::default(); vcpus], kicks: vec![0; cpus] }
+        Self {
+            vcpus: vec![VcpuTally::default(); vcpus],
+            kicks: vec![0; cpus],
+        }
     }
 
     pub(crate) fn event(&mut self, at: Ns, event: &Event) {
         match *event {
             Event::Pick { run, chain, .. } if chain > 0 => {
                 if let Some(vcpu) = self.vcpus.get_mut(run.index()) {
-                    let bucket = CHAIN_BOUNDS.iter().take_while(|&&bound| bound < chain).count();
+                    let bucket = CHAIN_BOUNDS
+                        .iter()
+                        .take_while(|&&bound| bound < chain)
+                        .count();
                     vcpu.chains[bucket] += 1;
                     vcpu.chain_edges += u64::from(chain);
                 }
@@ -60,7 +68,10 @@ impl Tally {
             }
             Event::EdgeOff(waiter) => {
                 if let Some(vcpu) = self.vcpus.get_mut(waiter.index()) {
-                    *vcpu = VcpuTally { since: None, ..vcpu.until(at) };
+                    *vcpu = VcpuTally {
+                        since: None,
+                        ..vcpu.until(at)
+                    };
                 }
             }
             Event::Kick(cpu) => {
@@ -83,11 +94,28 @@ mod tests {
         let mut tally = Tally::new(1, 2);
         let (cpu, donor, run) = (CpuId(0), VcpuId(1), VcpuId(0));
         for chain in [0, 1, 2, 3, 16, 17] {
-            tally.event(0, &Event::Pick { cpu, donor, run, chain });
+            tally.event(
+                0,
+                &Event::Pick {
+                    cpu,
+                    donor,
+                    run,
+                    chain,
+                },
+            );
         }
-        assert_eq!((tally.vcpus[0].chains, tally.vcpus[0].chain_edges), ([1, 1, 1, 0, 1, 1], 39));
+        assert_eq!(
+            (tally.vcpus[0].chains, tally.vcpus[0].chain_edges),
+            ([1, 1, 1, 0, 1, 1], 39)
+        );
         for (at, holder) in [(10, 0), (15, 0)] {
-            tally.event(at, &Event::EdgeOn { waiter: donor, holder: VcpuId(holder) });
+            tally.event(
+                at,
+                &Event::EdgeOn {
+                    waiter: donor,
+                    holder: VcpuId(holder),
+                },
+            );
         }
         assert_eq!(tally.vcpus[1].until(17).holder_wait_ns, 7);
         tally.event(20, &Event::EdgeOff(donor));

@@ -49,11 +49,24 @@ mod tests {
 
     #[test]
     fn places_are_addresses_sockets_and_files_and_read_back_as_written() {
-        for text in ["127.0.0.1:9469", "[::1]:9469", "unix:/run/b.sock", "file:b:c.prom"] {
-            assert_eq!(text.parse::<Target>().map(|t| t.to_string()), Ok(text.to_owned()));
+        for text in [
+            "127.0.0.1:9469",
+            "[::1]:9469",
+            "unix:/run/b.sock",
+            "file:b:c.prom",
+        ] {
+            assert_eq!(
+                text.parse::<Target>().map(|t| t.to_string()),
+                Ok(text.to_owned())
+            );
         }
         for text in ["", "9469", "localhost", "unix:", "file:", "tcp:1.2.3.4:5"] {
-            assert!(text.parse::<Target>().expect_err(text).contains("127.0.0.1:9469"), "{text}");
+            assert!(
+                text.parse::<Target>()
+                    .expect_err(text)
+                    .contains("127.0.0.1:9469"),
+                "{text}"
+            );
         }
     }
 }

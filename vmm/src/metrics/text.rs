@@ -47,7 +47,12 @@ const fn time(
     help: &'static str,
     value: fn(&Counters, &VcpuTally) -> u64,
 ) -> VcpuCounter {
-    VcpuCounter { name, help, time: true, value }
+    VcpuCounter {
+        name,
+        help,
+        time: true,
+        value,
+    }
 }
 
 const fn number(
@@ -55,34 +60,99 @@ const fn number(
     help: &'static str,
     value: fn(&Counters, &VcpuTally) -> u64,
 ) -> VcpuCounter {
-    VcpuCounter { name, help, time: false, value }
+    VcpuCounter {
+        name,
+        help,
+        time: false,
+        value,
+    }
 }
 
 const VCPU_COUNTERS: [VcpuCounter; 18] = [
-    time("run", "CPU time that the vCPU ran, on any budget", |c, _| c.runtime_ns),
-    time("charged", "CPU time charged to the vCPU's budget, whoever ran", |c, _| c.charged_ns),
-    time("donated", "Part of the charged time in which another vCPU ran", |c, _| c.donated_ns),
-    time("received", "Part of the run time that another vCPU paid for", |c, _| c.received_ns),
-    time("runnable_wait", "Time runnable and not running", |c, _| c.waited_ns),
-    time("throttled", "Time without budget, in throttlings that have ended", |c, _| c.throttled_ns),
-    time("holder_wait", "Time off its CPU with a known vCPU to wait for", |_, t| t.holder_wait_ns),
-    time("deferral_debt", "CPU time of deferrals beyond the budget or slice", |c, _| {
-        c.deferral_debt_ns
+    time(
+        "run",
+        "CPU time that the vCPU ran, on any budget",
+        |c, _| c.runtime_ns,
+    ),
+    time(
+        "charged",
+        "CPU time charged to the vCPU's budget, whoever ran",
+        |c, _| c.charged_ns,
+    ),
+    time(
+        "donated",
+        "Part of the charged time in which another vCPU ran",
+        |c, _| c.donated_ns,
+    ),
+    time(
+        "received",
+        "Part of the run time that another vCPU paid for",
+        |c, _| c.received_ns,
+    ),
+    time("runnable_wait", "Time runnable and not running", |c, _| {
+        c.waited_ns
     }),
-    number("switches", "Times put on a CPU that ran something else before", |c, _| c.switches),
-    number("preemptions", "Times taken off a CPU against its will", |c, _| c.preemptions),
-    number("holder_preemptions", "Preemptions while it held a lock", |c, _| c.holder_preemptions),
-    number("proxied", "Times put on a CPU on another vCPU's budget", |c, _| c.proxied),
-    number("deferrals", "Preemptions put off because it held a lock", |c, _| c.deferrals),
-    number("deferrals_expired", "Deferrals that ran to the end of their grace", |c, _| {
-        c.deferrals_expired
-    }),
+    time(
+        "throttled",
+        "Time without budget, in throttlings that have ended",
+        |c, _| c.throttled_ns,
+    ),
+    time(
+        "holder_wait",
+        "Time off its CPU with a known vCPU to wait for",
+        |_, t| t.holder_wait_ns,
+    ),
+    time(
+        "deferral_debt",
+        "CPU time of deferrals beyond the budget or slice",
+        |c, _| c.deferral_debt_ns,
+    ),
+    number(
+        "switches",
+        "Times put on a CPU that ran something else before",
+        |c, _| c.switches,
+    ),
+    number(
+        "preemptions",
+        "Times taken off a CPU against its will",
+        |c, _| c.preemptions,
+    ),
+    number(
+        "holder_preemptions",
+        "Preemptions while it held a lock",
+        |c, _| c.holder_preemptions,
+    ),
+    number(
+        "proxied",
+        "Times put on a CPU on another vCPU's budget",
+        |c, _| c.proxied,
+    ),
+    number(
+        "deferrals",
+        "Preemptions put off because it held a lock",
+        |c, _| c.deferrals,
+    ),
+    number(
+        "deferrals_expired",
+        "Deferrals that ran to the end of their grace",
+        |c, _| c.deferrals_expired,
+    ),
     number("throttles", "Times its budget ran out", |c, _| c.throttles),
-    number("deadline_misses", "Deadlines that passed with budget left", |c, _| c.deadline_misses),
-    number("wait_cycles", "Waits dropped because they closed a cycle or a chain was too long", |c, _| {
-        c.cycles
-    }),
-    number("stale_waits", "Waits dropped because their holder had moved on", |c, _| c.stale_edges),
+    number(
+        "deadline_misses",
+        "Deadlines that passed with budget left",
+        |c, _| c.deadline_misses,
+    ),
+    number(
+        "wait_cycles",
+        "Waits dropped because they closed a cycle or a chain was too long",
+        |c, _| c.cycles,
+    ),
+    number(
+        "stale_waits",
+        "Waits dropped because their holder had moved on",
+        |c, _| c.stale_edges,
+    ),
 ];
 
 /// A counter of executors.
@@ -140,8 +210,15 @@ impl Report {
         let names = &snapshot.names;
         let guest = |number: usize, name: &str| {
             // Two guests may have one name; their numbers would still be two.
-            let taken = names.vcpus.iter().any(|v| v.guest < number && v.guest_name == name);
-            if taken { format!("{name}#{number}") } else { name.to_owned() }
+            let taken = names
+                .vcpus
+                .iter()
+                .any(|v| v.guest < number && v.guest_name == name);
+            if taken {
+                format!("{name}#{number}")
+            } else {
+                name.to_owned()
+            }
         };
         let mut vcpus: Vec<[(&'static str, String); 2]> = Vec::with_capacity(names.vcpus.len());
         for (at, vcpu) in names.vcpus.iter().enumerate() {
@@ -151,22 +228,38 @@ impl Report {
             };
             vcpus.push([("guest", label), ("vcpu", vcpu.index.to_string())]);
         }
-        let cpus = names.host_cpus.iter().map(|cpu| [("cpu", cpu.to_string())]).collect();
-        Self { snapshot, vcpus, cpus }
+        let cpus = names
+            .host_cpus
+            .iter()
+            .map(|cpu| [("cpu", cpu.to_string())])
+            .collect();
+        Self {
+            snapshot,
+            vcpus,
+            cpus,
+        }
     }
 }
 
 impl Collector for Report {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for counter in &VCPU_COUNTERS {
-            let values = self.snapshot.vcpus.iter().map(|(c, t)| (counter.value)(c, t));
+            let values = self
+                .snapshot
+                .vcpus
+                .iter()
+                .map(|(c, t)| (counter.value)(c, t));
             let name = format!("vcpu_{}", counter.name);
             let with = self.vcpus.iter().zip(values);
             encode_counters(&mut encoder, &name, counter.help, counter.time, with)?;
         }
         self.encode_chains(&mut encoder)?;
         for counter in &CPU_COUNTERS {
-            let values = self.snapshot.cpus.iter().map(|(c, kicks)| (counter.value)(c, *kicks));
+            let values = self
+                .snapshot
+                .cpus
+                .iter()
+                .map(|(c, kicks)| (counter.value)(c, *kicks));
             let name = format!("executor_{}", counter.name);
             let with = self.cpus.iter().zip(values);
             encode_counters(&mut encoder, &name, counter.help, counter.time, with)?;
@@ -187,18 +280,16 @@ impl Report {
     fn encode_chains(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Edges from who paid to who ran, at decisions to run a vCPU on another's budget";
         let histogram = MetricType::Histogram;
-        let mut family = encoder.encode_descriptor("vcpu_proxy_chain_length", help, None, histogram)?;
+        let mut family =
+            encoder.encode_descriptor("vcpu_proxy_chain_length", help, None, histogram)?;
         for (labels, (_, tally)) in self.vcpus.iter().zip(&self.snapshot.vcpus) {
             let bounds = CHAIN_BOUNDS.iter().map(|&bound| f64::from(bound));
-            let bounds = bounds.chain(std::iter::once(f64::MAX));
+            let bounds = bounds.chain(std::iter::once(f64::INFINITY));
             let buckets: Vec<(f64, u64)> = bounds.zip(tally.chains).collect();
             let count = tally.chains.iter().sum();
-            family.encode_family(labels)?.encode_histogram::<NoLabelSet>(
-                tally.chain_edges as f64,
-                count,
-                &buckets,
-                None,
-            )?;
+            family
+                .encode_family(labels)?
+                .encode_histogram::<NoLabelSet>(tally.chain_edges as f64, count, &buckets, None)?;
         }
         Ok(())
     }

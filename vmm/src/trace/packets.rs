@@ -7,9 +7,9 @@ use prost::Message;
 use vcpu_sched::Ns;
 
 use super::perfetto::{
-    COUNTER, Clock, ClockSnapshot, DebugAnnotation, INSTANT, InternedData, InternedName,
-    SEQUENCE_CLEARED, SEQUENCE_NEEDED, SLICE_BEGIN, SLICE_END, TracePacket, TracePacketDefaults,
-    TrackDescriptor, TrackEvent, CLOCK_BOOTTIME, CLOCK_MONOTONIC,
+    CLOCK_BOOTTIME, CLOCK_MONOTONIC, COUNTER, Clock, ClockSnapshot, DebugAnnotation, INSTANT,
+    InternedData, InternedName, SEQUENCE_CLEARED, SEQUENCE_NEEDED, SLICE_BEGIN, SLICE_END,
+    TracePacket, TracePacketDefaults, TrackDescriptor, TrackEvent,
 };
 
 /// The only sequence of our traces.
@@ -62,16 +62,24 @@ impl<W: Write> Packets<W> {
             annotations: HashMap::new(),
             failed: None,
         };
-        let clock = |id, at| Clock { clock_id: Some(id), timestamp: Some(at) };
+        let clock = |id, at| Clock {
+            clock_id: Some(id),
+            timestamp: Some(at),
+        };
         packets.put(&TracePacket {
             sequence_id: Some(SEQUENCE),
             sequence_flags: Some(SEQUENCE_CLEARED),
-            defaults: Some(TracePacketDefaults { timestamp_clock_id: Some(CLOCK_MONOTONIC) }),
+            defaults: Some(TracePacketDefaults {
+                timestamp_clock_id: Some(CLOCK_MONOTONIC),
+            }),
             ..TracePacket::default()
         });
         packets.put(&TracePacket {
             clock_snapshot: Some(ClockSnapshot {
-                clocks: vec![clock(CLOCK_MONOTONIC, monotonic), clock(CLOCK_BOOTTIME, boottime)],
+                clocks: vec![
+                    clock(CLOCK_MONOTONIC, monotonic),
+                    clock(CLOCK_BOOTTIME, boottime),
+                ],
             }),
             ..TracePacket::default()
         });
@@ -98,21 +106,29 @@ impl<W: Write> Packets<W> {
     pub(crate) fn end(&mut self, at: Ns, track: u64, facts: Facts<'_>) {
         let mut new = InternedData::default();
         let annotations = self.annotations(&mut new, facts);
-        self.event(at, new, TrackEvent {
-            r#type: Some(SLICE_END),
-            track_uuid: Some(track),
-            annotations,
-            ..TrackEvent::default()
-        });
+        self.event(
+            at,
+            new,
+            TrackEvent {
+                r#type: Some(SLICE_END),
+                track_uuid: Some(track),
+                annotations,
+                ..TrackEvent::default()
+            },
+        );
     }
 
     pub(crate) fn counter(&mut self, at: Ns, track: u64, value: u64) {
-        self.event(at, InternedData::default(), TrackEvent {
-            r#type: Some(COUNTER),
-            track_uuid: Some(track),
-            counter_value: Some(i64::try_from(value).unwrap_or(i64::MAX)),
-            ..TrackEvent::default()
-        });
+        self.event(
+            at,
+            InternedData::default(),
+            TrackEvent {
+                r#type: Some(COUNTER),
+                track_uuid: Some(track),
+                counter_value: Some(i64::try_from(value).unwrap_or(i64::MAX)),
+                ..TrackEvent::default()
+            },
+        );
     }
 
     /// Writes what is left. Gives the first failure of the whole trace.
@@ -134,16 +150,20 @@ impl<W: Write> Packets<W> {
         };
         let category = intern(&mut self.categories, &mut new.categories, mark.category);
         let annotations = self.annotations(&mut new, mark.facts);
-        self.event(at, new, TrackEvent {
-            r#type: Some(r#type),
-            track_uuid: Some(track),
-            name_iid: Some(name),
-            category_iids: vec![category],
-            annotations,
-            flow_ids: mark.flow.into_iter().collect(),
-            terminating_flow_ids: mark.flow_end.into_iter().collect(),
-            ..TrackEvent::default()
-        });
+        self.event(
+            at,
+            new,
+            TrackEvent {
+                r#type: Some(r#type),
+                track_uuid: Some(track),
+                name_iid: Some(name),
+                category_iids: vec![category],
+                annotations,
+                flow_ids: mark.flow.into_iter().collect(),
+                terminating_flow_ids: mark.flow_end.into_iter().collect(),
+                ..TrackEvent::default()
+            },
+        );
     }
 
     fn annotations(&mut self, new: &mut InternedData, facts: Facts<'_>) -> Vec<DebugAnnotation> {
@@ -153,7 +173,11 @@ impl<W: Write> Packets<W> {
                 Value::Number(number) => (Some(number), None),
                 Value::Text(text) => (None, Some(text.to_owned())),
             };
-            DebugAnnotation { name_iid: Some(iid), uint_value, string_value }
+            DebugAnnotation {
+                name_iid: Some(iid),
+                uint_value,
+                string_value,
+            }
         };
         facts.iter().map(annotation).collect()
     }
@@ -185,7 +209,10 @@ impl<W: Write> Packets<W> {
 }
 
 fn interned(iid: u64, name: &str) -> InternedName {
-    InternedName { iid: Some(iid), name: Some(name.to_owned()) }
+    InternedName {
+        iid: Some(iid),
+        name: Some(name.to_owned()),
+    }
 }
 
 fn intern(

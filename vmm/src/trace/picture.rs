@@ -65,12 +65,18 @@ impl Vcpu {
 
     fn state(&self, id: VcpuId) -> Shown {
         match self {
-            Self { on: Some(donor), .. } if *donor != id => Shown::Carried(*donor),
+            Self {
+                on: Some(donor), ..
+            } if *donor != id => Shown::Carried(*donor),
             Self { on: Some(_), .. } => Shown::Runs,
             Self { gone: true, .. } => Shown::Nothing,
-            Self { pays: Some(run), .. } => Shown::Pays(*run),
+            Self {
+                pays: Some(run), ..
+            } => Shown::Pays(*run),
             Self { halted: true, .. } => Shown::Halted,
-            Self { throttled: true, .. } => Shown::Throttled,
+            Self {
+                throttled: true, ..
+            } => Shown::Throttled,
             _ => Shown::Runnable,
         }
     }
@@ -144,9 +150,18 @@ impl<W: Write> Picture<W> {
 
     fn decided(&mut self, event: Event) {
         match event {
-            Event::Pick { cpu, donor, run, chain } => self.pick(cpu, donor, run, chain),
-            Event::Stop { cpu, donor, run, ran } => self.stop(cpu, donor, run, ran),
-            Event::Idle { .. } => {}
+            Event::Pick {
+                cpu,
+                donor,
+                run,
+                chain,
+            } => self.pick(cpu, donor, run, chain),
+            Event::Stop {
+                cpu,
+                donor,
+                run,
+                ran,
+            } => self.stop(cpu, donor, run, ran),
             Event::Wake(vcpu) => self.change(vcpu, |v| v.halted = false),
             Event::Halt(vcpu) => self.change(vcpu, |v| v.halted = true),
             Event::EdgeOn { waiter, holder } => {
@@ -161,12 +176,16 @@ impl<W: Write> Picture<W> {
             Event::Throttle(vcpu, until) => {
                 self.change(vcpu, |v| v.throttled = true);
                 let facts = [("until_ns", Value::Number(until))];
-                self.claim(vcpu, Claim::Throttled, Mark {
-                    name: "throttled",
-                    category: "claim",
-                    facts: &facts,
-                    ..Mark::default()
-                });
+                self.claim(
+                    vcpu,
+                    Claim::Throttled,
+                    Mark {
+                        name: "throttled",
+                        category: "claim",
+                        facts: &facts,
+                        ..Mark::default()
+                    },
+                );
             }
             Event::Replenish(vcpu) => {
                 self.change(vcpu, |v| v.throttled = false);
@@ -175,6 +194,8 @@ impl<W: Write> Picture<W> {
             Event::Miss(vcpu) => self.instant(tracks::budget(vcpu), "deadline missed", "claim"),
             Event::Defer { run, .. } => self.defer(run),
             Event::Kick(cpu) => self.instant(tracks::cpu(cpu), "kick", "kick"),
+            // An idle CPU's lane is empty anyway.
+            _ => {}
         }
     }
 
@@ -189,8 +210,19 @@ impl<W: Write> Picture<W> {
             self.flows += 1;
             flow = Some(self.flows);
             self.change(donor, |v| v.pays = Some(run));
-            let mark = Mark { category: "claim", flow, ..Mark::default() };
-            self.claim(donor, Claim::Pays, Mark { name: &format!("pays for {name}"), ..mark });
+            let mark = Mark {
+                category: "claim",
+                flow,
+                ..Mark::default()
+            };
+            self.claim(
+                donor,
+                Claim::Pays,
+                Mark {
+                    name: &format!("pays for {name}"),
+                    ..mark
+                },
+            );
             self.show(donor, None);
             name = format!("{name} on {donor_name}'s budget");
         }
@@ -199,13 +231,17 @@ impl<W: Write> Picture<W> {
             ("donor", Value::Text(&donor_name)),
             ("chain", Value::Number(u64::from(chain))),
         ];
-        self.packets.begin(self.now, tracks::cpu(cpu), Mark {
-            name: &name,
-            category: if proxied { "proxied" } else { "run" },
-            flow: None,
-            flow_end: flow,
-            facts: if proxied { &facts } else { &facts[..1] },
-        });
+        self.packets.begin(
+            self.now,
+            tracks::cpu(cpu),
+            Mark {
+                name: &name,
+                category: if proxied { "proxied" } else { "run" },
+                flow: None,
+                flow_end: flow,
+                facts: if proxied { &facts } else { &facts[..1] },
+            },
+        );
         if let Some(slot) = self.cpus.get_mut(cpu.index()) {
             *slot = Some((donor, run));
         }
@@ -222,22 +258,34 @@ impl<W: Write> Picture<W> {
             });
             self.claim_idle(donor, Claim::Pays);
             if let Some(&Vcpu { donated, .. }) = self.vcpus.get(donor.index()) {
-                self.packets.counter(self.now, tracks::donated(donor), donated);
+                self.packets
+                    .counter(self.now, tracks::donated(donor), donated);
             }
         }
     }
 
     fn cpu_ends(&mut self, cpu: CpuId, facts: Facts<'_>) {
-        if self.cpus.get_mut(cpu.index()).is_some_and(|slot| slot.take().is_some()) {
+        if self
+            .cpus
+            .get_mut(cpu.index())
+            .is_some_and(|slot| slot.take().is_some())
+        {
             self.packets.end(self.now, tracks::cpu(cpu), facts);
         }
     }
 
     fn defer(&mut self, run: VcpuId) {
-        let running = self.vcpus.get_mut(run.index()).filter(|v| v.on.is_some() && !v.deferred);
+        let running = self
+            .vcpus
+            .get_mut(run.index())
+            .filter(|v| v.on.is_some() && !v.deferred);
         if let Some(vcpu) = running {
             vcpu.deferred = true;
-            let mark = Mark { name: "deferral", category: "deferral", ..Mark::default() };
+            let mark = Mark {
+                name: "deferral",
+                category: "deferral",
+                ..Mark::default()
+            };
             self.packets.begin(self.now, tracks::vcpu(run), mark);
         }
     }
@@ -250,8 +298,16 @@ impl<W: Write> Picture<W> {
     }
 
     fn exit(&mut self, at: Ns, cpu: CpuId, vcpu: VcpuId, kind: ExitKind) {
-        let facts = [("vcpu", Value::Text(self.names.get(vcpu.index()).map_or("?", |n| n)))];
-        let mark = Mark { name: kind.name(), category: "exit", facts: &facts, ..Mark::default() };
+        let facts = [(
+            "vcpu",
+            Value::Text(self.names.get(vcpu.index()).map_or("?", |n| n)),
+        )];
+        let mark = Mark {
+            name: kind.name(),
+            category: "exit",
+            facts: &facts,
+            ..Mark::default()
+        };
         self.packets.instant(at, tracks::cpu(cpu), mark);
     }
 
@@ -263,7 +319,12 @@ impl<W: Write> Picture<W> {
             self.change(VcpuId(id), |v| (v.on, v.pays) = (None, None));
         }
         let facts = [("records", Value::Number(records))];
-        let mark = Mark { name: "records lost", category: "lost", facts: &facts, ..Mark::default() };
+        let mark = Mark {
+            name: "records lost",
+            category: "lost",
+            facts: &facts,
+            ..Mark::default()
+        };
         self.packets.instant(self.now, POOL, mark);
     }
 
@@ -277,18 +338,31 @@ impl<W: Write> Picture<W> {
             self.defer_ends(id);
             let claim = self.vcpus[id.index()].claim;
             self.claim_idle(id, claim);
-            if std::mem::replace(&mut self.vcpus[id.index()].shown, Shown::Nothing) != Shown::Nothing {
+            if std::mem::replace(&mut self.vcpus[id.index()].shown, Shown::Nothing)
+                != Shown::Nothing
+            {
                 self.packets.end(self.now, tracks::vcpu(id), &[]);
             }
         }
     }
 
     fn name(&self, vcpu: VcpuId) -> String {
-        self.names.get(vcpu.index()).cloned().unwrap_or_else(|| vcpu.to_string())
+        self.names
+            .get(vcpu.index())
+            .cloned()
+            .unwrap_or_else(|| vcpu.to_string())
     }
 
     fn instant(&mut self, track: u64, name: &str, category: &'static str) {
-        self.packets.instant(self.now, track, Mark { name, category, ..Mark::default() });
+        self.packets.instant(
+            self.now,
+            track,
+            Mark {
+                name,
+                category,
+                ..Mark::default()
+            },
+        );
     }
 
     fn change(&mut self, vcpu: VcpuId, change: impl FnOnce(&mut Vcpu)) {
@@ -307,7 +381,9 @@ impl<W: Write> Picture<W> {
     }
 
     fn claim(&mut self, vcpu: VcpuId, claim: Claim, mark: Mark<'_>) {
-        let Some(now) = self.vcpus.get(vcpu.index()).map(|v| v.claim) else { return };
+        let Some(now) = self.vcpus.get(vcpu.index()).map(|v| v.claim) else {
+            return;
+        };
         self.claim_idle(vcpu, now);
         self.vcpus[vcpu.index()].claim = claim;
         self.packets.begin(self.now, tracks::budget(vcpu), mark);
@@ -315,7 +391,9 @@ impl<W: Write> Picture<W> {
 
     /// Ends what the claim's lane shows, if it is `was`.
     fn claim_idle(&mut self, vcpu: VcpuId, was: Claim) {
-        let Some(v) = self.vcpus.get_mut(vcpu.index()) else { return };
+        let Some(v) = self.vcpus.get_mut(vcpu.index()) else {
+            return;
+        };
         if v.claim == was && was != Claim::Idle {
             v.claim = Claim::Idle;
             self.packets.end(self.now, tracks::budget(vcpu), &[]);
@@ -338,7 +416,9 @@ impl<W: Write> Picture<W> {
 
     /// Brings a vCPU's lane up to date; with an arrow, by a new slice in any case.
     fn show(&mut self, id: VcpuId, flow: Option<u64>) {
-        let Some(v) = self.vcpus.get_mut(id.index()) else { return };
+        let Some(v) = self.vcpus.get_mut(id.index()) else {
+            return;
+        };
         let (before, after) = (v.shown, v.state(id));
         if before == after && flow.is_none() {
             return;
@@ -356,11 +436,14 @@ impl<W: Write> Picture<W> {
             Shown::Throttled => ("throttled".to_owned(), "throttled"),
             Shown::Pays(run) => (format!("pays for {}", self.name(run)), "pays"),
             Shown::Runs => ("runs".to_owned(), "run"),
-            Shown::Carried(donor) => {
-                (format!("runs on {}'s budget", self.name(donor)), "carried")
-            }
+            Shown::Carried(donor) => (format!("runs on {}'s budget", self.name(donor)), "carried"),
         };
-        let mark = Mark { name: &name, category, flow, ..Mark::default() };
+        let mark = Mark {
+            name: &name,
+            category,
+            flow,
+            ..Mark::default()
+        };
         self.packets.begin(self.now, tracks::vcpu(id), mark);
     }
 }

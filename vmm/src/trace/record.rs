@@ -31,7 +31,11 @@ pub(crate) enum What {
     /// The vCPU has left the policy.
     Gone(VcpuId),
     /// A vCPU came back to its executor.
-    Exit { cpu: CpuId, vcpu: VcpuId, kind: ExitKind },
+    Exit {
+        cpu: CpuId,
+        vcpu: VcpuId,
+        kind: ExitKind,
+    },
     /// This many records before this one did not fit.
     Lost(u64),
 }
@@ -97,13 +101,23 @@ impl Port {
     /// A ring for `records`; what it drops is added to `lost`.
     pub(crate) fn new(records: usize, lost: &Arc<AtomicU64>) -> (Self, Consumer<Record>) {
         let (ring, consumer) = RingBuffer::new(records);
-        (Self { ring, missed: 0, lost: Arc::clone(lost) }, consumer)
+        (
+            Self {
+                ring,
+                missed: 0,
+                lost: Arc::clone(lost),
+            },
+            consumer,
+        )
     }
 
     pub(crate) fn record(&mut self, at: Ns, what: What) {
         // A gap is told before what follows it, so both must fit.
         if self.missed > 0 && self.ring.slots() >= 2 {
-            let gap = Record { at, what: What::Lost(self.missed) };
+            let gap = Record {
+                at,
+                what: What::Lost(self.missed),
+            };
             if self.ring.push(gap).is_ok() {
                 self.missed = 0;
             }
@@ -134,10 +148,16 @@ mod tests {
         assert_eq!(lost.load(Ordering::Relaxed), 2);
         assert_eq!(ring.pop().map(|r| r.what), Ok(gone(0)));
         port.record(5, gone(5));
-        assert_eq!(lost.load(Ordering::Relaxed), 3, "one free slot does not hold gap and record");
+        assert_eq!(
+            lost.load(Ordering::Relaxed),
+            3,
+            "one free slot does not hold gap and record"
+        );
         assert_eq!(ring.pop().map(|r| r.what), Ok(gone(1)));
         port.record(6, gone(6));
-        let rest: Vec<What> = std::iter::from_fn(|| ring.pop().ok()).map(|r| r.what).collect();
+        let rest: Vec<What> = std::iter::from_fn(|| ring.pop().ok())
+            .map(|r| r.what)
+            .collect();
         assert_eq!(rest, [gone(2), What::Lost(3), gone(6)]);
     }
 }

@@ -31,7 +31,10 @@ impl Names {
     /// Short names of the vCPUs: `v0`, with the guest's name before it where there are several.
     #[must_use]
     pub fn short(&self) -> Vec<String> {
-        let several = self.vcpus.iter().any(|vcpu| vcpu.guest != self.vcpus[0].guest);
+        let several = self
+            .vcpus
+            .iter()
+            .any(|vcpu| vcpu.guest != self.vcpus[0].guest);
         let short = |vcpu: &VcpuName| match several {
             true => format!("{}/v{}", vcpu.guest_name, vcpu.index),
             false => format!("v{}", vcpu.index),
@@ -90,22 +93,42 @@ pub(crate) fn describe<W: Write>(packets: &mut Packets<W>, names: &Names) {
     };
     packets.track(group(POOL, "host CPUs", 0));
     for (id, host_cpu) in (0..).zip(&names.host_cpus) {
-        packets.track(under(POOL, cpu(CpuId(id)), &format!("cpu {host_cpu}"), id as i32));
+        packets.track(under(
+            POOL,
+            cpu(CpuId(id)),
+            &format!("cpu {host_cpu}"),
+            id as i32,
+        ));
     }
-    packets.track(counter(UNIT_COUNT, under(POOL, RUNNABLE, "vCPUs waiting for a CPU", i32::MAX)));
+    packets.track(counter(
+        UNIT_COUNT,
+        under(POOL, RUNNABLE, "vCPUs waiting for a CPU", i32::MAX),
+    ));
     let short = names.short();
     let mut last = None;
     for ((id, name), short) in (0..).zip(&names.vcpus).zip(&short) {
         let parent = GUEST + name.guest as u64;
         if last != Some(name.guest) {
             last = Some(name.guest);
-            packets.track(group(parent, &format!("guest {}", name.guest_name), name.guest as i32 + 1));
+            packets.track(group(
+                parent,
+                &format!("guest {}", name.guest_name),
+                name.guest as i32 + 1,
+            ));
         }
         let id = VcpuId(id);
         let rank = 3 * name.index as i32;
         packets.track(under(parent, vcpu(id), short, rank));
-        packets.track(under(parent, budget(id), &format!("{short} budget"), rank + 1));
+        packets.track(under(
+            parent,
+            budget(id),
+            &format!("{short} budget"),
+            rank + 1,
+        ));
         let name = format!("{short} donated");
-        packets.track(counter(UNIT_NS, under(parent, donated(id), &name, rank + 2)));
+        packets.track(counter(
+            UNIT_NS,
+            under(parent, donated(id), &name, rank + 2),
+        ));
     }
 }

@@ -39,8 +39,7 @@ fn top_level_keys_are_the_flags() {
         vcpu_threads: VcpuThreads::On,
         duration: Some(Duration::from_secs(10)),
         summary: SummaryForm::Json,
-        timeline: false,
-        quiet: false,
+        ..RunConfig::default()
     };
     assert_eq!(config, expected);
 }
@@ -150,4 +149,11 @@ fn mistakes_are_named_with_what_would_be_right() {
 fn file_that_is_not_there_is_named() {
     let error = read(Path::new("/nowhere/host.toml")).expect_err("not there");
     assert!(error.to_string().contains("/nowhere/host.toml"));
+}
+
+#[test]
+fn metrics_have_a_place_or_are_refused_with_examples() {
+    let config = parsed("metrics = \"unix:/run/b.sock\"\n[[guest]]");
+    assert_eq!(config.metrics, "unix:/run/b.sock".parse().ok());
+    assert!(refused("metrics = \"here\"\n[[guest]]").contains("127.0.0.1:9469"));
 }

@@ -1,0 +1,88 @@
+use super::*;
+use crate::trace::{Names, VcpuName};
+
+fn snapshot(guest: &str) -> Snapshot {
+    let vcpu = |guest_number, index| VcpuName {
+        guest: guest_number,
+        guest_name: guest.to_owned(),
+        index,
+    };
+    let counters = Counters {
+        runtime_ns: 1_500_000_000,
+        proxied: 3,
+        ..Counters::default()
+    };
+    let tally = VcpuTally {
+        chains: [2, 1, 0, 0, 0, 0],
+        chain_edges: 4,
+        ..VcpuTally::default()
+    };
+    Snapshot {
+        names: Names {
+            host_cpus: vec![4],
+            vcpus: vec![vcpu(0, 0), vcpu(0, 1), vcpu(1, 0)],
+        },
+        vcpus: vec![(counters, tally), Default::default(), Default::default()],
+        cpus: vec![(
+            ExecutorCounts {
+                busy_ns: 250_000_000,
+                ..Default::default()
+            },
+            7,
+        )],
+    }
+}
+
+#[test]
+fn times_are_seconds_and_the_text_ends() {
+    let text = render(&snapshot("db"));
+    for line in [
+        "# HELP baton_vcpu_run_seconds CPU time that the vCPU ran, on any budget",
+        "# TYPE baton_vcpu_run_seconds counter",
+        "# UNIT baton_vcpu_run_seconds seconds",
+        "baton_vcpu_run_seconds_total{guest=\"db\",vcpu=\"0\"} 1.5",
+        "baton_vcpu_proxied_total{guest=\"db\",vcpu=\"0\"} 3",
+        "baton_vcpu_proxy_chain_length_bucket{le=\"2.0\",guest=\"db\",vcpu=\"0\"} 3",
+        "baton_vcpu_proxy_chain_length_bucket{le=\"+Inf\",guest=\"db\",vcpu=\"0\"} 3",
+        "baton_vcpu_proxy_chain_length_sum{guest=\"db\",vcpu=\"0\"} 4.0",
+        "baton_executor_busy_seconds_total{cpu=\"4\"} 0.25",
+        "baton_executor_kicks_total{cpu=\"4\"} 7",
+        "baton_executor_exits_total{cpu=\"4\",kind=\"doorbell\"} 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
+    }
+    assert!(text.ends_with("\n# EOF\n"));
+}
+
+#[test]
+fn every_sample_belongs_to_the_family_before_it_and_none_comes_twice() {
+    let text = render(&snapshot("db"));
+    let mut seen = std::collections::HashSet::new();
+    let mut family = String::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            family = rest.split(' ').next().unwrap().to_owned();
+            assert!(seen.insert(family.clone()), "{family} twice");
+        } else if !line.starts_with('#') {
+            let (sample, value) = line.rsplit_once(' ').expect(line);
+            assert!(sample.starts_with(&family), "{line} under {family}");
+            assert!(value.parse::<f64>().is_ok_and(|v| v >= 0.0), "{line}");
+            assert!(seen.insert(sample.to_owned()), "{sample} twice");
+        }
+    }
+}
+
+#[test]
+fn a_guests_name_cannot_break_out_of_its_label() {
+    let text = render(&snapshot("a\"b\\c\nd"));
+    assert!(text.contains(r#"{guest="a\"b\\c\nd",vcpu="0"}"#), "{text}");
+}
+
+#[test]
+fn guests_of_one_name_are_told_apart() {
+    let text = render(&snapshot("db"));
+    assert!(
+        text.contains("baton_vcpu_run_seconds_total{guest=\"db#1\",vcpu=\"0\"} 0.0"),
+        "{text}"
+    );
+}

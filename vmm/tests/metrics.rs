@@ -1,0 +1,218 @@
+//! Metrics of a real run, as they are offered.
+
+mod common;
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use common::{baton, file};
+
+/// Samples of an exposition, by name and labels; its form is checked on the way.
+fn samples(text: &str) -> HashMap<String, f64> {
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
+    let mut samples = HashMap::new();
+    let mut family = "";
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            family = rest.split(' ').next().unwrap_or_default();
+        } else if !line.starts_with('#') {
+            let (sample, value) = line.rsplit_once(' ').expect(line);
+            assert!(sample.starts_with(family), "{line} under {family}");
+            let value = value.parse().expect(line);
+            assert!(
+                samples.insert(sample.to_owned(), value).is_none(),
+                "{line} twice"
+            );
+        }
+    }
+    samples
+}
+
+/// A run that is still going on, ended when it is dropped.
+struct Running(Child);
+
+impl Running {
+    fn start(target: &str) -> Self {
+        let args = ["run", "--cpus", "2", "--metrics", target];
+        let cmdline = [
+            "--cmdline",
+            "lock=ticket hints=on seconds=0",
+            "--duration",
+            "60s",
+        ];
+        let child = Command::new(env!("CARGO_BIN_EXE_baton"))
+            .args(args)
+            .args(cmdline)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("baton starts");
+        Self(child)
+    }
+
+    /// Tries until it works, as long as the run goes on.
+    fn until<T>(&mut self, mut attempt: impl FnMut() -> Option<T>) -> T {
+        loop {
+            if let Some(done) = attempt() {
+                return done;
+            }
+            assert!(
+                self.0.try_wait().expect("a child").is_none(),
+                "the run is over"
+            );
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Asks for `path` and gives head and body of the answer.
+fn ask(mut stream: impl Read + Write, path: &str) -> (String, String) {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").expect("sends");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("receives");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+    (head.to_owned(), body.to_owned())
+}
+
+/// A port that nobody uses just now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+#[test]
+fn a_file_ends_with_the_numbers_of_the_summary() {
+    let path = file("summary.prom", b"");
+    let ran = baton(&[
+        "run",
+        "--cpus",
+        "4",
+        "--cmdline",
+        "lock=ticket hints=on acquisitions=2000",
+        "--summary",
+        "json",
+        "--metrics",
+        &format!("file:{}", path.display()),
+    ]);
+    assert_eq!((ran.code, &*ran.stderr), (0, ""), "{ran:?}");
+    let samples = samples(&std::fs::read_to_string(&path).expect("a file"));
+    let summary = ran.summary();
+    let vcpus = summary["guests"][0]["vcpus"].as_array().expect("vCPUs");
+    for (index, vcpu) in vcpus.iter().enumerate() {
+        let number = |key: &str| vcpu[key].as_u64().expect(key) as f64;
+        let sample = |name: &str| {
+            let sample = format!("baton_vcpu_{name}{{guest=\"guest\",vcpu=\"{index}\"}}");
+            *samples
+                .get(&sample)
+                .unwrap_or_else(|| panic!("no {sample}"))
+        };
+        for (name, key) in [
+            ("run", "ran_ns"),
+            ("charged", "charged_ns"),
+            ("donated", "donated_ns"),
+            ("received", "received_ns"),
+            ("runnable_wait", "waited_ns"),
+            ("throttled", "throttled_ns"),
+        ] {
+            let seconds = sample(&format!("{name}_seconds_total"));
+            assert!(
+                (seconds * 1e9 - number(key)).abs() < 1.0,
+                "{name}: {seconds} and {vcpu}"
+            );
+        }
+        for (name, key) in [
+            ("proxied", "proxied"),
+            ("holder_preemptions", "holder_preemptions"),
+            ("deferrals", "deferrals"),
+            ("switches", "switches"),
+            ("deadline_misses", "deadline_misses"),
+        ] {
+            assert_eq!(sample(&format!("{name}_total")), number(key), "{name}");
+        }
+        assert!(sample("proxy_chain_length_count") >= number("proxied"));
+    }
+    let executors = summary["executors"].as_array().expect("executors");
+    let cpus = summary["host_cpus"].as_array().expect("CPUs");
+    for (cpu, executor) in cpus.iter().zip(executors) {
+        let sample = format!("baton_executor_busy_seconds_total{{cpu=\"{cpu}\"}}");
+        let busy = executor["busy_ns"].as_u64().expect("busy") as f64;
+        assert!(
+            (samples[&sample] * 1e9 - busy).abs() < 1.0,
+            "{sample} and {executor}"
+        );
+    }
+}
+
+#[test]
+fn a_scrape_over_tcp_gets_counters_that_only_grow() {
+    let port = free_port();
+    let mut running = Running::start(&format!("127.0.0.1:{port}"));
+    let connect = || TcpStream::connect(("127.0.0.1", port)).ok();
+    let (head, first) = ask(running.until(connect), "/metrics");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(
+        head.contains("\r\nContent-Type: application/openmetrics-text; version=1.0.0;"),
+        "{head}"
+    );
+    let (head, _) = ask(connect().expect("still there"), "/");
+    assert!(head.starts_with("HTTP/1.1 404"), "{head}");
+    // One that says nothing is not waited for for long.
+    let silent = connect().expect("still there");
+    let (_, second) = ask(connect().expect("still there"), "/metrics");
+    drop(silent);
+    let second = samples(&second);
+    for (sample, value) in samples(&first) {
+        assert!(
+            second[&sample] >= value,
+            "{sample}: {value}, then {}",
+            second[&sample]
+        );
+    }
+}
+
+#[test]
+fn a_scrape_over_a_unix_socket_takes_the_place_of_a_dead_one_only() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("metrics.sock");
+    let _ = std::fs::remove_file(&path);
+    // A socket that nobody listens on any more.
+    drop(UnixListener::bind(&path).expect("a socket"));
+    let target = format!("unix:{}", path.display());
+    let mut running = Running::start(&target);
+    let stream = running.until(|| UnixStream::connect(&path).ok());
+    let (_, text) = ask(stream, "/metrics");
+    assert!(
+        samples(&text).contains_key("baton_vcpu_run_seconds_total{guest=\"guest\",vcpu=\"1\"}")
+    );
+    let second = baton(&["run", "--cmdline", "workload=boot", "--metrics", &target]);
+    assert!(
+        second
+            .one_sentence()
+            .contains("cannot offer metrics at unix:"),
+        "{second:?}"
+    );
+    assert!(
+        UnixStream::connect(&path).is_ok(),
+        "the first one is still there"
+    );
+}
+
+#[test]
+fn a_place_that_is_none_is_refused_with_examples() {
+    let ran = baton(&["run", "--metrics", "9469"]);
+    assert!(
+        ran.stderr.contains("must be as in 127.0.0.1:9469"),
+        "{ran:?}"
+    );
+}

@@ -1,0 +1,159 @@
+//! Mutexes with sleeping waiters in the built-in guest on real KVM.
+
+mod common;
+
+use common::{baton, file};
+use serde_json::Value;
+
+/// Runs a file of guests under `--sched baton` with further flags; its summary.
+fn run(name: &str, text: &str, flags: &[&str]) -> (i32, Value) {
+    let config = file(name, text.as_bytes());
+    let path = config.to_string_lossy();
+    let mut words = vec!["run", &*path, "--sched", "baton", "--summary", "json"];
+    words.extend(flags);
+    let ran = baton(&words);
+    (ran.code, ran.summary())
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value[key]
+        .as_u64()
+        .unwrap_or_else(|| panic!("{key} in {value}"))
+}
+
+fn vcpus(guest: &Value) -> impl Iterator<Item = &Value> {
+    guest["vcpus"].as_array().expect("vCPUs").iter()
+}
+
+fn sum(guest: &Value, key: &str) -> u64 {
+    vcpus(guest).map(|vcpu| number(vcpu, key)).sum()
+}
+
+/// Contended by one task and by several tasks of each vCPU, with and without hints: no acquisition
+/// is lost, no sleeper is forgotten, and every charge has one who ran.
+fn mutexes_hold(name: &str, flags: &[&str]) {
+    let guest = |hints, tasks| {
+        format!(
+            "[[guest]]\nname = \"{hints}-{tasks}\"\ncpus = 4\n\
+             cmdline = \"lock=mutex hints={hints} tasks={tasks} acquisitions=1000\"\n"
+        )
+    };
+    let all = ["on", "off"].map(|hints| guest(hints, 1) + &guest(hints, 3));
+    let (code, summary) = run(name, &all.concat(), flags);
+    assert_eq!(code, 0, "{summary}");
+    for guest in summary["guests"].as_array().expect("guests") {
+        assert_eq!(guest["workload"]["counter_ok"], true, "{guest}");
+        assert_eq!(guest["workload"]["acquisitions"], 4_000);
+        assert_eq!(sum(guest, "ran_ns"), sum(guest, "charged_ns"));
+        assert_eq!(sum(guest, "donated_ns"), sum(guest, "received_ns"));
+    }
+}
+
+#[test]
+fn mutexes_hold_when_executors_run_vcpus_themselves() {
+    mutexes_hold("mutex-direct.toml", &["--vcpu-threads", "off"]);
+}
+
+#[test]
+fn mutexes_hold_when_vcpus_have_threads() {
+    mutexes_hold("mutex-threads.toml", &["--vcpu-threads", "on"]);
+}
+
+#[test]
+fn mutexes_hold_when_halted_vcpus_sleep_in_kvm() {
+    let (code, summary) = run(
+        "mutex-halt.toml",
+        "[[guest]]\nname = \"halts\"\ncpus = 4\n\
+         cmdline = \"lock=mutex idle=hlt hints=on acquisitions=300\"\n",
+        &[],
+    );
+    assert_eq!(code, 0, "{summary}");
+    assert_eq!(
+        summary["guests"][0]["workload"]["counter_ok"], true,
+        "{summary}"
+    );
+}
+
+#[test]
+fn tasks_that_wait_for_conditions_lose_no_signal() {
+    let (code, summary) = run(
+        "conditions.toml",
+        r#"
+        [[guest]]
+        name = "pairs"
+        cpus = 4
+        cmdline = "workload=queue tasks=2 acquisitions=500 hints=on"
+        [[guest]]
+        name = "unhinted"
+        cpus = 2
+        cmdline = "workload=queue tasks=4 acquisitions=500"
+        "#,
+        &[],
+    );
+    assert_eq!(code, 0, "{summary}");
+}
+
+/// vCPU 0 holds the first mutex for 10 ms of CPU time, of which its own budget is a tenth. That of
+/// vCPU 1, which waits for it, is not enough either: vCPU 2, which waits for vCPU 1, pays the rest.
+const CHAIN: &str = r#"
+    [[guest]]
+    name = "chain"
+    cpus = 4
+    cmdline = "workload=chain hold=10ms outside=100us seconds=1 hints=on"
+    vcpu_reservations = ["1ms/100ms,hard", "2ms/20ms,hard", "5ms/20ms,hard", "5ms/20ms,hard"]
+"#;
+
+#[test]
+fn sleepers_along_a_chain_of_mutexes_carry_the_throttled_holder_at_its_end() {
+    let (code, summary) = run("chain.toml", CHAIN, &["--proxy", "on"]);
+    assert_eq!(code, 0, "{summary}");
+    let guest = &summary["guests"][0];
+    assert_eq!(guest["workload"]["counter_ok"], true, "{summary}");
+    let holder = &guest["vcpus"][0];
+    assert!(number(holder, "received_ns") > 0, "{summary}");
+    assert!(number(holder, "longest_chain") >= 2, "{summary}");
+    assert!(
+        number(holder, "ran_ns") > number(holder, "charged_ns"),
+        "it ran for longer than its own budget paid for: {summary}"
+    );
+    let donors = vcpus(guest).skip(1);
+    let donors = donors.filter(|vcpu| number(vcpu, "donated_ns") > 0).count();
+    assert!(donors >= 2, "more than one paid: {summary}");
+}
+
+#[test]
+fn without_proxying_a_chain_of_mutexes_still_ends_and_nobody_pays_for_another() {
+    let (code, summary) = run("chain-alone.toml", CHAIN, &["--proxy", "off"]);
+    assert_eq!(code, 0, "{summary}");
+    let guest = &summary["guests"][0];
+    assert_eq!(guest["workload"]["counter_ok"], true, "{summary}");
+    assert_eq!(
+        (sum(guest, "proxied"), sum(guest, "donated_ns")),
+        (0, 0),
+        "{summary}"
+    );
+}
+
+#[test]
+fn deadlocked_guest_costs_nothing_until_the_run_ends_it() {
+    for threads in ["off", "on"] {
+        let (_, summary) = run(
+            "deadlock.toml",
+            r#"
+            duration = "1s"
+            [[guest]]
+            name = "embrace"
+            cpus = 3
+            cmdline = "workload=deadlock hints=on"
+            "#,
+            &["--vcpu-threads", threads],
+        );
+        let guest = &summary["guests"][0];
+        assert_eq!(guest["end"], "stopped when the run ended", "{summary}");
+        let elapsed = number(&summary, "elapsed_ns");
+        assert!(
+            sum(guest, "charged_ns") < elapsed / 2,
+            "two that wait burn nothing: {summary}"
+        );
+    }
+}

@@ -269,12 +269,20 @@ impl Placement {
 
 impl Runner for Threads {
     fn stop(self: Box<Self>) -> RunnerReport {
-        self.slots.iter().flat_map(|s| s.iter()).for_each(Slot::stop);
+        self.slots
+            .iter()
+            .flat_map(|s| s.iter())
+            .for_each(Slot::stop);
         // A thread that panicked has no numbers; the others' still count.
         let join = |thread: JoinHandle<VcpuSummary>| thread.join().unwrap_or_default();
-        let vcpus =
-            self.threads.into_iter().map(|threads| threads.into_iter().map(join).collect());
-        RunnerReport { vcpus: vcpus.collect(), ..RunnerReport::default() }
+        let vcpus = self
+            .threads
+            .into_iter()
+            .map(|threads| threads.into_iter().map(join).collect());
+        RunnerReport {
+            vcpus: vcpus.collect(),
+            ..RunnerReport::default()
+        }
     }
 }
 

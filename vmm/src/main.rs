@@ -57,7 +57,12 @@ fn bench_lhp(args: &LhpArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
 
 fn simulate(args: &SimArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut text = Vec::new();
-    sim_command::run(&args.scenario, args.seed, args.proxy == Switch::On, &mut text)?;
+    sim_command::run(
+        &args.scenario,
+        args.seed,
+        args.proxy == Switch::On,
+        &mut text,
+    )?;
     print(&String::from_utf8_lossy(&text))?;
     Ok(ExitCode::SUCCESS)
 }

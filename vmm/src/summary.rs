@@ -10,8 +10,8 @@ use guest_tests::testdev::{
 use serde::{Serialize, Serializer};
 use vcpu_sched::VcpuId;
 
-use crate::machine::testdev::VcpuResults;
 use crate::executor::{ExecutorReport, Moment};
+use crate::machine::testdev::VcpuResults;
 use crate::machine::{ExitCounts, GuestEnd};
 use crate::timeline;
 
@@ -83,6 +83,8 @@ pub struct VcpuSummary {
     pub proxied_ns: u64,
     /// Longest chain of waiters and holders that ended at it.
     pub longest_chain: u64,
+    /// Times it was found to wait for others in a circle.
+    pub cycles: u64,
     /// Times its preemption was put off because it held a lock.
     pub deferrals: u64,
     /// Time that those took beyond its own.
@@ -219,7 +221,10 @@ pub fn moment(run: &RunSummary) -> String {
         .flat_map(|guest| (0..guest.vcpus.len()).map(move |vcpu| format!("{}/{vcpu}", guest.name)))
         .collect();
     let name = |vcpu: VcpuId| names.get(vcpu.index()).cloned().unwrap_or_default();
-    let (from, to) = (moment.start.saturating_sub(around), moment.end.saturating_add(around));
+    let (from, to) = (
+        moment.start.saturating_sub(around),
+        moment.end.saturating_add(around),
+    );
     format!(
         "\nThe longest time that a waiter's budget carried a holder: {}\n\n{}",
         text::readable_ns(around),

@@ -40,12 +40,7 @@ const LEGEND: &str = "# runs on its own budget   @ runs on another's   $ its bud
 
 /// Draws `events` between `from` and `to`; `name` gives what stands before a vCPU's lane.
 #[must_use]
-pub fn render(
-    events: &[(Ns, Event)],
-    from: Ns,
-    to: Ns,
-    name: impl Fn(VcpuId) -> String,
-) -> String {
+pub fn render(events: &[(Ns, Event)], from: Ns, to: Ns, name: impl Fn(VcpuId) -> String) -> String {
     let mut picture = Picture::new(from, to);
     for &(at, event) in events {
         picture.hear(at, event);
@@ -70,7 +65,9 @@ impl Vcpu {
             Self { carried: true, .. } => State::Carried,
             Self { pays: true, .. } => State::Pays,
             Self { runs: true, .. } => State::Runs,
-            Self { throttled: true, .. } => State::Throttled,
+            Self {
+                throttled: true, ..
+            } => State::Throttled,
             Self { halted: true, .. } => State::Halted,
             _ => State::Waits,
         }
@@ -91,7 +88,12 @@ struct Picture {
 
 impl Picture {
     fn new(from: Ns, to: Ns) -> Self {
-        Self { from, to: to.max(from + 1), vcpus: BTreeMap::new(), cpus: BTreeMap::new() }
+        Self {
+            from,
+            to: to.max(from + 1),
+            vcpus: BTreeMap::new(),
+            cpus: BTreeMap::new(),
+        }
     }
 
     /// The columns from one time to another; at least one if it begins within the picture.
@@ -123,8 +125,10 @@ impl Picture {
 
     fn cpu(&mut self, cpu: u32, at: Ns, next: Busy) {
         let from = self.from;
-        let &mut (now, since, _) =
-            self.cpus.entry(cpu).or_insert_with(|| (None, from, vec![None; WIDTH]));
+        let &mut (now, since, _) = self
+            .cpus
+            .entry(cpu)
+            .or_insert_with(|| (None, from, vec![None; WIDTH]));
         let columns = self.columns(since, at);
         if let Some((running, since, lane)) = self.cpus.get_mut(&cpu) {
             if now.is_some() {
@@ -136,7 +140,9 @@ impl Picture {
 
     fn hear(&mut self, at: Ns, event: Event) {
         match event {
-            Event::Pick { cpu, donor, run, .. } => {
+            Event::Pick {
+                cpu, donor, run, ..
+            } => {
                 self.cpu(cpu.0, at, Some((donor, run)));
                 self.change(run, at, |v| {
                     (v.runs, v.carried, v.halted) = (true, donor != run, false);
@@ -145,7 +151,9 @@ impl Picture {
                     self.change(donor, at, |v| v.pays = true);
                 }
             }
-            Event::Stop { cpu, donor, run, .. } => {
+            Event::Stop {
+                cpu, donor, run, ..
+            } => {
                 self.cpu(cpu.0, at, None);
                 self.change(run, at, |v| (v.runs, v.carried) = (false, false));
                 self.change(donor, at, |v| v.pays = false);
@@ -171,18 +179,45 @@ impl Picture {
 
     fn draw(&self, name: impl Fn(VcpuId) -> String) -> String {
         let mut text = String::new();
-        let symbols: BTreeMap<VcpuId, char> =
-            self.vcpus.keys().copied().zip(('0'..='9').chain('a'..='z').chain('A'..='Z')).collect();
+        let symbols: BTreeMap<VcpuId, char> = self
+            .vcpus
+            .keys()
+            .copied()
+            .zip(('0'..='9').chain('a'..='z').chain('A'..='Z'))
+            .collect();
         let symbol = |vcpu: &VcpuId| symbols.get(vcpu).copied().unwrap_or('?');
-        let labels = self.vcpus.keys().map(|&v| name(v).len() + 4).max().unwrap_or(0).max(9);
+        let labels = self
+            .vcpus
+            .keys()
+            .map(|&v| name(v).len() + 4)
+            .max()
+            .unwrap_or(0)
+            .max(9);
         let scale = readable_ns((self.to - self.from) / WIDTH as u64);
-        let _ = writeln!(text, "{:labels$} |{} from left to right, {scale} a column", "", readable_ns(self.to - self.from));
+        let _ = writeln!(
+            text,
+            "{:labels$} |{} from left to right, {scale} a column",
+            "",
+            readable_ns(self.to - self.from)
+        );
         for (cpu, (_, _, lane)) in &self.cpus {
             let line = |who: fn(&(VcpuId, VcpuId)) -> &VcpuId| -> String {
-                lane.iter().map(|cell| cell.as_ref().map_or(' ', |cell| symbol(who(cell)))).collect()
+                lane.iter()
+                    .map(|cell| cell.as_ref().map_or(' ', |cell| symbol(who(cell))))
+                    .collect()
             };
-            let _ = writeln!(text, "{:labels$} |{}|", format!("cpu{cpu} runs"), line(|(_, run)| run));
-            let _ = writeln!(text, "{:labels$} |{}|", "     pays", line(|(donor, _)| donor));
+            let _ = writeln!(
+                text,
+                "{:labels$} |{}|",
+                format!("cpu{cpu} runs"),
+                line(|(_, run)| run)
+            );
+            let _ = writeln!(
+                text,
+                "{:labels$} |{}|",
+                "     pays",
+                line(|(donor, _)| donor)
+            );
         }
         for (&vcpu, (_, _, lane)) in &self.vcpus {
             let label = format!("{} = {}", symbol(&vcpu), name(vcpu));
@@ -203,22 +238,90 @@ mod tests {
     fn a_waiters_budget_carries_a_throttled_holder() {
         let (cpu, holder, waiter) = (CpuId(0), VcpuId(0), VcpuId(1));
         let events = [
-            (0, Event::Pick { cpu, donor: holder, run: holder, chain: 0 }),
-            (24, Event::Stop { cpu, donor: holder, run: holder, ran: 24 }),
+            (
+                0,
+                Event::Pick {
+                    cpu,
+                    donor: holder,
+                    run: holder,
+                    chain: 0,
+                },
+            ),
+            (
+                24,
+                Event::Stop {
+                    cpu,
+                    donor: holder,
+                    run: holder,
+                    ran: 24,
+                },
+            ),
             (24, Event::Throttle(holder, 1000)),
-            (24, Event::Pick { cpu, donor: waiter, run: waiter, chain: 0 }),
-            (48, Event::Stop { cpu, donor: waiter, run: waiter, ran: 24 }),
-            (48, Event::Pick { cpu, donor: waiter, run: holder, chain: 1 }),
-            (72, Event::Stop { cpu, donor: waiter, run: holder, ran: 24 }),
-            (72, Event::Pick { cpu, donor: waiter, run: waiter, chain: 0 }),
+            (
+                24,
+                Event::Pick {
+                    cpu,
+                    donor: waiter,
+                    run: waiter,
+                    chain: 0,
+                },
+            ),
+            (
+                48,
+                Event::Stop {
+                    cpu,
+                    donor: waiter,
+                    run: waiter,
+                    ran: 24,
+                },
+            ),
+            (
+                48,
+                Event::Pick {
+                    cpu,
+                    donor: waiter,
+                    run: holder,
+                    chain: 1,
+                },
+            ),
+            (
+                72,
+                Event::Stop {
+                    cpu,
+                    donor: waiter,
+                    run: holder,
+                    ran: 24,
+                },
+            ),
+            (
+                72,
+                Event::Pick {
+                    cpu,
+                    donor: waiter,
+                    run: waiter,
+                    chain: 0,
+                },
+            ),
         ];
         let text = render(&events, 0, 96, |v| v.to_string());
         let lanes: Vec<&str> = text.lines().filter_map(|l| l.split('|').nth(1)).collect();
         let of = |c: &str| c.repeat(24);
-        assert_eq!(lanes[1], format!("{}{}{}{}", of("0"), of("1"), of("0"), of("1")));
-        assert_eq!(lanes[2], format!("{}{}{}{}", of("0"), of("1"), of("1"), of("1")));
-        assert_eq!(lanes[3], format!("{}{}{}{}", of("#"), of("-"), of("@"), of("-")));
-        assert_eq!(lanes[4], format!("{}{}{}{}", of("."), of("#"), of("$"), of("#")));
+        assert_eq!(
+            lanes[1],
+            format!("{}{}{}{}", of("0"), of("1"), of("0"), of("1"))
+        );
+        assert_eq!(
+            lanes[2],
+            format!("{}{}{}{}", of("0"), of("1"), of("1"), of("1"))
+        );
+        assert_eq!(
+            lanes[3],
+            format!("{}{}{}{}", of("#"), of("-"), of("@"), of("-"))
+        );
+        assert_eq!(
+            lanes[4],
+            format!("{}{}{}{}", of("."), of("#"), of("$"), of("#"))
+        );
     }
 
     #[test]
@@ -227,6 +330,9 @@ mod tests {
         let events: Vec<_> = (0..200)
             .map(|v| (u64::from(v), Event::Wake(VcpuId(v))))
             .collect();
-        assert_eq!(render(&events, 0, 100, |v| v.to_string()).lines().count(), 203);
+        assert_eq!(
+            render(&events, 0, 100, |v| v.to_string()).lines().count(),
+            203
+        );
     }
 }

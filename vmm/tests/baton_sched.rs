@@ -16,11 +16,18 @@ fn run(name: &str, text: &str, flags: &[&str]) -> (i32, Value) {
 }
 
 fn number(value: &Value, key: &str) -> u64 {
-    value[key].as_u64().unwrap_or_else(|| panic!("{key} in {value}"))
+    value[key]
+        .as_u64()
+        .unwrap_or_else(|| panic!("{key} in {value}"))
 }
 
 fn sum(guest: &Value, key: &str) -> u64 {
-    guest["vcpus"].as_array().expect("vCPUs").iter().map(|vcpu| number(vcpu, key)).sum()
+    guest["vcpus"]
+        .as_array()
+        .expect("vCPUs")
+        .iter()
+        .map(|vcpu| number(vcpu, key))
+        .sum()
 }
 
 /// Every lock, overcommitted, in both forms of the seam: mutual exclusion holds while vCPUs move
@@ -63,10 +70,17 @@ const INVERSION: &str = r#"
 
 #[test]
 fn a_throttled_holder_runs_on_its_waiters_budget() {
-    let (code, summary) = run("inversion.toml", INVERSION, &["--proxy", "on", "--defer", "off"]);
+    let (code, summary) = run(
+        "inversion.toml",
+        INVERSION,
+        &["--proxy", "on", "--defer", "off"],
+    );
     assert_eq!(code, 0, "{summary}");
     let [holder, waiter] = [0, 1].map(|v| &summary["guests"][0]["vcpus"][v]);
-    assert!(number(holder, "proxied") > 0 && number(holder, "received_ns") > 0, "{summary}");
+    assert!(
+        number(holder, "proxied") > 0 && number(holder, "received_ns") > 0,
+        "{summary}"
+    );
     assert_eq!(number(holder, "received_ns"), number(waiter, "donated_ns"));
     assert!(
         number(holder, "ran_ns") > number(holder, "charged_ns"),
@@ -79,7 +93,11 @@ fn without_proxying_nobody_runs_on_anothers_budget() {
     let (code, summary) = run("alone.toml", INVERSION, &["--proxy", "off"]);
     assert_eq!(code, 0, "{summary}");
     let guest = &summary["guests"][0];
-    assert_eq!((sum(guest, "proxied"), sum(guest, "donated_ns")), (0, 0), "{summary}");
+    assert_eq!(
+        (sum(guest, "proxied"), sum(guest, "donated_ns")),
+        (0, 0),
+        "{summary}"
+    );
     assert_eq!(sum(guest, "ran_ns"), sum(guest, "charged_ns"));
 }
 
@@ -122,12 +140,18 @@ fn no_guest_gets_more_than_its_hard_reservations_whether_its_hints_lie_or_not() 
     for (guest, budget) in [(0, 1), (1, 2), (2, 2)] {
         let guest = &summary["guests"][guest];
         for vcpu in guest["vcpus"].as_array().expect("vCPUs") {
-            assert!(number(vcpu, "charged_ns") <= most(budget, 10, elapsed), "{guest}");
+            assert!(
+                number(vcpu, "charged_ns") <= most(budget, 10, elapsed),
+                "{guest}"
+            );
         }
         assert_eq!(sum(guest, "ran_ns"), sum(guest, "charged_ns"), "{guest}");
         assert!(sum(guest, "ran_ns") > 0, "{guest}");
     }
-    assert!(sum(&summary["guests"][3], "ran_ns") > 0, "the rest is not starved: {summary}");
+    assert!(
+        sum(&summary["guests"][3], "ran_ns") > 0,
+        "the rest is not starved: {summary}"
+    );
 }
 
 #[test]
@@ -182,7 +206,11 @@ fn a_reservation_that_does_not_fit_is_refused_with_what_would() {
     );
     let ran = baton(&["run", &config.to_string_lossy(), "--host-cpus", "0"]);
     assert_eq!(ran.code, 1);
-    assert!(ran.stderr.contains("guest big, vCPU 1: this reservation needs 90.0 % of a CPU"), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("guest big, vCPU 1: this reservation needs 90.0 % of a CPU"),
+        "{ran:?}"
+    );
     assert_eq!(ran.stderr.trim_end().lines().count(), 1, "{ran:?}");
 }
 

@@ -61,6 +61,7 @@ const MIN_TIME: Duration = Duration::from_millis(10);
 const MAX_TIME: Duration = Duration::from_secs(3600);
 /// `--quick` leaves rounds out that would not end by then.
 const QUICK_LIMIT: Duration = Duration::from_secs(55);
+const QUICK_LOCKS: [Lock; 3] = [Lock::Tas, Lock::Ticket, Lock::Mcs];
 const QUICK_LOADS: [Load; 3] = [Load::X1, Load::X4, Load::Hog];
 const QUICK_POLICIES: [Policy; 5] = [
     Policy::HostSpin,
@@ -110,10 +111,14 @@ impl LhpArgs {
             Some(CpuList(cpus)) => cpus.clone(),
             None => sys::affinity().map_err(BenchError::Affinity)?,
         };
-        let (loads, policies) = if self.quick {
-            (&QUICK_LOADS[..], &QUICK_POLICIES[..])
+        let (locks, loads, policies) = if self.quick {
+            (&QUICK_LOCKS[..], &QUICK_LOADS[..], &QUICK_POLICIES[..])
         } else {
-            (Load::value_variants(), Policy::value_variants())
+            (
+                Lock::value_variants(),
+                Load::value_variants(),
+                Policy::value_variants(),
+            )
         };
         let (runs, time) = if self.quick {
             (3, Duration::from_millis(250))
@@ -122,7 +127,7 @@ impl LhpArgs {
         };
         Ok(Plan {
             matrix: Matrix {
-                locks: chosen(&self.locks, Lock::value_variants()),
+                locks: chosen(&self.locks, locks),
                 loads: chosen(&self.loads, loads),
                 policies: chosen(&self.policies, policies),
             },
@@ -166,7 +171,7 @@ mod tests {
     #[test]
     fn without_flags_everything_is_measured() {
         let plan = plan(&["--host-cpus", "0-1"]).expect("a plan");
-        assert_eq!(plan.cells().len(), 3 * 6 * 7);
+        assert_eq!(plan.cells().len(), 4 * 6 * 7);
         assert_eq!((plan.runs, plan.time), (5, Duration::from_secs(1)));
         assert_eq!((plan.limit, plan.host_cpus), (None, vec![0, 1]));
     }

@@ -23,6 +23,8 @@ pub enum Lock {
     Ticket,
     /// A queue lock.
     Mcs,
+    /// A mutex, whose waiters sleep.
+    Mutex,
 }
 
 /// What the pool of m host CPUs has to carry.

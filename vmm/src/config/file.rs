@@ -120,7 +120,9 @@ pub fn parse(text: &str, base: &Path) -> Result<RunConfig, ConfigError> {
         config.summary = choice::<SummaryForm>("summary", summary)?;
     }
     if let Some(metrics) = &file.metrics {
-        let target = metrics.parse().map_err(|error| ConfigError(format!("metrics: {error}")))?;
+        let target = metrics
+            .parse()
+            .map_err(|error| ConfigError(format!("metrics: {error}")))?;
         config.metrics = Some(target);
     }
     for (table, place) in file.guest.iter().zip(1..) {

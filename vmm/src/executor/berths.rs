@@ -61,8 +61,15 @@ pub(crate) fn start(
         let name = format!("berth{index}:{name}").chars().take(15).collect();
         Berth::new(name, Box::new(on_wake))
     };
-    let made = (0..).map(VcpuId).zip(vcpus).map(berth).collect::<Result<Vec<_>, _>>();
-    let berths = Arc::new(VcpuBerths { berths: made?, pool: Arc::downgrade(pool) });
+    let made = (0..)
+        .map(VcpuId)
+        .zip(vcpus)
+        .map(berth)
+        .collect::<Result<Vec<_>, _>>();
+    let berths = Arc::new(VcpuBerths {
+        berths: made?,
+        pool: Arc::downgrade(pool),
+    });
     pool.set_berths(Some(Arc::clone(&berths) as Arc<dyn Berths>));
     Ok(Some(berths))
 }

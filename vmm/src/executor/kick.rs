@@ -74,7 +74,9 @@ impl Place {
     }
 
     fn leave_own(&self, to: u32) -> bool {
-        self.0.compare_exchange(OWN, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.0
+            .compare_exchange(OWN, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// Step 4, from the guest or from sleep.

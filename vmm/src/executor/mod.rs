@@ -11,8 +11,6 @@
 //! | `berths.rs` | where halted vCPUs sleep until an interrupt wakes them |
 
 mod berths;
-mod turns;
-mod vain;
 mod hints;
 mod kick;
 mod lane;
@@ -25,8 +23,10 @@ mod signal;
 mod start;
 mod station;
 mod timer;
+mod turns;
+mod vain;
 mod vcpu_thread;
 
-pub use turns::ExecutorReport;
 pub use recorder::Moment;
 pub use start::{ExecutorError, start};
+pub use turns::ExecutorReport;

@@ -136,7 +136,11 @@ impl Pool {
         if after.recall.is_empty() && after.berth.is_none() {
             return;
         }
-        let berths = self.berths.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let berths = self
+            .berths
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         match (berths, after.berth) {
             (Some(berths), berth) => {
                 if let Some((id, vcpu)) = berth {
@@ -180,10 +184,16 @@ impl Pool {
                 // Without berths they are looked at from time to time.
                 state.wake_all(now);
             }
-            (if berths { state.sleepers() } else { Vec::new() }, state.after())
+            (
+                if berths { state.sleepers() } else { Vec::new() },
+                state.after(),
+            )
         };
         for sleeper in sleepers {
-            self.finish(After { berth: Some(sleeper), ..After::default() });
+            self.finish(After {
+                berth: Some(sleeper),
+                ..After::default()
+            });
         }
         self.finish(after);
     }
@@ -221,7 +231,10 @@ impl State {
 
     /// What to do when the lock is free.
     pub(crate) fn after(&mut self) -> After {
-        After { kicks: self.sched.take_kicks(), ..After::default() }
+        After {
+            kicks: self.sched.take_kicks(),
+            ..After::default()
+        }
     }
 
     /// Keeps a vCPU that its executor stopped, or returns it for its berth.
@@ -289,7 +302,10 @@ impl State {
     pub(crate) fn wake(&mut self, cpu: CpuId, target: VcpuId, now: Ns) -> After {
         if matches!(self.places[target.index()], Place::InBerth) {
             // It comes back first; the policy hears of it then.
-            return After { recall: vec![target], ..self.after() };
+            return After {
+                recall: vec![target],
+                ..self.after()
+            };
         }
         self.sched.wake_by(cpu, target, now);
         self.after()
@@ -303,7 +319,9 @@ impl State {
     fn tell_steal(&mut self, vcpu: &Vcpu, id: VcpuId) {
         let waited = self.sched.counters(id).waited_ns;
         let told = std::mem::replace(&mut self.steal_told[id.index()], waited);
-        vcpu.guest.hints.add_steal(vcpu.index, waited.saturating_sub(told));
+        vcpu.guest
+            .hints
+            .add_steal(vcpu.index, waited.saturating_sub(told));
     }
 
     fn retire(&mut self, number: usize) -> After {
@@ -326,7 +344,10 @@ impl State {
                 }
             }
         }
-        After { recall, ..self.after() }
+        After {
+            recall,
+            ..self.after()
+        }
     }
 
     /// The vCPUs that are back, with their policy names; for the end of a run.

@@ -33,18 +33,28 @@ pub(crate) struct Recording {
 
 impl Recorder {
     pub(crate) fn new(on: bool) -> Self {
-        if on { Self::On(Recording::default()) } else { Self::Off }
+        if on {
+            Self::On(Recording::default())
+        } else {
+            Self::Off
+        }
     }
 
     /// The events around the moment, and its start and end; `None` if nobody ran on another's
     /// budget, or nobody listened.
     pub(crate) fn finish(&mut self) -> Option<Moment> {
-        let Self::On(recording) = self else { return None };
+        let Self::On(recording) = self else {
+            return None;
+        };
         if recording.waits {
             recording.copy();
         }
         let (start, end) = recording.longest?;
-        Some(Moment { events: std::mem::take(&mut recording.best), start, end })
+        Some(Moment {
+            events: std::mem::take(&mut recording.best),
+            start,
+            end,
+        })
     }
 }
 
@@ -70,7 +80,10 @@ impl Recording {
         self.waits = false;
         if let Some((start, end)) = self.longest {
             let (from, to) = Self::window(start, end);
-            let within = self.recent.iter().filter(|(at, _)| (from..=to).contains(at));
+            let within = self
+                .recent
+                .iter()
+                .filter(|(at, _)| (from..=to).contains(at));
             self.best = within.copied().collect();
         }
     }
@@ -80,7 +93,9 @@ impl Events for Recorder {
     fn event(&mut self, at: Ns, event: Event) {
         let Self::On(recording) = self else { return };
         if recording.waits
-            && recording.longest.is_some_and(|(start, end)| at > Recording::window(start, end).1)
+            && recording
+                .longest
+                .is_some_and(|(start, end)| at > Recording::window(start, end).1)
         {
             recording.copy();
         }
@@ -88,10 +103,14 @@ impl Events for Recorder {
             recording.recent.pop_front();
         }
         recording.recent.push_back((at, event));
-        if let Event::Stop { donor, run, ran, .. } = event
+        if let Event::Stop {
+            donor, run, ran, ..
+        } = event
             && donor != run
             && !recording.waits
-            && recording.longest.is_none_or(|(start, end)| ran > end - start)
+            && recording
+                .longest
+                .is_none_or(|(start, end)| ran > end - start)
         {
             recording.longest = Some((at.saturating_sub(ran), at));
             recording.waits = true;
@@ -105,7 +124,12 @@ mod tests {
     use vcpu_sched::{CpuId, VcpuId};
 
     fn stop(donor: u32, ran: Ns) -> Event {
-        Event::Stop { cpu: CpuId(0), donor: VcpuId(donor), run: VcpuId(0), ran }
+        Event::Stop {
+            cpu: CpuId(0),
+            donor: VcpuId(donor),
+            run: VcpuId(0),
+            ran,
+        }
     }
 
     #[test]
@@ -123,7 +147,10 @@ mod tests {
         }
         let moment = recorder.finish().expect("there is one");
         assert_eq!((moment.start, moment.end), (130, 150));
-        assert_eq!(moment.events.iter().map(|e| e.0).collect::<Vec<_>>(), [95, 100, 150, 185]);
+        assert_eq!(
+            moment.events.iter().map(|e| e.0).collect::<Vec<_>>(),
+            [95, 100, 150, 185]
+        );
     }
 
     #[test]

@@ -36,7 +36,11 @@ pub(crate) struct Direct {
 impl Seam for Direct {
     fn run(&mut self, mut vcpu: Box<Vcpu>, until: Option<u64>, station: &Station) -> Option<Ran> {
         let exit = self.lane.run(&mut vcpu, until, station);
-        Some(Ran { vcpu, exit, elsewhere_ns: 0 })
+        Some(Ran {
+            vcpu,
+            exit,
+            elsewhere_ns: 0,
+        })
     }
 
     fn sees_halts(&self) -> bool {

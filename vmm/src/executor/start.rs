@@ -12,13 +12,13 @@ use vcpu_sched::{
 };
 
 use super::berths::{self, VcpuBerths};
-use super::turns::{Executor, ExecutorReport};
 use super::lane::Lane;
 use super::listener::Listener;
 use super::observed::{Observed, Tells};
 use super::pool::Pool;
 use super::seam::{Direct, Seam};
 use super::signal;
+use super::turns::{Executor, ExecutorReport};
 use super::vcpu_thread::{ByThread, VcpuThreads};
 use crate::config::{GuestConfig, RunConfig, VcpuThreads as ThreadsOption};
 use crate::halt::BerthError;
@@ -107,8 +107,10 @@ pub fn start(
         members.push((ready.guest, first));
         vcpus.extend(ready.vcpus);
     }
-    let names: Vec<(usize, String, u32)> =
-        vcpus.iter().map(|v| (v.guest.number, v.guest.name.clone(), v.index)).collect();
+    let names: Vec<(usize, String, u32)> = vcpus
+        .iter()
+        .map(|v| (v.guest.number, v.guest.name.clone(), v.index))
+        .collect();
     let starters: Vec<VcpuId> = members.iter().map(|&(_, first)| VcpuId(first)).collect();
     let handles: Vec<_> = members.iter().map(|(guest, _)| Arc::clone(guest)).collect();
     let pool = Arc::new(Pool::new(sched, members, vcpus.into_iter()));
@@ -121,13 +123,22 @@ pub fn start(
     } else {
         None
     };
-    let mut all =
-        Executors { pool: Arc::clone(&pool), threads, berths, executors: Vec::new(), shape, observed };
+    let mut all = Executors {
+        pool: Arc::clone(&pool),
+        threads,
+        berths,
+        executors: Vec::new(),
+        shape,
+        observed,
+    };
     for ((number, &host_cpu), tells) in cpus.iter().enumerate().zip(tells) {
         let cpu = CpuId(number as u32);
         if let Err(source) = all.spawn(cpu, host_cpu, tells) {
             Box::new(all).stop();
-            return Err(ExecutorError::Host { what: "an executor", source });
+            return Err(ExecutorError::Host {
+                what: "an executor",
+                source,
+            });
         }
     }
 
@@ -176,12 +187,22 @@ fn admit(
         let guest = sched.add_guest();
         for vcpu in 0..ready.config.cpus {
             let name = || ready.config.name.clone();
-            let claim = claim(&ready.config, vcpu)
-                .map_err(|source| ExecutorError::Reservation { guest: name(), vcpu, source })?;
-            let allowed = ready.config.host_cpus[vcpu].as_deref().map(|own| in_pool(own, cpus));
-            let added = sched
-                .add_vcpu(guest, claim, allowed)
-                .map_err(|source| ExecutorError::Admission { guest: name(), vcpu, source })?;
+            let claim =
+                claim(&ready.config, vcpu).map_err(|source| ExecutorError::Reservation {
+                    guest: name(),
+                    vcpu,
+                    source,
+                })?;
+            let allowed = ready.config.host_cpus[vcpu]
+                .as_deref()
+                .map(|own| in_pool(own, cpus));
+            let added = sched.add_vcpu(guest, claim, allowed).map_err(|source| {
+                ExecutorError::Admission {
+                    guest: name(),
+                    vcpu,
+                    source,
+                }
+            })?;
             next = added.0 + 1;
         }
     }
@@ -195,21 +216,37 @@ fn names_of(cpus: &[usize], guests: &[ReadyGuest]) -> Names {
         guest_name: vcpu.guest.name.clone(),
         index: vcpu.index,
     };
-    let vcpus = guests.iter().flat_map(|ready| &ready.vcpus).map(|vcpu| name(vcpu));
-    Names { host_cpus: cpus.to_vec(), vcpus: vcpus.collect() }
+    let vcpus = guests
+        .iter()
+        .flat_map(|ready| &ready.vcpus)
+        .map(|vcpu| name(vcpu));
+    Names {
+        host_cpus: cpus.to_vec(),
+        vcpus: vcpus.collect(),
+    }
 }
 
 fn claim(config: &GuestConfig, vcpu: usize) -> Result<Claim, ReservationError> {
     let Some(r) = config.reservations[vcpu] else {
-        return Ok(Claim::BestEffort { weight: config.weight });
+        return Ok(Claim::BestEffort {
+            weight: config.weight,
+        });
     };
-    let exhaustion = if r.hard { Exhaustion::Hard } else { Exhaustion::Soft };
+    let exhaustion = if r.hard {
+        Exhaustion::Hard
+    } else {
+        Exhaustion::Soft
+    };
     Reservation::new(r.budget_ns, r.period_ns, r.deadline_ns, exhaustion).map(Claim::Reserved)
 }
 
 /// Host CPU numbers as places in the pool.
 fn in_pool(own: &[usize], cpus: &[usize]) -> CpuSet {
-    (0..).zip(cpus).filter(|(_, cpu)| own.contains(cpu)).map(|(at, _)| CpuId(at)).collect()
+    (0..)
+        .zip(cpus)
+        .filter(|(_, cpu)| own.contains(cpu))
+        .map(|(at, _)| CpuId(at))
+        .collect()
 }
 
 impl Executors {
@@ -217,25 +254,32 @@ impl Executors {
         let (ready, started) = sync_channel(1);
         let pool = Arc::clone(&self.pool);
         let berths = self.berths.is_some();
-        let by_thread = self.threads.as_ref().map(|threads| ByThread::new(threads, cpu, host_cpu));
-        let executor = thread::Builder::new().name(format!("executor/{host_cpu}")).spawn(move || {
-            let lane = sys::set_affinity(&[host_cpu]).and_then(|()| Lane::for_this_thread());
-            sys::set_exact_timers();
-            let lane = match lane {
-                Ok(lane) => lane,
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                    return ExecutorReport::default();
+        let by_thread = self
+            .threads
+            .as_ref()
+            .map(|threads| ByThread::new(threads, cpu, host_cpu));
+        let executor = thread::Builder::new()
+            .name(format!("executor/{host_cpu}"))
+            .spawn(move || {
+                let lane = sys::set_affinity(&[host_cpu]).and_then(|()| Lane::for_this_thread());
+                sys::set_exact_timers();
+                let lane = match lane {
+                    Ok(lane) => lane,
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                        return ExecutorReport::default();
+                    }
+                };
+                let _ = ready.send(Ok(()));
+                match by_thread {
+                    Some(by_thread) => run(pool, cpu, by_thread, berths, tells),
+                    None => run(pool, cpu, Direct { lane }, berths, tells),
                 }
-            };
-            let _ = ready.send(Ok(()));
-            match by_thread {
-                Some(by_thread) => run(pool, cpu, by_thread, berths, tells),
-                None => run(pool, cpu, Direct { lane }, berths, tells),
-            }
-        })?;
+            })?;
         self.executors.push(executor);
-        started.recv().unwrap_or_else(|_| Err(io::Error::other("its thread did not start")))
+        started
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("its thread did not start")))
     }
 }
 
@@ -253,8 +297,11 @@ impl Runner for Executors {
     fn stop(mut self: Box<Self>) -> RunnerReport {
         self.pool.stop();
         // One that panicked has said so on standard error; its vCPU is lost.
-        let executors =
-            self.executors.drain(..).map(|executor| executor.join().unwrap_or_default()).collect();
+        let executors = self
+            .executors
+            .drain(..)
+            .map(|executor| executor.join().unwrap_or_default())
+            .collect();
         drop(self.threads.take());
         // Berths give back what sleeps in them.
         self.pool.set_berths(None);
@@ -272,7 +319,11 @@ impl Runner for Executors {
             .iter()
             .map(|&count| vcpus.by_ref().take(count).map(numbers).collect())
             .collect();
-        RunnerReport { vcpus, executors, moment: state.sched.events.recorder.finish() }
+        RunnerReport {
+            vcpus,
+            executors,
+            moment: state.sched.events.recorder.finish(),
+        }
     }
 }
 
@@ -288,6 +339,7 @@ fn summarize(c: Counters, exits: ExitCounts) -> VcpuSummary {
         proxied: c.proxied,
         proxied_ns: c.received_ns,
         longest_chain: u64::from(c.longest_chain),
+        cycles: c.cycles,
         deferrals: c.deferrals,
         deferred_ns: c.deferral_debt_ns,
         deadline_misses: c.deadline_misses,

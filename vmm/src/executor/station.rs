@@ -21,7 +21,11 @@ pub(crate) struct Station {
 
 impl Station {
     pub(crate) fn new() -> Self {
-        Self { place: Place::new(), thread: OnceLock::new(), guest_tid: AtomicI32::new(0) }
+        Self {
+            place: Place::new(),
+            thread: OnceLock::new(),
+            guest_tid: AtomicI32::new(0),
+        }
     }
 
     /// The calling thread is the executor.

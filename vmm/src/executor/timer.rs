@@ -42,11 +42,17 @@ impl PreemptionTimer {
     /// no earlier. `None`: it need not come.
     pub(crate) fn arm(&mut self, until: Option<u64>, now: u64) {
         let Some(until) = until else { return };
-        if self.armed.is_some_and(|armed| armed > now && armed <= until) {
+        if self
+            .armed
+            .is_some_and(|armed| armed > now && armed <= until)
+        {
             return;
         }
         let time = libc::itimerspec {
-            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+            it_interval: libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
             // Zero would disarm it.
             it_value: libc::timespec {
                 tv_sec: (until / 1_000_000_000) as libc::time_t,
@@ -55,7 +61,12 @@ impl PreemptionTimer {
         };
         // SAFETY: the timer is ours, and the time is valid, so this cannot fail.
         unsafe {
-            libc::timer_settime(self.timer, libc::TIMER_ABSTIME, &raw const time, ptr::null_mut());
+            libc::timer_settime(
+                self.timer,
+                libc::TIMER_ABSTIME,
+                &raw const time,
+                ptr::null_mut(),
+            );
         }
         self.armed = Some(until);
     }

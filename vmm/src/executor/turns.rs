@@ -99,13 +99,7 @@ enum Next {
 }
 
 impl<S: Seam> Executor<S> {
-    pub(crate) fn new(
-        pool: Arc<Pool>,
-        cpu: CpuId,
-        seam: S,
-        berths: bool,
-        tells: Tells,
-    ) -> Self {
+    pub(crate) fn new(pool: Arc<Pool>, cpu: CpuId, seam: S, berths: bool, tells: Tells) -> Self {
         Self {
             pool,
             cpu,
@@ -130,8 +124,9 @@ impl<S: Seam> Executor<S> {
         }
         self.charge();
         let wall = sys::monotonic_ns().saturating_sub(self.began);
-        self.report.host_steal_ns =
-            wall.saturating_sub(self.report.idle_ns).saturating_sub(self.report.busy_ns);
+        self.report.host_steal_ns = wall
+            .saturating_sub(self.report.idle_ns)
+            .saturating_sub(self.report.busy_ns);
         self.report
     }
 
@@ -144,7 +139,13 @@ impl<S: Seam> Executor<S> {
                 Next::Stop { why, berth } => {
                     let hints = said(&back.vcpu, back.first);
                     let ran = self.charge();
-                    return Some(Stopped { vcpu: back.vcpu, why, berth, hints, ran });
+                    return Some(Stopped {
+                        vcpu: back.vcpu,
+                        why,
+                        berth,
+                        hints,
+                        ran,
+                    });
                 }
             }
         }
@@ -160,20 +161,32 @@ impl<S: Seam> Executor<S> {
             self.report.decisions += 1;
             let mut state = pool.lock();
             let now = sys::monotonic_ns();
-            let left = stopped.take().map(|stopped| self.put_back(&mut state, stopped, now));
+            let left = stopped
+                .take()
+                .map(|stopped| self.put_back(&mut state, stopped, now));
             let stopping = state.stopping;
-            let picked = if stopping { None } else { state.pick(self.cpu, now) };
-            let first = picked.as_ref().map(|(vcpu, _)| state.member(vcpu.guest.number).first);
+            let picked = if stopping {
+                None
+            } else {
+                state.pick(self.cpu, now)
+            };
+            let first = picked
+                .as_ref()
+                .map(|(vcpu, _)| state.member(vcpu.guest.number).first);
             // While the lock is held, so that nobody else runs it before it is said not to run.
             if let Some(left) = &left
-                && picked.as_ref().is_none_or(|(_, decision)| decision.run != left.id)
+                && picked
+                    .as_ref()
+                    .is_none_or(|(_, decision)| decision.run != left.id)
             {
                 left.show_stopped();
             }
             let mut storm = false;
             if let (Some((vcpu, decision)), Some(first)) = (&picked, first) {
                 show(vcpu, decision, first);
-                let same = left.as_ref().is_some_and(|left| left.rang && left.id == decision.run);
+                let same = left
+                    .as_ref()
+                    .is_some_and(|left| left.rang && left.id == decision.run);
                 if same && !decision.is_proxied() {
                     storm = state.member_mut(vcpu.guest.number).vain.count(now);
                 }
@@ -190,19 +203,43 @@ impl<S: Seam> Executor<S> {
                     vcpu.say("rings its doorbell for nothing; the time that takes is its own");
                 }
                 let until = decision.until;
-                return Some(Turn { vcpu, decision, first, until });
+                return Some(Turn {
+                    vcpu,
+                    decision,
+                    first,
+                    until,
+                });
             }
             self.sleep_until(timer);
         }
     }
 
     fn put_back(&self, state: &mut State, stopped: Stopped, now: Ns) -> Left {
-        let Stopped { vcpu, why, berth, hints, ran } = stopped;
+        let Stopped {
+            vcpu,
+            why,
+            berth,
+            hints,
+            ran,
+        } = stopped;
         let (guest, index, id) = (Arc::clone(&vcpu.guest), vcpu.index, state.id(&vcpu));
-        state.sched.stop(self.cpu, if guest.has_ended() { Stop::Ended } else { why }, hints, ran, now);
+        state.sched.stop(
+            self.cpu,
+            if guest.has_ended() { Stop::Ended } else { why },
+            hints,
+            ran,
+            now,
+        );
         let berth = state.keep(id, vcpu, berth);
         let (rang, preempted) = (why == Stop::Rang, why == Stop::Preempted);
-        Left { id, guest, index, rang, preempted, berth }
+        Left {
+            id,
+            guest,
+            index,
+            rang,
+            preempted,
+            berth,
+        }
     }
 
     /// Nothing to run: sleeps until a kick or the policy's next timer.
@@ -225,14 +262,24 @@ impl<S: Seam> Executor<S> {
         self.report.busy_ns += ran;
         if let Some(gauges) = &self.tells.gauges {
             let wall = sys::monotonic_ns().saturating_sub(self.began);
-            let ExecutorReport { busy_ns, idle_ns, decisions, .. } = self.report;
+            let ExecutorReport {
+                busy_ns,
+                idle_ns,
+                decisions,
+                ..
+            } = self.report;
             gauges.account(wall, busy_ns, idle_ns, decisions);
         }
         ran
     }
 
     fn run_once(&mut self, turn: Turn) -> Option<(Turn, Next)> {
-        let Turn { vcpu, decision, first, until } = turn;
+        let Turn {
+            vcpu,
+            decision,
+            first,
+            until,
+        } = turn;
         let guest = Arc::clone(&vcpu.guest);
         let index = vcpu.index;
         let station = self.pool.station(self.cpu);
@@ -242,7 +289,12 @@ impl<S: Seam> Executor<S> {
             let poll = sys::monotonic_ns().saturating_add(HALT_POLL_NS);
             Some(until.map_or(poll, |until| until.min(poll)))
         };
-        let Some(Ran { vcpu, exit, elsewhere_ns }) = self.seam.run(vcpu, bounded, station) else {
+        let Some(Ran {
+            vcpu,
+            exit,
+            elsewhere_ns,
+        }) = self.seam.run(vcpu, bounded, station)
+        else {
             guest.end(GuestEnd::InternalError {
                 vcpu: index,
                 text: "the thread that ran it has failed".into(),
@@ -253,7 +305,12 @@ impl<S: Seam> Executor<S> {
         };
         self.elsewhere += elsewhere_ns;
         self.tells.exit(self.cpu, decision.run, &exit);
-        let mut turn = Turn { vcpu, decision, first, until };
+        let mut turn = Turn {
+            vcpu,
+            decision,
+            first,
+            until,
+        };
         let next = match exit {
             Exit::Handled | Exit::Debug => Next::Continue,
             Exit::Interrupted => self.interrupted(&mut turn),
@@ -261,7 +318,10 @@ impl<S: Seam> Executor<S> {
             Exit::Halted => self.halted(),
             Exit::Ended => {
                 self.pool.retire(&guest);
-                Next::Stop { why: Stop::Ended, berth: false }
+                Next::Stop {
+                    why: Stop::Ended,
+                    berth: false,
+                }
             }
         };
         Some((turn, next))
@@ -282,25 +342,42 @@ impl<S: Seam> Executor<S> {
         if depth > 0 {
             let grace = {
                 let mut state = self.pool.lock();
-                if state.stopping { None } else { state.sched.defer(self.cpu, depth, now) }
+                if state.stopping {
+                    None
+                } else {
+                    state.sched.defer(self.cpu, depth, now)
+                }
             };
             if let Some(grace) = grace {
-                let donated = if turn.decision.is_proxied() { RING_DONATED } else { 0 };
+                let donated = if turn.decision.is_proxied() {
+                    RING_DONATED
+                } else {
+                    0
+                };
                 ask_to_ring(turn, RING_DEFER | donated);
                 turn.until = Some(grace);
                 return Next::Continue;
             }
         }
-        Next::Stop { why: Stop::Preempted, berth: false }
+        Next::Stop {
+            why: Stop::Preempted,
+            berth: false,
+        }
     }
 
     fn halted(&self) -> Next {
         if self.berths {
-            Next::Stop { why: Stop::Halted(None), berth: true }
+            Next::Stop {
+                why: Stop::Halted(None),
+                berth: true,
+            }
         } else {
             // Nobody tells when it wakes: look again soon.
             let again = sys::monotonic_ns().saturating_add(HALT_POLL_NS);
-            Next::Stop { why: Stop::Halted(Some(again)), berth: false }
+            Next::Stop {
+                why: Stop::Halted(Some(again)),
+                berth: false,
+            }
         }
     }
 
@@ -351,7 +428,12 @@ fn show(vcpu: &Vcpu, decision: &Decision, first: u32) {
     let hints = &vcpu.guest.hints;
     hints.set_running(vcpu.index, true);
     if decision.is_proxied() {
-        hints.set_ring(vcpu.index, RING_DONATED, decision.lock, decision.donor.0 - first);
+        hints.set_ring(
+            vcpu.index,
+            RING_DONATED,
+            decision.lock,
+            decision.donor.0 - first,
+        );
     } else {
         hints.set_ring(vcpu.index, 0, 0, 0);
     }
@@ -359,5 +441,8 @@ fn show(vcpu: &Vcpu, decision: &Decision, first: u32) {
 
 fn ask_to_ring(turn: &Turn, bits: u32) {
     let donor = turn.decision.donor.0 - turn.first;
-    turn.vcpu.guest.hints.set_ring(turn.vcpu.index, bits, turn.decision.lock, donor);
+    turn.vcpu
+        .guest
+        .hints
+        .set_ring(turn.vcpu.index, bits, turn.decision.lock, donor);
 }

@@ -37,6 +37,11 @@ mod tests {
         let mut drizzle = VainRings::default();
         assert!(!(0..10_000).any(|ring| drizzle.count(ring * 2_000_000)));
         let mut storm = VainRings::default();
-        assert_eq!((0..10_000).filter(|ring| storm.count(ring * 20_000)).count(), 1);
+        assert_eq!(
+            (0..10_000)
+                .filter(|ring| storm.count(ring * 20_000))
+                .count(),
+            1
+        );
     }
 }

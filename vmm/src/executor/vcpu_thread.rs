@@ -5,8 +5,8 @@
 //! never run at the same time and the policy's choice of CPU holds.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
 
@@ -41,7 +41,9 @@ pub(crate) struct VcpuThreads {
 
 impl fmt::Debug for VcpuThreads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VcpuThreads").field("threads", &self.threads.len()).finish_non_exhaustive()
+        f.debug_struct("VcpuThreads")
+            .field("threads", &self.threads.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,21 +64,31 @@ impl VcpuThreads {
             let pool = Arc::clone(pool);
             // Linux shows 15 characters.
             let name: String = format!("{index}:{name}").chars().take(15).collect();
-            let thread = thread::Builder::new().name(name).spawn(move || {
-                match Lane::for_this_thread() {
-                    Ok(lane) => {
-                        let _ = ready.send(Ok(lane.sees_halts()));
-                        serve(lane, &inbox, &pool);
-                    }
-                    Err(error) => drop(ready.send(Err(error))),
-                }
-            })?;
+            let thread =
+                thread::Builder::new()
+                    .name(name)
+                    .spawn(move || match Lane::for_this_thread() {
+                        Ok(lane) => {
+                            let _ = ready.send(Ok(lane.sees_halts()));
+                            serve(lane, &inbox, &pool);
+                        }
+                        Err(error) => drop(ready.send(Err(error))),
+                    })?;
             sees_halts &= started
                 .recv()
                 .unwrap_or_else(|_| Err(io::Error::other("a vCPU's thread did not start")))?;
-            threads.insert((number, index), VcpuThread { requests, thread: Some(thread) });
+            threads.insert(
+                (number, index),
+                VcpuThread {
+                    requests,
+                    thread: Some(thread),
+                },
+            );
         }
-        Ok(Self { threads, sees_halts })
+        Ok(Self {
+            threads,
+            sees_halts,
+        })
     }
 }
 
@@ -96,7 +108,14 @@ impl Drop for VcpuThreads {
 fn serve(mut lane: Lane, inbox: &Receiver<Request>, pool: &Pool) {
     sys::set_exact_timers();
     let mut pinned = None;
-    while let Ok(Request { mut vcpu, until, cpu, host_cpu, answer }) = inbox.recv() {
+    while let Ok(Request {
+        mut vcpu,
+        until,
+        cpu,
+        host_cpu,
+        answer,
+    }) = inbox.recv()
+    {
         let from = sys::thread_cpu_ns();
         if pinned != Some(host_cpu) {
             // The executor is pinned there, so the kernel has granted it before.
@@ -106,7 +125,11 @@ fn serve(mut lane: Lane, inbox: &Receiver<Request>, pool: &Pool) {
         let exit = lane.run(&mut vcpu, until, pool.station(cpu));
         let elsewhere_ns = sys::thread_cpu_ns().saturating_sub(from);
         // Without a receiver the executor is gone, and the run with it.
-        let _ = answer.send(Ran { vcpu, exit, elsewhere_ns });
+        let _ = answer.send(Ran {
+            vcpu,
+            exit,
+            elsewhere_ns,
+        });
     }
 }
 
@@ -121,7 +144,10 @@ pub(crate) struct ByThread {
 
 impl ByThread {
     pub(crate) fn new(threads: &VcpuThreads, cpu: CpuId, host_cpu: usize) -> Self {
-        let all = threads.threads.iter().map(|(&id, thread)| (id, thread.requests.clone()));
+        let all = threads
+            .threads
+            .iter()
+            .map(|(&id, thread)| (id, thread.requests.clone()));
         Self {
             threads: all.collect(),
             cpu,
@@ -136,7 +162,13 @@ impl Seam for ByThread {
     fn run(&mut self, vcpu: Box<Vcpu>, until: Option<u64>, _: &Station) -> Option<Ran> {
         let thread = self.threads.get(&(vcpu.guest.number, vcpu.index))?;
         let answer = self.answers.0.clone();
-        let request = Request { vcpu, until, cpu: self.cpu, host_cpu: self.host_cpu, answer };
+        let request = Request {
+            vcpu,
+            until,
+            cpu: self.cpu,
+            host_cpu: self.host_cpu,
+            answer,
+        };
         thread.send(request).ok()?;
         self.answers.1.recv().ok()
     }

@@ -9,8 +9,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 use guest_tests::abi::{
-    GuestHints, HELD_DEPTH_BITS, HintPage, HostHints, RING_DEFER, RING_DONATED, WAIT_BLOCK, WAIT_NONE,
-    WAIT_SPIN,
+    GuestHints, HELD_DEPTH_BITS, HintPage, HostHints, RING_DEFER, RING_DONATED, WAIT_BLOCK,
+    WAIT_NONE, WAIT_SPIN,
 };
 use vcpu_sched::WaitKind;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};

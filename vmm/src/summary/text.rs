@@ -90,6 +90,14 @@ pub fn render(run: &RunSummary) -> String {
                 guest.console_dropped
             );
         }
+        let cycles: u64 = guest.vcpus.iter().map(|vcpu| vcpu.cycles).sum();
+        if cycles > 0 {
+            let _ = writeln!(
+                text,
+                "  its vCPUs waited for each other in a circle {cycles} times: a deadlock in the \
+                 guest, if it does not go on"
+            );
+        }
         table(&mut text, guest);
     }
     text

@@ -173,3 +173,14 @@ fn host_half_is_written_where_the_abi_says() {
     fixture.hints.set_running(1, false);
     assert_eq!(fixture.read(host + offset_of!(HostHints, running)), 0);
 }
+
+#[test]
+fn handed_lock_is_the_one_in_the_record_of_who_waits_for_nobody() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.hints.handed_lock(1), None, "it waits for that lock");
+    fixture.write(offset_of!(GuestHints, wait_kind), WAIT_NONE);
+    assert_eq!(fixture.hints.handed_lock(1), Some(7));
+    fixture.write(offset_of!(GuestHints, lock), 0);
+    assert_eq!(fixture.hints.handed_lock(1), None);
+    assert_eq!(fixture.hints.handed_lock(2), None, "it has no page");
+}

@@ -281,7 +281,7 @@ mod tests {
         let names = |values: Vec<String>| values.join(" ");
         assert_eq!(
             names(Lock::value_variants().iter().map(name).collect()),
-            "tas ticket mcs"
+            "tas ticket mcs mutex"
         );
         assert_eq!(
             names(Load::value_variants().iter().map(name).collect()),

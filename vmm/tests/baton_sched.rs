@@ -2,33 +2,7 @@
 
 mod common;
 
-use common::{baton, file};
-use serde_json::Value;
-
-/// Runs a file of guests under `--sched baton` with further flags; its summary.
-fn run(name: &str, text: &str, flags: &[&str]) -> (i32, Value) {
-    let config = file(name, text.as_bytes());
-    let path = config.to_string_lossy();
-    let mut words = vec!["run", &*path, "--sched", "baton", "--summary", "json"];
-    words.extend(flags);
-    let ran = baton(&words);
-    (ran.code, ran.summary())
-}
-
-fn number(value: &Value, key: &str) -> u64 {
-    value[key]
-        .as_u64()
-        .unwrap_or_else(|| panic!("{key} in {value}"))
-}
-
-fn sum(guest: &Value, key: &str) -> u64 {
-    guest["vcpus"]
-        .as_array()
-        .expect("vCPUs")
-        .iter()
-        .map(|vcpu| number(vcpu, key))
-        .sum()
-}
+use common::{assert_locks_held, baton, file, number, run_baton, sum};
 
 /// Every lock, overcommitted, in both forms of the seam: mutual exclusion holds while vCPUs move
 /// between host CPUs and budgets, and every charge has one who ran.
@@ -40,14 +14,9 @@ fn locks_hold(name: &str, flags: &[&str]) {
         )
     };
     let all = ["tas", "ticket", "mcs"].map(|lock| guest(lock, "spin") + &guest(lock, "halt"));
-    let (code, summary) = run(name, &all.concat(), flags);
+    let (code, summary) = run_baton(name, &all.concat(), flags);
     assert_eq!(code, 0, "{summary}");
-    for guest in summary["guests"].as_array().expect("guests") {
-        assert_eq!(guest["workload"]["counter_ok"], true, "{guest}");
-        assert_eq!(guest["workload"]["acquisitions"], 12_000);
-        assert_eq!(sum(guest, "ran_ns"), sum(guest, "charged_ns"));
-        assert_eq!(sum(guest, "donated_ns"), sum(guest, "received_ns"));
-    }
+    assert_locks_held(&summary, 12_000);
 }
 
 #[test]
@@ -70,7 +39,7 @@ const INVERSION: &str = r#"
 
 #[test]
 fn a_throttled_holder_runs_on_its_waiters_budget() {
-    let (code, summary) = run(
+    let (code, summary) = run_baton(
         "inversion.toml",
         INVERSION,
         &["--proxy", "on", "--defer", "off"],
@@ -90,7 +59,7 @@ fn a_throttled_holder_runs_on_its_waiters_budget() {
 
 #[test]
 fn without_proxying_nobody_runs_on_anothers_budget() {
-    let (code, summary) = run("alone.toml", INVERSION, &["--proxy", "off"]);
+    let (code, summary) = run_baton("alone.toml", INVERSION, &["--proxy", "off"]);
     assert_eq!(code, 0, "{summary}");
     let guest = &summary["guests"][0];
     assert_eq!(
@@ -110,7 +79,7 @@ fn most(budget_ms: u64, period_ms: u64, elapsed_ns: u64) -> u64 {
 
 #[test]
 fn no_guest_gets_more_than_its_hard_reservations_whether_its_hints_lie_or_not() {
-    let (_, summary) = run(
+    let (_, summary) = run_baton(
         "bounds.toml",
         r#"
         duration = "10s"
@@ -157,7 +126,7 @@ fn no_guest_gets_more_than_its_hard_reservations_whether_its_hints_lie_or_not() 
 #[test]
 fn halts_and_wakes_pass_the_policy_and_none_is_lost() {
     for threads in ["off", "on"] {
-        let (code, summary) = run(
+        let (code, summary) = run_baton(
             "halts.toml",
             "[[guest]]\nname = \"halts\"\ncpus = 4\ncmdline = \"workload=halt count=50 period=1ms\"\n",
             &["--vcpu-threads", threads],
@@ -168,7 +137,7 @@ fn halts_and_wakes_pass_the_policy_and_none_is_lost() {
 
 #[test]
 fn idle_and_wake_doorbells_lose_no_wake() {
-    let (code, summary) = run(
+    let (code, summary) = run_baton(
         "pingpong.toml",
         "[[guest]]\nname = \"pair\"\ncpus = 2\ncmdline = \"workload=pingpong acquisitions=2000\"\n",
         &[],
@@ -178,7 +147,7 @@ fn idle_and_wake_doorbells_lose_no_wake() {
 
 #[test]
 fn a_triple_fault_ends_only_its_guest_and_frees_its_vcpus() {
-    let (code, summary) = run(
+    let (code, summary) = run_baton(
         "faults.toml",
         r#"
         [[guest]]
@@ -216,7 +185,7 @@ fn a_reservation_that_does_not_fit_is_refused_with_what_would() {
 
 #[test]
 fn pinned_vcpus_whose_holder_is_pinned_elsewhere_make_progress() {
-    let (code, summary) = run(
+    let (code, summary) = run_baton(
         "pinned.toml",
         r#"
         [[guest]]

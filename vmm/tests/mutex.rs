@@ -2,32 +2,7 @@
 
 mod common;
 
-use common::{baton, file};
-use serde_json::Value;
-
-/// Runs a file of guests under `--sched baton` with further flags; its summary.
-fn run(name: &str, text: &str, flags: &[&str]) -> (i32, Value) {
-    let config = file(name, text.as_bytes());
-    let path = config.to_string_lossy();
-    let mut words = vec!["run", &*path, "--sched", "baton", "--summary", "json"];
-    words.extend(flags);
-    let ran = baton(&words);
-    (ran.code, ran.summary())
-}
-
-fn number(value: &Value, key: &str) -> u64 {
-    value[key]
-        .as_u64()
-        .unwrap_or_else(|| panic!("{key} in {value}"))
-}
-
-fn vcpus(guest: &Value) -> impl Iterator<Item = &Value> {
-    guest["vcpus"].as_array().expect("vCPUs").iter()
-}
-
-fn sum(guest: &Value, key: &str) -> u64 {
-    vcpus(guest).map(|vcpu| number(vcpu, key)).sum()
-}
+use common::{assert_locks_held, number, run_baton, sum, vcpus};
 
 /// Contended by one task and by several tasks of each vCPU, with and without hints: no acquisition
 /// is lost, no sleeper is forgotten, and every charge has one who ran.
@@ -39,14 +14,9 @@ fn mutexes_hold(name: &str, flags: &[&str]) {
         )
     };
     let all = ["on", "off"].map(|hints| guest(hints, 1) + &guest(hints, 3));
-    let (code, summary) = run(name, &all.concat(), flags);
+    let (code, summary) = run_baton(name, &all.concat(), flags);
     assert_eq!(code, 0, "{summary}");
-    for guest in summary["guests"].as_array().expect("guests") {
-        assert_eq!(guest["workload"]["counter_ok"], true, "{guest}");
-        assert_eq!(guest["workload"]["acquisitions"], 4_000);
-        assert_eq!(sum(guest, "ran_ns"), sum(guest, "charged_ns"));
-        assert_eq!(sum(guest, "donated_ns"), sum(guest, "received_ns"));
-    }
+    assert_locks_held(&summary, 4_000);
 }
 
 #[test]
@@ -61,7 +31,7 @@ fn mutexes_hold_when_vcpus_have_threads() {
 
 #[test]
 fn mutexes_hold_when_halted_vcpus_sleep_in_kvm() {
-    let (code, summary) = run(
+    let (code, summary) = run_baton(
         "mutex-halt.toml",
         "[[guest]]\nname = \"halts\"\ncpus = 4\n\
          cmdline = \"lock=mutex idle=hlt hints=on acquisitions=300\"\n",
@@ -76,7 +46,7 @@ fn mutexes_hold_when_halted_vcpus_sleep_in_kvm() {
 
 #[test]
 fn tasks_that_wait_for_conditions_lose_no_signal() {
-    let (code, summary) = run(
+    let (code, summary) = run_baton(
         "conditions.toml",
         r#"
         [[guest]]
@@ -105,7 +75,7 @@ const CHAIN: &str = r#"
 
 #[test]
 fn sleepers_along_a_chain_of_mutexes_carry_the_throttled_holder_at_its_end() {
-    let (code, summary) = run("chain.toml", CHAIN, &["--proxy", "on"]);
+    let (code, summary) = run_baton("chain.toml", CHAIN, &["--proxy", "on"]);
     assert_eq!(code, 0, "{summary}");
     let guest = &summary["guests"][0];
     assert_eq!(guest["workload"]["counter_ok"], true, "{summary}");
@@ -123,7 +93,7 @@ fn sleepers_along_a_chain_of_mutexes_carry_the_throttled_holder_at_its_end() {
 
 #[test]
 fn without_proxying_a_chain_of_mutexes_still_ends_and_nobody_pays_for_another() {
-    let (code, summary) = run("chain-alone.toml", CHAIN, &["--proxy", "off"]);
+    let (code, summary) = run_baton("chain-alone.toml", CHAIN, &["--proxy", "off"]);
     assert_eq!(code, 0, "{summary}");
     let guest = &summary["guests"][0];
     assert_eq!(guest["workload"]["counter_ok"], true, "{summary}");
@@ -137,7 +107,7 @@ fn without_proxying_a_chain_of_mutexes_still_ends_and_nobody_pays_for_another() 
 #[test]
 fn deadlocked_guest_costs_nothing_until_the_run_ends_it() {
     for threads in ["off", "on"] {
-        let (_, summary) = run(
+        let (_, summary) = run_baton(
             "deadlock.toml",
             r#"
             duration = "1s"

@@ -101,3 +101,41 @@ pub fn file(name: &str, content: &[u8]) -> PathBuf {
     std::fs::write(&path, content).expect("test file");
     path
 }
+
+/// Runs a file of guests under `--sched baton` with further flags; exit code and summary.
+pub fn run_baton(name: &str, text: &str, flags: &[&str]) -> (i32, Value) {
+    let config = file(name, text.as_bytes());
+    let path = config.to_string_lossy();
+    let mut words = vec!["run", &*path, "--sched", "baton", "--summary", "json"];
+    words.extend(flags);
+    let ran = baton(&words);
+    (ran.code, ran.summary())
+}
+
+/// A number of a summary.
+pub fn number(value: &Value, key: &str) -> u64 {
+    value[key]
+        .as_u64()
+        .unwrap_or_else(|| panic!("{key} in {value}"))
+}
+
+/// The vCPUs of a guest in a summary.
+pub fn vcpus(guest: &Value) -> impl Iterator<Item = &Value> {
+    guest["vcpus"].as_array().expect("vCPUs").iter()
+}
+
+/// A number of all vCPUs of a guest together.
+pub fn sum(guest: &Value, key: &str) -> u64 {
+    vcpus(guest).map(|vcpu| number(vcpu, key)).sum()
+}
+
+/// What holds for every guest in a summary that ran `acquisitions` under locks: none is lost, and
+/// every charge has one who ran.
+pub fn assert_locks_held(summary: &Value, acquisitions: u64) {
+    for guest in summary["guests"].as_array().expect("guests") {
+        assert_eq!(guest["workload"]["counter_ok"], true, "{guest}");
+        assert_eq!(guest["workload"]["acquisitions"], acquisitions);
+        assert_eq!(sum(guest, "ran_ns"), sum(guest, "charged_ns"));
+        assert_eq!(sum(guest, "donated_ns"), sum(guest, "received_ns"));
+    }
+}

@@ -74,7 +74,7 @@ fn without_proxying_nobody_runs_on_anothers_budget() {
 /// overrun, which is paid back from the next budget. The overrun is CPU time between the end of the
 /// budget and the exit: the grace of 50 us, a signal and an exit; 1 ms is many times that.
 fn most(budget_ms: u64, period_ms: u64, elapsed_ns: u64) -> u64 {
-    (elapsed_ns / (period_ms * 1_000_000) + 2) * budget_ms * 1_000_000 + 1_000_000
+    (elapsed_ns / (period_ms * 1_000_000) + 1) * budget_ms * 1_000_000 + 1_000_000
 }
 
 #[test]

@@ -311,9 +311,12 @@ impl State {
         self.after()
     }
 
-    /// The thread that ran `id` is gone.
-    pub(crate) fn lose(&mut self, id: VcpuId) {
+    /// The thread that ran `id` for `cpu` is gone, and the vCPU with it.
+    pub(crate) fn lose(&mut self, cpu: CpuId, id: VcpuId, ran: Ns) {
         self.places[id.index()] = Place::Lost;
+        let now = sys::monotonic_ns();
+        self.sched
+            .stop(cpu, Stop::Ended, Hints::default(), ran, now);
     }
 
     fn tell_steal(&mut self, vcpu: &Vcpu, id: VcpuId) {

@@ -299,7 +299,8 @@ impl<S: Seam> Executor<S> {
                 vcpu: index,
                 text: "the thread that ran it has failed".into(),
             });
-            self.pool.lock().lose(decision.run);
+            let ran = self.charge();
+            self.pool.lock().lose(self.cpu, decision.run, ran);
             self.pool.retire(&guest);
             return None;
         };

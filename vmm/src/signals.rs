@@ -107,6 +107,11 @@ pub fn install_kick() -> io::Result<()> {
 
 /// Sends [`kick_signal`] to thread `tid` of this process; nothing happens if it is gone.
 pub fn kick(tid: libc::pid_t) {
+    send(tid, kick_signal());
+}
+
+/// Sends `signo` to thread `tid` of this process; nothing happens if it is gone.
+pub(crate) fn send(tid: libc::pid_t, signo: libc::c_int) {
     // SAFETY: no memory is involved; a thread id of another process is refused by the kernel.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, kick_signal()) };
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, signo) };
 }

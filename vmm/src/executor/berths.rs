@@ -11,7 +11,7 @@ use crate::halt::{Berth, BerthEnd, BerthError, check_wake_step};
 use crate::machine::{Vcpu, kvm};
 
 /// The berths of all vCPUs of a pool.
-pub(crate) struct VcpuBerths {
+struct VcpuBerths {
     berths: Vec<Berth>,
     /// The pool keeps the berths, so they must not keep the pool.
     pool: Weak<Pool>,
@@ -40,22 +40,15 @@ impl Berths for VcpuBerths {
 pub(crate) fn start(
     pool: &Arc<Pool>,
     vcpus: &[(usize, String, u32)],
-) -> Result<Option<Arc<VcpuBerths>>, BerthError> {
-    if !kvm::open().is_ok_and(|kvm| check_wake_step(&kvm).is_ok()) {
+) -> Result<Option<Arc<dyn Berths>>, BerthError> {
+    if !possible() {
         return Ok(None);
     }
     let berth = |(id, (_, name, index)): (VcpuId, &(usize, String, u32))| {
         let pool = Arc::downgrade(pool);
-        let on_wake = move |mut vcpu: Box<Vcpu>, end: BerthEnd| {
-            let Some(pool) = pool.upgrade() else { return };
-            let guest = Arc::clone(&vcpu.guest);
-            if let BerthEnd::Exited(exit) = end {
-                // Its one instruction needs an answer, which the policy's turn gives.
-                vcpu.put_off(exit);
-            }
-            pool.comes_back(id, vcpu);
-            if guest.has_ended() {
-                pool.retire(&guest);
+        let on_wake = move |vcpu: Box<Vcpu>, end: BerthEnd| {
+            if let Some(pool) = pool.upgrade() {
+                give_back(&pool, id, vcpu, end);
             }
         };
         let name = format!("berth{index}:{name}").chars().take(15).collect();
@@ -70,6 +63,23 @@ pub(crate) fn start(
         berths: made?,
         pool: Arc::downgrade(pool),
     });
-    pool.set_berths(Some(Arc::clone(&berths) as Arc<dyn Berths>));
     Ok(Some(berths))
+}
+
+/// Whether KVM can end a halt without delivering the interrupt.
+pub(super) fn possible() -> bool {
+    kvm::open().is_ok_and(|kvm| check_wake_step(&kvm).is_ok())
+}
+
+/// A vCPU's sleep is over, for the reason `end`.
+pub(super) fn give_back(pool: &Pool, id: VcpuId, mut vcpu: Box<Vcpu>, end: BerthEnd) {
+    let guest = Arc::clone(&vcpu.guest);
+    if let BerthEnd::Exited(exit) = end {
+        // Its one instruction needs an answer, which the policy's turn gives.
+        vcpu.put_off(exit);
+    }
+    pool.comes_back(id, vcpu);
+    if guest.has_ended() {
+        pool.retire(&guest);
+    }
 }

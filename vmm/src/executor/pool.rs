@@ -121,7 +121,12 @@ impl Pool {
     }
 
     pub(crate) fn set_berths(&self, berths: Option<Arc<dyn Berths>>) {
-        *self.berths.lock().unwrap_or_else(PoisonError::into_inner) = berths;
+        let before = {
+            let mut place = self.berths.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *place, berths)
+        };
+        // Without the lock: what sleeps there comes back to the pool now.
+        drop(before);
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

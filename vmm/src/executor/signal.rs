@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering, compiler_fence};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use crate::machine::ImmediateExit;
+use crate::signals;
 
 thread_local! {
     // No destructors and constant initial values: a signal handler may use them at any time.
@@ -83,6 +84,5 @@ pub(crate) fn take_seen() -> bool {
 /// Sends the kick signal to thread `tid` of this process. A thread that has gone is no error: it
 /// runs nothing.
 pub(crate) fn send(tid: libc::pid_t) {
-    // SAFETY: no memory is involved; a wrong tid gives ESRCH.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, kick_signal()) };
+    signals::send(tid, kick_signal());
 }

@@ -11,7 +11,7 @@ use vcpu_sched::{
     ReservationError, Scheduler, VcpuId,
 };
 
-use super::berths::{self, VcpuBerths};
+use super::berths;
 use super::lane::Lane;
 use super::listener::Listener;
 use super::observed::{Observed, Tells};
@@ -79,7 +79,8 @@ struct Executors {
     pool: Arc<Pool>,
     /// Keeps the vCPUs' threads, if there are any, until the executors are done.
     threads: Option<VcpuThreads>,
-    berths: Option<Arc<VcpuBerths>>,
+    /// Whether halted vCPUs have a place to sleep.
+    berths: bool,
     executors: Vec<JoinHandle<ExecutorReport>>,
     /// Number of vCPUs of each guest.
     shape: Vec<usize>,
@@ -116,17 +117,19 @@ pub fn start(
     let pool = Arc::new(Pool::new(sched, members, vcpus.into_iter()));
     observed.offer(config, &pool)?;
 
-    let berths = berths::start(&pool, &names)?;
-    let threads = if wants_threads(config.vcpu_threads) {
-        let threads = VcpuThreads::start(&pool, names.iter().cloned());
-        Some(threads.map_err(host("the vCPUs' threads"))?)
+    let mut threads = None;
+    let berths = if wants_threads(config.vcpu_threads) {
+        let threads = threads.insert(VcpuThreads::start(&pool, &names, cpus)?);
+        threads.berths(&pool)
     } else {
-        None
+        berths::start(&pool, &names)?
     };
+    let have_berths = berths.is_some();
+    pool.set_berths(berths);
     let mut all = Executors {
         pool: Arc::clone(&pool),
         threads,
-        berths,
+        berths: have_berths,
         executors: Vec::new(),
         shape,
         observed,
@@ -150,7 +153,7 @@ pub fn start(
             }
         });
     }
-    pool.begin(&starters, all.berths.is_some());
+    pool.begin(&starters, all.berths);
     Ok(Box::new(all))
 }
 
@@ -253,7 +256,7 @@ impl Executors {
     fn spawn(&mut self, cpu: CpuId, host_cpu: usize, tells: Tells) -> io::Result<()> {
         let (ready, started) = sync_channel(1);
         let pool = Arc::clone(&self.pool);
-        let berths = self.berths.is_some();
+        let berths = self.berths;
         let by_thread = self
             .threads
             .as_ref()
@@ -302,10 +305,9 @@ impl Runner for Executors {
             .drain(..)
             .map(|executor| executor.join().unwrap_or_default())
             .collect();
-        drop(self.threads.take());
         // Berths give back what sleeps in them.
         self.pool.set_berths(None);
-        drop(self.berths.take());
+        drop(self.threads.take());
         // Before the lock is taken: the last metrics need it.
         self.observed.finish();
         let mut state = self.pool.lock();

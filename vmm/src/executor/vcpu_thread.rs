@@ -3,20 +3,33 @@
 //! The vCPU still is a value that one thread owns: it goes to its thread with the request and comes
 //! back with the answer. Its thread is pinned to the host CPU of the executor that asks, so the two
 //! never run at the same time and the policy's choice of CPU holds.
+//!
+//! A halted vCPU sleeps on its own thread too, in a [`Bed`]: so it never changes threads, which
+//! before Linux 6.13 costs an RCU grace period each time.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
 
+use super::berths;
 use super::lane::Lane;
-use super::pool::Pool;
+use super::pool::{Berths, Pool};
 use super::seam::{Ran, Seam};
 use super::station::Station;
+use crate::halt::{Bed, Bedding, BerthError, prompt_for_now};
 use crate::machine::Vcpu;
 use crate::sys;
-use vcpu_sched::CpuId;
+use vcpu_sched::{CpuId, VcpuId};
+
+/// What a vCPU's thread can be asked for. The vCPU comes with it, so it is asked for one thing at a
+/// time.
+enum Work {
+    Run(Request),
+    /// Sleep, and give it back to the pool.
+    Sleep(Box<Vcpu>),
+}
 
 /// A vCPU to run, and for whom.
 struct Request {
@@ -29,13 +42,16 @@ struct Request {
 
 /// The thread of one vCPU.
 struct VcpuThread {
-    requests: SyncSender<Request>,
+    number: usize,
+    index: u32,
+    work: SyncSender<Work>,
+    bed: Arc<Bed>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The threads of all vCPUs of a pool, by guest number and index.
+/// The threads of all vCPUs of a pool, in the policy's order.
 pub(crate) struct VcpuThreads {
-    threads: HashMap<(usize, u32), VcpuThread>,
+    threads: Vec<VcpuThread>,
     sees_halts: bool,
 }
 
@@ -48,55 +64,92 @@ impl fmt::Debug for VcpuThreads {
 }
 
 impl VcpuThreads {
-    /// Starts a thread for each of `vcpus` (guest number, guest name, index).
+    /// Starts a thread for each of `vcpus` (guest number, guest name, index), which may use the
+    /// host CPUs `cpus`.
     ///
     /// # Errors
     /// If the host has no thread or timer left.
     pub(crate) fn start(
         pool: &Arc<Pool>,
-        vcpus: impl Iterator<Item = (usize, String, u32)>,
-    ) -> io::Result<Self> {
-        let mut threads = HashMap::new();
-        let mut sees_halts = true;
-        for (number, name, index) in vcpus {
-            let (requests, inbox) = sync_channel(1);
+        vcpus: &[(usize, String, u32)],
+        cpus: &[usize],
+    ) -> Result<Self, BerthError> {
+        // Made first, so that an error on the way ends those that were started.
+        let mut all = Self {
+            threads: Vec::new(),
+            sees_halts: true,
+        };
+        for (id, (number, name, index)) in (0..).map(VcpuId).zip(vcpus) {
+            let (work, inbox) = sync_channel(1);
             let (ready, started) = sync_channel(1);
-            let pool = Arc::clone(pool);
+            let bed = Arc::new(Bed::new()?);
+            let sleeps = Arc::clone(&bed);
+            // The pool keeps the way to the threads, so they must not keep the pool.
+            let pool = Arc::downgrade(pool);
+            let cpus = cpus.to_vec();
             // Linux shows 15 characters.
             let name: String = format!("{index}:{name}").chars().take(15).collect();
-            let thread =
-                thread::Builder::new()
-                    .name(name)
-                    .spawn(move || match Lane::for_this_thread() {
-                        Ok(lane) => {
+            let thread = thread::Builder::new()
+                .name(name)
+                .spawn(move || {
+                    let equipped = Lane::for_this_thread()
+                        .and_then(|lane| Ok((lane, Bedding::of_this_thread()?)));
+                    match equipped {
+                        Ok((lane, bedding)) => {
                             let _ = ready.send(Ok(lane.sees_halts()));
-                            serve(lane, &inbox, &pool);
+                            let thread = Own {
+                                id,
+                                lane,
+                                bed: sleeps,
+                                bedding,
+                                pool,
+                                cpus,
+                                pinned: None,
+                            };
+                            thread.serve(&inbox);
                         }
                         Err(error) => drop(ready.send(Err(error))),
-                    })?;
-            sees_halts &= started
+                    }
+                })
+                .map_err(BerthError::Thread)?;
+            all.threads.push(VcpuThread {
+                number: *number,
+                index: *index,
+                work,
+                bed,
+                thread: Some(thread),
+            });
+            all.sees_halts &= started
                 .recv()
-                .unwrap_or_else(|_| Err(io::Error::other("a vCPU's thread did not start")))?;
-            threads.insert(
-                (number, index),
-                VcpuThread {
-                    requests,
-                    thread: Some(thread),
-                },
-            );
+                .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+                .map_err(BerthError::Leash)?;
         }
-        Ok(Self {
-            threads,
-            sees_halts,
+        Ok(all)
+    }
+
+    /// The way to let halted vCPUs sleep there. `None` where KVM cannot end a halt without
+    /// delivering the interrupt.
+    pub(crate) fn berths(&self, pool: &Arc<Pool>) -> Option<Arc<dyn Berths>> {
+        berths::possible().then(|| {
+            let bed = |thread: &VcpuThread| (thread.work.clone(), Arc::clone(&thread.bed));
+            Arc::new(OwnBerths {
+                beds: self.threads.iter().map(bed).collect(),
+                pool: Arc::downgrade(pool),
+            }) as Arc<dyn Berths>
         })
     }
 }
 
+/// Brings what sleeps on the threads back to the pool, and ends them.
 impl Drop for VcpuThreads {
     fn drop(&mut self) {
-        for (_, VcpuThread { requests, thread }) in self.threads.drain() {
+        for VcpuThread {
+            work, bed, thread, ..
+        } in self.threads.drain(..)
+        {
+            bed.close();
             // Without senders the thread's loop ends.
-            drop(requests);
+            drop(work);
             if let Some(thread) = thread {
                 // A thread that panicked has said so on standard error.
                 let _ = thread.join();
@@ -105,24 +158,70 @@ impl Drop for VcpuThreads {
     }
 }
 
-fn serve(mut lane: Lane, inbox: &Receiver<Request>, pool: &Pool) {
-    sys::set_exact_timers();
-    let mut pinned = None;
-    while let Ok(Request {
-        mut vcpu,
-        until,
-        cpu,
-        host_cpu,
-        answer,
-    }) = inbox.recv()
-    {
+/// The beds on the vCPUs' own threads, by policy name.
+struct OwnBerths {
+    beds: Vec<(SyncSender<Work>, Arc<Bed>)>,
+    pool: Weak<Pool>,
+}
+
+impl Berths for OwnBerths {
+    fn put(&self, id: VcpuId, vcpu: Box<Vcpu>) {
+        // Only a thread that has failed does not take it; the vCPU is not run again then.
+        if let Err(error) = self.beds[id.index()].0.send(Work::Sleep(vcpu))
+            && let Work::Sleep(vcpu) = error.0
+            && let Some(pool) = self.pool.upgrade()
+        {
+            pool.comes_back(id, vcpu);
+        }
+    }
+
+    fn recall(&self, id: VcpuId) {
+        self.beds[id.index()].1.recall();
+    }
+}
+
+/// What a vCPU's thread has.
+struct Own {
+    id: VcpuId,
+    lane: Lane,
+    bed: Arc<Bed>,
+    bedding: Bedding,
+    pool: Weak<Pool>,
+    /// The host CPUs of the pool.
+    cpus: Vec<usize>,
+    /// The one of them that the thread is pinned to.
+    pinned: Option<usize>,
+}
+
+impl Own {
+    fn serve(mut self, inbox: &Receiver<Work>) {
+        sys::set_exact_timers();
+        while let Ok(work) = inbox.recv() {
+            let Some(pool) = self.pool.upgrade() else {
+                return;
+            };
+            match work {
+                Work::Run(request) => self.run(request, &pool),
+                Work::Sleep(vcpu) => self.sleep(vcpu, &pool),
+            }
+        }
+    }
+
+    fn run(&mut self, request: Request, pool: &Pool) {
+        let Request {
+            mut vcpu,
+            until,
+            cpu,
+            host_cpu,
+            answer,
+        } = request;
         let from = sys::thread_cpu_ns();
-        if pinned != Some(host_cpu) {
+        if self.pinned != Some(host_cpu) {
             // The executor is pinned there, so the kernel has granted it before.
-            pinned = sys::set_affinity(&[host_cpu]).is_ok().then_some(host_cpu);
+            self.pinned = sys::set_affinity(&[host_cpu]).is_ok().then_some(host_cpu);
         }
         super::signal::forget_missed();
-        let exit = lane.run(&mut vcpu, until, pool.station(cpu));
+        let exit = self.lane.run(&mut vcpu, until, pool.station(cpu));
         let elsewhere_ns = sys::thread_cpu_ns().saturating_sub(from);
         // Without a receiver the executor is gone, and the run with it.
         let _ = answer.send(Ran {
@@ -131,11 +230,23 @@ fn serve(mut lane: Lane, inbox: &Receiver<Request>, pool: &Pool) {
             elsewhere_ns,
         });
     }
+
+    fn sleep(&mut self, mut vcpu: Box<Vcpu>, pool: &Pool) {
+        // Where it halted another vCPU runs by now; it may wake wherever there is room.
+        if sys::set_affinity(&self.cpus).is_ok() {
+            self.pinned = None;
+        }
+        let end = {
+            let _prompt = prompt_for_now();
+            self.bed.stay(&mut vcpu, &self.bedding)
+        };
+        berths::give_back(pool, self.id, vcpu, end);
+    }
 }
 
 /// An executor's way to the vCPUs' threads.
 pub(crate) struct ByThread {
-    threads: HashMap<(usize, u32), SyncSender<Request>>,
+    threads: HashMap<(usize, u32), SyncSender<Work>>,
     cpu: CpuId,
     host_cpu: usize,
     answers: (SyncSender<Ran>, Receiver<Ran>),
@@ -147,7 +258,7 @@ impl ByThread {
         let all = threads
             .threads
             .iter()
-            .map(|(&id, thread)| (id, thread.requests.clone()));
+            .map(|thread| ((thread.number, thread.index), thread.work.clone()));
         Self {
             threads: all.collect(),
             cpu,
@@ -169,7 +280,7 @@ impl Seam for ByThread {
             host_cpu: self.host_cpu,
             answer,
         };
-        thread.send(request).ok()?;
+        thread.send(Work::Run(request)).ok()?;
         self.answers.1.recv().ok()
     }
 

@@ -1,38 +1,21 @@
-//! A berth: the thread in which a halted vCPU sleeps until something wakes it.
-//!
-//! The vCPU stays halted in `KVM_RUN`, so the timer of its local APIC, interrupts from its siblings
-//! and from devices all reach it there and nobody has to emulate or watch them. [`super::wake_step`]
-//! tells how waking becomes an exit, `slot.rs` how the vCPU is handed over and called back.
-//!
-//! What runs here is not charged to anybody: waking up, and the guest's one instruction. If that
-//! instruction is a device access, it has been handled when the vCPU comes back.
+//! A berth: a [`Bed`] with a thread of its own, for a vCPU that has none.
 //!
 //! Linux before 6.13 waits for an RCU grace period, milliseconds, when a vCPU moves to another
-//! thread; the waiting is done in the berth's thread at the way in, and in the executor's at the
-//! way out.
+//! thread; so there each vCPU has a thread, which also is where it sleeps (`executor/vcpu_thread.rs`),
+//! and berths are for executors that run vCPUs themselves.
 
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 use std::{fmt, io};
 
-use kvm_bindings::KVM_MP_STATE_HALTED;
 use thiserror::Error;
-use vmm_sys_util::signal::{Killable, unblock_signal};
 
-use super::leash::Leash;
-use super::recall_signal::{self, recall_signal};
-use super::slot::Slot;
-use super::{is_halted, prompt, wake_step};
-use crate::machine::{Exit, ImmediateExit, Vcpu};
+use super::bed::{Bed, Bedding};
+use super::prompt;
+use crate::machine::{Exit, Vcpu};
 
 /// For the thread's own few frames and `on_wake`.
 const STACK: usize = 256 << 10;
-/// After KVM would not let a vCPU sleep that waits to be started, the first pause; each further one
-/// is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_micros(100);
-/// Longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a vCPU left its berth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +51,7 @@ type OnWake = Box<dyn Fn(Box<Vcpu>, BerthEnd) + Send>;
 
 /// Place for one halted vCPU to sleep in, with a thread of its own.
 pub struct Berth {
-    slot: Arc<Slot<Box<Vcpu>, ImmediateExit>>,
+    bed: Arc<Bed>,
     /// There until dropped.
     thread: Option<JoinHandle<()>>,
 }
@@ -87,26 +70,23 @@ impl Berth {
     /// # Errors
     /// If the host has no thread to give.
     pub fn new(name: String, on_wake: OnWake) -> Result<Self, BerthError> {
-        recall_signal::install().map_err(BerthError::Signal)?;
-        let slot = Arc::new(Slot::new());
+        let bed = Arc::new(Bed::new()?);
         let (ready, is_ready) = mpsc::sync_channel(1);
         let thread = thread::Builder::new()
             .name(name)
             .stack_size(STACK)
             .spawn({
-                let slot = Arc::clone(&slot);
+                let bed = Arc::clone(&bed);
                 move || {
-                    // The creator may have had it blocked. The signal number is a valid one.
-                    let _ = unblock_signal(recall_signal());
                     prompt::wake_promptly();
-                    let (leash, tied) = match Leash::tie(recall_signal()) {
-                        Ok(leash) => (Some(leash), Ok(())),
+                    let (bedding, made) = match Bedding::of_this_thread() {
+                        Ok(bedding) => (Some(bedding), Ok(())),
                         Err(error) => (None, Err(error)),
                     };
                     // The creator waits for it.
-                    let _ = ready.send(tied);
-                    if leash.is_some() {
-                        live(&slot, &on_wake);
+                    let _ = ready.send(made);
+                    if let Some(bedding) = bedding {
+                        live(&bed, &bedding, &on_wake);
                     }
                 }
             })
@@ -117,7 +97,7 @@ impl Berth {
             .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
             .map_err(BerthError::Leash)?;
         Ok(Self {
-            slot,
+            bed,
             thread: Some(thread),
         })
     }
@@ -128,7 +108,7 @@ impl Berth {
     /// # Errors
     /// Gives the vCPU back if the berth is taken.
     pub fn put(&self, vcpu: Box<Vcpu>) -> Result<(), Box<Vcpu>> {
-        self.slot.put(vcpu)
+        self.bed.slot.put(vcpu)
     }
 
     /// Asks for the vCPU back, and returns at once: it comes through `on_wake`, as
@@ -136,23 +116,14 @@ impl Berth {
     /// to be put here comes back at once, so that a recall cannot be lost to a [`Berth::put`] that
     /// is still on its way.
     pub fn recall(&self) {
-        self.slot.recall(|handle| self.wake(handle));
-    }
-
-    /// Under the slot's lock: the thread is in or before `KVM_RUN`, and alive.
-    fn wake(&self, handle: &ImmediateExit) {
-        handle.set(true);
-        if let Some(thread) = &self.thread {
-            // Fails only for a thread that is gone, which then has nothing to be woken from.
-            let _ = thread.kill(recall_signal());
-        }
+        self.bed.recall();
     }
 }
 
 /// The vCPU in it, if any, comes back as [`BerthEnd::Recalled`] before this returns.
 impl Drop for Berth {
     fn drop(&mut self) {
-        self.slot.close(|handle| self.wake(handle));
+        self.bed.close();
         if let Some(thread) = self.thread.take()
             // Dropped by its own `on_wake`: the thread ends by itself, and cannot be waited for.
             && thread.thread().id() != thread::current().id()
@@ -171,62 +142,9 @@ impl fmt::Debug for Berth {
     }
 }
 
-fn live(slot: &Slot<Box<Vcpu>, ImmediateExit>, on_wake: &OnWake) {
-    while let Some(mut vcpu) = slot.next() {
-        let end = stay(slot, &mut vcpu);
+fn live(bed: &Bed, bedding: &Bedding, on_wake: &OnWake) {
+    while let Some(mut vcpu) = bed.slot.next() {
+        let end = bed.stay(&mut vcpu, bedding);
         on_wake(vcpu, end);
     }
-}
-
-/// Steps 2 to 6 of the protocol in `slot.rs`.
-fn stay(slot: &Slot<Box<Vcpu>, ImmediateExit>, vcpu: &mut Vcpu) -> BerthEnd {
-    vcpu.complete_pending();
-    let end = if !sleeps(vcpu) {
-        // Whatever it has to run, the policy decides when.
-        BerthEnd::Woken
-    } else if !wake_step::set(vcpu) {
-        BerthEnd::Exited(Exit::Ended)
-    } else if slot.enter(vcpu.immediate_exit()) {
-        sleep(slot, vcpu)
-    } else {
-        BerthEnd::Recalled
-    };
-    slot.leave();
-    vcpu.immediate_exit().set(false);
-    if wake_step::clear(vcpu) {
-        end
-    } else {
-        BerthEnd::Exited(Exit::Ended)
-    }
-}
-
-/// Step 4.
-fn sleep(slot: &Slot<Box<Vcpu>, ImmediateExit>, vcpu: &mut Vcpu) -> BerthEnd {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match vcpu.run() {
-            Exit::Debug => return BerthEnd::Woken,
-            // The leash or a recall, or a signal for somebody else, and perhaps a wake too.
-            Exit::Interrupted => match vcpu.mp_state() {
-                Ok(state) if is_halted(state) => {
-                    if slot.is_recalled() {
-                        return BerthEnd::Recalled;
-                    }
-                    // A guest may hold an NMI against a vCPU that it has not started. KVM then
-                    // neither starts it nor sleeps, and that must not become a loop.
-                    if state != KVM_MP_STATE_HALTED {
-                        slot.pause(pause);
-                        pause = (pause * 2).min(LONGEST_PAUSE);
-                    }
-                }
-                _ => return BerthEnd::Woken,
-            },
-            exit => return BerthEnd::Exited(exit),
-        }
-    }
-}
-
-/// Whether KVM says that it sleeps. KVM always says for a vCPU of a living VM.
-fn sleeps(vcpu: &Vcpu) -> bool {
-    vcpu.mp_state().is_ok_and(is_halted)
 }

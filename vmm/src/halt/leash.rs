@@ -4,14 +4,14 @@
 //! under KVM-PVM a guest runs natively in its user mode, and if the first instruction leads there
 //! (IRETQ right after HLT), KVM does not stop it. Interrupts are still held back, but it would run
 //! outside the policy for as long as it likes. So the thread has a signal sent to itself for every
-//! slice of CPU time that it uses, which ends `KVM_RUN`; asleep it uses none. (A guest kernel that
-//! has any other instruction after its HLT is stopped there.)
+//! slice of CPU time that it uses while the leash is held, which ends `KVM_RUN`; asleep it uses none.
+//! (A guest kernel that has any other instruction after its HLT is stopped there.)
 
 use std::io;
 use std::mem;
 use std::ptr;
 
-use perf_event_open_sys::bindings::{ENABLE, PERF_COUNT_SW_TASK_CLOCK};
+use perf_event_open_sys::bindings::{DISABLE, ENABLE, PERF_COUNT_SW_TASK_CLOCK};
 
 use super::perf_signal::PerfSignal;
 use crate::sys;
@@ -21,33 +21,43 @@ const LENGTH_NS: u64 = 100_000;
 /// The same where perf events are not permitted; the kernel rounds it up to its tick.
 const LONG_NS: libc::c_long = 1_000_000;
 
-/// While it lives, the calling thread's CPU time is cut into slices by a signal. To be dropped in
-/// that thread.
+/// A leash for the thread that made it; to be held and dropped there.
 pub(super) enum Leash {
     /// Exact to some microseconds.
-    Short {
-        /// Kept open.
-        _clock: PerfSignal,
-    },
+    Short(PerfSignal),
     /// Exact to a tick of the kernel.
-    Long {
-        /// Kept running.
-        _timer: CpuTimer,
-    },
+    Long(CpuTimer),
 }
 
 impl Leash {
-    /// For the calling thread, with signal `signo`, which has a handler.
-    pub(super) fn tie(signo: libc::c_int) -> io::Result<Self> {
+    /// For the calling thread, with signal `signo`, which has a handler. Slack until it is held.
+    pub(super) fn new(signo: libc::c_int) -> io::Result<Self> {
         match PerfSignal::open(PERF_COUNT_SW_TASK_CLOCK, LENGTH_NS, signo) {
-            Ok(clock) => {
-                clock.control(ENABLE, 0)?;
-                Ok(Self::Short { _clock: clock })
-            }
-            Err(_) => Ok(Self::Long {
-                _timer: CpuTimer::start(signo, LONG_NS)?,
-            }),
+            Ok(clock) => Ok(Self::Short(clock)),
+            Err(_) => Ok(Self::Long(CpuTimer::new(signo)?)),
         }
+    }
+
+    /// Cuts the thread's CPU time into slices until the answer is dropped.
+    pub(super) fn hold(&self) -> io::Result<Held<'_>> {
+        match self {
+            Self::Short(clock) => clock.control(ENABLE, 0)?,
+            Self::Long(timer) => timer.set(LONG_NS)?,
+        }
+        Ok(Held(self))
+    }
+}
+
+/// While it lives, the leash is held.
+pub(super) struct Held<'a>(&'a Leash);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // What could be switched on can be switched off; if not, a signal too many does no harm.
+        let _ = match self.0 {
+            Leash::Short(clock) => clock.control(DISABLE, 0),
+            Leash::Long(timer) => timer.set(0),
+        };
     }
 }
 
@@ -55,7 +65,28 @@ impl Leash {
 pub(super) struct CpuTimer(libc::timer_t);
 
 impl CpuTimer {
-    fn start(signo: libc::c_int, period_ns: libc::c_long) -> io::Result<Self> {
+    fn new(signo: libc::c_int) -> io::Result<Self> {
+        let mut timer: libc::timer_t = ptr::null_mut();
+        // SAFETY: an all-zero sigevent is valid; the kernel writes the timer's id.
+        let made = unsafe {
+            let mut event: libc::sigevent = mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = signo;
+            event.sigev_notify_thread_id = sys::thread_id();
+            libc::timer_create(
+                libc::CLOCK_THREAD_CPUTIME_ID,
+                &raw mut event,
+                &raw mut timer,
+            )
+        };
+        if made != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self(timer))
+    }
+
+    /// A signal for each `period_ns` of CPU time from now on; none for 0.
+    fn set(&self, period_ns: libc::c_long) -> io::Result<()> {
         let period = libc::timespec {
             tv_sec: 0,
             tv_nsec: period_ns,
@@ -64,34 +95,17 @@ impl CpuTimer {
             it_interval: period,
             it_value: period,
         };
-        let mut timer: libc::timer_t = ptr::null_mut();
-        // SAFETY: an all-zero sigevent is valid; the kernel writes the timer's id, and reads the
-        // setting.
-        unsafe {
-            let mut event: libc::sigevent = mem::zeroed();
-            event.sigev_notify = libc::SIGEV_THREAD_ID;
-            event.sigev_signo = signo;
-            event.sigev_notify_thread_id = sys::thread_id();
-            if libc::timer_create(
-                libc::CLOCK_THREAD_CPUTIME_ID,
-                &raw mut event,
-                &raw mut timer,
-            ) != 0
-            {
-                return Err(io::Error::last_os_error());
-            }
-            let this = Self(timer);
-            if libc::timer_settime(timer, 0, &raw const setting, ptr::null_mut()) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(this)
+        // SAFETY: the timer exists as long as `self`; the kernel reads the setting.
+        if unsafe { libc::timer_settime(self.0, 0, &raw const setting, ptr::null_mut()) } != 0 {
+            return Err(io::Error::last_os_error());
         }
+        Ok(())
     }
 }
 
 impl Drop for CpuTimer {
     fn drop(&mut self) {
-        // SAFETY: what `start` created, once.
+        // SAFETY: what `new` created, once.
         unsafe { libc::timer_delete(self.0) };
     }
 }
@@ -121,7 +135,8 @@ mod tests {
     #[test]
     fn a_thread_on_a_leash_is_signalled_again_and_again_while_it_works() {
         thread::spawn(|| {
-            let _leash = Leash::tie(signo()).expect("leash");
+            let leash = Leash::new(signo()).expect("leash");
+            let _held = leash.hold().expect("held");
             while SEEN.get() < 10 {
                 std::hint::spin_loop();
             }
@@ -133,7 +148,8 @@ mod tests {
     #[test]
     fn without_perf_events_the_cpu_clock_does_it() {
         thread::spawn(|| {
-            let _leash = CpuTimer::start(signo(), LONG_NS).expect("timer");
+            let leash = Leash::Long(CpuTimer::new(signo()).expect("timer"));
+            let _held = leash.hold().expect("held");
             while SEEN.get() < 3 {
                 std::hint::spin_loop();
             }

@@ -6,14 +6,16 @@
 //!
 //! * [`HaltSignal`]: the context switch by which a vCPU goes to sleep signals the executor's own
 //!   thread, and `KVM_RUN` returns with the vCPU halted.
-//! * [`Berth`]: a halted vCPU sleeps on, in a thread of its own, under debug flags that let it run
-//!   a single instruction when it wakes and keep the interrupt pending until the policy runs it.
+//! * A bed (`bed.rs`), in a thread of its own ([`Berth`]) or of the vCPU's: a halted vCPU sleeps on
+//!   there, under debug flags that let it run a single instruction when it wakes and keep the
+//!   interrupt pending until the policy runs it.
 //!
 //! ```text
 //!   executor: KVM_RUN -- HLT --> sleeps -- HaltSignal --> Interrupted, is_halted() -- put --> Berth
 //!   policy <-- Woken -- one instruction <-- interrupt <-- KVM_RUN sleeps <-------------------'
 //! ```
 
+mod bed;
 mod berth;
 mod exit_on_halt;
 mod leash;
@@ -23,8 +25,10 @@ mod recall_signal;
 mod slot;
 mod wake_step;
 
+pub(crate) use bed::{Bed, Bedding};
 pub use berth::{Berth, BerthEnd, BerthError};
 pub use exit_on_halt::{HaltSignal, HaltSignalError, host_preemptions};
+pub(crate) use prompt::prompt_for_now;
 pub use wake_step::{WakeStepError, check_wake_step};
 
 use kvm_bindings::{

@@ -14,6 +14,33 @@ const SLICE_NS: u64 = 100_000;
 
 /// Does it for the calling thread, if its policy is the fair one and the kernel can; else nothing.
 pub(super) fn wake_promptly() {
+    set_slice(SLICE_NS);
+}
+
+/// [`wake_promptly`] until the answer is dropped.
+pub(crate) fn prompt_for_now() -> Prompt {
+    Prompt {
+        before: set_slice(SLICE_NS),
+    }
+}
+
+/// While it lives, the thread that made it wakes promptly.
+pub(crate) struct Prompt {
+    /// The slice before, ns; `None` if it was not changed.
+    before: Option<u64>,
+}
+
+impl Drop for Prompt {
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            set_slice(before);
+        }
+    }
+}
+
+/// Asks for a slice of `slice_ns` for the calling thread. Gives the one before; `None` if nothing
+/// was changed.
+fn set_slice(slice_ns: u64) -> Option<u64> {
     // SAFETY: integers only; sched_getattr writes at most the size that it is told, and all-zero is
     // a valid value.
     unsafe {
@@ -22,12 +49,13 @@ pub(super) fn wake_promptly() {
         if libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attr, size, 0) != 0
             || attr.sched_policy != libc::SCHED_OTHER as u32
         {
-            return;
+            return None;
         }
+        let before = attr.sched_runtime;
         // All else stays as it is, niceness above all. A refusal changes nothing.
         attr.size = size;
-        attr.sched_runtime = SLICE_NS;
-        libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0);
+        attr.sched_runtime = slice_ns;
+        (libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) == 0).then_some(before)
     }
 }
 

@@ -1,0 +1,146 @@
+//! A bed: where one halted vCPU sleeps, on the thread that brings it.
+//!
+//! The vCPU stays halted in `KVM_RUN`, so the timer of its local APIC, interrupts from its siblings
+//! and from devices all reach it there and nobody has to emulate or watch them. [`super::wake_step`]
+//! tells how waking becomes an exit, `slot.rs` how the vCPU is called back.
+//!
+//! What runs here is not charged to anybody: waking up, and the guest's one instruction. If that
+//! instruction is a device access, it has been handled when the vCPU comes back.
+
+use std::io;
+use std::time::Duration;
+
+use kvm_bindings::KVM_MP_STATE_HALTED;
+
+use super::leash::Leash;
+use super::recall_signal::{self, recall_signal};
+use super::slot::Slot;
+use super::{BerthEnd, BerthError, is_halted, wake_step};
+use crate::machine::{Exit, ImmediateExit, Vcpu};
+use crate::{signals, sys};
+
+/// After KVM would not let a vCPU sleep that waits to be started, the first pause; each further one
+/// is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The one who sleeps: how to end it.
+pub(super) struct Sleeper {
+    immediate_exit: ImmediateExit,
+    tid: libc::pid_t,
+}
+
+impl Sleeper {
+    /// Under the slot's lock: the thread is in or before `KVM_RUN`, and alive.
+    fn wake(&self) {
+        self.immediate_exit.set(true);
+        signals::send(self.tid, recall_signal());
+    }
+}
+
+/// Place for one halted vCPU to sleep in.
+pub(crate) struct Bed {
+    pub(super) slot: Slot<Box<Vcpu>, Sleeper>,
+}
+
+/// What a thread needs to let vCPUs sleep on it; made and used there.
+pub(crate) struct Bedding {
+    leash: Leash,
+}
+
+impl Bedding {
+    /// For the calling thread.
+    ///
+    /// # Errors
+    /// If the host has no clock signal for it.
+    pub(crate) fn of_this_thread() -> io::Result<Self> {
+        // The creator of the thread may have had it blocked. The signal number is a valid one.
+        let _ = vmm_sys_util::signal::unblock_signal(recall_signal());
+        Ok(Self {
+            leash: Leash::new(recall_signal())?,
+        })
+    }
+}
+
+impl Bed {
+    /// An empty bed.
+    ///
+    /// # Errors
+    /// If the recall signal cannot be installed.
+    pub(crate) fn new() -> Result<Self, BerthError> {
+        recall_signal::install().map_err(BerthError::Signal)?;
+        Ok(Self { slot: Slot::new() })
+    }
+
+    /// Asks for the vCPU back, and returns at once: its stay ends as [`BerthEnd::Recalled`] unless
+    /// something else woke it first. If there is none, the next stay ends at once.
+    pub(crate) fn recall(&self) {
+        self.slot.recall(Sleeper::wake);
+    }
+
+    /// Ends the stay, if there is one, and every later one at its begin.
+    pub(crate) fn close(&self) {
+        self.slot.close(Sleeper::wake);
+    }
+
+    /// Lets `vcpu` sleep on this thread until it wakes or is recalled. Afterwards no debug flags are
+    /// set and `immediate_exit` is cleared. (Steps 2 to 6 of the protocol in `slot.rs`.)
+    pub(crate) fn stay(&self, vcpu: &mut Vcpu, bedding: &Bedding) -> BerthEnd {
+        vcpu.complete_pending();
+        let end = if !sleeps(vcpu) {
+            // Whatever it has to run, the policy decides when.
+            BerthEnd::Woken
+        } else if !wake_step::set(vcpu) {
+            BerthEnd::Exited(Exit::Ended)
+        } else if self.slot.enter(Sleeper {
+            immediate_exit: vcpu.immediate_exit(),
+            tid: sys::thread_id(),
+        }) {
+            // It was made on this thread and could be switched on then. Without it the vCPU may run
+            // on until its next exit, in the one case that it is for.
+            let _held = bedding.leash.hold();
+            self.sleep(vcpu)
+        } else {
+            BerthEnd::Recalled
+        };
+        self.slot.leave();
+        vcpu.immediate_exit().set(false);
+        if wake_step::clear(vcpu) {
+            end
+        } else {
+            BerthEnd::Exited(Exit::Ended)
+        }
+    }
+
+    /// Step 4.
+    fn sleep(&self, vcpu: &mut Vcpu) -> BerthEnd {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match vcpu.run() {
+                Exit::Debug => return BerthEnd::Woken,
+                // The leash or a recall, or a signal for somebody else, and perhaps a wake too.
+                Exit::Interrupted => match vcpu.mp_state() {
+                    Ok(state) if is_halted(state) => {
+                        if self.slot.is_recalled() {
+                            return BerthEnd::Recalled;
+                        }
+                        // A guest may hold an NMI against a vCPU that it has not started. KVM then
+                        // neither starts it nor sleeps, and that must not become a loop.
+                        if state != KVM_MP_STATE_HALTED {
+                            self.slot.pause(pause);
+                            pause = (pause * 2).min(LONGEST_PAUSE);
+                        }
+                    }
+                    _ => return BerthEnd::Woken,
+                },
+                exit => return BerthEnd::Exited(exit),
+            }
+        }
+    }
+}
+
+/// Whether KVM says that it sleeps. KVM always says for a vCPU of a living VM.
+fn sleeps(vcpu: &Vcpu) -> bool {
+    vcpu.mp_state().is_ok_and(is_halted)
+}

@@ -21,6 +21,13 @@ pub const PORT_HINT_PAGE: u16 = 0xba78;
 /// `OUT`: a doorbell, see the `DOORBELL_*` values.
 pub const PORT_DOORBELL: u16 = 0xba7c;
 
+/// CPUID leaf under which a guest that uses CPUID finds Baton: EAX is the last leaf of the block,
+/// EBX, ECX and EDX are [`CPUID_SIGNATURE`]. The next leaf has [`VERSION`] in EAX, `FEATURE_*` bits in
+/// EBX, [`PORT_MAGIC`] in ECX and the index of the vCPU in EDX.
+pub const CPUID_BASE: u32 = 0x4000_0100;
+/// "BatonBaton", and two zeros.
+pub const CPUID_SIGNATURE: [u32; 3] = [0x6f74_6142, 0x7461_426e, 0x0000_6e6f];
+
 /// What `IN` from [`PORT_MAGIC`] gives under Baton ("Batn").
 pub const MAGIC: u32 = 0x6e74_6142;
 /// Version of this ABI.

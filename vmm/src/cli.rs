@@ -71,9 +71,18 @@ pub struct RunArgs {
     #[arg(value_name = "HOST.TOML")]
     pub file: Option<PathBuf>,
 
-    /// 64-bit ELF kernel; without it the built-in test guest runs
-    #[arg(long, value_name = "ELF", conflicts_with = "file")]
+    /// Linux kernel, vmlinuz or vmlinux, or any 64-bit ELF kernel; without it the built-in test
+    /// guest runs
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
     pub kernel: Option<PathBuf>,
+    /// Initial RAM disk
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "file",
+        requires = "kernel"
+    )]
+    pub initrd: Option<PathBuf>,
     /// Number of vCPUs [default: 1]
     #[arg(long, value_name = "N", conflicts_with = "file")]
     pub cpus: Option<usize>,
@@ -226,6 +235,7 @@ impl RunArgs {
         if let Some(path) = &self.kernel {
             guest.kernel = KernelSource::Path(path.clone());
         }
+        guest.initrd.clone_from(&self.initrd);
         if let Some(memory) = self.memory {
             guest.memory = memory;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::devices::DeviceConfig;
 use crate::metrics::Target;
 
 pub mod file;
@@ -117,7 +118,7 @@ pub enum SummaryForm {
 pub enum KernelSource {
     /// The bare-metal test guest built into this program.
     Builtin,
-    /// A 64-bit ELF file.
+    /// A 64-bit ELF file or a bzImage.
     Path(PathBuf),
 }
 
@@ -128,6 +129,10 @@ pub struct GuestConfig {
     pub name: String,
     /// Its kernel.
     pub kernel: KernelSource,
+    /// Its initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// Its virtio devices.
+    pub devices: DeviceConfig,
     /// Number of vCPUs.
     pub cpus: usize,
     /// Memory, bytes; a multiple of 4096.
@@ -149,6 +154,8 @@ impl GuestConfig {
         Self {
             name: name.to_owned(),
             kernel: KernelSource::Builtin,
+            initrd: None,
+            devices: DeviceConfig::default(),
             cpus: 1,
             memory: 64 << 20,
             cmdline: String::new(),

@@ -9,6 +9,7 @@ pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod devices;
 pub mod executor;
 pub mod halt;
 pub mod host_sched;

@@ -61,6 +61,7 @@ struct RunFile {
 struct GuestTable {
     name: Option<String>,
     kernel: Option<String>,
+    initrd: Option<String>,
     cpus: Option<usize>,
     memory: Option<String>,
     cmdline: Option<String>,
@@ -170,6 +171,7 @@ impl GuestTable {
         if let Some(kernel) = &self.kernel {
             guest.kernel = KernelSource::Path(base.join(kernel));
         }
+        guest.initrd = self.initrd.as_ref().map(|initrd| base.join(initrd));
         if let Some(memory) = &self.memory {
             guest.memory = field("memory", units::parse_bytes(memory))?;
         }

@@ -8,15 +8,16 @@ use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use linux_loader::cmdline::Cmdline;
 use linux_loader::configurator::linux::LinuxBootConfigurator;
 use linux_loader::configurator::{BootConfigurator, BootParams};
-use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
+use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use linux_loader::loader::load_cmdline;
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use super::loader::Initrd;
 use super::memory;
 use crate::config::MAX_CMDLINE;
 
-/// Lowest address at which a kernel may be loaded; everything below belongs to the boot structures.
+/// Lowest address at which a kernel may be loaded; below are the boot structures and ACPI's tables.
 pub const KERNEL_START: u64 = 0x10_0000;
 
 const GDT: u64 = 0x500;
@@ -77,38 +78,76 @@ fn write_error(error: impl std::fmt::Display) -> BootError {
     BootError::Write(error.to_string())
 }
 
-/// Writes page tables, GDT, command line and `boot_params` below [`KERNEL_START`].
+/// What a kernel is told by `boot_params`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Handover {
+    /// The header of a bzImage, to be handed back to it.
+    pub header: Option<setup_header>,
+    /// The RAM disk.
+    pub initrd: Option<Initrd>,
+    /// ACPI's root pointer.
+    pub rsdp: Option<GuestAddress>,
+}
+
+/// Writes page tables and GDT below [`KERNEL_START`].
 ///
 /// # Errors
-/// If memory is too small or the command line is not printable ASCII.
-pub fn write_boot_structures(
-    memory: &GuestMemoryMmap,
-    memory_size: u64,
-    cmdline: &str,
-) -> Result<(), BootError> {
+/// If memory is too small.
+pub fn write_boot_structures(memory: &GuestMemoryMmap) -> Result<(), BootError> {
     write_page_tables(memory)?;
     for (i, descriptor) in gdt().iter().enumerate() {
         memory
             .write_obj(*descriptor, GuestAddress(GDT + 8 * i as u64))
             .map_err(write_error)?;
     }
+    Ok(())
+}
 
+/// Writes the command line and `boot_params`.
+///
+/// # Errors
+/// If memory is too small or the command line is not printable ASCII or too long for the kernel.
+pub fn write_boot_params(
+    memory: &GuestMemoryMmap,
+    memory_size: u64,
+    cmdline: &str,
+    handover: Handover,
+) -> Result<(), BootError> {
+    let cmdline = cmdline.trim();
+    if let Some(header) = handover.header
+        && cmdline.len() as u64 > u64::from(header.cmdline_size)
+    {
+        return Err(BootError::Cmdline(format!(
+            "it has {} bytes, and this kernel takes {}",
+            cmdline.len(),
+            { header.cmdline_size }
+        )));
+    }
     let mut line =
         Cmdline::new(MAX_CMDLINE + 1).map_err(|error| BootError::Cmdline(error.to_string()))?;
-    if !cmdline.trim().is_empty() {
-        line.insert_str(cmdline.trim())
+    if !cmdline.is_empty() {
+        line.insert_str(cmdline)
             .map_err(|error| BootError::Cmdline(error.to_string()))?;
     }
     load_cmdline(memory, GuestAddress(CMDLINE), &line)
         .map_err(|error| BootError::Cmdline(error.to_string()))?;
 
     let mut params = boot_params::default();
-    params.hdr.boot_flag = BOOT_FLAG;
-    params.hdr.header = HEADER_MAGIC;
+    params.hdr = handover.header.unwrap_or(setup_header {
+        boot_flag: BOOT_FLAG,
+        header: HEADER_MAGIC,
+        kernel_alignment: 0x100_0000,
+        cmdline_size: cmdline.len() as u32,
+        ..Default::default()
+    });
     params.hdr.type_of_loader = LOADER_OTHER;
-    params.hdr.kernel_alignment = 0x100_0000;
     params.hdr.cmd_line_ptr = CMDLINE as u32;
-    params.hdr.cmdline_size = cmdline.trim().len() as u32;
+    if let Some(Initrd { address, size }) = handover.initrd {
+        // Below 4 GiB: `loader` puts it there.
+        params.hdr.ramdisk_image = address as u32;
+        params.hdr.ramdisk_size = size as u32;
+    }
+    params.acpi_rsdp_addr = handover.rsdp.map_or(0, |address| address.0);
     let mut entries = 0;
     for (start, size, kind) in e820(memory_size) {
         params.e820_table[entries] = boot_e820_entry {

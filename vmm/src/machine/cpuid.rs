@@ -1,14 +1,55 @@
 //! What each vCPU's CPUID instruction says: what KVM supports, with the vCPU's own numbers in it.
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
+use guest_tests::abi;
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
 
-/// The CPUID that KVM supports on this host.
+use super::reset;
+
+/// Leaf 1, ECX: x2APIC.
+const X2APIC: u32 = 1 << 21;
+/// Leaf 1, ECX: TSC deadline timer.
+const TSC_DEADLINE: u32 = 1 << 24;
+
+/// The CPUID that KVM supports on this host, and our own leaves for `features`.
 ///
 /// # Errors
 /// If KVM does not say.
-pub fn supported(kvm: &Kvm) -> Result<CpuId, kvm_ioctls::Error> {
-    kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+pub fn supported(kvm: &Kvm, features: u32) -> Result<CpuId, kvm_ioctls::Error> {
+    let mut cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
+    let deadline = reset::has_deadline_timer(kvm);
+    for entry in cpuid.as_mut_slice() {
+        if entry.function == 1 {
+            entry.ecx |= X2APIC;
+            if deadline {
+                entry.ecx |= TSC_DEADLINE;
+            }
+        }
+    }
+    // KVM keeps its own signature at the first hypervisor leaf; further ones stand 0x100 apart.
+    let [ebx, ecx, edx] = abi::CPUID_SIGNATURE;
+    let ours = [
+        kvm_cpuid_entry2 {
+            function: abi::CPUID_BASE,
+            eax: abi::CPUID_BASE + 1,
+            ebx,
+            ecx,
+            edx,
+            ..Default::default()
+        },
+        kvm_cpuid_entry2 {
+            function: abi::CPUID_BASE + 1,
+            eax: abi::VERSION,
+            ebx: features,
+            ecx: abi::PORT_MAGIC.into(),
+            ..Default::default()
+        },
+    ];
+    for entry in ours {
+        // Only a list that is full refuses one; the ports still tell.
+        let _ = cpuid.push(entry);
+    }
+    Ok(cpuid)
 }
 
 /// `supported` as vCPU `index` of `cpus` sees it: its APIC id, and one thread per core.
@@ -51,6 +92,7 @@ pub fn for_vcpu(supported: &CpuId, index: u32, cpus: u32) -> CpuId {
                 entry.ebx = index & 0xff;
                 entry.ecx = 0;
             }
+            (leaf, _) if leaf == abi::CPUID_BASE + 1 => entry.edx = index,
             _ => {}
         }
     }

@@ -4,24 +4,29 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::{fmt, io};
 
 use kvm_bindings::{
-    CpuId, KVM_CAP_HALT_POLL, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, kvm_enable_cap,
-    kvm_mp_state, kvm_userspace_memory_region,
+    CpuId, KVM_CAP_HALT_POLL, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED,
+    KVM_PIT_SPEAKER_DUMMY, kvm_enable_cap, kvm_mp_state, kvm_pit_config,
+    kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use thiserror::Error;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::boot::{self, BootError};
+use super::acpi::{self, AcpiError};
+use super::boot::{self, BootError, Handover};
 use super::clock::Clock;
 use super::console::ConsolePort;
 use super::cpuid;
 use super::hints::{BadHintPage, Hints};
-use super::loader::{self, LoadError};
+use super::loader::{self, InitrdError, LoadError};
 use super::memory::{GuestMemory, MemoryError};
+use super::power::PowerRegisters;
+use super::reset;
 use super::serial::SerialPort;
 use super::testdev::Results;
 use super::vcpu::Vcpu;
-use crate::config::GuestConfig;
+use crate::config::{GuestConfig, KernelSource};
+use crate::devices::{DeviceError, Devices, Window};
 
 /// Three pages that KVM needs on Intel processors without unrestricted guest mode; in the MMIO
 /// hole, below the BIOS of a PC.
@@ -73,6 +78,30 @@ pub enum GuestError {
         guest: String,
         /// Why not.
         source: BootError,
+    },
+    /// No RAM disk.
+    #[error("guest {guest}: {source}")]
+    Initrd {
+        /// The guest's name.
+        guest: String,
+        /// Why not.
+        source: InitrdError,
+    },
+    /// No ACPI tables.
+    #[error("guest {guest}: {source}")]
+    Acpi {
+        /// The guest's name.
+        guest: String,
+        /// Why not.
+        source: AcpiError,
+    },
+    /// No virtio device.
+    #[error("guest {guest}: {source}")]
+    Device {
+        /// The guest's name.
+        guest: String,
+        /// Why not.
+        source: DeviceError,
     },
     /// A host resource.
     #[error("guest {guest}: cannot set up its devices: {source}")]
@@ -164,6 +193,8 @@ pub struct Guest {
     features: u32,
     console: ConsolePort,
     serial: SerialPort,
+    pub(super) power: PowerRegisters,
+    pub(super) devices: Devices,
     end: OnceLock<GuestEnd>,
     on_end: Mutex<Vec<EndHook>>,
     // Dropped in this order: KVM lets go of the memory before it is unmapped.
@@ -227,28 +258,32 @@ impl Guest {
             guest: name(),
             source,
         })?;
-        // Boot structures first, so that a kernel that loads itself over them harms only itself.
-        boot::write_boot_structures(memory.regions(), config.memory, &config.cmdline).map_err(
-            |source| GuestError::Boot {
-                guest: name(),
-                source,
-            },
-        )?;
-        let entry =
-            loader::load(&config.kernel, memory.regions()).map_err(|source| GuestError::Load {
-                guest: name(),
-                source,
-            })?;
-
         let vm = kvm.create_vm().map_err(refused("a virtual machine"))?;
         map_memory(&vm, &memory).map_err(refused("the guest's memory"))?;
         vm.set_tss_address(TSS_ADDRESS)
             .map_err(refused("the TSS address"))?;
         vm.create_irq_chip()
             .map_err(refused("an interrupt controller"))?;
+        if config.kernel != KernelSource::Builtin {
+            // The test guest has no use for it, and KVM starts a thread for each.
+            vm.create_pit2(kvm_pit_config {
+                flags: KVM_PIT_SPEAKER_DUMMY,
+                ..Default::default()
+            })
+            .map_err(refused("an interval timer"))?;
+        }
         stop_halt_polling(&vm);
+        let devices =
+            Devices::create(&config.devices, &vm, memory.regions()).map_err(|source| {
+                GuestError::Device {
+                    guest: name(),
+                    source,
+                }
+            })?;
+        let entry = Self::load(config, &memory, devices.windows())?;
 
-        let supported = cpuid::supported(kvm).map_err(refused("to say its CPUID"))?;
+        let supported =
+            cpuid::supported(kvm, wiring.features).map_err(refused("to say its CPUID"))?;
         let mut fds = Vec::with_capacity(config.cpus);
         let mut clock = Clock::new(1, 0);
         for index in 0..config.cpus as u32 {
@@ -276,6 +311,8 @@ impl Guest {
             features: wiring.features,
             console: wiring.console,
             serial,
+            power: PowerRegisters::default(),
+            devices,
             end: OnceLock::new(),
             on_end: Mutex::default(),
             vm,
@@ -288,6 +325,48 @@ impl Guest {
             .collect::<io::Result<Vec<_>>>()
             .map_err(host)?;
         Ok((guest, vcpus))
+    }
+
+    /// Puts boot structures, kernel and RAM disk into memory. Gives the kernel's entry.
+    fn load(
+        config: &GuestConfig,
+        memory: &GuestMemory,
+        windows: &[Window],
+    ) -> Result<GuestAddress, GuestError> {
+        let name = || config.name.clone();
+        let memory = memory.regions();
+        let boot = |source| GuestError::Boot {
+            guest: name(),
+            source,
+        };
+        // Boot structures first, so that a kernel that loads itself over them harms only itself.
+        boot::write_boot_structures(memory).map_err(boot)?;
+        let rsdp = acpi::write(memory, config.cpus as u32, windows).map_err(|source| {
+            GuestError::Acpi {
+                guest: name(),
+                source,
+            }
+        })?;
+        let kernel = loader::load(&config.kernel, memory).map_err(|source| GuestError::Load {
+            guest: name(),
+            source,
+        })?;
+        let initrd = config
+            .initrd
+            .as_ref()
+            .map(|path| loader::load_initrd(path, &kernel, memory, config.memory))
+            .transpose()
+            .map_err(|source| GuestError::Initrd {
+                guest: name(),
+                source,
+            })?;
+        let handover = Handover {
+            header: kernel.header,
+            initrd,
+            rsdp: Some(rsdp),
+        };
+        boot::write_boot_params(memory, config.memory, &config.cmdline, handover).map_err(boot)?;
+        Ok(kernel.entry)
     }
 
     /// Number of vCPUs.
@@ -419,6 +498,7 @@ fn set_up_vcpu(
     entry: GuestAddress,
 ) -> Result<(), kvm_ioctls::Error> {
     fd.set_cpuid2(&cpuid::for_vcpu(supported, index, cpus))?;
+    reset::like_firmware(fd)?;
     if index == 0 {
         let mut sregs = fd.get_sregs()?;
         boot::enter_long_mode(&mut sregs);

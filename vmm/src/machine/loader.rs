@@ -1,17 +1,39 @@
-//! Puts a 64-bit ELF kernel into guest memory.
+//! Puts a kernel into guest memory: a 64-bit ELF file (`vmlinux`, or any bare-metal one) or a Linux
+//! `bzImage` (`vmlinuz`), and its initial RAM disk.
+//!
+//! Both are entered by the 64-bit boot protocol (`boot.rs`).
 
 use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Cursor, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use linux_loader::loader::KernelLoader;
+use linux_loader::loader::bootparam::setup_header;
+use linux_loader::loader::bzimage::BzImage;
 use linux_loader::loader::elf::Elf;
 use thiserror::Error;
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use super::boot::KERNEL_START;
+use super::memory::MMIO_HOLE_START;
 use crate::config::KernelSource;
+
+/// Of a bzImage: offset of its magic number, and the number.
+const MAGIC_AT: usize = 0x202;
+const MAGIC: &[u8; 4] = b"HdrS";
+/// Offset of the address where it wants to be.
+const PREFERRED_ADDRESS_AT: usize = 0x258;
+/// First version of the boot protocol with a 64-bit entry: 2.12.
+const PROTOCOL_64BIT: u16 = 0x020c;
+/// `xloadflags`: it has the entry.
+const XLF_KERNEL_64: u16 = 1;
+/// Where the entry is in the protected-mode part.
+const ENTRY_64: u64 = 0x200;
+/// Highest address of a RAM disk for an ELF kernel, which does not say: what Linux says in its
+/// bzImage.
+const ELF_INITRD_MAX: u32 = 0x7fff_ffff;
+const PAGE: u64 = 4096;
 
 /// Largest kernel file that is read, bytes.
 const MAX_KERNEL_FILE: u64 = 1 << 30;
@@ -30,11 +52,12 @@ pub enum LoadError {
     /// The file is longer than any kernel.
     #[error("the kernel {path} is larger than 1G", path = .0.display())]
     TooLarge(PathBuf),
-    /// Not a 64-bit x86 ELF executable.
+    /// No kernel that can be booted here.
     #[error(
-        "the kernel {what} is not a 64-bit x86 ELF executable (a vmlinux, not a bzImage): {why}"
+        "the kernel {what} is neither a 64-bit x86 ELF executable (vmlinux) nor a bzImage \
+         (vmlinuz): {why}"
     )]
-    NotElf {
+    NotAKernel {
         /// Which kernel.
         what: String,
         /// What is wrong.
@@ -50,16 +73,103 @@ pub enum LoadError {
     },
 }
 
-/// Loads the kernel where its program headers say and returns its entry point.
+/// A RAM disk that could not be loaded.
+#[derive(Debug, Error)]
+pub enum InitrdError {
+    /// The file cannot be read.
+    #[error("cannot read the initial RAM disk {path}: {source}", path = .path.display())]
+    Read {
+        /// Path as given.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It does not fit between the kernel and the end of low memory.
+    #[error(
+        "the initial RAM disk {path} has {size} bytes, which do not fit beside the kernel: give \
+         the guest more memory", path = .path.display()
+    )]
+    DoesNotFit {
+        /// Path as given.
+        path: PathBuf,
+        /// Its size, bytes.
+        size: u64,
+    },
+}
+
+/// A kernel in guest memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Loaded {
+    /// Where it is entered in 64-bit mode.
+    pub entry: GuestAddress,
+    /// First byte after all that it needs before it has its own memory management.
+    pub end: u64,
+    /// What a bzImage says about itself.
+    pub header: Option<setup_header>,
+}
+
+/// Where a RAM disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Initrd {
+    /// First byte.
+    pub address: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Loads the kernel where its headers say.
 ///
 /// # Errors
-/// If it cannot be read, is not an ELF executable for this machine or does not fit into memory.
-pub fn load(kernel: &KernelSource, memory: &GuestMemoryMmap) -> Result<GuestAddress, LoadError> {
+/// If it cannot be read, is no kernel for this machine or does not fit into memory.
+pub fn load(kernel: &KernelSource, memory: &GuestMemoryMmap) -> Result<Loaded, LoadError> {
     let (what, image) = match kernel {
         KernelSource::Builtin => ("built in".to_owned(), Cow::Borrowed(guest_tests::GUEST_ELF)),
         KernelSource::Path(path) => (path.display().to_string(), Cow::Owned(read(path.clone())?)),
     };
-    load_image(&what, &image, memory)
+    if image.get(MAGIC_AT..MAGIC_AT + 4) == Some(&MAGIC[..]) {
+        load_bzimage(&what, &image, memory)
+    } else {
+        load_elf(&what, &image, memory)
+    }
+}
+
+/// Loads the RAM disk at `path` as high as `kernel` can reach it, above the kernel.
+///
+/// # Errors
+/// If it cannot be read or there is no room.
+pub fn load_initrd(
+    path: &Path,
+    kernel: &Loaded,
+    memory: &GuestMemoryMmap,
+    memory_size: u64,
+) -> Result<Initrd, InitrdError> {
+    let cannot = |source| InitrdError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = fs::File::open(path).map_err(cannot)?;
+    let size = file.metadata().map_err(cannot)?.len();
+    let does_not_fit = || InitrdError::DoesNotFit {
+        path: path.to_owned(),
+        size,
+    };
+    let reach = kernel.header.map_or(u64::from(ELF_INITRD_MAX), |header| {
+        header.initrd_addr_max.into()
+    });
+    let address = place_initrd(size, kernel.end, memory_size, reach).ok_or_else(does_not_fit)?;
+    let length = usize::try_from(size).map_err(|_| does_not_fit())?;
+    memory
+        .read_exact_volatile_from(GuestAddress(address), &mut file, length)
+        .map_err(|error| cannot(io::Error::other(error)))?;
+    Ok(Initrd { address, size })
+}
+
+/// The highest whole page at which `size` bytes end below the end of low memory and do not go
+/// beyond `reach`, the last address that the kernel can use.
+fn place_initrd(size: u64, kernel_end: u64, memory_size: u64, reach: u64) -> Option<u64> {
+    let end = memory_size.min(MMIO_HOLE_START).min(reach.checked_add(1)?);
+    let address = end.checked_sub(size)? & !(PAGE - 1);
+    (address >= kernel_end).then_some(address)
 }
 
 fn read(path: PathBuf) -> Result<Vec<u8>, LoadError> {
@@ -73,12 +183,58 @@ fn read(path: PathBuf) -> Result<Vec<u8>, LoadError> {
     }
 }
 
-fn load_image(
-    what: &str,
-    image: &[u8],
-    memory: &GuestMemoryMmap,
-) -> Result<GuestAddress, LoadError> {
-    let not_elf = |why: &str| LoadError::NotElf {
+/// The protected-mode part goes to the address that the kernel prefers, which spares it a move.
+fn load_bzimage(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Loaded, LoadError> {
+    let not_a_kernel = |why: &str| LoadError::NotAKernel {
+        what: what.to_owned(),
+        why: why.to_owned(),
+    };
+    let does_not_fit = || LoadError::DoesNotFit {
+        what: what.to_owned(),
+    };
+    let preferred = image
+        .get(PREFERRED_ADDRESS_AT..PREFERRED_ADDRESS_AT + 8)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u64::from_le_bytes)
+        .ok_or_else(|| not_a_kernel("it ends in its header"))?;
+    let start = preferred.max(KERNEL_START);
+    let loaded = BzImage::load(
+        memory,
+        Some(GuestAddress(start)),
+        &mut Cursor::new(image),
+        None,
+    )
+    .map_err(|error| {
+        use linux_loader::loader::Error;
+        use linux_loader::loader::bzimage::Error as BzError;
+        match error {
+            Error::Bzimage(BzError::ReadBzImageCompressedKernel) | Error::MemoryOverflow => {
+                does_not_fit()
+            }
+            other => not_a_kernel(&other.to_string()),
+        }
+    })?;
+    let header = loaded
+        .setup_header
+        .ok_or_else(|| not_a_kernel("it has no header"))?;
+    if header.version < PROTOCOL_64BIT || header.xloadflags & XLF_KERNEL_64 == 0 {
+        return Err(not_a_kernel("it is no 64-bit kernel of Linux 3.8 or later"));
+    }
+    let needs = start
+        .checked_add(header.init_size.into())
+        .ok_or_else(does_not_fit)?;
+    if !memory.address_in_range(GuestAddress(needs)) {
+        return Err(does_not_fit());
+    }
+    Ok(Loaded {
+        entry: GuestAddress(start + ENTRY_64),
+        end: needs.max(loaded.kernel_end),
+        header: Some(header),
+    })
+}
+
+fn load_elf(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Loaded, LoadError> {
+    let not_a_kernel = |why: &str| LoadError::NotAKernel {
         what: what.to_owned(),
         why: why.to_owned(),
     };
@@ -86,16 +242,16 @@ fn load_image(
     match image.get(..20) {
         Some(head) if head.starts_with(b"\x7fELF") => {
             if head[4] != 2 {
-                return Err(not_elf("it is a 32-bit ELF file"));
+                return Err(not_a_kernel("it is a 32-bit ELF file"));
             }
             if u16::from_le_bytes([head[18], head[19]]) != 62 {
-                return Err(not_elf("it is for another processor"));
+                return Err(not_a_kernel("it is for another processor"));
             }
             if u16::from_le_bytes([head[16], head[17]]) != 2 {
-                return Err(not_elf("it is no static executable"));
+                return Err(not_a_kernel("it is no static executable"));
             }
         }
-        _ => return Err(not_elf("it does not start with an ELF header")),
+        _ => return Err(not_a_kernel("it does not start with an ELF header")),
     }
     let loaded = Elf::load(
         memory,
@@ -113,7 +269,7 @@ fn load_image(
                     what: what.to_owned(),
                 }
             }
-            other => not_elf(&other.to_string()),
+            other => not_a_kernel(&other.to_string()),
         }
     })?;
     let entry = loaded.kernel_load;
@@ -123,5 +279,56 @@ fn load_image(
             what: what.to_owned(),
         });
     }
-    Ok(entry)
+    Ok(Loaded {
+        entry,
+        end: loaded.kernel_end,
+        header: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_ram_disk_ends_with_low_memory_or_where_the_kernel_reaches() {
+        assert_eq!(
+            place_initrd(5000, 16 * MIB, 64 * MIB, u64::MAX - 1),
+            Some(64 * MIB - 8192)
+        );
+        assert_eq!(
+            place_initrd(MIB, 16 * MIB, 8 << 30, 0x7fff_ffff),
+            Some((2 << 30) - MIB)
+        );
+        assert_eq!(
+            place_initrd(MIB, 16 * MIB, 8 << 30, u64::from(u32::MAX)),
+            Some(MMIO_HOLE_START - MIB)
+        );
+    }
+
+    #[test]
+    fn a_ram_disk_that_would_lie_in_the_kernel_does_not_fit() {
+        assert_eq!(
+            place_initrd(48 * MIB, 16 * MIB, 64 * MIB, u64::MAX - 1),
+            Some(16 * MIB)
+        );
+        assert_eq!(
+            place_initrd(48 * MIB + 1, 16 * MIB, 64 * MIB, u64::MAX - 1),
+            None
+        );
+        assert_eq!(place_initrd(u64::MAX, 16 * MIB, 64 * MIB, u64::MAX), None);
+    }
+
+    #[test]
+    fn a_bzimage_without_a_64_bit_entry_is_refused() {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 64 << 20)]).expect("memory");
+        let mut image = vec![0; 0x1000];
+        image[MAGIC_AT..MAGIC_AT + 4].copy_from_slice(MAGIC);
+        image[0x206..0x208].copy_from_slice(&0x0209u16.to_le_bytes());
+        image[0x211] = 1;
+        let error = load_bzimage("k", &image, &memory).expect_err("32 bits");
+        assert!(error.to_string().contains("64-bit"), "{error}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The virtual machine: memory, boot, vCPUs and the few devices that guests see.
 
+pub mod acpi;
 pub mod boot;
 pub mod clock;
 pub mod console;
@@ -11,6 +12,8 @@ pub mod kvm;
 pub mod loader;
 pub mod memory;
 pub mod ports;
+pub mod power;
+pub mod reset;
 pub mod serial;
 pub mod testdev;
 pub mod vcpu;

@@ -5,6 +5,7 @@ use guest_tests::{abi, testdev};
 
 use super::Guest;
 use super::console::LineBuffer;
+use super::power;
 use super::testdev::ResultRegisters;
 use super::vcpu::Doorbell;
 
@@ -12,8 +13,9 @@ use super::vcpu::Doorbell;
 pub const SERIAL_BASE: u16 = 0x3f8;
 const SERIAL_LAST: u16 = SERIAL_BASE + 7;
 /// Command port of the keyboard controller, whose reset line PC kernels use to reboot.
-const KEYBOARD_COMMAND: u16 = 0x64;
-const KEYBOARD_RESET: u8 = 0xfe;
+pub const KEYBOARD_COMMAND: u16 = 0x64;
+/// Its command that resets the machine.
+pub const KEYBOARD_RESET: u8 = 0xfe;
 
 /// State of devices that each vCPU has for itself.
 #[derive(Debug)]
@@ -51,6 +53,13 @@ pub fn write(guest: &Guest, index: u32, own: &mut VcpuPorts, port: u16, data: &[
         }
         KEYBOARD_COMMAND => {
             return if data.first() == Some(&KEYBOARD_RESET) {
+                Effect::Exit(0)
+            } else {
+                Effect::None
+            };
+        }
+        power::EVENT..=power::LAST => {
+            return if guest.power.write(port, data) {
                 Effect::Exit(0)
             } else {
                 Effect::None
@@ -94,9 +103,14 @@ pub fn write(guest: &Guest, index: u32, own: &mut VcpuPorts, port: u16, data: &[
 
 /// Fills `data` for an `IN` by vCPU `index`; ports where nothing answers read all ones.
 pub fn read(guest: &Guest, index: u32, port: u16, data: &mut [u8]) {
-    if let SERIAL_BASE..=SERIAL_LAST = port {
-        guest.serial_read((port - SERIAL_BASE) as u8, data);
-        return;
+    match port {
+        SERIAL_BASE..=SERIAL_LAST => {
+            return guest.serial_read((port - SERIAL_BASE) as u8, data);
+        }
+        power::EVENT..=power::LAST => return guest.power.read(port, data),
+        // Ready for a command, so that a guest that resets by it does not wait.
+        KEYBOARD_COMMAND => return data.fill(0),
+        _ => {}
     }
     let value = match port {
         abi::PORT_MAGIC => abi::MAGIC,

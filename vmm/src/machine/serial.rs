@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::console::{ConsolePort, LineBuffer};
 
 /// Interrupt line of COM1 on a PC.
-const IRQ: u32 = 4;
+pub const IRQ: u32 = 4;
 
 /// Raises the interrupt line through KVM.
 #[derive(Debug)]

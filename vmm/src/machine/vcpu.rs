@@ -178,15 +178,19 @@ impl Vcpu {
                 ports::read(guest, self.index, port, data);
                 Outcome::Done(Exit::Handled)
             }
-            Ok(VcpuExit::MmioRead(_, data)) => {
+            Ok(VcpuExit::MmioRead(address, data)) => {
                 self.exits.mmio += 1;
                 self.pending = true;
-                data.fill(0xff);
+                if !guest.devices.mmio_read(address, data) {
+                    data.fill(0xff);
+                }
                 Outcome::Done(Exit::Handled)
             }
-            Ok(VcpuExit::MmioWrite(..)) => {
+            Ok(VcpuExit::MmioWrite(address, data)) => {
                 self.exits.mmio += 1;
                 self.pending = true;
+                // Where there is no device, nobody listens.
+                let _ = guest.devices.mmio_write(address, data);
                 Outcome::Done(Exit::Handled)
             }
             Ok(VcpuExit::X86Rdmsr(access)) => {

@@ -327,9 +327,9 @@ impl State {
     fn tell_steal(&mut self, vcpu: &Vcpu, id: VcpuId) {
         let waited = self.sched.counters(id).waited_ns;
         let told = std::mem::replace(&mut self.steal_told[id.index()], waited);
-        vcpu.guest
-            .hints
-            .add_steal(vcpu.index, waited.saturating_sub(told));
+        let more = waited.saturating_sub(told);
+        vcpu.guest.hints.add_steal(vcpu.index, more);
+        vcpu.guest.steal.add(vcpu.index, more);
     }
 
     fn retire(&mut self, number: usize) -> After {

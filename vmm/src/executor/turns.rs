@@ -77,6 +77,8 @@ struct Left {
     index: u32,
     rang: bool,
     preempted: bool,
+    /// It has nothing to run.
+    asleep: bool,
     berth: Option<(VcpuId, Box<Vcpu>)>,
 }
 
@@ -84,6 +86,7 @@ impl Left {
     /// Tells the guest that the vCPU is off its CPU.
     fn show_stopped(&self) {
         self.guest.hints.set_running(self.index, false);
+        self.guest.steal.set_preempted(self.index, !self.asleep);
         if self.preempted {
             self.guest.hints.count_preemption(self.index);
         }
@@ -238,6 +241,7 @@ impl<S: Seam> Executor<S> {
             index,
             rang,
             preempted,
+            asleep: matches!(why, Stop::Halted(_) | Stop::Ended),
             berth,
         }
     }
@@ -428,6 +432,7 @@ fn wake_time(vcpu: &Vcpu) -> Option<Ns> {
 fn show(vcpu: &Vcpu, decision: &Decision, first: u32) {
     let hints = &vcpu.guest.hints;
     hints.set_running(vcpu.index, true);
+    vcpu.guest.steal.set_preempted(vcpu.index, false);
     if decision.is_proxied() {
         hints.set_ring(
             vcpu.index,

@@ -8,14 +8,19 @@ use super::reset;
 
 /// Leaf 1, ECX: x2APIC.
 const X2APIC: u32 = 1 << 21;
+/// KVM's features.
+const KVM_FEATURES: u32 = 0x4000_0001;
+/// EAX of it: TLB flushes of preempted vCPUs go through the steal time structure.
+const PV_TLB_FLUSH: u32 = 1 << 9;
 /// Leaf 1, ECX: TSC deadline timer.
 const TSC_DEADLINE: u32 = 1 << 24;
 
-/// The CPUID that KVM supports on this host, and our own leaves for `features`.
+/// The CPUID that KVM supports on this host, and our own leaves for `features`. With `own_steal`
+/// steal time is ours, and what KVM ties to it is gone.
 ///
 /// # Errors
 /// If KVM does not say.
-pub fn supported(kvm: &Kvm, features: u32) -> Result<CpuId, kvm_ioctls::Error> {
+pub fn supported(kvm: &Kvm, features: u32, own_steal: bool) -> Result<CpuId, kvm_ioctls::Error> {
     let mut cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
     let deadline = reset::has_deadline_timer(kvm);
     for entry in cpuid.as_mut_slice() {
@@ -24,6 +29,9 @@ pub fn supported(kvm: &Kvm, features: u32) -> Result<CpuId, kvm_ioctls::Error> {
             if deadline {
                 entry.ecx |= TSC_DEADLINE;
             }
+        }
+        if entry.function == KVM_FEATURES && own_steal {
+            entry.eax &= !PV_TLB_FLUSH;
         }
     }
     // KVM keeps its own signature at the first hypervisor leaf; further ones stand 0x100 apart.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::{fmt, io};
 
+use guest_tests::abi;
 use kvm_bindings::{
     CpuId, KVM_CAP_HALT_POLL, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED,
     KVM_PIT_SPEAKER_DUMMY, kvm_enable_cap, kvm_mp_state, kvm_pit_config,
@@ -23,6 +24,7 @@ use super::memory::{GuestMemory, MemoryError};
 use super::power::PowerRegisters;
 use super::reset;
 use super::serial::SerialPort;
+use super::steal::StealTime;
 use super::testdev::Results;
 use super::vcpu::Vcpu;
 use crate::config::{GuestConfig, KernelSource};
@@ -185,6 +187,8 @@ pub struct Guest {
     pub name: String,
     /// The hint pages of its vCPUs.
     pub hints: Hints,
+    /// Its steal time, if our policy decides what runs.
+    pub steal: StealTime,
     /// What it has reported.
     pub results: Results,
     /// Its time stamp counter.
@@ -273,6 +277,8 @@ impl Guest {
             .map_err(refused("an interval timer"))?;
         }
         stop_halt_polling(&vm);
+        // Where our policy decides what runs; before Linux 5.10 KVM's own numbers stay.
+        let own_steal = wiring.features & abi::FEATURE_RUNNING != 0 && StealTime::trap(&vm).is_ok();
         let devices =
             Devices::create(&config.devices, &vm, memory.regions()).map_err(|source| {
                 GuestError::Device {
@@ -282,8 +288,8 @@ impl Guest {
             })?;
         let entry = Self::load(config, &memory, devices.windows())?;
 
-        let supported =
-            cpuid::supported(kvm, wiring.features).map_err(refused("to say its CPUID"))?;
+        let supported = cpuid::supported(kvm, wiring.features, own_steal)
+            .map_err(refused("to say its CPUID"))?;
         let mut fds = Vec::with_capacity(config.cpus);
         let mut clock = Clock::new(1, 0);
         for index in 0..config.cpus as u32 {
@@ -305,6 +311,7 @@ impl Guest {
             number,
             name: config.name.clone(),
             hints: Hints::new(config.cpus),
+            steal: StealTime::new(config.cpus),
             results: Results::new(config.cpus),
             clock,
             vcpus: config.cpus as u32,
@@ -411,6 +418,11 @@ impl Guest {
         self.hints.register(index, pfn, self.memory.regions())?;
         self.hints.set_running(index, true);
         Ok(())
+    }
+
+    /// Registers the steal time structure of vCPU `index`. False: the value makes no sense.
+    pub(super) fn register_steal_time(&self, index: u32, value: u64) -> bool {
+        self.steal.write_msr(index, value, self.memory.regions())
     }
 
     pub(super) fn serial_write(&self, register: u8, data: &[u8]) {

@@ -15,6 +15,7 @@ pub mod ports;
 pub mod power;
 pub mod reset;
 pub mod serial;
+pub mod steal;
 pub mod testdev;
 pub mod vcpu;
 

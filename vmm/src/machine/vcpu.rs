@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::console::LineBuffer;
 use super::ports::{self, Effect, VcpuPorts};
+use super::steal;
 use super::{Guest, GuestEnd};
 use std::os::fd::AsRawFd;
 
@@ -196,13 +197,18 @@ impl Vcpu {
             Ok(VcpuExit::X86Rdmsr(access)) => {
                 self.exits.other += 1;
                 self.pending = true;
-                *access.error = 1;
+                match access.index {
+                    steal::MSR => *access.data = guest.steal.read_msr(self.index),
+                    _ => *access.error = 1,
+                }
                 Outcome::Done(Exit::Handled)
             }
             Ok(VcpuExit::X86Wrmsr(access)) => {
                 self.exits.other += 1;
                 self.pending = true;
-                *access.error = 1;
+                let done = access.index == steal::MSR
+                    && guest.register_steal_time(self.index, access.data);
+                *access.error = u8::from(!done);
                 Outcome::Done(Exit::Handled)
             }
             Ok(VcpuExit::Intr) => {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use kvm_bindings::KVM_MP_STATE_HALTED;
 
-use super::leash::Leash;
+use super::leash::{Held, Leash};
 use super::recall_signal::{self, recall_signal};
 use super::slot::Slot;
 use super::{BerthEnd, BerthError, is_halted, wake_step};
@@ -99,8 +99,8 @@ impl Bed {
         }) {
             // It was made on this thread and could be switched on then. Without it the vCPU may run
             // on until its next exit, in the one case that it is for.
-            let _held = bedding.leash.hold();
-            self.sleep(vcpu)
+            let mut held = bedding.leash.hold().ok();
+            self.sleep(vcpu, held.as_mut())
         } else {
             BerthEnd::Recalled
         };
@@ -114,7 +114,7 @@ impl Bed {
     }
 
     /// Step 4.
-    fn sleep(&self, vcpu: &mut Vcpu) -> BerthEnd {
+    fn sleep(&self, vcpu: &mut Vcpu, mut leash: Option<&mut Held>) -> BerthEnd {
         let mut pause = FIRST_PAUSE;
         loop {
             match vcpu.run() {
@@ -124,6 +124,9 @@ impl Bed {
                     Ok(state) if is_halted(state) => {
                         if self.slot.is_recalled() {
                             return BerthEnd::Recalled;
+                        }
+                        if let Some(leash) = &mut leash {
+                            leash.lengthen();
                         }
                         // A guest may hold an NMI against a vCPU that it has not started. KVM then
                         // neither starts it nor sleeps, and that must not become a loop.

@@ -6,6 +6,10 @@
 //! outside the policy for as long as it likes. So the thread has a signal sent to itself for every
 //! slice of CPU time that it uses while the leash is held, which ends `KVM_RUN`; asleep it uses none.
 //! (A guest kernel that has any other instruction after its HLT is stopped there.)
+//!
+//! Where waking up itself takes longer than the leash (a nested host under emulation), the signal
+//! would end every `KVM_RUN` before the guest has come to its instruction. So each signal that finds
+//! the vCPU still halted doubles the length for the rest of the stay.
 
 use std::io;
 use std::mem;
@@ -17,9 +21,11 @@ use super::perf_signal::PerfSignal;
 use crate::sys;
 
 /// CPU time between signals: well above what it takes to go to sleep in `KVM_RUN`.
-const LENGTH_NS: u64 = 100_000;
+const SHORT_NS: u64 = 100_000;
 /// The same where perf events are not permitted; the kernel rounds it up to its tick.
-const LONG_NS: libc::c_long = 1_000_000;
+const LONG_NS: u64 = 1_000_000;
+/// No longer than this.
+const LONGEST_NS: u64 = 1_000_000_000;
 
 /// A leash for the thread that made it; to be held and dropped there.
 pub(super) enum Leash {
@@ -32,7 +38,7 @@ pub(super) enum Leash {
 impl Leash {
     /// For the calling thread, with signal `signo`, which has a handler. Slack until it is held.
     pub(super) fn new(signo: libc::c_int) -> io::Result<Self> {
-        match PerfSignal::open(PERF_COUNT_SW_TASK_CLOCK, LENGTH_NS, signo) {
+        match PerfSignal::open(PERF_COUNT_SW_TASK_CLOCK, SHORT_NS, signo) {
             Ok(clock) => Ok(Self::Short(clock)),
             Err(_) => Ok(Self::Long(CpuTimer::new(signo)?)),
         }
@@ -40,24 +46,60 @@ impl Leash {
 
     /// Cuts the thread's CPU time into slices until the answer is dropped.
     pub(super) fn hold(&self) -> io::Result<Held<'_>> {
-        match self {
-            Self::Short(clock) => clock.control(ENABLE, 0)?,
-            Self::Long(timer) => timer.set(LONG_NS)?,
-        }
-        Ok(Held(self))
+        let length_ns = match self {
+            Self::Short(clock) => {
+                clock.control(ENABLE, 0)?;
+                SHORT_NS
+            }
+            Self::Long(timer) => {
+                timer.set(LONG_NS)?;
+                LONG_NS
+            }
+        };
+        Ok(Held {
+            leash: self,
+            length_ns,
+        })
     }
 }
 
 /// While it lives, the leash is held.
-pub(super) struct Held<'a>(&'a Leash);
+pub(super) struct Held<'a> {
+    leash: &'a Leash,
+    length_ns: u64,
+}
+
+impl Held<'_> {
+    /// Twice as long from here on.
+    pub(super) fn lengthen(&mut self) {
+        if self.length_ns >= LONGEST_NS {
+            return;
+        }
+        self.length_ns *= 2;
+        self.set();
+    }
+
+    fn set(&self) {
+        // What could be set once can be set again; if not, a signal too many does no harm.
+        let _ = match self.leash {
+            Leash::Short(clock) => clock.set_period(self.length_ns),
+            Leash::Long(timer) => timer.set(self.length_ns),
+        };
+    }
+}
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // What could be switched on can be switched off; if not, a signal too many does no harm.
-        let _ = match self.0 {
+        // As in `set`.
+        let _ = match self.leash {
             Leash::Short(clock) => clock.control(DISABLE, 0),
             Leash::Long(timer) => timer.set(0),
         };
+        if let Leash::Short(clock) = self.leash
+            && self.length_ns != SHORT_NS
+        {
+            let _ = clock.set_period(SHORT_NS);
+        }
     }
 }
 
@@ -86,10 +128,10 @@ impl CpuTimer {
     }
 
     /// A signal for each `period_ns` of CPU time from now on; none for 0.
-    fn set(&self, period_ns: libc::c_long) -> io::Result<()> {
+    fn set(&self, period_ns: u64) -> io::Result<()> {
         let period = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: period_ns,
+            tv_sec: (period_ns / 1_000_000_000) as libc::time_t,
+            tv_nsec: (period_ns % 1_000_000_000) as libc::c_long,
         };
         let setting = libc::itimerspec {
             it_interval: period,
@@ -140,6 +182,22 @@ mod tests {
             while SEEN.get() < 10 {
                 std::hint::spin_loop();
             }
+        })
+        .join()
+        .expect("thread");
+    }
+
+    #[test]
+    fn a_leash_that_was_lengthened_still_signals_and_is_short_again_the_next_time() {
+        thread::spawn(|| {
+            let leash = Leash::new(signo()).expect("leash");
+            let mut held = leash.hold().expect("held");
+            held.lengthen();
+            held.lengthen();
+            while SEEN.get() < 3 {
+                std::hint::spin_loop();
+            }
+            assert_eq!(held.length_ns, 4 * leash.hold().expect("held").length_ns);
         })
         .join()
         .expect("thread");

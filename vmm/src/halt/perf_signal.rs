@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use perf_event_open_sys::bindings::{
-    PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE, perf_event_attr, perf_event_ioctls, perf_sw_ids,
+    PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE, PERIOD, perf_event_attr, perf_event_ioctls,
+    perf_sw_ids,
 };
 use perf_event_open_sys::perf_event_open;
 
@@ -80,6 +81,22 @@ impl PerfSignal {
             return Err(io::Error::last_os_error());
         }
         Ok(count)
+    }
+
+    /// Signals at every `period` counts from here on.
+    pub(super) fn set_period(&self, mut period: u64) -> io::Result<()> {
+        // SAFETY: the file is a perf event, and the kernel reads the number.
+        let result = unsafe {
+            libc::ioctl(
+                self.0.as_raw_fd(),
+                libc::c_ulong::from(PERIOD),
+                &raw mut period,
+            )
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 
     /// One of `ENABLE`, `DISABLE`, `REFRESH`.

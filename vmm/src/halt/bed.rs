@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use kvm_bindings::KVM_MP_STATE_HALTED;
 
-use super::leash::{Held, Leash};
+use super::leash::{self, Held, Leash};
 use super::recall_signal::{self, recall_signal};
 use super::slot::Slot;
 use super::{BerthEnd, BerthError, is_halted, wake_step};
@@ -46,7 +46,8 @@ pub(crate) struct Bed {
 
 /// What a thread needs to let vCPUs sleep on it; made and used there.
 pub(crate) struct Bedding {
-    leash: Leash,
+    /// Where single-stepping may fail.
+    leash: Option<Leash>,
 }
 
 impl Bedding {
@@ -58,7 +59,9 @@ impl Bedding {
         // The creator of the thread may have had it blocked. The signal number is a valid one.
         let _ = vmm_sys_util::signal::unblock_signal(recall_signal());
         Ok(Self {
-            leash: Leash::new(recall_signal())?,
+            leash: leash::is_needed()
+                .then(|| Leash::new(recall_signal()))
+                .transpose()?,
         })
     }
 }
@@ -99,7 +102,7 @@ impl Bed {
         }) {
             // It was made on this thread and could be switched on then. Without it the vCPU may run
             // on until its next exit, in the one case that it is for.
-            let mut held = bedding.leash.hold().ok();
+            let mut held = bedding.leash.as_ref().and_then(|leash| leash.hold().ok());
             self.sleep(vcpu, held.as_mut())
         } else {
             BerthEnd::Recalled

@@ -13,6 +13,7 @@
 
 use std::io;
 use std::mem;
+use std::path::Path;
 use std::ptr;
 
 use perf_event_open_sys::bindings::{DISABLE, ENABLE, PERF_COUNT_SW_TASK_CLOCK};
@@ -61,6 +62,11 @@ impl Leash {
             length_ns,
         })
     }
+}
+
+/// Whether this host's KVM needs it: the one that runs guests without VMX and SVM.
+pub(super) fn is_needed() -> bool {
+    Path::new("/sys/module/kvm_pvm").exists()
 }
 
 /// While it lives, the leash is held.

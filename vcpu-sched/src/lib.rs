@@ -55,6 +55,7 @@ mod reservation;
 mod scheduler;
 pub mod sim;
 mod stop;
+mod view;
 mod wake;
 
 pub use admission::AdmissionError;
@@ -68,3 +69,4 @@ pub use proxy::MAX_CHAIN;
 pub use reservation::{Claim, Exhaustion, MAX_PERIOD, MIN_BUDGET, Reservation, ReservationError};
 pub use scheduler::{Config, MAX_PINNINGS, MAX_VCPUS, Scheduler};
 pub use stop::Stop;
+pub use view::{CpuView, Doing, VcpuView};

@@ -12,6 +12,7 @@ use crate::config::{
     ConfigError, GuestConfig, KernelSource, Reservation, RunConfig, SchedMode, SummaryForm,
     VcpuThreads,
 };
+use crate::control::Control;
 use crate::metrics::Target;
 use crate::units::{self, UnitError};
 
@@ -35,10 +36,31 @@ pub enum Command {
         #[command(subcommand)]
         command: Box<BenchCommand>,
     },
+    /// Watch a running instance: who runs, on whose budget
+    Top(TopArgs),
     /// Run the policy alone, simulated, and draw what it decides
     Sim(SimArgs),
     /// Tell whether this host can run guests, and what is missing
     Check,
+}
+
+/// Flags of `baton top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Process id of the instance [default: the only one]
+    pub pid: Option<u32>,
+    /// Its control socket, if it is not in the runtime directory
+    #[arg(long, value_name = "PATH", conflicts_with = "pid")]
+    pub socket: Option<PathBuf>,
+    /// Time between two looks
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "1s")]
+    pub interval: Duration,
+    /// Print one table and end
+    #[arg(long)]
+    pub once: bool,
+    /// With --once: print what the instance says, as JSON
+    #[arg(long, requires = "once")]
+    pub json: bool,
 }
 
 /// Flags of `baton sim`.
@@ -147,6 +169,9 @@ pub struct RunArgs {
     /// Offer OpenMetrics at 127.0.0.1:9469, unix:/path.sock or file:/path.prom, such as these
     #[arg(long, value_name = "WHERE", value_parser = str::parse::<Target>)]
     pub metrics: Option<Target>,
+    /// Socket for baton top, or off [default: one in the runtime directory]
+    #[arg(long, value_name = "PATH|off", value_parser = str::parse::<Control>)]
+    pub control: Option<Control>,
     /// Form of the summary [default: text]
     #[arg(long)]
     pub summary: Option<SummaryForm>,
@@ -213,6 +238,7 @@ impl RunArgs {
             config.summary = summary;
         }
         config.timeline |= self.timeline;
+        config.control = self.control.clone().unwrap_or(Control::Default);
         if self.trace.is_some() {
             config.trace.clone_from(&self.trace);
         }
@@ -285,6 +311,7 @@ mod tests {
             config,
             RunConfig {
                 guests: vec![GuestConfig::new("guest")],
+                control: Control::Default,
                 ..RunConfig::default()
             }
         );

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::control::Control;
 use crate::devices::DeviceConfig;
 use crate::metrics::Target;
 
@@ -53,6 +54,8 @@ pub struct RunConfig {
     pub trace: Option<PathBuf>,
     /// Where to offer metrics ([`SchedMode::Baton`] only).
     pub metrics: Option<Target>,
+    /// Where to offer the control socket ([`SchedMode::Baton`] only).
+    pub control: Control,
     /// Discard what guests print and give them no input.
     pub quiet: bool,
 }
@@ -72,6 +75,7 @@ impl Default for RunConfig {
             timeline: false,
             trace: None,
             metrics: None,
+            control: Control::Off,
             quiet: false,
         }
     }
@@ -194,6 +198,12 @@ impl RunConfig {
             return fail(
                 "a trace and metrics show what Baton's own scheduler decides: \
                  give --sched baton, or leave out --trace and --metrics",
+            );
+        }
+        if self.sched != SchedMode::Baton && matches!(self.control, Control::Path(_)) {
+            return fail(
+                "the control socket shows what Baton's own scheduler decides: \
+                 give --sched baton, or leave out --control",
             );
         }
         for guest in &self.guests {

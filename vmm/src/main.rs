@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use baton::bench::args::{BenchCommand, LhpArgs};
-use baton::cli::{Cli, Command, RunArgs, SimArgs, Switch};
+use baton::cli::{Cli, Command, RunArgs, SimArgs, Switch, TopArgs};
 use baton::config::SummaryForm;
 use baton::signals::StopSignals;
 use baton::summary::RunSummary;
-use baton::{bench, check, run, sim_command, summary};
+use baton::{bench, check, run, sim_command, summary, top};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Bench { command } => match *command {
             BenchCommand::Lhp(args) => bench_lhp(&args),
         },
+        Command::Top(args) => watch(&args),
         Command::Sim(args) => simulate(&args),
         Command::Check => check_host(),
     };
@@ -53,6 +54,25 @@ fn bench_lhp(args: &LhpArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn watch(args: &TopArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let path = match &args.socket {
+        Some(path) => path.clone(),
+        None => top::find(args.pid)?,
+    };
+    if args.json {
+        let snapshot = top::client::snapshot(&path)?;
+        print(&format!("{}\n", serde_json::to_string_pretty(&snapshot)?))?;
+    } else if args.once {
+        print(&top::once(path, args.interval)?)?;
+    } else {
+        let end = top::live(path, args.interval)?;
+        if !end.is_empty() {
+            print(&format!("{end}\n"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn simulate(args: &SimArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {

@@ -19,7 +19,7 @@ use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 pub(crate) mod gauges;
-mod serve;
+pub(crate) mod serve;
 pub mod snapshot;
 pub(crate) mod tally;
 mod target;
@@ -27,7 +27,7 @@ pub mod text;
 
 pub use target::Target;
 
-use serve::{Listener, Waiter};
+use serve::{Listener, Page, Waiter};
 use snapshot::Snapshot;
 
 /// How often a file is written anew.
@@ -101,7 +101,12 @@ impl Metrics {
                 let waiter = Waiter::new(stopped, Some(&listener)).map_err(fail)?;
                 spawn.spawn(move || {
                     while !waiter.stopped(None) {
-                        listener.answer(|| text::render(&source.snapshot()));
+                        listener.answer(|path| {
+                            (path == "/metrics").then(|| Page {
+                                kind: text::CONTENT_TYPE,
+                                text: text::render(&source.snapshot()),
+                            })
+                        });
                     }
                     Ok(())
                 })

@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, Weak};
 
-use vcpu_sched::{CpuId, VcpuId};
+use vcpu_sched::{Counters, CpuId, CpuView, Doing, Exhaustion, Reservation, VcpuId, VcpuView};
 
 use super::listener::Listener;
 use super::pool::Pool;
 use super::recorder::Recorder;
 use super::start::ExecutorError;
 use crate::config::RunConfig;
+use crate::control::snapshot;
+use crate::control::{Control, Offer, Source as Look};
 use crate::machine::Exit;
 use crate::metrics::gauges::ExecutorGauges;
 use crate::metrics::snapshot::Snapshot;
@@ -49,6 +51,7 @@ pub(crate) struct Observed {
     names: Names,
     tracing: Option<Tracing>,
     metrics: Option<Metrics>,
+    control: Option<Offer>,
     gauges: Vec<Arc<ExecutorGauges>>,
 }
 
@@ -68,6 +71,8 @@ impl Observed {
         let mut gauges = Vec::new();
         if config.metrics.is_some() {
             listener.tally = Some(Tally::new(cpus, names.vcpus.len()));
+        }
+        if config.metrics.is_some() || config.control != Control::Off {
             for tell in &mut tells {
                 gauges.push(Arc::clone(tell.gauges.insert(Arc::default())));
             }
@@ -86,6 +91,7 @@ impl Observed {
                 names,
                 tracing,
                 metrics: None,
+                control: None,
                 gauges,
             },
             listener,
@@ -107,12 +113,19 @@ impl Observed {
             };
             self.metrics = Some(Metrics::start(target, source)?);
         }
+        let source = PoolLook {
+            pool: Arc::downgrade(pool),
+            names: self.names.clone(),
+            gauges: self.gauges.clone(),
+        };
+        self.control = Offer::start(&config.control, source)?;
         Ok(())
     }
 
     /// Ends both. The run itself is over and well; what went wrong with watching it is said on
     /// standard error. Nobody may tell anything any more.
     pub(crate) fn finish(&mut self) {
+        drop(self.control.take());
         if let Some(Err(error)) = self.metrics.take().map(Metrics::finish) {
             eprintln!("baton: {error}");
         }
@@ -161,6 +174,117 @@ impl Source for PoolNumbers {
             vcpus,
             cpus,
         }
+    }
+}
+
+/// Copies what a pool looks like.
+#[derive(Debug)]
+struct PoolLook {
+    pool: Weak<Pool>,
+    names: Names,
+    gauges: Vec<Arc<ExecutorGauges>>,
+}
+
+impl PoolLook {
+    fn name(&self, id: VcpuId) -> Option<String> {
+        let name = self.names.vcpus.get(id.index())?;
+        Some(format!("{}/{}", name.guest_name, name.index))
+    }
+
+    fn cpu(&self, place: usize, view: Option<CpuView>) -> snapshot::Cpu {
+        let counts = self.gauges.get(place).map(|gauges| gauges.read());
+        let counts = counts.unwrap_or_default();
+        snapshot::Cpu {
+            cpu: self.names.host_cpus[place],
+            run: view.and_then(|view| self.name(view.run)),
+            donor: view.and_then(|view| self.name(view.donor)),
+            lock: view.and_then(|view| (view.run != view.donor).then_some(view.lock)),
+            busy_ns: counts.busy_ns,
+            idle_ns: counts.idle_ns,
+            host_steal_ns: counts.host_steal_ns,
+        }
+    }
+
+    fn vcpu(&self, id: VcpuId, view: VcpuView, c: Counters, now: u64) -> snapshot::Vcpu {
+        let (state, cpu) = match view.doing {
+            Doing::Halted => ("halted", None),
+            Doing::Runnable => ("runnable", None),
+            Doing::Throttled => ("throttled", None),
+            Doing::Parked => ("parked", None),
+            Doing::Carrying(cpu) => ("carrying", Some(cpu)),
+            Doing::Running(cpu) => ("running", Some(cpu)),
+            Doing::Gone => ("gone", None),
+        };
+        let name = &self.names.vcpus[id.index()];
+        snapshot::Vcpu {
+            guest: name.guest_name.clone(),
+            index: name.index,
+            state: state.to_owned(),
+            cpu: cpu.and_then(|cpu| self.names.host_cpus.get(cpu.index()).copied()),
+            waits_for: view.waits_for.and_then(|(holder, _)| self.name(holder)),
+            reservation: view.reserved.map(|(reservation, ..)| said(&reservation)),
+            budget_ns: view.reserved.map(|(_, budget, _)| budget),
+            deadline_in_ns: view
+                .reserved
+                .and_then(|(.., deadline)| deadline.checked_sub(now)),
+            ran_ns: c.runtime_ns,
+            charged_ns: c.charged_ns,
+            donated_ns: c.donated_ns,
+            received_ns: c.received_ns,
+            waited_ns: c.waited_ns,
+            throttled_ns: c.throttled_ns,
+            switches: c.switches,
+            preemptions: c.preemptions,
+            holder_preemptions: c.holder_preemptions,
+            proxied: c.proxied,
+            deferrals: c.deferrals,
+            deadline_misses: c.deadline_misses,
+        }
+    }
+}
+
+/// A reservation as its user wrote it.
+fn said(reservation: &Reservation) -> String {
+    crate::config::Reservation {
+        budget_ns: reservation.budget(),
+        period_ns: reservation.period(),
+        deadline_ns: reservation.deadline(),
+        hard: reservation.exhaustion() == Exhaustion::Hard,
+    }
+    .to_string()
+}
+
+impl Look for PoolLook {
+    fn look(&self) -> snapshot::Snapshot {
+        let mut snapshot = snapshot::Snapshot {
+            version: snapshot::VERSION,
+            pid: std::process::id(),
+            ..snapshot::Snapshot::default()
+        };
+        let Some(pool) = self.pool.upgrade() else {
+            return snapshot;
+        };
+        let state = pool.lock();
+        snapshot.now_ns = sys::monotonic_ns();
+        snapshot.proxy = state.sched.config().proxy;
+        let cpus: Vec<_> = (0..self.names.host_cpus.len())
+            .map(|place| state.sched.view_cpu(CpuId(place as u32)))
+            .collect();
+        let vcpus: Vec<_> = (0..self.names.vcpus.len() as u32)
+            .map(VcpuId)
+            .filter_map(|id| Some((id, state.sched.view(id)?, state.sched.counters(id))))
+            .collect();
+        // Names are made without the lock.
+        drop(state);
+        snapshot.cpus = (0..)
+            .zip(cpus)
+            .map(|(place, view)| self.cpu(place, view))
+            .collect();
+        snapshot.vcpus = vcpus
+            .into_iter()
+            .map(|(id, view, counters)| self.vcpu(id, view, counters, snapshot.now_ns))
+            .collect();
+        snapshot
     }
 }
 

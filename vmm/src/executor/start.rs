@@ -21,6 +21,7 @@ use super::signal;
 use super::turns::{Executor, ExecutorReport};
 use super::vcpu_thread::{ByThread, VcpuThreads};
 use crate::config::{GuestConfig, RunConfig, VcpuThreads as ThreadsOption};
+use crate::control::ControlError;
 use crate::halt::BerthError;
 use crate::machine::{ExitCounts, Vcpu};
 use crate::metrics::MetricsError;
@@ -64,6 +65,9 @@ pub enum ExecutorError {
     /// No metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// No control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// A resource of the host.
     #[error("cannot set up {what}: {source}")]
     Host {

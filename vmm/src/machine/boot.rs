@@ -132,14 +132,16 @@ pub fn write_boot_params(
     load_cmdline(memory, GuestAddress(CMDLINE), &line)
         .map_err(|error| BootError::Cmdline(error.to_string()))?;
 
-    let mut params = boot_params::default();
-    params.hdr = handover.header.unwrap_or(setup_header {
-        boot_flag: BOOT_FLAG,
-        header: HEADER_MAGIC,
-        kernel_alignment: 0x100_0000,
-        cmdline_size: cmdline.len() as u32,
+    let mut params = boot_params {
+        hdr: handover.header.unwrap_or(setup_header {
+            boot_flag: BOOT_FLAG,
+            header: HEADER_MAGIC,
+            kernel_alignment: 0x100_0000,
+            cmdline_size: cmdline.len() as u32,
+            ..Default::default()
+        }),
         ..Default::default()
-    });
+    };
     params.hdr.type_of_loader = LOADER_OTHER;
     params.hdr.cmd_line_ptr = CMDLINE as u32;
     if let Some(Initrd { address, size }) = handover.initrd {

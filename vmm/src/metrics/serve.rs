@@ -14,7 +14,6 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::target::Target;
-use super::text::CONTENT_TYPE;
 
 /// Longest request, bytes.
 const MAX_REQUEST: usize = 4096;
@@ -22,6 +21,14 @@ const MAX_REQUEST: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Pause after a connection that could not be accepted.
 const REST: Duration = Duration::from_millis(100);
+
+/// What is at a path.
+pub(crate) struct Page {
+    /// Its content type.
+    pub(crate) kind: &'static str,
+    /// Its text.
+    pub(crate) text: String,
+}
 
 /// Waits for requests, and for the end.
 #[derive(Debug)]
@@ -80,8 +87,9 @@ impl Listener {
         }
     }
 
-    /// Answers one request, if there is one. What goes wrong is the client's loss.
-    pub(crate) fn answer(&self, text: impl FnOnce() -> String) {
+    /// Answers one request, if there is one, with the page at its path. What goes wrong is the
+    /// client's loss.
+    pub(crate) fn answer(&self, text: impl FnOnce(&str) -> Option<Page>) {
         match self {
             Self::Tcp(tcp) => {
                 if let Some((stream, _)) = or_rest(tcp.accept()) {
@@ -150,7 +158,7 @@ fn converse<S>(
     stream: S,
     read_timeout: impl Fn(Option<Duration>) -> io::Result<()>,
     write_timeout: impl Fn(Option<Duration>) -> io::Result<()>,
-    text: impl FnOnce() -> String,
+    text: impl FnOnce(&str) -> Option<Page>,
 ) -> io::Result<()>
 where
     S: Read + Write,
@@ -189,7 +197,7 @@ fn is_whole(request: &[u8]) -> bool {
 }
 
 /// The answer to a request.
-fn reply(request: &[u8], text: impl FnOnce() -> String) -> String {
+fn reply(request: &[u8], text: impl FnOnce(&str) -> Option<Page>) -> String {
     let line = request
         .split(|&byte| byte == b'\r' || byte == b'\n')
         .next()
@@ -206,12 +214,10 @@ fn reply(request: &[u8], text: impl FnOnce() -> String) -> String {
     let plain = "text/plain; charset=utf-8";
     let (status, kind, body) = match (method, path) {
         _ if !is_whole(request) => ("400 Bad Request", plain, "no whole request\n".to_owned()),
-        (b"GET" | b"HEAD", b"/metrics") => ("200 OK", CONTENT_TYPE, text()),
-        (b"GET" | b"HEAD", _) => (
-            "404 Not Found",
-            plain,
-            "metrics are at /metrics\n".to_owned(),
-        ),
+        (b"GET" | b"HEAD", path) => match std::str::from_utf8(path).ok().and_then(text) {
+            Some(page) => ("200 OK", page.kind, page.text),
+            None => ("404 Not Found", plain, "there is nothing here\n".to_owned()),
+        },
         _ => ("405 Method Not Allowed", plain, "only GET\n".to_owned()),
     };
     let head = format!(
@@ -229,8 +235,15 @@ fn reply(request: &[u8], text: impl FnOnce() -> String) -> String {
 mod tests {
     use super::*;
 
+    fn page(path: &str) -> Option<Page> {
+        (path == "/metrics").then(|| Page {
+            kind: "text/plain",
+            text: "# EOF\n".to_owned(),
+        })
+    }
+
     fn status(request: &str) -> String {
-        let reply = reply(request.as_bytes(), || "# EOF\n".to_owned());
+        let reply = reply(request.as_bytes(), page);
         reply.lines().next().unwrap_or_default().to_owned()
     }
 
@@ -258,7 +271,7 @@ mod tests {
 
     #[test]
     fn head_has_the_length_and_no_body() {
-        let reply = reply(b"HEAD /metrics HTTP/1.1\r\n\r\n", || "# EOF\n".to_owned());
+        let reply = reply(b"HEAD /metrics HTTP/1.1\r\n\r\n", page);
         assert!(
             reply.contains("Content-Length: 6\r\n") && reply.ends_with("\r\n\r\n"),
             "{reply}"
@@ -287,7 +300,7 @@ mod tests {
             &mut stream,
             |_| Ok(()),
             |_| Ok(()),
-            || unreachable!("no metrics"),
+            |_| unreachable!("no metrics"),
         )
         .expect("answers");
         assert!(stream.0.starts_with(b"HTTP/1.1 400"));

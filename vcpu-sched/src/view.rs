@@ -1,0 +1,139 @@
+//! What the policy looks like at one moment, for who watches it. Nothing here decides anything.
+
+use crate::contexts::{ClaimState, Entitlement, ExecState};
+use crate::events::Events;
+use crate::ids::{CpuId, Ns, VcpuId};
+use crate::reservation::Reservation;
+use crate::scheduler::Scheduler;
+
+/// What a vCPU is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// It has nothing to run.
+    Halted,
+    /// It could run, and waits for a CPU.
+    Runnable,
+    /// It could run, and has no budget left.
+    Throttled,
+    /// It could run, and its claim waits for the vCPU that it waits for.
+    Parked,
+    /// It could run, and its budget carries another vCPU on this CPU meanwhile.
+    Carrying(CpuId),
+    /// It runs on this CPU.
+    Running(CpuId),
+    /// Its guest has ended.
+    Gone,
+}
+
+/// One vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VcpuView {
+    /// What it is doing.
+    pub doing: Doing,
+    /// Its reservation, what is left of the budget (less than zero is debt, ns) and until when (ns).
+    /// `None`: it shares what reservations leave.
+    pub reserved: Option<(Reservation, i64, Ns)>,
+    /// The vCPU that it waits for, and the number that names the lock, if it has said so.
+    pub waits_for: Option<(VcpuId, u64)>,
+}
+
+/// One CPU that runs something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuView {
+    /// Whose claim pays.
+    pub donor: VcpuId,
+    /// Who runs.
+    pub run: VcpuId,
+    /// Where they differ: the lock that the donor waits for.
+    pub lock: u64,
+}
+
+impl<E: Events> Scheduler<E> {
+    /// What `vcpu` looks like; `None` if it does not exist.
+    #[must_use]
+    pub fn view(&self, vcpu: VcpuId) -> Option<VcpuView> {
+        let v = self.vcpus.get(vcpu.index())?;
+        let doing = match (v.ec.state, v.sc.state) {
+            (ExecState::Gone, _) => Doing::Gone,
+            (ExecState::Halted, _) => Doing::Halted,
+            (ExecState::Running(cpu), _) => Doing::Running(cpu),
+            (ExecState::Runnable { .. }, ClaimState::Throttled) => Doing::Throttled,
+            (ExecState::Runnable { .. }, ClaimState::Parked(_)) => Doing::Parked,
+            (ExecState::Runnable { .. }, ClaimState::OnCpu(cpu)) => Doing::Carrying(cpu),
+            (ExecState::Runnable { .. }, _) => Doing::Runnable,
+        };
+        let reserved = match &v.sc.entitlement {
+            Entitlement::Reserved(server) => {
+                Some((*server.reservation(), server.budget(), server.deadline()))
+            }
+            Entitlement::BestEffort(_) => None,
+        };
+        Some(VcpuView {
+            doing,
+            reserved,
+            waits_for: self
+                .blocked_on
+                .edge(vcpu)
+                .map(|wait| (wait.holder, wait.lock)),
+        })
+    }
+
+    /// What `cpu` runs; `None` if nothing.
+    #[must_use]
+    pub fn view_cpu(&self, cpu: CpuId) -> Option<CpuView> {
+        let running = self.cpus.get(cpu.index())?.running?;
+        Some(CpuView {
+            donor: running.donor,
+            run: running.run,
+            lock: running.lock,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Claim, Config, Hints, Stop, Wait, WaitKind};
+
+    #[test]
+    fn a_view_shows_who_runs_on_whose_budget_and_who_waits_for_whom() {
+        let mut pool = Scheduler::new(Config::new(1));
+        let guest = pool.add_guest();
+        let claim = Claim::BestEffort { weight: 100 };
+        let [holder, waiter] = [(); 2].map(|()| pool.add_vcpu(guest, claim, None).expect("fits"));
+        assert_eq!(pool.view(holder).expect("exists").doing, Doing::Halted);
+        pool.wake(holder, 0);
+        pool.pick(CpuId(0), 0).expect("the holder");
+        assert_eq!(
+            pool.view(holder).expect("exists").doing,
+            Doing::Running(CpuId(0))
+        );
+        let holding = Hints {
+            depth: 1,
+            ..Hints::default()
+        };
+        pool.stop(CpuId(0), Stop::Preempted, holding, 1_000_000, 1_000_000);
+        pool.wake(waiter, 1_000_000);
+        pool.pick(CpuId(0), 1_000_000).expect("the waiter");
+        let wait = Wait {
+            kind: WaitKind::Spin,
+            lock: 7,
+            holder,
+            holder_releases: 0,
+        };
+        let waiting = Hints {
+            wait: Some(wait),
+            ..Hints::default()
+        };
+        pool.stop(CpuId(0), Stop::Rang, waiting, 1_000, 1_001_000);
+        pool.pick(CpuId(0), 1_001_000).expect("the holder, proxied");
+        let cpu = pool.view_cpu(CpuId(0)).expect("runs");
+        assert_eq!((cpu.donor, cpu.run, cpu.lock), (waiter, holder, 7));
+        let view = pool.view(waiter).expect("exists");
+        assert_eq!(
+            (view.doing, view.waits_for),
+            (Doing::Carrying(CpuId(0)), Some((holder, 7)))
+        );
+        assert_eq!(pool.view(VcpuId(9)), None);
+    }
+}

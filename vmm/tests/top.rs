@@ -1,0 +1,179 @@
+//! `baton top` against a running instance: as text, as JSON, and in a pseudo-terminal.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A run that goes on until it is dropped.
+struct Instance {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Instance {
+    fn start(name: &str) -> Self {
+        let socket = std::env::temp_dir().join(format!("baton-{}-{name}.sock", std::process::id()));
+        let child = Command::new(env!("CARGO_BIN_EXE_baton"))
+            .args([
+                "run",
+                "--cpus",
+                "3",
+                "--cmdline",
+                "lock=ticket seconds=0 hints=on",
+            ])
+            .args(["--reservation", "5ms/20ms", "--control"])
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("baton starts");
+        let until = Instant::now() + PATIENCE;
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            assert!(Instant::now() < until, "no socket at {}", socket.display());
+            std::thread::yield_now();
+        }
+        Self { child, socket }
+    }
+
+    fn end(&mut self) {
+        // SAFETY: no memory is involved; the child has not been waited for, so the id is its own.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        self.child.wait().expect("ends");
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn once(socket: &Path, more: &[&str]) -> common::Ran {
+    let socket = socket.to_str().expect("utf-8");
+    common::baton(
+        &[
+            &["top", "--once", "--interval", "50ms", "--socket", socket],
+            more,
+        ]
+        .concat(),
+    )
+}
+
+#[test]
+fn once_prints_every_vcpu_with_its_reservation_and_the_socket_goes_with_the_run() {
+    let mut instance = Instance::start("once");
+    let ran = once(&instance.socket, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for part in ["guest/0", "guest/2", "of 5ms/20ms", "CPU 0"] {
+        assert!(ran.stdout.contains(part), "{part} in {}", ran.stdout);
+    }
+    instance.end();
+    assert!(!instance.socket.exists());
+    let gone = once(&instance.socket, &[]);
+    assert_ne!(gone.code, 0);
+    assert!(
+        gone.stderr.contains("cannot ask the instance"),
+        "{}",
+        gone.stderr
+    );
+}
+
+#[test]
+fn json_has_the_documented_form_and_its_sums_agree() {
+    let instance = Instance::start("json");
+    let ran = once(&instance.socket, &["--json"]);
+    let snapshot: serde_json::Value = serde_json::from_str(&ran.stdout).expect("json");
+    assert_eq!(snapshot["version"], 1);
+    let vcpus = snapshot["vcpus"].as_array().expect("vcpus");
+    assert_eq!(vcpus.len(), 3);
+    let sum = |key: &str| -> u64 { vcpus.iter().map(|v| v[key].as_u64().expect(key)).sum() };
+    assert_eq!(sum("ran_ns"), sum("charged_ns"));
+    assert_eq!(sum("donated_ns"), sum("received_ns"));
+}
+
+/// A pseudo-terminal of 40 lines and 140 columns.
+fn terminal() -> (File, OwnedFd) {
+    let size = libc::winsize {
+        ws_row: 40,
+        ws_col: 140,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let (mut ours, mut theirs) = (0, 0);
+    // SAFETY: two descriptors are written, the size is read, and nothing else is asked for.
+    let made = unsafe {
+        libc::openpty(
+            &raw mut ours,
+            &raw mut theirs,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            &raw const size,
+        )
+    };
+    assert_eq!(made, 0, "a pseudo-terminal");
+    // SAFETY: both were just opened, and belong to nobody else.
+    unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) }
+}
+
+fn modes(terminal: &OwnedFd) -> (u32, u32) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor is open, and tcgetattr fills the structure.
+    unsafe {
+        let mut modes: libc::termios = std::mem::zeroed();
+        assert_eq!(libc::tcgetattr(terminal.as_raw_fd(), &raw mut modes), 0);
+        (modes.c_lflag, modes.c_iflag)
+    }
+}
+
+/// Reads from the terminal until `part` has been drawn.
+fn await_drawn(screen: &mut File, part: &str) {
+    let mut drawn = Vec::new();
+    let mut some = [0; 4096];
+    let until = Instant::now() + PATIENCE;
+    while !String::from_utf8_lossy(&drawn).contains(part) {
+        assert!(Instant::now() < until, "{part} was not drawn");
+        let got = screen.read(&mut some).expect("the view draws");
+        drawn.extend_from_slice(&some[..got]);
+    }
+}
+
+#[test]
+fn the_view_draws_filters_and_quits_with_the_terminal_as_it_was() {
+    let instance = Instance::start("view");
+    let (mut screen, theirs) = terminal();
+    let before = modes(&theirs);
+    let io = || Stdio::from(theirs.try_clone().expect("descriptor"));
+    let mut view = Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(["top", "--interval", "20ms", "--socket"])
+        .arg(&instance.socket)
+        .env("TERM", "xterm")
+        .stdin(io())
+        .stdout(io())
+        .stderr(io())
+        .spawn()
+        .expect("baton starts");
+    await_drawn(&mut screen, "guest/0");
+    assert_ne!(modes(&theirs), before, "the view takes single keys");
+    screen.write_all(b"/").expect("types");
+    await_drawn(&mut screen, "guest:");
+    screen.write_all(b"zz\rq").expect("types");
+    // What it draws must be read for it to go on.
+    let reader = std::thread::spawn(move || {
+        let mut some = [0; 4096];
+        while screen.read(&mut some).is_ok_and(|got| got > 0) {}
+    });
+    let code = view.wait().expect("ends");
+    assert!(code.success(), "{code}");
+    assert_eq!(modes(&theirs), before);
+    drop(theirs);
+    reader.join().expect("reads");
+}

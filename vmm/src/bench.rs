@@ -30,6 +30,7 @@ pub mod progress;
 pub mod report;
 pub mod rounds;
 pub mod stats;
+pub mod switch;
 pub mod table;
 
 /// A benchmark that could not be made or written.
@@ -85,6 +86,27 @@ pub fn lhp(args: &LhpArgs, signals: Option<&StopSignals>) -> Result<Finished, Be
         text: write(args, &plan, &report)?,
         good: report.is_good(),
     })
+}
+
+/// Runs `baton bench switch` and writes its file.
+///
+/// # Errors
+/// If nothing can be run on this host, or the file cannot be written.
+pub fn switch(
+    args: &args::SwitchArgs,
+    signals: Option<&StopSignals>,
+) -> Result<String, BenchError> {
+    let report = switch::measure(args, signals)?;
+    let table = switch::render(&report);
+    let Some(path) = &args.json else {
+        return Ok(table);
+    };
+    let json = serde_json::to_string_pretty(&report)? + "\n";
+    if is_stdout(path) {
+        return Ok(json);
+    }
+    fs::write(path, json).map_err(|source| failed_to_write(path, source))?;
+    Ok(table)
 }
 
 /// Makes the runs of `plan`.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use baton::bench::args::{BenchCommand, LhpArgs};
+use baton::bench::args::{BenchCommand, LhpArgs, SwitchArgs};
 use baton::cli::{Cli, Command, RunArgs, SimArgs, Switch, TopArgs};
 use baton::config::SummaryForm;
 use baton::signals::StopSignals;
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run_guests(&args),
         Command::Bench { command } => match *command {
             BenchCommand::Lhp(args) => bench_lhp(&args),
+            BenchCommand::Switch(args) => bench_switch(&args),
         },
         Command::Top(args) => watch(&args),
         Command::Sim(args) => simulate(&args),
@@ -54,6 +55,14 @@ fn bench_lhp(args: &LhpArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn bench_switch(args: &SwitchArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let signals = StopSignals::block()?;
+    let text = bench::switch(args, Some(&signals))?;
+    drop(signals);
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn watch(args: &TopArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {

@@ -17,6 +17,33 @@ use crate::units::{self, UnitError};
 pub enum BenchCommand {
     /// Lock-holder preemption: locks under overcommit, by Baton's policies and the host kernel's
     Lhp(LhpArgs),
+    /// The machine itself: doorbell, switch, kick, halt and wake, preemption
+    Switch(SwitchArgs),
+}
+
+/// Flags of `baton bench switch`.
+#[derive(Debug, Args)]
+pub struct SwitchArgs {
+    /// Fewer and shorter runs: some seconds
+    #[arg(long)]
+    pub quick: bool,
+    /// Runs of each [default: 9, with --quick 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: Option<u32>,
+    /// Host CPUs to use, such as 0-3 or 0,2 [default: all that this process may use]
+    #[arg(long, value_name = "CPUS", value_parser = parse_cpu_list)]
+    pub host_cpus: Option<CpuList>,
+    /// Write the results as JSON to this file, or - for standard output
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+impl SwitchArgs {
+    /// Runs of each operation, and how long one takes.
+    pub(super) fn extent(&self) -> (u32, Duration) {
+        let (runs, ms) = if self.quick { (3, 100) } else { (9, 300) };
+        (self.runs.unwrap_or(runs), Duration::from_millis(ms))
+    }
 }
 
 /// Flags of `baton bench lhp`.

@@ -202,7 +202,7 @@ fn kernel_that_is_no_elf_file_gives_one_sentence() {
         ]);
         let sentence = ran.one_sentence();
         assert!(
-            sentence.contains("is not a 64-bit x86 ELF executable"),
+            sentence.contains("is neither a 64-bit x86 ELF executable"),
             "{sentence}"
         );
     }

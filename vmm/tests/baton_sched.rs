@@ -117,8 +117,14 @@ fn no_guest_gets_more_than_its_hard_reservations_whether_its_hints_lie_or_not() 
         assert_eq!(sum(guest, "ran_ns"), sum(guest, "charged_ns"), "{guest}");
         assert!(sum(guest, "ran_ns") > 0, "{guest}");
     }
+    // Reservations take 1.6 CPUs. There is a rest only if neighbours leave the executors more.
+    let executors = summary["executors"].as_array().expect("executors");
+    let given: u64 = executors
+        .iter()
+        .map(|executor| number(executor, "busy_ns") + number(executor, "idle_ns"))
+        .sum();
     assert!(
-        sum(&summary["guests"][3], "ran_ns") > 0,
+        sum(&summary["guests"][3], "ran_ns") > 0 || given < elapsed * 17 / 10,
         "the rest is not starved: {summary}"
     );
 }

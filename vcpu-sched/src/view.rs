@@ -112,9 +112,9 @@ mod tests {
             depth: 1,
             ..Hints::default()
         };
-        pool.stop(CpuId(0), Stop::Preempted, holding, 1_000_000, 1_000_000);
-        pool.wake(waiter, 1_000_000);
-        pool.pick(CpuId(0), 1_000_000).expect("the waiter");
+        pool.stop(CpuId(0), Stop::Preempted, holding, 4_000_000, 4_000_000);
+        pool.wake(waiter, 4_000_000);
+        pool.pick(CpuId(0), 4_000_000).expect("the waiter");
         let wait = Wait {
             kind: WaitKind::Spin,
             lock: 7,
@@ -125,8 +125,8 @@ mod tests {
             wait: Some(wait),
             ..Hints::default()
         };
-        pool.stop(CpuId(0), Stop::Rang, waiting, 1_000, 1_001_000);
-        pool.pick(CpuId(0), 1_001_000).expect("the holder, proxied");
+        pool.stop(CpuId(0), Stop::Rang, waiting, 1_000, 4_001_000);
+        pool.pick(CpuId(0), 4_001_000).expect("the holder, proxied");
         let cpu = pool.view_cpu(CpuId(0)).expect("runs");
         assert_eq!((cpu.donor, cpu.run, cpu.lock), (waiter, holder, 7));
         let view = pool.view(waiter).expect("exists");

@@ -2,16 +2,16 @@
 
 #[path = "common/mod.rs"]
 mod common;
-#[path = "common/terminal.rs"]
-mod terminal;
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use baton::control::snapshot::State;
-use baton::top::client;
-use terminal::{PATIENCE, Terminal};
+/// Longest wait for anything that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A run that goes on until it is dropped.
 struct Instance {
@@ -20,154 +20,68 @@ struct Instance {
 }
 
 impl Instance {
-    /// Runs `baton run` with `args`, and waits until it answers at `socket`.
-    fn start_at(socket: impl FnOnce(u32) -> PathBuf, args: &[&str]) -> Self {
-        let child = run(args);
-        let socket = socket(child.id());
-        let mut instance = Self { child, socket };
+    fn start(name: &str) -> Self {
+        let socket = std::env::temp_dir().join(format!("baton-{}-{name}.sock", std::process::id()));
+        let child = Command::new(env!("CARGO_BIN_EXE_baton"))
+            .args([
+                "run",
+                "--cpus",
+                "3",
+                "--cmdline",
+                "lock=ticket seconds=0 hints=on",
+            ])
+            .args(["--reservation", "5ms/20ms", "--control"])
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("baton starts");
         let until = Instant::now() + PATIENCE;
-        while client::snapshot(&instance.socket).is_err() {
-            let ended = instance.child.try_wait().expect("child");
-            assert_eq!(ended, None, "the run has ended");
-            assert!(
-                Instant::now() < until,
-                "{} is mute",
-                instance.socket.display()
-            );
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            assert!(Instant::now() < until, "no socket at {}", socket.display());
             std::thread::yield_now();
         }
-        instance
+        Self { child, socket }
     }
 
-    /// The same at a socket of its own.
-    fn start(name: &str, args: &[&str]) -> Self {
-        let socket = std::env::temp_dir().join(format!("baton-{}-{name}.sock", std::process::id()));
-        let control = socket.to_str().expect("utf-8").to_owned();
-        Self::start_at(|_| socket, &[args, &["--control", &control]].concat())
-    }
-
-    fn signal(&mut self, signal: libc::c_int) -> ExitStatus {
-        kill(&self.child, signal);
-        self.child.wait().expect("ends")
-    }
-
-    fn top(&self, args: &[&str]) -> common::Ran {
-        let socket = self.socket.to_str().expect("utf-8");
-        common::baton(&[&["top", "--socket", socket], args].concat())
+    fn end(&mut self) {
+        // SAFETY: no memory is involved; the child has not been waited for, so the id is its own.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        self.child.wait().expect("ends");
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            self.signal(libc::SIGTERM);
-        }
+        self.end();
     }
 }
 
-/// Two guests without end.
-const GUESTS: &str = "
-[[guest]]
-name = 'database'
-cpus = 2
-cmdline = 'lock=ticket seconds=0 hints=on'
-reservation = '5ms/20ms'
-[[guest]]
-name = 'batch'
-cmdline = 'lock=ticket seconds=0 hints=on'
-weight = 50
-";
-
-/// A holder with little time of its own, and a waiter with plenty: most of what runs is proxied.
-const THROTTLED_HOLDER: &str = "
-[[guest]]
-cpus = 2
-cmdline = 'workload=throttled-holder hold=2ms outside=1ms seconds=100 hints=on'
-vcpu_reservations = ['1ms/100ms,hard', '5ms/10ms,hard']
-";
-
-/// A file with guests, for as long as it lives.
-struct Guests(PathBuf);
-
-impl Guests {
-    fn write(name: &str) -> Self {
-        Self::write_text(name, GUESTS)
-    }
-
-    fn write_text(name: &str, text: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("baton-{}-{name}.toml", std::process::id()));
-        std::fs::write(&path, text).expect("writes");
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("utf-8")
-    }
-}
-
-impl Drop for Guests {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-fn run(args: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_baton"))
-        .arg("run")
-        .args(args)
-        .env("XDG_RUNTIME_DIR", std::env::temp_dir())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("baton starts")
-}
-
-fn kill(child: &Child, signal: libc::c_int) {
-    // SAFETY: no memory is involved; the child has not been waited for, so the id is its own.
-    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
-}
-
-/// Where [`run`] offers the socket of process `pid` by itself.
-fn default_socket(pid: u32) -> PathBuf {
-    // SAFETY: takes nothing, changes nothing and cannot fail.
-    let directory = match unsafe { libc::geteuid() } {
-        0 => PathBuf::from("/run/baton"),
-        _ => std::env::temp_dir().join("baton"),
-    };
-    directory.join(format!("{pid}.sock"))
-}
-
-/// `baton top` for process `pid`, which [`run`] started.
-fn top_of(pid: u32) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_baton"))
-        .args(["top", "--once", "--interval", "20ms", &pid.to_string()])
-        .env("XDG_RUNTIME_DIR", std::env::temp_dir())
-        .output()
-        .expect("baton runs")
+fn once(socket: &Path, more: &[&str]) -> common::Ran {
+    let socket = socket.to_str().expect("utf-8");
+    common::baton(
+        &[
+            &["top", "--once", "--interval", "50ms", "--socket", socket],
+            more,
+        ]
+        .concat(),
+    )
 }
 
 #[test]
-fn once_prints_a_line_for_each_host_cpu_and_vcpu_and_the_socket_goes_with_the_run() {
-    let guests = Guests::write("once");
-    let mut instance = Instance::start("once", &[guests.path()]);
-    let ran = instance.top(&["--once", "--interval", "50ms"]);
+fn once_prints_every_vcpu_with_its_reservation_and_the_socket_goes_with_the_run() {
+    let mut instance = Instance::start("once");
+    let ran = once(&instance.socket, &[]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    for part in [
-        "2 guests, 3 vCPUs",
-        "% busy",
-        "database/1",
-        "batch/0",
-        "5ms/20ms",
-        "weight=50",
-    ] {
+    for part in ["guest/0", "guest/2", "of 5ms/20ms", "CPU 0"] {
         assert!(ran.stdout.contains(part), "{part} in {}", ran.stdout);
     }
-    instance.signal(libc::SIGTERM);
+    instance.end();
     assert!(!instance.socket.exists());
-    let gone = instance.top(&["--once"]);
-    assert_eq!(gone.code, 1);
+    let gone = once(&instance.socket, &[]);
+    assert_ne!(gone.code, 0);
     assert!(
-        gone.stderr.contains("cannot ask the run"),
+        gone.stderr.contains("cannot ask the instance"),
         "{}",
         gone.stderr
     );
@@ -175,16 +89,10 @@ fn once_prints_a_line_for_each_host_cpu_and_vcpu_and_the_socket_goes_with_the_ru
 
 #[test]
 fn json_has_the_documented_form_and_its_sums_agree() {
-    let guests = Guests::write("json");
-    let instance = Instance::start("json", &[guests.path()]);
-    let ran = instance.top(&["--once", "--json"]);
-    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let instance = Instance::start("json");
+    let ran = once(&instance.socket, &["--json"]);
     let snapshot: serde_json::Value = serde_json::from_str(&ran.stdout).expect("json");
     assert_eq!(snapshot["version"], 1);
-    assert_eq!(snapshot["pid"], instance.child.id());
-    assert_eq!(snapshot["policy"]["slice_ns"], 4_000_000);
-    assert_eq!(snapshot["guests"][1]["name"], "batch");
-    assert_eq!(snapshot["guests"][1]["weight"], 50);
     let vcpus = snapshot["vcpus"].as_array().expect("vcpus");
     assert_eq!(vcpus.len(), 3);
     let sum = |key: &str| -> u64 { vcpus.iter().map(|v| v[key].as_u64().expect(key)).sum() };
@@ -192,140 +100,80 @@ fn json_has_the_documented_form_and_its_sums_agree() {
     assert_eq!(sum("donated_ns"), sum("received_ns"));
 }
 
-#[test]
-fn a_snapshot_shows_a_holder_on_its_waiters_budget() {
-    let guests = Guests::write_text("proxied", THROTTLED_HOLDER);
-    let instance = Instance::start("proxied", &[guests.path()]);
+/// A pseudo-terminal of 40 lines and 140 columns.
+fn terminal() -> (File, OwnedFd) {
+    let size = libc::winsize {
+        ws_row: 40,
+        ws_col: 140,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let (mut ours, mut theirs) = (0, 0);
+    // SAFETY: two descriptors are written, the size is read, and nothing else is asked for.
+    let made = unsafe {
+        libc::openpty(
+            &raw mut ours,
+            &raw mut theirs,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            &raw const size,
+        )
+    };
+    assert_eq!(made, 0, "a pseudo-terminal");
+    // SAFETY: both were just opened, and belong to nobody else.
+    unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) }
+}
+
+fn modes(terminal: &OwnedFd) -> (u32, u32) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor is open, and tcgetattr fills the structure.
+    unsafe {
+        let mut modes: libc::termios = std::mem::zeroed();
+        assert_eq!(libc::tcgetattr(terminal.as_raw_fd(), &raw mut modes), 0);
+        (modes.c_lflag, modes.c_iflag)
+    }
+}
+
+/// Reads from the terminal until `part` has been drawn.
+fn await_drawn(screen: &mut File, part: &str) {
+    let mut drawn = Vec::new();
+    let mut some = [0; 4096];
     let until = Instant::now() + PATIENCE;
-    let (snapshot, cpu) = loop {
-        assert!(Instant::now() < until, "nothing was proxied");
-        let snapshot = client::snapshot(&instance.socket).expect("answers");
-        let proxied = |cpu: &&_| is_proxied(cpu);
-        if let Some(cpu) = snapshot.cpus.iter().find(proxied).cloned() {
-            break (snapshot, cpu);
-        }
-    };
-    let vcpu = |name: &Option<String>| {
-        let named = |vcpu: &&_| Some(baton::control::snapshot::Vcpu::name(vcpu)) == *name;
-        snapshot.vcpus.iter().find(named).expect("a vCPU")
-    };
-    let (run, donor) = (vcpu(&cpu.run), vcpu(&cpu.donor));
-    assert_eq!((run.state, donor.state), (State::Running, State::Carrying));
-    assert_eq!((run.cpu, donor.cpu), (Some(cpu.cpu), Some(cpu.cpu)));
-    assert_eq!((&donor.waits_for, donor.waits_lock), (&cpu.run, cpu.lock));
-}
-
-fn is_proxied(cpu: &baton::control::snapshot::Cpu) -> bool {
-    cpu.run.is_some() && cpu.run != cpu.donor
-}
-
-#[test]
-fn a_run_is_found_by_its_process_and_what_a_killed_one_left_is_removed() {
-    let cmdline = ["--cmdline", "lock=ticket seconds=0"];
-    let mut instance = Instance::start_at(default_socket, &cmdline);
-    let pid = instance.child.id();
-    let found = top_of(pid);
-    assert!(found.status.success());
-    let text = String::from_utf8_lossy(&found.stdout);
-    assert!(text.starts_with(&format!("baton {pid} ")), "{text}");
-
-    instance.signal(libc::SIGKILL);
-    assert!(instance.socket.exists(), "nobody was there to remove it");
-    let gone = top_of(pid);
-    assert_eq!(gone.status.code(), Some(1));
-    let text = String::from_utf8_lossy(&gone.stderr);
-    assert!(text.contains("offers no control socket"), "{text}");
-    assert!(!instance.socket.exists());
-}
-
-#[test]
-fn a_run_under_the_hosts_scheduler_has_nothing_to_show_and_top_says_why() {
-    let mut child = run(&["--sched", "host", "--cmdline", "lock=ticket seconds=0"]);
-    let shown = top_of(child.id());
-    kill(&child, libc::SIGKILL);
-    child.wait().expect("ends");
-    assert_eq!(shown.status.code(), Some(1));
-    let text = String::from_utf8_lossy(&shown.stderr);
-    assert!(text.contains("under --sched host"), "{text}");
-}
-
-#[test]
-fn without_a_terminal_top_names_the_way_to_plain_text() {
-    let ran = common::baton(&["top", "--socket", "/nonexistent/baton.sock"]);
-    assert_eq!(ran.code, 1);
-    assert!(ran.stderr.contains("--once"), "{}", ran.stderr);
-}
-
-fn view(terminal: &Terminal, socket: &Path) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
-    command
-        .args(["top", "--interval", "20ms", "--socket"])
-        .arg(socket);
-    terminal.start(&mut command)
-}
-
-#[test]
-fn the_view_draws_filters_groups_and_quits_with_the_terminal_as_it_was() {
-    let guests = Guests::write("view");
-    let instance = Instance::start("view", &[guests.path()]);
-    let mut terminal = Terminal::new();
-    let before = terminal.modes();
-    let mut view = view(&terminal, &instance.socket);
-    terminal.shows(&["database/0", "batch/0", "CPU 0", "q quit"], &[]);
-    assert_ne!(terminal.modes(), before, "the view takes single keys");
-
-    terminal.types("/bat");
-    terminal.shows(&["guest: bat_", "batch/0"], &["database/0"]);
-    terminal.types("\r");
-    terminal.shows(&["guests with 'bat'", "q quit"], &["database/0"]);
-    terminal.types("/\r");
-    terminal.shows(&["database/0", "batch/0"], &["guests with"]);
-    terminal.types("g");
-    terminal.shows(&["database[2]", "batch[1]"], &["database/0"]);
-    terminal.types("?");
-    terminal.shows(&["reverse the order"], &[]);
-    // The first closes the help.
-    terminal.types("qq");
-
-    assert_eq!(terminal.wait(&mut view).code(), Some(0));
-    assert_eq!(terminal.modes(), before);
-    assert!(terminal.is_as_it_was());
-}
-
-#[test]
-fn a_view_that_is_told_to_end_leaves_the_terminal_as_it_was() {
-    let guests = Guests::write("term");
-    let instance = Instance::start("term", &[guests.path()]);
-    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT] {
-        let mut terminal = Terminal::new();
-        let before = terminal.modes();
-        let mut view = view(&terminal, &instance.socket);
-        terminal.shows(&["database/0"], &[]);
-        kill(&view, signal);
-        assert_eq!(terminal.wait(&mut view).code(), Some(0), "signal {signal}");
-        assert_eq!(terminal.modes(), before, "signal {signal}");
-        assert!(terminal.is_as_it_was(), "signal {signal}");
+    while !String::from_utf8_lossy(&drawn).contains(part) {
+        assert!(Instant::now() < until, "{part} was not drawn");
+        let got = screen.read(&mut some).expect("the view draws");
+        drawn.extend_from_slice(&some[..got]);
     }
 }
 
 #[test]
-fn when_the_run_ends_the_view_says_so_and_ends_unless_it_is_paused() {
-    let guests = Guests::write("ends");
-    let mut instance = Instance::start("ends", &[guests.path()]);
-    let (mut going, mut still) = (Terminal::new(), Terminal::new());
-    let mut paused = view(&still, &instance.socket);
-    still.shows(&["database/0"], &[]);
-    still.types("p");
-    still.shows(&["PAUSED"], &[]);
-    let mut view = view(&going, &instance.socket);
-    going.shows(&["database/0"], &[]);
-
-    instance.signal(libc::SIGTERM);
-    assert_eq!(going.wait(&mut view).code(), Some(0));
-    assert!(going.is_as_it_was());
-    going.shows(&["the run has ended"], &[]);
-
-    still.shows(&["THE RUN HAS ENDED", "database/0"], &[]);
-    still.types("q");
-    assert_eq!(still.wait(&mut paused).code(), Some(0));
+fn the_view_draws_filters_and_quits_with_the_terminal_as_it_was() {
+    let instance = Instance::start("view");
+    let (mut screen, theirs) = terminal();
+    let before = modes(&theirs);
+    let io = || Stdio::from(theirs.try_clone().expect("descriptor"));
+    let mut view = Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(["top", "--interval", "20ms", "--socket"])
+        .arg(&instance.socket)
+        .env("TERM", "xterm")
+        .stdin(io())
+        .stdout(io())
+        .stderr(io())
+        .spawn()
+        .expect("baton starts");
+    await_drawn(&mut screen, "guest/0");
+    assert_ne!(modes(&theirs), before, "the view takes single keys");
+    screen.write_all(b"/").expect("types");
+    await_drawn(&mut screen, "guest:");
+    screen.write_all(b"zz\rq").expect("types");
+    // What it draws must be read for it to go on.
+    let reader = std::thread::spawn(move || {
+        let mut some = [0; 4096];
+        while screen.read(&mut some).is_ok_and(|got| got > 0) {}
+    });
+    let code = view.wait().expect("ends");
+    assert!(code.success(), "{code}");
+    assert_eq!(modes(&theirs), before);
+    drop(theirs);
+    reader.join().expect("reads");
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::control::Control;
-use crate::devices::DeviceConfig;
 use crate::metrics::Target;
 
 pub mod file;
@@ -135,8 +134,6 @@ pub struct GuestConfig {
     pub kernel: KernelSource,
     /// Its initial RAM disk.
     pub initrd: Option<PathBuf>,
-    /// Its virtio devices.
-    pub devices: DeviceConfig,
     /// Number of vCPUs.
     pub cpus: usize,
     /// Memory, bytes; a multiple of 4096.
@@ -159,7 +156,6 @@ impl GuestConfig {
             name: name.to_owned(),
             kernel: KernelSource::Builtin,
             initrd: None,
-            devices: DeviceConfig::default(),
             cpus: 1,
             memory: 64 << 20,
             cmdline: String::new(),

@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -71,13 +71,36 @@ pub fn instances() -> Vec<(u32, PathBuf)> {
         .flatten()
         .filter_map(|entry| {
             let path = entry.path();
-            let pid = path.file_stem()?.to_str()?.parse().ok()?;
-            let lives = Path::new("/proc").join(format!("{pid}")).exists();
-            (lives && path.extension()? == "sock").then_some((pid, path))
+            let pid = owner(&path).filter(|pid| lives(*pid))?;
+            Some((pid, path))
         })
         .collect();
     found.sort();
     found
+}
+
+/// The process that a socket in [`directory`] is named after.
+fn owner(path: &Path) -> Option<u32> {
+    let is_socket = path.extension()? == "sock";
+    path.file_stem()?
+        .to_str()?
+        .parse()
+        .ok()
+        .filter(|_| is_socket)
+}
+
+fn lives(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// Removes sockets that killed runs have left.
+fn sweep(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if owner(&entry.path()).is_some_and(|pid| !lives(pid)) {
+            // Another run may have been faster.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Where the snapshots come from.
@@ -107,6 +130,7 @@ impl Offer {
                 let directory = directory();
                 // Others of this user may have made it.
                 let _ = DirBuilder::new().mode(0o700).create(&directory);
+                sweep(&directory);
                 directory.join(format!("{}.sock", std::process::id()))
             }
         };
@@ -119,6 +143,8 @@ impl Offer {
 
     fn listen(path: &Path, source: impl Source) -> io::Result<Self> {
         let listener = Listener::bind(&Target::Unix(path.to_owned()))?;
+        // For this user alone, whatever the umask.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         let stop = Arc::new(EventFd::new(EFD_NONBLOCK)?);
         let waiter = Waiter::new(Arc::clone(&stop), Some(&listener))?;
         let thread = thread::Builder::new()
@@ -149,5 +175,26 @@ impl Drop for Offer {
             // A panic has been reported by then.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sockets_of_processes_that_are_gone_are_swept() {
+        let directory = std::env::temp_dir().join(format!("baton-sweep-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("directory");
+        // Process ids end at 2^22.
+        let gone = directory.join("4194305.sock");
+        let ours = directory.join(format!("{}.sock", std::process::id()));
+        let other = directory.join("notes.sock");
+        for path in [&gone, &ours, &other] {
+            fs::write(path, "").expect("file");
+        }
+        sweep(&directory);
+        assert!(!gone.exists() && ours.exists() && other.exists());
+        fs::remove_dir_all(&directory).expect("removed");
     }
 }

@@ -10,7 +10,6 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod control;
-pub mod devices;
 pub mod executor;
 pub mod halt;
 pub mod host_sched;

@@ -76,7 +76,9 @@ fn watch(args: &TopArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
     } else if args.once {
         print(&top::once(path, args.interval)?)?;
     } else {
-        let end = top::live(path, args.interval)?;
+        let signals = StopSignals::block()?;
+        let end = top::live(path, args.interval, &signals)?;
+        drop(signals);
         if !end.is_empty() {
             print(&format!("{end}\n"))?;
         }

@@ -18,7 +18,13 @@ pub mod client;
 mod view;
 
 use crate::control;
+use crate::signals::StopSignals;
 use app::{App, Next};
+
+/// Shortest time between two looks: each holds the pool's lock for a moment.
+const SHORTEST: Duration = Duration::from_millis(20);
+/// How often signals are looked for.
+const SIGNALS_EVERY: Duration = Duration::from_millis(200);
 
 /// The view cannot be had.
 #[derive(Debug, Error)]
@@ -79,19 +85,27 @@ pub fn once(path: PathBuf, interval: Duration) -> Result<String, TopError> {
     Ok(view::plain(&app))
 }
 
-/// The live view, until the user quits or the run has ended. Gives a sentence for the user.
+/// The live view, until the user quits, a signal comes or the run has ended. Gives a sentence for
+/// the user.
 ///
 /// # Errors
 /// If the instance does not answer at the start, or there is no terminal.
-pub fn live(path: PathBuf, interval: Duration) -> Result<&'static str, TopError> {
+pub fn live(
+    path: PathBuf,
+    interval: Duration,
+    signals: &StopSignals,
+) -> Result<&'static str, TopError> {
     let first = client::snapshot(&path).map_err(|source| TopError::Ask {
         path: path.clone(),
         source,
     })?;
     let mut app = App::new(first);
     // Restores the terminal in a panic too.
-    let mut terminal = ratatui::try_init().map_err(TopError::Terminal)?;
-    let end = run(&mut terminal, &mut app, &path, interval);
+    let mut terminal = ratatui::try_init().map_err(|error| {
+        ratatui::restore();
+        TopError::Terminal(error)
+    })?;
+    let end = run(&mut terminal, &mut app, &path, interval, signals);
     ratatui::restore();
     end.map_err(TopError::Terminal)
 }
@@ -101,11 +115,17 @@ fn run(
     app: &mut App,
     path: &std::path::Path,
     interval: Duration,
+    signals: &StopSignals,
 ) -> io::Result<&'static str> {
+    let interval = interval.max(SHORTEST);
     let mut next = Instant::now() + interval;
     loop {
         terminal.draw(|frame| view::draw(frame, app))?;
-        if event::poll(next.saturating_duration_since(Instant::now()))?
+        if signals.take() {
+            return Ok("");
+        }
+        let left = next.saturating_duration_since(Instant::now());
+        if event::poll(left.min(SIGNALS_EVERY))?
             && let Event::Key(key) = event::read()?
             && key.kind == KeyEventKind::Press
             && app.press(key) == Next::Quit
@@ -116,8 +136,16 @@ fn run(
             next = Instant::now() + interval;
             match client::snapshot(path) {
                 Ok(snapshot) => app.update(snapshot),
-                // Its socket goes with it.
-                Err(_) => return Ok("the run has ended"),
+                // Its socket goes with it. Anything else may be better the next time.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                    ) =>
+                {
+                    return Ok("the run has ended");
+                }
+                Err(_) => {}
             }
         }
     }

@@ -14,8 +14,16 @@ fn every_operation_has_figures_under_both_schedulers_or_says_that_it_has_not() {
     let all = ["doorbell", "switch", "kick", "halt-wake", "preemption"];
     assert_eq!(names, all.map(Some));
     for row in rows {
-        assert!(row["baton_ns"]["median"].is_u64(), "{row}");
         let none = row["operation"] == "preemption";
         assert_eq!(row["host_ns"].is_null(), none, "{row}");
+        // The other two are differences, which may be nothing on a busy machine.
+        if ["doorbell", "switch", "kick"]
+            .map(Some)
+            .contains(&row["operation"].as_str())
+        {
+            for side in ["baton_ns", "host_ns"] {
+                assert!(row[side]["median"].as_u64() > Some(0), "{row}");
+            }
+        }
     }
 }

@@ -146,13 +146,10 @@ fn await_drawn(screen: &mut File, part: &str) {
     }
 }
 
-#[test]
-fn the_view_draws_filters_and_quits_with_the_terminal_as_it_was() {
-    let instance = Instance::start("view");
-    let (mut screen, theirs) = terminal();
-    let before = modes(&theirs);
+/// The view of `instance` on the terminal `theirs`.
+fn view(instance: &Instance, theirs: &OwnedFd) -> Child {
     let io = || Stdio::from(theirs.try_clone().expect("descriptor"));
-    let mut view = Command::new(env!("CARGO_BIN_EXE_baton"))
+    Command::new(env!("CARGO_BIN_EXE_baton"))
         .args(["top", "--interval", "20ms", "--socket"])
         .arg(&instance.socket)
         .env("TERM", "xterm")
@@ -160,17 +157,45 @@ fn the_view_draws_filters_and_quits_with_the_terminal_as_it_was() {
         .stdout(io())
         .stderr(io())
         .spawn()
-        .expect("baton starts");
+        .expect("baton starts")
+}
+
+/// Reads what is drawn, so that the view can go on, until nobody has the terminal.
+fn drain(screen: &mut File) {
+    let mut some = [0; 4096];
+    while screen.read(&mut some).is_ok_and(|got| got > 0) {}
+}
+
+#[test]
+fn the_view_draws_filters_and_quits_with_the_terminal_as_it_was() {
+    let instance = Instance::start("view");
+    let (mut screen, theirs) = terminal();
+    let before = modes(&theirs);
+    let mut view = view(&instance, &theirs);
     await_drawn(&mut screen, "guest/0");
     assert_ne!(modes(&theirs), before, "the view takes single keys");
     screen.write_all(b"/").expect("types");
     await_drawn(&mut screen, "guest:");
     screen.write_all(b"zz\rq").expect("types");
     // What it draws must be read for it to go on.
-    let reader = std::thread::spawn(move || {
-        let mut some = [0; 4096];
-        while screen.read(&mut some).is_ok_and(|got| got > 0) {}
-    });
+    let reader = std::thread::spawn(move || drain(&mut screen));
+    let code = view.wait().expect("ends");
+    assert!(code.success(), "{code}");
+    assert_eq!(modes(&theirs), before);
+    drop(theirs);
+    reader.join().expect("reads");
+}
+
+#[test]
+fn a_signal_ends_the_view_with_the_terminal_as_it_was() {
+    let instance = Instance::start("signal");
+    let (mut screen, theirs) = terminal();
+    let before = modes(&theirs);
+    let mut view = view(&instance, &theirs);
+    await_drawn(&mut screen, "guest/0");
+    // SAFETY: no memory is involved; the child has not been waited for, so the id is its own.
+    assert_eq!(unsafe { libc::kill(view.id() as i32, libc::SIGTERM) }, 0);
+    let reader = std::thread::spawn(move || drain(&mut screen));
     let code = view.wait().expect("ends");
     assert!(code.success(), "{code}");
     assert_eq!(modes(&theirs), before);

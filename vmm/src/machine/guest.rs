@@ -28,7 +28,6 @@ use super::steal::StealTime;
 use super::testdev::Results;
 use super::vcpu::Vcpu;
 use crate::config::{GuestConfig, KernelSource};
-use crate::devices::{DeviceError, Devices, Window};
 
 /// Three pages that KVM needs on Intel processors without unrestricted guest mode; in the MMIO
 /// hole, below the BIOS of a PC.
@@ -96,14 +95,6 @@ pub enum GuestError {
         guest: String,
         /// Why not.
         source: AcpiError,
-    },
-    /// No virtio device.
-    #[error("guest {guest}: {source}")]
-    Device {
-        /// The guest's name.
-        guest: String,
-        /// Why not.
-        source: DeviceError,
     },
     /// A host resource.
     #[error("guest {guest}: cannot set up its devices: {source}")]
@@ -198,7 +189,6 @@ pub struct Guest {
     console: ConsolePort,
     serial: SerialPort,
     pub(super) power: PowerRegisters,
-    pub(super) devices: Devices,
     end: OnceLock<GuestEnd>,
     on_end: Mutex<Vec<EndHook>>,
     // Dropped in this order: KVM lets go of the memory before it is unmapped.
@@ -279,14 +269,7 @@ impl Guest {
         stop_halt_polling(&vm);
         // Where our policy decides what runs; before Linux 5.10 KVM's own numbers stay.
         let own_steal = wiring.features & abi::FEATURE_RUNNING != 0 && StealTime::trap(&vm).is_ok();
-        let devices =
-            Devices::create(&config.devices, &vm, memory.regions()).map_err(|source| {
-                GuestError::Device {
-                    guest: name(),
-                    source,
-                }
-            })?;
-        let entry = Self::load(config, &memory, devices.windows())?;
+        let entry = Self::load(config, &memory)?;
 
         let supported = cpuid::supported(kvm, wiring.features, own_steal)
             .map_err(refused("to say its CPUID"))?;
@@ -319,7 +302,6 @@ impl Guest {
             console: wiring.console,
             serial,
             power: PowerRegisters::default(),
-            devices,
             end: OnceLock::new(),
             on_end: Mutex::default(),
             vm,
@@ -335,11 +317,7 @@ impl Guest {
     }
 
     /// Puts boot structures, kernel and RAM disk into memory. Gives the kernel's entry.
-    fn load(
-        config: &GuestConfig,
-        memory: &GuestMemory,
-        windows: &[Window],
-    ) -> Result<GuestAddress, GuestError> {
+    fn load(config: &GuestConfig, memory: &GuestMemory) -> Result<GuestAddress, GuestError> {
         let name = || config.name.clone();
         let memory = memory.regions();
         let boot = |source| GuestError::Boot {
@@ -348,11 +326,9 @@ impl Guest {
         };
         // Boot structures first, so that a kernel that loads itself over them harms only itself.
         boot::write_boot_structures(memory).map_err(boot)?;
-        let rsdp = acpi::write(memory, config.cpus as u32, windows).map_err(|source| {
-            GuestError::Acpi {
-                guest: name(),
-                source,
-            }
+        let rsdp = acpi::write(memory, config.cpus as u32).map_err(|source| GuestError::Acpi {
+            guest: name(),
+            source,
         })?;
         let kernel = loader::load(&config.kernel, memory).map_err(|source| GuestError::Load {
             guest: name(),

@@ -179,19 +179,15 @@ impl Vcpu {
                 ports::read(guest, self.index, port, data);
                 Outcome::Done(Exit::Handled)
             }
-            Ok(VcpuExit::MmioRead(address, data)) => {
+            Ok(VcpuExit::MmioRead(_, data)) => {
                 self.exits.mmio += 1;
                 self.pending = true;
-                if !guest.devices.mmio_read(address, data) {
-                    data.fill(0xff);
-                }
+                data.fill(0xff);
                 Outcome::Done(Exit::Handled)
             }
-            Ok(VcpuExit::MmioWrite(address, data)) => {
+            Ok(VcpuExit::MmioWrite(..)) => {
                 self.exits.mmio += 1;
                 self.pending = true;
-                // Where there is no device, nobody listens.
-                let _ = guest.devices.mmio_write(address, data);
                 Outcome::Done(Exit::Handled)
             }
             Ok(VcpuExit::X86Rdmsr(access)) => {

@@ -1,11 +1,8 @@
 //! DSDT: the devices that cannot be found otherwise, and the value that means "off".
 
 use acpi_tables::Aml;
-use acpi_tables::aml::{
-    Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, ResourceTemplate,
-};
+use acpi_tables::aml::{Device, EISAName, IO, Interrupt, Name, Package, ResourceTemplate};
 
-use crate::devices::Window;
 use crate::machine::ports::SERIAL_BASE;
 use crate::machine::power::SLEEP_TYPE_OFF;
 use crate::machine::serial;
@@ -19,13 +16,10 @@ impl Aml for Dsdt {
     }
 }
 
-/// With COM1 and a virtio device in each of `windows`.
-pub(super) fn table(windows: &[Window]) -> Dsdt {
+/// With COM1.
+pub(super) fn table() -> Dsdt {
     let mut dsdt = super::table(*b"DSDT", 36, 6);
     dsdt.append_slice(&com1());
-    for (window, number) in windows.iter().zip(0..) {
-        dsdt.append_slice(&virtio(window, number));
-    }
     dsdt.append_slice(&super::bytes(&Name::new(
         "_S5_".into(),
         &Package::new(vec![&SLEEP_TYPE_OFF]),
@@ -45,28 +39,6 @@ fn com1() -> Vec<u8> {
                 &ResourceTemplate::new(vec![
                     &Interrupt::new(true, true, false, false, serial::IRQ),
                     &IO::new(SERIAL_BASE, SERIAL_BASE, 0, 8),
-                ]),
-            ),
-        ],
-    ))
-}
-
-fn virtio(window: &Window, number: u32) -> Vec<u8> {
-    // Four characters: V000 to VFFF.
-    let path = format!("_SB_.V{number:03X}");
-    super::bytes(&Device::new(
-        path.as_str().into(),
-        vec![
-            // What Linux and others know virtio over MMIO by.
-            &Name::new("_HID".into(), &"LNRO0005"),
-            &Name::new("_UID".into(), &number),
-            &Name::new("_CCA".into(), &1u8),
-            &Name::new(
-                "_CRS".into(),
-                &ResourceTemplate::new(vec![
-                    // Below 4 GiB: see `devices`.
-                    &Memory32Fixed::new(true, window.addr as u32, window.size as u32),
-                    &Interrupt::new(true, true, false, false, window.gsi),
                 ]),
             ),
         ],

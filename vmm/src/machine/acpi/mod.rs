@@ -16,8 +16,6 @@ use acpi_tables::{Aml, sdt::Sdt};
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::devices::Window;
-
 /// Where the tables begin: in the BIOS area, which the memory map reserves. The root pointer stands
 /// first, where a kernel that is not told would look for it.
 pub const START: u64 = 0xe_0000;
@@ -33,29 +31,24 @@ const OEM_REVISION: u32 = 1;
 /// Tables that cannot be placed.
 #[derive(Debug, Error)]
 pub enum AcpiError {
-    /// Too many devices or vCPUs.
-    #[error("the ACPI tables need {0} bytes, more than fit below 1M: give the guest fewer devices")]
+    /// Too many vCPUs.
+    #[error("the ACPI tables need {0} bytes, more than fit below 1M: give the guest fewer vCPUs")]
     TooLong(u64),
     /// Guest memory ends before.
     #[error("the ACPI tables do not fit into the guest's memory: give it more")]
     Memory,
 }
 
-/// Writes tables for a guest of `cpus` vCPUs with virtio devices in `windows`, and returns the
-/// address of the root pointer.
+/// Writes tables for a guest of `cpus` vCPUs, and returns the address of the root pointer.
 ///
 /// # Errors
 /// If there is no room.
-pub fn write(
-    memory: &GuestMemoryMmap,
-    cpus: u32,
-    windows: &[Window],
-) -> Result<GuestAddress, AcpiError> {
+pub fn write(memory: &GuestMemoryMmap, cpus: u32) -> Result<GuestAddress, AcpiError> {
     let mut place = Place {
         memory,
         next: START + ALIGNMENT,
     };
-    let dsdt = place.put(&bytes(&dsdt::table(windows)))?;
+    let dsdt = place.put(&bytes(&dsdt::table()))?;
     let facs = place.put(&bytes(&FACS::new()))?;
     let fadt = place.put(&bytes(&fadt::table(dsdt, facs)))?;
     let madt = place.put(madt::table(cpus).as_slice())?;
@@ -116,14 +109,6 @@ mod tests {
         GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 2 << 20)]).expect("memory")
     }
 
-    fn window(number: u32) -> Window {
-        Window {
-            addr: 0xd000_0000 + u64::from(number) * 0x1000,
-            size: 0x1000,
-            gsi: 5 + number,
-        }
-    }
-
     fn read(memory: &GuestMemoryMmap, at: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         memory
@@ -152,7 +137,7 @@ mod tests {
     #[test]
     fn a_kernel_finds_every_table_from_the_root_pointer_and_all_sums_are_zero() {
         let memory = memory();
-        let root = write(&memory, 64, &[window(0), window(1)]).expect("tables");
+        let root = write(&memory, 64).expect("tables");
         let rsdp = read(&memory, root.0, 36);
         assert_eq!(&rsdp[..8], b"RSD PTR ");
         assert_eq!((sum(&rsdp[..20]), sum(&rsdp)), (0, 0));
@@ -170,9 +155,8 @@ mod tests {
 
     #[test]
     fn tables_that_do_not_fit_are_refused() {
-        let windows: Vec<Window> = (0..4000).map(window).collect();
         assert!(matches!(
-            write(&memory(), 1, &windows),
+            write(&memory(), 20_000),
             Err(AcpiError::TooLong(_))
         ));
     }

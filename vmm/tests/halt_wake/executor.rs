@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use baton::halt::{HaltSignal, is_halted};
 use baton::machine::{Exit, Vcpu};
+use kvm_bindings::KVM_MP_STATE_RUNNABLE;
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+
+use crate::guest::is_pending;
 
 thread_local! {
     static CURRENT: Cell<*const AtomicU8> = const { Cell::new(ptr::null()) };
@@ -37,6 +40,11 @@ impl Executor {
     pub fn run_until_halt(&mut self, vcpu: &mut Vcpu) {
         let immediate_exit = vcpu.immediate_exit();
         CURRENT.set(immediate_exit.as_ptr());
+        if is_halted(vcpu.mp_state().unwrap()) && is_pending(vcpu) {
+            // It is woken. On a busy host a signal can end KVM_RUN before KVM sees to that, and it
+            // must not look as if it had run and halted again.
+            vcpu.set_mp_state(KVM_MP_STATE_RUNNABLE).unwrap();
+        }
         loop {
             immediate_exit.set(false);
             self.signal.ready().unwrap();

@@ -27,6 +27,7 @@
 #define BATON_FEATURE_RUNNING		(1U << 1)	/* keeps host.running exact */
 #define BATON_FEATURE_PROXY		(1U << 2)	/* runs holders on waiters' budgets */
 #define BATON_FEATURE_DEFER		(1U << 3)	/* may defer a holder's preemption */
+#define BATON_FEATURE_IPI_WAIT		(1U << 4)	/* understands ipi_wait */
 
 /*
  * Doorbell reasons; the argument goes above BATON_DOORBELL_REASON_BITS. A RELEASE
@@ -49,6 +50,7 @@
 #define BATON_WAIT_NONE		0
 #define BATON_WAIT_SPIN		1	/* spins until the holder releases or moves up */
 #define BATON_WAIT_BLOCK	2	/* a task sleeps on a mutex, the vCPU is idle */
+#define BATON_WAIT_IPI		3	/* spins until the holder has handled an IPI */
 
 #define BATON_HOLDER_UNKNOWN	0xffffffffU
 
@@ -66,7 +68,9 @@
  * while it changes; the vCPU is stopped when the host reads it, so program
  * order (barrier()) is enough. held is outside the record: one plain store by
  * each lock and unlock of a spinlock; mutexes do not count. A WAIT_BLOCK record
- * counts while the vCPU idles; its holder_gen is not looked at.
+ * counts while the vCPU idles; its holder_gen is not looked at, and a sibling that
+ * takes the sleeper over may store WAIT_NONE. A WAIT_IPI record's lock names the
+ * request; the holder counts handling it as a release.
  */
 struct baton_guest_hints {
 	__le32 seq;

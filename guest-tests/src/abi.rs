@@ -41,6 +41,8 @@ pub const FEATURE_RUNNING: u32 = 1 << 1;
 pub const FEATURE_PROXY: u32 = 1 << 2;
 /// The host may defer the preemption of a holder.
 pub const FEATURE_DEFER: u32 = 1 << 3;
+/// The host understands [`WAIT_IPI`] records.
+pub const FEATURE_IPI_WAIT: u32 = 1 << 4;
 
 /// Doorbell: the record says `spin_wait`, and the vCPU it names is not running.
 pub const DOORBELL_WAIT: u32 = 1;
@@ -74,7 +76,13 @@ pub const WAIT_SPIN: u32 = 1;
 /// A task of this vCPU sleeps on a mutex and the vCPU has nothing else to run. The record counts
 /// while the vCPU idles. `holder` is the vCPU on which the mutex's owner lives, whether that runs or
 /// not; `holder_gen` is not looked at, for the sleeper is woken when its wait is over.
+///
+/// A sibling that takes the sleeper over may store [`WAIT_NONE`] into `wait_kind`: the one field of
+/// the guest's half that another vCPU writes.
 pub const WAIT_BLOCK: u32 = 2;
+/// This vCPU spins until the holder has handled an interrupt that it was sent. `lock` names the
+/// request; the holder counts handling it as a release.
+pub const WAIT_IPI: u32 = 3;
 
 /// [`GuestHints::holder`]: the waiter does not know whom it waits for.
 pub const HOLDER_UNKNOWN: u32 = u32::MAX;

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::bench::args::BenchCommand;
 use crate::config::file::{self, parse_defer};
 use crate::config::{
-    ConfigError, GuestConfig, KernelSource, Reservation, RunConfig, SchedMode, SummaryForm,
-    VcpuThreads,
+    ConfigError, DiskConfig, GuestConfig, KernelSource, NetConfig, Reservation, RunConfig,
+    SchedMode, SummaryForm, VcpuThreads,
 };
 use crate::control::Control;
 use crate::metrics::Target;
@@ -105,6 +105,24 @@ pub struct RunArgs {
         requires = "kernel"
     )]
     pub initrd: Option<PathBuf>,
+    /// Disk: a raw image or block device, and ',ro' if the guest may only read it; repeatable
+    #[arg(
+        long,
+        value_name = "PATH[,ro]",
+        value_parser = str::parse::<DiskConfig>,
+        conflicts_with = "file",
+        requires = "kernel"
+    )]
+    pub disk: Vec<DiskConfig>,
+    /// Network interface on a tap: tap=NAME[,mac=ADDRESS]; repeatable
+    #[arg(
+        long,
+        value_name = "tap=NAME",
+        value_parser = str::parse::<NetConfig>,
+        conflicts_with = "file",
+        requires = "kernel"
+    )]
+    pub net: Vec<NetConfig>,
     /// Number of vCPUs [default: 1]
     #[arg(long, value_name = "N", conflicts_with = "file")]
     pub cpus: Option<usize>,
@@ -262,6 +280,8 @@ impl RunArgs {
             guest.kernel = KernelSource::Path(path.clone());
         }
         guest.initrd.clone_from(&self.initrd);
+        guest.disks.clone_from(&self.disk);
+        guest.nets.clone_from(&self.net);
         if let Some(memory) = self.memory {
             guest.memory = memory;
         }

@@ -125,6 +125,88 @@ pub enum KernelSource {
     Path(PathBuf),
 }
 
+/// A disk, written `PATH` or `PATH,ro`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// A raw image, or a block device of the host.
+    pub path: PathBuf,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
+}
+
+impl FromStr for DiskConfig {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (path, read_only) = match text.strip_suffix(",ro") {
+            Some(path) => (path, true),
+            None => (text, false),
+        };
+        if path.is_empty() {
+            return fail(format!(
+                "'{text}' is no disk, write it as in root.img or data.img,ro"
+            ));
+        }
+        Ok(Self {
+            path: path.into(),
+            read_only,
+        })
+    }
+}
+
+/// A network interface, written `tap=NAME` or `tap=NAME,mac=52:54:00:12:34:56`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetConfig {
+    /// Name of the tap on the host.
+    pub tap: String,
+    /// The guest's address; without one its driver makes one up.
+    pub mac: Option<[u8; 6]>,
+}
+
+impl FromStr for NetConfig {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || {
+            ConfigError(format!(
+                "'{text}' is no network interface, write it as in tap=tap0 or \
+                 tap=tap0,mac=52:54:00:12:34:56"
+            ))
+        };
+        let (tap, mac) = match text.split_once(',') {
+            Some((tap, mac)) => (tap, Some(mac)),
+            None => (text, None),
+        };
+        let tap = tap.strip_prefix("tap=").filter(|tap| {
+            !tap.is_empty() && !tap.contains('/') && !tap.contains(char::is_whitespace)
+        });
+        let mac = match mac {
+            Some(mac) => {
+                let mac = mac.strip_prefix("mac=").and_then(parse_mac);
+                Some(mac.ok_or_else(bad)?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            tap: tap.ok_or_else(bad)?.to_owned(),
+            mac,
+        })
+    }
+}
+
+/// An address of one station, not of a group.
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut bytes = text.split(':').map(|part| match part.len() {
+        2 => u8::from_str_radix(part, 16).ok(),
+        _ => None,
+    });
+    let mut mac = [0; 6];
+    for byte in &mut mac {
+        *byte = bytes.next()??;
+    }
+    (bytes.next().is_none() && mac[0] & 1 == 0).then_some(mac)
+}
+
 /// One guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestConfig {
@@ -134,6 +216,10 @@ pub struct GuestConfig {
     pub kernel: KernelSource,
     /// Its initial RAM disk.
     pub initrd: Option<PathBuf>,
+    /// Its disks, in order: `/dev/vda`, `/dev/vdb` and so on to Linux.
+    pub disks: Vec<DiskConfig>,
+    /// Its network interfaces, in order.
+    pub nets: Vec<NetConfig>,
     /// Number of vCPUs.
     pub cpus: usize,
     /// Memory, bytes; a multiple of 4096.
@@ -156,6 +242,8 @@ impl GuestConfig {
             name: name.to_owned(),
             kernel: KernelSource::Builtin,
             initrd: None,
+            disks: Vec::new(),
+            nets: Vec::new(),
             cpus: 1,
             memory: 64 << 20,
             cmdline: String::new(),
@@ -223,6 +311,13 @@ impl GuestConfig {
             return fail(format!(
                 "guest {name}: memory is {} bytes, must be 4M to 1T and a multiple of 4K",
                 self.memory
+            ));
+        }
+        if self.kernel == KernelSource::Builtin && !(self.disks.is_empty() && self.nets.is_empty())
+        {
+            return fail(format!(
+                "guest {name}: the built-in test guest has no drivers for disks and network \
+                 interfaces: give it a kernel"
             ));
         }
         if self.cmdline.len() > MAX_CMDLINE {

@@ -10,6 +10,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod devices;
 pub mod executor;
 pub mod halt;
 pub mod host_sched;

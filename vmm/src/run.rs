@@ -196,10 +196,12 @@ fn pool(wanted: &[usize]) -> Result<Vec<usize>, RunError> {
 
 /// What the scheduler in charge keeps of the hint ABI.
 fn features(config: &RunConfig) -> u32 {
-    use guest_tests::abi::{FEATURE_BLOCK_WAIT, FEATURE_DEFER, FEATURE_PROXY, FEATURE_RUNNING};
+    use guest_tests::abi::{
+        FEATURE_BLOCK_WAIT, FEATURE_DEFER, FEATURE_IPI_WAIT, FEATURE_PROXY, FEATURE_RUNNING,
+    };
     match config.sched {
         SchedMode::Baton => {
-            let mut features = FEATURE_RUNNING | FEATURE_BLOCK_WAIT;
+            let mut features = FEATURE_RUNNING | FEATURE_BLOCK_WAIT | FEATURE_IPI_WAIT;
             if config.proxy {
                 features |= FEATURE_PROXY;
             }

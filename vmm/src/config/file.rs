@@ -32,8 +32,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    ConfigError, GuestConfig, KernelSource, Reservation, RunConfig, SchedMode, SummaryForm,
-    VcpuThreads, fail,
+    ConfigError, DiskConfig, GuestConfig, KernelSource, Reservation, RunConfig, SchedMode,
+    SummaryForm, VcpuThreads, fail,
 };
 use crate::units::{self, UnitError};
 
@@ -62,6 +62,10 @@ struct GuestTable {
     name: Option<String>,
     kernel: Option<String>,
     initrd: Option<String>,
+    #[serde(default)]
+    disks: Vec<String>,
+    #[serde(default)]
+    nets: Vec<String>,
     cpus: Option<usize>,
     memory: Option<String>,
     cmdline: Option<String>,
@@ -172,6 +176,14 @@ impl GuestTable {
             guest.kernel = KernelSource::Path(base.join(kernel));
         }
         guest.initrd = self.initrd.as_ref().map(|initrd| base.join(initrd));
+        for disk in &self.disks {
+            let mut disk: DiskConfig = disk.parse()?;
+            disk.path = base.join(disk.path);
+            guest.disks.push(disk);
+        }
+        for net in &self.nets {
+            guest.nets.push(net.parse()?);
+        }
         if let Some(memory) = &self.memory {
             guest.memory = field("memory", units::parse_bytes(memory))?;
         }

@@ -28,6 +28,7 @@ use super::steal::StealTime;
 use super::testdev::Results;
 use super::vcpu::Vcpu;
 use crate::config::{GuestConfig, KernelSource};
+use crate::devices::{DeviceError, Devices, Place};
 
 /// Three pages that KVM needs on Intel processors without unrestricted guest mode; in the MMIO
 /// hole, below the BIOS of a PC.
@@ -95,6 +96,14 @@ pub enum GuestError {
         guest: String,
         /// Why not.
         source: AcpiError,
+    },
+    /// No device.
+    #[error("guest {guest}: {source}")]
+    Device {
+        /// The guest's name.
+        guest: String,
+        /// Why not.
+        source: DeviceError,
     },
     /// A host resource.
     #[error("guest {guest}: cannot set up its devices: {source}")]
@@ -191,7 +200,9 @@ pub struct Guest {
     pub(super) power: PowerRegisters,
     end: OnceLock<GuestEnd>,
     on_end: Mutex<Vec<EndHook>>,
-    // Dropped in this order: KVM lets go of the memory before it is unmapped.
+    devices: Devices,
+    // Dropped in this order, the devices before: they and KVM let go of the memory before it is
+    // unmapped.
     vm: VmFd,
     memory: GuestMemory,
 }
@@ -269,7 +280,12 @@ impl Guest {
         stop_halt_polling(&vm);
         // Where our policy decides what runs; before Linux 5.10 KVM's own numbers stay.
         let own_steal = wiring.features & abi::FEATURE_RUNNING != 0 && StealTime::trap(&vm).is_ok();
-        let entry = Self::load(config, &memory)?;
+        let devices =
+            Devices::new(&vm, memory.regions(), config).map_err(|source| GuestError::Device {
+                guest: name(),
+                source,
+            })?;
+        let entry = Self::load(config, &memory, &devices.places())?;
 
         let supported = cpuid::supported(kvm, wiring.features, own_steal)
             .map_err(refused("to say its CPUID"))?;
@@ -301,6 +317,7 @@ impl Guest {
             features: wiring.features,
             console: wiring.console,
             serial,
+            devices,
             power: PowerRegisters::default(),
             end: OnceLock::new(),
             on_end: Mutex::default(),
@@ -317,7 +334,11 @@ impl Guest {
     }
 
     /// Puts boot structures, kernel and RAM disk into memory. Gives the kernel's entry.
-    fn load(config: &GuestConfig, memory: &GuestMemory) -> Result<GuestAddress, GuestError> {
+    fn load(
+        config: &GuestConfig,
+        memory: &GuestMemory,
+        places: &[Place],
+    ) -> Result<GuestAddress, GuestError> {
         let name = || config.name.clone();
         let memory = memory.regions();
         let boot = |source| GuestError::Boot {
@@ -326,10 +347,11 @@ impl Guest {
         };
         // Boot structures first, so that a kernel that loads itself over them harms only itself.
         boot::write_boot_structures(memory).map_err(boot)?;
-        let rsdp = acpi::write(memory, config.cpus as u32).map_err(|source| GuestError::Acpi {
-            guest: name(),
-            source,
-        })?;
+        let rsdp =
+            acpi::write(memory, config.cpus as u32, places).map_err(|source| GuestError::Acpi {
+                guest: name(),
+                source,
+            })?;
         let kernel = loader::load(&config.kernel, memory).map_err(|source| GuestError::Load {
             guest: name(),
             source,
@@ -374,6 +396,10 @@ impl Guest {
     #[must_use]
     pub fn serial(&self) -> &SerialPort {
         &self.serial
+    }
+
+    pub(super) fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// Its memory.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 use guest_tests::abi::{
     GuestHints, HELD_DEPTH_BITS, HintPage, HostHints, RING_DEFER, RING_DONATED, WAIT_BLOCK,
-    WAIT_NONE, WAIT_SPIN,
+    WAIT_IPI, WAIT_NONE, WAIT_SPIN,
 };
 use vcpu_sched::WaitKind;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
@@ -138,7 +138,8 @@ impl Hints {
             return None;
         }
         let kind = match page.wait_kind().load(Ordering::Relaxed) {
-            WAIT_SPIN => WaitKind::Spin,
+            // Whoever waits for an answer to an interrupt spins, and the answer is the release.
+            WAIT_SPIN | WAIT_IPI => WaitKind::Spin,
             WAIT_BLOCK => WaitKind::Block,
             _ => return None,
         };

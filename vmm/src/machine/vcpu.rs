@@ -179,15 +179,16 @@ impl Vcpu {
                 ports::read(guest, self.index, port, data);
                 Outcome::Done(Exit::Handled)
             }
-            Ok(VcpuExit::MmioRead(_, data)) => {
+            Ok(VcpuExit::MmioRead(address, data)) => {
                 self.exits.mmio += 1;
                 self.pending = true;
-                data.fill(0xff);
+                guest.devices().read(address, data);
                 Outcome::Done(Exit::Handled)
             }
-            Ok(VcpuExit::MmioWrite(..)) => {
+            Ok(VcpuExit::MmioWrite(address, data)) => {
                 self.exits.mmio += 1;
                 self.pending = true;
+                guest.devices().write(address, data);
                 Outcome::Done(Exit::Handled)
             }
             Ok(VcpuExit::X86Rdmsr(access)) => {

@@ -16,6 +16,8 @@ use acpi_tables::{Aml, sdt::Sdt};
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use crate::devices::Place;
+
 /// Where the tables begin: in the BIOS area, which the memory map reserves. The root pointer stands
 /// first, where a kernel that is not told would look for it.
 pub const START: u64 = 0xe_0000;
@@ -39,23 +41,27 @@ pub enum AcpiError {
     Memory,
 }
 
-/// Writes tables for a guest of `cpus` vCPUs, and returns the address of the root pointer.
+/// Writes tables for a guest of `cpus` vCPUs with virtio windows at `places`, and returns the address of the root pointer.
 ///
 /// # Errors
 /// If there is no room.
-pub fn write(memory: &GuestMemoryMmap, cpus: u32) -> Result<GuestAddress, AcpiError> {
-    let mut place = Place {
+pub fn write(
+    memory: &GuestMemoryMmap,
+    cpus: u32,
+    places: &[Place],
+) -> Result<GuestAddress, AcpiError> {
+    let mut tables = Tables {
         memory,
         next: START + ALIGNMENT,
     };
-    let dsdt = place.put(&bytes(&dsdt::table()))?;
-    let facs = place.put(&bytes(&FACS::new()))?;
-    let fadt = place.put(&bytes(&fadt::table(dsdt, facs)))?;
-    let madt = place.put(madt::table(cpus).as_slice())?;
+    let dsdt = tables.put(&bytes(&dsdt::table(places)))?;
+    let facs = tables.put(&bytes(&FACS::new()))?;
+    let fadt = tables.put(&bytes(&fadt::table(dsdt, facs)))?;
+    let madt = tables.put(madt::table(cpus).as_slice())?;
     let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     xsdt.add_entry(fadt);
     xsdt.add_entry(madt);
-    let xsdt = place.put(&bytes(&xsdt))?;
+    let xsdt = tables.put(&bytes(&xsdt))?;
     memory
         .write_slice(&bytes(&Rsdp::new(OEM_ID, xsdt)), GuestAddress(START))
         .map_err(|_| AcpiError::Memory)?;
@@ -81,12 +87,12 @@ fn bytes(table: &dyn Aml) -> Vec<u8> {
 }
 
 /// Puts tables one after the other.
-struct Place<'a> {
+struct Tables<'a> {
     memory: &'a GuestMemoryMmap,
     next: u64,
 }
 
-impl Place<'_> {
+impl Tables<'_> {
     fn put(&mut self, table: &[u8]) -> Result<u64, AcpiError> {
         let at = self.next;
         let end = at + table.len() as u64;
@@ -137,7 +143,7 @@ mod tests {
     #[test]
     fn a_kernel_finds_every_table_from_the_root_pointer_and_all_sums_are_zero() {
         let memory = memory();
-        let root = write(&memory, 64).expect("tables");
+        let root = write(&memory, 64, &[]).expect("tables");
         let rsdp = read(&memory, root.0, 36);
         assert_eq!(&rsdp[..8], b"RSD PTR ");
         assert_eq!((sum(&rsdp[..20]), sum(&rsdp)), (0, 0));
@@ -156,7 +162,7 @@ mod tests {
     #[test]
     fn tables_that_do_not_fit_are_refused() {
         assert!(matches!(
-            write(&memory(), 20_000),
+            write(&memory(), 20_000, &[]),
             Err(AcpiError::TooLong(_))
         ));
     }

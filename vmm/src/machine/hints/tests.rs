@@ -61,6 +61,8 @@ fn whole_record_is_copied() {
     );
     fixture.write(offset_of!(GuestHints, wait_kind), WAIT_BLOCK);
     assert_eq!(fixture.wait().expect("wait").kind, WaitKind::Block);
+    fixture.write(offset_of!(GuestHints, wait_kind), WAIT_IPI);
+    assert_eq!(fixture.wait().expect("wait").kind, WaitKind::Spin);
 }
 
 #[test]
@@ -75,7 +77,7 @@ fn odd_sequence_count_means_no_wait() {
 #[test]
 fn unknown_wait_kind_means_no_wait() {
     let fixture = Fixture::new();
-    for kind in [0, 3, u32::MAX] {
+    for kind in [0, 4, u32::MAX] {
         fixture.write(offset_of!(GuestHints, wait_kind), kind);
         assert_eq!(fixture.wait(), None);
     }

@@ -1,0 +1,192 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use virtio_queue::desc::{RawDescriptor, split::Descriptor};
+use virtio_queue::mock::MockSplitQueue;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::*;
+
+const WRITE: u16 = 2;
+const HEADER: u64 = 0x1000;
+const DATA: u64 = 0x2000;
+const STATUS: u64 = 0x8000;
+
+/// A file of so many sectors, each full of its number, that is gone when dropped.
+struct Image(std::path::PathBuf);
+
+impl Image {
+    fn new(sectors: u8) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("baton-disk-{}-{number}", std::process::id()));
+        let bytes: Vec<u8> = (0..sectors).flat_map(|n| [n; SECTOR as usize]).collect();
+        std::fs::write(&path, bytes).expect("a file");
+        Self(path)
+    }
+
+    fn open(&self, read_only: bool) -> Result<Block, DeviceError> {
+        Block::open(&DiskConfig {
+            path: self.0.clone(),
+            read_only,
+        })
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Sends one request with `length` bytes of data; its status and the memory.
+fn request(block: &mut Block, kind: u32, sector: u64, data: &[u8], length: u32) -> (u8, Vec<u8>) {
+    let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
+    let mut header = [0; 16];
+    header[..4].copy_from_slice(&kind.to_le_bytes());
+    header[8..].copy_from_slice(&sector.to_le_bytes());
+    memory
+        .write_slice(&header, GuestAddress(HEADER))
+        .expect("header");
+    memory.write_slice(data, GuestAddress(DATA)).expect("data");
+    memory
+        .write_obj(0xffu8, GuestAddress(STATUS))
+        .expect("status");
+    let to_driver = if kind == VIRTIO_BLK_T_IN || kind == VIRTIO_BLK_T_GET_ID {
+        WRITE
+    } else {
+        0
+    };
+    let mut parts = vec![Descriptor::new(HEADER, 16, 1, 1)];
+    if length > 0 {
+        parts.push(Descriptor::new(DATA, length, 1 | to_driver, 2));
+    }
+    let next = parts.len() as u16;
+    parts[next as usize - 1].set_next(next);
+    parts.push(Descriptor::new(STATUS, 1, WRITE, 0));
+    let parts: Vec<RawDescriptor> = parts.into_iter().map(RawDescriptor::from).collect();
+    let queue = MockSplitQueue::create(&memory, GuestAddress(0x1_0000), 16);
+    let chain = queue.build_desc_chain(&parts).expect("a chain");
+    let written = block.request(&memory, chain);
+    assert!(written.is_some());
+    let mut back = vec![0; length as usize];
+    memory
+        .read_slice(&mut back, GuestAddress(DATA))
+        .expect("data");
+    (memory.read_obj(GuestAddress(STATUS)).expect("status"), back)
+}
+
+const OK: u8 = VIRTIO_BLK_S_OK as u8;
+const FAILED: u8 = VIRTIO_BLK_S_IOERR as u8;
+
+#[test]
+fn what_is_written_is_read_back_and_reaches_the_file() {
+    let image = Image::new(4);
+    let mut block = image.open(false).expect("opens");
+    let (status, data) = request(&mut block, VIRTIO_BLK_T_IN, 2, &[], 1024);
+    assert_eq!((status, data[0], data[1023]), (OK, 2, 3));
+    assert_eq!(
+        request(&mut block, VIRTIO_BLK_T_OUT, 1, &[9; 512], 512).0,
+        OK
+    );
+    assert_eq!(request(&mut block, VIRTIO_BLK_T_FLUSH, 0, &[], 0).0, OK);
+    let file = std::fs::read(&image.0).expect("the file");
+    assert_eq!((file[511], file[512], file[1023], file[1024]), (0, 9, 9, 2));
+}
+
+#[test]
+fn requests_outside_the_disk_or_in_parts_of_sectors_fail() {
+    let image = Image::new(4);
+    let mut block = image.open(false).expect("opens");
+    for (sector, length) in [
+        (4, 512),
+        (3, 1024),
+        (u64::MAX, 512),
+        (0, 100),
+        (u64::MAX / 512, 512),
+    ] {
+        for kind in [VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT] {
+            assert_eq!(request(&mut block, kind, sector, &[], length).0, FAILED);
+        }
+    }
+    assert_eq!(
+        std::fs::metadata(&image.0).expect("the file").len(),
+        4 * SECTOR
+    );
+}
+
+#[test]
+fn a_read_only_disk_does_not_change() {
+    let image = Image::new(2);
+    let mut block = image.open(true).expect("opens");
+    assert_ne!(block.features() & 1 << VIRTIO_BLK_F_RO, 0);
+    assert_eq!(
+        request(&mut block, VIRTIO_BLK_T_OUT, 0, &[9; 512], 512).0,
+        FAILED
+    );
+    assert_eq!(
+        request(&mut block, VIRTIO_BLK_T_DISCARD, 0, &[0; 16], 16).0,
+        FAILED
+    );
+}
+
+#[test]
+fn discarded_sectors_read_as_zero_where_the_file_can_have_holes() {
+    let image = Image::new(16);
+    let mut block = image.open(false).expect("opens");
+    let mut segment = [0; 16];
+    segment[0] = 8;
+    segment[8] = 8;
+    let status = request(&mut block, VIRTIO_BLK_T_DISCARD, 0, &segment, 16).0;
+    if status != VIRTIO_BLK_S_UNSUPP as u8 {
+        assert_eq!(status, OK);
+        let (_, data) = request(&mut block, VIRTIO_BLK_T_IN, 7, &[], 1024);
+        assert_eq!((data[511], data[512]), (7, 0));
+    }
+    segment[8] = 9;
+    assert_eq!(
+        request(&mut block, VIRTIO_BLK_T_DISCARD, 0, &segment, 16).0,
+        FAILED
+    );
+}
+
+#[test]
+fn unknown_requests_are_said_to_be_unsupported() {
+    let image = Image::new(1);
+    let mut block = image.open(false).expect("opens");
+    let status = request(&mut block, 99, 0, &[], 0).0;
+    assert_eq!(status, VIRTIO_BLK_S_UNSUPP as u8);
+}
+
+#[test]
+fn two_writers_of_one_image_exclude_each_other_and_readers_do_not() {
+    let image = Image::new(1);
+    let first = image.open(true).expect("opens");
+    let second = image.open(true).expect("readers share");
+    assert!(matches!(
+        image.open(false),
+        Err(DeviceError::DiskInUse { .. })
+    ));
+    drop((first, second));
+    let _writer = image.open(false).expect("opens");
+    assert!(matches!(
+        image.open(true),
+        Err(DeviceError::DiskInUse { .. })
+    ));
+}
+
+#[test]
+fn files_that_are_no_disks_are_refused() {
+    let image = Image::new(0);
+    assert!(matches!(
+        image.open(false),
+        Err(DeviceError::DiskTooShort { .. })
+    ));
+    let missing = DiskConfig {
+        path: "/nonexistent/disk".into(),
+        read_only: false,
+    };
+    assert!(matches!(
+        Block::open(&missing),
+        Err(DeviceError::Disk { .. })
+    ));
+}

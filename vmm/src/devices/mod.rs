@@ -1,0 +1,222 @@
+//! Virtio devices: disks, network interfaces and a source of randomness, each behind a window of
+//! registers in guest memory (virtio-mmio) and with a thread of its own.
+//!
+//! Nothing here blocks an executor: a vCPU that touches a window only reads or writes registers, its
+//! notifications go from KVM straight to the device's thread (ioeventfd), and the device's interrupts
+//! go straight to KVM (irqfd).
+//!
+//! Source: Virtual I/O Device (VIRTIO) Version 1.2, sections 2 and 4.2. The rings are
+//! rust-vmm's virtio-queue.
+
+mod block;
+mod entropy;
+mod interrupt;
+mod net;
+mod registers;
+mod window;
+mod worker;
+
+use std::io;
+use std::path::PathBuf;
+
+use kvm_ioctls::VmFd;
+use thiserror::Error;
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::GuestMemoryMmap;
+
+use crate::config::{GuestConfig, KernelSource};
+use interrupt::Interrupt;
+pub use window::Place;
+use window::Window;
+
+/// Entries of a queue, at most.
+const QUEUE_SIZE: u16 = 256;
+/// Most devices of a guest: the I/O APIC has this many inputs that no other device uses.
+pub const MAX_DEVICES: usize = 8;
+
+/// A device that the guest cannot have.
+#[derive(Debug, Error)]
+pub enum DeviceError {
+    /// Too many.
+    #[error(
+        "{0} disks, network interfaces and sources of randomness are more than the {MAX_DEVICES} \
+         devices that fit: give the guest fewer"
+    )]
+    TooMany(usize),
+    /// A disk that cannot be opened.
+    #[error("cannot use {} as a disk: {source}", path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A disk that another guest or program writes.
+    #[error(
+        "disk {} is in use by another guest or program: stop that, or give both ',ro'",
+        path.display()
+    )]
+    DiskInUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file without a sector.
+    #[error("disk {} is shorter than a sector of 512 bytes", path.display())]
+    DiskTooShort {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No such interface.
+    #[error(
+        "there is no network interface {tap}: create it with 'ip tuntap add {tap} mode tap user \
+         $USER' and 'ip link set {tap} up'"
+    )]
+    NoTap {
+        /// Its name.
+        tap: String,
+    },
+    /// An interface that cannot be opened.
+    #[error("cannot use network interface {tap}: {source}; it must be a tap that you may use")]
+    Tap {
+        /// Its name.
+        tap: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A resource of the host.
+    #[error("cannot set up a virtio device: {0}")]
+    Host(#[from] io::Error),
+}
+
+/// What a kind of device does with its queues. Called on the device's thread only.
+trait Device: Send {
+    /// Virtio's number of the kind.
+    fn kind(&self) -> u32;
+
+    /// Feature bits on offer, besides those of the transport.
+    fn features(&self) -> u64;
+
+    /// Number of queues.
+    fn queues(&self) -> usize;
+
+    /// What the driver reads in the configuration space.
+    fn config(&self) -> Vec<u8>;
+
+    /// Takes what the driver has put into queue `index`.
+    fn serve(&mut self, index: usize, rings: &mut Rings);
+
+    /// A file that becomes readable when something comes from outside; reported once each time.
+    fn source(&self) -> Option<io::Result<i32>> {
+        None
+    }
+
+    /// Takes what has come from outside.
+    fn arrived(&mut self, _rings: &mut Rings) {}
+}
+
+/// The queues of a device at work.
+struct Rings {
+    queues: Vec<Queue>,
+    memory: GuestMemoryMmap,
+    interrupt: std::sync::Arc<Interrupt>,
+}
+
+type Chain<'a> = virtio_queue::DescriptorChain<&'a GuestMemoryMmap>;
+
+impl Rings {
+    /// Takes requests from queue `index` until there are none, or `handle` wants no more: it gives
+    /// the number of bytes that it wrote for the driver, or `None` to leave the request in the
+    /// queue.
+    fn each(
+        &mut self,
+        index: usize,
+        mut handle: impl FnMut(&GuestMemoryMmap, Chain) -> Option<u32>,
+    ) {
+        let Some(queue) = self.queues.get_mut(index) else {
+            return;
+        };
+        if !queue.ready() {
+            return;
+        }
+        let mut used = false;
+        while let Some(chain) = queue.pop_descriptor_chain(&self.memory) {
+            let head = chain.head_index();
+            let Some(written) = handle(&self.memory, chain) else {
+                queue.go_to_previous_position();
+                break;
+            };
+            // Fails for a ring outside of memory, which concerns its driver alone.
+            used |= queue.add_used(&self.memory, head, written).is_ok();
+        }
+        if used && queue.needs_notification(&self.memory).unwrap_or(true) {
+            self.interrupt.queue_used();
+        }
+    }
+}
+
+/// The devices of one guest. Their threads end when this is dropped, which must come before the
+/// guest's memory is unmapped.
+#[derive(Debug, Default)]
+pub struct Devices {
+    windows: Vec<Window>,
+}
+
+impl Devices {
+    /// The devices that `config` asks for, in the order disks, interfaces, randomness.
+    ///
+    /// # Errors
+    /// What cannot be had, as [`DeviceError`].
+    pub fn new(
+        vm: &VmFd,
+        memory: &GuestMemoryMmap,
+        config: &GuestConfig,
+    ) -> Result<Self, DeviceError> {
+        let mut devices: Vec<Box<dyn Device>> = Vec::new();
+        for disk in &config.disks {
+            devices.push(Box::new(block::Block::open(disk)?));
+        }
+        for net in &config.nets {
+            devices.push(Box::new(net::Net::open(net)?));
+        }
+        // The test guest has no drivers.
+        if config.kernel != KernelSource::Builtin {
+            devices.push(Box::new(entropy::Entropy::new()));
+        }
+        if devices.len() > MAX_DEVICES {
+            return Err(DeviceError::TooMany(devices.len()));
+        }
+        let windows = devices
+            .into_iter()
+            .zip(0..)
+            .map(|(device, slot)| Window::open(vm, memory, slot, device))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { windows })
+    }
+
+    /// Where the windows are, for the tables by which a kernel finds them.
+    #[must_use]
+    pub fn places(&self) -> Vec<Place> {
+        self.windows.iter().map(Window::place).collect()
+    }
+
+    /// A read by a vCPU; all ones where there is nothing.
+    pub fn read(&self, address: u64, data: &mut [u8]) {
+        match self.find(address) {
+            Some((window, offset)) => window.read(offset, data),
+            None => data.fill(0xff),
+        }
+    }
+
+    /// A write by a vCPU.
+    pub fn write(&self, address: u64, data: &[u8]) {
+        if let Some((window, offset)) = self.find(address) {
+            window.write(offset, data);
+        }
+    }
+
+    fn find(&self, address: u64) -> Option<(&Window, u64)> {
+        self.windows
+            .iter()
+            .find_map(|window| Some((window, window.place().offset(address)?)))
+    }
+}

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::run::RunError;
@@ -24,6 +25,7 @@ pub mod csv;
 pub mod disturbance;
 pub mod html;
 pub mod json;
+pub mod linux;
 pub mod matrix;
 pub mod plot;
 pub mod progress;
@@ -56,6 +58,9 @@ pub enum BenchError {
         /// Why not.
         source: io::Error,
     },
+    /// Linux guests.
+    #[error(transparent)]
+    Linux(#[from] linux::LinuxBenchError),
     /// A report that is no JSON.
     #[error("cannot write the results as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -97,11 +102,24 @@ pub fn switch(
     signals: Option<&StopSignals>,
 ) -> Result<String, BenchError> {
     let report = switch::measure(args, signals)?;
-    let table = switch::render(&report);
-    let Some(path) = &args.json else {
+    put(&report, switch::render(&report), args.json.as_deref())
+}
+
+/// Runs `baton bench linux` and writes its file.
+///
+/// # Errors
+/// If nothing can be run on this host, or the file cannot be written.
+pub fn linux(args: &linux::LinuxArgs, signals: Option<&StopSignals>) -> Result<String, BenchError> {
+    let report = linux::measure(args, signals)?;
+    put(&report, linux::render(&report), args.json.as_deref())
+}
+
+/// Writes `report` as JSON where the user wants it; returns what goes to standard output.
+fn put(report: &impl Serialize, table: String, json: Option<&Path>) -> Result<String, BenchError> {
+    let Some(path) = json else {
         return Ok(table);
     };
-    let json = serde_json::to_string_pretty(&report)? + "\n";
+    let json = serde_json::to_string_pretty(report)? + "\n";
     if is_stdout(path) {
         return Ok(json);
     }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use baton::bench::args::{BenchCommand, LhpArgs, SwitchArgs};
+use baton::bench::linux::LinuxArgs;
 use baton::cli::{Cli, Command, RunArgs, SimArgs, Switch, TopArgs};
 use baton::config::SummaryForm;
 use baton::signals::StopSignals;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         Command::Bench { command } => match *command {
             BenchCommand::Lhp(args) => bench_lhp(&args),
             BenchCommand::Switch(args) => bench_switch(&args),
+            BenchCommand::Linux(args) => bench_linux(&args),
         },
         Command::Top(args) => watch(&args),
         Command::Sim(args) => simulate(&args),
@@ -60,6 +62,14 @@ fn bench_lhp(args: &LhpArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
 fn bench_switch(args: &SwitchArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let signals = StopSignals::block()?;
     let text = bench::switch(args, Some(&signals))?;
+    drop(signals);
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bench_linux(args: &LinuxArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let signals = StopSignals::block()?;
+    let text = bench::linux(args, Some(&signals))?;
     drop(signals);
     print(&text)?;
     Ok(ExitCode::SUCCESS)

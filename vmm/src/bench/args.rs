@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::BenchError;
+use super::linux::LinuxArgs;
 use super::matrix::{Load, Lock, Matrix, Policy};
 use super::report::Plan;
 use crate::cli::CpuList;
@@ -19,6 +20,8 @@ pub enum BenchCommand {
     Lhp(LhpArgs),
     /// The machine itself: doorbell, switch, kick, halt and wake, preemption
     Switch(SwitchArgs),
+    /// Linux guests: stock and patched kernels under overcommit
+    Linux(LinuxArgs),
 }
 
 /// Flags of `baton bench switch`.

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Lock throughput and waits: one thread per CPU takes the same lock, works,
+ * gives it back and works outside, for some time.
+ *
+ *	insmod lockbench.ko kind=spin seconds=2 hold_ns=2000 outside_ns=2000
+ *
+ * kind: spin, mutex, rwsem (writers) or rtmutex. Prints one line:
+ *
+ *	bench: KIND done N in_ns T max_wait_ns W least A most B
+ *
+ * N acquisitions in T; W is the longest wait, A and B the acquisitions of the
+ * threads that had fewest and most.
+ */
+#include <linux/completion.h>
+#include <linux/cpu.h>
+#include <linux/kthread.h>
+#include <linux/ktime.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/rtmutex.h>
+#include <linux/rwsem.h>
+#include <linux/sched/clock.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+
+static char *kind = "spin";
+module_param(kind, charp, 0444);
+static uint seconds = 2;
+module_param(seconds, uint, 0444);
+/* Iterations of a loop, measured at the start: time stolen must not count. */
+static uint hold_ns = 2000;
+module_param(hold_ns, uint, 0444);
+static uint outside_ns = 2000;
+module_param(outside_ns, uint, 0444);
+
+static DEFINE_SPINLOCK(spin);
+static DEFINE_MUTEX(mutex);
+static DECLARE_RWSEM(rwsem);
+static DEFINE_RT_MUTEX(rtmutex);
+
+struct thread {
+	struct task_struct	*task;
+	u64			acquisitions;
+	u64			max_wait;
+	struct completion	done;
+};
+
+static bool stop;
+static atomic_t ready = ATOMIC_INIT(0);
+static bool go;
+static unsigned long loops_per_us;
+
+static noinline void work(unsigned long loops)
+{
+	while (loops--)
+		barrier();
+}
+
+static unsigned long loops_of(uint ns)
+{
+	return loops_per_us * ns / 1000;
+}
+
+static void calibrate(void)
+{
+	u64 best = U64_MAX;
+	int i;
+
+	/* The shortest of many: most are not interrupted. */
+	for (i = 0; i < 50; i++) {
+		u64 from = ktime_get_ns();
+
+		work(20000);
+		best = min(best, ktime_get_ns() - from);
+	}
+	loops_per_us = max(1ULL, 20000ULL * 1000 / max(1ULL, best));
+}
+
+static void lock(void)
+{
+	switch (kind[0]) {
+	case 's':
+		return spin_lock(&spin);
+	case 'm':
+		return mutex_lock(&mutex);
+	case 'r':
+		if (kind[1] == 'w')
+			return down_write(&rwsem);
+		return rt_mutex_lock(&rtmutex);
+	}
+}
+
+static void unlock(void)
+{
+	switch (kind[0]) {
+	case 's':
+		return spin_unlock(&spin);
+	case 'm':
+		return mutex_unlock(&mutex);
+	case 'r':
+		if (kind[1] == 'w')
+			return up_write(&rwsem);
+		return rt_mutex_unlock(&rtmutex);
+	}
+}
+
+static int run(void *arg)
+{
+	unsigned long hold = loops_of(hold_ns), outside = loops_of(outside_ns);
+	struct thread *me = arg;
+
+	atomic_inc(&ready);
+	while (!READ_ONCE(go))
+		cond_resched();
+	while (!READ_ONCE(stop)) {
+		u64 from = ktime_get_ns();
+
+		lock();
+		me->max_wait = max(me->max_wait, ktime_get_ns() - from);
+		work(hold);
+		unlock();
+		me->acquisitions++;
+		work(outside);
+		cond_resched();
+	}
+	/* The module may be gone before this thread is. */
+	kthread_complete_and_exit(&me->done, 0);
+}
+
+static int __init lockbench_init(void)
+{
+	u64 sum = 0, worst = 0, least = U64_MAX, most = 0, took;
+	struct thread *threads;
+	int cpu, made = 0;
+
+	threads = kcalloc(nr_cpu_ids, sizeof(*threads), GFP_KERNEL);
+	if (!threads)
+		return -ENOMEM;
+	calibrate();
+	cpus_read_lock();
+	for_each_online_cpu(cpu) {
+		struct thread *thread = &threads[made];
+
+		init_completion(&thread->done);
+		thread->task = kthread_create_on_cpu(run, thread, cpu,
+						     "lockbench/%u");
+		if (IS_ERR(thread->task))
+			break;
+		made++;
+		wake_up_process(thread->task);
+	}
+	cpus_read_unlock();
+	while (atomic_read(&ready) < made)
+		schedule_timeout_uninterruptible(1);
+	took = ktime_get_ns();
+	WRITE_ONCE(go, true);
+	schedule_timeout_uninterruptible(seconds * HZ);
+	WRITE_ONCE(stop, true);
+	took = ktime_get_ns() - took;
+	for (cpu = 0; cpu < made; cpu++) {
+		struct thread *thread = &threads[cpu];
+
+		wait_for_completion(&thread->done);
+		sum += thread->acquisitions;
+		worst = max(worst, thread->max_wait);
+		least = min(least, thread->acquisitions);
+		most = max(most, thread->acquisitions);
+	}
+	pr_info("bench: %s done %llu in_ns %llu max_wait_ns %llu least %llu most %llu\n",
+		kind, sum, took, worst, least, most);
+	kfree(threads);
+	/* Nothing stays: the load "fails", so no rmmod is needed. */
+	return -EAGAIN;
+}
+module_init(lockbench_init);
+
+MODULE_DESCRIPTION("Lock throughput and waits");
+MODULE_LICENSE("GPL");

@@ -1,12 +1,10 @@
 //! The device thread: what happens to devices from outside, on rust-vmm's event manager.
 //!
-//! So far that is stdin to the serial port. It begins when the guest's driver wants input, and a
-//! terminal is then switched to hand over single characters; it is switched back when the thread
-//! ends.
+//! That is stdin to the serial port. It begins when the guest's driver wants input; a terminal is then
+//! the guest's ([`super::terminal`]) until the thread ends. Virtio devices have threads of their own.
 
-use std::io::{self, IsTerminal};
-use std::mem;
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -14,7 +12,8 @@ use std::thread::{self, JoinHandle};
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::Guest;
+use super::terminal::{Key, RawTerminal};
+use super::{Guest, GuestEnd};
 
 const STDIN: RawFd = libc::STDIN_FILENO;
 
@@ -101,7 +100,7 @@ enum Stdin {
 struct SerialInput {
     guest: Arc<Guest>,
     stdin: Stdin,
-    terminal: Option<Terminal>,
+    terminal: Option<RawTerminal>,
 }
 
 impl SerialInput {
@@ -115,7 +114,14 @@ impl SerialInput {
 
     fn watch(&mut self, ops: &mut EventOps) {
         if self.terminal.is_none() {
-            self.terminal = Terminal::single_characters();
+            self.terminal = RawTerminal::new(io::stdin().as_fd());
+            if self.terminal.is_some() {
+                // Nobody may be reading, which is no reason to fail.
+                let _ = writeln!(
+                    io::stderr(),
+                    "baton: the keys are the guest's; Ctrl-a x leaves"
+                );
+            }
         }
         self.stdin = match ops.add(Events::new_raw(STDIN, EventSet::IN)) {
             Ok(()) => Stdin::Watched,
@@ -141,14 +147,34 @@ impl SerialInput {
         let read = unsafe { libc::read(STDIN, buffer.as_mut_ptr().cast(), room) };
         match usize::try_from(read) {
             Ok(0) => self.rest(ops, Stdin::Over),
-            Ok(length) => {
-                self.guest.serial().input(&buffer[..length]);
-            }
+            Ok(length) => self.typed(&mut buffer[..length]),
             Err(_) => match io::Error::last_os_error().kind() {
                 io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {}
                 _ => self.rest(ops, Stdin::Over),
             },
         }
+    }
+}
+
+impl SerialInput {
+    /// Gives the guest what is for it.
+    fn typed(&mut self, bytes: &mut [u8]) {
+        let Some(terminal) = &mut self.terminal else {
+            self.guest.serial().input(bytes);
+            return;
+        };
+        let mut length = 0;
+        for at in 0..bytes.len() {
+            match terminal.press(bytes[at]) {
+                Key::Guest(byte) => {
+                    bytes[length] = byte;
+                    length += 1;
+                }
+                Key::Leave => return self.guest.end(GuestEnd::Killed),
+                Key::None => {}
+            }
+        }
+        self.guest.serial().input(&bytes[..length]);
     }
 }
 
@@ -168,38 +194,5 @@ impl MutEventSubscriber for SerialInput {
 
     fn init(&mut self, ops: &mut EventOps) {
         let _ = ops.add(Events::new(self.guest.serial(), EventSet::IN));
-    }
-}
-
-/// A terminal that hands over single characters and does not echo them, until dropped. Ctrl-C still
-/// stops the run.
-struct Terminal(libc::termios);
-
-impl Terminal {
-    fn single_characters() -> Option<Self> {
-        if !io::stdin().is_terminal() {
-            return None;
-        }
-        // SAFETY: an all-zero termios is valid, and the kernel fills it.
-        let before = unsafe {
-            let mut termios: libc::termios = mem::zeroed();
-            if libc::tcgetattr(STDIN, &raw mut termios) != 0 {
-                return None;
-            }
-            termios
-        };
-        let mut single = before;
-        single.c_lflag &= !(libc::ICANON | libc::ECHO);
-        single.c_iflag &= !libc::ICRNL;
-        // SAFETY: settings that the kernel gave, with some bits cleared.
-        unsafe { libc::tcsetattr(STDIN, libc::TCSANOW, &raw const single) };
-        Some(Self(before))
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        // SAFETY: the settings that the kernel gave.
-        unsafe { libc::tcsetattr(STDIN.as_raw_fd(), libc::TCSANOW, &raw const self.0) };
     }
 }

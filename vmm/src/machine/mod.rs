@@ -16,6 +16,7 @@ pub mod power;
 pub mod reset;
 pub mod serial;
 pub mod steal;
+mod terminal;
 pub mod testdev;
 pub mod vcpu;
 

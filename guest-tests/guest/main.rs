@@ -38,6 +38,9 @@ mod tasks;
 #[allow(dead_code)]
 #[path = "../src/testdev.rs"]
 mod testdev;
+#[allow(dead_code)]
+#[path = "../src/wait_buckets.rs"]
+mod wait_buckets;
 mod workloads;
 
 use core::panic::PanicInfo;

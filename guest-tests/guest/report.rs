@@ -2,6 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::port;
+use crate::stats::SmallCount;
 use crate::testdev::*;
 
 fn send(key: u32, value: u64) {
@@ -23,10 +24,12 @@ pub fn results(cpu: &Cpu) {
         (RESULT_RELEASE_RINGS, &stats.release_rings),
         (RESULT_SKIPPED, &stats.skipped),
     ];
-    let buckets = (RESULT_WAIT_BUCKET..).zip(&stats.waits);
-    for (key, count) in others.into_iter().chain(buckets) {
-        if count.get() != 0 {
-            send(key, count.get());
+    let others = others.map(|(key, count)| (key, count.get()));
+    let pair = |two: &[SmallCount]| u64::from(two[1].get()) << 32 | u64::from(two[0].get());
+    let waits = (RESULT_WAIT_BUCKETS..).zip(stats.waits.chunks_exact(2).map(pair));
+    for (key, value) in others.into_iter().chain(waits) {
+        if value != 0 {
+            send(key, value);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What a vCPU measures; reported at the end.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::wait_buckets::{self, BUCKETS};
 
 /// A number that only its own vCPU changes.
 pub struct Count(AtomicU64);
@@ -25,14 +27,30 @@ impl Count {
     }
 }
 
-pub const BUCKETS: usize = 64;
+/// The same in half the memory, for many; it stays at its largest value.
+pub struct SmallCount(AtomicU32);
+
+impl SmallCount {
+    const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    pub fn get(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+
+    #[inline(always)]
+    fn increment(&self) {
+        self.0.store(self.get().saturating_add(1), Relaxed);
+    }
+}
 
 pub struct Stats {
     pub acquisitions: Count,
     pub wait_max_ns: Count,
     pub wait_sum_ns: Count,
-    /// Waits of 2^k up to 2^(k+1) ns.
-    pub waits: [Count; BUCKETS],
+    /// Waits, by [`wait_buckets::bucket`].
+    pub waits: [SmallCount; BUCKETS],
     pub elapsed_ns: Count,
     pub iterations: Count,
     pub wait_rings: Count,
@@ -46,7 +64,7 @@ impl Stats {
             acquisitions: Count::new(),
             wait_max_ns: Count::new(),
             wait_sum_ns: Count::new(),
-            waits: [const { Count::new() }; BUCKETS],
+            waits: [const { SmallCount::new() }; BUCKETS],
             elapsed_ns: Count::new(),
             iterations: Count::new(),
             wait_rings: Count::new(),
@@ -61,6 +79,6 @@ impl Stats {
         self.acquisitions.add(1);
         self.wait_sum_ns.add(wait_ns);
         self.wait_max_ns.set(self.wait_max_ns.get().max(wait_ns));
-        self.waits[wait_ns.max(1).ilog2() as usize].add(1);
+        self.waits[wait_buckets::bucket(wait_ns)].increment();
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod abi;
 pub mod testdev;
+pub mod wait_buckets;
 
 /// The bare-metal guest: a static ELF to be booted by the 64-bit Linux boot protocol, with up to 64
 /// vCPUs whose APIC ids are their indices.

@@ -3,6 +3,8 @@
 //! Not part of the hint ABI. All accesses are 32 bits wide but for the console. On a machine
 //! without the device an `IN` reads all ones, which the guest takes as "not there".
 
+use crate::wait_buckets::BUCKETS;
+
 /// `OUT` byte: a character for the debug console (as in Bochs and QEMU).
 pub const PORT_CONSOLE: u16 = 0xe9;
 /// `IN`: number of vCPUs of this guest.
@@ -38,8 +40,12 @@ pub const RESULT_WAIT_RINGS: u32 = 7;
 pub const RESULT_RELEASE_RINGS: u32 = 8;
 /// Result: times this vCPU was passed over in a queue because it was not running.
 pub const RESULT_SKIPPED: u32 = 9;
-/// Results `RESULT_WAIT_BUCKET + k` (k < 64): waits of 2^k ns up to, not including, 2^(k+1) ns.
-pub const RESULT_WAIT_BUCKET: u32 = 0x100;
+/// Results `RESULT_WAIT_BUCKETS + k` (k < [`WAIT_RESULTS`]): waits in the buckets 2k (low half of the
+/// value) and 2k + 1 (high half) of [`crate::wait_buckets`]. A count stays at 2^32 - 1.
+pub const RESULT_WAIT_BUCKETS: u32 = 0x100;
+/// Number of the results from [`RESULT_WAIT_BUCKETS`] on. Two buckets to a result: each takes three
+/// port writes, and so three exits.
+pub const WAIT_RESULTS: u32 = (BUCKETS / 2) as u32;
 
 /// Exit code: the workload ran and its self-checks held.
 pub const EXIT_OK: u32 = 0;

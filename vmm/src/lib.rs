@@ -25,3 +25,4 @@ pub mod timeline;
 pub mod top;
 pub mod trace;
 pub mod units;
+pub mod waits;

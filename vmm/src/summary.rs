@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use guest_tests::testdev::{
     RESULT_ACQUISITIONS, RESULT_COUNTER, RESULT_ELAPSED_NS, RESULT_ITERATIONS,
-    RESULT_RELEASE_RINGS, RESULT_SKIPPED, RESULT_WAIT_BUCKET, RESULT_WAIT_MAX_NS,
-    RESULT_WAIT_RINGS, RESULT_WAIT_SUM_NS,
+    RESULT_RELEASE_RINGS, RESULT_SKIPPED, RESULT_WAIT_BUCKETS, RESULT_WAIT_MAX_NS,
+    RESULT_WAIT_RINGS, RESULT_WAIT_SUM_NS, WAIT_RESULTS,
 };
 use serde::{Serialize, Serializer};
 use vcpu_sched::VcpuId;
@@ -14,6 +14,7 @@ use crate::executor::{ExecutorReport, Moment};
 use crate::machine::testdev::VcpuResults;
 use crate::machine::{ExitCounts, GuestEnd};
 use crate::timeline;
+use crate::waits::{self, Waits};
 
 pub mod text;
 
@@ -127,7 +128,7 @@ pub struct Workload {
     pub iterations_per_s: u64,
     /// Mean wait for a lock, nanoseconds.
     pub wait_mean_ns: u64,
-    /// Upper bound of the wait that 99 % of the waits stay below (a power of two), nanoseconds.
+    /// The wait that 99 % of the waits do not exceed, nanoseconds; see [`Waits`].
     pub wait_p99_ns: u64,
     /// Longest wait, nanoseconds.
     pub wait_max_ns: u64,
@@ -149,6 +150,10 @@ impl Workload {
         let acquisitions = sum(RESULT_ACQUISITIONS);
         let iterations = sum(RESULT_ITERATIONS);
         let elapsed_ns = max(RESULT_ELAPSED_NS);
+        let mut waits = Waits::default();
+        for vcpu in vcpus {
+            waits.add(&Waits::of_results(&vcpu.results));
+        }
         Self {
             acquisitions,
             iterations,
@@ -158,8 +163,8 @@ impl Workload {
             wait_mean_ns: sum(RESULT_WAIT_SUM_NS)
                 .checked_div(acquisitions)
                 .unwrap_or(0),
-            wait_p99_ns: quantile_bound(|k| sum(RESULT_WAIT_BUCKET + k)),
-            wait_max_ns: max(RESULT_WAIT_MAX_NS),
+            wait_p99_ns: waits.percentile(99.0),
+            wait_max_ns: waits.max_ns,
             counter_ok: values(RESULT_COUNTER).next().map(|c| c == acquisitions),
         }
     }
@@ -169,23 +174,6 @@ fn per_second(count: u64, ns: u64) -> u64 {
     (u128::from(count) * 1_000_000_000)
         .checked_div(u128::from(ns))
         .map_or(0, |rate| u64::try_from(rate).unwrap_or(u64::MAX))
-}
-
-/// Upper end of the bucket (bucket `k` ends at 2^(k+1)) that holds the 99th percentile.
-fn quantile_bound(bucket: impl Fn(u32) -> u64) -> u64 {
-    let counts: Vec<u64> = (0..64).map(bucket).collect();
-    let total: u128 = counts.iter().map(|count| u128::from(*count)).sum();
-    let mut seen = 0u128;
-    for (k, count) in counts.iter().enumerate() {
-        seen += u128::from(*count);
-        if total > 0 && seen * 100 >= total * 99 {
-            return 2u64
-                .checked_shl(k as u32)
-                .filter(|end| *end != 0)
-                .unwrap_or(u64::MAX);
-        }
-    }
-    0
 }
 
 impl GuestSummary {
@@ -245,22 +233,27 @@ pub fn result_name(key: u32) -> String {
         RESULT_WAIT_RINGS => "wait_rings".to_owned(),
         RESULT_RELEASE_RINGS => "release_rings".to_owned(),
         RESULT_SKIPPED => "skipped".to_owned(),
-        key if (RESULT_WAIT_BUCKET..RESULT_WAIT_BUCKET + 64).contains(&key) => {
-            format!("wait_bucket_{}", key - RESULT_WAIT_BUCKET)
-        }
         key => format!("result_{key}"),
     }
+}
+
+/// The counts that a result of waits holds, each with its name; none that is zero.
+fn wait_buckets(key: u32, value: u64) -> Option<Vec<(String, u64)>> {
+    let number = key
+        .checked_sub(RESULT_WAIT_BUCKETS)
+        .filter(|number| *number < WAIT_RESULTS)?;
+    let counts = (2 * number..).zip(waits::pair(value));
+    let named = counts.map(|(bucket, count)| (format!("wait_bucket_{bucket}"), u64::from(count)));
+    Some(named.filter(|(_, count)| *count != 0).collect())
 }
 
 fn named_results<S: Serializer>(
     results: &BTreeMap<u32, u64>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(
-        results
-            .iter()
-            .map(|(key, value)| (result_name(*key), value)),
-    )
+    serializer.collect_map(results.iter().flat_map(|(key, value)| {
+        wait_buckets(*key, *value).unwrap_or_else(|| vec![(result_name(*key), *value)])
+    }))
 }
 
 #[cfg(test)]
@@ -283,13 +276,13 @@ mod tests {
                 (RESULT_WAIT_SUM_NS, 1000),
                 (RESULT_WAIT_MAX_NS, 500),
                 (RESULT_COUNTER, 100),
-                (RESULT_WAIT_BUCKET + 3, 59),
-                (RESULT_WAIT_BUCKET + 8, 1),
+                (RESULT_WAIT_BUCKETS + 3, 59 << 32),
+                (RESULT_WAIT_BUCKETS + 40, 1),
             ]),
             vcpu(&[
                 (RESULT_ACQUISITIONS, 40),
                 (RESULT_ELAPSED_NS, 1_000_000_000),
-                (RESULT_WAIT_BUCKET + 3, 40),
+                (RESULT_WAIT_BUCKETS + 3, 40 << 32),
             ]),
         ];
         let workload = Workload::of(&vcpus);
@@ -297,7 +290,7 @@ mod tests {
         assert_eq!(workload.acquisitions_per_s, 50);
         assert_eq!(workload.wait_mean_ns, 10);
         assert_eq!(workload.wait_max_ns, 500);
-        assert_eq!(workload.wait_p99_ns, 16);
+        assert_eq!(workload.wait_p99_ns, 7);
         assert_eq!(workload.counter_ok, Some(true));
     }
 
@@ -307,19 +300,21 @@ mod tests {
         let lies: Vec<(u32, u64)> = (1..0x200).map(|key| (key, u64::MAX)).collect();
         let workload = Workload::of(&[vcpu(&lies), vcpu(&lies)]);
         assert_eq!(workload.acquisitions, u64::MAX);
-        assert_eq!(workload.wait_p99_ns, u64::MAX);
+        assert_eq!(workload.wait_max_ns, u64::MAX);
+        assert!(workload.wait_p99_ns > 0);
     }
 
     #[test]
     fn json_names_the_results() {
         let json = serde_json::to_value(vcpu(&[
             (RESULT_COUNTER, 5),
-            (RESULT_WAIT_BUCKET + 63, 1),
+            (RESULT_WAIT_BUCKETS + 63, 5 << 32 | 1),
             (77, 2),
         ]))
         .expect("json");
         assert_eq!(json["results"]["counter"], 5);
-        assert_eq!(json["results"]["wait_bucket_63"], 1);
+        assert_eq!(json["results"]["wait_bucket_126"], 1);
+        assert_eq!(json["results"]["wait_bucket_127"], 5);
         assert_eq!(json["results"]["result_77"], 2);
     }
 }

@@ -3,19 +3,16 @@
 use std::thread;
 use std::time::Duration;
 
-use guest_tests::testdev::{
-    RESULT_ACQUISITIONS, RESULT_ELAPSED_NS, RESULT_WAIT_BUCKET, RESULT_WAIT_MAX_NS,
-    RESULT_WAIT_SUM_NS,
-};
+use guest_tests::testdev::{RESULT_ACQUISITIONS, RESULT_ELAPSED_NS, RESULT_WAIT_SUM_NS};
 
 use super::disturbance::{LIMIT_PER_MILLE, Probe};
 use super::matrix::{Cell, HOLD_NS, OUTSIDE_NS, longest};
-use super::stats::Waits;
 use crate::config::RunConfig;
 use crate::host_sched::HostSchedError;
 use crate::run::{self, RunError};
 use crate::signals::StopSignals;
 use crate::summary::{GuestSummary, RunSummary, VcpuSummary};
+use crate::waits::Waits;
 
 /// What the guests with the lock did in one run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -158,15 +155,8 @@ fn figures(guests: &[GuestSummary], cpus: usize) -> Run {
     let vcpus = || guests.iter().flat_map(|guest| &guest.vcpus);
     let sum = |of: fn(&VcpuSummary) -> u64| vcpus().map(of).fold(0, u64::saturating_add);
     let most = |key| vcpus().map(|v| result(v, key)).max().unwrap_or(0);
-    let mut waits = Waits {
-        max_ns: most(RESULT_WAIT_MAX_NS),
-        ..Waits::default()
-    };
-    for (k, bucket) in (0..).zip(&mut waits.buckets) {
-        *bucket = vcpus()
-            .map(|v| result(v, RESULT_WAIT_BUCKET + k))
-            .fold(0, u64::saturating_add);
-    }
+    let mut waits = Waits::default();
+    vcpus().for_each(|v| waits.add(&Waits::of_results(&v.results)));
     let acquisitions = |v: &VcpuSummary| result(v, RESULT_ACQUISITIONS);
     let fewest = vcpus().map(acquisitions).min().unwrap_or(0);
     Run {
@@ -204,7 +194,8 @@ mod tests {
     use super::*;
     use crate::bench::matrix::{Load, Lock, Policy};
     use crate::machine::GuestEnd;
-    use guest_tests::testdev::RESULT_COUNTER;
+    use guest_tests::testdev::{RESULT_COUNTER, RESULT_WAIT_BUCKETS, RESULT_WAIT_MAX_NS};
+    use guest_tests::wait_buckets::last_ns;
 
     const CELL: Cell = Cell {
         lock: Lock::Tas,
@@ -231,7 +222,7 @@ mod tests {
                     (RESULT_ELAPSED_NS, 1_000_000),
                     (RESULT_WAIT_SUM_NS, 150_000),
                     (RESULT_WAIT_MAX_NS, 5_000),
-                    (RESULT_WAIT_BUCKET + 10, 100),
+                    (RESULT_WAIT_BUCKETS + 40, 100),
                 ],
             ),
             vcpu(
@@ -241,7 +232,7 @@ mod tests {
                     (RESULT_ELAPSED_NS, 900_000),
                     (RESULT_WAIT_SUM_NS, 900_000),
                     (RESULT_WAIT_MAX_NS, 9_000),
-                    (RESULT_WAIT_BUCKET + 10, 50),
+                    (RESULT_WAIT_BUCKETS + 50, 50),
                 ],
             ),
         ];
@@ -269,7 +260,9 @@ mod tests {
         };
         assert_eq!((run.acquisitions, run.ran_ns), (150, 1_000_000));
         assert_eq!((run.pool_ns, run.switches), (2_000_000, 6));
-        assert_eq!((run.waits.max_ns, run.waits.buckets[10]), (9_000, 150));
+        assert_eq!(run.waits.max_ns, 9_000);
+        assert_eq!(run.waits.percentile(66.0), last_ns(80));
+        assert_eq!(run.waits.percentile(67.0), last_ns(100));
         assert_eq!(run.fairness, 0.5);
         assert!(run.is_disturbed());
     }

@@ -10,8 +10,9 @@ use super::cell::Run;
 use super::disturbance::LIMIT_PER_MILLE;
 use super::matrix::{Cell, HOLD_NS, Lock, Matrix, OUTSIDE_NS, name, serialize_name};
 use super::rounds::Kept;
-use super::stats::{Spread, WaitFigures, Waits, median, per_second, ratio};
+use super::stats::{Spread, median, per_second, ratio};
 use crate::config::{DEFAULT_DEFER, DEFAULT_SLICE};
+use crate::waits::{WaitFigures, Waits};
 
 /// Version of the schema.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -109,6 +110,10 @@ pub struct Row {
     pub acq_per_s_per_host_cpu: u64,
     /// Waits of all runs together.
     pub wait_ns: WaitFigures,
+    /// Their distribution: percent, and the wait that so many do not exceed; from the median to the
+    /// longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_percentiles_ns: Option<Vec<(f64, u64)>>,
     /// The longest wait of a run.
     pub wait_max_ns: Spread,
     /// Median of `acq_per_cpu_s` by that of the lock's limit.
@@ -314,6 +319,7 @@ fn row(plan: &Plan, cell: Cell, kept: &Kept, limits: &[Limit], measured: &[(Cell
         acq_per_cpu_s,
         acq_per_s_per_host_cpu: middle(|run| per_second(run.acquisitions, run.pool_ns)),
         wait_ns: waits.figures(),
+        wait_percentiles_ns: waits.percentiles(),
         wait_max_ns: Spread::of(runs.iter().map(|run| run.waits.max_ns)),
         ratio_to_limit: limits
             .iter()
@@ -355,11 +361,9 @@ pub(super) mod tests {
 
     fn kept(acquisitions: &[u64]) -> Kept {
         let run = |&acquisitions| {
-            let mut waits = Waits {
-                max_ns: 2_000,
-                ..Waits::default()
-            };
-            waits.buckets[10] = acquisitions;
+            let mut waits = Waits::default();
+            waits.max_ns = 2_000;
+            waits.count(1_500, acquisitions as u32);
             Run {
                 acquisitions,
                 ran_ns: 1_000_000_000,

@@ -1,9 +1,6 @@
-//! Medians, spreads and the distribution of waits.
+//! Medians, spreads and ratios.
 
 use serde::Serialize;
-
-/// Number of buckets of a [`Waits`].
-pub const BUCKETS: usize = 64;
 
 /// A median and what lay around it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -64,83 +61,6 @@ pub fn per_second(count: u64, ns: u64) -> u64 {
         .map_or(0, |rate| u64::try_from(rate).unwrap_or(u64::MAX))
 }
 
-/// How long waits were: bucket k counts those of 2^k ns up to, not including, 2^(k+1) ns (bucket 0
-/// also those of 0 ns), and the longest is known exactly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waits {
-    /// The counts.
-    pub buckets: [u64; BUCKETS],
-    /// The longest, nanoseconds.
-    pub max_ns: u64,
-}
-
-impl Default for Waits {
-    fn default() -> Self {
-        Self {
-            buckets: [0; BUCKETS],
-            max_ns: 0,
-        }
-    }
-}
-
-/// Figures of a distribution of waits, nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct WaitFigures {
-    /// Half of the waits were shorter.
-    pub p50: u64,
-    /// 99 % were.
-    pub p99: u64,
-    /// 99.9 % were.
-    pub p999: u64,
-    /// The longest.
-    pub max: u64,
-}
-
-impl Waits {
-    /// Adds the waits of `other`.
-    pub fn add(&mut self, other: &Self) {
-        for (sum, more) in self.buckets.iter_mut().zip(&other.buckets) {
-            *sum = sum.saturating_add(*more);
-        }
-        self.max_ns = self.max_ns.max(other.max_ns);
-    }
-
-    /// The wait that `per_mille` of all waits do not exceed: the place in its bucket is
-    /// interpolated, as if the waits in a bucket lay at equal distances, and never above the longest
-    /// wait. Off by less than a factor of two.
-    #[must_use]
-    pub fn quantile(&self, per_mille: u64) -> u64 {
-        // No run has so many; the bound keeps the products below whole.
-        let counts = self.buckets.map(|count| u128::from(count.min(1 << 50)));
-        let total: u128 = counts.iter().sum();
-        // The rank, times 1000 to stay whole.
-        let rank = total * u128::from(per_mille.min(1000));
-        let mut below = 0u128;
-        for (k, count) in counts.iter().enumerate() {
-            let count = count * 1000;
-            if count > 0 && below + count >= rank {
-                let low = if k == 0 { 0 } else { 1u128 << k };
-                let width = (1u128 << (k + 1)) - low;
-                let value = low + width * (rank - below) / count;
-                return u64::try_from(value).unwrap_or(u64::MAX).min(self.max_ns);
-            }
-            below += count;
-        }
-        0
-    }
-
-    /// The figures that are reported.
-    #[must_use]
-    pub fn figures(&self) -> WaitFigures {
-        WaitFigures {
-            p50: self.quantile(500),
-            p99: self.quantile(990),
-            p999: self.quantile(999),
-            max: self.max_ns,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,42 +89,5 @@ mod tests {
         assert_eq!(ratio(1, 0), None);
         assert_eq!(per_second(3, 1_500_000_000), 2);
         assert_eq!(per_second(3, 0), 0);
-    }
-
-    #[test]
-    fn quantiles_are_interpolated_within_a_bucket() {
-        let mut waits = Waits {
-            max_ns: 1_000_000,
-            ..Waits::default()
-        };
-        waits.buckets[10] = 100;
-        assert_eq!(waits.quantile(500), 1024 + 512);
-        assert_eq!(waits.quantile(1000), 2048);
-        waits.buckets[4] = 900;
-        assert_eq!(waits.quantile(500), 16 + 16 * 500 / 900);
-        assert_eq!(waits.quantile(990), 1024 + 1024 * 90 / 100);
-    }
-
-    #[test]
-    fn no_quantile_is_above_the_longest_wait() {
-        let mut waits = Waits {
-            max_ns: 1100,
-            ..Waits::default()
-        };
-        waits.buckets[10] = 3;
-        let figures = waits.figures();
-        assert_eq!((figures.p50, figures.p999, figures.max), (1100, 1100, 1100));
-        assert_eq!(Waits::default().figures(), WaitFigures::default());
-    }
-
-    #[test]
-    fn impossible_reports_do_not_overflow() {
-        let mut waits = Waits {
-            buckets: [u64::MAX; BUCKETS],
-            max_ns: u64::MAX,
-        };
-        waits.add(&waits.clone());
-        assert!(waits.figures().p50 <= waits.figures().p999);
-        assert_eq!(waits.quantile(1000), u64::MAX);
     }
 }

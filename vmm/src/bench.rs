@@ -27,11 +27,13 @@ pub mod html;
 pub mod json;
 pub mod linux;
 pub mod matrix;
+pub mod percentiles;
 pub mod plot;
 pub mod progress;
 pub mod report;
 pub mod rounds;
 pub mod stats;
+pub mod svg;
 pub mod switch;
 pub mod table;
 

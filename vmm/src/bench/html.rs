@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::matrix::{Cell, name};
+use super::percentiles;
 use super::plot;
 use super::report::{Plan, Report, Row};
 use super::table::{describe, runs};
@@ -16,7 +17,7 @@ margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.5rem}h3{font-size:1rem;margin-bottom:.2rem}\
 svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:var(--ink)}\
 svg .faint{fill:var(--faint)}svg .grid{stroke:var(--grid)}svg .limit{stroke:var(--ink);\
-stroke-dasharray:4 3}svg .whisker{stroke:var(--ink)}\
+stroke-dasharray:4 3}svg .whisker{stroke:var(--ink)}svg .line{fill:none;stroke-width:2}\
 .key{display:inline-block;width:.8em;height:.8em;margin:0 .35em 0 1em}\
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px;white-space:nowrap}\
 th,td{padding:.15rem .6rem;text-align:right;border-bottom:1px solid var(--grid)}\
@@ -104,6 +105,18 @@ fn page_to(out: &mut String, plan: &Plan, report: &Report) -> fmt::Result {
     for &lock in &plan.matrix.locks {
         let plot = plot::waits(plan, report, lock);
         writeln!(out, "<h3>{}</h3>\n{plot}", name(&lock))?;
+    }
+
+    writeln!(
+        out,
+        "<h2>Distribution of waits</h2>\n<p class=\"note\">How long so many percent of all waits were \
+         at most, on a logarithmic scale; all runs together. The percentages are exact, the times \
+         rounded up by at most a sixteenth.</p>"
+    )?;
+    for &lock in &plan.matrix.locks {
+        if let Some((title, plot)) = percentiles::plot(report, lock) {
+            writeln!(out, "<h3>{}</h3>\n{plot}", Escaped(&title))?;
+        }
     }
 
     writeln!(out, "<h2>All numbers</h2>")?;
@@ -219,7 +232,7 @@ mod tests {
     #[test]
     fn each_lock_has_its_drawings_and_text_is_no_markup() {
         let page = render(&plan(), &report());
-        assert_eq!(page.matches("<svg").count(), 2);
+        assert_eq!(page.matches("<svg").count(), 3);
         assert!(page.contains("needs &lt;root&gt;"));
     }
 }

@@ -1,13 +1,14 @@
 //! The drawings of the HTML report, as SVG: for each lock, a group for each load, a place in it for
 //! each policy.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use clap::ValueEnum;
 
 use super::html::Escaped;
 use super::matrix::{Cell, Load, Lock, Policy, name};
 use super::report::{Plan, Report, Row};
+use super::svg::{LogScale, Sheet};
 use crate::summary::text::readable_ns;
 
 const WIDTH: f64 = 920.0;
@@ -20,7 +21,7 @@ const BOTTOM: f64 = 24.0;
 const GAP: f64 = 1.0;
 
 /// Baselines in browns, Baton in blues: told apart by lightness too, also in print.
-fn color(policy: Policy) -> &'static str {
+pub(super) fn color(policy: Policy) -> &'static str {
     const COLORS: [&str; 7] = [
         "#dcc3a1", "#b98b54", "#7d5526", "#bcd9ee", "#7fb6dd", "#3f86c1", "#0a4a8f",
     ];
@@ -88,20 +89,14 @@ pub fn throughput(plan: &Plan, report: &Report, lock: Lock) -> String {
 #[must_use]
 pub fn waits(plan: &Plan, report: &Report, lock: Lock) -> String {
     let rows = rows(report, lock);
-    let decade = |ns: u64| (ns.max(1) as f64).log10();
-    let longest = rows.iter().map(|row| decade(row.wait_ns.max));
-    let shortest = rows.iter().map(|row| decade(row.wait_ns.p50));
-    let high = longest.fold(4.0, f64::max).ceil();
-    let low = shortest.fold(3.0, f64::min).floor();
-    let y = |ns: u64| {
-        let place = (decade(ns).max(low) - low) / (high - low);
-        TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - place)
-    };
+    let times = rows
+        .iter()
+        .flat_map(|row| [row.wait_ns.p50, row.wait_ns.max]);
+    let scale = LogScale::new(times, TOP, HEIGHT - BOTTOM);
+    let y = |ns| scale.y(ns);
     let mut drawing = Drawing::new(plan);
-    for k in low as u32..=high as u32 {
-        let ns = 10u64.saturating_pow(k);
-        let label = readable_ns(ns).replace(".00", "").replace(".0", "");
-        drawing.grid_line(y(ns), &label, "grid");
+    for (y, label) in scale.decades() {
+        drawing.grid_line(y, &label, "grid");
     }
     for row in rows {
         let Some((x, width)) = drawing.place(row) else {
@@ -144,9 +139,9 @@ fn title(row: &Row) -> String {
     format!("{} {}", name(&load), name(&policy))
 }
 
-/// An SVG in the making.
+/// A sheet with groups and places.
 struct Drawing<'a> {
-    svg: String,
+    sheet: Sheet,
     loads: &'a [Load],
     policies: &'a [Policy],
 }
@@ -154,7 +149,7 @@ struct Drawing<'a> {
 impl<'a> Drawing<'a> {
     fn new(plan: &'a Plan) -> Self {
         let mut drawing = Self {
-            svg: format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">"),
+            sheet: Sheet::new(WIDTH, HEIGHT),
             loads: &plan.matrix.loads,
             policies: &plan.matrix.policies,
         };
@@ -172,23 +167,11 @@ impl<'a> Drawing<'a> {
     }
 
     fn add(&mut self, part: fmt::Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _ = self.svg.write_fmt(part);
-        self.svg.push('\n');
+        self.sheet.add(part);
     }
 
     fn grid_line(&mut self, y: f64, label: &str, class: &str) {
-        self.add(format_args!(
-            "<path class=\"{class}\" d=\"M{LEFT} {y:.1}H{:.1}\"/>",
-            WIDTH - RIGHT
-        ));
-        if !label.is_empty() {
-            self.add(format_args!(
-                "<text class=\"faint\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
-                LEFT - 6.0,
-                y + 4.0
-            ));
-        }
+        self.sheet.grid_line((LEFT, WIDTH - RIGHT), y, label, class);
     }
 
     /// Width of a place.
@@ -212,9 +195,8 @@ impl<'a> Drawing<'a> {
         Some((self.x(group, place) + (width - shown) / 2.0, shown))
     }
 
-    fn finish(mut self) -> String {
-        self.svg.push_str("</svg>");
-        self.svg
+    fn finish(self) -> String {
+        self.sheet.finish()
     }
 }
 

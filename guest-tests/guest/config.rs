@@ -67,6 +67,8 @@ pub struct Config {
     pub seconds: u64,
     /// Ends the workload after so many acquisitions (or rounds) per vCPU instead.
     pub acquisitions: Option<u64>,
+    /// Report when critical sections were.
+    pub log: bool,
     /// Rounds of each part of the halt workload.
     pub count: u64,
     /// The halt workload's timer.
@@ -95,6 +97,7 @@ static CONFIG: Shared = Shared(UnsafeCell::new(Config {
     outside: None,
     seconds: 1_000_000_000,
     acquisitions: None,
+    log: false,
     count: 20,
     period: 1_000_000,
     deadline_timer: false,
@@ -166,6 +169,7 @@ fn parse(config: &mut Config, word: &str) -> Option<()> {
             }
         }
         "hints" => config.hints = one_of(value, "off", "on")?,
+        "log" => config.log = one_of(value, "off", "on")?,
         "wait" => config.park = one_of(value, "spin", "halt")?,
         "timer" => config.deadline_timer = one_of(value, "oneshot", "deadline")?,
         "idle" => {

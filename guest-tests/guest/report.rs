@@ -2,7 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::port;
-use crate::stats::SmallCount;
+use crate::stats::{Count, SmallCount};
 use crate::testdev::*;
 
 fn send(key: u32, value: u64) {
@@ -27,7 +27,8 @@ pub fn results(cpu: &Cpu) {
     let others = others.map(|(key, count)| (key, count.get()));
     let pair = |two: &[SmallCount]| u64::from(two[1].get()) << 32 | u64::from(two[0].get());
     let waits = (RESULT_WAIT_BUCKETS..).zip(stats.waits.chunks_exact(2).map(pair));
-    for (key, value) in others.into_iter().chain(waits) {
+    let sections = (RESULT_SECTIONS..).zip(stats.sections.as_flattened().iter().map(Count::get));
+    for (key, value) in others.into_iter().chain(waits).chain(sections) {
         if value != 0 {
             send(key, value);
         }

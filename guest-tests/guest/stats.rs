@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use crate::testdev::SECTIONS;
 use crate::wait_buckets::{self, BUCKETS};
 
 /// A number that only its own vCPU changes.
@@ -56,6 +57,9 @@ pub struct Stats {
     pub wait_rings: Count,
     pub release_rings: Count,
     pub skipped: Count,
+    /// When the first critical sections were asked for, entered and left, TSC; filled by
+    /// [`Stats::log`].
+    pub sections: [[Count; 3]; SECTIONS],
 }
 
 impl Stats {
@@ -70,6 +74,17 @@ impl Stats {
             wait_rings: Count::new(),
             release_rings: Count::new(),
             skipped: Count::new(),
+            sections: [const { [const { Count::new() }; 3] }; SECTIONS],
+        }
+    }
+
+    /// The times of the critical section that [`Stats::acquired`] counts next.
+    #[cold]
+    pub fn log(&self, times: [u64; 3]) {
+        if let Some(section) = self.sections.get(self.acquisitions.get() as usize) {
+            for (count, time) in section.iter().zip(times) {
+                count.set(time);
+            }
         }
     }
 

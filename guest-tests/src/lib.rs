@@ -19,6 +19,7 @@ pub mod wait_buckets;
 /// | `hold`, `outside` | work under the lock and between (`2us`; `throttled-holder`: `2ms`, `1ms`; `chain`: `5ms`, `100us`) |
 /// | `seconds` | how long, may be a fraction; `1`; 0 for ever |
 /// | `acquisitions` | ends after so many per vCPU (round trips of `pingpong`, items of each task of `queue`) instead |
+/// | `log` | `off`, `on`: report when the first critical sections of each vCPU were, with `lock` and `throttled-holder` |
 /// | `idle` | `auto` (the doorbell where there is one), `hlt`, `pause` |
 /// | `count`, `period`, `timer` | of `halt`: rounds (20), timer period (`1ms`), `oneshot` or `deadline` |
 /// | `seed` | of `liar` (1) |

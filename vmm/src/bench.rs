@@ -2,7 +2,8 @@
 //!
 //! [`matrix`] says which runs there are, [`rounds`] in which order they are made, [`cell`] makes one
 //! and takes its numbers, with [`disturbance`] watching for others that want the same CPUs.
-//! [`report`] draws the conclusions; [`table`], [`json`], [`csv`] and [`html`] show them.
+//! [`report`] draws the conclusions; [`table`], [`json`], [`csv`] and [`html`] show them. For the page,
+//! [`scene`] records what happens to one critical section.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -18,6 +19,7 @@ use args::{LhpArgs, is_stdout};
 use progress::Progress;
 use report::{Plan, Report};
 use rounds::Extent;
+use scene::Scenes;
 
 pub mod args;
 pub mod cell;
@@ -32,6 +34,8 @@ pub mod plot;
 pub mod progress;
 pub mod report;
 pub mod rounds;
+pub mod scene;
+pub mod scene_plot;
 pub mod stats;
 pub mod svg;
 pub mod switch;
@@ -89,8 +93,11 @@ pub fn lhp(args: &LhpArgs, signals: Option<&StopSignals>) -> Result<Finished, Be
         opened.map_err(|source| failed_to_write(path, source))?;
     }
     let report = measure(&plan, signals)?;
+    // A page without it is still a report.
+    let shown = args.html.is_some() && !report.interrupted;
+    let scenes = shown.then(|| scene::record(&plan.host_cpus, signals));
     Ok(Finished {
-        text: write(args, &plan, &report)?,
+        text: write(args, &plan, &report, scenes.as_ref())?,
         good: report.is_good(),
     })
 }
@@ -165,7 +172,12 @@ fn files(args: &LhpArgs) -> impl Iterator<Item = &Path> {
 
 /// Writes what the user wants; returns what goes to standard output: the tables, unless a program
 /// is to read it.
-fn write(args: &LhpArgs, plan: &Plan, report: &Report) -> Result<String, BenchError> {
+fn write(
+    args: &LhpArgs,
+    plan: &Plan,
+    report: &Report,
+    scenes: Option<&Scenes>,
+) -> Result<String, BenchError> {
     let mut text = None;
     let mut put = |path: &Option<PathBuf>, content: String| match path {
         None => Ok(()),
@@ -177,7 +189,7 @@ fn write(args: &LhpArgs, plan: &Plan, report: &Report) -> Result<String, BenchEr
     };
     put(&args.json, json::render(report)?)?;
     put(&args.csv, csv::render(report))?;
-    put(&args.html, html::render(plan, report))?;
+    put(&args.html, html::render(plan, report, scenes))?;
     Ok(text.unwrap_or_else(|| table::render(plan, report)))
 }
 

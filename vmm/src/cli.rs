@@ -10,7 +10,7 @@ use crate::bench::args::BenchCommand;
 use crate::config::file::{self, parse_defer};
 use crate::config::{
     ConfigError, DiskConfig, GuestConfig, KernelSource, NetConfig, Reservation, RunConfig,
-    SchedMode, SummaryForm, VcpuThreads,
+    SchedMode, SummaryForm, Timeline, VcpuThreads,
 };
 use crate::control::Control;
 use crate::metrics::Target;
@@ -255,7 +255,9 @@ impl RunArgs {
         if let Some(summary) = self.summary {
             config.summary = summary;
         }
-        config.timeline |= self.timeline;
+        if self.timeline {
+            config.timeline = Timeline::LongestCarried;
+        }
         config.control = self.control.clone().unwrap_or(Control::Default);
         if self.trace.is_some() {
             config.trace.clone_from(&self.trace);

@@ -47,8 +47,8 @@ pub struct RunConfig {
     pub duration: Option<Duration>,
     /// Form of the summary.
     pub summary: SummaryForm,
-    /// Record the policy's decisions for a timeline ([`SchedMode::Baton`] only).
-    pub timeline: bool,
+    /// Which of the policy's decisions to record for a timeline ([`SchedMode::Baton`] only).
+    pub timeline: Timeline,
     /// File to write a trace to, in Perfetto's format ([`SchedMode::Baton`] only).
     pub trace: Option<PathBuf>,
     /// Where to offer metrics ([`SchedMode::Baton`] only).
@@ -71,7 +71,7 @@ impl Default for RunConfig {
             vcpu_threads: VcpuThreads::Auto,
             duration: None,
             summary: SummaryForm::Text,
-            timeline: false,
+            timeline: Timeline::Off,
             trace: None,
             metrics: None,
             control: Control::Off,
@@ -94,6 +94,18 @@ pub enum SchedMode {
     Host,
     /// A thread per vCPU under the host kernel's `SCHED_DEADLINE`.
     HostDeadline,
+}
+
+/// What of a run is recorded for a timeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timeline {
+    /// Nothing.
+    #[default]
+    Off,
+    /// The longest time that a waiter's budget carried a holder, and what happened around it.
+    LongestCarried,
+    /// All from the start, of a run that is short.
+    Whole,
 }
 
 /// Whether an executor calls `KVM_RUN` itself or through a thread of the vCPU.

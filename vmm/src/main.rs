@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use baton::bench::args::{BenchCommand, LhpArgs, SwitchArgs};
 use baton::bench::linux::LinuxArgs;
 use baton::cli::{Cli, Command, RunArgs, SimArgs, Switch, TopArgs};
-use baton::config::SummaryForm;
+use baton::config::{SummaryForm, Timeline};
 use baton::signals::StopSignals;
 use baton::summary::RunSummary;
 use baton::{bench, check, run, sim_command, summary, top};
@@ -41,7 +41,7 @@ fn run_guests(args: &RunArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
         SummaryForm::Json => format!("{}\n", serde_json::to_string_pretty(&summary)?),
     };
     print(&text)?;
-    if config.timeline {
+    if config.timeline != Timeline::Off {
         print(&summary::moment(&summary))?;
     }
     Ok(exit_code(&summary))

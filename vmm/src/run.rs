@@ -218,7 +218,7 @@ fn features(config: &RunConfig) -> u32 {
 fn summarize(guest: &Guest, mut vcpus: Vec<VcpuSummary>) -> GuestSummary {
     guest.end(GuestEnd::Killed);
     for (index, vcpu) in (0..).zip(&mut vcpus) {
-        vcpu.set_results(guest.results.of(index));
+        vcpu.set_results(guest.results.of(index), &guest.clock);
     }
     let end = guest.ended().unwrap_or(GuestEnd::Killed);
     GuestSummary::new(&guest.name, &end, guest.console().dropped(), vcpus)

@@ -11,7 +11,8 @@ use serde::{Serialize, Serializer};
 use vcpu_sched::VcpuId;
 
 use crate::executor::{ExecutorReport, Moment};
-use crate::machine::testdev::VcpuResults;
+use crate::machine::clock::Clock;
+use crate::machine::testdev::{Section, VcpuResults};
 use crate::machine::{ExitCounts, GuestEnd};
 use crate::timeline;
 use crate::waits::{self, Waits};
@@ -101,13 +102,17 @@ pub struct VcpuSummary {
     /// What it reported itself.
     #[serde(serialize_with = "named_results")]
     pub results: BTreeMap<u32, u64>,
+    /// The critical sections that it logged.
+    #[serde(skip)]
+    pub sections: Vec<Section>,
     /// Reports dropped because there were too many.
     pub results_dropped: u64,
 }
 
 impl VcpuSummary {
-    /// Takes over what the vCPU has reported.
-    pub fn set_results(&mut self, results: VcpuResults) {
+    /// Takes over what the vCPU has reported; `clock` is that of its guest.
+    pub fn set_results(&mut self, mut results: VcpuResults, clock: &Clock) {
+        self.sections = results.take_sections(clock);
         self.results = results.values;
         self.results_dropped = results.dropped;
     }

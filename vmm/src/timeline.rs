@@ -1,37 +1,29 @@
 //! A stretch of the policy's decisions as text: who runs on each host CPU, on whose budget, and
 //! what each vCPU does meanwhile. For real runs and for simulated ones, which tell the same events.
+//! [`lanes`] has the same as numbers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::Range;
 
 use vcpu_sched::{Event, Ns, VcpuId};
 
 use crate::summary::text::readable_ns;
+use lanes::{Busy, Lanes, Span, State};
+
+pub mod lanes;
 
 /// Columns of a lane.
 const WIDTH: usize = 96;
 
-/// What a vCPU does, in the order in which one hides another within a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
-    Halted,
-    Waits,
-    Throttled,
-    Runs,
-    Pays,
-    Carried,
-}
-
-impl State {
-    fn sign(self) -> char {
-        match self {
-            Self::Halted => ' ',
-            Self::Waits => '.',
-            Self::Throttled => '-',
-            Self::Runs => '#',
-            Self::Pays => '$',
-            Self::Carried => '@',
-        }
+fn sign(state: State) -> char {
+    match state {
+        State::Halted => ' ',
+        State::Waits => '.',
+        State::Throttled => '-',
+        State::Runs => '#',
+        State::Pays => '$',
+        State::Carried => '@',
     }
 }
 
@@ -41,152 +33,59 @@ const LEGEND: &str = "# runs on its own budget   @ runs on another's   $ its bud
 /// Draws `events` between `from` and `to`; `name` gives what stands before a vCPU's lane.
 #[must_use]
 pub fn render(events: &[(Ns, Event)], from: Ns, to: Ns, name: impl Fn(VcpuId) -> String) -> String {
-    let mut picture = Picture::new(from, to);
-    for &(at, event) in events {
-        picture.hear(at, event);
-    }
-    picture.close();
-    picture.draw(name)
+    let lanes = Lanes::of(events, from, to.max(from + 1));
+    let picture = Picture {
+        from,
+        to: to.max(from + 1),
+    };
+    picture.draw(&lanes, name)
 }
 
-/// A vCPU as far as the events so far tell.
-#[derive(Clone, Copy, Debug, Default)]
-struct Vcpu {
-    halted: bool,
-    throttled: bool,
-    runs: bool,
-    carried: bool,
-    pays: bool,
-}
-
-impl Vcpu {
-    fn state(self) -> State {
-        match self {
-            Self { carried: true, .. } => State::Carried,
-            Self { pays: true, .. } => State::Pays,
-            Self { runs: true, .. } => State::Runs,
-            Self {
-                throttled: true, ..
-            } => State::Throttled,
-            Self { halted: true, .. } => State::Halted,
-            _ => State::Waits,
-        }
-    }
-}
-
-/// Who pays and who runs, on a CPU that does run somebody.
-type Busy = Option<(VcpuId, VcpuId)>;
-
+/// A stretch of time in columns.
 struct Picture {
     from: Ns,
     to: Ns,
-    /// What each vCPU does, since when, and its lane up to then.
-    vcpus: BTreeMap<VcpuId, (Vcpu, Ns, Vec<State>)>,
-    /// The same for each CPU.
-    cpus: BTreeMap<u32, (Busy, Ns, Vec<Busy>)>,
 }
 
 impl Picture {
-    fn new(from: Ns, to: Ns) -> Self {
-        Self {
-            from,
-            to: to.max(from + 1),
-            vcpus: BTreeMap::new(),
-            cpus: BTreeMap::new(),
-        }
-    }
-
-    /// The columns from one time to another; at least one if it begins within the picture.
-    fn columns(&self, start: Ns, end: Ns) -> std::ops::Range<usize> {
+    /// The columns of a span: at least one.
+    fn columns<T>(&self, span: &Span<T>) -> Range<usize> {
         let column = |at: Ns| {
             let past = u128::from(at.clamp(self.from, self.to) - self.from);
             (past * WIDTH as u128 / u128::from(self.to - self.from)) as usize
         };
-        if end <= self.from || start >= self.to {
-            return 0..0;
-        }
-        let first = column(start).min(WIDTH - 1);
-        first..column(end).max(first + 1)
+        let first = column(span.from).min(WIDTH - 1);
+        first..column(span.to).max(first + 1)
     }
 
-    fn change(&mut self, vcpu: VcpuId, at: Ns, change: impl FnOnce(&mut Vcpu)) {
-        let from = self.from;
-        let blank = || (Vcpu::default(), from, vec![State::Halted; WIDTH]);
-        let &mut (now, since, _) = self.vcpus.entry(vcpu).or_insert_with(blank);
-        let columns = self.columns(since, at);
-        if let Some((vcpu, since, lane)) = self.vcpus.get_mut(&vcpu) {
-            for sign in &mut lane[columns] {
-                *sign = (*sign).max(now.state());
+    fn cpu(&self, spans: &[Span<Busy>], sign: impl Fn(&Busy) -> char) -> String {
+        let mut lane = vec![' '; WIDTH];
+        for span in spans {
+            lane[self.columns(span)].fill(sign(&span.what));
+        }
+        lane.into_iter().collect()
+    }
+
+    fn vcpu(&self, spans: &[Span<State>]) -> String {
+        let mut lane = vec![State::Halted; WIDTH];
+        for span in spans {
+            for state in &mut lane[self.columns(span)] {
+                *state = (*state).max(span.what);
             }
-            *since = at;
-            change(vcpu);
         }
+        lane.into_iter().map(sign).collect()
     }
 
-    fn cpu(&mut self, cpu: u32, at: Ns, next: Busy) {
-        let from = self.from;
-        let &mut (now, since, _) = self
-            .cpus
-            .entry(cpu)
-            .or_insert_with(|| (None, from, vec![None; WIDTH]));
-        let columns = self.columns(since, at);
-        if let Some((running, since, lane)) = self.cpus.get_mut(&cpu) {
-            if now.is_some() {
-                lane[columns].fill(now);
-            }
-            (*running, *since) = (next, at);
-        }
-    }
-
-    fn hear(&mut self, at: Ns, event: Event) {
-        match event {
-            Event::Pick {
-                cpu, donor, run, ..
-            } => {
-                self.cpu(cpu.0, at, Some((donor, run)));
-                self.change(run, at, |v| {
-                    (v.runs, v.carried, v.halted) = (true, donor != run, false);
-                });
-                if donor != run {
-                    self.change(donor, at, |v| v.pays = true);
-                }
-            }
-            Event::Stop {
-                cpu, donor, run, ..
-            } => {
-                self.cpu(cpu.0, at, None);
-                self.change(run, at, |v| (v.runs, v.carried) = (false, false));
-                self.change(donor, at, |v| v.pays = false);
-            }
-            Event::Wake(vcpu) => self.change(vcpu, at, |v| v.halted = false),
-            Event::Halt(vcpu) => self.change(vcpu, at, |v| v.halted = true),
-            Event::Throttle(vcpu, _) => self.change(vcpu, at, |v| v.throttled = true),
-            Event::Replenish(vcpu) => self.change(vcpu, at, |v| v.throttled = false),
-            _ => {}
-        }
-    }
-
-    /// Carries the last states on to the end.
-    fn close(&mut self) {
-        let to = self.to;
-        for vcpu in self.vcpus.keys().copied().collect::<Vec<_>>() {
-            self.change(vcpu, to, |_| {});
-        }
-        for cpu in self.cpus.keys().copied().collect::<Vec<_>>() {
-            self.cpu(cpu, to, None);
-        }
-    }
-
-    fn draw(&self, name: impl Fn(VcpuId) -> String) -> String {
+    fn draw(&self, lanes: &Lanes, name: impl Fn(VcpuId) -> String) -> String {
         let mut text = String::new();
-        let symbols: BTreeMap<VcpuId, char> = self
+        let symbols: BTreeMap<VcpuId, char> = lanes
             .vcpus
             .keys()
             .copied()
             .zip(('0'..='9').chain('a'..='z').chain('A'..='Z'))
             .collect();
         let symbol = |vcpu: &VcpuId| symbols.get(vcpu).copied().unwrap_or('?');
-        let labels = self
+        let labels = lanes
             .vcpus
             .keys()
             .map(|&v| name(v).len() + 4)
@@ -200,29 +99,16 @@ impl Picture {
             "",
             readable_ns(self.to - self.from)
         );
-        for (cpu, (_, _, lane)) in &self.cpus {
-            let line = |who: fn(&(VcpuId, VcpuId)) -> &VcpuId| -> String {
-                lane.iter()
-                    .map(|cell| cell.as_ref().map_or(' ', |cell| symbol(who(cell))))
-                    .collect()
-            };
-            let _ = writeln!(
-                text,
-                "{:labels$} |{}|",
-                format!("cpu{cpu} runs"),
-                line(|(_, run)| run)
-            );
-            let _ = writeln!(
-                text,
-                "{:labels$} |{}|",
-                "     pays",
-                line(|(donor, _)| donor)
-            );
+        for (cpu, spans) in &lanes.cpus {
+            let runs = self.cpu(spans, |busy| symbol(&busy.run));
+            let pays = self.cpu(spans, |busy| symbol(&busy.donor));
+            let label = format!("cpu{cpu} runs");
+            let _ = writeln!(text, "{label:labels$} |{runs}|");
+            let _ = writeln!(text, "{:labels$} |{pays}|", "     pays");
         }
-        for (&vcpu, (_, _, lane)) in &self.vcpus {
-            let label = format!("{} = {}", symbol(&vcpu), name(vcpu));
-            let lane: String = lane.iter().map(|state| state.sign()).collect();
-            let _ = writeln!(text, "{label:labels$} |{lane}|");
+        for (vcpu, spans) in &lanes.vcpus {
+            let label = format!("{} = {}", symbol(vcpu), name(*vcpu));
+            let _ = writeln!(text, "{label:labels$} |{}|", self.vcpu(spans));
         }
         text.push_str(LEGEND);
         text

@@ -103,7 +103,11 @@ impl Job for Loop {
             Outside::Work(_) => 0,
             Outside::Wait(ns) => clock::from_ns(ns),
         };
-        let goal = config::get().acquisitions;
+        let Config {
+            acquisitions: goal,
+            log,
+            ..
+        } = *config::get();
         let mut left = goal.map_or(u64::MAX, |goal| part(goal, self.number));
         let end = if goal.is_some() { u64::MAX } else { end_time() };
         loop {
@@ -113,11 +117,14 @@ impl Job for Loop {
             }
             left -= 1;
             lock.lock::<M>(self.cpu);
-            let waited = clock::now().saturating_sub(start);
+            let got = clock::now();
             COUNTER.increment();
             busy::spin(hold);
             lock.unlock::<M>(self.cpu);
-            stats.acquired(clock::to_ns(waited));
+            if log {
+                stats.log([start, got, clock::now()]);
+            }
+            stats.acquired(clock::to_ns(got.saturating_sub(start)));
             busy::spin(work);
             if pause > 0 {
                 let until = clock::now().saturating_add(pause);

@@ -6,6 +6,8 @@ use super::matrix::{Cell, name};
 use super::percentiles;
 use super::plot;
 use super::report::{Plan, Report, Row};
+use super::scene::Scenes;
+use super::scene_plot;
 use super::table::{describe, runs};
 use crate::summary::text::readable_ns;
 use crate::units::{format_cpus, format_ns};
@@ -18,6 +20,7 @@ h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.5rem}h3{font-size:1rem;mar
 svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:var(--ink)}\
 svg .faint{fill:var(--faint)}svg .grid{stroke:var(--grid)}svg .limit{stroke:var(--ink);\
 stroke-dasharray:4 3}svg .whisker{stroke:var(--ink)}svg .line{fill:none;stroke-width:2}\
+svg .on{fill:var(--paper)}svg .wait{fill:none;stroke:var(--ink);stroke-dasharray:3 3}\
 .key{display:inline-block;width:.8em;height:.8em;margin:0 .35em 0 1em}\
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px;white-space:nowrap}\
 th,td{padding:.15rem .6rem;text-align:right;border-bottom:1px solid var(--grid)}\
@@ -41,16 +44,16 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// The whole page.
+/// The whole page; `scenes` may not have been wanted.
 #[must_use]
-pub fn render(plan: &Plan, report: &Report) -> String {
+pub fn render(plan: &Plan, report: &Report, scenes: Option<&Scenes>) -> String {
     let mut page = String::new();
     // Writing to a String cannot fail.
-    let _ = page_to(&mut page, plan, report);
+    let _ = page_to(&mut page, plan, report, scenes);
     page
 }
 
-fn page_to(out: &mut String, plan: &Plan, report: &Report) -> fmt::Result {
+fn page_to(out: &mut String, plan: &Plan, report: &Report, scenes: Option<&Scenes>) -> fmt::Result {
     writeln!(
         out,
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -119,9 +122,36 @@ fn page_to(out: &mut String, plan: &Plan, report: &Report) -> fmt::Result {
         }
     }
 
+    if let Some(scenes) = scenes {
+        section(out, scenes)?;
+    }
+
     writeln!(out, "<h2>All numbers</h2>")?;
     numbers(out, report)?;
     writeln!(out, "</body></html>")
+}
+
+/// One preempted critical section, without and with proxying.
+fn section(out: &mut String, scenes: &Scenes) -> fmt::Result {
+    writeln!(
+        out,
+        "<h2>One preempted critical section</h2>\n<p class=\"note\">vCPU 0 has 1 ms in 10 ms and needs \
+         2 ms under the lock; vCPU 1 has 5 ms in 10 ms and wants the lock. The longest wait of a short \
+         run of each policy, on the same scale of time. Recorded apart from the measurements.</p>"
+    )?;
+    let scenes = match scenes {
+        Ok(scenes) => scenes,
+        Err(error) => {
+            let error = error.to_string();
+            return writeln!(out, "<p>Not recorded: {}.</p>", Escaped(&error));
+        }
+    };
+    writeln!(out, "<p>{}</p>", scene_plot::legend())?;
+    for scene in scenes {
+        let plot = scene_plot::plot(scene);
+        writeln!(out, "<h3>{}</h3>\n{plot}", name(&scene.policy))?;
+    }
+    Ok(())
 }
 
 fn host_cpus(plan: &Plan) -> String {
@@ -205,11 +235,19 @@ fn numbers(out: &mut String, report: &Report) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::matrix::Policy;
     use crate::bench::report::tests::{plan, report};
+    use crate::bench::scene::SceneError;
+    use crate::bench::scene::tests::example;
+
+    fn page() -> String {
+        let scenes = [Policy::BatonNoHints, Policy::Baton].map(example);
+        render(&plan(), &report(), Some(&Ok(scenes)))
+    }
 
     #[test]
     fn page_needs_nothing_from_elsewhere() {
-        let page = render(&plan(), &report());
+        let page = page();
         for word in [
             "http://", "https://", "<script", "<link", "<img", "@import", "url(",
         ] {
@@ -219,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_is_opened_is_closed() {
-        let page = render(&plan(), &report());
+        let page = page();
         for tag in [
             "html", "body", "svg", "table", "ul", "p", "h2", "h3", "title", "text",
         ] {
@@ -231,8 +269,18 @@ mod tests {
 
     #[test]
     fn each_lock_has_its_drawings_and_text_is_no_markup() {
-        let page = render(&plan(), &report());
-        assert_eq!(page.matches("<svg").count(), 3);
+        let page = page();
+        assert_eq!(page.matches("<svg").count(), 3 + 2);
+        assert!(page.contains("<h3>ticket at 4x: "));
         assert!(page.contains("needs &lt;root&gt;"));
+    }
+
+    #[test]
+    fn scene_is_missing_with_a_reason_or_because_nobody_wants_it() {
+        let failed = Err(SceneError::Guest("died of <lies>".to_owned()));
+        let page = render(&plan(), &report(), Some(&failed));
+        assert!(page.contains("Not recorded: the guest died of &lt;lies&gt;."));
+        let page = render(&plan(), &report(), None);
+        assert!(!page.contains("One preempted critical section"));
     }
 }

@@ -99,7 +99,7 @@ impl Policy {
         matches!(self, Self::HostSpin | Self::HostPv | Self::HostDeadline)
     }
 
-    fn apply(self, config: &mut RunConfig) {
+    pub(super) fn apply(self, config: &mut RunConfig) {
         config.sched = match self {
             Self::HostSpin | Self::HostPv => SchedMode::Host,
             Self::HostDeadline => SchedMode::HostDeadline,
@@ -110,7 +110,7 @@ impl Policy {
     }
 
     /// The part of the guest's command line that belongs to it.
-    fn words(self) -> &'static str {
+    pub(super) fn words(self) -> &'static str {
         match self {
             Self::HostSpin | Self::HostDeadline | Self::BatonNoHints => "hints=off wait=spin",
             Self::HostPv => "hints=off wait=halt",

@@ -1,12 +1,16 @@
-//! Remembers the policy's decisions around the longest time that one vCPU ran on another's budget:
-//! the moment that a timeline at the end of a run shows.
+//! Remembers the policy's decisions for a timeline at the end of a run: those around the longest time
+//! that one vCPU ran on another's budget, or all of a short run.
 
 use std::collections::VecDeque;
 
 use vcpu_sched::{Event, Events, Ns};
 
+use crate::config::Timeline;
+
 /// Events that are kept; older ones fall off.
 const KEPT: usize = 8192;
+/// Events of a whole run that are kept; later ones are not. Some thousand come in a second.
+const KEPT_OF_ALL: usize = 1 << 16;
 /// How much is shown before and after the moment, in its own lengths.
 const AROUND: Ns = 2;
 
@@ -16,8 +20,10 @@ pub(crate) enum Recorder {
     /// Hears nothing.
     #[default]
     Off,
-    /// Records.
+    /// Records what is around the longest proxied run.
     On(Recording),
+    /// Records all.
+    All(Vec<(Ns, Event)>),
 }
 
 /// What was heard.
@@ -32,19 +38,22 @@ pub(crate) struct Recording {
 }
 
 impl Recorder {
-    pub(crate) fn new(on: bool) -> Self {
-        if on {
-            Self::On(Recording::default())
-        } else {
-            Self::Off
+    pub(crate) fn new(timeline: Timeline) -> Self {
+        match timeline {
+            Timeline::Off => Self::Off,
+            Timeline::LongestCarried => Self::On(Recording::default()),
+            // Room from the start: it is filled under the pool's lock.
+            Timeline::Whole => Self::All(Vec::with_capacity(KEPT_OF_ALL)),
         }
     }
 
     /// The events around the moment, and its start and end; `None` if nobody ran on another's
-    /// budget, or nobody listened.
+    /// budget, nothing happened, or nobody listened.
     pub(crate) fn finish(&mut self) -> Option<Moment> {
-        let Self::On(recording) = self else {
-            return None;
+        let recording = match self {
+            Self::Off => return None,
+            Self::On(recording) => recording,
+            Self::All(events) => return whole(std::mem::take(events)),
         };
         if recording.waits {
             recording.copy();
@@ -58,12 +67,18 @@ impl Recorder {
     }
 }
 
-/// A stretch of time in which a waiter's budget carried a holder, and what happened around it.
+fn whole(events: Vec<(Ns, Event)>) -> Option<Moment> {
+    let (start, end) = (events.first()?.0, events.last()?.0);
+    Some(Moment { events, start, end })
+}
+
+/// A stretch of time to look at, in which a waiter's budget carried a holder unless a whole run was
+/// to be recorded, and what happened around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// What the policy decided, in order.
     pub events: Vec<(Ns, Event)>,
-    /// When the proxied run began, ns.
+    /// When it began, ns.
     pub start: Ns,
     /// When it ended, ns.
     pub end: Ns,
@@ -91,7 +106,16 @@ impl Recording {
 
 impl Events for Recorder {
     fn event(&mut self, at: Ns, event: Event) {
-        let Self::On(recording) = self else { return };
+        let recording = match self {
+            Self::Off => return,
+            Self::On(recording) => recording,
+            Self::All(events) => {
+                if events.len() < KEPT_OF_ALL {
+                    events.push((at, event));
+                }
+                return;
+            }
+        };
         if recording.waits
             && recording
                 .longest
@@ -134,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_longest_proxied_run_is_kept_with_what_is_around_it() {
-        let mut recorder = Recorder::new(true);
+        let mut recorder = Recorder::new(Timeline::LongestCarried);
         for (at, event) in [
             (50, stop(0, 40)),
             (95, stop(1, 5)),
@@ -155,9 +179,21 @@ mod tests {
 
     #[test]
     fn without_proxying_there_is_nothing_to_show() {
-        let mut recorder = Recorder::new(true);
+        let mut recorder = Recorder::new(Timeline::LongestCarried);
         recorder.event(5, stop(0, 5));
         assert_eq!(recorder.finish(), None);
         assert_eq!(Recorder::Off.finish(), None);
+    }
+
+    #[test]
+    fn a_whole_run_is_kept_from_its_start_and_has_an_end() {
+        let mut recorder = Recorder::new(Timeline::Whole);
+        assert_eq!(recorder.finish(), None);
+        for at in 1..=KEPT_OF_ALL as Ns + 5 {
+            recorder.event(at, stop(0, 1));
+        }
+        let moment = recorder.finish().expect("recorded");
+        assert_eq!((moment.start, moment.end), (1, KEPT_OF_ALL as Ns));
+        assert_eq!(moment.events.len(), KEPT_OF_ALL);
     }
 }

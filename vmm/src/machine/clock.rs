@@ -86,6 +86,14 @@ impl Clock {
         sys::monotonic_ns().saturating_add(self.until(guest_tsc))
     }
 
+    /// `CLOCK_MONOTONIC` time, nanoseconds, at which the guest's TSC was `guest_tsc`; now if that is
+    /// still to come.
+    #[must_use]
+    pub fn monotonic_of(&self, guest_tsc: u64) -> u64 {
+        let ago = self.nanoseconds(ahead(self.guest_tsc(), guest_tsc));
+        sys::monotonic_ns().saturating_sub(ago)
+    }
+
     /// The guest's TSC at `CLOCK_MONOTONIC` time `ns`; now if that has passed.
     #[must_use]
     pub fn guest_tsc_at(&self, ns: u64) -> u64 {
@@ -173,6 +181,10 @@ mod tests {
         assert_eq!(clock.until(1), 0);
         assert!(clock.until(u64::MAX) > 1_000_000_000_000);
         assert!(clock.monotonic_at(u64::MAX) >= clock.until(u64::MAX));
+        let before = sys::monotonic_ns();
+        assert!(clock.monotonic_of(u64::MAX) >= before);
+        let earlier = clock.monotonic_of(clock.guest_tsc().saturating_sub(50_000_000));
+        assert!(earlier < sys::monotonic_ns() - 40_000_000);
     }
 
     #[test]

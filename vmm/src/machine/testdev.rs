@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use guest_tests::testdev::{PORT_RESULT_HI, PORT_RESULT_KEY, PORT_RESULT_LO};
+use guest_tests::testdev::{
+    PORT_RESULT_HI, PORT_RESULT_KEY, PORT_RESULT_LO, RESULT_SECTIONS, SECTIONS,
+};
+
+use super::clock::Clock;
 
 /// Most different results that one vCPU may report; more are counted and dropped.
 pub const MAX_RESULTS: usize = 512;
@@ -15,6 +19,50 @@ pub struct VcpuResults {
     pub values: BTreeMap<u32, u64>,
     /// Results dropped because there were too many.
     pub dropped: u64,
+}
+
+/// A critical section of a vCPU, in `CLOCK_MONOTONIC` nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// When it asked for the lock.
+    pub asked: u64,
+    /// When it got it.
+    pub got: u64,
+    /// When it had released it.
+    pub released: u64,
+}
+
+impl Section {
+    /// How long it waited for the lock, nanoseconds.
+    #[must_use]
+    pub fn wait_ns(&self) -> u64 {
+        self.got.saturating_sub(self.asked)
+    }
+}
+
+impl VcpuResults {
+    /// Takes out the critical sections that the vCPU has logged, in their order; `clock` is that of
+    /// its guest. What a guest says out of the order of time is left out.
+    pub fn take_sections(&mut self, clock: &Clock) -> Vec<Section> {
+        let mut sections = Vec::new();
+        for key in (RESULT_SECTIONS..).step_by(3).take(SECTIONS) {
+            let [asked, got, released] = [0, 1, 2].map(|n| self.values.remove(&(key + n)));
+            if let (Some(asked), Some(got), Some(released)) = (asked, got, released)
+                && asked <= got
+                && got <= released
+            {
+                // Differences of TSC values are exact; each conversion is not.
+                let end = clock.monotonic_of(released);
+                let before = |tsc| end.saturating_sub(clock.nanoseconds(released - tsc));
+                sections.push(Section {
+                    asked: before(asked),
+                    got: before(got),
+                    released: end,
+                });
+            }
+        }
+        sections
+    }
 }
 
 /// Results of a guest, by vCPU index.
@@ -87,6 +135,26 @@ mod tests {
         assert_eq!(registers.write(PORT_RESULT_KEY, 5), None);
         assert_eq!(registers.write(PORT_RESULT_LO, 2), None);
         assert_eq!(registers.write(PORT_RESULT_HI, 1), Some((5, 0x1_0000_0002)));
+    }
+
+    #[test]
+    fn sections_are_taken_out_and_lies_dropped() {
+        let clock = Clock::new(1_000_000, 0);
+        let now = clock.guest_tsc();
+        let times = [[300, 200, 100], [90, 95, 80], [70, 60, 50]];
+        let mut results = VcpuResults::default();
+        for (key, ago) in (RESULT_SECTIONS..).zip(times.as_flattened()) {
+            results.values.insert(key, now - ago);
+        }
+        results.values.insert(7, 7);
+        let sections = results.take_sections(&clock);
+        assert_eq!(results.values, BTreeMap::from([(7, 7)]));
+        let lengths = |s: &Section| (s.wait_ns(), s.released - s.got);
+        let lengths: Vec<(u64, u64)> = sections.iter().map(lengths).collect();
+        assert_eq!(lengths, [(100, 100), (10, 10)]);
+        assert!(sections[1].released <= crate::sys::monotonic_ns());
+        results.values.insert(RESULT_SECTIONS, now);
+        assert_eq!(results.take_sections(&clock), []);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub const RESULT_WAIT_BUCKETS: u32 = 0x100;
 pub const WAIT_RESULTS: u32 = (BUCKETS / 2) as u32;
 
 /// Results `RESULT_SECTIONS + 3n` and the two after it (n < [`SECTIONS`], with `log=on`): when this
-/// vCPU asked for a lock for the nth time, got it and released it, as TSC values.
+/// vCPU asked for a lock for the nth time, got it and began to release it, as TSC values.
 pub const RESULT_SECTIONS: u32 = 0x1000;
 /// Critical sections that a vCPU logs, its first ones.
 pub const SECTIONS: usize = 16;

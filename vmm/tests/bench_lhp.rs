@@ -72,6 +72,12 @@ fn small_matrix_gives_table_json_csv_and_page() {
         let wait = |name: &str| row["wait_ns"][name].as_u64().expect("a time");
         assert!(wait("p50") <= wait("p99") && wait("p99") <= wait("p999"));
         assert!(wait("p999") <= wait("max"));
+        let points = row["wait_percentiles_ns"].as_array().expect("points");
+        assert_eq!(points[0], serde_json::json!([50.0, wait("p50")]));
+        assert_eq!(
+            points.last(),
+            Some(&serde_json::json!([100.0, wait("max")]))
+        );
         let time = |name: &str| row[name].as_u64().expect("a time");
         assert!(time("spin_ns") <= time("ran_ns"), "{row}");
     }
@@ -81,6 +87,10 @@ fn small_matrix_gives_table_json_csv_and_page() {
     assert_eq!(csv.lines().count(), 1 + rows.len());
     let html = std::fs::read_to_string(html).expect("written");
     assert_eq!(html.matches("<rect").count(), rows.len());
+    assert!(html.contains("<h3>ticket at 2x: "));
+    assert_eq!(html.matches("class=\"line\"").count(), 3);
+    // The recorded scene: a wait without proxying, and one with it.
+    assert_eq!(html.matches(" waits for the lock: ").count(), 2, "{html}");
 }
 
 #[test]

@@ -120,10 +120,11 @@ impl Job for Loop {
             let got = clock::now();
             COUNTER.increment();
             busy::spin(hold);
-            lock.unlock::<M>(self.cpu);
             if log {
+                // Before it lets go: a release that rings may take long to return.
                 stats.log([start, got, clock::now()]);
             }
+            lock.unlock::<M>(self.cpu);
             stats.acquired(clock::to_ns(got.saturating_sub(start)));
             busy::spin(work);
             if pause > 0 {

@@ -17,10 +17,13 @@ use crate::timeline::lanes::Lanes;
 const MS: Ns = 1_000_000;
 /// The holder: vCPU 0. It needs two periods for its 2 ms under the lock.
 const HOLDER: Reservation = hard(MS, 10 * MS);
-/// The waiter: vCPU 1.
+/// The waiter: vCPU 1. The holder waits too, but mostly for its own budget.
 const WAITER: Reservation = hard(5 * MS, 10 * MS);
+const WAITER_ID: VcpuId = VcpuId(1);
 const WORDS: &str =
-    "workload=throttled-holder lock=ticket hold=2ms outside=1ms acquisitions=8 log=on";
+    "workload=throttled-holder lock=ticket hold=2ms outside=1ms acquisitions=16 log=on";
+/// Waits to choose from, the first ones: what comes after them is to be seen too.
+const CANDIDATES: usize = 8;
 /// Host CPUs that it takes: with one more, both vCPUs run undisturbed.
 const CPUS: usize = 2;
 /// It takes a tenth of that.
@@ -62,9 +65,9 @@ pub struct Scene {
     pub window: (Ns, Ns),
     /// What host CPUs and vCPUs did in that time.
     pub lanes: Lanes,
-    /// The vCPU that waited longest.
+    /// The vCPU that waits.
     pub waiter: VcpuId,
-    /// That wait, and what the waiter then did under the lock.
+    /// Its longest wait, and what the waiter then did under the lock.
     pub wait: Section,
     /// All critical sections in that time.
     pub sections: Vec<(VcpuId, Section)>,
@@ -88,8 +91,7 @@ pub fn record(host_cpus: &[usize], signals: Option<&StopSignals>) -> Scenes {
         .iter()
         .map(|(_, summary)| longest_wait(summary))
         .collect::<Result<Vec<_>, _>>()?;
-    let length = waits.iter().map(|(_, wait)| wait.wait_ns()).max();
-    let length = length.unwrap_or(0);
+    let length = waits.iter().map(Section::wait_ns).max().unwrap_or(0);
     let scenes: Vec<Scene> = summaries
         .iter()
         .zip(waits)
@@ -122,25 +124,22 @@ fn sections(summary: &RunSummary) -> impl Iterator<Item = (VcpuId, Section)> {
         .flat_map(|(id, vcpu)| vcpu.sections.iter().map(move |s| (VcpuId(id), *s)))
 }
 
-/// The longest wait that was recorded from its start to its end.
-fn longest_wait(summary: &RunSummary) -> Result<(VcpuId, Section), SceneError> {
+/// The waiter's longest wait of those that were recorded from their start to their end.
+fn longest_wait(summary: &RunSummary) -> Result<Section, SceneError> {
     if let Some(guest) = summary.guests.iter().find(|guest| !guest.ok) {
         return Err(SceneError::Guest(guest.end.clone()));
     }
     let moment = summary.moment.as_ref().ok_or(SceneError::NoWait)?;
     sections(summary)
-        .filter(|(_, section)| moment.start <= section.asked && section.got <= moment.end)
-        .max_by_key(|(_, section)| section.wait_ns())
-        .filter(|(_, section)| section.wait_ns() > 0)
+        .filter_map(|(id, section)| (id == WAITER_ID).then_some(section))
+        .take(CANDIDATES)
+        .filter(|section| moment.start <= section.asked && section.got <= moment.end)
+        .max_by_key(Section::wait_ns)
+        .filter(|section| section.wait_ns() > 0)
         .ok_or(SceneError::NoWait)
 }
 
-fn scene(
-    policy: Policy,
-    summary: &RunSummary,
-    (waiter, wait): (VcpuId, Section),
-    length: Ns,
-) -> Scene {
+fn scene(policy: Policy, summary: &RunSummary, wait: Section, length: Ns) -> Scene {
     let around = length / AROUND;
     let from = wait.asked.saturating_sub(around);
     let to = wait.asked.saturating_add(length).saturating_add(around);
@@ -150,7 +149,7 @@ fn scene(
         host_cpus: summary.host_cpus.clone(),
         window: (from, to),
         lanes: Lanes::of(events.unwrap_or_default(), from, to),
-        waiter,
+        waiter: WAITER_ID,
         wait,
         sections: sections(summary)
             .filter(|(_, section)| section.asked < to && section.released > from)
@@ -173,7 +172,8 @@ pub(super) mod tests {
         }
     }
 
-    /// vCPU 0 has the lock from 100 to 500 and runs half of that; vCPU 1 wants it from 200 on.
+    /// vCPU 0 has the lock from 100 to 500 and runs half of that, and wants it again from 510 on;
+    /// vCPU 1 wants it from 200 to 500.
     fn summary() -> RunSummary {
         let vcpu = |sections: &[Section]| VcpuSummary {
             sections: sections.to_vec(),
@@ -182,7 +182,7 @@ pub(super) mod tests {
         let guest = GuestSummary {
             ok: true,
             vcpus: vec![
-                vcpu(&[section(100, 100, 500)]),
+                vcpu(&[section(100, 100, 500), section(510, 990, 999)]),
                 vcpu(&[section(5, 90, 95), section(200, 500, 510)]),
             ],
             ..GuestSummary::default()
@@ -225,7 +225,7 @@ pub(super) mod tests {
         assert_eq!((scene.waiter, scene.wait.wait_ns()), (VcpuId(1), 300));
         assert_eq!(scene.window, (150, 650));
         let shown: Vec<VcpuId> = scene.sections.iter().map(|(id, _)| *id).collect();
-        assert_eq!(shown, [VcpuId(0), VcpuId(1)]);
+        assert_eq!(shown, [VcpuId(0), VcpuId(0), VcpuId(1)]);
         let busy = &scene.lanes.cpus[&0];
         assert_eq!((busy.len(), busy[0].from, busy[0].to), (1, 150, 300));
     }

@@ -71,28 +71,33 @@ pub fn plot(scene: &Scene) -> String {
         let number = scene.host_cpus.get(*index as usize);
         let label = number.map_or_else(|| format!("#{index}"), |number| format!("CPU {number}"));
         drawing.label(top, &label);
-        for span in spans {
+        for span in merged(spans) {
             let (donor, run) = (span.what.donor, span.what.run);
-            let (state, text) = if donor == run {
-                (State::Runs, vcpu(run))
+            let (state, texts) = if donor == run {
+                (State::Runs, [vcpu(run), run.0.to_string()])
             } else {
-                let text = format!("{} on the budget of {}", vcpu(run), vcpu(donor));
-                (State::Carried, text)
+                let long = format!("{} on the budget of {}", vcpu(run), vcpu(donor));
+                (State::Carried, [long, format!("{} on {}", run.0, donor.0)])
             };
-            drawing.bar(span, (top, BAR + LOCK), color(state), &text);
+            drawing.bar(&span, (top, BAR + LOCK), color(state), &texts);
         }
         top += ROW;
     }
     for (id, spans) in &scene.lanes.vcpus {
         drawing.label(top, &vcpu(*id));
         for span in merged(spans) {
-            drawing.bar(&span, (top, BAR), color(span.what), "");
+            drawing.bar(&span, (top, BAR), color(span.what), &[]);
         }
         for (_, section) in scene.sections.iter().filter(|(of, _)| of == id) {
             let lock = |from, to| Span { from, to, what: () };
             let place = (top + BAR, LOCK);
-            drawing.bar(&lock(section.asked, section.got), place, Some(WANTS), "");
-            drawing.bar(&lock(section.got, section.released), place, Some(HOLDS), "");
+            drawing.bar(&lock(section.asked, section.got), place, Some(WANTS), &[]);
+            drawing.bar(
+                &lock(section.got, section.released),
+                place,
+                Some(HOLDS),
+                &[],
+            );
         }
         top += ROW;
     }
@@ -105,8 +110,8 @@ fn vcpu(id: VcpuId) -> String {
 }
 
 /// Neighbours that show the same as one: a vCPU that is picked again at once has run on.
-fn merged(spans: &[Span<State>]) -> Vec<Span<State>> {
-    let mut merged: Vec<Span<State>> = Vec::new();
+fn merged<T: Copy + PartialEq>(spans: &[Span<T>]) -> Vec<Span<T>> {
+    let mut merged: Vec<Span<T>> = Vec::new();
     for span in spans.iter().filter(|span| span.from < span.to) {
         match merged.last_mut() {
             Some(last) if last.what == span.what && last.to == span.from => last.to = span.to,
@@ -138,27 +143,29 @@ impl Drawing {
         ));
     }
 
-    /// A span at this height, with `text` in it if there is room, and as its title.
+    /// A span at this height. The first of `texts` is its title, and the first for which there is
+    /// room stands in it.
     fn bar<T>(
         &mut self,
         span: &Span<T>,
         (top, height): (f64, f64),
         fill: Option<&str>,
-        text: &str,
+        texts: &[String],
     ) {
         let (left, right) = (self.x(span.from), self.x(span.to));
         let (Some(fill), true) = (fill, right - left >= VISIBLE) else {
             return;
         };
-        let mut title = readable_ns(span.to - span.from);
-        if !text.is_empty() {
-            title = format!("{text}, {title}");
-        }
+        let length = readable_ns(span.to - span.from);
+        let title = texts
+            .first()
+            .map_or_else(String::new, |text| format!("{text}, "));
         self.sheet.add(format_args!(
             "<path class=\"span\" fill=\"{fill}\" d=\"M{left:.2} {top:.1}H{right:.2}v{height:.1}H{left:.2}z\">\
-             <title>{title}</title></path>"
+             <title>{title}{length}</title></path>"
         ));
-        if !text.is_empty() && right - left > LETTER * (text.len() + 1) as f64 {
+        let fits = |text: &&String| right - left > LETTER * (text.len() + 1) as f64;
+        if let Some(text) = texts.iter().find(fits) {
             self.sheet.add(format_args!(
                 "<text class=\"on\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>",
                 left + 4.0,
@@ -234,8 +241,8 @@ mod tests {
             assert!(svg.contains(text), "{text}: {svg}");
         }
         let spans = |color: &str| svg.matches(&format!("fill=\"{color}\"")).count();
-        // The holder's two, and the waiter's own for a moment at the end.
-        assert_eq!((spans(WANTS), spans(HOLDS)), (1, 2));
+        // The holder's critical section, and the waiter's short one.
+        assert_eq!((spans(WANTS), spans(HOLDS)), (2, 2));
         let runs = color(State::Runs).expect("drawn");
         assert_eq!(spans(runs), 2, "the host CPU's row and the vCPU's");
         assert!(!svg.contains("NaN") && !svg.contains("inf"));

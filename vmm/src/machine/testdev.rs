@@ -28,7 +28,7 @@ pub struct Section {
     pub asked: u64,
     /// When it got it.
     pub got: u64,
-    /// When it had released it.
+    /// When it let go of it.
     pub released: u64,
 }
 

@@ -9,7 +9,7 @@ const NOBODY: u32 = u32::MAX;
 #[inline(always)]
 pub fn out32(port: u16, value: u32) {
     // SAFETY: no port that the guest uses reaches into its memory behind the compiler's back but
-    // through the hint page, whose fields are atomics; the asm counts as touching memory.
+    // through the hint page and to the counted waits, which are atomics; the asm counts as touching memory.
     unsafe {
         asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags))
     };

@@ -2,7 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::port;
-use crate::stats::{Count, SmallCount};
+use crate::stats::Count;
 use crate::testdev::*;
 
 fn send(key: u32, value: u64) {
@@ -25,13 +25,15 @@ pub fn results(cpu: &Cpu) {
         (RESULT_SKIPPED, &stats.skipped),
     ];
     let others = others.map(|(key, count)| (key, count.get()));
-    let pair = |two: &[SmallCount]| u64::from(two[1].get()) << 32 | u64::from(two[0].get());
-    let waits = (RESULT_WAIT_BUCKETS..).zip(stats.waits.chunks_exact(2).map(pair));
     let sections = (RESULT_SECTIONS..).zip(stats.sections.as_flattened().iter().map(Count::get));
-    for (key, value) in others.into_iter().chain(waits).chain(sections) {
+    for (key, value) in others.into_iter().chain(sections) {
         if value != 0 {
             send(key, value);
         }
+    }
+    if stats.acquisitions.get() != 0 {
+        // Addresses are physical ones here.
+        send(RESULT_WAITS_AT, stats.waits.as_ptr() as u64);
     }
 }
 

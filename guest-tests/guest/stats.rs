@@ -29,6 +29,7 @@ impl Count {
 }
 
 /// The same in half the memory, for many; it stays at its largest value.
+#[repr(transparent)]
 pub struct SmallCount(AtomicU32);
 
 impl SmallCount {
@@ -36,13 +37,10 @@ impl SmallCount {
         Self(AtomicU32::new(0))
     }
 
-    pub fn get(&self) -> u32 {
-        self.0.load(Relaxed)
-    }
-
     #[inline(always)]
     fn increment(&self) {
-        self.0.store(self.get().saturating_add(1), Relaxed);
+        self.0
+            .store(self.0.load(Relaxed).saturating_add(1), Relaxed);
     }
 }
 
@@ -50,7 +48,7 @@ pub struct Stats {
     pub acquisitions: Count,
     pub wait_max_ns: Count,
     pub wait_sum_ns: Count,
-    /// Waits, by [`wait_buckets::bucket`].
+    /// Waits, by [`wait_buckets::bucket`]. The host reads them where they are.
     pub waits: [SmallCount; BUCKETS],
     pub elapsed_ns: Count,
     pub iterations: Count,

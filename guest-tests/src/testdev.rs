@@ -3,8 +3,6 @@
 //! Not part of the hint ABI. All accesses are 32 bits wide but for the console. On a machine
 //! without the device an `IN` reads all ones, which the guest takes as "not there".
 
-use crate::wait_buckets::BUCKETS;
-
 /// `OUT` byte: a character for the debug console (as in Bochs and QEMU).
 pub const PORT_CONSOLE: u16 = 0xe9;
 /// `IN`: number of vCPUs of this guest.
@@ -40,13 +38,14 @@ pub const RESULT_WAIT_RINGS: u32 = 7;
 pub const RESULT_RELEASE_RINGS: u32 = 8;
 /// Result: times this vCPU was passed over in a queue because it was not running.
 pub const RESULT_SKIPPED: u32 = 9;
-/// Results `RESULT_WAIT_BUCKETS + k` (k < [`WAIT_RESULTS`]): waits in the buckets 2k (low half of the
-/// value) and 2k + 1 (high half) of [`crate::wait_buckets`]. A count stays at 2^32 - 1.
-pub const RESULT_WAIT_BUCKETS: u32 = 0x100;
-/// Number of the results from [`RESULT_WAIT_BUCKETS`] on. Two buckets to a result: each takes three
-/// port writes, and so three exits.
-pub const WAIT_RESULTS: u32 = (BUCKETS / 2) as u32;
-
+/// Result: guest-physical address of this vCPU's counted waits, a little-endian `u32` for each bucket
+/// of [`crate::wait_buckets`]. The host reads them when this is written and keeps each that is not 0
+/// as the result [`RESULT_WAIT_BUCKET`]. Written one by one they would take some hundred exits a vCPU,
+/// which a benchmark would count as work.
+pub const RESULT_WAITS_AT: u32 = 10;
+/// Results `RESULT_WAIT_BUCKET + k` (k < `BUCKETS`): waits in bucket k of [`crate::wait_buckets`]. A
+/// count stays at 2^32 - 1.
+pub const RESULT_WAIT_BUCKET: u32 = 0x100;
 /// Results `RESULT_SECTIONS + 3n` and the two after it (n < [`SECTIONS`], with `log=on`): when this
 /// vCPU asked for a lock for the nth time, got it and began to release it, as TSC values.
 pub const RESULT_SECTIONS: u32 = 0x1000;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use guest_tests::testdev::{
     RESULT_ACQUISITIONS, RESULT_COUNTER, RESULT_ELAPSED_NS, RESULT_ITERATIONS,
-    RESULT_RELEASE_RINGS, RESULT_SKIPPED, RESULT_WAIT_BUCKETS, RESULT_WAIT_MAX_NS,
-    RESULT_WAIT_RINGS, RESULT_WAIT_SUM_NS, WAIT_RESULTS,
+    RESULT_RELEASE_RINGS, RESULT_SKIPPED, RESULT_WAIT_BUCKET, RESULT_WAIT_MAX_NS,
+    RESULT_WAIT_RINGS, RESULT_WAIT_SUM_NS,
 };
+use guest_tests::wait_buckets::BUCKETS;
 use serde::{Serialize, Serializer};
 use vcpu_sched::VcpuId;
 
@@ -15,7 +16,7 @@ use crate::machine::clock::Clock;
 use crate::machine::testdev::{Section, VcpuResults};
 use crate::machine::{ExitCounts, GuestEnd};
 use crate::timeline;
-use crate::waits::{self, Waits};
+use crate::waits::Waits;
 
 pub mod text;
 
@@ -238,27 +239,22 @@ pub fn result_name(key: u32) -> String {
         RESULT_WAIT_RINGS => "wait_rings".to_owned(),
         RESULT_RELEASE_RINGS => "release_rings".to_owned(),
         RESULT_SKIPPED => "skipped".to_owned(),
+        key if (RESULT_WAIT_BUCKET..RESULT_WAIT_BUCKET + BUCKETS as u32).contains(&key) => {
+            format!("wait_bucket_{}", key - RESULT_WAIT_BUCKET)
+        }
         key => format!("result_{key}"),
     }
-}
-
-/// The counts that a result of waits holds, each with its name; none that is zero.
-fn wait_buckets(key: u32, value: u64) -> Option<Vec<(String, u64)>> {
-    let number = key
-        .checked_sub(RESULT_WAIT_BUCKETS)
-        .filter(|number| *number < WAIT_RESULTS)?;
-    let counts = (2 * number..).zip(waits::pair(value));
-    let named = counts.map(|(bucket, count)| (format!("wait_bucket_{bucket}"), u64::from(count)));
-    Some(named.filter(|(_, count)| *count != 0).collect())
 }
 
 fn named_results<S: Serializer>(
     results: &BTreeMap<u32, u64>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(results.iter().flat_map(|(key, value)| {
-        wait_buckets(*key, *value).unwrap_or_else(|| vec![(result_name(*key), *value)])
-    }))
+    serializer.collect_map(
+        results
+            .iter()
+            .map(|(key, value)| (result_name(*key), value)),
+    )
 }
 
 #[cfg(test)]
@@ -281,13 +277,13 @@ mod tests {
                 (RESULT_WAIT_SUM_NS, 1000),
                 (RESULT_WAIT_MAX_NS, 500),
                 (RESULT_COUNTER, 100),
-                (RESULT_WAIT_BUCKETS + 3, 59 << 32),
-                (RESULT_WAIT_BUCKETS + 40, 1),
+                (RESULT_WAIT_BUCKET + 7, 59),
+                (RESULT_WAIT_BUCKET + 80, 1),
             ]),
             vcpu(&[
                 (RESULT_ACQUISITIONS, 40),
                 (RESULT_ELAPSED_NS, 1_000_000_000),
-                (RESULT_WAIT_BUCKETS + 3, 40 << 32),
+                (RESULT_WAIT_BUCKET + 7, 40),
             ]),
         ];
         let workload = Workload::of(&vcpus);
@@ -313,13 +309,12 @@ mod tests {
     fn json_names_the_results() {
         let json = serde_json::to_value(vcpu(&[
             (RESULT_COUNTER, 5),
-            (RESULT_WAIT_BUCKETS + 63, 5 << 32 | 1),
+            (RESULT_WAIT_BUCKET + 527, 1),
             (77, 2),
         ]))
         .expect("json");
         assert_eq!(json["results"]["counter"], 5);
-        assert_eq!(json["results"]["wait_bucket_126"], 1);
-        assert_eq!(json["results"]["wait_bucket_127"], 5);
+        assert_eq!(json["results"]["wait_bucket_527"], 1);
         assert_eq!(json["results"]["result_77"], 2);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use guest_tests::testdev::{RESULT_WAIT_BUCKETS, RESULT_WAIT_MAX_NS, WAIT_RESULTS};
-use guest_tests::wait_buckets::{LONGEST_NS, last_ns};
+use guest_tests::testdev::{RESULT_WAIT_BUCKET, RESULT_WAIT_MAX_NS};
+use guest_tests::wait_buckets::{BUCKETS, LONGEST_NS, last_ns};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -39,12 +39,6 @@ pub struct WaitFigures {
     pub max: u64,
 }
 
-/// The counts of the buckets 2k and 2k + 1, which a guest reports as one number.
-#[must_use]
-pub fn pair(result: u64) -> [u32; 2] {
-    [result as u32, (result >> 32) as u32]
-}
-
 impl Waits {
     /// The waits of one vCPU, from its results by key (`guest_tests::testdev::RESULT_*`).
     #[must_use]
@@ -53,12 +47,10 @@ impl Waits {
             max_ns: results.get(&RESULT_WAIT_MAX_NS).copied().unwrap_or(0),
             ..Self::default()
         };
-        let reported = results.range(RESULT_WAIT_BUCKETS..RESULT_WAIT_BUCKETS + WAIT_RESULTS);
-        for (key, counts) in reported {
-            let first = 2 * (key - RESULT_WAIT_BUCKETS) as usize;
-            for (bucket, count) in (first..).zip(pair(*counts)) {
-                waits.count(last_ns(bucket), count);
-            }
+        let reported = results.range(RESULT_WAIT_BUCKET..RESULT_WAIT_BUCKET + BUCKETS as u32);
+        for (key, count) in reported {
+            let bucket = (key - RESULT_WAIT_BUCKET) as usize;
+            waits.count(last_ns(bucket), u32::try_from(*count).unwrap_or(u32::MAX));
         }
         waits
     }
@@ -130,15 +122,14 @@ impl Waits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use guest_tests::wait_buckets::{BUCKETS, bucket};
+    use guest_tests::wait_buckets::bucket;
 
     /// What a vCPU with these waits reports.
     fn reported(waits: &[u64]) -> BTreeMap<u32, u64> {
         let mut results = BTreeMap::new();
         for &ns in waits {
-            let bucket = bucket(ns);
-            let key = RESULT_WAIT_BUCKETS + bucket as u32 / 2;
-            *results.entry(key).or_default() += 1u64 << (32 * (bucket % 2));
+            let key = RESULT_WAIT_BUCKET + bucket(ns) as u32;
+            *results.entry(key).or_default() += 1;
         }
         let max = waits.iter().max().copied().unwrap_or(0);
         results.insert(RESULT_WAIT_MAX_NS, max);

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
     use crate::bench::matrix::{Load, Lock, Policy};
     use crate::machine::GuestEnd;
-    use guest_tests::testdev::{RESULT_COUNTER, RESULT_WAIT_BUCKETS, RESULT_WAIT_MAX_NS};
+    use guest_tests::testdev::{RESULT_COUNTER, RESULT_WAIT_BUCKET, RESULT_WAIT_MAX_NS};
     use guest_tests::wait_buckets::last_ns;
 
     const CELL: Cell = Cell {
@@ -222,7 +222,7 @@ mod tests {
                     (RESULT_ELAPSED_NS, 1_000_000),
                     (RESULT_WAIT_SUM_NS, 150_000),
                     (RESULT_WAIT_MAX_NS, 5_000),
-                    (RESULT_WAIT_BUCKETS + 40, 100),
+                    (RESULT_WAIT_BUCKET + 80, 100),
                 ],
             ),
             vcpu(
@@ -232,7 +232,7 @@ mod tests {
                     (RESULT_ELAPSED_NS, 900_000),
                     (RESULT_WAIT_SUM_NS, 900_000),
                     (RESULT_WAIT_MAX_NS, 9_000),
-                    (RESULT_WAIT_BUCKETS + 50, 50),
+                    (RESULT_WAIT_BUCKET + 100, 50),
                 ],
             ),
         ];

@@ -93,8 +93,15 @@ pub fn write(guest: &Guest, index: u32, own: &mut VcpuPorts, port: u16, data: &[
         }
         testdev::PORT_EXIT => Effect::Exit(value),
         _ => {
-            if let Some((key, result)) = own.results.write(port, value) {
-                guest.results.record(index, key, result);
+            match own.results.write(port, value) {
+                Some((testdev::RESULT_WAITS_AT, address)) => {
+                    let memory = guest.memory().regions();
+                    if !guest.results.record_waits(index, address, memory) {
+                        return Effect::Nonsense;
+                    }
+                }
+                Some((key, result)) => guest.results.record(index, key, result),
+                None => {}
             }
             Effect::None
         }

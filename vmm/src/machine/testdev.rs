@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use guest_tests::testdev::{
-    PORT_RESULT_HI, PORT_RESULT_KEY, PORT_RESULT_LO, RESULT_SECTIONS, SECTIONS,
+    PORT_RESULT_HI, PORT_RESULT_KEY, PORT_RESULT_LO, RESULT_SECTIONS, RESULT_WAIT_BUCKET, SECTIONS,
 };
+use guest_tests::wait_buckets::BUCKETS;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::clock::Clock;
 
 /// Most different results that one vCPU may report; more are counted and dropped.
-pub const MAX_RESULTS: usize = 512;
+pub const MAX_RESULTS: usize = 1024;
 
 /// Results that one vCPU has reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,6 +95,25 @@ impl Results {
         }
     }
 
+    /// Keeps the waits that vCPU `index` has counted in its memory at `address`, those buckets that
+    /// are not empty. Whether they lie in RAM; if not, nothing is kept.
+    pub fn record_waits(&self, index: u32, address: u64, memory: &GuestMemoryMmap) -> bool {
+        let mut bytes = [0; BUCKETS * size_of::<u32>()];
+        if memory
+            .read_slice(&mut bytes, GuestAddress(address))
+            .is_err()
+        {
+            return false;
+        }
+        let counts = bytes.as_chunks().0.iter().copied().map(u32::from_le_bytes);
+        for (key, count) in (RESULT_WAIT_BUCKET..).zip(counts) {
+            if count != 0 {
+                self.record(index, key, u64::from(count));
+            }
+        }
+        true
+    }
+
     /// A copy of what vCPU `index` has reported.
     #[must_use]
     pub fn of(&self, index: u32) -> VcpuResults {
@@ -155,6 +176,22 @@ mod tests {
         assert!(sections[1].released <= crate::sys::monotonic_ns());
         results.values.insert(RESULT_SECTIONS, now);
         assert_eq!(results.take_sections(&clock), []);
+    }
+
+    #[test]
+    fn counted_waits_are_read_from_ram_and_nowhere_else() {
+        let memory =
+            GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 1 << 16)]).expect("memory");
+        let last = GuestAddress(0x1000 + 4 * (BUCKETS as u64 - 1));
+        memory.write_obj(7u32, last).expect("in RAM");
+        let results = Results::new(1);
+        assert!(results.record_waits(0, 0x1000, &memory));
+        let key = RESULT_WAIT_BUCKET + BUCKETS as u32 - 1;
+        assert_eq!(results.of(0).values, BTreeMap::from([(key, 7)]));
+        for outside in [(1 << 16) - 4, u64::MAX - 3, u64::MAX] {
+            assert!(!results.record_waits(0, outside, &memory), "{outside:#x}");
+        }
+        assert_eq!(results.of(0).values.len(), 1);
     }
 
     #[test]

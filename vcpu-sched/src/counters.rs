@@ -22,6 +22,8 @@ pub struct Counters {
     pub throttles: u64,
     /// How often it was put on a CPU that ran another vCPU, or nothing, before.
     pub switches: u64,
+    /// How often it was put on another CPU than the one on which it ran last.
+    pub migrations: u64,
     /// How often it was taken off a CPU against its will.
     pub preemptions: u64,
     /// Part of `preemptions` in which it said that it held a lock.

@@ -118,6 +118,9 @@ impl<E: Events> Scheduler<E> {
         if let ExecState::Runnable { since } = v.ec.state {
             v.counters.waited_ns += now.saturating_sub(since);
         }
+        // Before its first run, `last_cpu` is only where it may run.
+        let moved = v.ec.last_cpu != cpu && v.counters.switches > 0;
+        v.counters.migrations += u64::from(moved);
         v.ec.state = ExecState::Running(cpu);
         v.ec.last_cpu = cpu;
         v.counters.longest_chain = v.counters.longest_chain.max(chain);

@@ -98,6 +98,8 @@ pub struct VcpuSummary {
     pub throttled_ns: u64,
     /// Times it was put on a CPU.
     pub switches: u64,
+    /// Times it was put on another CPU than the one on which it ran last.
+    pub migrations: u64,
     /// Its exits.
     pub exits: ExitCounts,
     /// What it reported itself.

@@ -89,6 +89,19 @@ fn woken_vcpu_takes_the_idle_cpu_where_it_ran_last() {
 }
 
 #[test]
+fn only_a_run_on_another_cpu_than_the_last_is_a_migration() {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let v = p.hard(g, 5, 10);
+    p.wake(v);
+    for (cpu, migrations) in [(1, 0), (1, 0), (0, 1), (1, 2)] {
+        assert_eq!(p.pick(cpu), Some((v, v)));
+        assert_eq!(p.counters(v).migrations, migrations);
+        p.stop(cpu, Stop::Rang, quiet());
+    }
+}
+
+#[test]
 fn woken_vcpu_kicks_the_cpu_with_the_latest_deadline_if_its_own_is_earlier() {
     let mut p = Pool::new(2);
     let g = p.guest();

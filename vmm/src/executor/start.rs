@@ -351,6 +351,7 @@ fn summarize(c: Counters, exits: ExitCounts) -> VcpuSummary {
         deadline_misses: c.deadline_misses,
         throttled_ns: c.throttled_ns,
         switches: c.switches,
+        migrations: c.migrations,
         exits,
         ..VcpuSummary::default()
     }

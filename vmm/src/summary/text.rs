@@ -9,7 +9,7 @@ use crate::units::format_cpus;
 type Column = (&'static str, fn(&VcpuSummary) -> Option<String>);
 
 /// Columns that are zero for all vCPUs of a run are left out.
-const COLUMNS: [Column; 17] = [
+const COLUMNS: [Column; 18] = [
     ("ran", |v| time(v.ran_ns)),
     ("charged", |v| time(v.charged_ns)),
     ("donated", |v| time(v.donated_ns)),
@@ -24,6 +24,7 @@ const COLUMNS: [Column; 17] = [
     ("missed", |v| count(v.deadline_misses)),
     ("throttled", |v| time(v.throttled_ns)),
     ("switches", |v| count(v.switches)),
+    ("moved", |v| count(v.migrations)),
     ("exits", |v| count(v.exits.total())),
     ("doorbells", |v| count(v.exits.doorbells)),
     ("nonsense", |v| count(v.exits.nonsense)),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{assert_locks_held, baton, file, number, run_baton, sum};
+use common::{assert_locks_held, baton, file, number, run_baton, sum, vcpus};
 
 /// Every lock, overcommitted, in both forms of the seam: mutual exclusion holds while vCPUs move
 /// between host CPUs and budgets, and every charge has one who ran.
@@ -149,6 +149,63 @@ fn idle_and_wake_doorbells_lose_no_wake() {
         &[],
     );
     assert_eq!(code, 0, "{summary}");
+}
+
+#[test]
+fn a_vcpu_that_finds_its_last_cpu_taken_moves_and_a_pinned_one_stays() {
+    const ROUNDS: u64 = 400;
+    let migrations = |name: &str, own: [&str; 3]| {
+        let text = format!(
+            "[[guest]]\nname = \"three\"\ncpus = 3\nvcpu_host_cpus = {own:?}\n\
+             cmdline = \"workload=roam acquisitions={} hints=on\"\n",
+            ROUNDS / 2
+        );
+        let (code, summary) = run_baton(name, &text, &["--host-cpus", "0-1"]);
+        assert_eq!(code, 0, "{summary}");
+        let guest = &summary["guests"][0];
+        assert_eq!(guest["workload"]["acquisitions"], ROUNDS, "{guest}");
+        let each: Vec<_> = vcpus(guest)
+            .map(|vcpu| number(vcpu, "migrations"))
+            .collect();
+        assert_eq!(each[..2], [0, 0], "those that are pinned stay");
+        each[2]
+    };
+    assert_eq!(migrations("stays.toml", ["0", "0", "1"]), 0);
+    assert!(migrations("moves.toml", ["0", "1", ""]) >= ROUNDS - 1);
+}
+
+#[test]
+fn a_holder_is_carried_for_each_wait_of_a_more_urgent_waiter() {
+    let (code, summary) = run_baton(
+        "carry.toml",
+        r#"
+        [[guest]]
+        name = "pair"
+        cpus = 2
+        cmdline = "workload=carry acquisitions=200 hints=on"
+        vcpu_reservations = ["", "5ms/10ms,soft"]
+        "#,
+        &["--host-cpus", "0", "--defer", "off"],
+    );
+    assert_eq!(code, 0, "{summary}");
+    let [holder, waiter] = [0, 1].map(|v| &summary["guests"][0]["vcpus"][v]);
+    assert_eq!(waiter["results"]["acquisitions"], 200, "{summary}");
+    assert!(
+        waiter["results"]["wait_rings"].as_u64() >= Some(200),
+        "{summary}"
+    );
+    assert!(number(holder, "holder_preemptions") >= 200, "{summary}");
+    assert!(number(holder, "proxied") >= 200, "{summary}");
+    assert!(
+        holder["results"]["release_rings"].as_u64() >= Some(200),
+        "{summary}"
+    );
+    assert_eq!(number(holder, "received_ns"), number(waiter, "donated_ns"));
+    assert_eq!(
+        number(waiter, "received_ns"),
+        0,
+        "only one of them is carried"
+    );
 }
 
 #[test]

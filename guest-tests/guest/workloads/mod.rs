@@ -1,6 +1,7 @@
 //! What the guest does, one file per kind of thing.
 
 mod boot;
+mod carry;
 mod chain;
 mod counter;
 mod crash;
@@ -11,6 +12,7 @@ mod liar;
 mod lock;
 mod pingpong;
 mod queue;
+mod roam;
 mod sleep;
 mod storm;
 
@@ -37,6 +39,8 @@ pub fn run(cpu: &'static Cpu) -> ! {
         Workload::Queue => queue::run(cpu),
         Workload::Hog => hog::run(cpu),
         Workload::PingPong => pingpong::run(cpu),
+        Workload::Roam => roam::run(cpu),
+        Workload::Carry => carry::run(cpu),
         Workload::Halt => halt::run(cpu),
         Workload::Idle => sleep::run(cpu),
         Workload::Liar => liar::run(cpu),
@@ -58,8 +62,12 @@ pub fn run(cpu: &'static Cpu) -> ! {
 
 fn check_cpus(cpu: &Cpu, config: &Config) {
     let needed = match config.workload {
-        Workload::Chain => 3,
-        Workload::PingPong | Workload::ThrottledHolder | Workload::Deadlock | Workload::Queue => 2,
+        Workload::Chain | Workload::Roam => 3,
+        Workload::PingPong
+        | Workload::Carry
+        | Workload::ThrottledHolder
+        | Workload::Deadlock
+        | Workload::Queue => 2,
         _ => 1,
     };
     if smp::count() < needed && cpu.index() == 0 {
@@ -77,6 +85,7 @@ fn finish(workload: Workload) -> ! {
         Workload::Lock => lock::finish(),
         Workload::ThrottledHolder => lock::finish() & lock::print_waits(),
         Workload::Chain => chain::finish() & lock::print_waits(),
+        Workload::Carry | Workload::Roam => lock::print_waits(),
         Workload::Queue => queue::finish(),
         Workload::Halt => halt::finish(),
         Workload::PingPong | Workload::Hog | Workload::Liar | Workload::DoorbellStorm => {

@@ -18,7 +18,7 @@ use crate::units::{self, UnitError};
 pub enum BenchCommand {
     /// Lock-holder preemption: locks under overcommit, by Baton's policies and the host kernel's
     Lhp(LhpArgs),
-    /// The machine itself: doorbell, switch, kick, halt and wake, preemption
+    /// The machine itself: doorbell, switch, kick, migration, halt and wake, preemption, proxy
     Switch(SwitchArgs),
     /// Linux guests: stock and patched kernels under overcommit
     Linux(LinuxArgs),

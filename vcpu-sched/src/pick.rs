@@ -57,6 +57,9 @@ impl<E: Events> Scheduler<E> {
             self.cpus[cpu.index()].sleeps_until = self.next_timer();
             self.tell(now, Event::Idle { cpu });
         }
+        if let Some(stopped) = self.cpus[cpu.index()].stopped.take() {
+            self.unpark_waiters(stopped, now);
+        }
         self.offer_next(cpu, now);
         self.check();
         decision

@@ -5,6 +5,7 @@ use crate::cbs::Charged;
 use crate::contexts::{ClaimState, Entitlement, ExecState, Running};
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
+use crate::proxy::Proxy;
 use crate::scheduler::{Scheduler, claim_timer, wake_timer};
 
 /// Why a vCPU stopped.
@@ -77,15 +78,27 @@ impl<E: Events> Scheduler<E> {
         if self.vcpus[donor.index()].sc.state == ClaimState::OnCpu(cpu) {
             self.vcpus[donor.index()].sc.state = ClaimState::Off;
             self.requeue(donor);
-            // A claim that came here with its holder goes home. `pick` looks after those who stay.
+            // `pick` looks after those who stay.
             if let ClaimState::Queued(domain) = self.vcpus[donor.index()].sc.state
                 && !self.domains[domain].cpus.contains(cpu)
             {
-                self.preempt_for(donor, now);
+                self.stay_or_go_home(donor, cpu, now);
             }
         }
-        self.unpark_waiters(run, now);
+        self.unpark_here(cpu, run, now);
         self.check();
+    }
+
+    /// A claim that came to `cpu` with its holder goes home, unless whom it carries can go on here:
+    /// from home it would come back at once, and kick a CPU on either way.
+    fn stay_or_go_home(&mut self, claim: VcpuId, cpu: CpuId, now: Ns) {
+        if let Proxy::Run { run, .. } = self.find_proxy(claim, cpu, now) {
+            let domain = self.vcpus[run.index()].ec.domain;
+            self.claim_off(claim);
+            self.enqueue(claim, domain);
+        } else {
+            self.preempt_for(claim, now);
+        }
     }
 
     /// The donor pays for what `run` ran.

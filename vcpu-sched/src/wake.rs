@@ -96,6 +96,22 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
+    /// `holder` has stopped on `cpu`: those who sleep with it and may be served there compete for the
+    /// pick that follows. The others would have to kick another CPU, and in vain if the holder goes
+    /// on here at once: two holders whose sleepers are pinned to each other's CPU would be kicked off
+    /// in turn for ever. They look again after the pick.
+    pub(crate) fn unpark_here(&mut self, cpu: CpuId, holder: VcpuId, now: Ns) {
+        let mut next = self.parked.first(holder);
+        while let Some(claim) = next {
+            next = self.parked.next(claim);
+            if self.vcpus[claim.index()].ec.allowed.contains(cpu) {
+                self.claim_off(claim);
+                self.claim_wakes(claim, now);
+            }
+        }
+        self.cpus[cpu.index()].stopped = Some(holder);
+    }
+
     /// Those who were set aside behind `holder` compete again.
     pub(crate) fn look_again(&mut self, holder: VcpuId, now: Ns) {
         while let Some(claim) = self.parked.first(holder) {

@@ -29,8 +29,10 @@ fn not_lost<E: Events>(policy: &Scheduler<E>, vcpu: VcpuId) -> Result<(), String
         ClaimState::OnCpu(_) | ClaimState::Queued(_) => true,
         ClaimState::Throttled => timer,
         ClaimState::Parked(on) => {
-            let on = policy.vcpus[on.index()].ec.state;
-            matches!(on, ExecState::Running(_) | ExecState::Halted) && (timer || !runnable)
+            let state = policy.vcpus[on.index()].ec.state;
+            let goes_on = matches!(state, ExecState::Running(_) | ExecState::Halted);
+            let picks = || policy.cpus.iter().any(|cpu| cpu.stopped == Some(on));
+            (goes_on || picks()) && (timer || !runnable)
         }
         ClaimState::Riding => matches!(v.ec.state, ExecState::Running(_)),
         ClaimState::Off => matches!(v.ec.state, ExecState::Halted | ExecState::Gone),

@@ -1,7 +1,7 @@
 //! Bugs that were found, each by its name.
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
-use vcpu_sched::{Claim, CpuId, Exhaustion, Reservation, Stop};
+use vcpu_sched::{Claim, CpuId, CpuSet, Exhaustion, Reservation, Stop};
 
 #[test]
 fn donor_whose_own_vcpu_was_carried_elsewhere_meanwhile_was_lost() {
@@ -156,4 +156,82 @@ fn sleeper_whose_edge_went_while_it_was_queued_competed_for_nothing() {
     assert_eq!(p.pick(0), Some((spinner, spinner)));
     p.stop(0, Stop::Halted(None), quiet());
     assert_eq!(p.pick(0), Some((holder, holder)), "the sleeper sleeps on");
+}
+
+/// Every CPU that is kicked looks again, until none is.
+fn settle(p: &mut Pool) {
+    for _ in 0..10 {
+        let kicks = p.kicks();
+        if kicks.is_empty() {
+            return;
+        }
+        for cpu in kicks {
+            p.stop(cpu, Stop::Preempted, quiet());
+            p.pick(cpu);
+        }
+    }
+    panic!("CPUs are kicked for ever");
+}
+
+#[test]
+fn sleepers_pinned_to_the_cpu_of_each_others_holder_had_both_kicked_for_ever() {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let holders = [0, 1].map(|cpu| p.hard_on(g, 1, 100, Some(&[cpu])));
+    let sleepers = [1, 0].map(|cpu| p.hard_on(g, 1, 10, Some(&[cpu])));
+    for (cpu, holder) in (0..).zip(holders) {
+        p.wake(holder);
+        assert_eq!(p.pick(cpu), Some((holder, holder)));
+    }
+    for (holder, cpu) in [(0, 1), (1, 0)] {
+        let sleeper = sleepers[holder];
+        p.wake(sleeper);
+        p.stop(cpu, Stop::Preempted, quiet());
+        assert_eq!(p.pick(cpu), Some((sleeper, sleeper)));
+        p.stop(cpu, Stop::Halted(None), sleeps_on(holders[holder]));
+        p.pick(cpu);
+    }
+    settle(&mut p);
+    // Each holder runs. One that stops for a moment lets its sleeper look, which is more urgent than
+    // what runs on the sleeper's CPU.
+    p.stop(0, Stop::Preempted, quiet());
+    assert_eq!(p.pick(0), Some((holders[0], holders[0])));
+    settle(&mut p);
+    assert_eq!(p.policy.running(CpuId(1)), Some((holders[1], holders[1])));
+}
+
+#[test]
+fn donors_that_went_home_after_each_turn_had_both_cpus_kicked_for_ever() {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let at_home = |p: &mut Pool| {
+        let home: CpuSet = [CpuId(1)].into_iter().collect();
+        let claim = Claim::BestEffort { weight: 100 };
+        p.policy.add_vcpu(g, claim, Some(home)).unwrap()
+    };
+    for _ in 0..2 {
+        // Out of budget, with a mutex.
+        let holder = p.hard_on(g, 1, 1000, Some(&[0]));
+        p.wake(holder);
+        p.stop(0, Stop::Preempted, quiet());
+        assert_eq!(p.pick(0), Some((holder, holder)));
+        p.run(0, MS, Stop::Preempted, quiet());
+        p.pick(0);
+        let donor = at_home(&mut p);
+        p.wake(donor);
+        assert_eq!(p.pick(1), Some((donor, donor)));
+        p.stop(1, Stop::Halted(None), sleeps_on(holder));
+        assert_eq!(
+            p.pick(1),
+            None,
+            "its claim goes to where the holder may run"
+        );
+    }
+    let hog = at_home(&mut p);
+    p.wake(hog);
+    settle(&mut p);
+    p.stop(0, Stop::Preempted, quiet());
+    p.pick(0);
+    settle(&mut p);
+    assert_eq!(p.policy.running(CpuId(1)), Some((hog, hog)));
 }

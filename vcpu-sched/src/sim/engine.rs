@@ -254,7 +254,11 @@ impl<E: Events> Simulation<E> {
             match self.world.act(busy.run, self.now) {
                 Action::Run => {}
                 Action::Wake(vcpu) => {
-                    self.policy.wake(vcpu, self.now);
+                    self.policy.wake_by(id, vcpu, self.now);
+                    self.send_kicks();
+                }
+                Action::HandOver(lock, to) => {
+                    self.policy.hand_over(id, lock, to, self.now);
                     self.send_kicks();
                 }
                 Action::Release(to) => {

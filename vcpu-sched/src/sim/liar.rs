@@ -6,6 +6,9 @@ use crate::sim::random::SplitMix64;
 use crate::sim::world::Action;
 use crate::stop::Stop;
 
+/// So many locks does it name, by numbers from 0.
+const LOCKS: u64 = 3;
+
 /// Random hints, random doorbells, random halts; never follows the ABI.
 #[derive(Clone, Debug)]
 pub struct Liar {
@@ -44,11 +47,12 @@ impl Liar {
             _ => random.within(1, 100_000),
         };
         let peer = peers[random.below(peers.len() as u64) as usize];
-        match random.below(8) {
+        match random.below(9) {
             0 | 1 => Action::Stop(Stop::Rang),
             2 => Action::Stop(Stop::Halted(Some(now + random.below(3_000_000)))),
             3 => Action::Release(random.one_in(2).then_some(peer)),
             4 | 5 => Action::Wake(peer),
+            6 => Action::HandOver(random.below(LOCKS), peer),
             _ => Action::Run,
         }
     }
@@ -62,7 +66,7 @@ impl Liar {
         };
         let wait = Wait {
             kind,
-            lock: random.below(3),
+            lock: random.below(LOCKS),
             // Some of them strangers, some of them nobody.
             holder: VcpuId(random.below(all + 2) as u32),
             holder_releases: random.below(2) as u32,

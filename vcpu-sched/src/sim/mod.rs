@@ -3,7 +3,8 @@
 //! It calls the policy exactly as an executor on KVM does, in virtual time, and is deterministic:
 //! the same input gives the same trace. Guests behave as the paravirt ABI asks them to: they say
 //! whom they wait for, ring when that one is not running, and ring when they release while they
-//! are carried or deferred. [`Liar`] does the opposite.
+//! are carried or deferred. [`Liar`] does the opposite: it also wakes whom it likes and hands over what
+//! it does not hold.
 //!
 //! ```
 //! use vcpu_sched::sim::{Costs, LockKind, Script, Simulation, Step};

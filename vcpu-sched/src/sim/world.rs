@@ -27,6 +27,8 @@ pub(crate) enum Action {
     Wake(VcpuId),
     /// It rings because it released, and says who has the lock now.
     Release(Option<VcpuId>),
+    /// It says that it handed this lock to another one, and goes on.
+    HandOver(u64, VcpuId),
 }
 
 /// What a scripted vCPU is at.

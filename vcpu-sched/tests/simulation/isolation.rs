@@ -10,7 +10,7 @@
 
 use crate::{MS, US, hard};
 use vcpu_sched::sim::{Behaviour, Costs, Liar, LockKind, Outcome, Script, Simulation, Step};
-use vcpu_sched::{Config, GuestId, Ns};
+use vcpu_sched::{Config, Event, GuestId, Ns};
 
 const END: Ns = 1_000 * MS;
 const GRACE: Ns = 50 * US;
@@ -113,6 +113,37 @@ fn lying_guest_does_lie() {
     assert!(sum(|c| c.cycles) > 0);
     assert!(sum(|c| c.stale_edges) > 0);
     assert!(sum(|c| c.throttles) > 10);
+}
+
+#[test]
+fn lying_guest_hands_over_what_it_does_not_hold() {
+    // Edges that moved to another holder, by what came before the next stop: nothing after a release
+    // by doorbell, the wake-up of the one who has the lock now after one by a holder, else a kick.
+    let (mut by_wake, mut by_word) = (0, 0);
+    for seed in 0..10 {
+        let mut sim = Simulation::new(Config::new(2), Costs::default());
+        let bad = sim.guest();
+        for (index, (q, p)) in (0..6).zip(LIARS.into_iter().cycle()) {
+            let behaviour = liar(seed)(index);
+            sim.vcpu(bad, hard(q * MS, p * MS), behaviour).unwrap();
+        }
+        let (mut stopped, mut moved, mut kicked) = (None, None, false);
+        for (_, event) in sim.run(END).events {
+            match event {
+                Event::Stop { run, .. } => {
+                    by_word += u64::from(moved.take().is_some() && kicked);
+                    stopped = Some(run);
+                }
+                Event::EdgeOn { waiter, holder } if stopped != Some(waiter) => {
+                    (moved, kicked) = (Some(holder), false);
+                }
+                Event::Wake(woken) => by_wake += u64::from(moved.take() == Some(woken)),
+                Event::Kick(_) => kicked = true,
+                _ => {}
+            }
+        }
+    }
+    assert!(by_wake > 0 && by_word > 0, "{by_wake} {by_word}");
 }
 
 #[test]

@@ -178,6 +178,9 @@ pub struct RunArgs {
     /// Stop after this time, such as 10s
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     pub duration: Option<Duration>,
+    /// Stop when the guest of this name has ended, such as db
+    #[arg(long, value_name = "NAME")]
+    pub until_guest: Option<String>,
     /// Show when a waiter's budget carried a holder for longest, and what happened around it
     #[arg(long)]
     pub timeline: bool,
@@ -251,6 +254,9 @@ impl RunArgs {
         }
         if self.duration.is_some() {
             config.duration = self.duration;
+        }
+        if self.until_guest.is_some() {
+            config.until_guest.clone_from(&self.until_guest);
         }
         if let Some(summary) = self.summary {
             config.summary = summary;
@@ -368,6 +374,8 @@ mod tests {
             "on",
             "--duration",
             "10s",
+            "--until-guest",
+            "guest",
             "--summary",
             "json",
             "--weight",
@@ -385,6 +393,7 @@ mod tests {
         assert_eq!(config.slice, Duration::from_millis(1));
         assert_eq!(config.vcpu_threads, VcpuThreads::On);
         assert_eq!(config.duration, Some(Duration::from_secs(10)));
+        assert_eq!(config.until_guest.as_deref(), Some("guest"));
         assert_eq!(config.summary, SummaryForm::Json);
     }
 

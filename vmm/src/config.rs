@@ -45,6 +45,8 @@ pub struct RunConfig {
     pub vcpu_threads: VcpuThreads,
     /// Stop after this long; `None` runs until all guests ended.
     pub duration: Option<Duration>,
+    /// Stop when the guest of this name has ended, and all of them if there are several.
+    pub until_guest: Option<String>,
     /// Form of the summary.
     pub summary: SummaryForm,
     /// Which of the policy's decisions to record for a timeline ([`SchedMode::Baton`] only).
@@ -70,6 +72,7 @@ impl Default for RunConfig {
             slice: DEFAULT_SLICE,
             vcpu_threads: VcpuThreads::Auto,
             duration: None,
+            until_guest: None,
             summary: SummaryForm::Text,
             timeline: Timeline::Off,
             trace: None,
@@ -302,10 +305,39 @@ impl RunConfig {
                  give --sched baton, or leave out --control",
             );
         }
+        if let Some(name) = &self.until_guest
+            && self.awaited().next().is_none()
+        {
+            return fail(format!(
+                "there is no guest '{name}' until whose end to run: this run has {}",
+                self.names()
+            ));
+        }
         for guest in &self.guests {
             guest.validate(&self.host_cpus)?;
         }
         Ok(())
+    }
+
+    /// Places of the guests whose ends are the end of the run.
+    pub fn awaited(&self) -> impl Iterator<Item = usize> {
+        let until = self.until_guest.as_ref();
+        let counts = move |guest: &GuestConfig| until.is_none_or(|name| *name == guest.name);
+        let places = self.guests.iter().enumerate();
+        places
+            .filter(move |(_, guest)| counts(guest))
+            .map(|(place, _)| place)
+    }
+
+    /// The names of the guests for a sentence; of many the first ones and how many there are.
+    fn names(&self) -> String {
+        const SHOWN: usize = 8;
+        let names = self.guests.iter().map(|guest| guest.name.as_str());
+        let shown = names.take(SHOWN).collect::<Vec<_>>().join(", ");
+        match self.guests.len() {
+            count if count > SHOWN => format!("{shown} and {} more", count - SHOWN),
+            _ => shown,
+        }
     }
 }
 

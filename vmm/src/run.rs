@@ -89,7 +89,8 @@ pub struct RunnerReport {
     pub moment: Option<Moment>,
 }
 
-/// Runs the guests of `config` until all have ended, the duration is over or `signals` says so.
+/// Runs the guests of `config` until all have ended, or the one that the user named, until the
+/// duration is over or `signals` says so.
 ///
 /// # Errors
 /// What keeps the run from starting. A guest that fails is no error; its end is in the summary.
@@ -103,7 +104,8 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
         false => Some(ConsoleThread::spawn(io::stdout()).map_err(host("the console's thread"))?),
     };
 
-    let ended = Ended::new(config.guests.len()).map_err(host("an event"))?;
+    let awaited: Vec<usize> = config.awaited().collect();
+    let ended = Ended::new(awaited.len()).map_err(host("an event"))?;
     let mut guests = Vec::with_capacity(config.guests.len());
     for (number, guest_config) in config.guests.iter().enumerate() {
         let prefix = if config.guests.len() > 1 {
@@ -118,8 +120,10 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
             features: features(config),
         };
         let (guest, vcpus) = Guest::create_with(&kvm, number, guest_config, wiring)?;
-        let ended = ended.clone();
-        guest.on_end(move |_, _| ended.count());
+        if awaited.contains(&number) {
+            let ended = ended.clone();
+            guest.on_end(move |_, _| ended.count());
+        }
         guests.push(ReadyGuest {
             guest,
             config: guest_config.clone(),
@@ -224,7 +228,7 @@ fn summarize(guest: &Guest, mut vcpus: Vec<VcpuSummary>) -> GuestSummary {
     GuestSummary::new(&guest.name, &end, guest.console().dropped(), vcpus)
 }
 
-/// Counts guests down and makes a file readable at the last one.
+/// Counts the guests down for which the run waits, and makes a file readable at the last one.
 #[derive(Clone, Debug)]
 struct Ended {
     left: Arc<AtomicUsize>,
@@ -247,7 +251,7 @@ impl Ended {
     }
 }
 
-/// Waits until all guests have ended, a stop signal came or `deadline` has passed.
+/// Waits until those guests have ended, a stop signal came or `deadline` has passed.
 fn wait(ended: &Ended, signals: Option<&StopSignals>, deadline: Option<Instant>) -> io::Result<()> {
     loop {
         let timeout = deadline.map(|d| d.saturating_duration_since(Instant::now()));

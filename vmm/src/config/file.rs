@@ -6,6 +6,7 @@
 //!     r#"
 //!     host_cpus = "0-1"
 //!     duration = "10s"
+//!     until_guest = "db"
 //!
 //!     [[guest]]
 //!     name = "db"
@@ -50,6 +51,7 @@ struct RunFile {
     slice: Option<String>,
     vcpu_threads: Option<String>,
     duration: Option<String>,
+    until_guest: Option<String>,
     summary: Option<String>,
     metrics: Option<String>,
     #[serde(default)]
@@ -121,6 +123,7 @@ pub fn parse(text: &str, base: &Path) -> Result<RunConfig, ConfigError> {
     if let Some(duration) = &file.duration {
         config.duration = Some(field("duration", units::parse_duration(duration))?);
     }
+    config.until_guest.clone_from(&file.until_guest);
     if let Some(summary) = &file.summary {
         config.summary = choice::<SummaryForm>("summary", summary)?;
     }

@@ -138,6 +138,14 @@ fn mistakes_are_named_with_what_would_be_right() {
             "not in the pool (0)",
         ),
         ("[[guest]]\ncpus = -1", "line 2"),
+        (
+            "until_guest = \"db\"\n[[guest]]\nname = \"web\"\ncount = 2\n[[guest]]",
+            "no guest 'db' until whose end to run: this run has web-1, web-2, guest3",
+        ),
+        (
+            "until_guest = \"web\"\n[[guest]]\nname = \"web\"\ncount = 10",
+            "web-8 and 2 more",
+        ),
         ("nonsense", "line 1"),
     ] {
         let error = refused(text);
@@ -149,6 +157,15 @@ fn mistakes_are_named_with_what_would_be_right() {
 fn file_that_is_not_there_is_named() {
     let error = read(Path::new("/nowhere/host.toml")).expect_err("not there");
     assert!(error.to_string().contains("/nowhere/host.toml"));
+}
+
+#[test]
+fn a_run_waits_for_all_guests_or_those_of_a_name() {
+    let guests = "[[guest]]\nname = \"web\"\n[[guest]]\nname = \"db\"\n[[guest]]\nname = \"web\"\n";
+    let awaited = |text: &str| parsed(text).awaited().collect::<Vec<_>>();
+    assert_eq!(awaited(guests), [0, 1, 2]);
+    assert_eq!(awaited(&format!("until_guest = \"db\"\n{guests}")), [1]);
+    assert_eq!(awaited(&format!("until_guest = \"web\"\n{guests}")), [0, 2]);
 }
 
 #[test]

@@ -1,0 +1,251 @@
+//! A caller of the policy, with what its executors know.
+
+use vcpu_sched::{
+    Claim, Config, CpuId, CpuSet, Event, GuestId, Hints, Ns, Scheduler, Stop, VcpuId, VcpuView,
+    Wait, WaitKind,
+};
+
+use crate::US;
+use crate::ops::{GUESTS, Op, Why};
+
+/// What one CPU does, as its executor knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    pub running: Option<(VcpuId, VcpuId)>,
+    pub since: Ns,
+    /// When it looks again by itself.
+    pub until: Option<Ns>,
+    pub kicked: bool,
+    /// Its kick is put off.
+    pub deferred: bool,
+}
+
+/// A vCPU, as its creator knows it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub guest: GuestId,
+    pub claim: Claim,
+    pub added: Ns,
+    pub removed: bool,
+    /// Charged beyond the end of a decision: graces, and kicks that came late.
+    pub overrun: Ns,
+    /// What it ran, and what ran on its budget, as the executors know it.
+    pub ran: Ns,
+    pub paid: Ns,
+    /// Whether it said last that it sleeps for a lock, and does not spin.
+    pub blocks: bool,
+}
+
+pub struct Machine {
+    pub policy: Scheduler<Vec<(Ns, Event)>>,
+    pub cpus: Vec<Cpu>,
+    pub vcpus: Vec<Known>,
+    pub now: Ns,
+    /// Whether kicks are answered before time goes on.
+    pub prompt: bool,
+    /// What each vCPU says that it has released when it is preempted.
+    pub releases: u32,
+}
+
+impl Machine {
+    pub fn new(cpus: usize, proxy: bool, prompt: bool) -> Self {
+        let config = Config {
+            proxy,
+            slice_ns: 500 * US,
+            park_ns: 300 * US,
+            ..Config::new(cpus)
+        };
+        let mut policy = Scheduler::with_events(config, Vec::new());
+        for _ in 0..GUESTS {
+            policy.add_guest();
+        }
+        let idle = Cpu {
+            running: None,
+            since: 0,
+            until: Some(0),
+            kicked: false,
+            deferred: false,
+        };
+        let mut machine = Self {
+            policy,
+            cpus: vec![idle; cpus],
+            vcpus: Vec::new(),
+            now: 0,
+            prompt,
+            releases: 0,
+        };
+        machine.serve();
+        machine
+    }
+
+    pub fn apply(&mut self, op: Op) {
+        let cpu = |number: u32| number as usize % self.cpus.len();
+        let count = self.vcpus.len().max(1) as u32;
+        match op {
+            Op::Add(guest, claim, pin) => self.add(guest, claim, pin),
+            Op::Wake(vcpu) => self.policy.wake(VcpuId(vcpu % count), self.now),
+            Op::Remove(vcpu) => {
+                let vcpu = VcpuId(vcpu % count);
+                self.policy.remove(vcpu, self.now);
+                if let Some(known) = self.vcpus.get_mut(vcpu.index()) {
+                    known.removed = true;
+                }
+            }
+            Op::Pass(time) => self.pass(self.now + time),
+            Op::Stop(number, why, hints) => {
+                let cpu = cpu(number);
+                let Some((_, run)) = self.cpus[cpu].running else {
+                    return;
+                };
+                let wait = hints.wait.map(|wait| Wait {
+                    holder: self.sibling(run, wait.holder),
+                    ..wait
+                });
+                let hints = Hints { wait, ..hints };
+                let why = match why {
+                    Why::Rang => Stop::Rang,
+                    Why::Halted => Stop::Halted(None),
+                    Why::Naps(time) => Stop::Halted(Some(self.now + time)),
+                    Why::Ended => Stop::Ended,
+                };
+                self.vcpus[run.index()].removed |= why == Stop::Ended;
+                self.stop(cpu, why, hints);
+                self.pick(cpu);
+            }
+            Op::Release(number, to) => {
+                let cpu = cpu(number);
+                let run = self.cpus[cpu].running.map(|(_, run)| run);
+                let to = run.and_then(|run| Some(self.sibling(run, VcpuId(to?))));
+                self.policy.release(CpuId(cpu as u32), to, self.now);
+                if self.cpus[cpu].running.is_some() {
+                    self.stop(cpu, Stop::Rang, Hints::default());
+                    self.pick(cpu);
+                }
+            }
+            Op::WakeBy(number, vcpu) => {
+                let cpu = cpu(number);
+                let vcpu = self.waiter(cpu, vcpu).unwrap_or(VcpuId(vcpu % count));
+                self.wake_by(cpu, vcpu);
+            }
+            Op::HandOver(number, lock, to) => {
+                let cpu = cpu(number);
+                let run = self.cpus[cpu].running.map(|(_, run)| run);
+                let to = run.map_or(VcpuId(to), |run| self.sibling(run, VcpuId(to)));
+                self.hand_over(cpu, lock, to);
+            }
+            Op::Defer(number, depth) => {
+                let cpu = cpu(number);
+                let due = self.cpus[cpu].until.is_some_and(|until| until <= self.now);
+                if (due || self.cpus[cpu].kicked)
+                    && let Some(end) = self.policy.defer(CpuId(cpu as u32), depth, self.now)
+                {
+                    self.cpus[cpu].until = Some(end);
+                    self.cpus[cpu].kicked = false;
+                    self.cpus[cpu].deferred = true;
+                }
+            }
+        }
+        self.take_kicks();
+        if self.prompt {
+            self.serve();
+        }
+        self.check();
+    }
+
+    pub fn add(&mut self, guest: u32, claim: Claim, pin: u32) {
+        let all = CpuSet::first(self.cpus.len()).iter();
+        let allowed: CpuSet = all.filter(|cpu| pin >> cpu.0 & 1 == 1).collect();
+        let allowed = (!allowed.is_empty()).then_some(allowed);
+        let guest = GuestId(guest);
+        if self.policy.add_vcpu(guest, claim, allowed).is_ok() {
+            self.vcpus.push(Known {
+                guest,
+                claim,
+                added: self.now,
+                removed: false,
+                overrun: 0,
+                ran: 0,
+                paid: 0,
+                blocks: false,
+            });
+        }
+    }
+
+    /// Lets time pass; each CPU looks when its decision ends.
+    pub fn pass(&mut self, to: Ns) {
+        loop {
+            self.serve();
+            let next = self.cpus.iter().filter_map(|cpu| cpu.until).min();
+            match next.filter(|&next| next < to) {
+                Some(next) => self.now = self.now.max(next),
+                None => break,
+            }
+        }
+        self.now = to;
+    }
+
+    /// Every CPU that was kicked, or whose time is up, looks until none is left.
+    pub fn serve(&mut self) {
+        let due = |cpu: &Cpu, now| cpu.kicked || cpu.until.is_some_and(|until| until <= now);
+        for _ in 0..10_000 {
+            let Some(cpu) = self.cpus.iter().position(|cpu| due(cpu, self.now)) else {
+                return;
+            };
+            let hints = Hints {
+                releases: self.releases,
+                ..Hints::default()
+            };
+            self.stop(cpu, Stop::Preempted, hints);
+            self.pick(cpu);
+        }
+        panic!("CPUs are kicked for ever");
+    }
+
+    pub fn stop(&mut self, cpu: usize, why: Stop, hints: Hints) {
+        if let Some((donor, run)) = self.cpus[cpu].running.take() {
+            let ran = self.now - self.cpus[cpu].since;
+            self.vcpus[run.index()].ran += ran;
+            self.vcpus[donor.index()].paid += ran;
+            let kind = hints.wait.map(|wait| wait.kind);
+            self.vcpus[run.index()].blocks = kind == Some(WaitKind::Block);
+            if let Some(until) = self.cpus[cpu].until {
+                self.vcpus[donor.index()].overrun += self.now.saturating_sub(until);
+            }
+            let id = CpuId(cpu as u32);
+            self.policy.stop(id, why, hints, ran, self.now);
+        }
+    }
+
+    pub fn pick(&mut self, cpu: usize) {
+        let decision = self.policy.pick(CpuId(cpu as u32), self.now);
+        self.cpus[cpu] = Cpu {
+            running: decision.map(|d| (d.donor, d.run)),
+            since: self.now,
+            until: match decision {
+                Some(decision) => decision.until,
+                None => self.policy.next_timer(),
+            },
+            kicked: false,
+            deferred: false,
+        };
+        assert!(
+            self.cpus[cpu].until.is_none_or(|until| until > self.now),
+            "time goes on"
+        );
+        self.take_kicks();
+    }
+
+    pub fn take_kicks(&mut self) {
+        for cpu in self.policy.take_kicks().iter() {
+            self.cpus[cpu.index()].kicked = true;
+        }
+    }
+
+    pub fn view(&self, vcpu: VcpuId) -> Option<VcpuView> {
+        self.policy.view(vcpu)
+    }
+
+    pub fn guest(&self, vcpu: VcpuId) -> Option<GuestId> {
+        self.vcpus.get(vcpu.index()).map(|known| known.guest)
+    }
+}

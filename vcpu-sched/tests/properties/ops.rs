@@ -1,0 +1,110 @@
+//! What a caller may do, at random.
+
+use proptest::prelude::*;
+use vcpu_sched::{Claim, Exhaustion, Hints, Ns, Reservation, VcpuId, Wait, WaitKind};
+
+use crate::US;
+
+pub const GUESTS: u32 = 3;
+/// Locks are named by numbers from 0.
+pub const LOCKS: u64 = 2;
+
+/// What a caller does. Numbers name vCPUs and CPUs modulo how many there are; those for which, or to
+/// which, what runs refers are mostly its siblings: see [`Machine::sibling`].
+#[derive(Clone, Debug)]
+pub enum Op {
+    Add(u32, Claim, u32),
+    Wake(u32),
+    Remove(u32),
+    /// Lets time pass; CPUs are served when their time is up, or kicked.
+    Pass(Ns),
+    /// What runs stops by itself.
+    Stop(u32, Why, Hints),
+    Release(u32, Option<u32>),
+    /// What runs wakes another one.
+    WakeBy(u32, u32),
+    /// What runs says that it has handed a lock to another one, or to nobody that there is.
+    HandOver(u32, u64, u32),
+    Defer(u32, u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Why {
+    Rang,
+    Halted,
+    Naps(Ns),
+    Ended,
+}
+
+pub fn reservation() -> impl Strategy<Value = Claim> {
+    (1..40_u64, 1..=10_u64, 1..=10_u64, any::<bool>()).prop_map(|(period, d, q, soft)| {
+        let period = period * 250 * US;
+        let deadline = period * (10 + d) / 20;
+        let budget = (deadline * q / 30).max(10 * US);
+        let exhaustion = if soft {
+            Exhaustion::Soft
+        } else {
+            Exhaustion::Hard
+        };
+        Claim::Reserved(Reservation::new(budget, period, deadline, exhaustion).unwrap())
+    })
+}
+
+pub fn claim() -> impl Strategy<Value = Claim> {
+    prop_oneof![
+        3 => reservation(),
+        1 => (1..1000_u32).prop_map(|weight| Claim::BestEffort { weight }),
+    ]
+}
+
+pub fn hints() -> impl Strategy<Value = Hints> {
+    let wait = (any::<bool>(), 0..LOCKS, 0..14_u32, 0..2_u32);
+    let wait = wait.prop_map(|(spin, lock, holder, holder_releases)| Wait {
+        kind: if spin {
+            WaitKind::Spin
+        } else {
+            WaitKind::Block
+        },
+        lock,
+        holder: VcpuId(holder),
+        holder_releases,
+    });
+    (0..3_u32, 0..2_u32, prop::option::weighted(0.8, wait)).prop_map(|(depth, releases, wait)| {
+        Hints {
+            depth,
+            releases,
+            wait,
+        }
+    })
+}
+
+/// What there is before anything else happens: some vCPUs, all awake, most of them with siblings.
+pub fn crowd() -> impl Strategy<Value = Vec<Op>> {
+    let add = (0..GUESTS, claim(), 0..16_u32).prop_map(|(g, c, p)| Op::Add(g / 2, c, p));
+    prop::collection::vec(add, 0..12).prop_map(|mut crowd| {
+        let count = crowd.len() as u32;
+        crowd.extend((0..count).map(Op::Wake));
+        crowd
+    })
+}
+
+pub fn op() -> impl Strategy<Value = Op> {
+    let why = prop_oneof![
+        6 => Just(Why::Rang),
+        5 => Just(Why::Halted),
+        4 => (1..5_000_u64).prop_map(|time| Why::Naps(time * US)),
+        1 => Just(Why::Ended),
+    ];
+    prop_oneof![
+        3 => (0..GUESTS, claim(), 0..16_u32).prop_map(|(g, c, p)| Op::Add(g, c, p)),
+        6 => any::<u32>().prop_map(Op::Wake),
+        1 => any::<u32>().prop_map(Op::Remove),
+        6 => (0..3_000_u64).prop_map(|time| Op::Pass(time * US)),
+        2 => (0..100_u64).prop_map(Op::Pass),
+        12 => (any::<u32>(), why, hints()).prop_map(|(c, w, h)| Op::Stop(c, w, h)),
+        2 => (any::<u32>(), prop::option::of(0..14_u32)).prop_map(|(c, to)| Op::Release(c, to)),
+        4 => any::<(u32, u32)>().prop_map(|(c, v)| Op::WakeBy(c, v)),
+        4 => (any::<u32>(), 0..LOCKS, 0..14_u32).prop_map(|(c, l, to)| Op::HandOver(c, l, to)),
+        2 => (any::<u32>(), 0..3_u32).prop_map(|(c, depth)| Op::Defer(c, depth)),
+    ]
+}

@@ -140,7 +140,7 @@ fn mistakes_are_named_with_what_would_be_right() {
         ("[[guest]]\ncpus = -1", "line 2"),
         (
             "until_guest = \"db\"\n[[guest]]\nname = \"web\"\ncount = 2\n[[guest]]",
-            "no guest 'db' until whose end to run: this run has web-1, web-2, guest3",
+            "no guest 'db' until whose end to run: this run has web-1, web-2, guest2",
         ),
         (
             "until_guest = \"web\"\n[[guest]]\nname = \"web\"\ncount = 10",

@@ -116,6 +116,8 @@ pub(crate) struct Cpu {
     pub(crate) choosing: bool,
     /// When it wakes up by itself while it sleeps, ns: the earliest timer when it picked last.
     pub(crate) sleeps_until: Option<Ns>,
+    /// It was kicked for one that woke: the slice of what it runs ends.
+    pub(crate) yields: bool,
     /// What it stopped for the pick that comes next, until that is done.
     pub(crate) stopped: Option<VcpuId>,
     /// What it ran last, and the locks that this held if it was stopped against its will.

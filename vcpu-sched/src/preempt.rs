@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use crate::contexts::{ClaimState, Rank, Running};
+use crate::contexts::{ClaimState, Entitlement, Rank, Running};
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
@@ -65,6 +65,52 @@ impl<E: Events> Scheduler<E> {
         {
             self.kick(cpu, now);
         }
+    }
+
+    /// `woken` competes anew, by best effort. If it is next and behind what runs, it need not wait
+    /// until that slice is over: a vCPU that sleeps often would wait for one each time.
+    pub(crate) fn preempt_for_woken(&mut self, woken: VcpuId, now: Ns) {
+        let sc = &self.vcpus[woken.index()].sc;
+        let (ClaimState::Queued(domain), Rank::BestEffort(tag, _)) = (sc.state, sc.rank()) else {
+            return;
+        };
+        let domain = &self.domains[domain];
+        let next = domain.queue.first().map(|(_, first)| VcpuId(first));
+        // A CPU that is kicked or about to pick will find it.
+        let found = domain.cpus.iter().any(|cpu| {
+            let c = &self.cpus[cpu.index()];
+            c.kicked || c.running.is_none()
+        });
+        if next != Some(woken) || found {
+            return;
+        }
+        let last = self.vcpus[woken.index()].ec.last_cpu;
+        let candidates = [
+            Some(last),
+            self.least_urgent(domain.cpus).map(|(_, cpu)| cpu),
+        ];
+        let ahead = |cpu: &CpuId| self.tag_on(*cpu, now).is_some_and(|running| tag < running);
+        let cpus = domain.cpus;
+        let worn = candidates
+            .into_iter()
+            .flatten()
+            .filter(|cpu| cpus.contains(*cpu))
+            .find(ahead);
+        if let Some(cpu) = worn {
+            self.cpus[cpu.index()].yields = true;
+            self.kick(cpu, now);
+        }
+    }
+
+    /// The tag of the best-effort claim on `cpu` if its slice ended now, and may.
+    fn tag_on(&self, cpu: CpuId, now: Ns) -> Option<u128> {
+        let Running { donor, since, .. } = self.cpus[cpu.index()].running?;
+        let payer = &self.vcpus[donor.index()];
+        let Entitlement::BestEffort(fair) = &payer.sc.entitlement else {
+            return None;
+        };
+        let sharers = self.guests[payer.guest.index()].runnable;
+        fair.tag_if_ended(now.saturating_sub(since), self.config.slice_ns, sharers)
     }
 
     /// Whether a sleeping CPU looks after the timer `at`. One that sleeps past it is kicked, so

@@ -45,7 +45,7 @@ impl<E: Events> Scheduler<E> {
             ..
         } = running;
         self.pass_slices(cpu, donor, ran);
-        self.charge(running, ran, now);
+        self.charge(cpu, running, ran, now);
         self.tell(
             now,
             Event::Stop {
@@ -102,7 +102,7 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// The donor pays for what `run` ran.
-    fn charge(&mut self, running: Running, ran: Ns, now: Ns) {
+    fn charge(&mut self, cpu: CpuId, running: Running, ran: Ns, now: Ns) {
         let Running {
             donor,
             run,
@@ -114,6 +114,7 @@ impl<E: Events> Scheduler<E> {
         if donor != run {
             executed.received_ns += ran;
         }
+        let yields = std::mem::take(&mut self.cpus[cpu.index()].yields);
         let slice = self.config.slice_ns;
         let sharers = self.guests[self.vcpus[donor.index()].guest.index()].runnable;
         let payer = &mut self.vcpus[donor.index()];
@@ -139,7 +140,11 @@ impl<E: Events> Scheduler<E> {
                 if deferred {
                     payer.counters.deferral_debt_ns += ran.saturating_sub(fair.left(slice));
                 }
-                (fair.charge(ran, slice, sharers, virtual_time), None)
+                let ended = fair.charge(ran, slice, sharers, virtual_time);
+                if yields && !ended {
+                    fair.end_slice(sharers);
+                }
+                (ended || yields, None)
             }
         };
         if moved {

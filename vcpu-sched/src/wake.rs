@@ -41,6 +41,7 @@ impl<E: Events> Scheduler<E> {
             }
             ClaimState::Throttled | ClaimState::Riding => {}
         }
+        self.preempt_for_woken(vcpu, now);
         self.unpark_waiters(vcpu, now);
         self.check();
     }
@@ -51,10 +52,12 @@ impl<E: Events> Scheduler<E> {
         self.arrive(claim);
         self.count_unsliced(now);
         let virtual_time = self.domains[self.vcpus[claim.index()].ec.domain].virtual_time;
+        let sharers = self.guests[self.vcpus[claim.index()].guest.index()].runnable;
+        let slice = self.config.slice_ns;
         let woken = match &mut self.vcpus[claim.index()].sc.entitlement {
             Entitlement::Reserved(server) => server.wake(now),
             Entitlement::BestEffort(fair) => {
-                fair.wake(virtual_time);
+                fair.wake(virtual_time, slice, sharers);
                 Woken::Eligible
             }
         };

@@ -137,7 +137,7 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     pub cmdline: Option<String>,
-    /// CPU time of each vCPU: budget/period[/deadline][,hard|soft], such as 5ms/10ms
+    /// CPU time of each vCPU: budget/period[/deadline]\[,hard|soft\], such as 5ms/10ms
     #[arg(
         long,
         value_name = "RESERVATION",

@@ -1,4 +1,4 @@
-//! What to run: plain values, from flags ([`crate::cli`]) or from a TOML file ([`file`]).
+//! What to run: plain values, from flags ([`crate::cli`]) or from a TOML file ([`mod@file`]).
 
 use std::fmt;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 //!
 //! [`machine`] is the virtual machine: guests, vCPUs, their few devices and the hint pages.
 //! [`host_sched`] runs vCPUs the usual way, a thread each, as the baseline; [`run`] ties a run
-//! together from a [`config::RunConfig`] to a [`summary::RunSummary`]; [`bench`] compares many of
+//! together from a [`config::RunConfig`] to a [`summary::RunSummary`]; [`mod@bench`] compares many of
 //! them.
 
 pub mod bench;

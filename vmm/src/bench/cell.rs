@@ -25,7 +25,7 @@ pub struct Run {
     pub pool_ns: u64,
     /// The waits for the lock.
     pub waits: Waits,
-    /// CPU time that went into waiting, at most, nanoseconds; see [`spun`].
+    /// CPU time that went into waiting, at most, nanoseconds; see `spun`.
     pub spin_ns: u64,
     /// Acquisitions of the vCPU with the fewest, per acquisition of the one with the most.
     pub fairness: f64,

@@ -1,7 +1,7 @@
 //! The device thread: what happens to devices from outside, on rust-vmm's event manager.
 //!
 //! That is stdin to the serial port. It begins when the guest's driver wants input; a terminal is then
-//! the guest's ([`super::terminal`]) until the thread ends. Virtio devices have threads of their own.
+//! the guest's (`terminal`) until the thread ends. Virtio devices have threads of their own.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, RawFd};

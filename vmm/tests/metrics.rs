@@ -137,6 +137,7 @@ fn a_file_ends_with_the_numbers_of_the_summary() {
             ("holder_preemptions", "holder_preemptions"),
             ("deferrals", "deferrals"),
             ("switches", "switches"),
+            ("migrations", "migrations"),
             ("deadline_misses", "deadline_misses"),
         ] {
             assert_eq!(sample(&format!("{name}_total")), number(key), "{name}");

@@ -74,6 +74,9 @@ pub struct Vcpu {
     pub throttled_ns: u64,
     /// Times put on a CPU.
     pub switches: u64,
+    /// Times put on another CPU than it ran on before.
+    #[serde(default)]
+    pub migrations: u64,
     /// Times taken off a CPU against its will.
     pub preemptions: u64,
     /// Part of them in which it held a lock.

@@ -234,6 +234,7 @@ impl PoolLook {
             waited_ns: c.waited_ns,
             throttled_ns: c.throttled_ns,
             switches: c.switches,
+            migrations: c.migrations,
             preemptions: c.preemptions,
             holder_preemptions: c.holder_preemptions,
             proxied: c.proxied,

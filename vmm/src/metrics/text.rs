@@ -68,7 +68,7 @@ const fn number(
     }
 }
 
-const VCPU_COUNTERS: [VcpuCounter; 18] = [
+const VCPU_COUNTERS: [VcpuCounter; 19] = [
     time(
         "run",
         "CPU time that the vCPU ran, on any budget",
@@ -111,6 +111,11 @@ const VCPU_COUNTERS: [VcpuCounter; 18] = [
         "switches",
         "Times put on a CPU that ran something else before",
         |c, _| c.switches,
+    ),
+    number(
+        "migrations",
+        "Times put on another CPU than it ran on before",
+        |c, _| c.migrations,
     ),
     number(
         "preemptions",

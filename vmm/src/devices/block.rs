@@ -16,6 +16,7 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::{Reader, Writer};
 use vm_memory::GuestMemoryMmap;
 
+use super::orders::Orders;
 use super::{Chain, Device, DeviceError, Rings};
 use crate::config::DiskConfig;
 
@@ -49,6 +50,14 @@ impl From<io::Error> for Failure {
 }
 
 const BAD_REQUEST: Failure = Failure(VIRTIO_BLK_S_IOERR);
+
+/// A request may be gigabytes long: one that nobody waits for any more ends between two pieces.
+fn wanted(orders: &Orders) -> Result<(), Failure> {
+    match orders.waiting() {
+        true => Err(BAD_REQUEST),
+        false => Ok(()),
+    }
+}
 
 impl Block {
     /// Opens and locks the disk.
@@ -91,12 +100,12 @@ impl Block {
 
     /// Carries out one request; the number of bytes written for the driver. A request without a
     /// place for its status is no request.
-    fn request(&mut self, memory: &GuestMemoryMmap, chain: Chain) -> Option<u32> {
+    fn request(&mut self, memory: &GuestMemoryMmap, orders: &Orders, chain: Chain) -> Option<u32> {
         let mut reader = chain.clone().reader(memory).ok()?;
         let mut writer = chain.writer(memory).ok()?;
         let data = writer.available_bytes().checked_sub(1)?;
         let mut status = writer.split_at(data).ok()?;
-        let outcome = match self.carry_out(&mut reader, &mut writer) {
+        let outcome = match self.carry_out(&mut reader, &mut writer, orders) {
             Ok(()) => VIRTIO_BLK_S_OK,
             Err(Failure(status)) => status,
         };
@@ -104,7 +113,12 @@ impl Block {
         u32::try_from(writer.bytes_written() + 1).ok()
     }
 
-    fn carry_out(&mut self, reader: &mut Reader, writer: &mut Writer) -> Result<(), Failure> {
+    fn carry_out(
+        &mut self,
+        reader: &mut Reader,
+        writer: &mut Writer,
+        orders: &Orders,
+    ) -> Result<(), Failure> {
         let mut header = [0; 16];
         reader.read_exact(&mut header)?;
         let [k0, k1, k2, k3, _, _, _, _, sector @ ..] = header;
@@ -113,6 +127,7 @@ impl Block {
             VIRTIO_BLK_T_IN => {
                 let (mut at, mut left) = self.place(sector, writer.available_bytes())?;
                 while left > 0 {
+                    wanted(orders)?;
                     let piece = &mut self.buffer[..left.min(BUFFER)];
                     self.file.read_exact_at(piece, at)?;
                     writer.write_all(piece)?;
@@ -125,6 +140,7 @@ impl Block {
                 self.writable()?;
                 let (mut at, mut left) = self.place(sector, reader.available_bytes())?;
                 while left > 0 {
+                    wanted(orders)?;
                     let piece = &mut self.buffer[..left.min(BUFFER)];
                     reader.read_exact(piece)?;
                     self.file.write_all_at(piece, at)?;
@@ -230,8 +246,8 @@ impl Device for Block {
     }
 
     fn serve(&mut self, index: usize, rings: &mut Rings) {
-        rings.each(index, |memory, chain| {
-            Some(self.request(memory, chain).unwrap_or(0))
+        rings.each(index, |memory, orders, chain| {
+            Some(self.request(memory, orders, chain).unwrap_or(0))
         });
     }
 }

@@ -48,7 +48,7 @@ impl Device for Entropy {
     }
 
     fn serve(&mut self, index: usize, rings: &mut Rings) {
-        rings.each(index, |memory, chain| {
+        rings.each(index, |memory, _, chain| {
             let Ok(mut writer) = chain.writer(memory) else {
                 return Some(0);
             };

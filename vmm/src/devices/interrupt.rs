@@ -17,10 +17,15 @@ pub(super) struct Interrupt {
 impl Interrupt {
     /// On input `irq` of the I/O APIC.
     pub(super) fn new(vm: &VmFd, irq: u32) -> io::Result<Self> {
-        let line = EventFd::new(EFD_NONBLOCK)?;
-        vm.register_irqfd(&line, irq)?;
+        let interrupt = Self::unconnected()?;
+        vm.register_irqfd(&interrupt.line, irq)?;
+        Ok(interrupt)
+    }
+
+    /// With a line that ends nowhere.
+    pub(super) fn unconnected() -> io::Result<Self> {
         Ok(Self {
-            line,
+            line: EventFd::new(EFD_NONBLOCK)?,
             why: AtomicU32::new(0),
         })
     }

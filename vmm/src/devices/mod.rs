@@ -12,7 +12,9 @@ mod block;
 mod entropy;
 mod interrupt;
 mod net;
+mod orders;
 mod registers;
+mod rings;
 mod window;
 mod worker;
 
@@ -21,11 +23,10 @@ use std::path::PathBuf;
 
 use kvm_ioctls::VmFd;
 use thiserror::Error;
-use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
 use crate::config::{GuestConfig, KernelSource};
-use interrupt::Interrupt;
+use rings::{Chain, Rings};
 pub use window::Place;
 use window::Window;
 
@@ -102,7 +103,7 @@ trait Device: Send {
     /// What the driver reads in the configuration space.
     fn config(&self) -> Vec<u8>;
 
-    /// Takes what the driver has put into queue `index`.
+    /// Takes what the driver has put into queue `index`, or a part of it as [`Rings::each`] says.
     fn serve(&mut self, index: usize, rings: &mut Rings);
 
     /// A file that becomes readable when something comes from outside; reported once each time.
@@ -112,46 +113,6 @@ trait Device: Send {
 
     /// Takes what has come from outside.
     fn arrived(&mut self, _rings: &mut Rings) {}
-}
-
-/// The queues of a device at work.
-struct Rings {
-    queues: Vec<Queue>,
-    memory: GuestMemoryMmap,
-    interrupt: std::sync::Arc<Interrupt>,
-}
-
-type Chain<'a> = virtio_queue::DescriptorChain<&'a GuestMemoryMmap>;
-
-impl Rings {
-    /// Takes requests from queue `index` until there are none, or `handle` wants no more: it gives
-    /// the number of bytes that it wrote for the driver, or `None` to leave the request in the
-    /// queue.
-    fn each(
-        &mut self,
-        index: usize,
-        mut handle: impl FnMut(&GuestMemoryMmap, Chain) -> Option<u32>,
-    ) {
-        let Some(queue) = self.queues.get_mut(index) else {
-            return;
-        };
-        if !queue.ready() {
-            return;
-        }
-        let mut used = false;
-        while let Some(chain) = queue.pop_descriptor_chain(&self.memory) {
-            let head = chain.head_index();
-            let Some(written) = handle(&self.memory, chain) else {
-                queue.go_to_previous_position();
-                break;
-            };
-            // Fails for a ring outside of memory, which concerns its driver alone.
-            used |= queue.add_used(&self.memory, head, written).is_ok();
-        }
-        if used && queue.needs_notification(&self.memory).unwrap_or(true) {
-            self.interrupt.queue_used();
-        }
-    }
 }
 
 /// The devices of one guest. Their threads end when this is dropped, which must come before the

@@ -68,7 +68,7 @@ impl Net {
     }
 
     fn receive(&mut self, rings: &mut Rings) {
-        rings.each(RECEIVE, |memory, chain| {
+        rings.each(RECEIVE, |memory, _, chain| {
             let frame = self.next_frame()?;
             // A frame that is longer than the driver's buffer is lost.
             let written = chain
@@ -82,11 +82,15 @@ impl Net {
     }
 
     fn transmit(&mut self, rings: &mut Rings) {
-        rings.each(TRANSMIT, |memory, chain| {
+        rings.each(TRANSMIT, |memory, _, chain| {
             if let Ok(mut reader) = chain.reader(memory)
                 && let Some(frame) = self.sent.get_mut(..reader.available_bytes())
                 && reader.read_exact(frame).is_ok()
+                && let Some(header) = frame.get_mut(..HEADER)
             {
+                // No offloads are agreed on, so the host shall not carry out any: what the driver
+                // says here would go on to the host's network and to its neighbours.
+                header.fill(0);
                 // A tap that is down or full loses frames, as a wire does.
                 let _ = self.tap.write(frame);
             }
@@ -161,3 +165,6 @@ fn attach(name: &str) -> io::Result<File> {
         false => Ok(file),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,35 +2,29 @@
 //!
 //! A reset does not wait for a request that is under way, for that would make a vCPU's executor wait
 //! for a disk: such a request may still read or write the guest's memory after the reset, but no
-//! longer its queue.
+//! longer its queue. A request that takes long looks for a reset between its parts.
+//!
+//! Nor does it wait for a driver that never stops: after a stretch of work it yields the CPU and looks
+//! for what else there is, orders first.
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::interrupt::Interrupt;
+use super::orders::{Order, Orders};
 use super::{Device, Rings};
-
-/// What the vCPUs' side asks for.
-#[derive(Debug)]
-enum Command {
-    Start(Vec<Queue>),
-    Stop,
-}
 
 /// A device's thread; ends when dropped.
 #[derive(Debug)]
 pub(super) struct Worker {
-    /// `None` once it shall end.
-    commands: Option<Sender<Command>>,
-    attention: EventFd,
+    orders: Arc<Orders>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -43,19 +37,13 @@ impl Worker {
         memory: GuestMemoryMmap,
         interrupt: Arc<Interrupt>,
     ) -> io::Result<Self> {
-        let (commands, received) = mpsc::channel();
-        let attention = EventFd::new(EFD_NONBLOCK)?;
+        let orders = Arc::new(Orders::new()?);
         let served = Served {
             source: device.source().transpose()?,
             device,
             kicks,
-            commands: received,
-            attention: attention.try_clone()?,
-            rings: Rings {
-                queues: Vec::new(),
-                memory,
-                interrupt,
-            },
+            rings: Rings::new(memory, interrupt, Arc::clone(&orders)),
+            orders: Arc::clone(&orders),
             over: Arc::default(),
         };
         let over = Arc::clone(&served.over);
@@ -68,35 +56,25 @@ impl Worker {
                 while !over.load(std::sync::atomic::Ordering::Acquire) && manager.run().is_ok() {}
             })?;
         Ok(Self {
-            commands: Some(commands),
-            attention,
+            orders,
             thread: Some(thread),
         })
     }
 
     /// Works on `queues` from now on.
     pub(super) fn start(&self, queues: Vec<Queue>) {
-        self.send(Command::Start(queues));
+        self.orders.give(Order::Work(queues));
     }
 
     /// Leaves the queues alone from now on.
     pub(super) fn stop(&self) {
-        self.send(Command::Stop);
-    }
-
-    fn send(&self, command: Command) {
-        if let Some(commands) = &self.commands {
-            // Fails when the thread is gone; then nobody serves this device any more.
-            let _ = commands.send(command);
-            let _ = self.attention.write(1);
-        }
+        self.orders.give(Order::Work(Vec::new()));
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.commands = None;
-        let _ = self.attention.write(1);
+        self.orders.give(Order::End);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -108,31 +86,44 @@ struct Served {
     device: Box<dyn Device>,
     kicks: Vec<EventFd>,
     source: Option<i32>,
-    commands: Receiver<Command>,
-    attention: EventFd,
+    orders: Arc<Orders>,
     rings: Rings,
     over: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl Served {
     fn obey(&mut self) {
-        let _ = self.attention.read();
-        loop {
-            match self.commands.try_recv() {
-                Ok(Command::Start(queues)) => {
-                    self.rings.queues = queues;
-                    // The driver may have notified before this was heard.
-                    for index in 0..self.kicks.len() {
-                        self.device.serve(index, &mut self.rings);
-                    }
-                    self.device.arrived(&mut self.rings);
-                }
-                Ok(Command::Stop) => self.rings.queues.clear(),
-                Err(mpsc::TryRecvError::Empty) => return,
-                Err(mpsc::TryRecvError::Disconnected) => {
-                    return self.over.store(true, std::sync::atomic::Ordering::Release);
+        match self.orders.take() {
+            Some(Order::Work(queues)) => {
+                self.rings.queues = queues;
+                // The driver may have notified before this was heard.
+                for index in 0..self.kicks.len() {
+                    self.serve(index);
                 }
             }
+            Some(Order::End) => self.over.store(true, std::sync::atomic::Ordering::Release),
+            None => {}
+        }
+    }
+
+    fn serve(&mut self, index: usize) {
+        self.device.serve(index, &mut self.rings);
+        self.go_on_later();
+    }
+
+    /// Comes back to what was left unfinished when all else has had its turn, other programs of this
+    /// host CPU too.
+    fn go_on_later(&mut self) {
+        let mut more = false;
+        for (index, kick) in self.kicks.iter().enumerate() {
+            if self.rings.take_unfinished(index) {
+                // Only a counter at its maximum refuses, and then the notification is there.
+                let _ = kick.write(1);
+                more = true;
+            }
+        }
+        if more {
+            thread::yield_now();
         }
     }
 }
@@ -140,22 +131,23 @@ impl Served {
 impl MutEventSubscriber for Served {
     fn process(&mut self, events: Events, _: &mut EventOps) {
         let file = events.fd();
-        if file == self.attention.as_raw_fd() {
+        if file == self.orders.attention().as_raw_fd() {
             return self.obey();
         }
         if Some(file) == self.source {
-            return self.device.arrived(&mut self.rings);
+            self.device.arrived(&mut self.rings);
+            return self.go_on_later();
         }
         let kicked = self.kicks.iter().position(|kick| kick.as_raw_fd() == file);
         if let Some(index) = kicked {
             let _ = self.kicks[index].read();
-            self.device.serve(index, &mut self.rings);
+            self.serve(index);
         }
     }
 
     fn init(&mut self, ops: &mut EventOps) {
         // Fails only when the host is out of memory; the device is deaf then.
-        let _ = ops.add(Events::new(&self.attention, EventSet::IN));
+        let _ = ops.add(Events::new(self.orders.attention(), EventSet::IN));
         for kick in &self.kicks {
             let _ = ops.add(Events::new(kick, EventSet::IN));
         }

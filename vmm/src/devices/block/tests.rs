@@ -4,6 +4,7 @@ use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress};
 
+use super::super::orders::Order;
 use super::*;
 
 const WRITE: u16 = 2;
@@ -40,6 +41,19 @@ impl Drop for Image {
 
 /// Sends one request with `length` bytes of data; its status and the memory.
 fn request(block: &mut Block, kind: u32, sector: u64, data: &[u8], length: u32) -> (u8, Vec<u8>) {
+    let orders = Orders::new().expect("orders");
+    request_under(block, &orders, kind, sector, data, length)
+}
+
+/// The same with `orders` for the device's thread.
+fn request_under(
+    block: &mut Block,
+    orders: &Orders,
+    kind: u32,
+    sector: u64,
+    data: &[u8],
+    length: u32,
+) -> (u8, Vec<u8>) {
     let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
     let mut header = [0; 16];
     header[..4].copy_from_slice(&kind.to_le_bytes());
@@ -66,7 +80,7 @@ fn request(block: &mut Block, kind: u32, sector: u64, data: &[u8], length: u32) 
     let parts: Vec<RawDescriptor> = parts.into_iter().map(RawDescriptor::from).collect();
     let queue = MockSplitQueue::create(&memory, GuestAddress(0x1_0000), 16);
     let chain = queue.build_desc_chain(&parts).expect("a chain");
-    let written = block.request(&memory, chain);
+    let written = block.request(&memory, orders, chain);
     assert!(written.is_some());
     let mut back = vec![0; length as usize];
     memory
@@ -189,4 +203,28 @@ fn files_that_are_no_disks_are_refused() {
         Block::open(&missing),
         Err(DeviceError::Disk { .. })
     ));
+}
+
+#[test]
+fn a_request_that_nobody_waits_for_any_more_ends_early() {
+    let image = Image::new(4);
+    let mut block = image.open(false).expect("opens");
+    let orders = Orders::new().expect("orders");
+    orders.give(Order::End);
+    let (status, data) = request_under(&mut block, &orders, VIRTIO_BLK_T_IN, 2, &[], 512);
+    assert_eq!((status, data[0]), (FAILED, 0));
+    let write = request_under(&mut block, &orders, VIRTIO_BLK_T_OUT, 2, &[9; 512], 512);
+    assert_eq!(write.0, FAILED);
+    assert_eq!(std::fs::read(&image.0).expect("the file")[1024], 2);
+}
+
+#[test]
+fn a_file_that_has_shrunk_fails_reads_and_shows_nothing_of_requests_before() {
+    let image = Image::new(4);
+    let mut block = image.open(false).expect("opens");
+    let (status, _) = request(&mut block, VIRTIO_BLK_T_IN, 3, &[], 512);
+    assert_eq!(status, OK);
+    block.file.set_len(SECTOR).expect("shrinks");
+    let (status, data) = request(&mut block, VIRTIO_BLK_T_IN, 3, &[], 512);
+    assert_eq!((status, data), (FAILED, vec![0; 512]));
 }

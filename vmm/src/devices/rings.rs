@@ -1,0 +1,97 @@
+//! The queues of a device at work, and how long it works on them at a stretch.
+
+use std::sync::Arc;
+
+use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+use vm_memory::GuestMemoryMmap;
+
+use super::interrupt::Interrupt;
+use super::orders::Orders;
+
+/// Most requests at a stretch. A driver that adds to a queue as fast as the device takes from it
+/// would otherwise keep the thread from its other queue, and from the end of the guest.
+const STRETCH: u32 = 64;
+
+/// A request.
+pub(super) type Chain<'a> = DescriptorChain<&'a GuestMemoryMmap>;
+
+/// The queues.
+pub(super) struct Rings {
+    pub(super) queues: Vec<Queue>,
+    memory: GuestMemoryMmap,
+    interrupt: Arc<Interrupt>,
+    orders: Arc<Orders>,
+    /// A bit for each queue that was left before it was empty.
+    unfinished: u32,
+}
+
+impl Rings {
+    /// None yet.
+    pub(super) fn new(
+        memory: GuestMemoryMmap,
+        interrupt: Arc<Interrupt>,
+        orders: Arc<Orders>,
+    ) -> Self {
+        Self {
+            queues: Vec::new(),
+            memory,
+            interrupt,
+            orders,
+            unfinished: 0,
+        }
+    }
+
+    /// Takes requests from queue `index` until there are none, or `handle` wants no more: it gives
+    /// the number of bytes that it wrote for the driver, or `None` to leave the request in the
+    /// queue. Stops also when an order waits, and after a while; see [`Self::take_unfinished`].
+    pub(super) fn each(
+        &mut self,
+        index: usize,
+        mut handle: impl FnMut(&GuestMemoryMmap, &Orders, Chain) -> Option<u32>,
+    ) {
+        let Some(queue) = self.queues.get_mut(index) else {
+            return;
+        };
+        if !queue.ready() {
+            return;
+        }
+        let mut used = false;
+        let mut left = STRETCH;
+        while !self.orders.waiting() {
+            if left == 0 {
+                self.unfinished |= 1 << index;
+                break;
+            }
+            left -= 1;
+            let Some(chain) = queue.pop_descriptor_chain(&self.memory) else {
+                break;
+            };
+            let head = chain.head_index();
+            let Some(written) = handle(&self.memory, &self.orders, chain) else {
+                queue.go_to_previous_position();
+                break;
+            };
+            // After a reset the memory of the queue is the driver's.
+            let add = || queue.add_used(&self.memory, head, written);
+            match self.orders.unless_waiting(add) {
+                // Fails for a ring outside of memory, which concerns its driver alone.
+                Some(added) => used |= added.is_ok(),
+                None => return,
+            }
+        }
+        if used && queue.needs_notification(&self.memory).unwrap_or(true) {
+            self.interrupt.queue_used();
+        }
+    }
+
+    /// Whether queue `index` was left only because the device had worked on it for long.
+    pub(super) fn take_unfinished(&mut self, index: usize) -> bool {
+        let bit = 1 << index;
+        let was = self.unfinished & bit != 0;
+        self.unfinished &= !bit;
+        was
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

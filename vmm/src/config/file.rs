@@ -26,6 +26,28 @@
 //! assert_eq!(config.guests.len(), 3);
 //! assert_eq!(config.guests[0].reservations[3].unwrap().budget_ns, 2_000_000);
 //! ```
+//!
+//! A Linux guest may have disks and network interfaces, written as for `--disk` and `--net`. Paths
+//! are relative to the file's directory.
+//!
+//! ```
+//! let config = baton::config::file::parse(
+//!     r#"
+//!     [[guest]]
+//!     kernel = "vmlinuz"
+//!     memory = "512M"
+//!     cmdline = "console=ttyS0 root=/dev/vda"
+//!     disks = ["root.img", "data.img,ro"]
+//!     nets = ["tap=tap0,mac=52:54:00:12:34:56"]
+//!     "#,
+//!     std::path::Path::new("/guests"),
+//! )
+//! .unwrap();
+//! let guest = &config.guests[0];
+//! assert_eq!(guest.disks[0].path, std::path::Path::new("/guests/root.img"));
+//! assert!(guest.disks[1].read_only);
+//! assert_eq!(guest.nets[0].tap, "tap0");
+//! ```
 
 use std::path::Path;
 use std::time::Duration;

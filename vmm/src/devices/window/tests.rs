@@ -1,0 +1,84 @@
+use virtio_bindings::virtio_mmio as reg;
+use vm_memory::GuestAddress;
+
+use super::super::Rings;
+use super::*;
+
+/// A device with a configuration of 5 bytes that does nothing.
+struct Idle;
+
+impl Device for Idle {
+    fn kind(&self) -> u32 {
+        2
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn queues(&self) -> usize {
+        1
+    }
+
+    fn config(&self) -> Vec<u8> {
+        vec![1, 2, 3, 4, 5]
+    }
+
+    fn serve(&mut self, _: usize, _: &mut Rings) {}
+}
+
+/// A window with its thread, and no virtual machine around it.
+fn window() -> Window {
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
+    let interrupt = Arc::new(Interrupt::unconnected().expect("a line"));
+    let kicks = vec![EventFd::new(EFD_NONBLOCK).expect("an eventfd")];
+    let line = Arc::clone(&interrupt);
+    Window {
+        place: Place::of_slot(0),
+        memory: memory.clone(),
+        registers: Mutex::new(Registers::new(2, 0, 1)),
+        config: Idle.config(),
+        interrupt,
+        worker: Worker::spawn(0, Box::new(Idle), kicks, memory, line).expect("a thread"),
+    }
+}
+
+fn read<const N: usize>(window: &Window, offset: u64) -> [u8; N] {
+    let mut data = [0xaa; N];
+    window.read(offset, &mut data);
+    data
+}
+
+#[test]
+fn the_configuration_is_read_in_any_width_and_is_zero_beyond_its_end() {
+    let window = window();
+    assert_eq!(read(&window, CONFIG), [1]);
+    assert_eq!(read(&window, CONFIG + 1), [2, 3, 4]);
+    assert_eq!(read(&window, CONFIG), [1, 2, 3, 4, 5, 0, 0, 0]);
+    assert_eq!(read(&window, LENGTH - 1), [0, 0, 0, 0]);
+}
+
+#[test]
+fn registers_in_odd_widths_or_between_two_are_not_there() {
+    let window = window();
+    let magic = u64::from(reg::VIRTIO_MMIO_MAGIC_VALUE);
+    assert_eq!(read(&window, magic), *b"virt");
+    assert_eq!(read(&window, magic), [0xff; 2]);
+    assert_eq!(read(&window, magic), [0xff; 8]);
+    assert_eq!(read(&window, magic + 1), [0; 4]);
+}
+
+#[test]
+fn writes_in_odd_widths_and_to_the_configuration_change_nothing() {
+    let window = window();
+    let status = u64::from(reg::VIRTIO_MMIO_STATUS);
+    window.write(status, &[1]);
+    window.write(status, &[1, 0, 0, 0, 0, 0, 0, 0]);
+    window.write(status + 1, &[1, 0, 0, 0]);
+    window.write(CONFIG, &[9; 4]);
+    window.write(LENGTH - 1, &[9; 4]);
+    assert_eq!(read(&window, status), [0; 4]);
+    assert_eq!(read(&window, CONFIG), [1, 2, 3, 4]);
+    window.write(status, &[1, 0, 0, 0]);
+    assert_eq!(read(&window, status), [1, 0, 0, 0]);
+}

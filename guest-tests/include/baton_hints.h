@@ -39,7 +39,8 @@
 #define BATON_DOORBELL_IDLE		3	/* until woken or guest.idle_until_tsc */
 /*
  * WAKE, arg: vCPU to wake. If it sleeps with a WAIT_BLOCK record that names the
- * ringing vCPU as holder, this also hands it the lock; no RELEASE is needed.
+ * ringing vCPU as holder, this also hands it the lock, or its turn to take it: the
+ * lock's other sleepers wait for it from now on. No RELEASE is needed.
  */
 #define BATON_DOORBELL_WAKE		4
 #define BATON_DOORBELL_REASON_BITS	8
@@ -67,10 +68,11 @@
  * Written by the guest's vCPU. seq to holder_gen are one record, seq being odd
  * while it changes; the vCPU is stopped when the host reads it, so program
  * order (barrier()) is enough. held is outside the record: one plain store by
- * each lock and unlock of a spinlock; mutexes do not count. A WAIT_BLOCK record
- * counts while the vCPU idles; its holder_gen is not looked at, and a sibling that
- * takes the sleeper over may store WAIT_NONE. A WAIT_IPI record's lock names the
- * request; the holder counts handling it as a release.
+ * each lock and unlock of a spinlock. Mutexes do not count as held; releases of
+ * those that waiters spin for count. A WAIT_BLOCK record counts while the vCPU
+ * idles; its holder_gen is not looked at, and a sibling that takes the sleeper over
+ * may store WAIT_NONE. A WAIT_IPI record's lock names the request; the holder counts
+ * handling it as a release.
  */
 struct baton_guest_hints {
 	__le32 seq;

@@ -57,7 +57,8 @@ pub const DOORBELL_RELEASE: u32 = 2;
 pub const DOORBELL_IDLE: u32 = 3;
 /// Doorbell: wake the vCPU whose index is the argument. If that sleeps with a [`WAIT_BLOCK`] record
 /// that names the ringing vCPU as the holder, this also says that the lock of the record has been
-/// handed to it: no `DOORBELL_RELEASE` is needed, and the host takes [`HostHints::ring`] back.
+/// handed to it, or that it is its turn to take it, and those who sleep for it wait for that vCPU
+/// now: no `DOORBELL_RELEASE` is needed, and the host takes [`HostHints::ring`] back.
 pub const DOORBELL_WAKE: u32 = 4;
 
 /// Bits of a doorbell value that hold the reason; the argument stands above them.
@@ -74,8 +75,8 @@ pub const WAIT_NONE: u32 = 0;
 /// This vCPU spins until the holder lets go of the lock (or moves up in its queue).
 pub const WAIT_SPIN: u32 = 1;
 /// A task of this vCPU sleeps on a mutex and the vCPU has nothing else to run. The record counts
-/// while the vCPU idles. `holder` is the vCPU on which the mutex's owner lives, whether that runs or
-/// not; `holder_gen` is not looked at, for the sleeper is woken when its wait is over.
+/// while the vCPU idles. `holder` is the vCPU on which the mutex's owner lives, or the first waiter if
+/// that has to have its turn before, whether it runs or not; `holder_gen` is not looked at, for the sleeper is woken when its wait is over.
 ///
 /// A sibling that takes the sleeper over may store [`WAIT_NONE`] into `wait_kind`: the one field of
 /// the guest's half that another vCPU writes.
@@ -122,9 +123,10 @@ pub struct GuestHints {
     /// holder's count has moved on, the record is stale.
     pub holder_gen: u32,
     /// Locks held now (low [`HELD_DEPTH_BITS`] bits) and releases so far (above them, wrapping).
-    /// Not part of the record: one plain store each by lock and unlock. Only locks whose holder
-    /// does not sleep count, that is, spinlocks: the host answers a held lock with a grace of
-    /// microseconds, and a mutex can be held for long, by a task that does not even run.
+    /// Not part of the record: one plain store each by lock and unlock. As held, only locks count
+    /// whose holder does not sleep, that is, spinlocks: the host answers a held lock with a grace of
+    /// microseconds, and a mutex can be held for long, by a task that does not even run. Releases
+    /// of a mutex that waiters spin for count.
     pub held: u32,
     /// Reserved, zero.
     pub reserved0: u32,

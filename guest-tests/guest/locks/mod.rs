@@ -9,6 +9,7 @@ mod ticket;
 mod waiter;
 
 pub use tas::Tas;
+pub use waiter::Waiter;
 
 use crate::config::{self, LockKind};
 use crate::cpu::Cpu;

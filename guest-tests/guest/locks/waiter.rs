@@ -46,16 +46,22 @@ impl<'a, M: Mode> Waiter<'a, M> {
     /// holder.
     #[inline(always)]
     pub fn turn(&mut self, still: impl Fn() -> bool, ahead: impl Fn() -> Option<u32>) {
+        self.spin(&still, ahead);
+        if M::PARK && self.spins >= config::get().spin {
+            self.park(still);
+        }
+    }
+
+    /// The same without ever parking.
+    #[inline(always)]
+    pub fn spin(&mut self, still: impl Fn() -> bool, ahead: impl Fn() -> Option<u32>) {
         spin_loop();
         if M::HINTS || M::PARK {
             self.spins += 1;
         }
         if M::HINTS && self.spins >= self.next_look {
-            self.look(&still, ahead);
+            self.look(still, ahead);
             self.next_look = self.spins + self.interval;
-        }
-        if M::PARK && self.spins >= config::get().spin {
-            self.park(still);
         }
     }
 

@@ -29,8 +29,8 @@ pub type Body = fn(&'static Cpu, u32);
 pub struct Task {
     /// Stack pointer while it does not run.
     context: AtomicUsize,
-    /// 1 from when it queues somewhere until it is taken from there and woken.
-    pub queued: AtomicU32,
+    /// 1 from when it queues somewhere, or sleeps there again, until it is woken.
+    pub parked: AtomicU32,
     /// The task behind it in the queue where it is; changed under the queue's lock.
     pub next: AtomicU32,
     /// The mutex for which it sleeps.
@@ -83,14 +83,15 @@ impl RunQueue {
         Some(number)
     }
 
-    /// What an idle vCPU waits for: the mutex of the first of its tasks that sleeps on one that a
-    /// task of another vCPU owns, and that vCPU.
-    fn waits_for(&self, cpu: &Cpu) -> Option<(&Mutex, u32)> {
-        self.tasks.iter().find_map(|task| {
+    /// What an idle vCPU waits for: the first of its tasks that sleeps on a mutex for which a task of
+    /// another vCPU must run, that mutex, and that vCPU.
+    fn waits_for(&self, cpu: &Cpu) -> Option<(TaskId, &Mutex, u32)> {
+        (0..).zip(&self.tasks).find_map(|(number, task)| {
             // SAFETY: null, or a mutex that the task borrows, which sleeps on while this vCPU idles.
             let mutex = unsafe { task.sleeps_on.load(Relaxed).as_ref() }?;
-            let holder = mutex.holder().filter(|&holder| holder != cpu.index())?;
-            Some((mutex, holder))
+            let id = id(cpu, number);
+            let ahead = mutex.ahead(id).filter(|&ahead| ahead != cpu.index())?;
+            Some((id, mutex, ahead))
         })
     }
 }
@@ -99,7 +100,7 @@ impl Task {
     const fn new() -> Self {
         Self {
             context: AtomicUsize::new(0),
-            queued: AtomicU32::new(0),
+            parked: AtomicU32::new(0),
             next: AtomicU32::new(NOBODY),
             sleeps_on: AtomicPtr::new(core::ptr::null_mut()),
         }
@@ -120,10 +121,16 @@ pub fn get(task: TaskId) -> &'static Task {
     &QUEUES[vcpu(task) as usize].tasks[(task - 1) as usize % MAX_TASKS]
 }
 
+/// The name of this vCPU's task of this number.
+#[inline(always)]
+fn id(cpu: &Cpu, number: u32) -> TaskId {
+    cpu.index() * MAX_TASKS as u32 + number + 1
+}
+
 /// The task that runs on this vCPU.
 #[inline(always)]
 pub fn current(cpu: &Cpu) -> TaskId {
-    cpu.index() * MAX_TASKS as u32 + queue(cpu).current.load(Relaxed) + 1
+    id(cpu, queue(cpu).current.load(Relaxed))
 }
 
 /// Whether this vCPU has a task to run besides the one that runs.
@@ -162,15 +169,15 @@ pub fn run(cpu: &'static Cpu, count: u32, body: Body) {
 fn idle(cpu: &Cpu, queue: &RunQueue) {
     let wait = queue.waits_for(cpu);
     if hints::on()
-        && let Some((mutex, holder)) = wait
+        && let Some((_, mutex, ahead)) = wait
     {
-        hints::sleeping(cpu, mutex.name(), holder);
+        hints::sleeping(cpu, mutex.name(), ahead);
     }
-    // The owner may have handed the mutex to another since: what the host is told must be true when
-    // it is rung for. (Between this look and the ring it may still change; then this vCPU's budget
-    // goes to the former owner until that stops, the new one is no worse off than without hints.)
+    // It may be another's turn since: what the host is told must be true when it is rung for.
+    // (Between this look and the ring it may still change; then this vCPU's budget goes to the
+    // former owner until that stops, the new one is no worse off than without hints.)
     let unchanged =
-        || !hints::on() || wait.is_none_or(|(mutex, holder)| mutex.holder() == Some(holder));
+        || !hints::on() || wait.is_none_or(|(task, mutex, ahead)| mutex.ahead(task) == Some(ahead));
     idle::sleep_while(cpu, || queue.ready.load(SeqCst) == 0 && unchanged(), 0);
     if hints::on() && wait.is_some() {
         hints::not_waiting(cpu);
@@ -213,23 +220,22 @@ pub fn yield_now(cpu: &Cpu) {
     }
 }
 
-/// Sleeps until this task, which has queued somewhere, is woken from there; on a mutex if one is
-/// given.
+/// Sleeps until this task, which waits somewhere, is woken from there; on a mutex if one is given.
 pub fn sleep(cpu: &Cpu, on: Option<&Mutex>) {
     let queue = queue(cpu);
     let task = queue.current();
     let mutex = on.map_or(core::ptr::null(), |mutex| &raw const *mutex);
     task.sleeps_on.store(mutex.cast_mut(), Relaxed);
-    while task.queued.load(SeqCst) != 0 {
+    while task.parked.load(SeqCst) != 0 {
         give_way(queue);
     }
     task.sleeps_on.store(core::ptr::null_mut(), Relaxed);
 }
 
-/// Wakes a task that was taken from the queue where it slept; its vCPU too, if that sleeps. Whether
-/// it did.
+/// Wakes a task that sleeps or is about to (and nobody else wakes); its vCPU too, if that sleeps.
+/// Whether it did.
 pub fn wake(cpu: &Cpu, task: TaskId) -> bool {
-    get(task).queued.store(0, SeqCst);
+    get(task).parked.store(0, SeqCst);
     let (vcpu, number) = (vcpu(task), (task - 1) % MAX_TASKS as u32);
     QUEUES[vcpu as usize].ready.fetch_or(1 << number, SeqCst);
     vcpu != cpu.index() && idle::wake(vcpu)

@@ -1,0 +1,42 @@
+//! Waiting for something to come true.
+
+use super::{Mutex, Queue};
+use crate::cpu::Cpu;
+use crate::locks::{Lock, Mode, Tas};
+use crate::tasks;
+
+/// Something that tasks wait for under a mutex. Nobody's vCPU can be named as the one that must run
+/// for it to come true.
+pub struct Condition {
+    guard: Tas,
+    waiters: Queue,
+}
+
+impl Condition {
+    pub const fn new() -> Self {
+        Self {
+            guard: Tas::new(),
+            waiters: Queue::new(),
+        }
+    }
+
+    /// Releases the mutex, sleeps until a signal, and takes it again.
+    pub fn wait<M: Mode>(&self, cpu: &Cpu, mutex: &Mutex) {
+        self.guard.lock::<M>(cpu);
+        self.waiters.push(tasks::current(cpu));
+        self.guard.unlock::<M>(cpu);
+        mutex.unlock::<M>(cpu);
+        tasks::sleep(cpu, None);
+        mutex.lock::<M>(cpu);
+    }
+
+    /// Wakes the task that waits longest.
+    pub fn signal<M: Mode>(&self, cpu: &Cpu) {
+        self.guard.lock::<M>(cpu);
+        let first = self.waiters.pop();
+        self.guard.unlock::<M>(cpu);
+        if let Some(task) = first {
+            tasks::wake(cpu, task);
+        }
+    }
+}

@@ -133,46 +133,23 @@ pub fn released<M: Mode>(cpu: &Cpu, lock: u64, successor: impl FnOnce() -> Optio
     }
 }
 
-/// Called when a mutex has been released. `next` is the vCPU of who has it now, or of the first of
-/// those who wait for it. Rings if the host asked for it, or if `others` sleep for the mutex, have
-/// not been told of by waking the next, and need it to run. (One that runs usually gives the mutex
-/// back before it stops; a ring each time would cost many times what a short critical section does.)
-/// A mutex does not count in the depth of `held`, but its release does: who spins for it and is
-/// preempted must not carry its former owner.
+/// Called when a mutex has been released: rings if the host asked for it. `next` is the vCPU of who
+/// has it now, or of the first of those who wait for it. A mutex does not count in the depth of
+/// `held`, but its release does: who spins for it and is preempted must not carry its former owner.
 #[inline(always)]
-pub fn mutex_released<M: Mode>(
-    cpu: &Cpu,
-    mutex: u64,
-    next: impl FnOnce() -> Option<u32>,
-    others: bool,
-) {
-    if !M::HINTS {
-        return;
+pub fn mutex_released<M: Mode>(cpu: &Cpu, mutex: u64, next: impl FnOnce() -> Option<u32>) {
+    if M::HINTS {
+        add_held(cpu, 1 << abi::HELD_DEPTH_BITS);
+        compiler_fence(SeqCst);
+        let ring = field!(AtomicU32, cpu.index(), host.ring).load(Relaxed);
+        if ring & abi::RING_DONATED != 0 {
+            let next = next();
+            // Who waits for a task of this vCPU waits for this vCPU as before.
+            if next != Some(cpu.index()) {
+                answer(cpu, mutex, 1, abi::RING_DONATED, next);
+            }
+        }
     }
-    add_held(cpu, 1 << abi::HELD_DEPTH_BITS);
-    if !PROXY.load(Relaxed) {
-        return;
-    }
-    compiler_fence(SeqCst);
-    let ring = field!(AtomicU32, cpu.index(), host.ring).load(Relaxed);
-    if ring & abi::RING_DONATED == 0 && !others {
-        return;
-    }
-    match next() {
-        // Who waits for the next waits for this vCPU as before.
-        Some(next) if next == cpu.index() => {}
-        next if ring & abi::RING_DONATED != 0 => answer(cpu, mutex, 1, abi::RING_DONATED, next),
-        Some(next) if !running(next) => tell_next(cpu, mutex, next),
-        _ => {}
-    }
-}
-
-#[cold]
-fn tell_next(cpu: &Cpu, mutex: u64, next: u32) {
-    cpu.stats.release_rings.add(1);
-    write_record(cpu, abi::WAIT_NONE, mutex, 0, 0);
-    ring(abi::DOORBELL_RELEASE, next + 1);
-    not_waiting(cpu);
 }
 
 #[cold]
@@ -209,8 +186,8 @@ pub fn waiting(cpu: &Cpu, lock: u64, holder: u32, holder_gen: u32) {
     write_record(cpu, abi::WAIT_SPIN, lock, holder, holder_gen);
 }
 
-/// Says for whom this vCPU is about to idle: the one on which the mutex's owner lives, or the waiter
-/// whose turn is before.
+/// Says for whom this vCPU is about to idle: that of the mutex's owner, or of the waiter whose turn is
+/// before.
 pub fn sleeping(cpu: &Cpu, mutex: u64, holder: u32) {
     write_record(cpu, abi::WAIT_BLOCK, mutex, holder, releases(holder));
 }

@@ -85,15 +85,13 @@ pub fn wait_while(cpu: &Cpu, still: impl Fn() -> bool, until: u64) {
 }
 
 /// Wakes the vCPU of this index if it sleeps or is about to. Call after the reason for its sleep is
-/// gone. Whether the host was rung for it.
-pub fn wake(target: u32) -> bool {
-    let way = Cpu::get(target).asleep.swap(AWAKE, SeqCst);
-    match way {
+/// gone.
+pub fn wake(target: u32) {
+    match Cpu::get(target).asleep.swap(AWAKE, SeqCst) {
         IN_DOORBELL => hints::ring(DOORBELL_WAKE, target),
         IN_HALT => apic::send(target, VECTOR_WAKE),
         _ => {}
     }
-    way == IN_DOORBELL
 }
 
 /// Whether the vCPU of this index went idle by itself, or is about to.

@@ -75,8 +75,9 @@ pub const WAIT_NONE: u32 = 0;
 /// This vCPU spins until the holder lets go of the lock (or moves up in its queue).
 pub const WAIT_SPIN: u32 = 1;
 /// A task of this vCPU sleeps on a mutex and the vCPU has nothing else to run. The record counts
-/// while the vCPU idles. `holder` is the vCPU on which the mutex's owner lives, or the first waiter if
-/// that has to have its turn before, whether it runs or not; `holder_gen` is not looked at, for the sleeper is woken when its wait is over.
+/// while the vCPU idles. `holder` is the vCPU on which the mutex's owner lives, or the waiter that has
+/// its turn before, whether it runs or not; `holder_gen` is not looked at, for the sleeper is woken
+/// when its wait is over.
 ///
 /// A sibling that takes the sleeper over may store [`WAIT_NONE`] into `wait_kind`: the one field of
 /// the guest's half that another vCPU writes.

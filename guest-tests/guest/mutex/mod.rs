@@ -33,20 +33,18 @@
 //!   count: a spinner that was preempted does not carry a former owner.
 //! - A vCPU that spins names the owner's vCPU, like one that spins for a spinlock.
 //! - A vCPU that has nothing to run but tasks which sleep on mutexes says so when it idles
-//!   (`tasks.rs`). For the first waiter it names the owner's vCPU, for the others the first waiter's:
-//!   they cannot go on before that has, whoever takes the mutex meanwhile.
-//! - Unlocking takes at most one ring. If the vCPU of the next (the new owner, or the first waiter,
-//!   awake now) sleeps, it is woken, and since the host knows for which mutex and owner it slept, a
-//!   wake-up by this very owner tells that all others wait for it now. If it neither sleeps nor runs,
-//!   and others sleep, they may have named the old owner: a release ring names the next one.
-//!   Otherwise there is nothing to tell.
+//!   (`tasks.rs`). For the first waiter it names the owner's vCPU, for another that of the waiter before
+//!   it: the other cannot go on before that one has had the mutex, whoever takes it meanwhile.
+//! - Unlocking rings only to wake, or if the host asked for it because a waiter's budget paid.
 //!
-//! So the edges of sleepers lead to the first waiter, and it leads to the owner. Its own record cannot
-//! be stale: an owner that lets go of the mutex wakes it, and when it sleeps again, `HAND_OFF` keeps
-//! the owner it names. While it is awake it has no edge, and the others' budgets make it run and look.
-//! Another's edge can be stale if the next one ran when the mutex was released, so that nobody rang:
-//! its budget may then carry a former owner, of the same guest, until that one stops or this sleeper
-//! is woken. That costs the guest what it would have cost without hints, and nobody else anything.
+//! So the edges lead along the queue to its first, and from there to the owner. They stay right though
+//! nobody rings when the owner changes. Another's: the waiter before it leaves the queue as the owner,
+//! which makes the other the first, with that owner named. The first's: the owner that it names lets
+//! go of the mutex only by waking it, or handing over to it. Once awake it has no edge, so the budgets
+//! behind it make it run, and it looks: it takes the mutex or sleeps again, naming the present owner,
+//! which `HAND_OFF` keeps. What stays wrong is small: a waker that is stopped before it rings is still
+//! named, and carried until it has rung; and a vCPU with several sleeping tasks names somebody for
+//! one of them only.
 
 mod condition;
 mod queue;
@@ -94,14 +92,14 @@ impl Mutex {
         &raw const self.word as u64
     }
 
-    /// The vCPU that must run before `task`, which sleeps here, can go on: that of the first
-    /// waiter, and for the first itself, the owner's.
+    /// The vCPU that must run before `task`, which sleeps here, can go on: that of the waiter before
+    /// it, and for the first, the owner's.
     pub fn ahead(&self, task: TaskId) -> Option<u32> {
-        let first = self.waiters.first();
-        if first != NOBODY && first != task {
-            return Some(tasks::vcpu(first));
+        if self.waiters.first() == task {
+            return self.owner().map(tasks::vcpu);
         }
-        self.owner().map(tasks::vcpu)
+        let before = tasks::get(task).before.load(Relaxed);
+        (before != NOBODY).then(|| tasks::vcpu(before))
     }
 
     fn owner(&self) -> Option<TaskId> {
@@ -232,31 +230,32 @@ impl Mutex {
             .compare_exchange(awake, free, Release, Relaxed)
             .is_ok()
         {
-            return self.released::<M>(cpu, self.waiters.first(), false);
+            return self.released::<M>(cpu, self.waiters.first());
         }
         self.guard.lock::<M>(cpu);
         let word = self.word.load(Relaxed);
         let first = self.waiters.first();
-        let others = self.waiters.has_second();
         let asleep = word & WOKEN == 0;
         if word & HAND_OFF != 0 {
             self.waiters.pop();
-            let mark = if others { WAITERS } else { 0 };
+            let mark = if self.waiters.is_empty() { 0 } else { WAITERS };
             self.word.store(first | mark, Release);
         } else {
             self.word.store(free, Release);
         }
         self.guard.unlock::<M>(cpu);
         // One that was awake sees the word; by now it may even sleep elsewhere.
-        let rang = asleep && tasks::wake(cpu, first);
-        self.released::<M>(cpu, first, others && !rang);
+        if asleep {
+            tasks::wake(cpu, first);
+        }
+        self.released::<M>(cpu, first);
     }
 
-    /// Tells the host, if it has to know, that `next` is the one that must run now.
+    /// Tells the host, if it asked, that `next` is the one that must run now.
     #[inline(always)]
-    fn released<M: Mode>(&self, cpu: &Cpu, next: TaskId, others: bool) {
+    fn released<M: Mode>(&self, cpu: &Cpu, next: TaskId) {
         let next = || (next != NOBODY).then(|| tasks::vcpu(next));
-        hints::mutex_released::<M>(cpu, self.name(), next, others);
+        hints::mutex_released::<M>(cpu, self.name(), next);
     }
 }
 
@@ -282,7 +281,7 @@ impl Lock for Mutex {
             .compare_exchange(me, NOBODY, Release, Relaxed)
             .is_ok()
         {
-            self.released::<M>(cpu, NOBODY, false);
+            self.released::<M>(cpu, NOBODY);
         } else {
             self.unlock_with_waiters::<M>(cpu, me);
         }

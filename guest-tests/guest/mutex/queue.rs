@@ -25,7 +25,9 @@ impl Queue {
         let this = tasks::get(task);
         this.next.store(NOBODY, Relaxed);
         this.parked.store(1, Relaxed);
-        match self.tail.load(Relaxed) {
+        let last = self.tail.load(Relaxed);
+        this.before.store(last, Relaxed);
+        match last {
             NOBODY => self.head.store(task, Relaxed),
             last => tasks::get(last).next.store(task, Relaxed),
         }
@@ -47,11 +49,6 @@ impl Queue {
 
     pub fn first(&self) -> TaskId {
         self.head.load(Relaxed)
-    }
-
-    /// Whether any task is behind the first.
-    pub fn has_second(&self) -> bool {
-        self.first() != self.tail.load(Relaxed)
     }
 
     pub fn is_empty(&self) -> bool {

@@ -33,6 +33,8 @@ pub struct Task {
     pub parked: AtomicU32,
     /// The task behind it in the queue where it is; changed under the queue's lock.
     pub next: AtomicU32,
+    /// The task that was before it when it queued.
+    pub before: AtomicU32,
     /// The mutex for which it sleeps.
     sleeps_on: AtomicPtr<Mutex>,
 }
@@ -102,6 +104,7 @@ impl Task {
             context: AtomicUsize::new(0),
             parked: AtomicU32::new(0),
             next: AtomicU32::new(NOBODY),
+            before: AtomicU32::new(NOBODY),
             sleeps_on: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
@@ -233,10 +236,11 @@ pub fn sleep(cpu: &Cpu, on: Option<&Mutex>) {
 }
 
 /// Wakes a task that sleeps or is about to (and nobody else wakes); its vCPU too, if that sleeps.
-/// Whether it did.
-pub fn wake(cpu: &Cpu, task: TaskId) -> bool {
+pub fn wake(cpu: &Cpu, task: TaskId) {
     get(task).parked.store(0, SeqCst);
     let (vcpu, number) = (vcpu(task), (task - 1) % MAX_TASKS as u32);
     QUEUES[vcpu as usize].ready.fetch_or(1 << number, SeqCst);
-    vcpu != cpu.index() && idle::wake(vcpu)
+    if vcpu != cpu.index() {
+        idle::wake(vcpu);
+    }
 }

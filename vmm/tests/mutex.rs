@@ -44,6 +44,22 @@ fn mutexes_hold_when_halted_vcpus_sleep_in_kvm() {
     );
 }
 
+/// Handed over in strict order, nearly each acquisition would cost a sleep, and so a switch.
+#[test]
+fn waiters_for_short_critical_sections_form_no_convoy() {
+    for hints in ["on", "off"] {
+        let guest = format!(
+            "[[guest]]\nname = \"crowd\"\ncpus = 8\n\
+             cmdline = \"lock=mutex hints={hints} acquisitions=5000\"\n"
+        );
+        let (code, summary) = run_baton("convoy.toml", &guest, &["--host-cpus", "0-1"]);
+        assert_eq!(code, 0, "{summary}");
+        assert_locks_held(&summary, 40_000);
+        let switches = sum(&summary["guests"][0], "switches");
+        assert!(switches < 40_000 / 4, "{switches} switches: {summary}");
+    }
+}
+
 #[test]
 fn tasks_that_wait_for_conditions_lose_no_signal() {
     let (code, summary) = run_baton(

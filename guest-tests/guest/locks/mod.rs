@@ -1,5 +1,5 @@
 //! Spinlocks, each with and without hints, its waiters spinning or going idle after a while. (The
-//! mutex, whose waiters always sleep, has the same face: `mutex.rs`.)
+//! mutex, whose waiters sleep, has the same face: `mutex`.)
 //!
 //! Without hints nothing is stored for the host and no doorbell but idle and wake-up rings.
 

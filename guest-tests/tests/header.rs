@@ -142,3 +142,29 @@ fn header_defines_nothing_that_the_module_does_not_know() {
 
     assert_eq!(unknown, Vec::<&str>::new());
 }
+
+/// The lines that the Linux patches add as a new file `path`.
+fn added_by_patches(path: &str) -> String {
+    let patches = concat!(env!("CARGO_MANIFEST_DIR"), "/linux/patches-6.12");
+    let mut names: Vec<_> = std::fs::read_dir(patches)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    names.sort();
+    let text: String = names
+        .iter()
+        .map(|name| std::fs::read_to_string(name).unwrap())
+        .collect();
+    let start = format!("+++ b/{path}\n");
+    let (_, rest) = text.split_once(&start).expect("a patch adds it");
+    rest.lines()
+        .skip(1)
+        .map_while(|line| line.strip_prefix('+'))
+        .fold(String::new(), |all, line| all + line + "\n")
+}
+
+#[test]
+fn the_linux_patches_bring_the_same_header() {
+    let header = std::fs::read_to_string(HEADER).unwrap();
+    assert_eq!(added_by_patches("include/linux/baton_hints.h"), header);
+}

@@ -22,6 +22,7 @@
 #include <linux/rwsem.h>
 #include <linux/sched/clock.h>
 #include <linux/slab.h>
+#include <linux/sort.h>
 #include <linux/spinlock.h>
 
 static char *kind = "spin";
@@ -62,19 +63,32 @@ static unsigned long loops_of(uint ns)
 	return loops_per_us * ns / 1000;
 }
 
+#define SAMPLES	51
+#define LOOPS	20000
+
+static int shorter(const void *a, const void *b)
+{
+	return *(const u64 *)a < *(const u64 *)b ? -1 : 1;
+}
+
+/*
+ * The median: some are too long because somebody else ran, and some too short
+ * because a paravirt clock stood still until this CPU's had caught up with
+ * another's.
+ */
 static void calibrate(void)
 {
-	u64 best = U64_MAX;
+	u64 samples[SAMPLES];
 	int i;
 
-	/* The shortest of many: most are not interrupted. */
-	for (i = 0; i < 50; i++) {
+	for (i = 0; i < SAMPLES; i++) {
 		u64 from = ktime_get_ns();
 
-		work(20000);
-		best = min(best, ktime_get_ns() - from);
+		work(LOOPS);
+		samples[i] = ktime_get_ns() - from;
 	}
-	loops_per_us = max(1ULL, 20000ULL * 1000 / max(1ULL, best));
+	sort(samples, SAMPLES, sizeof(samples[0]), shorter, NULL);
+	loops_per_us = max(1ULL, LOOPS * 1000ULL / max(1ULL, samples[SAMPLES / 2]));
 }
 
 static void lock(void)

@@ -3,8 +3,9 @@
 //! Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996): each context has a start tag in
 //! virtual time; the smallest runs next, for one slice; its tag then moves on by what it ran,
 //! divided by its weight. A context that slept starts at most half a slice behind the virtual time of
-//! the pool: it goes before those who ran meanwhile, and sleeping saves no more up than that. A guest's weight is divided among its runnable vCPUs at the moment of the
-//! charge, so that a guest gets no larger share for having more vCPUs.
+//! the pool: it goes before those who ran meanwhile, and sleeping saves no more up than that. A
+//! guest's weight is divided among its runnable vCPUs at the moment of the charge, so that a guest
+//! gets no larger share for having more vCPUs.
 
 use crate::ids::Ns;
 

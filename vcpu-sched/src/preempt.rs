@@ -75,13 +75,15 @@ impl<E: Events> Scheduler<E> {
             return;
         };
         let domain = &self.domains[domain];
-        let next = domain.queue.first().map(|(_, first)| VcpuId(first));
+        if domain.queue.first().map(|(_, first)| VcpuId(first)) != Some(woken) {
+            return;
+        }
         // A CPU that is kicked or about to pick will find it.
-        let found = domain.cpus.iter().any(|cpu| {
+        let finds = |cpu: CpuId| {
             let c = &self.cpus[cpu.index()];
             c.kicked || c.running.is_none()
-        });
-        if next != Some(woken) || found {
+        };
+        if domain.cpus.iter().any(finds) {
             return;
         }
         let last = self.vcpus[woken.index()].ec.last_cpu;

@@ -202,7 +202,8 @@ pub struct RunArgs {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuList(pub Vec<usize>);
 
-fn parse_cpu_list(text: &str) -> Result<CpuList, UnitError> {
+/// Reads a list of host CPUs, for every command that takes one.
+pub(crate) fn parse_cpu_list(text: &str) -> Result<CpuList, UnitError> {
     units::parse_cpus(text).map(CpuList)
 }
 

@@ -9,9 +9,9 @@ use super::BenchError;
 use super::linux::LinuxArgs;
 use super::matrix::{Load, Lock, Matrix, Policy};
 use super::report::Plan;
-use crate::cli::CpuList;
+use crate::cli::{CpuList, parse_cpu_list};
 use crate::sys;
-use crate::units::{self, UnitError};
+use crate::units;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -100,10 +100,6 @@ const QUICK_POLICIES: [Policy; 5] = [
     Policy::BatonNoHints,
     Policy::Baton,
 ];
-
-fn parse_cpu_list(text: &str) -> Result<CpuList, UnitError> {
-    units::parse_cpus(text).map(CpuList)
-}
 
 /// Reads `2`, `0.5` or `500ms`.
 fn parse_seconds(text: &str) -> Result<Duration, String> {

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::cli::CpuList;
-use crate::units::{self, UnitError};
+use crate::cli::{CpuList, parse_cpu_list};
 
 /// Flags of `baton bench linux`.
 #[derive(Debug, Args)]
@@ -67,10 +66,6 @@ pub struct LinuxArgs {
     /// Write the results as JSON to this file, or - for standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-}
-
-fn parse_cpu_list(text: &str) -> Result<CpuList, UnitError> {
-    units::parse_cpus(text).map(CpuList)
 }
 
 /// vCPUs of the guest for each host CPU.

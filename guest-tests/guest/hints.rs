@@ -109,9 +109,10 @@ fn add_held(cpu: &Cpu, change: u32) -> u32 {
     now
 }
 
-/// Called when a lock is taken.
+/// Called before a lock is taken: who is about to have it, or queues for it, is as much in the others'
+/// way when it loses its CPU as who has it.
 #[inline(always)]
-pub fn acquired<M: Mode>(cpu: &Cpu) {
+pub fn takes<M: Mode>(cpu: &Cpu) {
     if M::HINTS {
         add_held(cpu, abi::HELD_ACQUIRE);
     }

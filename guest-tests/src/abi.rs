@@ -89,9 +89,9 @@ pub const WAIT_IPI: u32 = 3;
 /// [`GuestHints::holder`]: the waiter does not know whom it waits for.
 pub const HOLDER_UNKNOWN: u32 = u32::MAX;
 
-/// Bits of [`GuestHints::held`] that count the locks held now.
+/// Bits of [`GuestHints::held`] that count the locks held or being taken now.
 pub const HELD_DEPTH_BITS: u32 = 8;
-/// Added to `held` when a lock is taken.
+/// Added to `held` before a lock is taken.
 pub const HELD_ACQUIRE: u32 = 1;
 /// Added (wrapping) to `held` when a lock is released: one less held, one more release counted.
 pub const HELD_RELEASE: u32 = (1 << HELD_DEPTH_BITS) - 1;
@@ -123,11 +123,12 @@ pub struct GuestHints {
     /// The holder's release count (`held` >> [`HELD_DEPTH_BITS`]) when the waiter looked. If the
     /// holder's count has moved on, the record is stale.
     pub holder_gen: u32,
-    /// Locks held now (low [`HELD_DEPTH_BITS`] bits) and releases so far (above them, wrapping).
-    /// Not part of the record: one plain store each by lock and unlock. As held, only locks count
-    /// whose holder does not sleep, that is, spinlocks: the host answers a held lock with a grace of
-    /// microseconds, and a mutex can be held for long, by a task that does not even run. Releases
-    /// of a mutex that waiters spin for count.
+    /// Locks held or being taken now (low [`HELD_DEPTH_BITS`] bits) and releases so far (above them,
+    /// wrapping). Not part of the record: one plain store each by lock and unlock. A lock may count
+    /// from before the first try to take it on, so that a waiter which is about to have it is not
+    /// stopped either. Only locks count whose holder does not sleep, that is, spinlocks: the host
+    /// answers a held lock with a grace of microseconds, and a mutex can be held for long, by a task
+    /// that does not even run. Releases of a mutex that waiters spin for count.
     pub held: u32,
     /// Reserved, zero.
     pub reserved0: u32,

@@ -36,7 +36,7 @@ pub struct Wait {
 /// What the policy is told about a vCPU's hints each time it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Hints {
-    /// Locks held.
+    /// Locks held, or being taken.
     pub depth: u32,
     /// Locks released so far, wrapping: tells a stale edge to this holder.
     pub releases: u32,
@@ -49,6 +49,17 @@ pub struct Hints {
 pub(crate) struct BlockedOn {
     edges: Vec<Option<Wait>>,
     waiters: Lists,
+}
+
+impl Hints {
+    /// Whether it says that it holds a lock: one that is being taken does not count.
+    pub(crate) fn holds(&self) -> bool {
+        self.depth > u32::from(self.spins())
+    }
+
+    fn spins(&self) -> bool {
+        self.wait.is_some_and(|wait| wait.kind == WaitKind::Spin)
+    }
 }
 
 impl BlockedOn {

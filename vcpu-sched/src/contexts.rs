@@ -120,8 +120,8 @@ pub(crate) struct Cpu {
     pub(crate) yields: bool,
     /// What it stopped for the pick that comes next, until that is done.
     pub(crate) stopped: Option<VcpuId>,
-    /// What it ran last, and the locks that this held if it was stopped against its will.
-    pub(crate) left: Option<(VcpuId, Option<u32>)>,
+    /// What it ran last, and whether that held a lock if it was stopped against its will.
+    pub(crate) left: Option<(VcpuId, Option<bool>)>,
 }
 
 /// A decision in force.

@@ -1,9 +1,16 @@
-//! Deferral: a vCPU that is out of time while it holds a lock runs on for a short grace, once.
+//! Deferral: a vCPU that is out of time while it holds a lock, or is about to have it, runs on for a
+//! short grace, once.
+//!
+//! A holder, so that nobody waits for it. A waiter whose holder runs, because its wait ends within
+//! microseconds, but would last until its next turn if it were stopped now; and because in a queue
+//! it would be a holder that does not run as soon as the lock came to it.
 //!
 //! The overrun is charged like all other time, so it is debt of the budget that pays. It costs the
 //! next vCPU at most the grace. Holding locks for ever to get the grace each time earns nothing:
 //! a grace that runs out unused doubles the number of preemptions that pass before the next one.
 
+use crate::blocked_on::{Hints, WaitKind};
+use crate::contexts::{ExecState, Vcpu};
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns};
 use crate::scheduler::Scheduler;
@@ -38,13 +45,14 @@ impl Credit {
 }
 
 impl<E: Events> Scheduler<E> {
-    /// Asks whether what runs on `cpu`, which is out of time and holds `depth` locks, may go on.
-    /// Returns the end of its grace; it has to ring when it releases its last lock.
-    pub fn defer(&mut self, cpu: CpuId, depth: u32, now: Ns) -> Option<Ns> {
+    /// Asks whether what runs on `cpu`, which is out of time and says `hints`, may go on. Returns the
+    /// end of its grace; it has to ring when it releases its last lock.
+    pub fn defer(&mut self, cpu: CpuId, hints: &Hints, now: Ns) -> Option<Ns> {
         let grace = self.config.defer_ns?;
+        let soon_done = hints.depth > 0 && !self.waits_for_long(hints);
         let running = self.cpus.get_mut(cpu.index())?.running.as_mut()?;
         let vcpu = &mut self.vcpus[running.run.index()];
-        if depth == 0 || running.deferred || vcpu.ec.ending || !vcpu.ec.deferral.ask() {
+        if !soon_done || running.deferred || vcpu.ec.ending || !vcpu.ec.deferral.ask() {
             return None;
         }
         running.deferred = true;
@@ -52,6 +60,19 @@ impl<E: Events> Scheduler<E> {
         let run = running.run;
         self.tell(now, Event::Defer { cpu, run });
         Some(now.saturating_add(grace))
+    }
+
+    /// Whether it waits for one that does not run, and still has the lock: proxying is the remedy then,
+    /// not a grace.
+    fn waits_for_long(&self, hints: &Hints) -> bool {
+        hints.wait.is_some_and(|wait| {
+            let still_holds = |holder: &Vcpu| {
+                !matches!(holder.ec.state, ExecState::Running(_))
+                    && (wait.kind == WaitKind::Block
+                        || holder.ec.hints.releases == wait.holder_releases)
+            };
+            self.vcpus.get(wait.holder.index()).is_some_and(still_holds)
+        })
     }
 }
 

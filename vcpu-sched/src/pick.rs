@@ -131,10 +131,10 @@ impl<E: Events> Scheduler<E> {
         if left.is_none_or(|(left, _)| left != run) {
             v.counters.switches += 1;
             v.counters.proxied += u64::from(chain > 0);
-            if let Some((left, Some(depth))) = left {
+            if let Some((left, Some(held))) = left {
                 let left = &mut self.vcpus[left.index()].counters;
                 left.preemptions += 1;
-                left.holder_preemptions += u64::from(depth > 0);
+                left.holder_preemptions += u64::from(held);
             }
         }
         if let Entitlement::BestEffort(fair) = &self.vcpus[donor.index()].sc.entitlement {

@@ -66,7 +66,7 @@ impl<E: Events> Scheduler<E> {
                 v.counters.deferrals_expired += 1;
             }
         }
-        let against_its_will = (why == Stop::Preempted).then_some(hints.depth);
+        let against_its_will = (why == Stop::Preempted).then_some(hints.holds());
         self.cpus[cpu.index()].left = Some((run, against_its_will));
         self.settle_execution(run, why, now);
         self.note_wait(run, hints, now);

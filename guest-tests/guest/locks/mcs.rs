@@ -183,13 +183,13 @@ impl Mcs {
 impl Lock for Mcs {
     #[inline(always)]
     fn lock<M: Mode>(&self, cpu: &Cpu) {
+        hints::takes::<M>(cpu);
         let me = cpu.index() + 1;
         if !self.enqueue(me) {
             self.wait::<M>(cpu, me);
         } else if M::HINTS {
             self.owner.store(me, Relaxed);
         }
-        hints::acquired::<M>(cpu);
     }
 
     #[inline(always)]

@@ -69,10 +69,10 @@ impl Tas {
 impl Lock for Tas {
     #[inline(always)]
     fn lock<M: Mode>(&self, cpu: &Cpu) {
+        hints::takes::<M>(cpu);
         if !self.try_lock(cpu) {
             self.wait::<M>(cpu);
         }
-        hints::acquired::<M>(cpu);
     }
 
     #[inline(always)]

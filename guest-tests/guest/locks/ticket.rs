@@ -89,6 +89,7 @@ impl Ticket {
 impl Lock for Ticket {
     #[inline(always)]
     fn lock<M: Mode>(&self, cpu: &Cpu) {
+        hints::takes::<M>(cpu);
         let ticket = self.next.fetch_add(1, Relaxed);
         if M::HINTS || M::PARK {
             self.slot(ticket).set(ticket, cpu.index());
@@ -96,7 +97,6 @@ impl Lock for Ticket {
         if self.serving.load(Acquire) != ticket {
             self.wait::<M>(cpu, ticket);
         }
-        hints::acquired::<M>(cpu);
     }
 
     #[inline(always)]

@@ -279,8 +279,8 @@ impl<E: Events> Simulation<E> {
         let HostState::Busy(busy) = &mut self.cpus[cpu].state else {
             return;
         };
-        let depth = self.world.depth(busy.run);
-        if let Some(grace) = self.policy.defer(CpuId(cpu as u32), depth, self.now) {
+        let hints = self.world.hints(busy.run);
+        if let Some(grace) = self.policy.defer(CpuId(cpu as u32), &hints, self.now) {
             busy.until = Some(grace);
             self.world.host(busy.run).deferred = true;
             self.cpus[cpu].kick_at = None;

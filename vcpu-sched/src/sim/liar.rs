@@ -77,9 +77,4 @@ impl Liar {
             wait: (!random.one_in(4)).then_some(wait),
         }
     }
-
-    /// How many locks it claims to hold when it is out of time.
-    pub(crate) fn depth(&mut self) -> u32 {
-        self.random.below(4) as u32
-    }
 }

@@ -330,26 +330,19 @@ impl World {
         })
     }
 
-    /// What the host reads when the vCPU has stopped.
+    /// What the host reads when the vCPU has stopped, or is out of time.
     pub(crate) fn hints(&mut self, vcpu: VcpuId) -> Hints {
         let all = self.vcpus.len() as u64;
         if let Behaviour::Liar(liar) = &mut self.vcpus[vcpu.index()].behaviour {
             return liar.hints(all);
         }
         let v = &self.vcpus[vcpu.index()];
+        let wait = self.record(vcpu);
+        let spins = wait.is_some_and(|wait| wait.kind == WaitKind::Spin);
         Hints {
-            depth: v.depth,
+            depth: v.depth + u32::from(spins),
             releases: v.releases,
-            wait: self.record(vcpu),
-        }
-    }
-
-    /// Locks held, as the hint page says while it runs.
-    pub(crate) fn depth(&mut self, vcpu: VcpuId) -> u32 {
-        let v = &mut self.vcpus[vcpu.index()];
-        match &mut v.behaviour {
-            Behaviour::Liar(liar) => liar.depth(),
-            Behaviour::Script(_) => v.depth,
+            wait,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The grace of a holder that is out of time.
 
-use crate::pool::{MS, Pool, US, holding, quiet};
-use vcpu_sched::{Config, CpuId, Stop, VcpuId};
+use crate::pool::{MS, Pool, US, holding, quiet, spins_on};
+use vcpu_sched::{Config, CpuId, Hints, Stop, VcpuId};
 
 const CPU: CpuId = CpuId(0);
 
@@ -19,16 +19,16 @@ fn out_of_time() -> (Pool, VcpuId) {
 #[test]
 fn holder_gets_one_grace_and_no_second() {
     let (mut p, v) = out_of_time();
-    let grace = p.policy.defer(CPU, 1, p.now);
+    let grace = p.policy.defer(CPU, &holding(), p.now);
     assert_eq!(grace, Some(p.now + 50 * US));
-    assert_eq!(p.policy.defer(CPU, 1, p.now + 10), None);
+    assert_eq!(p.policy.defer(CPU, &holding(), p.now + 10), None);
     assert_eq!(p.counters(v).deferrals, 1);
 }
 
 #[test]
 fn no_grace_without_a_lock() {
     let (mut p, _) = out_of_time();
-    assert_eq!(p.policy.defer(CPU, 0, p.now), None);
+    assert_eq!(p.policy.defer(CPU, &quiet(), p.now), None);
 }
 
 #[test]
@@ -39,24 +39,24 @@ fn no_grace_when_it_is_switched_off_or_nothing_runs() {
     });
     let g = p.guest();
     let v = p.hard(g, 1, 10);
-    assert_eq!(p.policy.defer(CPU, 1, p.now), None);
+    assert_eq!(p.policy.defer(CPU, &holding(), p.now), None);
     p.wake(v);
     p.pick(0);
-    assert_eq!(p.policy.defer(CPU, 1, p.now), None);
-    assert_eq!(p.policy.defer(CpuId(99), 1, p.now), None);
+    assert_eq!(p.policy.defer(CPU, &holding(), p.now), None);
+    assert_eq!(p.policy.defer(CpuId(99), &holding(), p.now), None);
 }
 
 #[test]
 fn no_grace_for_a_vcpu_that_is_being_removed() {
     let (mut p, v) = out_of_time();
     p.policy.remove(v, p.now);
-    assert_eq!(p.policy.defer(CPU, 1, p.now), None);
+    assert_eq!(p.policy.defer(CPU, &holding(), p.now), None);
 }
 
 #[test]
 fn overrun_is_debt_of_the_next_budget() {
     let (mut p, v) = out_of_time();
-    p.policy.defer(CPU, 1, p.now);
+    p.policy.defer(CPU, &holding(), p.now);
     p.run(0, 30 * US, Stop::Rang, quiet());
     assert_eq!(p.counters(v).deferral_debt_ns, 30 * US);
     assert_eq!(p.counters(v).charged_ns, MS + 30 * US);
@@ -68,7 +68,7 @@ fn overrun_is_debt_of_the_next_budget() {
 #[test]
 fn grace_that_runs_out_costs_the_next_one() {
     let (mut p, v) = out_of_time();
-    p.policy.defer(CPU, 1, p.now);
+    p.policy.defer(CPU, &holding(), p.now);
     p.run(0, 50 * US, Stop::Preempted, holding());
     assert_eq!(p.counters(v).deferrals_expired, 1);
 
@@ -76,10 +76,77 @@ fn grace_that_runs_out_costs_the_next_one() {
         p.now = p.policy.next_timer().unwrap();
         p.pick(0);
         p.pass(MS);
-        assert_eq!(p.policy.defer(CPU, 1, p.now).is_some(), expect);
+        assert_eq!(p.policy.defer(CPU, &holding(), p.now).is_some(), expect);
         p.run(0, 10 * US, Stop::Rang, quiet());
     };
     ask(false);
     ask(true);
     ask(true);
+}
+
+/// A vCPU out of time on CPU 0, which takes a lock and spins for a sibling on CPU 1.
+fn waiter_out_of_time() -> (Pool, VcpuId, VcpuId) {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let (waiter, holder) = (p.hard(g, 1, 10), p.hard(g, 2, 20));
+    for (cpu, vcpu) in [(0, waiter), (1, holder)] {
+        p.wake(vcpu);
+        assert_eq!(p.pick(cpu), Some((vcpu, vcpu)));
+    }
+    p.pass(MS);
+    (p, waiter, holder)
+}
+
+fn taking(holder: VcpuId) -> Hints {
+    Hints {
+        depth: 1,
+        ..spins_on(holder)
+    }
+}
+
+#[test]
+fn waiter_whose_holder_runs_gets_a_grace() {
+    let (mut p, _, holder) = waiter_out_of_time();
+    let grace = p.policy.defer(CPU, &taking(holder), p.now);
+    assert_eq!(grace, Some(p.now + 50 * US));
+}
+
+#[test]
+fn waiter_whose_holder_was_stopped_gets_none() {
+    let (mut p, _, holder) = waiter_out_of_time();
+    p.stop(1, Stop::Preempted, holding());
+    assert_eq!(p.policy.defer(CPU, &taking(holder), p.now), None);
+}
+
+#[test]
+fn waiter_whose_holder_let_go_before_it_was_stopped_gets_a_grace() {
+    let (mut p, _, holder) = waiter_out_of_time();
+    let released = Hints {
+        releases: 1,
+        ..quiet()
+    };
+    p.stop(1, Stop::Preempted, released);
+    assert!(p.policy.defer(CPU, &taking(holder), p.now).is_some());
+}
+
+#[test]
+fn waiter_that_names_a_vcpu_that_does_not_exist_harms_nobody() {
+    let (mut p, ..) = waiter_out_of_time();
+    assert!(p.policy.defer(CPU, &taking(VcpuId(99)), p.now).is_some());
+}
+
+#[test]
+fn preempted_waiter_is_no_preempted_holder() {
+    let (mut p, waiter, holder) = waiter_out_of_time();
+    p.stop(0, Stop::Preempted, taking(holder));
+    p.pick(0);
+    assert_eq!(p.counters(waiter).holder_preemptions, 0);
+
+    let (mut p, waiter, _) = waiter_out_of_time();
+    let other = p.guest();
+    let other = p.hard(other, 1, 5);
+    p.wake(other);
+    p.stop(0, Stop::Preempted, holding());
+    p.pick(0);
+    assert_eq!(p.counters(waiter).holder_preemptions, 1);
 }

@@ -133,11 +133,11 @@ impl Machine {
                 let to = run.map_or(VcpuId(to), |run| self.sibling(run, VcpuId(to)));
                 self.hand_over(cpu, lock, to);
             }
-            Op::Defer(number, depth) => {
+            Op::Defer(number, hints) => {
                 let cpu = cpu(number);
                 let due = self.cpus[cpu].until.is_some_and(|until| until <= self.now);
                 if (due || self.cpus[cpu].kicked)
-                    && let Some(end) = self.policy.defer(CpuId(cpu as u32), depth, self.now)
+                    && let Some(end) = self.policy.defer(CpuId(cpu as u32), &hints, self.now)
                 {
                     self.cpus[cpu].until = Some(end);
                     self.cpus[cpu].kicked = false;

@@ -25,7 +25,7 @@ pub enum Op {
     WakeBy(u32, u32),
     /// What runs says that it has handed a lock to another one, or to nobody that there is.
     HandOver(u32, u64, u32),
-    Defer(u32, u32),
+    Defer(u32, Hints),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +105,6 @@ pub fn op() -> impl Strategy<Value = Op> {
         2 => (any::<u32>(), prop::option::of(0..14_u32)).prop_map(|(c, to)| Op::Release(c, to)),
         4 => any::<(u32, u32)>().prop_map(|(c, v)| Op::WakeBy(c, v)),
         4 => (any::<u32>(), 0..LOCKS, 0..14_u32).prop_map(|(c, l, to)| Op::HandOver(c, l, to)),
-        2 => (any::<u32>(), 0..3_u32).prop_map(|(c, depth)| Op::Defer(c, depth)),
+        2 => (any::<u32>(), hints()).prop_map(|(c, hints)| Op::Defer(c, hints)),
     ]
 }

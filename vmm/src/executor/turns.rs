@@ -8,6 +8,7 @@ use guest_tests::abi::{RING_DEFER, RING_DONATED};
 use serde::Serialize;
 use vcpu_sched::{CpuId, Decision, Hints, Ns, Stop, VcpuId};
 
+use super::crossing::Crossing;
 use super::observed::Tells;
 use super::pool::{Pool, State, said};
 use super::seam::{Ran, Seam};
@@ -44,6 +45,7 @@ pub(crate) struct Executor<S> {
     /// CPU time spent elsewhere on this executor's behalf since the last charge.
     elsewhere: Ns,
     report: ExecutorReport,
+    crossing: Crossing,
     /// When it began, ns.
     began: Ns,
     /// To whom it tells what it does.
@@ -111,6 +113,7 @@ impl<S: Seam> Executor<S> {
             charged_to: 0,
             elsewhere: 0,
             report: ExecutorReport::default(),
+            crossing: Crossing::default(),
             began: 0,
             tells,
         }
@@ -343,14 +346,17 @@ impl<S: Seam> Executor<S> {
         if !kicked && turn.until.is_none_or(|until| now < until) {
             return Next::Continue;
         }
-        let depth = turn.vcpu.guest.hints.snapshot(turn.vcpu.index).depth;
-        if depth > 0 {
+        if let Some(until) = turn.until {
+            self.crossing.came_out(until, now);
+        }
+        let hints = said(&turn.vcpu, turn.first);
+        if hints.depth > 0 {
             let grace = {
                 let mut state = self.pool.lock();
                 if state.stopping {
                     None
                 } else {
-                    state.sched.defer(self.cpu, depth, now)
+                    state.sched.defer(self.cpu, &hints, now)
                 }
             };
             if let Some(grace) = grace {
@@ -360,7 +366,7 @@ impl<S: Seam> Executor<S> {
                     0
                 };
                 ask_to_ring(turn, RING_DEFER | donated);
-                turn.until = Some(grace);
+                turn.until = Some(grace.saturating_add(self.crossing.ns()));
                 return Next::Continue;
             }
         }

@@ -241,6 +241,7 @@ pub fn result_name(key: u32) -> String {
         RESULT_WAIT_RINGS => "wait_rings".to_owned(),
         RESULT_RELEASE_RINGS => "release_rings".to_owned(),
         RESULT_SKIPPED => "skipped".to_owned(),
+        RESULT_TASK_PREEMPTIONS => "task_preemptions".to_owned(),
         key if (RESULT_WAIT_BUCKET..RESULT_WAIT_BUCKET + BUCKETS as u32).contains(&key) => {
             format!("wait_bucket_{}", key - RESULT_WAIT_BUCKET)
         }

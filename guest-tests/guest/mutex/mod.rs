@@ -26,6 +26,14 @@
 //! - Whoever leaves the queue owns the mutex, and `WOKEN` and `HAND_OFF` are clear: its unlock looks
 //!   after the next.
 //!
+//! # Preemption
+//! A task that the tick preempts ([`preempt`]) may have the mutex, wait for it, or be anywhere between
+//! but in three places. It spins without being preempted: the hint page says meanwhile that the vCPU
+//! does. It unlocks so: until a release is counted and the first waiter woken, the host takes this
+//! vCPU for the one that must run, and it must be the task that does it. And the spinlock inside is
+//! one like any other. Owners' vCPUs are named as before, whichever of their tasks runs: their own turns
+//! bring the owner back, each after one tick of a sibling at most.
+//!
 //! # What the host is told
 //! - The spinlock inside is one like any other, with all its hints.
 //! - The mutex itself does not count in the depth of `held`: that asks for a grace of microseconds at
@@ -53,9 +61,9 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::cpu::Cpu;
-use crate::hints;
 use crate::locks::{Lock, Mode, Tas, Waiter};
 use crate::tasks::{self, NOBODY, TaskId};
+use crate::{hints, preempt};
 
 pub use condition::Condition;
 use queue::Queue;
@@ -142,6 +150,7 @@ impl Mutex {
     /// Spins until `done`, as long as it may be a short wait: the owner runs, has not been it for
     /// long, and there is nothing else to do. Whether it was done.
     fn spin<M: Mode>(&self, cpu: &Cpu, me: TaskId, done: impl Fn() -> bool) -> bool {
+        preempt::disable(cpu);
         let mut waiter = Waiter::<M>::new(cpu, self.name());
         let mut owner = NOBODY;
         let mut left = SPINS;
@@ -168,6 +177,7 @@ impl Mutex {
             is_done = done();
         }
         waiter.done();
+        preempt::enable(cpu);
         is_done
     }
 
@@ -275,6 +285,7 @@ impl Lock for Mutex {
 
     #[inline(always)]
     fn unlock<M: Mode>(&self, cpu: &Cpu) {
+        preempt::disable(cpu);
         let me = tasks::current(cpu);
         if self
             .word
@@ -285,5 +296,6 @@ impl Lock for Mutex {
         } else {
             self.unlock_with_waiters::<M>(cpu, me);
         }
+        preempt::enable(cpu);
     }
 }

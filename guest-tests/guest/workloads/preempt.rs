@@ -1,0 +1,106 @@
+//! Tasks that get on only if they preempt each other: none of them yields.
+//!
+//! The first task of each vCPU takes a mutex and, on even vCPUs, spins under it until each of its
+//! siblings has seen that; a sibling spins until there is something new to see. So each acquisition
+//! there takes a tick by which the owner loses its vCPU to a sibling, and others by which it gets it
+//! back. Odd vCPUs have the first task only: they sleep for the mutex, of which the owner may be ready
+//! and not running. `acquisitions=` is the number of rounds of each vCPU.
+
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::all;
+use super::counter::Counter;
+use crate::config;
+use crate::cpu::{Cpu, MAX_CPUS, MAX_TASKS};
+use crate::locks::{self, Lock, Mode};
+use crate::mutex::Mutex;
+use crate::{clock, console, hints, preempt, report, tasks};
+
+const ROUNDS: u64 = 20;
+
+static MUTEX: Mutex = Mutex::new();
+static COUNTER: Counter = Counter::new();
+static ROOMS: [Room; MAX_CPUS] = [const { Room::new() }; MAX_CPUS];
+
+/// What the tasks of a vCPU tell each other.
+struct Room {
+    /// The round that the owner is in, and the last one that each sibling has seen.
+    round: AtomicU64,
+    seen: [AtomicU64; MAX_TASKS],
+}
+
+impl Room {
+    const fn new() -> Self {
+        Self {
+            round: AtomicU64::new(0),
+            seen: [const { AtomicU64::new(0) }; MAX_TASKS],
+        }
+    }
+}
+
+pub fn run(cpu: &'static Cpu) {
+    let siblings = cpu.index().is_multiple_of(2);
+    let tasks = if siblings { config::get().tasks } else { 1 };
+    tasks::run(cpu, tasks, |cpu, number| {
+        let room = &ROOMS[cpu.index() as usize];
+        match (number, hints::on()) {
+            (0, true) => own::<locks::Hinted>(cpu, room),
+            (0, false) => own::<locks::Plain>(cpu, room),
+            _ => see(room, &room.seen[number as usize]),
+        }
+    });
+}
+
+fn rounds() -> u64 {
+    config::get().acquisitions.unwrap_or(ROUNDS)
+}
+
+fn own<M: Mode>(cpu: &Cpu, room: &Room) {
+    let siblings = 1..config::get().tasks as usize;
+    let siblings = if cpu.index().is_multiple_of(2) {
+        &room.seen[siblings]
+    } else {
+        &[]
+    };
+    for round in 1..=rounds() {
+        let start = clock::now();
+        MUTEX.lock::<M>(cpu);
+        let waited = clock::now().saturating_sub(start);
+        COUNTER.increment();
+        room.round.store(round, Relaxed);
+        for seen in siblings {
+            spin_until(seen, round);
+        }
+        MUTEX.unlock::<M>(cpu);
+        preempt::undisturbed(cpu, || cpu.stats.acquired(clock::to_ns(waited)));
+    }
+}
+
+fn see(room: &Room, seen: &AtomicU64) {
+    for round in 1..=rounds() {
+        spin_until(&room.round, round);
+        seen.store(round, Relaxed);
+    }
+}
+
+fn spin_until(word: &AtomicU64, value: u64) {
+    while word.load(Relaxed) < value {
+        spin_loop();
+    }
+}
+
+/// The check, and a line for people.
+pub fn finish() -> bool {
+    let sum = |count: fn(&Cpu) -> u64| all().map(count).sum::<u64>();
+    let acquisitions = sum(|cpu| cpu.stats.acquisitions.get());
+    let preemptions = sum(|cpu| cpu.stats.task_preemptions.get());
+    let counter = COUNTER.get();
+    report::counter(counter);
+    let good = counter == acquisitions;
+    console::line(format_args!(
+        "guest: {acquisitions} acquisitions, tasks preempted {preemptions} times, counter {}",
+        if good { "right" } else { "WRONG" },
+    ));
+    good
+}

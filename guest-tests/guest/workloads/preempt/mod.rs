@@ -4,10 +4,13 @@
 //! siblings has seen that; a sibling spins until there is something new to see. So each acquisition
 //! there takes a tick by which the owner loses its vCPU to a sibling, and others by which it gets it
 //! back. Odd vCPUs have the first task only: they sleep for the mutex, of which the owner may be ready
-//! and not running. `acquisitions=` is the number of rounds of each vCPU.
+//! and not running, and hold it for `hold=`. `acquisitions=` is the number of rounds of each vCPU.
+//!
+//! All this spinning also checks that a task finds its registers as it left them.
 
-use core::hint::spin_loop;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+mod witness;
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::all;
 use super::counter::Counter;
@@ -15,12 +18,14 @@ use crate::config;
 use crate::cpu::{Cpu, MAX_CPUS, MAX_TASKS};
 use crate::locks::{self, Lock, Mode};
 use crate::mutex::Mutex;
-use crate::{clock, console, hints, preempt, report, tasks};
+use crate::{busy, clock, console, hints, preempt, report, tasks};
 
 const ROUNDS: u64 = 20;
 
 static MUTEX: Mutex = Mutex::new();
 static COUNTER: Counter = Counter::new();
+/// A task found its registers changed.
+static DISTURBED: AtomicBool = AtomicBool::new(false);
 static ROOMS: [Room; MAX_CPUS] = [const { Room::new() }; MAX_CPUS];
 
 /// What the tasks of a vCPU tell each other.
@@ -40,9 +45,7 @@ impl Room {
 }
 
 pub fn run(cpu: &'static Cpu) {
-    let siblings = cpu.index().is_multiple_of(2);
-    let tasks = if siblings { config::get().tasks } else { 1 };
-    tasks::run(cpu, tasks, |cpu, number| {
+    tasks::run(cpu, tasks_of(cpu), |cpu, number| {
         let room = &ROOMS[cpu.index() as usize];
         match (number, hints::on()) {
             (0, true) => own::<locks::Hinted>(cpu, room),
@@ -52,16 +55,27 @@ pub fn run(cpu: &'static Cpu) {
     });
 }
 
+fn has_siblings(cpu: &Cpu) -> bool {
+    cpu.index().is_multiple_of(2)
+}
+
+fn tasks_of(cpu: &Cpu) -> u32 {
+    if has_siblings(cpu) {
+        config::get().tasks
+    } else {
+        1
+    }
+}
+
 fn rounds() -> u64 {
     config::get().acquisitions.unwrap_or(ROUNDS)
 }
 
 fn own<M: Mode>(cpu: &Cpu, room: &Room) {
-    let siblings = 1..config::get().tasks as usize;
-    let siblings = if cpu.index().is_multiple_of(2) {
-        &room.seen[siblings]
-    } else {
-        &[]
+    let siblings = &room.seen[1..tasks_of(cpu) as usize];
+    let hold = match has_siblings(cpu) {
+        true => 0,
+        false => busy::iterations(config::get().hold.unwrap_or(0)),
     };
     for round in 1..=rounds() {
         let start = clock::now();
@@ -72,6 +86,7 @@ fn own<M: Mode>(cpu: &Cpu, room: &Room) {
         for seen in siblings {
             spin_until(seen, round);
         }
+        busy::spin(hold);
         MUTEX.unlock::<M>(cpu);
         preempt::undisturbed(cpu, || cpu.stats.acquired(clock::to_ns(waited)));
     }
@@ -85,8 +100,8 @@ fn see(room: &Room, seen: &AtomicU64) {
 }
 
 fn spin_until(word: &AtomicU64, value: u64) {
-    while word.load(Relaxed) < value {
-        spin_loop();
+    if !witness::spins_undisturbed(word, value) {
+        DISTURBED.store(true, Relaxed);
     }
 }
 
@@ -97,10 +112,14 @@ pub fn finish() -> bool {
     let preemptions = sum(|cpu| cpu.stats.task_preemptions.get());
     let counter = COUNTER.get();
     report::counter(counter);
-    let good = counter == acquisitions;
+    let counted = counter == acquisitions;
+    let undisturbed = !DISTURBED.load(Relaxed);
+    let right = |good| if good { "right" } else { "WRONG" };
     console::line(format_args!(
-        "guest: {acquisitions} acquisitions, tasks preempted {preemptions} times, counter {}",
-        if good { "right" } else { "WRONG" },
+        "guest: {acquisitions} acquisitions, tasks preempted {preemptions} times, counter {}, \
+         registers {}",
+        right(counted),
+        right(undisturbed),
     ));
-    good
+    counted && undisturbed
 }

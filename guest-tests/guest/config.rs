@@ -246,8 +246,9 @@ fn workload(name: &str) -> Option<Workload> {
     })
 }
 
-/// The shortest tick: at shorter ones a slow host leaves the tasks little besides taking them.
-const TICK_MIN: u32 = 100_000;
+/// The shortest tick, nanoseconds. With shorter ones a slow host would have the next ready before a task
+/// has run.
+const TICK_MIN: u32 = 200_000;
 
 fn tick(value: &str) -> Option<u32> {
     if value == "off" {

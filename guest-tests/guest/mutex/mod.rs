@@ -27,12 +27,14 @@
 //!   after the next.
 //!
 //! # Preemption
-//! A task that the tick preempts ([`preempt`]) may have the mutex, wait for it, or be anywhere between
-//! but in three places. It spins without being preempted: the hint page says meanwhile that the vCPU
-//! does. It unlocks so: until a release is counted and the first waiter woken, the host takes this
-//! vCPU for the one that must run, and it must be the task that does it. And the spinlock inside is
-//! one like any other. Owners' vCPUs are named as before, whichever of their tasks runs: their own turns
-//! bring the owner back, each after one tick of a sibling at most.
+//! The tick ([`preempt`]) may take the vCPU from a task that has the mutex or waits for it, but not
+//! - while it spins: the hint page says meanwhile that the whole vCPU does;
+//! - while it unlocks: until the release is counted and the first waiter woken, the host takes this vCPU
+//!   for the one that must run, and means this task;
+//! - under the guard, a spinlock like any other.
+//!
+//! The owner's vCPU is named as ever, whichever of its tasks runs: the owner comes back there in its
+//! turn, after a tick of each ready sibling at most.
 //!
 //! # What the host is told
 //! - The spinlock inside is one like any other, with all its hints.

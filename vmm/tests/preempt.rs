@@ -113,7 +113,7 @@ fn owners_that_wait_for_their_siblings_come_back_and_sleepers_elsewhere_are_woke
     }
 }
 
-/// vCPU 0 has 1 ms in 100 ms, and needs several to let a sibling run and get back to the owner.
+/// vCPU 0 has 1 ms in 20 ms, and needs several to let a sibling run and get back to the owner.
 #[test]
 fn a_sleepers_budget_carries_a_vcpu_whose_owner_is_preempted() {
     let (code, summary) = run_baton(
@@ -123,7 +123,7 @@ fn a_sleepers_budget_carries_a_vcpu_whose_owner_is_preempted() {
         name = "carried"
         cpus = 2
         cmdline = "workload=preempt tasks=2 tick=1ms hints=on acquisitions=10"
-        vcpu_reservations = ["1ms/100ms,hard", "5ms/10ms,hard"]
+        vcpu_reservations = ["1ms/20ms,hard", "5ms/10ms,hard"]
         "#,
         &["--proxy", "on"],
     );
@@ -140,7 +140,7 @@ fn a_sleepers_budget_carries_a_vcpu_whose_owner_is_preempted() {
     );
 }
 
-/// vCPU 1 holds the mutex for 2 ms of CPU time, of which it has 1 ms in 100 ms. The first task of vCPU 0
+/// vCPU 1 holds the mutex for 2 ms of CPU time, of which it has 1 ms in 20 ms. The first task of vCPU 0
 /// sleeps for it; if there is another one to run, the vCPU has use for its budget itself.
 #[test]
 fn a_vcpu_with_a_task_to_run_lends_nothing_though_another_one_sleeps() {
@@ -148,7 +148,7 @@ fn a_vcpu_with_a_task_to_run_lends_nothing_though_another_one_sleeps() {
         let guest = format!(
             "[[guest]]\nname = \"busy\"\ncpus = 2\n\
              cmdline = \"workload=preempt tasks={tasks} tick=1ms hints=on hold=2ms acquisitions=4\"\n\
-             vcpu_reservations = [\"5ms/10ms,hard\", \"1ms/100ms,hard\"]\n"
+             vcpu_reservations = [\"5ms/10ms,hard\", \"1ms/20ms,hard\"]\n"
         );
         let (code, summary) = run_baton("busy-siblings.toml", &guest, &["--proxy", "on"]);
         assert_eq!(code, 0, "{summary}");

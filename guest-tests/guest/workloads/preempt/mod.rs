@@ -4,7 +4,8 @@
 //! siblings has seen that; a sibling spins until there is something new to see. So each acquisition
 //! there takes a tick by which the owner loses its vCPU to a sibling, and others by which it gets it
 //! back. Odd vCPUs have the first task only: they sleep for the mutex, of which the owner may be ready
-//! and not running, and hold it for `hold=`. `acquisitions=` is the number of rounds of each vCPU.
+//! and not running, and hold it for `hold=`. `acquisitions=` is the number of rounds of each vCPU; none
+//! begins a round before all have ended the one before, so they contend in each.
 //!
 //! All this spinning also checks that a task finds its registers as it left them.
 
@@ -17,12 +18,13 @@ use super::counter::Counter;
 use crate::config;
 use crate::cpu::{Cpu, MAX_CPUS, MAX_TASKS};
 use crate::locks::{self, Lock, Mode};
-use crate::mutex::Mutex;
-use crate::{busy, clock, console, hints, preempt, report, tasks};
+use crate::mutex::{Condition, Mutex};
+use crate::{busy, clock, console, hints, preempt, report, smp, tasks};
 
 const ROUNDS: u64 = 20;
 
 static MUTEX: Mutex = Mutex::new();
+static ROUND_ENDED: Condition = Condition::new();
 static COUNTER: Counter = Counter::new();
 /// A task found its registers changed.
 static DISTURBED: AtomicBool = AtomicBool::new(false);
@@ -87,13 +89,28 @@ fn own<M: Mode>(cpu: &Cpu, room: &Room) {
             spin_until(seen, round);
         }
         busy::spin(hold);
+        end_round::<M>(cpu, round * u64::from(smp::count()));
         MUTEX.unlock::<M>(cpu);
         preempt::undisturbed(cpu, || cpu.stats.acquired(clock::to_ns(waited)));
     }
+    room.round.store(rounds().saturating_add(1), Relaxed);
 }
 
+/// Waits until all have counted, under the mutex.
+fn end_round<M: Mode>(cpu: &Cpu, all: u64) {
+    if COUNTER.get() == all {
+        for _ in 1..smp::count() {
+            ROUND_ENDED.signal::<M>(cpu);
+        }
+    }
+    while COUNTER.get() < all {
+        ROUND_ENDED.wait::<M>(cpu, &MUTEX);
+    }
+}
+
+/// The last thing to see is that the owner has ended: until then its vCPU has something to run.
 fn see(room: &Room, seen: &AtomicU64) {
-    for round in 1..=rounds() {
+    for round in 1..=rounds().saturating_add(1) {
         spin_until(&room.round, round);
         seen.store(round, Relaxed);
     }

@@ -18,7 +18,8 @@
 //! below the stack pointer, where the precompiled parts of `core` keep data (a red zone). So the stub
 //! behind the gate (`idt.rs`) puts away where the task was, and returns to [`entry`] instead, which goes
 //! on below the red zone and ends the interrupt; until then there is no second one. RFLAGS are the
-//! task's own all the time, IF included, and need no IRETQ to come back.
+//! task's own all the time, IF included, and need no IRETQ to come back. One that comes right at the end
+//! of another finds that still on the stack, which has room for several.
 //!
 //! # The timer
 //! One-shot; armed when a task begins to run and it is not. So a tick is the vCPU's, not the task's,

@@ -267,8 +267,8 @@ pub fn sleep(cpu: &Cpu, on: Option<&Mutex>) {
     let queue = queue(cpu);
     let task = queue.current();
     let mutex = on.map_or(core::ptr::null(), |mutex| &raw const *mutex);
-    // Preempted between the look and the switch, it would be ready once, and a wake-up in that time
-    // would set no bit.
+    // Preempted between the look and the switch, it would lose a wake-up of that time: its bit is cleared
+    // when it comes back.
     preempt::undisturbed(cpu, || {
         task.sleeps_on.store(mutex.cast_mut(), Relaxed);
         while task.parked.load(SeqCst) != 0 {

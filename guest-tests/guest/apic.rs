@@ -70,8 +70,18 @@ pub fn start(target: u32, page: u8) {
 
 /// Arms the one-shot timer. KVM's timer clock runs at 1 GHz, so `ns` is its count.
 pub fn arm_timer(ns: u32) {
-    write(TIMER, VECTOR_TIMER.into());
+    aim_timer(VECTOR_TIMER);
+    start_timer(ns);
+}
+
+/// Sets which interrupt the one-shot timer raises.
+pub fn aim_timer(vector: u8) {
+    write(TIMER, vector.into());
     write(TIMER_DIVIDE, DIVIDE_BY_1);
+}
+
+/// Starts the one-shot timer, from the beginning if it runs; 0 stops it.
+pub fn start_timer(ns: u32) {
     write(TIMER_INITIAL, ns);
 }
 

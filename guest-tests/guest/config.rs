@@ -28,6 +28,7 @@ pub enum Workload {
     Queue,
     Hog,
     PingPong,
+    Preempt,
     Roam,
     Carry,
     Halt,
@@ -63,6 +64,8 @@ pub struct Config {
     pub spin: u32,
     /// Tasks of each vCPU, of those workloads that have tasks.
     pub tasks: u32,
+    /// How often the timer preempts a task, nanoseconds; 0 for never.
+    pub tick: u32,
     pub hold: Option<u64>,
     pub outside: Option<u64>,
     /// How long the workload takes; 0 for ever.
@@ -95,6 +98,7 @@ static CONFIG: Shared = Shared(UnsafeCell::new(Config {
     park: false,
     spin: 1 << 15,
     tasks: 1,
+    tick: 0,
     hold: None,
     outside: None,
     seconds: 1_000_000_000,
@@ -189,6 +193,7 @@ fn parse(config: &mut Config, word: &str) -> Option<()> {
                 .contains(&config.tasks)
                 .then_some(())?;
         }
+        "tick" => config.tick = tick(value)?,
         "hold" => config.hold = Some(duration(value)?),
         "outside" => config.outside = Some(duration(value)?),
         "period" => config.period = duration(value)?,
@@ -227,6 +232,7 @@ fn workload(name: &str) -> Option<Workload> {
         "queue" => Workload::Queue,
         "hog" => Workload::Hog,
         "pingpong" => Workload::PingPong,
+        "preempt" => Workload::Preempt,
         "roam" => Workload::Roam,
         "carry" => Workload::Carry,
         "halt" => Workload::Halt,
@@ -238,6 +244,18 @@ fn workload(name: &str) -> Option<Workload> {
         "doorbell-storm" => Workload::DoorbellStorm,
         _ => return None,
     })
+}
+
+/// The shortest tick, nanoseconds. With shorter ones a slow host would have the next ready before a task
+/// has run.
+const TICK_MIN: u32 = 200_000;
+
+fn tick(value: &str) -> Option<u32> {
+    if value == "off" {
+        return Some(0);
+    }
+    let ns = u32::try_from(duration(value)?).ok()?;
+    (ns >= TICK_MIN).then_some(ns)
 }
 
 fn one_of(value: &str, no: &str, yes: &str) -> Option<bool> {

@@ -2,7 +2,7 @@
 
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::stats::Stats;
 
@@ -43,6 +43,12 @@ pub struct Cpu {
     pub wakes: AtomicU32,
     /// Interrupts taken by the CPL-3 handler.
     pub pokes: AtomicU32,
+    /// How many reasons there are not to preempt what runs; see `preempt.rs` for this and the next two.
+    pub unpreemptible: AtomicU32,
+    /// Whether the timer that preempts tasks runs, or has run off.
+    pub tick: AtomicU32,
+    /// Where the tick interrupted its task.
+    tick_return: AtomicU64,
     /// What the workload measured.
     pub stats: Stats,
 }
@@ -81,6 +87,9 @@ impl Block {
                 ticks: AtomicU32::new(0),
                 wakes: AtomicU32::new(0),
                 pokes: AtomicU32::new(0),
+                unpreemptible: AtomicU32::new(0),
+                tick: AtomicU32::new(0),
+                tick_return: AtomicU64::new(0),
                 stats: Stats::new(),
             },
             stacks: UnsafeCell::new([0; BLOCK_SIZE - size_of::<Cpu>()]),
@@ -99,6 +108,9 @@ impl Cpu {
     pub const TICKS_OFFSET: usize = offset_of!(Cpu, ticks);
     pub const WAKES_OFFSET: usize = offset_of!(Cpu, wakes);
     pub const POKES_OFFSET: usize = offset_of!(Cpu, pokes);
+    pub const UNPREEMPTIBLE_OFFSET: usize = offset_of!(Cpu, unpreemptible);
+    pub const TICK_OFFSET: usize = offset_of!(Cpu, tick);
+    pub const TICK_RETURN_OFFSET: usize = offset_of!(Cpu, tick_return);
 
     /// The vCPU that executes this.
     pub fn current() -> &'static Self {

@@ -13,7 +13,7 @@ use crate::abi::{DOORBELL_IDLE, DOORBELL_WAKE};
 use crate::config::{self, IdleKind};
 use crate::cpu::Cpu;
 use crate::idt::VECTOR_WAKE;
-use crate::{apic, clock, hints, ring0};
+use crate::{apic, clock, hints, preempt, ring0};
 
 const AWAKE: u32 = 0;
 const IN_DOORBELL: u32 = 1;
@@ -35,6 +35,7 @@ fn way(until: u64) -> u32 {
 
 /// Idles if `still` holds, until woken or until this TSC value (0: never). May return without cause.
 pub fn sleep_while(cpu: &Cpu, still: impl Fn() -> bool, until: u64) {
+    preempt::disable(cpu);
     let way = way(until);
     cpu.asleep.swap(way, SeqCst);
     if still() {
@@ -54,9 +55,11 @@ pub fn sleep_while(cpu: &Cpu, still: impl Fn() -> bool, until: u64) {
         }
     }
     cpu.asleep.store(AWAKE, Relaxed);
+    preempt::enable(cpu);
 }
 
 fn halt(cpu: &Cpu, until: u64) {
+    preempt::stop_timer(cpu);
     if until == 0 {
         return ring0::halt_while(&cpu.asleep, IN_HALT);
     }
@@ -64,6 +67,7 @@ fn halt(cpu: &Cpu, until: u64) {
     apic::arm_timer(u32::try_from(ns).unwrap_or(u32::MAX).max(1));
     ring0::halt_while(&cpu.asleep, IN_HALT);
     apic::arm_timer(0);
+    preempt::reclaim_timer(cpu);
 }
 
 fn before(until: u64) -> bool {
@@ -87,11 +91,14 @@ pub fn wait_while(cpu: &Cpu, still: impl Fn() -> bool, until: u64) {
 /// Wakes the vCPU of this index if it sleeps or is about to. Call after the reason for its sleep is
 /// gone.
 pub fn wake(target: u32) {
-    match Cpu::get(target).asleep.swap(AWAKE, SeqCst) {
-        IN_DOORBELL => hints::ring(DOORBELL_WAKE, target),
-        IN_HALT => apic::send(target, VECTOR_WAKE),
-        _ => {}
-    }
+    // Who takes the word back owes the wake-up, and an interrupt is sent in two steps.
+    preempt::undisturbed(Cpu::current(), || {
+        match Cpu::get(target).asleep.swap(AWAKE, SeqCst) {
+            IN_DOORBELL => hints::ring(DOORBELL_WAKE, target),
+            IN_HALT => apic::send(target, VECTOR_WAKE),
+            _ => {}
+        }
+    });
 }
 
 /// Whether the vCPU of this index went idle by itself, or is about to.

@@ -5,13 +5,14 @@
 //! to CPL 3 would leave interrupts off for good where CPL 3's IRETQ cannot set IF.
 //!
 //! Interrupts that may end a halt arrive at CPL 0, from where no gate leads to CPL 3; their gates
-//! lead to CPL 0.
+//! lead to CPL 0. So does that of the tick (`preempt.rs`), which then goes on at CPL 3.
 
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 
 use crate::apic;
 use crate::cpu::{BLOCK_SIZE, Cpu};
+use crate::preempt;
 
 /// The vector of the local APIC's timer; ends a halt.
 pub const VECTOR_TIMER: u8 = 0x40;
@@ -20,6 +21,9 @@ pub const VECTOR_WAKE: u8 = 0x41;
 /// The vector of the inter-processor interrupt whose handler runs at CPL 3; for vCPUs that do not
 /// halt.
 pub const VECTOR_POKE: u8 = 0x42;
+/// The vector of the local APIC's timer where it preempts tasks. In the same class as the others, so
+/// that they do not interrupt each other.
+pub const VECTOR_TICK: u8 = 0x43;
 /// The vector of the local APIC's spurious interrupt.
 pub const VECTOR_SPURIOUS: u8 = 0xff;
 
@@ -47,6 +51,7 @@ unsafe extern "C" {
     static timer_interrupt: u8;
     static wake_interrupt: u8;
     static poke_interrupt: u8;
+    static tick_interrupt: u8;
     static spurious_interrupt: u8;
 }
 
@@ -67,6 +72,8 @@ pub fn fill() {
     let wake = at(&raw const wake_interrupt);
     set(VECTOR_WAKE, wake, CODE_CPL0, INTERRUPT);
     set(VECTOR_POKE, at(&raw const poke_interrupt), CODE_CPL3, TRAP);
+    let tick = at(&raw const tick_interrupt);
+    set(VECTOR_TICK, tick, CODE_CPL0, INTERRUPT);
     let spurious = at(&raw const spurious_interrupt);
     set(VECTOR_SPURIOUS, spurious, CODE_CPL0, INTERRUPT);
 }
@@ -107,6 +114,7 @@ global_asm!(
     .globl timer_interrupt
     .globl wake_interrupt
     .globl poke_interrupt
+    .globl tick_interrupt
     .globl spurious_interrupt
 
     .balign 16
@@ -156,6 +164,20 @@ timer_interrupt:
     mov dword ptr [rax + {asleep}], 0
     jmp end_of_interrupt
 
+    # Puts away where the task was and returns to where the tick is handled. In a halt (CPL 0) there
+    # is no task to preempt.
+tick_interrupt:
+    push rax
+    test byte ptr [rsp + 16], 3
+    jz end_of_interrupt
+    mov rax, rsp
+    and rax, -{block_size}
+    push qword ptr [rsp + 8]
+    pop qword ptr [rax + {tick_return}]
+    mov qword ptr [rsp + 8], offset {tick_entry}
+    pop rax
+    iretq
+
 wake_interrupt:
     push rax
     mov rax, rsp
@@ -184,5 +206,7 @@ spurious_interrupt:
     wakes = const Cpu::WAKES_OFFSET,
     pokes = const Cpu::POKES_OFFSET,
     asleep = const Cpu::ASLEEP_OFFSET,
+    tick_return = const Cpu::TICK_RETURN_OFFSET,
+    tick_entry = sym preempt::entry,
     eoi = const apic::BASE + apic::EOI,
 );

@@ -29,6 +29,7 @@ mod locks;
 mod mem;
 mod mutex;
 mod port;
+mod preempt;
 mod random;
 mod report;
 mod ring0;

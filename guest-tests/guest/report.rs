@@ -23,6 +23,7 @@ pub fn results(cpu: &Cpu) {
         (RESULT_WAIT_RINGS, &stats.wait_rings),
         (RESULT_RELEASE_RINGS, &stats.release_rings),
         (RESULT_SKIPPED, &stats.skipped),
+        (RESULT_TASK_PREEMPTIONS, &stats.task_preemptions),
     ];
     let others = others.map(|(key, count)| (key, count.get()));
     let sections = (RESULT_SECTIONS..).zip(stats.sections.as_flattened().iter().map(Count::get));

@@ -44,6 +44,7 @@ impl SmallCount {
     }
 }
 
+/// A vCPU's tasks count here together: not to be preempted in between ([`crate::preempt`]).
 pub struct Stats {
     pub acquisitions: Count,
     pub wait_max_ns: Count,
@@ -55,6 +56,8 @@ pub struct Stats {
     pub wait_rings: Count,
     pub release_rings: Count,
     pub skipped: Count,
+    /// Times that a tick took a task off this vCPU for another one.
+    pub task_preemptions: Count,
     /// When the first critical sections were asked for, entered and left, TSC; filled by
     /// [`Stats::log`].
     pub sections: [[Count; 3]; SECTIONS],
@@ -72,6 +75,7 @@ impl Stats {
             wait_rings: Count::new(),
             release_rings: Count::new(),
             skipped: Count::new(),
+            task_preemptions: Count::new(),
             sections: [const { [const { Count::new() }; 3] }; SECTIONS],
         }
     }

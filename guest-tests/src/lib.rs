@@ -11,14 +11,15 @@ pub mod wait_buckets;
 ///
 /// | key | values, the default first |
 /// |---|---|
-/// | `workload` | `lock`, `throttled-holder`, `chain`, `deadlock`, `queue`, `hog`, `pingpong`, `roam`, `carry`, `halt`, `idle`, `liar`, `doorbell-storm`, `boot`, `fault`, `triplefault` |
+/// | `workload` | `lock`, `throttled-holder`, `chain`, `deadlock`, `queue`, `hog`, `pingpong`, `preempt`, `roam`, `carry`, `halt`, `idle`, `liar`, `doorbell-storm`, `boot`, `fault`, `triplefault` |
 /// | `lock` | `ticket`, `tas`, `mcs`, `mutex`: waiters of the last sleep, whatever `wait` says |
-/// | `tasks` | tasks of each vCPU with `lock` and `queue`, 1 (to 8); they do not preempt each other |
+/// | `tasks` | tasks of each vCPU with `lock`, `throttled-holder` and `queue`, of even ones with `preempt`, 1 (to 8) |
+/// | `tick` | `off`: a task runs until it yields or sleeps; or a time, at least `200us`, after which the local APIC's timer preempts it and the next ready one of the vCPU runs, round robin. Not while it holds a spinlock or waits for one; with a mutex it may be |
 /// | `hints` | `off`, `on`: tell the host who holds and who waits |
 /// | `wait` | `spin`, `halt`: idle after `spin` (32768) turns, as Linux's paravirt spinlocks do |
-/// | `hold`, `outside` | work under the lock and between (`2us`; `throttled-holder`: `2ms`, `1ms`; `chain`: `5ms`, `100us`) |
+/// | `hold`, `outside` | work under the lock and between (`2us`; `throttled-holder`: `2ms`, `1ms`; `chain`: `5ms`, `100us`; `preempt`: `hold` of odd vCPUs, `0ns`) |
 /// | `seconds` | how long, may be a fraction; `1`; 0 for ever |
-/// | `acquisitions` | ends after so many per vCPU (rounds of `pingpong`, `roam` and `carry`, items of each task of `queue`) instead |
+/// | `acquisitions` | ends after so many per vCPU (rounds of `pingpong`, `roam` and `carry`, items of each task of `queue`) instead; `preempt` has no other end (20) |
 /// | `log` | `off`, `on`: report when the first critical sections of each vCPU were, with `lock` and `throttled-holder` |
 /// | `idle` | `auto` (the doorbell where there is one), `hlt`, `pause` |
 /// | `count`, `period`, `timer` | of `halt`: rounds (20), timer period (`1ms`), `oneshot` or `deadline` |

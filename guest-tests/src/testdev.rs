@@ -43,6 +43,8 @@ pub const RESULT_SKIPPED: u32 = 9;
 /// as the result [`RESULT_WAIT_BUCKET`]. Written one by one they would take some hundred exits a vCPU,
 /// which a benchmark would count as work.
 pub const RESULT_WAITS_AT: u32 = 10;
+/// Result: times that the guest's timer took a task off this vCPU for another one (`tick=`).
+pub const RESULT_TASK_PREEMPTIONS: u32 = 11;
 /// Results `RESULT_WAIT_BUCKET + k` (k < `BUCKETS`): waits in bucket k of [`crate::wait_buckets`]. A
 /// count stays at 2^32 - 1.
 pub const RESULT_WAIT_BUCKET: u32 = 0x100;

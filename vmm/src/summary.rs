@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use guest_tests::testdev::{
     RESULT_ACQUISITIONS, RESULT_COUNTER, RESULT_ELAPSED_NS, RESULT_ITERATIONS,
-    RESULT_RELEASE_RINGS, RESULT_SKIPPED, RESULT_WAIT_BUCKET, RESULT_WAIT_MAX_NS,
-    RESULT_WAIT_RINGS, RESULT_WAIT_SUM_NS,
+    RESULT_RELEASE_RINGS, RESULT_SKIPPED, RESULT_TASK_PREEMPTIONS, RESULT_WAIT_BUCKET,
+    RESULT_WAIT_MAX_NS, RESULT_WAIT_RINGS, RESULT_WAIT_SUM_NS,
 };
 use guest_tests::wait_buckets::BUCKETS;
 use serde::{Serialize, Serializer};
@@ -241,6 +241,7 @@ pub fn result_name(key: u32) -> String {
         RESULT_WAIT_RINGS => "wait_rings".to_owned(),
         RESULT_RELEASE_RINGS => "release_rings".to_owned(),
         RESULT_SKIPPED => "skipped".to_owned(),
+        RESULT_TASK_PREEMPTIONS => "task_preemptions".to_owned(),
         key if (RESULT_WAIT_BUCKET..RESULT_WAIT_BUCKET + BUCKETS as u32).contains(&key) => {
             format!("wait_bucket_{}", key - RESULT_WAIT_BUCKET)
         }

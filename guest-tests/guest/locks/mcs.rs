@@ -18,7 +18,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use super::waiter::Waiter;
 use super::{Lock, Mode};
 use crate::cpu::{Cpu, MAX_CPUS};
-use crate::{hints, idle};
+use crate::{hints, idle, preempt};
 
 /// How often one wait can be passed over.
 const MAX_SKIPS: u32 = 8;
@@ -183,6 +183,7 @@ impl Mcs {
 impl Lock for Mcs {
     #[inline(always)]
     fn lock<M: Mode>(&self, cpu: &Cpu) {
+        preempt::disable(cpu);
         hints::takes::<M>(cpu);
         let me = cpu.index() + 1;
         if !self.enqueue(me) {
@@ -197,5 +198,6 @@ impl Lock for Mcs {
         let next = self.behind::<M>(cpu.index() + 1);
         let successor = (next != NOBODY).then(|| self.hand_on::<M>(next)).flatten();
         hints::released::<M>(cpu, self.name(), || successor);
+        preempt::enable(cpu);
     }
 }

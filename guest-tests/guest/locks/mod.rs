@@ -36,7 +36,8 @@ pub type Plain = With<false, false>;
 /// With hints.
 pub type Hinted = With<true, false>;
 
-/// A lock.
+/// A lock. Whoever has a spinlock or waits for one is not preempted (`preempt.rs`): its siblings would
+/// spin for it on its own vCPU.
 pub trait Lock: Sync + 'static {
     fn lock<M: Mode>(&self, cpu: &Cpu);
     fn unlock<M: Mode>(&self, cpu: &Cpu);

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use super::waiter::Waiter;
 use super::{Lock, Mode};
 use crate::cpu::{Cpu, MAX_CPUS};
-use crate::{hints, idle};
+use crate::{hints, idle, preempt};
 
 const _: () = assert!(MAX_CPUS <= 64, "one bit each in `sleepers`");
 
@@ -69,6 +69,7 @@ impl Tas {
 impl Lock for Tas {
     #[inline(always)]
     fn lock<M: Mode>(&self, cpu: &Cpu) {
+        preempt::disable(cpu);
         hints::takes::<M>(cpu);
         if !self.try_lock(cpu) {
             self.wait::<M>(cpu);
@@ -88,5 +89,6 @@ impl Lock for Tas {
             self.word.store(0, Release);
         }
         hints::released::<M>(cpu, self.name(), || None);
+        preempt::enable(cpu);
     }
 }

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use super::waiter::Waiter;
 use super::{Lock, Mode};
 use crate::cpu::{Cpu, MAX_CPUS};
-use crate::{hints, idle};
+use crate::{hints, idle, preempt};
 
 #[repr(align(64))]
 pub struct Ticket {
@@ -89,6 +89,7 @@ impl Ticket {
 impl Lock for Ticket {
     #[inline(always)]
     fn lock<M: Mode>(&self, cpu: &Cpu) {
+        preempt::disable(cpu);
         hints::takes::<M>(cpu);
         let ticket = self.next.fetch_add(1, Relaxed);
         if M::HINTS || M::PARK {
@@ -112,5 +113,6 @@ impl Lock for Ticket {
             self.serving.store(next, Release);
         }
         hints::released::<M>(cpu, self.name(), || self.waiter(next));
+        preempt::enable(cpu);
     }
 }

@@ -3,7 +3,7 @@
 use super::{Mutex, Queue};
 use crate::cpu::Cpu;
 use crate::locks::{Lock, Mode, Tas};
-use crate::tasks;
+use crate::{preempt, tasks};
 
 /// Something that tasks wait for under a mutex. Nobody's vCPU can be named as the one that must run
 /// for it to come true.
@@ -32,11 +32,14 @@ impl Condition {
 
     /// Wakes the task that waits longest.
     pub fn signal<M: Mode>(&self, cpu: &Cpu) {
+        // Nobody else wakes a task that has been taken out.
+        preempt::disable(cpu);
         self.guard.lock::<M>(cpu);
         let first = self.waiters.pop();
         self.guard.unlock::<M>(cpu);
         if let Some(task) = first {
             tasks::wake(cpu, task);
         }
+        preempt::enable(cpu);
     }
 }

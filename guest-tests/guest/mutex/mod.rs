@@ -26,6 +26,16 @@
 //! - Whoever leaves the queue owns the mutex, and `WOKEN` and `HAND_OFF` are clear: its unlock looks
 //!   after the next.
 //!
+//! # Preemption
+//! The tick ([`preempt`]) may take the vCPU from a task that has the mutex or waits for it, but not
+//! - while it spins: the hint page says meanwhile that the whole vCPU does;
+//! - while it unlocks: until the release is counted and the first waiter woken, the host takes this vCPU
+//!   for the one that must run, and means this task;
+//! - under the guard, a spinlock like any other.
+//!
+//! The owner's vCPU is named as ever, whichever of its tasks runs: the owner comes back there in its
+//! turn, after a tick of each ready sibling at most.
+//!
 //! # What the host is told
 //! - The spinlock inside is one like any other, with all its hints.
 //! - The mutex itself does not count in the depth of `held`: that asks for a grace of microseconds at
@@ -53,9 +63,9 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::cpu::Cpu;
-use crate::hints;
 use crate::locks::{Lock, Mode, Tas, Waiter};
 use crate::tasks::{self, NOBODY, TaskId};
+use crate::{hints, preempt};
 
 pub use condition::Condition;
 use queue::Queue;
@@ -142,6 +152,7 @@ impl Mutex {
     /// Spins until `done`, as long as it may be a short wait: the owner runs, has not been it for
     /// long, and there is nothing else to do. Whether it was done.
     fn spin<M: Mode>(&self, cpu: &Cpu, me: TaskId, done: impl Fn() -> bool) -> bool {
+        preempt::disable(cpu);
         let mut waiter = Waiter::<M>::new(cpu, self.name());
         let mut owner = NOBODY;
         let mut left = SPINS;
@@ -168,6 +179,7 @@ impl Mutex {
             is_done = done();
         }
         waiter.done();
+        preempt::enable(cpu);
         is_done
     }
 
@@ -275,6 +287,7 @@ impl Lock for Mutex {
 
     #[inline(always)]
     fn unlock<M: Mode>(&self, cpu: &Cpu) {
+        preempt::disable(cpu);
         let me = tasks::current(cpu);
         if self
             .word
@@ -285,5 +298,6 @@ impl Lock for Mutex {
         } else {
             self.unlock_with_waiters::<M>(cpu, me);
         }
+        preempt::enable(cpu);
     }
 }

@@ -1,12 +1,18 @@
-//! Tasks: several threads of control on one vCPU, each with a small stack, cooperative.
+//! Tasks: several threads of control on one vCPU, each with a small stack.
 //!
-//! A task runs until it yields or sleeps; timers do not preempt it. A task stays on its vCPU, so a
-//! mutex knows from its owner which vCPU must run for it to be released.
+//! A task runs until it yields or sleeps, or, with `tick=`, until the timer preempts it
+//! ([`preempt`]); the next in turn runs then. A task stays on its vCPU, so a mutex knows from its
+//! owner which vCPU must run for it to be released.
 //!
 //! A vCPU's run queue is a word with a bit per task, set by whoever has work for the task, on any
 //! vCPU, and cleared by its own vCPU when the task begins to run. A bit that is set while its task
 //! still runs, on the way into its sleep, is found when it has switched away: no wake-up is lost.
 //! When the word is zero, the vCPU idles by the protocol of [`idle`], with the word as its reason.
+//! A task that is preempted sets its own bit: its vCPU has work and waits for nobody, whoever else
+//! sleeps there.
+//!
+//! Whoever switches has preemption off, just once, and so has whoever it switches to: every way into
+//! the scheduler turns it off, and the task turns it on again when it comes back.
 
 mod switch;
 
@@ -15,7 +21,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 
 use crate::cpu::{Cpu, MAX_CPUS, MAX_TASKS};
 use crate::mutex::Mutex;
-use crate::{hints, idle};
+use crate::{hints, idle, preempt};
 
 /// A task's name: one more than its vCPU's index times [`MAX_TASKS`] plus its number there. 0 is
 /// nobody.
@@ -139,13 +145,15 @@ pub fn current(cpu: &Cpu) -> TaskId {
 /// Whether this vCPU has a task to run besides the one that runs.
 #[inline(always)]
 pub fn others_ready(cpu: &Cpu) -> bool {
-    queue(cpu).ready.load(Relaxed) != 0
+    let queue = queue(cpu);
+    queue.ready.load(Relaxed) & !(1 << queue.current.load(Relaxed)) != 0
 }
 
 /// Runs `count` tasks (at most [`MAX_TASKS`]) on this vCPU, all with this body, until they have
 /// ended. Not from within a task.
 pub fn run(cpu: &'static Cpu, count: u32, body: Body) {
     let queue = queue(cpu);
+    preempt::begin(cpu);
     queue.body.store(body as usize, Relaxed);
     queue.alive.store(count, Relaxed);
     queue.ready.store(0, SeqCst);
@@ -159,6 +167,7 @@ pub fn run(cpu: &'static Cpu, count: u32, body: Body) {
         match queue.take_ready() {
             Some(number) => {
                 queue.current.store(number, Relaxed);
+                preempt::start_timer(cpu);
                 let task = queue.current().context.load(Relaxed);
                 // SAFETY: a context of this vCPU that does not run.
                 unsafe { switch::switch(queue.context.as_ptr(), task) };
@@ -166,6 +175,7 @@ pub fn run(cpu: &'static Cpu, count: u32, body: Body) {
             None => idle(cpu, queue),
         }
     }
+    preempt::end(cpu);
 }
 
 /// Idles until a task is ready, and says whom the vCPU waits for.
@@ -193,16 +203,22 @@ extern "C" fn begin() -> ! {
     let queue = queue(cpu);
     // SAFETY: stored by `run` from a `Body`.
     let body: Body = unsafe { core::mem::transmute(queue.body.load(Relaxed)) };
+    preempt::enable(cpu);
     body(cpu, queue.current.load(Relaxed));
+    preempt::disable(cpu);
     queue.alive.store(queue.alive.load(Relaxed) - 1, Relaxed);
     loop {
         // An ended task is never ready again.
-        give_way(queue);
+        give_way(cpu, queue);
     }
 }
 
-/// Switches to the vCPU's own context, which looks for the next task.
-fn give_way(queue: &RunQueue) {
+/// Switches to the vCPU's own context, which looks for the next task. With preemption off.
+fn give_way(cpu: &Cpu, queue: &RunQueue) {
+    assert!(
+        preempt::is_disabled_once(cpu),
+        "a task gives way where it must not be preempted"
+    );
     // SAFETY: the vCPU's own context waits in `run`; a task runs, since only tasks call this.
     unsafe {
         switch::switch(
@@ -215,11 +231,34 @@ fn give_way(queue: &RunQueue) {
 /// Lets the other tasks of this vCPU run.
 pub fn yield_now(cpu: &Cpu) {
     if others_ready(cpu) {
-        let queue = queue(cpu);
-        queue
-            .ready
-            .fetch_or(1 << queue.current.load(Relaxed), SeqCst);
-        give_way(queue);
+        preempt::undisturbed(cpu, || step_back(cpu));
+    }
+}
+
+/// The same with preemption off.
+fn step_back(cpu: &Cpu) {
+    let queue = queue(cpu);
+    queue
+        .ready
+        .fetch_or(1 << queue.current.load(Relaxed), SeqCst);
+    give_way(cpu, queue);
+}
+
+/// Acts on a tick, on the stack of the task that it interrupted (which may be anywhere but where
+/// preemption is off).
+#[cold]
+pub extern "C" fn tick(cpu: &Cpu) {
+    // Not by `undisturbed`, which would come back here. One that comes meanwhile has its turn in the
+    // next round.
+    while preempt::is_due(cpu) {
+        preempt::disable(cpu);
+        if others_ready(cpu) {
+            cpu.stats.task_preemptions.add(1);
+            step_back(cpu);
+        } else {
+            preempt::start_timer(cpu);
+        }
+        preempt::allow(cpu);
     }
 }
 
@@ -228,19 +267,25 @@ pub fn sleep(cpu: &Cpu, on: Option<&Mutex>) {
     let queue = queue(cpu);
     let task = queue.current();
     let mutex = on.map_or(core::ptr::null(), |mutex| &raw const *mutex);
-    task.sleeps_on.store(mutex.cast_mut(), Relaxed);
-    while task.parked.load(SeqCst) != 0 {
-        give_way(queue);
-    }
-    task.sleeps_on.store(core::ptr::null_mut(), Relaxed);
+    // Preempted between the look and the switch, it would lose a wake-up of that time: its bit is cleared
+    // when it comes back.
+    preempt::undisturbed(cpu, || {
+        task.sleeps_on.store(mutex.cast_mut(), Relaxed);
+        while task.parked.load(SeqCst) != 0 {
+            give_way(cpu, queue);
+        }
+        task.sleeps_on.store(core::ptr::null_mut(), Relaxed);
+    });
 }
 
 /// Wakes a task that sleeps or is about to (and nobody else wakes); its vCPU too, if that sleeps.
 pub fn wake(cpu: &Cpu, task: TaskId) {
-    get(task).parked.store(0, SeqCst);
-    let (vcpu, number) = (vcpu(task), (task - 1) % MAX_TASKS as u32);
-    QUEUES[vcpu as usize].ready.fetch_or(1 << number, SeqCst);
-    if vcpu != cpu.index() {
-        idle::wake(vcpu);
-    }
+    preempt::undisturbed(cpu, || {
+        get(task).parked.store(0, SeqCst);
+        let (vcpu, number) = (vcpu(task), (task - 1) % MAX_TASKS as u32);
+        QUEUES[vcpu as usize].ready.fetch_or(1 << number, SeqCst);
+        if vcpu != cpu.index() {
+            idle::wake(vcpu);
+        }
+    });
 }

@@ -7,7 +7,7 @@ use super::{all, end_time};
 use crate::config::{self, Config, LockKind};
 use crate::cpu::Cpu;
 use crate::locks::{self, Job, Lock, Mode};
-use crate::{busy, clock, console, hints, report, smp, tasks};
+use crate::{busy, clock, console, hints, preempt, report, smp, tasks};
 
 static COUNTER: Counter = Counter::new();
 
@@ -122,10 +122,12 @@ impl Job for Loop {
             busy::spin(hold);
             if log {
                 // Before it lets go: a release that rings may take long to return.
-                stats.log([start, got, clock::now()]);
+                let times = [start, got, clock::now()];
+                preempt::undisturbed(self.cpu, || stats.log(times));
             }
             lock.unlock::<M>(self.cpu);
-            stats.acquired(clock::to_ns(got.saturating_sub(start)));
+            let waited = clock::to_ns(got.saturating_sub(start));
+            preempt::undisturbed(self.cpu, || stats.acquired(waited));
             busy::spin(work);
             if pause > 0 {
                 let until = clock::now().saturating_add(pause);

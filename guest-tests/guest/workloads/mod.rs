@@ -11,6 +11,7 @@ mod hog;
 mod liar;
 mod lock;
 mod pingpong;
+mod preempt;
 mod queue;
 mod roam;
 mod sleep;
@@ -39,6 +40,7 @@ pub fn run(cpu: &'static Cpu) -> ! {
         Workload::Queue => queue::run(cpu),
         Workload::Hog => hog::run(cpu),
         Workload::PingPong => pingpong::run(cpu),
+        Workload::Preempt => preempt::run(cpu),
         Workload::Roam => roam::run(cpu),
         Workload::Carry => carry::run(cpu),
         Workload::Halt => halt::run(cpu),
@@ -87,6 +89,7 @@ fn finish(workload: Workload) -> ! {
         Workload::Chain => chain::finish() & lock::print_waits(),
         Workload::Carry | Workload::Roam => lock::print_waits(),
         Workload::Queue => queue::finish(),
+        Workload::Preempt => preempt::finish(),
         Workload::Halt => halt::finish(),
         Workload::PingPong | Workload::Hog | Workload::Liar | Workload::DoorbellStorm => {
             console::line(format_args!("guest: {} iterations", sum_of_iterations()));

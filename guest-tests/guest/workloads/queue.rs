@@ -7,7 +7,7 @@ use crate::config;
 use crate::cpu::Cpu;
 use crate::locks::{self, Lock, Mode};
 use crate::mutex::{Condition, Mutex};
-use crate::{hints, smp, tasks};
+use crate::{hints, preempt, smp, tasks};
 
 const ROOM: u64 = 3;
 const ITEMS: u64 = 1000;
@@ -51,7 +51,7 @@ fn items<M: Mode>(cpu: &Cpu) {
         MUTEX.unlock::<M>(cpu);
         let other = if puts { &NOT_EMPTY } else { &NOT_FULL };
         other.signal::<M>(cpu);
-        cpu.stats.iterations.add(1);
+        preempt::undisturbed(cpu, || cpu.stats.iterations.add(1));
     }
 }
 

@@ -61,7 +61,7 @@ pub struct LhpArgs {
     /// Loads to measure [default: all]
     #[arg(long, value_name = "LOAD,..", value_delimiter = ',')]
     pub loads: Vec<Load>,
-    /// Policies to measure [default: all]
+    /// Policies to measure [default: all but baton-traced]
     #[arg(long, value_name = "POLICY,..", value_delimiter = ',')]
     pub policies: Vec<Policy>,
     /// Runs of each cell [default: 5, with --quick up to 3]
@@ -143,7 +143,7 @@ impl LhpArgs {
             (
                 Lock::value_variants(),
                 Load::value_variants(),
-                Policy::value_variants(),
+                &Policy::DECIDING[..],
             )
         };
         let (runs, time) = if self.quick {

@@ -74,6 +74,9 @@ pub enum Policy {
     /// Baton with both.
     #[value(name = "baton")]
     Baton,
+    /// The same with a trace of every decision, to `/dev/null`. Measured only when named.
+    #[value(name = "baton-traced")]
+    BatonTraced,
 }
 
 /// The name of a value of an axis, as on the command line and in all outputs.
@@ -93,6 +96,17 @@ pub fn serialize_name<T: ValueEnum, S: Serializer>(value: &T, to: S) -> Result<S
 }
 
 impl Policy {
+    /// Those that are measured unless others are named: all that differ in what they decide.
+    pub(super) const DECIDING: [Self; 7] = [
+        Self::HostSpin,
+        Self::HostPv,
+        Self::HostDeadline,
+        Self::BatonNoHints,
+        Self::BatonDefer,
+        Self::BatonProxy,
+        Self::Baton,
+    ];
+
     /// Whether this is a baseline: the host kernel schedules.
     #[must_use]
     pub fn is_host(self) -> bool {
@@ -105,8 +119,11 @@ impl Policy {
             Self::HostDeadline => SchedMode::HostDeadline,
             _ => SchedMode::Baton,
         };
-        config.proxy = matches!(self, Self::BatonProxy | Self::Baton);
-        config.defer = matches!(self, Self::BatonDefer | Self::Baton).then_some(DEFAULT_DEFER);
+        let both = matches!(self, Self::Baton | Self::BatonTraced);
+        config.proxy = both || self == Self::BatonProxy;
+        config.defer = (both || self == Self::BatonDefer).then_some(DEFAULT_DEFER);
+        // What it costs to record and to write, without a disk that others may use.
+        config.trace = (self == Self::BatonTraced).then(|| "/dev/null".into());
     }
 
     /// The part of the guest's command line that belongs to it.
@@ -114,7 +131,9 @@ impl Policy {
         match self {
             Self::HostSpin | Self::HostDeadline | Self::BatonNoHints => "hints=off wait=spin",
             Self::HostPv => "hints=off wait=halt",
-            Self::BatonDefer | Self::BatonProxy | Self::Baton => "hints=on wait=spin",
+            Self::BatonDefer | Self::BatonProxy | Self::Baton | Self::BatonTraced => {
+                "hints=on wait=spin"
+            }
         }
     }
 }
@@ -289,7 +308,8 @@ mod tests {
         );
         assert_eq!(
             names(Policy::value_variants().iter().map(name).collect()),
-            "host-spin host-pv host-deadline baton-nohints baton-defer baton-proxy baton"
+            "host-spin host-pv host-deadline baton-nohints baton-defer baton-proxy baton \
+             baton-traced"
         );
     }
 
@@ -331,6 +351,9 @@ mod tests {
         assert_eq!(of(Policy::BatonDefer), (SchedMode::Baton, false, true));
         assert_eq!(of(Policy::BatonProxy), (SchedMode::Baton, true, false));
         assert_eq!(of(Policy::Baton), (SchedMode::Baton, true, true));
+        assert_eq!(of(Policy::BatonTraced), of(Policy::Baton));
+        assert!(config(Load::X2, Policy::Baton).trace.is_none());
+        assert!(config(Load::X2, Policy::BatonTraced).trace.is_some());
     }
 
     #[test]

@@ -22,8 +22,8 @@ const GAP: f64 = 1.0;
 
 /// Baselines in browns, Baton in blues: told apart by lightness too, also in print.
 pub(super) fn color(policy: Policy) -> &'static str {
-    const COLORS: [&str; 7] = [
-        "#dcc3a1", "#b98b54", "#7d5526", "#bcd9ee", "#7fb6dd", "#3f86c1", "#0a4a8f",
+    const COLORS: [&str; 8] = [
+        "#dcc3a1", "#b98b54", "#7d5526", "#bcd9ee", "#7fb6dd", "#3f86c1", "#0a4a8f", "#54457f",
     ];
     let index = Policy::value_variants().iter().position(|p| *p == policy);
     index.and_then(|i| COLORS.get(i)).unwrap_or(&"#888888")

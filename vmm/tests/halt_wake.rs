@@ -160,6 +160,9 @@ fn a_vcpu_whose_first_instruction_leads_to_user_mode_comes_back_all_the_same() {
     assert_eq!(sleeper.fd().get_sregs().unwrap().cs.dpl, 3);
     assert_eq!(guest.handled(), 0);
     assert!(is_pending(&sleeper));
+    // From here on it is on the short leash.
+    let pvm = std::path::Path::new("/sys/module/kvm_pvm").exists();
+    assert_eq!(sleeper.slips, pvm);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! The same work runs in a Linux guest under three policies, at several loads, in turn; each run is a
 //! guest of its own that boots, does all works and ends. The guest tells what it did in lines of the
-//! form `bench: WORK done N in_ns T [max_wait_ns W] ...` on its console; `scripts/linux-bench` brings
-//! such a guest.
+//! form `bench: WORK done N in_ns T [max_wait_ns W] [median_wait_ns M] ...` on its console;
+//! `scripts/linux-bench` brings such a guest.
 
 use std::io;
 
@@ -65,10 +65,14 @@ struct Row {
     per_second: Spread,
     /// Longest wait of each run, ns.
     max_wait_ns: Option<Spread>,
+    /// Median wait of each run, ns.
+    median_wait_ns: Option<Spread>,
     /// Median of the ratios to [`Policy::Host`] in the same round.
     ratio_to_host: Option<f64>,
     /// The same for the longest wait.
     wait_ratio_to_host: Option<f64>,
+    /// The same for the median wait.
+    median_wait_ratio_to_host: Option<f64>,
 }
 
 /// Runs the benchmark.
@@ -159,10 +163,10 @@ fn report(args: &LinuxArgs, host_cpus: usize, runs: &[Run]) -> LinuxReport {
                         .collect();
                     (!ratios.is_empty()).then(|| stats::median(ratios))
                 };
-                let waits: Vec<u64> = pairs
-                    .iter()
-                    .filter_map(|(own, _)| own.max_wait_ns)
-                    .collect();
+                let waits = |value: fn(&Figure) -> Option<u64>| {
+                    let waits: Vec<u64> = pairs.iter().filter_map(|(own, _)| value(own)).collect();
+                    (!waits.is_empty()).then(|| Spread::of(waits))
+                };
                 results.push(Row {
                     work: work.clone(),
                     load,
@@ -171,9 +175,11 @@ fn report(args: &LinuxArgs, host_cpus: usize, runs: &[Run]) -> LinuxReport {
                     host_cpus,
                     runs: pairs.len(),
                     per_second: Spread::of(pairs.iter().map(|(own, _)| own.per_second())),
-                    max_wait_ns: (!waits.is_empty()).then(|| Spread::of(waits)),
+                    max_wait_ns: waits(|figure| figure.max_wait_ns),
+                    median_wait_ns: waits(|figure| figure.median_wait_ns),
                     ratio_to_host: ratio(|figure| Some(figure.per_second())),
                     wait_ratio_to_host: ratio(|figure| figure.max_wait_ns),
+                    median_wait_ratio_to_host: ratio(|figure| figure.median_wait_ns),
                 });
             }
         }

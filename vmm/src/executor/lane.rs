@@ -6,7 +6,8 @@ use std::io;
 use super::signal::{self, Armed};
 use super::station::Station;
 use super::timer::PreemptionTimer;
-use crate::halt::HaltSignal;
+use crate::halt::nap::{self, NapEnd};
+use crate::halt::{Bedding, HaltSignal};
 use crate::machine::{Exit, Vcpu};
 use crate::sys;
 
@@ -61,5 +62,32 @@ impl Lane {
         };
         station.leave_guest();
         exit
+    }
+
+    /// Lets `vcpu`, which has halted, sleep on this thread for the executor at `station`, which has
+    /// nothing else to run until `until` (ns).
+    pub(crate) fn nap(
+        &mut self,
+        vcpu: &mut Vcpu,
+        until: Option<u64>,
+        station: &Station,
+        bedding: &Bedding,
+    ) -> NapEnd {
+        if let Err(end) = nap::lie_down(vcpu) {
+            return end;
+        }
+        self.timer.arm(until, sys::monotonic_ns());
+        let end = {
+            let (_armed, clear) = Armed::new(vcpu.immediate_exit());
+            if clear && station.enter_guest() {
+                let end = nap::sleep(vcpu, bedding);
+                station.leave_guest();
+                end
+            } else {
+                NapEnd::Kicked
+            }
+        };
+        nap::get_up(vcpu);
+        end
     }
 }

@@ -1,6 +1,7 @@
 //! The pool: the policy and the vCPUs that nobody runs, under one lock.
 //!
-//! A vCPU is a value. It is either here, or in the hands of one executor, or asleep in its berth;
+//! A vCPU is a value. It is either here, or in the hands of one executor (where it runs, or naps when
+//! there is nothing else to run), or asleep in its berth;
 //! taking it out of here is the only way to run it, so no vCPU runs twice at once. Policy and
 //! places change together under the lock, and no system call is made while it is held: what has to
 //! be done afterwards (kicks, berths) is collected and done when it is free.
@@ -24,6 +25,13 @@ pub(crate) enum Place {
     WithExecutor,
     /// Halted, asleep in KVM until an interrupt.
     InBerth,
+    /// The same in the hands of an executor that has nothing else to run.
+    Napping {
+        /// The executor.
+        cpu: CpuId,
+        /// It shall come back.
+        recalled: bool,
+    },
     /// Its guest has ended; kept for its counters.
     Retired(Box<Vcpu>),
     /// Lost with a thread that failed.
@@ -61,6 +69,9 @@ pub(crate) struct State {
     pub(crate) stopping: bool,
 }
 
+/// A halted vCPU on its way to or from its sleep.
+pub(crate) type Sleeper = (VcpuId, Box<Vcpu>);
+
 /// What to do once the lock is free.
 #[must_use]
 #[derive(Default)]
@@ -69,7 +80,7 @@ pub(crate) struct After {
     /// Berths whose vCPU shall come back.
     recall: Vec<VcpuId>,
     /// A vCPU to put to sleep.
-    berth: Option<(VcpuId, Box<Vcpu>)>,
+    berth: Option<Sleeper>,
 }
 
 /// How a berth is asked for things; made after the pool, since berths call back into it.
@@ -165,13 +176,7 @@ impl Pool {
     pub(crate) fn comes_back(&self, id: VcpuId, vcpu: Box<Vcpu>) {
         let after = {
             let mut state = self.lock();
-            let now = sys::monotonic_ns();
-            state.places[id.index()] = if vcpu.guest.has_ended() {
-                Place::Retired(vcpu)
-            } else {
-                Place::Here(vcpu)
-            };
-            state.sched.wake(id, now);
+            state.wakes_up(id, vcpu, sys::monotonic_ns());
             state.after()
         };
         self.finish(after);
@@ -243,12 +248,7 @@ impl State {
     }
 
     /// Keeps a vCPU that its executor stopped, or returns it for its berth.
-    pub(crate) fn keep(
-        &mut self,
-        id: VcpuId,
-        vcpu: Box<Vcpu>,
-        berth: bool,
-    ) -> Option<(VcpuId, Box<Vcpu>)> {
+    pub(crate) fn keep(&mut self, id: VcpuId, vcpu: Box<Vcpu>, berth: bool) -> Option<Sleeper> {
         let place = &mut self.places[id.index()];
         if vcpu.guest.has_ended() {
             *place = Place::Retired(vcpu);
@@ -261,8 +261,37 @@ impl State {
         None
     }
 
+    /// Its sleep is over.
+    fn wakes_up(&mut self, id: VcpuId, vcpu: Box<Vcpu>, now: Ns) {
+        self.places[id.index()] = if vcpu.guest.has_ended() {
+            Place::Retired(vcpu)
+        } else {
+            Place::Here(vcpu)
+        };
+        self.sched.wake(id, now);
+    }
+
+    /// A vCPU in the hands of an idle executor has napped. Returned if it is to sleep on.
+    pub(crate) fn napped(&mut self, (id, vcpu): Sleeper, woken: bool, now: Ns) -> Option<Sleeper> {
+        let place = &self.places[id.index()];
+        if woken || self.stopping || matches!(place, Place::Napping { recalled: true, .. }) {
+            self.wakes_up(id, vcpu, now);
+            return None;
+        }
+        self.places[id.index()] = Place::InBerth;
+        Some((id, vcpu))
+    }
+
+    /// `id`, which was to go to its berth, naps with the executor of `cpu` instead.
+    pub(crate) fn naps(&mut self, id: VcpuId, cpu: CpuId) {
+        self.places[id.index()] = Place::Napping {
+            cpu,
+            recalled: false,
+        };
+    }
+
     /// Takes the vCPUs that wait to be started.
-    fn sleepers(&mut self) -> Vec<(VcpuId, Box<Vcpu>)> {
+    fn sleepers(&mut self) -> Vec<Sleeper> {
         let mut sleepers = Vec::new();
         for (place, id) in self.places.iter_mut().zip(0..) {
             match std::mem::replace(place, Place::InBerth) {
@@ -293,7 +322,7 @@ impl State {
                 // woke. It halts again, as far as the policy is concerned.
                 elsewhere => {
                     let why = match elsewhere {
-                        Place::InBerth => Stop::Halted(None),
+                        Place::InBerth | Place::Napping { .. } => Stop::Halted(None),
                         _ => Stop::Ended,
                     };
                     *place = elsewhere;
@@ -305,15 +334,30 @@ impl State {
 
     /// What runs on `cpu` wakes its sibling `target`.
     pub(crate) fn wake(&mut self, cpu: CpuId, target: VcpuId, now: Ns) -> After {
-        if matches!(self.places[target.index()], Place::InBerth) {
-            // It comes back first; the policy hears of it then.
-            return After {
-                recall: vec![target],
-                ..self.after()
-            };
+        // It comes back first; the policy hears of it then.
+        if let Some(recall) = self.recall(target) {
+            return recall;
         }
         self.sched.wake_by(cpu, target, now);
         self.after()
+    }
+
+    /// How `id` is called back from its sleep in KVM, if it sleeps there.
+    fn recall(&mut self, id: VcpuId) -> Option<After> {
+        match &mut self.places[id.index()] {
+            Place::InBerth => Some(After {
+                recall: vec![id],
+                ..self.after()
+            }),
+            Place::Napping { cpu, recalled } => {
+                *recalled = true;
+                let cpu = *cpu;
+                let mut after = self.after();
+                after.kicks.insert(cpu);
+                Some(after)
+            }
+            _ => None,
+        }
     }
 
     /// The thread that ran `id` for `cpu` is gone, and the vCPU with it.
@@ -338,24 +382,20 @@ impl State {
         if std::mem::replace(&mut member.retired, true) {
             return self.after();
         }
-        let mut recall = Vec::new();
+        let mut all = After::default();
         for id in member.vcpus() {
             self.sched.remove(id, now);
             self.sched.events.gone(now, id);
             match std::mem::replace(&mut self.places[id.index()], Place::Lost) {
                 Place::Here(vcpu) => self.places[id.index()] = Place::Retired(vcpu),
-                other => {
-                    if matches!(other, Place::InBerth) {
-                        recall.push(id);
-                    }
-                    self.places[id.index()] = other;
-                }
+                other => self.places[id.index()] = other,
+            }
+            if let Some(after) = self.recall(id) {
+                all.add(after);
             }
         }
-        After {
-            recall,
-            ..self.after()
-        }
+        all.add(self.after());
+        all
     }
 
     /// The vCPUs that are back, with their policy names; for the end of a run.
@@ -366,7 +406,9 @@ impl State {
             .map(|(place, id)| {
                 let vcpu = match place {
                     Place::Here(vcpu) | Place::Retired(vcpu) => Some(vcpu),
-                    Place::WithExecutor | Place::InBerth | Place::Lost => None,
+                    Place::WithExecutor | Place::InBerth | Place::Napping { .. } | Place::Lost => {
+                        None
+                    }
                 };
                 (VcpuId(id), vcpu)
             })
@@ -375,8 +417,14 @@ impl State {
 }
 
 impl After {
+    /// The kicks and recalls of `other` too; it puts nothing to sleep.
+    fn add(&mut self, other: Self) {
+        other.kicks.iter().for_each(|cpu| self.kicks.insert(cpu));
+        self.recall.extend(other.recall);
+    }
+
     /// The same, with a vCPU to put to sleep.
-    pub(crate) fn with_berth(self, berth: Option<(VcpuId, Box<Vcpu>)>) -> Self {
+    pub(crate) fn with_berth(self, berth: Option<Sleeper>) -> Self {
         Self { berth, ..self }
     }
 }

@@ -8,6 +8,8 @@
 
 use super::lane::Lane;
 use super::station::Station;
+use crate::halt::Bedding;
+use crate::halt::nap::NapEnd;
 use crate::machine::{Exit, Vcpu};
 
 /// A vCPU that came back.
@@ -26,11 +28,19 @@ pub(crate) trait Seam {
 
     /// Whether halts end a run.
     fn sees_halts(&self) -> bool;
+
+    /// Whether a halted vCPU can sleep on the executor's thread, where it would run when it wakes.
+    fn naps(&self) -> bool;
+
+    /// See [`Lane::nap`].
+    fn nap(&mut self, vcpu: &mut Vcpu, until: Option<u64>, station: &Station) -> NapEnd;
 }
 
 /// The executor's thread runs the vCPU itself.
 pub(crate) struct Direct {
     pub(crate) lane: Lane,
+    /// `None` where wakes cannot be made exits.
+    pub(crate) bedding: Option<Bedding>,
 }
 
 impl Seam for Direct {
@@ -45,5 +55,16 @@ impl Seam for Direct {
 
     fn sees_halts(&self) -> bool {
         self.lane.sees_halts()
+    }
+
+    fn naps(&self) -> bool {
+        self.bedding.is_some()
+    }
+
+    fn nap(&mut self, vcpu: &mut Vcpu, until: Option<u64>, station: &Station) -> NapEnd {
+        match &self.bedding {
+            Some(bedding) => self.lane.nap(vcpu, until, station, bedding),
+            None => NapEnd::NotHere,
+        }
     }
 }

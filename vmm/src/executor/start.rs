@@ -22,7 +22,7 @@ use super::turns::{Executor, ExecutorReport};
 use super::vcpu_thread::{ByThread, VcpuThreads};
 use crate::config::{GuestConfig, RunConfig, VcpuThreads as ThreadsOption};
 use crate::control::ControlError;
-use crate::halt::BerthError;
+use crate::halt::{Bedding, BerthError};
 use crate::machine::{ExitCounts, Vcpu};
 use crate::metrics::MetricsError;
 use crate::run::{ReadyGuest, Runner, RunnerReport};
@@ -268,10 +268,16 @@ impl Executors {
         let executor = thread::Builder::new()
             .name(format!("executor/{host_cpu}"))
             .spawn(move || {
-                let lane = sys::set_affinity(&[host_cpu]).and_then(|()| Lane::for_this_thread());
+                let equipped = sys::set_affinity(&[host_cpu]).and_then(|()| {
+                    let bedding = berths.then(Bedding::of_this_thread).transpose()?;
+                    Ok(Direct {
+                        lane: Lane::for_this_thread()?,
+                        bedding,
+                    })
+                });
                 sys::set_exact_timers();
-                let lane = match lane {
-                    Ok(lane) => lane,
+                let direct = match equipped {
+                    Ok(direct) => direct,
                     Err(error) => {
                         let _ = ready.send(Err(error));
                         return ExecutorReport::default();
@@ -280,7 +286,7 @@ impl Executors {
                 let _ = ready.send(Ok(()));
                 match by_thread {
                     Some(by_thread) => run(pool, cpu, by_thread, berths, tells),
-                    None => run(pool, cpu, Direct { lane }, berths, tells),
+                    None => run(pool, cpu, direct, berths, tells),
                 }
             })?;
         self.executors.push(executor);

@@ -10,10 +10,11 @@ use vcpu_sched::{CpuId, Decision, Hints, Ns, Stop, VcpuId};
 
 use super::crossing::Crossing;
 use super::observed::Tells;
-use super::pool::{Pool, State, said};
+use super::pool::{Pool, Sleeper, State, said};
 use super::seam::{Ran, Seam};
 use super::signal;
 use crate::halt::is_halted;
+use crate::halt::nap::NapEnd;
 use crate::machine::{Doorbell, Exit, Guest, GuestEnd, Vcpu};
 use crate::sys;
 
@@ -81,7 +82,7 @@ struct Left {
     preempted: bool,
     /// It has nothing to run.
     asleep: bool,
-    berth: Option<(VcpuId, Box<Vcpu>)>,
+    berth: Option<Sleeper>,
 }
 
 impl Left {
@@ -162,12 +163,18 @@ impl<S: Seam> Executor<S> {
     fn next_turn(&mut self, mut stopped: Option<Stopped>) -> Option<Turn> {
         let pool = Arc::clone(&self.pool);
         let station = pool.station(self.cpu);
+        let mut napped: Option<(Sleeper, NapEnd)> = None;
         loop {
             station.take();
             self.report.decisions += 1;
             let mut state = pool.lock();
             let now = sys::monotonic_ns();
-            let left = stopped
+            let mut may_nap = self.seam.naps();
+            let mut sleeper = napped.take().and_then(|(sleeper, end)| {
+                may_nap &= end != NapEnd::NotHere;
+                state.napped(sleeper, end == NapEnd::Woken, now)
+            });
+            let mut left = stopped
                 .take()
                 .map(|stopped| self.put_back(&mut state, stopped, now));
             let stopping = state.stopping;
@@ -198,9 +205,16 @@ impl<S: Seam> Executor<S> {
                 }
             }
             let timer = state.sched.next_timer();
+            sleeper = sleeper.or_else(|| left.as_mut()?.berth.take());
+            // It stays here if there is nothing else to run: then nobody is handed anything, neither
+            // now nor when it wakes.
+            let nap = sleeper.take_if(|_| may_nap && picked.is_none() && !stopping);
+            if let Some((id, _)) = &nap {
+                state.naps(*id, self.cpu);
+            }
             let after = state.after();
             drop(state);
-            pool.finish(after.with_berth(left.and_then(|left| left.berth)));
+            pool.finish(after.with_berth(sleeper));
             if stopping {
                 return None;
             }
@@ -216,7 +230,10 @@ impl<S: Seam> Executor<S> {
                     until,
                 });
             }
-            self.sleep_until(timer);
+            match nap {
+                Some(sleeper) => napped = Some(self.nap_until(timer, sleeper)),
+                None => self.sleep_until(timer),
+            }
         }
     }
 
@@ -259,6 +276,21 @@ impl<S: Seam> Executor<S> {
         self.report.idle_ns += sys::monotonic_ns().saturating_sub(from);
         // Nobody pays for sleeping and waking up.
         self.charge();
+    }
+
+    /// Nothing to run but who has halted here: both sleep until it wakes, a kick or the policy's next
+    /// timer.
+    fn nap_until(&mut self, timer: Option<Ns>, (id, mut vcpu): Sleeper) -> (Sleeper, NapEnd) {
+        self.charge();
+        let from = sys::monotonic_ns();
+        let end = self.seam.nap(&mut vcpu, timer, self.pool.station(self.cpu));
+        signal::forget_missed();
+        self.report.idle_ns += sys::monotonic_ns().saturating_sub(from);
+        self.charge();
+        if vcpu.guest.has_ended() {
+            self.pool.retire(&vcpu.guest);
+        }
+        ((id, vcpu), end)
     }
 
     /// CPU time since the last charge.

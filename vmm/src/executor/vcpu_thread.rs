@@ -18,6 +18,7 @@ use super::lane::Lane;
 use super::pool::{Berths, Pool};
 use super::seam::{Ran, Seam};
 use super::station::Station;
+use crate::halt::nap::NapEnd;
 use crate::halt::{Bed, Bedding, BerthError, prompt_for_now};
 use crate::machine::Vcpu;
 use crate::sys;
@@ -286,5 +287,14 @@ impl Seam for ByThread {
 
     fn sees_halts(&self) -> bool {
         self.sees_halts
+    }
+
+    // It sleeps on its own thread, which the executor would have to wake in any case.
+    fn naps(&self) -> bool {
+        false
+    }
+
+    fn nap(&mut self, _: &mut Vcpu, _: Option<u64>, _: &Station) -> NapEnd {
+        NapEnd::NotHere
     }
 }

@@ -64,6 +64,13 @@ impl Bedding {
                 .transpose()?,
         })
     }
+
+    /// Holds the leash of `vcpu`, where there is one. It was made on this thread and could be switched
+    /// on then; without it the vCPU may run on until its next exit, in the one case that it is for.
+    pub(super) fn hold(&self, vcpu: &Vcpu) -> Option<Held<'_>> {
+        let leash = self.leash.as_ref()?;
+        leash.hold(vcpu.slips).ok()
+    }
 }
 
 impl Bed {
@@ -91,7 +98,9 @@ impl Bed {
     /// set and `immediate_exit` is cleared. (Steps 2 to 6 of the protocol in `slot.rs`.)
     pub(crate) fn stay(&self, vcpu: &mut Vcpu, bedding: &Bedding) -> BerthEnd {
         vcpu.complete_pending();
-        let end = if !sleeps(vcpu) {
+        let state = vcpu.mp_state();
+        let halted = state == Ok(KVM_MP_STATE_HALTED);
+        let end = if !state.is_ok_and(is_halted) {
             // Whatever it has to run, the policy decides when.
             BerthEnd::Woken
         } else if !wake_step::set(vcpu) {
@@ -100,10 +109,8 @@ impl Bed {
             immediate_exit: vcpu.immediate_exit(),
             tid: sys::thread_id(),
         }) {
-            // It was made on this thread and could be switched on then. Without it the vCPU may run
-            // on until its next exit, in the one case that it is for.
-            let mut held = bedding.leash.as_ref().and_then(|leash| leash.hold().ok());
-            self.sleep(vcpu, held.as_mut())
+            let mut held = bedding.hold(vcpu);
+            self.sleep(vcpu, halted, held.as_mut())
         } else {
             BerthEnd::Recalled
         };
@@ -117,7 +124,7 @@ impl Bed {
     }
 
     /// Step 4.
-    fn sleep(&self, vcpu: &mut Vcpu, mut leash: Option<&mut Held>) -> BerthEnd {
+    fn sleep(&self, vcpu: &mut Vcpu, halted: bool, mut leash: Option<&mut Held>) -> BerthEnd {
         let mut pause = FIRST_PAUSE;
         loop {
             match vcpu.run() {
@@ -138,15 +145,14 @@ impl Bed {
                             pause = (pause * 2).min(LONGEST_PAUSE);
                         }
                     }
-                    _ => return BerthEnd::Woken,
+                    _ => {
+                        // Nobody called it, and it did not stop by itself.
+                        vcpu.slips |= halted && !self.slot.is_recalled();
+                        return BerthEnd::Woken;
+                    }
                 },
                 exit => return BerthEnd::Exited(exit),
             }
         }
     }
-}
-
-/// Whether KVM says that it sleeps. KVM always says for a vCPU of a living VM.
-fn sleeps(vcpu: &Vcpu) -> bool {
-    vcpu.mp_state().is_ok_and(is_halted)
 }

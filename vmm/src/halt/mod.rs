@@ -8,7 +8,8 @@
 //!   thread, and `KVM_RUN` returns with the vCPU halted.
 //! * A bed (`bed.rs`), in a thread of its own ([`Berth`]) or of the vCPU's: a halted vCPU sleeps on
 //!   there, under debug flags that let it run a single instruction when it wakes and keep the
-//!   interrupt pending until the policy runs it.
+//!   interrupt pending until the policy runs it. An executor with nothing else to run keeps the vCPU
+//!   and lets it nap (`nap.rs`) on its own thread, in the same way.
 //!
 //! ```text
 //!   executor: KVM_RUN -- HLT --> sleeps -- HaltSignal --> Interrupted, is_halted() -- put --> Berth
@@ -19,6 +20,7 @@ mod bed;
 mod berth;
 mod exit_on_halt;
 mod leash;
+pub(crate) mod nap;
 mod perf_signal;
 mod prompt;
 mod recall_signal;

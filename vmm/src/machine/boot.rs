@@ -1,8 +1,11 @@
-//! The state in which a kernel starts: the Linux/x86 64-bit boot protocol.
+//! The state in which a kernel starts: that of the Linux/x86 64-bit boot protocol, or of PVH
+//! (`pvh.rs`).
 //!
 //! Source: `Documentation/arch/x86/boot.rst` of Linux, "64-bit Boot Protocol": long mode with
 //! paging, identity-mapped; `__BOOT_CS` (0x10) and `__BOOT_DS` (0x18) flat; interrupts off; RSI
 //! points to the `boot_params` page.
+
+mod pvh;
 
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use linux_loader::cmdline::Cmdline;
@@ -13,7 +16,7 @@ use linux_loader::loader::load_cmdline;
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::loader::Initrd;
+use super::loader::{Entry, Initrd};
 use super::memory;
 use crate::config::MAX_CMDLINE;
 
@@ -59,6 +62,7 @@ const PTE_PRESENT: u64 = 1;
 const PTE_WRITE: u64 = 1 << 1;
 const PTE_HUGE: u64 = 1 << 7;
 
+const SELECTOR_CODE_32: u16 = 0x08;
 const SELECTOR_CODE: u16 = 0x10;
 const SELECTOR_DATA: u16 = 0x18;
 const SELECTOR_TSS: u16 = 0x20;
@@ -78,7 +82,7 @@ fn write_error(error: impl std::fmt::Display) -> BootError {
     BootError::Write(error.to_string())
 }
 
-/// What a kernel is told by `boot_params`.
+/// What a kernel is told beside its command line and the memory map.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Handover {
     /// The header of a bzImage, to be handed back to it.
@@ -103,17 +107,31 @@ pub fn write_boot_structures(memory: &GuestMemoryMmap) -> Result<(), BootError> 
     Ok(())
 }
 
-/// Writes the command line and `boot_params`.
+/// Writes the command line and what the protocol of `entry` has for the rest: `boot_params`, or
+/// PVH's start info.
 ///
 /// # Errors
 /// If memory is too small or the command line is not printable ASCII or too long for the kernel.
-pub fn write_boot_params(
+pub fn hand_over(
     memory: &GuestMemoryMmap,
     memory_size: u64,
     cmdline: &str,
+    entry: Entry,
     handover: Handover,
 ) -> Result<(), BootError> {
     let cmdline = cmdline.trim();
+    write_cmdline(memory, cmdline, handover)?;
+    match entry {
+        Entry::Long(_) => write_boot_params(memory, memory_size, cmdline, handover),
+        Entry::Pvh(_) => pvh::write_start_info(memory, memory_size, handover),
+    }
+}
+
+fn write_cmdline(
+    memory: &GuestMemoryMmap,
+    cmdline: &str,
+    handover: Handover,
+) -> Result<(), BootError> {
     if let Some(header) = handover.header
         && cmdline.len() as u64 > u64::from(header.cmdline_size)
     {
@@ -130,8 +148,15 @@ pub fn write_boot_params(
             .map_err(|error| BootError::Cmdline(error.to_string()))?;
     }
     load_cmdline(memory, GuestAddress(CMDLINE), &line)
-        .map_err(|error| BootError::Cmdline(error.to_string()))?;
+        .map_err(|error| BootError::Cmdline(error.to_string()))
+}
 
+fn write_boot_params(
+    memory: &GuestMemoryMmap,
+    memory_size: u64,
+    cmdline: &str,
+    handover: Handover,
+) -> Result<(), BootError> {
     let mut params = boot_params {
         hdr: handover.header.unwrap_or(setup_header {
             boot_flag: BOOT_FLAG,
@@ -203,11 +228,11 @@ fn write_page_tables(memory: &GuestMemoryMmap) -> Result<(), BootError> {
     Ok(())
 }
 
-/// Null, unused, code, data, TSS (two entries).
+/// Null, 32-bit code, code, data, TSS (two entries).
 fn gdt() -> [u64; GDT_ENTRIES] {
     [
         0,
-        0,
+        0x00cf_9b00_0000_ffff,
         0x00af_9b00_0000_ffff,
         0x00cf_9300_0000_ffff,
         0x0000_8b00_0000_0067,
@@ -228,6 +253,15 @@ fn code_segment() -> kvm_segment {
         l: 1,
         g: 1,
         ..Default::default()
+    }
+}
+
+fn code_segment_32() -> kvm_segment {
+    kvm_segment {
+        selector: SELECTOR_CODE_32,
+        db: 1,
+        l: 0,
+        ..code_segment()
     }
 }
 
@@ -258,9 +292,28 @@ fn task_segment() -> kvm_segment {
     }
 }
 
-/// Turns the reset state `sregs` into long mode at CPL 0 on the tables that
+/// Turns the reset state `sregs` into that of `entry`, at CPL 0 on the tables that
 /// [`write_boot_structures`] wrote.
-pub fn enter_long_mode(sregs: &mut kvm_sregs) {
+pub fn enter(sregs: &mut kvm_sregs, entry: Entry) {
+    load_segments(sregs);
+    match entry {
+        Entry::Long(_) => {
+            sregs.cr0 = CR0_PE | CR0_ET | CR0_PG;
+            sregs.cr3 = PML4;
+            sregs.cr4 = CR4_PAE;
+            sregs.efer = EFER_LME | EFER_LMA;
+        }
+        Entry::Pvh(_) => {
+            sregs.cs = code_segment_32();
+            sregs.cr0 = CR0_PE | CR0_ET;
+            sregs.cr3 = 0;
+            sregs.cr4 = 0;
+            sregs.efer = 0;
+        }
+    }
+}
+
+fn load_segments(sregs: &mut kvm_sregs) {
     sregs.cs = code_segment();
     let data = data_segment();
     sregs.ds = data;
@@ -274,22 +327,27 @@ pub fn enter_long_mode(sregs: &mut kvm_sregs) {
     // No IDT: a fault before the kernel has its own is a triple fault, which names itself.
     sregs.idt.base = 0;
     sregs.idt.limit = 0;
-    sregs.cr0 = CR0_PE | CR0_ET | CR0_PG;
-    sregs.cr3 = PML4;
-    sregs.cr4 = CR4_PAE;
-    sregs.efer = EFER_LME | EFER_LMA;
 }
 
 /// General registers at the kernel's entry.
 #[must_use]
-pub fn entry_registers(entry: GuestAddress) -> kvm_regs {
-    kvm_regs {
+pub fn entry_registers(entry: Entry) -> kvm_regs {
+    let common = kvm_regs {
         rflags: 2,
-        rip: entry.0,
-        rsi: ZERO_PAGE,
+        rip: entry.address().0,
         rsp: STACK_TOP,
         rbp: STACK_TOP,
         ..Default::default()
+    };
+    match entry {
+        Entry::Long(_) => kvm_regs {
+            rsi: ZERO_PAGE,
+            ..common
+        },
+        Entry::Pvh(_) => kvm_regs {
+            rbx: pvh::START_INFO,
+            ..common
+        },
     }
 }
 

@@ -11,7 +11,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use thiserror::Error;
-use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::acpi::{self, AcpiError};
 use super::boot::{self, BootError, Handover};
@@ -19,7 +19,7 @@ use super::clock::Clock;
 use super::console::ConsolePort;
 use super::cpuid;
 use super::hints::{BadHintPage, Hints};
-use super::loader::{self, InitrdError, LoadError};
+use super::loader::{self, Entry, InitrdError, LoadError};
 use super::memory::{GuestMemory, MemoryError};
 use super::power::PowerRegisters;
 use super::reset;
@@ -338,7 +338,7 @@ impl Guest {
         config: &GuestConfig,
         memory: &GuestMemory,
         places: &[Place],
-    ) -> Result<GuestAddress, GuestError> {
+    ) -> Result<Entry, GuestError> {
         let name = || config.name.clone();
         let memory = memory.regions();
         let boot = |source| GuestError::Boot {
@@ -370,7 +370,8 @@ impl Guest {
             initrd,
             rsdp: Some(rsdp),
         };
-        boot::write_boot_params(memory, config.memory, &config.cmdline, handover).map_err(boot)?;
+        let (size, cmdline) = (config.memory, &config.cmdline);
+        boot::hand_over(memory, size, cmdline, kernel.entry, handover).map_err(boot)?;
         Ok(kernel.entry)
     }
 
@@ -509,13 +510,13 @@ fn set_up_vcpu(
     index: u32,
     cpus: u32,
     supported: &CpuId,
-    entry: GuestAddress,
+    entry: Entry,
 ) -> Result<(), kvm_ioctls::Error> {
     fd.set_cpuid2(&cpuid::for_vcpu(supported, index, cpus))?;
     reset::like_firmware(fd)?;
     if index == 0 {
         let mut sregs = fd.get_sregs()?;
-        boot::enter_long_mode(&mut sregs);
+        boot::enter(&mut sregs, entry);
         fd.set_sregs(&sregs)?;
         fd.set_regs(&boot::entry_registers(entry))?;
     }

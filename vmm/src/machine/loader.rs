@@ -1,9 +1,11 @@
 //! Puts a kernel into guest memory: a 64-bit ELF file (`vmlinux`, or any bare-metal one) or a Linux
 //! `bzImage` (`vmlinuz`), and its initial RAM disk.
 //!
-//! Both are entered by the 64-bit boot protocol (`boot.rs`).
+//! A bzImage, and an ELF file without a PVH note, is entered by the 64-bit boot protocol, an ELF file
+//! with one by PVH (`boot.rs`).
 
 use std::borrow::Cow;
+use std::fmt;
 use std::fs;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::bootparam::setup_header;
 use linux_loader::loader::bzimage::BzImage;
-use linux_loader::loader::elf::Elf;
+use linux_loader::loader::elf::{Elf, PvhBootCapability};
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -63,6 +65,14 @@ pub enum LoadError {
         /// What is wrong.
         why: String,
     },
+    /// It cannot be entered where it says.
+    #[error("the kernel {what} cannot be started: its {entry} is not in what it loads above 1M")]
+    NoEntry {
+        /// Which kernel.
+        what: String,
+        /// Where it would be entered.
+        entry: Entry,
+    },
     /// It does not fit.
     #[error(
         "the kernel {what} does not fit: it must lie between 1M and the end of the guest's memory"
@@ -97,11 +107,39 @@ pub enum InitrdError {
     },
 }
 
+/// Where and by which protocol a kernel is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The Linux 64-bit boot protocol: in long mode.
+    Long(GuestAddress),
+    /// PVH: in 32-bit protected mode without paging.
+    Pvh(GuestAddress),
+}
+
+impl Entry {
+    /// Guest-physical address of its first instruction.
+    #[must_use]
+    pub fn address(self) -> GuestAddress {
+        match self {
+            Self::Long(address) | Self::Pvh(address) => address,
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Long(address) => write!(f, "64-bit entry {:#x} (it has no PVH entry)", address.0),
+            Self::Pvh(address) => write!(f, "PVH entry {:#x}", address.0),
+        }
+    }
+}
+
 /// A kernel in guest memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Loaded {
-    /// Where it is entered in 64-bit mode.
-    pub entry: GuestAddress,
+    /// Where it is entered.
+    pub entry: Entry,
     /// First byte after all that it needs before it has its own memory management.
     pub end: u64,
     /// What a bzImage says about itself.
@@ -227,7 +265,7 @@ fn load_bzimage(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Lo
         return Err(does_not_fit());
     }
     Ok(Loaded {
-        entry: GuestAddress(start + ENTRY_64),
+        entry: Entry::Long(GuestAddress(start + ENTRY_64)),
         end: needs.max(loaded.kernel_end),
         header: Some(header),
     })
@@ -253,18 +291,11 @@ fn load_elf(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Loaded
         }
         _ => return Err(not_a_kernel("it does not start with an ELF header")),
     }
-    let loaded = Elf::load(
-        memory,
-        None,
-        &mut Cursor::new(image),
-        Some(GuestAddress(KERNEL_START)),
-    )
-    .map_err(|error| {
+    let loaded = Elf::load(memory, None, &mut Cursor::new(image), None).map_err(|error| {
         use linux_loader::loader::Error;
         use linux_loader::loader::elf::Error as ElfError;
         match error {
-            Error::MemoryOverflow
-            | Error::Elf(ElfError::ReadKernelImage | ElfError::InvalidEntryAddress) => {
+            Error::MemoryOverflow | Error::Elf(ElfError::ReadKernelImage) => {
                 LoadError::DoesNotFit {
                     what: what.to_owned(),
                 }
@@ -272,11 +303,22 @@ fn load_elf(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Loaded
             other => not_a_kernel(&other.to_string()),
         }
     })?;
-    let entry = loaded.kernel_load;
     let end = GuestAddress(loaded.kernel_end.saturating_sub(1));
-    if loaded.kernel_end == 0 || !memory.address_in_range(entry) || !memory.address_in_range(end) {
+    if loaded.kernel_end == 0 || !memory.address_in_range(end) {
         return Err(LoadError::DoesNotFit {
             what: what.to_owned(),
+        });
+    }
+    // With a PVH note the entry in the header means nothing: some kernels have a virtual address there.
+    let entry = match loaded.pvh_boot_cap {
+        PvhBootCapability::PvhEntryPresent(address) => Entry::Pvh(address),
+        _ => Entry::Long(loaded.kernel_load),
+    };
+    let loads = GuestAddress(KERNEL_START)..=end;
+    if !loads.contains(&entry.address()) || !memory.address_in_range(entry.address()) {
+        return Err(LoadError::NoEntry {
+            what: what.to_owned(),
+            entry,
         });
     }
     Ok(Loaded {

@@ -113,6 +113,9 @@ pub struct Vcpu {
     pub index: u32,
     /// Its exits so far.
     pub exits: ExitCounts,
+    /// Once it ran on after it woke, though it was to stop after one instruction: only KVM-PVM lets
+    /// it (`halt/leash.rs`).
+    pub slips: bool,
     fd: VcpuFd,
     ports: VcpuPorts,
     immediate_exit: ImmediateExit,
@@ -145,6 +148,7 @@ impl Vcpu {
             guest,
             index,
             exits: ExitCounts::default(),
+            slips: false,
             fd,
             ports,
             immediate_exit,

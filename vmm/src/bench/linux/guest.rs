@@ -23,11 +23,12 @@ pub(super) enum Outcome {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Figure {
     pub(super) work: String,
-    /// Acquisitions, messages.
+    /// Acquisitions, messages, wake-ups, files.
     pub(super) done: u64,
     /// In this time.
     pub(super) in_ns: u64,
     pub(super) max_wait_ns: Option<u64>,
+    pub(super) median_wait_ns: Option<u64>,
 }
 
 impl Figure {
@@ -35,17 +36,19 @@ impl Figure {
         super::stats::per_second(self.done, self.in_ns)
     }
 
-    /// Reads a line `... bench: WORK done N in_ns T [max_wait_ns W] ...`.
+    /// Reads a line `... bench: WORK done N in_ns T [max_wait_ns W] [median_wait_ns M] ...`.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_once("bench: ")?.1.split_whitespace();
         let work = words.next()?.to_owned();
-        let (mut done, mut in_ns, mut max_wait_ns) = (None, None, None);
+        let (mut done, mut in_ns) = (None, None);
+        let (mut max_wait_ns, mut median_wait_ns) = (None, None);
         while let (Some(name), Some(value)) = (words.next(), words.next()) {
             let value = value.parse().ok();
             match name {
                 "done" => done = value,
                 "in_ns" => in_ns = value,
                 "max_wait_ns" => max_wait_ns = value,
+                "median_wait_ns" => median_wait_ns = value,
                 _ => {}
             }
         }
@@ -54,6 +57,7 @@ impl Figure {
             done: done?,
             in_ns: in_ns.filter(|ns| *ns > 0)?,
             max_wait_ns,
+            median_wait_ns,
         })
     }
 }

@@ -21,6 +21,7 @@ fn figure(done: u64, wait: u64) -> Figure {
         done,
         in_ns: 1_000_000_000,
         max_wait_ns: Some(wait),
+        median_wait_ns: None,
     }
 }
 
@@ -33,6 +34,8 @@ fn lines_of_the_guest_are_figures_and_other_lines_are_not() {
         (messaging.per_second(), messaging.max_wait_ns),
         (4_000_000_000, None)
     );
+    let wake = Figure::parse("bench: wake done 800 in_ns 2 max_wait_ns 9000 median_wait_ns 4000");
+    assert_eq!(wake.expect("a figure").median_wait_ns, Some(4_000));
     for bad in [
         "",
         "bench: spin",

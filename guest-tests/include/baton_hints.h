@@ -3,8 +3,8 @@
  * Paravirt hints between a guest and Baton, version 1.
  *
  * One 4 KiB page per vCPU in guest memory, found and registered through a fixed
- * block of I/O ports. All fields are little-endian. The first cache line is
- * written by the guest's vCPU alone, the second by the host alone.
+ * block of I/O ports. All fields are in x86's byte order. The first cache line
+ * is written by the guest's vCPU alone, the second by the host alone.
  *
  * src/abi.rs says the same in Rust, with more about how the two sides use it; a
  * test holds the two against each other.
@@ -75,26 +75,26 @@
  * handling it as a release.
  */
 struct baton_guest_hints {
-	__le32 seq;
-	__le32 wait_kind;
-	__le64 lock;		/* any number that names the lock in this guest */
-	__le32 holder;		/* vCPU that must run before this one can go on */
-	__le32 holder_gen;	/* its releases when the waiter looked */
-	__le32 held;
-	__le32 reserved0;
-	__le64 idle_until_tsc;	/* TSC at which an idle vCPU wakes, 0: never */
-	__le64 reserved1[3];
+	__u32 seq;
+	__u32 wait_kind;
+	__u64 lock;		/* any number that names the lock in this guest */
+	__u32 holder;		/* vCPU that must run before this one can go on */
+	__u32 holder_gen;	/* its releases when the waiter looked */
+	__u32 held;
+	__u32 reserved0;
+	__u64 idle_until_tsc;	/* TSC at which an idle vCPU wakes, 0: never */
+	__u64 reserved1[3];
 } __attribute__((aligned(64)));
 
 /* Written by the host while the vCPU is outside the guest (running: always). */
 struct baton_host_hints {
-	__le32 running;		/* 1 while this vCPU is on a host CPU */
-	__le32 ring;
-	__le64 donated_lock;
-	__le64 steal_ns;	/* runnable, not running, since registration */
-	__le32 preemptions;
-	__le32 donor;		/* vCPU whose budget carries this one */
-	__le64 reserved[4];
+	__u32 running;		/* 1 while this vCPU is on a host CPU */
+	__u32 ring;
+	__u64 donated_lock;
+	__u64 steal_ns;	/* runnable, not running, since registration */
+	__u32 preemptions;
+	__u32 donor;		/* vCPU whose budget carries this one */
+	__u64 reserved[4];
 } __attribute__((aligned(64)));
 
 /* The page; the rest of its 4 KiB is reserved, zero. */

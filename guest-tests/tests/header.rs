@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::mem::{align_of, offset_of, size_of};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use guest_tests::abi::{self, GuestHints, HintPage, HostHints};
@@ -143,14 +143,19 @@ fn header_defines_nothing_that_the_module_does_not_know() {
     assert_eq!(unknown, Vec::<&str>::new());
 }
 
-/// The lines that the Linux patches add as a new file `path`.
-fn added_by_patches(path: &str) -> String {
-    let patches = concat!(env!("CARGO_MANIFEST_DIR"), "/linux/patches-6.12");
-    let mut names: Vec<_> = std::fs::read_dir(patches)
+/// What is in `directory`, sorted.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    names.sort();
+    paths.sort();
+    paths
+}
+
+/// The lines that the Linux patches of `series` add as a new file `path`.
+fn added_by_patches(series: &Path, path: &str) -> String {
+    let names = entries(series);
     let text: String = names
         .iter()
         .map(|name| std::fs::read_to_string(name).unwrap())
@@ -166,5 +171,15 @@ fn added_by_patches(path: &str) -> String {
 #[test]
 fn the_linux_patches_bring_the_same_header() {
     let header = std::fs::read_to_string(HEADER).unwrap();
-    assert_eq!(added_by_patches("include/linux/baton_hints.h"), header);
+    let linux = concat!(env!("CARGO_MANIFEST_DIR"), "/linux");
+    let series: Vec<_> = entries(Path::new(linux))
+        .into_iter()
+        .filter(|path| path.to_string_lossy().contains("/patches-"))
+        .collect();
+
+    assert!(series.len() >= 2);
+    for patches in series {
+        let added = added_by_patches(&patches, "include/linux/baton_hints.h");
+        assert_eq!(added, header, "{}", patches.display());
+    }
 }

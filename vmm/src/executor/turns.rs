@@ -398,7 +398,8 @@ impl<S: Seam> Executor<S> {
                     0
                 };
                 ask_to_ring(turn, RING_DEFER | donated);
-                turn.until = Some(grace.saturating_add(self.crossing.ns()));
+                let ways = self.crossing.before_release(hints.wait.is_some());
+                turn.until = Some(grace.saturating_add(ways));
                 return Next::Continue;
             }
         }

@@ -55,7 +55,7 @@
 
 #define BATON_HOLDER_UNKNOWN	0xffffffffU
 
-/* baton_guest_hints.held: locks held (low bits), releases so far (above). */
+/* baton_guest_hints.held: locks held or being taken (7:0), releases (31:8). */
 #define BATON_HELD_DEPTH_BITS	8
 #define BATON_HELD_ACQUIRE	1U
 #define BATON_HELD_RELEASE	((1U << BATON_HELD_DEPTH_BITS) - 1)

@@ -3,9 +3,14 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 
+use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 /// The signals that ask the program to stop.
@@ -13,80 +18,109 @@ const STOP: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
 
 /// SIGINT and SIGTERM, blocked in this thread and all that it starts, and readable as a file.
 ///
+/// The file is an eventfd that a thread writes, not a signalfd: whoever polls one of those is woken by
+/// every signal to any thread of the process, and here each turn of a vCPU ends with one.
+///
 /// Dropping it lets them through again with their usual effect, so that a second Ctrl-C ends a
 /// program that does not come to an end by itself.
 #[derive(Debug)]
 pub struct StopSignals {
-    file: OwnedFd,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
     before: libc::sigset_t,
+}
+
+#[derive(Debug)]
+struct Shared {
+    event: EventFd,
+    closing: AtomicBool,
 }
 
 impl StopSignals {
     /// Blocks the signals; to be called before any thread is started.
     ///
     /// # Errors
-    /// If the kernel gives no file.
+    /// If the kernel gives no file or no thread.
     pub fn block() -> io::Result<Self> {
-        // SAFETY: the sets are initialized by sigemptyset before they are used; the signal numbers
-        // are valid.
-        unsafe {
-            let mut set: libc::sigset_t = mem::zeroed();
-            libc::sigemptyset(&raw mut set);
-            for signal in STOP {
-                libc::sigaddset(&raw mut set, signal);
+        let (set, before) = block_stop()?;
+        // From here on dropping it restores the mask.
+        let mut signals = Self {
+            shared: Arc::new(Shared {
+                event: EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK).inspect_err(|_| {
+                    restore(&before);
+                })?,
+                closing: AtomicBool::new(false),
+            }),
+            thread: None,
+            before,
+        };
+        let shared = Arc::clone(&signals.shared);
+        let thread = thread::Builder::new().name("signals".to_owned());
+        signals.thread = Some(thread.spawn(move || {
+            while wait_for(&set) && !shared.closing.load(Ordering::Acquire) {
+                // It fails only when it was written 2^64 times.
+                let _ = shared.event.write(1);
             }
-            let mut before: libc::sigset_t = mem::zeroed();
-            let error = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before);
-            if error != 0 {
-                return Err(io::Error::from_raw_os_error(error));
-            }
-            let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-            if fd < 0 {
-                let error = io::Error::last_os_error();
-                libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
-                return Err(error);
-            }
-            Ok(Self {
-                file: OwnedFd::from_raw_fd(fd),
-                before,
-            })
-        }
+        })?);
+        Ok(signals)
     }
 
-    /// Takes the signals that are pending: whether there were any.
+    /// Takes the signals that have come: whether there were any.
     #[must_use]
     pub fn take(&self) -> bool {
-        let mut taken = false;
-        loop {
-            let mut info = mem::MaybeUninit::<libc::signalfd_siginfo>::uninit();
-            // SAFETY: the buffer has the size that is given.
-            let read = unsafe {
-                libc::read(
-                    self.file.as_raw_fd(),
-                    info.as_mut_ptr().cast(),
-                    mem::size_of::<libc::signalfd_siginfo>(),
-                )
-            };
-            if read <= 0 {
-                return taken;
-            }
-            taken = true;
+        self.shared.event.read().is_ok()
+    }
+}
+
+/// Blocks the signals in this thread: them, and what was blocked before.
+fn block_stop() -> io::Result<(libc::sigset_t, libc::sigset_t)> {
+    // SAFETY: the sets are initialized by sigemptyset or the kernel before they are used; the signal
+    // numbers are valid.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in STOP {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        let mut before: libc::sigset_t = mem::zeroed();
+        match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) {
+            0 => Ok((set, before)),
+            error => Err(io::Error::from_raw_os_error(error)),
         }
     }
 }
 
+fn restore(mask: &libc::sigset_t) {
+    // SAFETY: a mask that the kernel gave.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut());
+    }
+}
+
+/// Waits for one of the signals `set`, which are blocked. False: it cannot.
+fn wait_for(set: &libc::sigset_t) -> bool {
+    let mut signal = 0;
+    // SAFETY: the set is initialized, and the number is written.
+    unsafe { libc::sigwait(set, &raw mut signal) == 0 }
+}
+
 impl AsRawFd for StopSignals {
     fn as_raw_fd(&self) -> RawFd {
-        self.file.as_raw_fd()
+        self.shared.event.as_raw_fd()
     }
 }
 
 impl Drop for StopSignals {
     fn drop(&mut self) {
-        // SAFETY: restores the mask that this thread had.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut());
+        self.shared.closing.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            // SAFETY: the thread has not been joined. It has the signal blocked and waits for it.
+            unsafe {
+                libc::pthread_kill(thread.as_pthread_t(), libc::SIGTERM);
+            }
+            let _ = thread.join();
         }
+        restore(&self.before);
     }
 }
 
@@ -114,4 +148,36 @@ pub fn kick(tid: libc::pid_t) {
 pub(crate) fn send(tid: libc::pid_t, signo: libc::c_int) {
     // SAFETY: no memory is involved; a thread id of another process is refused by the kernel.
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, signo) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Waits until the file can be read.
+    fn readable(signals: &StopSignals) {
+        let mut file = libc::pollfd {
+            fd: signals.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one pollfd.
+        assert_eq!(unsafe { libc::poll(&raw mut file, 1, -1) }, 1);
+    }
+
+    #[test]
+    fn a_signal_is_told_once_and_the_next_program_begins_anew() {
+        let signals = StopSignals::block().expect("signals");
+        assert!(!signals.take());
+        // To the thread, because other tests' threads do not block it.
+        let thread = signals.thread.as_ref().expect("a thread").as_pthread_t();
+        // SAFETY: a thread that has not been joined.
+        assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGINT) }, 0);
+        readable(&signals);
+        assert!(signals.take());
+        assert!(!signals.take());
+        drop(signals);
+        let signals = StopSignals::block().expect("signals again");
+        assert!(!signals.take());
+    }
 }

@@ -13,6 +13,9 @@
 //!   6. take PENDING, then ask the policy      e. old = asleep: unpark
 //! ```
 //!
+//! A `KVM_RUN` that another signal ended can go on: clear `immediate_exit`, and unless PENDING is set,
+//! step 3. A kick before the clearing is seen, one after it sets the flag again.
+//!
 //! Step 1 comes before 2, so a signal that arrives between 2 and 3 finds the flag to set, and
 //! `KVM_RUN` returns at once. A signal that comes late, when the executor is back in its own code
 //! or in another guest, costs one needless exit and nothing else. Checked under loom
@@ -82,6 +85,12 @@ impl Place {
     /// Step 4, from the guest or from sleep.
     pub(crate) fn come_back(&self) {
         self.0.fetch_and(PENDING, Ordering::AcqRel);
+    }
+
+    /// Whether it was kicked, without taking that. For an executor whose `KVM_RUN` ended for nothing
+    /// and that wants to go on with step 3: it clears `immediate_exit` first.
+    pub(crate) fn is_kicked(&self) -> bool {
+        self.0.load(Ordering::Acquire) & PENDING != 0
     }
 
     /// Step 6. Whether it was kicked.
@@ -202,6 +211,23 @@ mod loom_tests {
         check(2, |shared| {
             if shared.place.enter_guest() {
                 shared.immediate_exit.wait_and_take();
+                shared.place.come_back();
+            }
+        });
+    }
+
+    #[test]
+    fn loom_a_kick_is_not_lost_on_an_executor_that_goes_on_after_a_signal_for_nothing() {
+        check(1, |shared| {
+            if shared.place.enter_guest() {
+                // The signal for nothing may come before, with or after the kick's.
+                shared.immediate_exit.set();
+                loop {
+                    shared.immediate_exit.wait_and_take();
+                    if shared.place.is_kicked() {
+                        break;
+                    }
+                }
                 shared.place.come_back();
             }
         });

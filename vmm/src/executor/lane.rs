@@ -7,7 +7,7 @@ use super::signal::{self, Armed};
 use super::station::Station;
 use super::timer::PreemptionTimer;
 use crate::halt::nap::{self, NapEnd};
-use crate::halt::{Bedding, HaltSignal};
+use crate::halt::{Bedding, HaltSignal, is_halted};
 use crate::machine::{Exit, Vcpu};
 use crate::sys;
 
@@ -49,7 +49,7 @@ impl Lane {
     /// handled and the guest entered again. May return [`Exit::Interrupted`] without cause.
     pub(crate) fn run(&mut self, vcpu: &mut Vcpu, until: Option<u64>, station: &Station) -> Exit {
         self.timer.arm(until, sys::monotonic_ns());
-        let (_armed, clear) = Armed::new(vcpu.immediate_exit());
+        let (armed, clear) = Armed::new(vcpu.immediate_exit());
         self.watch_for_halts();
         if !clear || !station.enter_guest() {
             return Exit::Interrupted;
@@ -57,11 +57,40 @@ impl Lane {
         let exit = loop {
             match vcpu.run() {
                 Exit::Handled => {}
+                Exit::Interrupted => {
+                    if let Some(exit) = self.interrupted(vcpu, &armed, until, station) {
+                        break exit;
+                    }
+                }
                 exit => break exit,
             }
         };
         station.leave_guest();
         exit
+    }
+
+    /// A signal ended `KVM_RUN`: what for. `None`: nothing, go on. The host has run something else
+    /// for a moment, and the context switch looked like that of a halt; no other thread needs to
+    /// hear of that.
+    fn interrupted(
+        &mut self,
+        vcpu: &Vcpu,
+        armed: &Armed,
+        until: Option<u64>,
+        station: &Station,
+    ) -> Option<Exit> {
+        armed.again();
+        // KVM fails only for a vCPU that has no state to tell; then it is not halted.
+        if vcpu.mp_state().is_ok_and(is_halted) {
+            return Some(Exit::Halted);
+        }
+        let now = sys::monotonic_ns();
+        if station.is_kicked() || until.is_some_and(|until| now >= until) {
+            return Some(Exit::Interrupted);
+        }
+        self.timer.arm(until, now);
+        self.watch_for_halts();
+        None
     }
 
     /// Lets `vcpu`, which has halted, sleep on this thread for the executor at `station`, which has

@@ -6,13 +6,14 @@
 //! | `pool.rs` | the policy and the vCPUs that nobody runs, under one lock |
 //! | `crossing.rs` | how long the way out of the guest is, and so the way in |
 //! | `kick.rs` | making an executor look again, without losing a kick |
-//! | `seam.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`) |
+//! | `seam.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`, `handoff.rs`) |
 //! | `lane.rs` | what a thread needs to run vCPUs (`signal.rs`, `timer.rs`, halts) |
 //! | `listener.rs`, `observed.rs` | who hears the policy: timeline, trace, metrics |
 //! | `berths.rs` | where halted vCPUs sleep until an interrupt wakes them |
 
 mod berths;
 mod crossing;
+mod handoff;
 mod hints;
 mod kick;
 mod lane;

@@ -61,6 +61,12 @@ impl Armed {
         compiler_fence(Ordering::SeqCst);
         (Self { immediate_exit }, !MISSED.replace(false))
     }
+
+    /// A signal ended the run; only those from here on count.
+    pub(crate) fn again(&self) {
+        self.immediate_exit.set(false);
+        compiler_fence(Ordering::SeqCst);
+    }
 }
 
 impl Drop for Armed {

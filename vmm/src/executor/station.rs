@@ -54,6 +54,11 @@ impl Station {
         self.place.enter_guest()
     }
 
+    /// Whether it was kicked while in the guest. After clearing `immediate_exit`.
+    pub(crate) fn is_kicked(&self) -> bool {
+        self.place.is_kicked()
+    }
+
     /// The calling thread is back from the guest.
     pub(crate) fn leave_guest(&self) {
         self.place.come_back();

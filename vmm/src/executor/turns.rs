@@ -13,7 +13,6 @@ use super::observed::Tells;
 use super::pool::{Pool, Sleeper, State, said};
 use super::seam::{Ran, Seam};
 use super::signal;
-use crate::halt::is_halted;
 use crate::halt::nap::NapEnd;
 use crate::machine::{Doorbell, Exit, Guest, GuestEnd, Vcpu};
 use crate::sys;
@@ -367,12 +366,8 @@ impl<S: Seam> Executor<S> {
         Some((turn, next))
     }
 
-    /// A signal ended the run: a kick, the timer, a halt, or nothing in particular.
+    /// A signal ended the run, or kept it from beginning: a kick, or the timer.
     fn interrupted(&mut self, turn: &mut Turn) -> Next {
-        // KVM fails only for a vCPU that has no state to tell; then it is not halted.
-        if turn.vcpu.mp_state().is_ok_and(is_halted) {
-            return self.halted();
-        }
         let now = sys::monotonic_ns();
         let kicked = self.pool.station(self.cpu).take();
         if !kicked && turn.until.is_none_or(|until| now < until) {

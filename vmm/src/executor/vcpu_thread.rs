@@ -8,12 +8,13 @@
 //! before Linux 6.13 costs an RCU grace period each time.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
 
 use super::berths;
+use super::handoff::Handoff;
 use super::lane::Lane;
 use super::pool::{Berths, Pool};
 use super::seam::{Ran, Seam};
@@ -38,14 +39,43 @@ struct Request {
     until: Option<u64>,
     cpu: CpuId,
     host_cpu: usize,
-    answer: SyncSender<Ran>,
+    answer: Answer,
+}
+
+/// Where the vCPU comes back; says so when it does not.
+struct Answer(Option<Handoff<Ran>>);
+
+impl Answer {
+    fn give(mut self, ran: Ran) {
+        if let Some(place) = self.0.take() {
+            // Without a taker the executor is gone, and the run with it.
+            let _ = place.leave(ran);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(place) = self.0.take() {
+            place.close();
+        }
+    }
+}
+
+/// What a vCPU's thread takes its work from; nobody may leave any when the thread has ended.
+struct Inbox(Handoff<Work>);
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// The thread of one vCPU.
 struct VcpuThread {
     number: usize,
     index: u32,
-    work: SyncSender<Work>,
+    work: Handoff<Work>,
     bed: Arc<Bed>,
     thread: Option<JoinHandle<()>>,
 }
@@ -81,7 +111,8 @@ impl VcpuThreads {
             sees_halts: true,
         };
         for (id, (number, name, index)) in (0..).map(VcpuId).zip(vcpus) {
-            let (work, inbox) = sync_channel(1);
+            let work = Handoff::new();
+            let inbox = Inbox(work.clone());
             let (ready, started) = sync_channel(1);
             let bed = Arc::new(Bed::new()?);
             let sleeps = Arc::clone(&bed);
@@ -149,8 +180,7 @@ impl Drop for VcpuThreads {
         } in self.threads.drain(..)
         {
             bed.close();
-            // Without senders the thread's loop ends.
-            drop(work);
+            work.close();
             if let Some(thread) = thread {
                 // A thread that panicked has said so on standard error.
                 let _ = thread.join();
@@ -161,15 +191,14 @@ impl Drop for VcpuThreads {
 
 /// The beds on the vCPUs' own threads, by policy name.
 struct OwnBerths {
-    beds: Vec<(SyncSender<Work>, Arc<Bed>)>,
+    beds: Vec<(Handoff<Work>, Arc<Bed>)>,
     pool: Weak<Pool>,
 }
 
 impl Berths for OwnBerths {
     fn put(&self, id: VcpuId, vcpu: Box<Vcpu>) {
         // Only a thread that has failed does not take it; the vCPU is not run again then.
-        if let Err(error) = self.beds[id.index()].0.send(Work::Sleep(vcpu))
-            && let Work::Sleep(vcpu) = error.0
+        if let Err(Work::Sleep(vcpu)) = self.beds[id.index()].0.leave(Work::Sleep(vcpu))
             && let Some(pool) = self.pool.upgrade()
         {
             pool.comes_back(id, vcpu);
@@ -195,9 +224,9 @@ struct Own {
 }
 
 impl Own {
-    fn serve(mut self, inbox: &Receiver<Work>) {
+    fn serve(mut self, inbox: &Inbox) {
         sys::set_exact_timers();
-        while let Ok(work) = inbox.recv() {
+        while let Some(work) = inbox.0.take() {
             let Some(pool) = self.pool.upgrade() else {
                 return;
             };
@@ -224,8 +253,7 @@ impl Own {
         super::signal::forget_missed();
         let exit = self.lane.run(&mut vcpu, until, pool.station(cpu));
         let elsewhere_ns = sys::thread_cpu_ns().saturating_sub(from);
-        // Without a receiver the executor is gone, and the run with it.
-        let _ = answer.send(Ran {
+        answer.give(Ran {
             vcpu,
             exit,
             elsewhere_ns,
@@ -247,10 +275,10 @@ impl Own {
 
 /// An executor's way to the vCPUs' threads.
 pub(crate) struct ByThread {
-    threads: HashMap<(usize, u32), SyncSender<Work>>,
+    threads: HashMap<(usize, u32), Handoff<Work>>,
     cpu: CpuId,
     host_cpu: usize,
-    answers: (SyncSender<Ran>, Receiver<Ran>),
+    answers: Handoff<Ran>,
     sees_halts: bool,
 }
 
@@ -264,7 +292,7 @@ impl ByThread {
             threads: all.collect(),
             cpu,
             host_cpu,
-            answers: sync_channel(1),
+            answers: Handoff::new(),
             sees_halts: threads.sees_halts,
         }
     }
@@ -273,7 +301,7 @@ impl ByThread {
 impl Seam for ByThread {
     fn run(&mut self, vcpu: Box<Vcpu>, until: Option<u64>, _: &Station) -> Option<Ran> {
         let thread = self.threads.get(&(vcpu.guest.number, vcpu.index))?;
-        let answer = self.answers.0.clone();
+        let answer = Answer(Some(self.answers.clone()));
         let request = Request {
             vcpu,
             until,
@@ -281,8 +309,15 @@ impl Seam for ByThread {
             host_cpu: self.host_cpu,
             answer,
         };
-        thread.send(Work::Run(request)).ok()?;
-        self.answers.1.recv().ok()
+        let ran = thread
+            .leave(Work::Run(request))
+            .ok()
+            .and_then(|()| self.answers.take());
+        if ran.is_none() {
+            // Closed for the vCPU that is lost, not for the others.
+            self.answers = Handoff::new();
+        }
+        ran
     }
 
     fn sees_halts(&self) -> bool {

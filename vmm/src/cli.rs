@@ -10,7 +10,7 @@ use crate::bench::args::BenchCommand;
 use crate::config::file::{self, parse_defer};
 use crate::config::{
     ConfigError, DiskConfig, GuestConfig, KernelSource, NetConfig, Reservation, RunConfig,
-    SchedMode, SummaryForm, Timeline, VcpuThreads,
+    SchedMode, SummaryForm, Timeline, VcpuThreads, VsockConfig,
 };
 use crate::control::Control;
 use crate::metrics::Target;
@@ -123,6 +123,15 @@ pub struct RunArgs {
         requires = "kernel"
     )]
     pub net: Vec<NetConfig>,
+    /// Sockets between guest and host: cid=3,path=/run/vm.sock
+    #[arg(
+        long,
+        value_name = "cid=N,path=PATH",
+        value_parser = str::parse::<VsockConfig>,
+        conflicts_with = "file",
+        requires = "kernel"
+    )]
+    pub vsock: Option<VsockConfig>,
     /// Number of vCPUs [default: 1]
     #[arg(long, value_name = "N", conflicts_with = "file")]
     pub cpus: Option<usize>,
@@ -291,6 +300,7 @@ impl RunArgs {
         guest.initrd.clone_from(&self.initrd);
         guest.disks.clone_from(&self.disk);
         guest.nets.clone_from(&self.net);
+        guest.vsock.clone_from(&self.vsock);
         if let Some(memory) = self.memory {
             guest.memory = memory;
         }

@@ -96,6 +96,7 @@ impl Served {
         match self.orders.take() {
             Some(Order::Work(queues)) => {
                 self.rings.queues = queues;
+                self.device.restarted(&self.rings);
                 // The driver may have notified before this was heard.
                 for index in 0..self.kicks.len() {
                     self.serve(index);

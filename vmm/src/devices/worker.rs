@@ -207,7 +207,8 @@ mod tests {
         let worker = Worker::spawn(0, Box::new(Telling(told)), Vec::new(), memory, interrupt)
             .expect("a thread");
         for queues in [1, 0, 2] {
-            worker.start(vec![Queue::new(16).expect("a queue"); queues]);
+            let new = || Queue::new(16).expect("a queue");
+            worker.start((0..queues).map(|_| new()).collect());
             assert_eq!(restarts.recv(), Ok(queues));
         }
         worker.stop();

@@ -334,4 +334,11 @@ impl Connection {
             return None;
         }
     }
+
+    /// Fails if a bound does not hold.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        assert!(self.kept.len() <= BUFFER as usize);
+        assert!(self.kept.capacity() <= 2 * BUFFER as usize);
+    }
 }

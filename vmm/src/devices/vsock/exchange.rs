@@ -453,4 +453,19 @@ impl Exchange {
             self.resets.push_back(reset);
         }
     }
+
+    /// Fails if a bound does not hold.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        assert!(self.connections.len() <= MOST_CONNECTIONS);
+        assert!(self.newcomers.len() <= MOST_NEWCOMERS);
+        assert!(self.resets.len() <= MOST_RESETS);
+        // Each stands in the line once, and those who have something do.
+        let queued = self.connections.values().filter(|one| one.queued).count();
+        assert_eq!(queued, self.line.len());
+        for connection in self.connections.values() {
+            connection.check();
+            assert!(connection.queued || !connection.has_news());
+        }
+    }
 }

@@ -901,6 +901,70 @@ fn after_a_reset_by_the_driver_all_connections_are_closed() {
 }
 
 #[test]
+fn whatever_both_sides_do_all_bounds_hold() {
+    for seed in 1..=20u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut dice = |sides: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % sides
+        };
+        let mut guest = Guest::new();
+        let listener = guest.listen();
+        let mut programs: Vec<UnixStream> = Vec::new();
+        for _ in 0..3000 {
+            let host = [HOST_PORT, HOST_PORT, 1 << 30, (1 << 30) + 1, 9][dice(5) as usize];
+            match dice(12) {
+                0 => programs.push(guest.program(b"CONNECT 1\n")),
+                1 if !programs.is_empty() => {
+                    programs.swap_remove(dice(programs.len() as u64) as usize);
+                }
+                2 if !programs.is_empty() => {
+                    let one = dice(programs.len() as u64) as usize;
+                    drain(&programs[one]);
+                }
+                3 if !programs.is_empty() => {
+                    let one = dice(programs.len() as u64) as usize;
+                    let _ = programs[one].write(&[1; 5000]);
+                }
+                4 if !programs.is_empty() => {
+                    let one = dice(programs.len() as u64) as usize;
+                    let how = [Shutdown::Read, Shutdown::Write][dice(2) as usize];
+                    let _ = programs[one].shutdown(how);
+                }
+                5 => {
+                    if let Ok((stream, _)) = listener.accept() {
+                        stream.set_nonblocking(true).expect("does not wait");
+                        programs.push(stream);
+                    }
+                }
+                6 | 7 => {
+                    guest.next();
+                }
+                8 if dice(50) == 0 => guest.vsock.restarted(&guest.rings),
+                _ => {
+                    guest.fwd_cnt = [0, dice(100_000) as u32, u32::MAX][dice(3) as usize];
+                    guest.buf_alloc = [0, 1 << 20, u32::MAX][dice(3) as usize];
+                    let len = [0, 10, 30_000, BUFFER, u32::MAX][dice(5) as usize];
+                    let header = Header {
+                        len,
+                        flags: dice(8) as u32,
+                        ..guest.header(dice(9) as u16, host, dice(3) as u32)
+                    };
+                    let there = len.min(BUFFER + 10) as usize;
+                    guest.send_parts(&header.bytes(), &[HEADER, there]);
+                }
+            }
+            guest.vsock.exchange.check();
+        }
+        // Nobody can keep the thread awake.
+        while guest.next().is_some() {}
+        assert!(!guest.is_stirred());
+    }
+}
+
+#[test]
 fn each_piece_of_news_wakes_the_thread_once() {
     let mut guest = Guest::new();
     let mut program = guest.connected();

@@ -391,11 +391,14 @@ mod tests {
             "json",
             "--weight",
             "5",
+            "--vsock",
+            "cid=3,path=/run/vm.sock",
         ])
         .expect("runs");
         let guest = &config.guests[0];
         assert_eq!(guest.kernel, KernelSource::Path("guest.elf".into()));
         assert_eq!((guest.cpus, guest.memory, guest.weight), (4, 128 << 20, 5));
+        assert_eq!(guest.vsock, "cid=3,path=/run/vm.sock".parse().ok());
         assert_eq!(guest.reservations[0], "1ms/100ms".parse().ok());
         assert_eq!(guest.reservations[3], "5ms/10ms,soft".parse().ok());
         assert_eq!(config.host_cpus, [0, 1]);
@@ -421,6 +424,7 @@ mod tests {
             (["--defer", "5"], "as in 50us"),
             (["--host-cpus", "a"], "as in 0-3"),
             (["--vcpu-reservation", "1ms/2ms"], "as in 0=1ms/100ms"),
+            (["--vsock", "3"], "as in cid=3,path=/run/vm.sock"),
         ] {
             let error = Cli::try_parse_from(["baton", "run"].iter().chain(&args))
                 .expect_err("refused")

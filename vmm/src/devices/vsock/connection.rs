@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use super::packet::{Header, NEITHER, NO_RECEIVE, NO_SEND, op};
@@ -78,6 +79,8 @@ pub(super) struct Connection {
     end_passed_on: bool,
     /// The Unix socket takes bytes, as far as we know.
     writable: bool,
+    /// It is watched for that, too.
+    watched_for_room: bool,
 
     /// How many bytes have gone to the guest.
     sent: u32,
@@ -108,6 +111,7 @@ impl Connection {
             guest_ended: 0,
             end_passed_on: false,
             writable: true,
+            watched_for_room: false,
             sent: 0,
             guest_buffer: 0,
             guest_taken: 0,
@@ -127,6 +131,10 @@ impl Connection {
             guest_taken: request.fwd_cnt,
             ..Self::asked_by_host(stream)
         }
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
     }
 
     /// Whether the guest knows nothing of it yet.
@@ -219,6 +227,15 @@ impl Connection {
             // Fails if the host has gone.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
+    }
+
+    /// Whether it is to be watched for room in the Unix socket from now on, or no more; `None` if all
+    /// is as it was. Watched all the time, it would wake the thread whenever a program reads.
+    pub(super) fn watch_for_room(&mut self) -> Option<bool> {
+        let wanted = !self.writable && !self.kept.is_empty();
+        let changes = wanted != self.watched_for_room;
+        self.watched_for_room = wanted;
+        changes.then_some(wanted)
     }
 
     fn host_reads_no_more(&mut self) {

@@ -127,8 +127,18 @@ impl Exchange {
     fn watch(&self, how: ControlOperation, fd: RawFd, whose: Whose) -> io::Result<()> {
         let news = match whose {
             Whose::Listener | Whose::Newcomer => EventSet::IN,
-            Whose::Connection(_) => EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP,
+            Whose::Connection(_) => EventSet::IN | EventSet::READ_HANG_UP,
         };
+        self.watch_for(how, fd, whose, news)
+    }
+
+    fn watch_for(
+        &self,
+        how: ControlOperation,
+        fd: RawFd,
+        whose: Whose,
+        news: EventSet,
+    ) -> io::Result<()> {
         let event = EpollEvent::new(news | EventSet::EDGE_TRIGGERED, whose.number());
         self.epoll.ctl(how, fd, event)
     }
@@ -409,15 +419,30 @@ impl Exchange {
         }
         connection.flush();
         let left = connection.guest_has_left();
-        if connection.is_over() {
+        let over = connection.is_over();
+        let change = connection.watch_for_room();
+        let fd = connection.fd();
+        if over {
             self.remove(ports);
         } else {
+            if let Some(wanted) = change {
+                self.watch_for_room(fd, ports, wanted);
+            }
             self.enqueue(ports);
         }
         if left {
             // It waits for this, and the host's program need not have read all before.
             self.owe_reset(ports);
         }
+    }
+
+    /// Hears of room in a Unix socket that had none, at once if there is some by now.
+    fn watch_for_room(&self, fd: RawFd, ports: Ports, wanted: bool) {
+        let mut news = EventSet::IN | EventSet::READ_HANG_UP;
+        news.set(EventSet::OUT, wanted);
+        // Fails for no file that is watched.
+        let whose = Whose::Connection(ports);
+        let _ = self.watch_for(ControlOperation::Modify, fd, whose, news);
     }
 
     fn enqueue(&mut self, ports: Ports) {

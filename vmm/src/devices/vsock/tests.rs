@@ -986,6 +986,27 @@ fn each_piece_of_news_wakes_the_thread_once() {
         guest.vsock.arrived(&mut guest.rings);
         assert!(!woken());
     }
+    // That a program reads is no news unless something waits for room.
+    guest.send_data(b"data");
+    assert_eq!(drain(&program).0, b"data");
+    assert!(!woken());
+    while guest.next().is_some() {}
+    // More than the Unix socket takes.
+    let piece = vec![3; BUFFER as usize / 2];
+    let (mut sent, mut taken) = (4, 4);
+    while sent - taken <= BUFFER as usize / 2 {
+        guest.send_data(&piece);
+        sent += piece.len();
+        while let Some((header, _)) = guest.next() {
+            taken = header.fwd_cnt as usize;
+        }
+    }
+    drain(&program);
+    assert!(woken());
+    guest.vsock.arrived(&mut guest.rings);
+    assert!(!drain(&program).0.is_empty());
+    guest.vsock.arrived(&mut guest.rings);
+    assert!(!guest.is_stirred());
     let _other = guest.program(b"CONNECT 52\n");
     assert!(woken());
 }

@@ -12,7 +12,8 @@
  *	vsocktest take FILE connect PORT
  *	vsocktest take FILE listen PORT
  *
- * takes all that comes into FILE, and sends it back. Fails if anything does.
+ * takes all that comes into FILE, and sends it back. Exits with 3 if nobody
+ * listens, with 1 if anything else fails.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,8 +90,10 @@ static int open_socket(union address *to, socklen_t length, int listens)
 	if (fd < 0)
 		die("socket");
 	if (!listens) {
-		if (connect(fd, &to->any, length))
-			die("connect");
+		if (connect(fd, &to->any, length)) {
+			perror("connect");
+			exit(3);
+		}
 		return fd;
 	}
 	if (bind(fd, &to->any, length) || listen(fd, 1))

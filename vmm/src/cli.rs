@@ -10,7 +10,7 @@ use crate::bench::args::BenchCommand;
 use crate::config::file::{self, parse_defer};
 use crate::config::{
     ConfigError, DiskConfig, GuestConfig, KernelSource, NetConfig, Reservation, RunConfig,
-    SchedMode, SummaryForm, Timeline, VcpuThreads,
+    SchedMode, SummaryForm, Timeline, VcpuThreads, VsockConfig,
 };
 use crate::control::Control;
 use crate::metrics::Target;
@@ -123,6 +123,15 @@ pub struct RunArgs {
         requires = "kernel"
     )]
     pub net: Vec<NetConfig>,
+    /// Sockets between guest and host: cid=3,path=/run/vm.sock
+    #[arg(
+        long,
+        value_name = "cid=N,path=PATH",
+        value_parser = str::parse::<VsockConfig>,
+        conflicts_with = "file",
+        requires = "kernel"
+    )]
+    pub vsock: Option<VsockConfig>,
     /// Number of vCPUs [default: 1]
     #[arg(long, value_name = "N", conflicts_with = "file")]
     pub cpus: Option<usize>,
@@ -291,6 +300,7 @@ impl RunArgs {
         guest.initrd.clone_from(&self.initrd);
         guest.disks.clone_from(&self.disk);
         guest.nets.clone_from(&self.net);
+        guest.vsock.clone_from(&self.vsock);
         if let Some(memory) = self.memory {
             guest.memory = memory;
         }
@@ -381,11 +391,14 @@ mod tests {
             "json",
             "--weight",
             "5",
+            "--vsock",
+            "cid=3,path=/run/vm.sock",
         ])
         .expect("runs");
         let guest = &config.guests[0];
         assert_eq!(guest.kernel, KernelSource::Path("guest.elf".into()));
         assert_eq!((guest.cpus, guest.memory, guest.weight), (4, 128 << 20, 5));
+        assert_eq!(guest.vsock, "cid=3,path=/run/vm.sock".parse().ok());
         assert_eq!(guest.reservations[0], "1ms/100ms".parse().ok());
         assert_eq!(guest.reservations[3], "5ms/10ms,soft".parse().ok());
         assert_eq!(config.host_cpus, [0, 1]);
@@ -411,6 +424,7 @@ mod tests {
             (["--defer", "5"], "as in 50us"),
             (["--host-cpus", "a"], "as in 0-3"),
             (["--vcpu-reservation", "1ms/2ms"], "as in 0=1ms/100ms"),
+            (["--vsock", "3"], "as in cid=3,path=/run/vm.sock"),
         ] {
             let error = Cli::try_parse_from(["baton", "run"].iter().chain(&args))
                 .expect_err("refused")

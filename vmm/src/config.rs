@@ -1,5 +1,6 @@
 //! What to run: plain values, from flags ([`crate::cli`]) or from a TOML file ([`mod@file`]).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -18,6 +19,8 @@ pub const MAX_VCPUS: usize = 254;
 pub const MIN_MEMORY: u64 = 4 << 20;
 /// Largest guest memory.
 pub const MAX_MEMORY: u64 = 1 << 40;
+/// Largest address of a guest's vsock: the next stands for any.
+const MAX_CID: u32 = u32::MAX - 1;
 /// Longest kernel command line, bytes, without the final zero.
 pub const MAX_CMDLINE: usize = 2047;
 
@@ -209,6 +212,42 @@ impl FromStr for NetConfig {
     }
 }
 
+/// A socket device, written `cid=3,path=/run/vm.sock`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VsockConfig {
+    /// The guest's address, 3 or more.
+    pub cid: u32,
+    /// The Unix socket where programs of the host reach the guest. Those that the guest reaches
+    /// listen at this path with `_` and a port behind it.
+    pub path: PathBuf,
+}
+
+impl FromStr for VsockConfig {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text
+            .strip_prefix("cid=")
+            .and_then(|rest| rest.split_once(",path="))
+            .filter(|(_, path)| !path.is_empty());
+        let Some((cid, path)) = parts else {
+            return fail(format!(
+                "'{text}' is no vsock device, write it as in cid=3,path=/run/vm.sock"
+            ));
+        };
+        match cid.parse() {
+            // Below are the hypervisor, loopback and the host.
+            Ok(cid @ 3..=MAX_CID) => Ok(Self {
+                cid,
+                path: path.into(),
+            }),
+            _ => fail(format!(
+                "cid is '{cid}', must be 3 to {MAX_CID}, as in cid=3,path=/run/vm.sock"
+            )),
+        }
+    }
+}
+
 /// An address of one station, not of a group.
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let mut bytes = text.split(':').map(|part| match part.len() {
@@ -235,6 +274,8 @@ pub struct GuestConfig {
     pub disks: Vec<DiskConfig>,
     /// Its network interfaces, in order.
     pub nets: Vec<NetConfig>,
+    /// Its sockets to the host.
+    pub vsock: Option<VsockConfig>,
     /// Number of vCPUs.
     pub cpus: usize,
     /// Memory, bytes; a multiple of 4096.
@@ -259,6 +300,7 @@ impl GuestConfig {
             initrd: None,
             disks: Vec::new(),
             nets: Vec::new(),
+            vsock: None,
             cpus: 1,
             memory: 64 << 20,
             cmdline: String::new(),
@@ -316,6 +358,22 @@ impl RunConfig {
         for guest in &self.guests {
             guest.validate(&self.host_cpus)?;
         }
+        self.own_sockets()
+    }
+
+    /// No two guests can listen at the same path.
+    fn own_sockets(&self) -> Result<(), ConfigError> {
+        let mut taken = BTreeMap::new();
+        for guest in &self.guests {
+            let Some(vsock) = &guest.vsock else { continue };
+            if let Some(other) = taken.insert(&vsock.path, &guest.name) {
+                return fail(format!(
+                    "guests {other} and {} have the same vsock path {}: give each its own",
+                    guest.name,
+                    vsock.path.display()
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -357,11 +415,11 @@ impl GuestConfig {
                 self.memory
             ));
         }
-        if self.kernel == KernelSource::Builtin && !(self.disks.is_empty() && self.nets.is_empty())
-        {
+        let no_devices = self.disks.is_empty() && self.nets.is_empty() && self.vsock.is_none();
+        if self.kernel == KernelSource::Builtin && !no_devices {
             return fail(format!(
-                "guest {name}: the built-in test guest has no drivers for disks and network \
-                 interfaces: give it a kernel"
+                "guest {name}: the built-in test guest has no drivers for disks, network \
+                 interfaces and vsock: give it a kernel"
             ));
         }
         if self.cmdline.len() > MAX_CMDLINE {

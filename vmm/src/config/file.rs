@@ -27,8 +27,8 @@
 //! assert_eq!(config.guests[0].reservations[3].unwrap().budget_ns, 2_000_000);
 //! ```
 //!
-//! A Linux guest may have disks and network interfaces, written as for `--disk` and `--net`. Paths
-//! are relative to the file's directory.
+//! A Linux guest may have disks, network interfaces and vsock, written as for `--disk`, `--net` and
+//! `--vsock`. Paths are relative to the file's directory.
 //!
 //! ```
 //! let config = baton::config::file::parse(
@@ -39,6 +39,7 @@
 //!     cmdline = "console=ttyS0 root=/dev/vda"
 //!     disks = ["root.img", "data.img,ro"]
 //!     nets = ["tap=tap0,mac=52:54:00:12:34:56"]
+//!     vsock = "cid=3,path=vm.sock"
 //!     "#,
 //!     std::path::Path::new("/guests"),
 //! )
@@ -47,6 +48,7 @@
 //! assert_eq!(guest.disks[0].path, std::path::Path::new("/guests/root.img"));
 //! assert!(guest.disks[1].read_only);
 //! assert_eq!(guest.nets[0].tap, "tap0");
+//! assert_eq!(guest.vsock.as_ref().unwrap().path, std::path::Path::new("/guests/vm.sock"));
 //! ```
 
 use std::path::Path;
@@ -56,7 +58,7 @@ use serde::Deserialize;
 
 use super::{
     ConfigError, DiskConfig, GuestConfig, KernelSource, Reservation, RunConfig, SchedMode,
-    SummaryForm, VcpuThreads, fail,
+    SummaryForm, VcpuThreads, VsockConfig, fail,
 };
 use crate::units::{self, UnitError};
 
@@ -90,6 +92,7 @@ struct GuestTable {
     disks: Vec<String>,
     #[serde(default)]
     nets: Vec<String>,
+    vsock: Option<String>,
     cpus: Option<usize>,
     memory: Option<String>,
     cmdline: Option<String>,
@@ -208,6 +211,11 @@ impl GuestTable {
         }
         for net in &self.nets {
             guest.nets.push(net.parse()?);
+        }
+        if let Some(vsock) = &self.vsock {
+            let mut vsock: VsockConfig = vsock.parse()?;
+            vsock.path = base.join(vsock.path);
+            guest.vsock = Some(vsock);
         }
         if let Some(memory) = &self.memory {
             guest.memory = field("memory", units::parse_bytes(memory))?;

@@ -1,5 +1,5 @@
-//! Virtio devices: disks, network interfaces and a source of randomness, each behind a window of
-//! registers in guest memory (virtio-mmio) and with a thread of its own.
+//! Virtio devices: disks, network interfaces, sockets to the host and a source of randomness, each
+//! behind a window of registers in guest memory (virtio-mmio) and with a thread of its own.
 //!
 //! Nothing here blocks an executor: a vCPU that touches a window only reads or writes registers, its
 //! notifications go from KVM straight to the device's thread (ioeventfd), and the device's interrupts
@@ -15,6 +15,7 @@ mod net;
 mod orders;
 mod registers;
 mod rings;
+mod vsock;
 mod window;
 mod worker;
 
@@ -40,8 +41,8 @@ pub const MAX_DEVICES: usize = 8;
 pub enum DeviceError {
     /// Too many.
     #[error(
-        "{0} disks, network interfaces and sources of randomness are more than the {MAX_DEVICES} \
-         devices that fit: give the guest fewer"
+        "{0} disks, network interfaces, vsock devices and sources of randomness are more than the \
+         {MAX_DEVICES} devices that fit: give the guest fewer"
     )]
     TooMany(usize),
     /// A disk that cannot be opened.
@@ -84,6 +85,44 @@ pub enum DeviceError {
         /// Why not.
         source: io::Error,
     },
+    /// A path for vsock that is no place for a socket.
+    #[error("cannot listen for vsock at {}: {source}; name another path", path.display())]
+    Vsock {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A path for vsock where something is.
+    #[error(
+        "cannot listen for vsock at {}: there is a file that is no socket; remove it or name another \
+         path",
+        path.display()
+    )]
+    VsockExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A path for vsock where somebody listens.
+    #[error(
+        "vsock path {} is in use by another guest or program: stop that, or name another path",
+        path.display()
+    )]
+    VsockInUse {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A path for vsock that leaves no room for ports.
+    #[error(
+        "vsock path {} is too long: at most {most} bytes leave room for a port",
+        path.display()
+    )]
+    VsockTooLong {
+        /// The path.
+        path: PathBuf,
+        /// Bytes that fit.
+        most: usize,
+    },
     /// A resource of the host.
     #[error("cannot set up a virtio device: {0}")]
     Host(#[from] io::Error),
@@ -113,6 +152,10 @@ trait Device: Send {
 
     /// Takes what has come from outside.
     fn arrived(&mut self, _rings: &mut Rings) {}
+
+    /// The driver has reset the device, or starts it anew after that: what it has agreed on with the
+    /// device is void. A start is reported alone if it came before the thread heard of the reset.
+    fn restarted(&mut self, _rings: &Rings) {}
 }
 
 /// The devices of one guest. Their threads end when this is dropped, which must come before the
@@ -123,7 +166,7 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// The devices that `config` asks for, in the order disks, interfaces, randomness.
+    /// The devices that `config` asks for, in the order disks, interfaces, vsock, randomness.
     ///
     /// # Errors
     /// What cannot be had, as [`DeviceError`].
@@ -138,6 +181,9 @@ impl Devices {
         }
         for net in &config.nets {
             devices.push(Box::new(net::Net::open(net)?));
+        }
+        if let Some(vsock) = &config.vsock {
+            devices.push(Box::new(vsock::Vsock::open(vsock)?));
         }
         // The test guest has no drivers.
         if config.kernel != KernelSource::Builtin {

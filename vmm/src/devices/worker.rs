@@ -96,6 +96,7 @@ impl Served {
         match self.orders.take() {
             Some(Order::Work(queues)) => {
                 self.rings.queues = queues;
+                self.device.restarted(&self.rings);
                 // The driver may have notified before this was heard.
                 for index in 0..self.kicks.len() {
                     self.serve(index);
@@ -158,5 +159,61 @@ impl MutEventSubscriber for Served {
                 EventSet::IN | EventSet::EDGE_TRIGGERED,
             ));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use virtio_queue::QueueT;
+    use vm_memory::GuestAddress;
+
+    use super::*;
+
+    /// A device that tells of each restart how many queues there are.
+    struct Telling(Sender<usize>);
+
+    impl Device for Telling {
+        fn kind(&self) -> u32 {
+            2
+        }
+
+        fn features(&self) -> u64 {
+            0
+        }
+
+        fn queues(&self) -> usize {
+            1
+        }
+
+        fn config(&self) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn serve(&mut self, _: usize, _: &mut Rings) {}
+
+        fn restarted(&mut self, rings: &Rings) {
+            // Nobody listens any more when the test has failed.
+            let _ = self.0.send(rings.queues.len());
+        }
+    }
+
+    #[test]
+    fn a_device_hears_of_each_start_and_reset() {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
+        let interrupt = Arc::new(Interrupt::unconnected().expect("a line"));
+        let (told, restarts) = channel();
+        let worker = Worker::spawn(0, Box::new(Telling(told)), Vec::new(), memory, interrupt)
+            .expect("a thread");
+        for queues in [1, 0, 2] {
+            let new = || Queue::new(16).expect("a queue");
+            worker.start((0..queues).map(|_| new()).collect());
+            assert_eq!(restarts.recv(), Ok(queues));
+        }
+        worker.stop();
+        assert_eq!(restarts.recv(), Ok(0));
+        drop(worker);
+        assert!(restarts.recv().is_err());
     }
 }

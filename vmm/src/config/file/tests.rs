@@ -174,3 +174,33 @@ fn metrics_have_a_place_or_are_refused_with_examples() {
     assert_eq!(config.metrics, "unix:/run/b.sock".parse().ok());
     assert!(refused("metrics = \"here\"\n[[guest]]").contains("127.0.0.1:9469"));
 }
+
+#[test]
+fn vsock_has_an_address_and_a_path_of_its_own() {
+    let guest = |vsock: &str| format!("[[guest]]\nkernel = \"vmlinuz\"\nvsock = \"{vsock}\"\n");
+    let config = parsed(&guest("cid=4294967294,path=a,b.sock"));
+    assert_eq!(
+        config.guests[0].vsock,
+        Some(VsockConfig {
+            cid: u32::MAX - 1,
+            path: PathBuf::from("/guests/a,b.sock"),
+        })
+    );
+    for (vsock, part) in [
+        ("", "as in cid=3,path=/run/vm.sock"),
+        ("cid=3", "as in cid=3,path=/run/vm.sock"),
+        ("cid=3,path=", "as in cid=3,path=/run/vm.sock"),
+        ("path=vm.sock,cid=3", "as in cid=3,path=/run/vm.sock"),
+        ("cid=2,path=vm.sock", "cid is '2', must be 3 to 4294967294"),
+        ("cid=4294967295,path=vm.sock", "must be 3 to 4294967294"),
+        ("cid=x,path=vm.sock", "cid is 'x'"),
+    ] {
+        let error = refused(&guest(vsock));
+        assert!(error.contains(part), "{vsock}: {error}");
+    }
+    let both = guest("cid=3,path=vm.sock").repeat(2);
+    let error = refused(&both);
+    assert!(error.contains("guests guest1 and guest2"), "{error}");
+    let error = refused("[[guest]]\nvsock = \"cid=3,path=vm.sock\"");
+    assert!(error.contains("give it a kernel"), "{error}");
+}

@@ -368,11 +368,6 @@ impl State {
             .stop(cpu, Stop::Ended, Hints::default(), ran, now);
     }
 
-    /// The same for one that napped, of which the policy knows that it does not run.
-    pub(crate) fn lose_napping(&mut self, id: VcpuId) {
-        self.places[id.index()] = Place::Lost;
-    }
-
     fn tell_steal(&mut self, vcpu: &Vcpu, id: VcpuId) {
         let waited = self.sched.counters(id).waited_ns;
         let told = std::mem::replace(&mut self.steal_told[id.index()], waited);

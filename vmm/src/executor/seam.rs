@@ -20,12 +20,6 @@ pub(crate) struct Ran {
     pub(crate) elsewhere_ns: u64,
 }
 
-/// A vCPU that came back from a nap.
-pub(crate) struct Napped {
-    pub(crate) vcpu: Box<Vcpu>,
-    pub(crate) end: NapEnd,
-}
-
 /// How an executor has a vCPU run.
 pub(crate) trait Seam {
     /// See [`Lane::run`]. `None`: the vCPU is lost with its thread, which only a bug of this
@@ -35,11 +29,11 @@ pub(crate) trait Seam {
     /// Whether halts end a run.
     fn sees_halts(&self) -> bool;
 
-    /// Whether a halted vCPU can sleep where it would run when it wakes.
+    /// Whether a halted vCPU can sleep on the executor's thread, where it would run when it wakes.
     fn naps(&self) -> bool;
 
-    /// See [`Lane::nap`]. `None`: as for [`Seam::run`].
-    fn nap(&mut self, vcpu: Box<Vcpu>, until: Option<u64>, station: &Station) -> Option<Napped>;
+    /// See [`Lane::nap`].
+    fn nap(&mut self, vcpu: &mut Vcpu, until: Option<u64>, station: &Station) -> NapEnd;
 }
 
 /// The executor's thread runs the vCPU itself.
@@ -67,16 +61,10 @@ impl Seam for Direct {
         self.bedding.is_some()
     }
 
-    fn nap(
-        &mut self,
-        mut vcpu: Box<Vcpu>,
-        until: Option<u64>,
-        station: &Station,
-    ) -> Option<Napped> {
-        let end = match &self.bedding {
-            Some(bedding) => self.lane.nap(&mut vcpu, until, station, bedding),
+    fn nap(&mut self, vcpu: &mut Vcpu, until: Option<u64>, station: &Station) -> NapEnd {
+        match &self.bedding {
+            Some(bedding) => self.lane.nap(vcpu, until, station, bedding),
             None => NapEnd::NotHere,
-        };
-        Some(Napped { vcpu, end })
+        }
     }
 }

@@ -11,7 +11,7 @@ use vcpu_sched::{CpuId, Decision, Hints, Ns, Stop, VcpuId};
 use super::crossing::Crossing;
 use super::observed::Tells;
 use super::pool::{Pool, Sleeper, State, said};
-use super::seam::{Napped, Ran, Seam};
+use super::seam::{Ran, Seam};
 use super::signal;
 use crate::halt::nap::NapEnd;
 use crate::machine::{Doorbell, Exit, Guest, GuestEnd, Vcpu};
@@ -230,7 +230,7 @@ impl<S: Seam> Executor<S> {
                 });
             }
             match nap {
-                Some(sleeper) => napped = self.nap_until(timer, sleeper),
+                Some(sleeper) => napped = Some(self.nap_until(timer, sleeper)),
                 None => self.sleep_until(timer),
             }
         }
@@ -278,23 +278,18 @@ impl<S: Seam> Executor<S> {
     }
 
     /// Nothing to run but who has halted here: both sleep until it wakes, a kick or the policy's next
-    /// timer. `None`: it is lost.
-    fn nap_until(&mut self, timer: Option<Ns>, (id, vcpu): Sleeper) -> Option<(Sleeper, NapEnd)> {
+    /// timer.
+    fn nap_until(&mut self, timer: Option<Ns>, (id, mut vcpu): Sleeper) -> (Sleeper, NapEnd) {
         self.charge();
         let from = sys::monotonic_ns();
-        let (guest, index) = (Arc::clone(&vcpu.guest), vcpu.index);
-        let napped = self.seam.nap(vcpu, timer, self.pool.station(self.cpu));
+        let end = self.seam.nap(&mut vcpu, timer, self.pool.station(self.cpu));
         signal::forget_missed();
         self.report.idle_ns += sys::monotonic_ns().saturating_sub(from);
         self.charge();
-        if napped.is_none() {
-            guest.end(thread_failed(index));
-            self.pool.lock().lose_napping(id);
+        if vcpu.guest.has_ended() {
+            self.pool.retire(&vcpu.guest);
         }
-        if guest.has_ended() {
-            self.pool.retire(&guest);
-        }
-        napped.map(|Napped { vcpu, end }| ((id, vcpu), end))
+        ((id, vcpu), end)
     }
 
     /// CPU time since the last charge.
@@ -338,7 +333,10 @@ impl<S: Seam> Executor<S> {
             elsewhere_ns,
         }) = self.seam.run(vcpu, bounded, station)
         else {
-            guest.end(thread_failed(index));
+            guest.end(GuestEnd::InternalError {
+                vcpu: index,
+                text: "the thread that ran it has failed".into(),
+            });
             let ran = self.charge();
             self.pool.lock().lose(self.cpu, decision.run, ran);
             self.pool.retire(&guest);
@@ -455,13 +453,6 @@ impl<S: Seam> Executor<S> {
                 Next::Continue
             }
         }
-    }
-}
-
-fn thread_failed(vcpu: u32) -> GuestEnd {
-    GuestEnd::InternalError {
-        vcpu,
-        text: "the thread that ran it has failed".into(),
     }
 }
 

@@ -335,3 +335,19 @@ impl Seam for ByThread {
         NapEnd::NotHere
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_the_answer_of_a_thread_that_has_failed() {
+        let place = Handoff::new();
+        let thread = thread::spawn({
+            let answer = Answer(Some(place.clone()));
+            move || drop(answer)
+        });
+        assert!(place.take().is_none());
+        assert!(thread.join().is_ok());
+    }
+}

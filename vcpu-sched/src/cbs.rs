@@ -100,6 +100,13 @@ impl Server {
         Woken::Eligible
     }
 
+    /// [`Server::wake`] at `since`, of which nobody had to hear before `now`. If the deadline that it
+    /// would have has passed meanwhile, it wakes now.
+    pub(crate) fn wake_since(&mut self, since: Ns, now: Ns) -> Woken {
+        let late = since.saturating_add(self.reservation.deadline()) <= now;
+        self.wake(if late { now } else { since })
+    }
+
     /// budget / (deadline - now) > Q / D, without dividing.
     fn exceeds_bandwidth(&self, now: Ns) -> bool {
         let left = self.budget.max(0) as u128 * u128::from(self.reservation.deadline());
@@ -181,6 +188,23 @@ impl Server {
             self.refresh(now);
         }
         self.check();
+    }
+
+    /// The deadline that [`Server::replenish`] will set if it comes in time.
+    pub(crate) fn deadline_after_replenishment(&self) -> Ns {
+        let periods = self.periods_to_clear_debt();
+        self.deadline
+            .saturating_add(periods.saturating_mul(self.reservation.period()))
+    }
+
+    /// The earliest deadline that it can have after a wake-up at `at`: the present one if that is
+    /// still to come, which [`Server::wake`] may keep.
+    pub(crate) fn deadline_when_woken(&self, at: Ns) -> Ns {
+        if self.deadline > at {
+            self.deadline
+        } else {
+            at.saturating_add(self.reservation.deadline())
+        }
     }
 
     /// What holds whenever a server may compete.

@@ -133,6 +133,8 @@ pub(crate) struct Running {
     pub(crate) run: VcpuId,
     /// Since when, ns.
     pub(crate) since: Ns,
+    /// When the policy wants the CPU back, ns; a deferral moves that for the executor alone.
+    pub(crate) until: Option<Ns>,
     /// The lock at the end of the chain that led from `donor` to `run`.
     pub(crate) lock: u64,
     /// The preemption of `run` was put off once already.

@@ -78,6 +78,11 @@ impl Fair {
         self.tag + self.scaled(used - used % slice, sharers)
     }
 
+    /// How much longer it runs before who wakes may end its slice, ns.
+    pub(crate) const fn until_worn(&self, slice: Ns) -> Ns {
+        (slice / WAKE_SHARE).saturating_sub(self.used)
+    }
+
     /// Where the tag would be if the slice ended after `ran` ns more; `None` before it has lasted for
     /// a [`WAKE_SHARE`]th of `slice`.
     ///

@@ -55,6 +55,7 @@ mod reservation;
 mod scheduler;
 pub mod sim;
 mod stop;
+mod timers;
 mod view;
 mod wake;
 

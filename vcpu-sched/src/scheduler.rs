@@ -5,7 +5,8 @@
 //! | `pick.rs` | what a CPU runs next |
 //! | `proxy.rs` | whom a waiting claim carries |
 //! | `stop.rs` | what happens when it stops: charge, edges, back into the queue |
-//! | `wake.rs` | waking, and the timers |
+//! | `wake.rs` | waking |
+//! | `timers.rs` | what happens by itself, and which CPU looks after it |
 //! | `release.rs` | a holder lets go, or hands its mutex to a sleeper |
 //! | `preempt.rs` | who is kicked for a claim that became eligible |
 //! | `defer.rs` | a holder that is out of time |
@@ -26,6 +27,7 @@ use crate::heap::Heap;
 use crate::ids::{CpuId, GuestId, Ns, VcpuId};
 use crate::lists::Lists;
 use crate::reservation::Claim;
+use crate::timers::{Timers, claim_timer, wake_timer};
 
 /// The most vCPUs in a pool.
 pub const MAX_VCPUS: usize = 1 << 20;
@@ -71,6 +73,7 @@ impl Config {
 pub(crate) struct Domain {
     pub(crate) cpus: CpuSet,
     pub(crate) queue: Heap<Rank>,
+    pub(crate) timers: Timers,
     /// Virtual time of the fair order: the largest start tag dispatched on these CPUs.
     pub(crate) virtual_time: u128,
 }
@@ -90,6 +93,8 @@ pub struct Scheduler<E: Events = ()> {
     pub(crate) cpus: Vec<Cpu>,
     /// CPUs that run nothing: they sleep, or are about to pick.
     pub(crate) idle: CpuSet,
+    /// CPUs that were kicked or are about to pick: they will look at everything by themselves.
+    pub(crate) looking: CpuSet,
     /// CPUs that run something and have not been kicked, the least urgent claim first.
     pub(crate) busy: Heap<Reverse<Rank>>,
     /// CPUs that run a best-effort vCPU without a slice, because it was alone.
@@ -100,8 +105,6 @@ pub struct Scheduler<E: Events = ()> {
     pub(crate) blocked_on: BlockedOn,
     /// Claims set aside, behind the vCPU that they wait for.
     pub(crate) parked: Lists,
-    /// Two timers a vCPU: its claim's (2v) and its own wake-up (2v + 1).
-    pub(crate) timers: Heap<Ns>,
     pub(crate) admission: Admission,
     /// CPUs that should look again, until [`Scheduler::take_kicks`].
     pub(crate) kicks: CpuSet,
@@ -135,6 +138,7 @@ impl<E: Events> Scheduler<E> {
             all,
             cpus: vec![Cpu::default(); cpus],
             idle: CpuSet::EMPTY,
+            looking: CpuSet::EMPTY,
             busy,
             unsliced: CpuSet::EMPTY,
             vcpus: Vec::new(),
@@ -142,7 +146,6 @@ impl<E: Events> Scheduler<E> {
             domains: Vec::new(),
             blocked_on: BlockedOn::default(),
             parked: Lists::default(),
-            timers: Heap::new(),
             admission: Admission::new(config.cap_permille),
             kicks: CpuSet::EMPTY,
             arrivals: 0,
@@ -216,9 +219,9 @@ impl<E: Events> Scheduler<E> {
         let count = self.vcpus.len();
         self.blocked_on.grow(count);
         self.parked.grow(count);
-        self.timers.grow(2 * count);
         for domain in &mut self.domains {
             domain.queue.grow(count);
+            domain.timers.grow(count);
         }
         Ok(VcpuId(count as u32 - 1))
     }
@@ -236,6 +239,7 @@ impl<E: Events> Scheduler<E> {
         self.domains.push(Domain {
             cpus,
             queue,
+            timers: Timers::with_room_for(self.vcpus.len()),
             virtual_time: 0,
         });
         Ok(self.domains.len() - 1)
@@ -269,7 +273,7 @@ impl<E: Events> Scheduler<E> {
             self.count_runnable(vcpu, -1);
         }
         self.drop_edge(vcpu, now);
-        self.timers.remove(wake_timer(vcpu));
+        self.clear_timer(wake_timer(vcpu));
         let v = &mut self.vcpus[vcpu.index()];
         v.ec.state = ExecState::Gone;
         if let Entitlement::Reserved(server) = &v.sc.entitlement {
@@ -333,10 +337,10 @@ impl<E: Events> Scheduler<E> {
             }
             ClaimState::Parked(_) => {
                 self.parked.leave(claim);
-                self.timers.remove(claim_timer(claim));
+                self.clear_timer(claim_timer(claim));
             }
             ClaimState::Throttled => {
-                self.timers.remove(claim_timer(claim));
+                self.clear_timer(claim_timer(claim));
             }
             ClaimState::Off | ClaimState::OnCpu(_) | ClaimState::Riding => {}
         }
@@ -347,14 +351,6 @@ impl<E: Events> Scheduler<E> {
     pub(crate) fn arrive(&mut self, claim: VcpuId) {
         self.arrivals += 1;
         self.vcpus[claim.index()].sc.arrival = self.arrivals;
-    }
-
-    /// Sets a timer. If it is the earliest, somebody must learn of it.
-    pub(crate) fn set_timer(&mut self, timer: u32, at: Ns, now: Ns) {
-        self.timers.set(timer, at);
-        if self.timers.first().is_some_and(|(_, first)| first == timer) {
-            self.find_keeper(at, now);
-        }
     }
 
     pub(crate) fn drop_edge(&mut self, waiter: VcpuId, now: Ns) {
@@ -368,14 +364,4 @@ impl<E: Events> Scheduler<E> {
             self.claim_off(waiter);
         }
     }
-}
-
-/// The timer that replenishes or unparks a claim.
-pub(crate) const fn claim_timer(vcpu: VcpuId) -> u32 {
-    2 * vcpu.0
-}
-
-/// The timer that wakes a halted vCPU at its own wish.
-pub(crate) const fn wake_timer(vcpu: VcpuId) -> u32 {
-    2 * vcpu.0 + 1
 }

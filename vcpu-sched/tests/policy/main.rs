@@ -11,4 +11,5 @@ mod lies;
 mod pool;
 mod regressions;
 mod removal;
+mod timers;
 mod waking;

@@ -45,6 +45,8 @@ pub struct Machine {
     pub prompt: bool,
     /// What each vCPU says that it has released when it is preempted.
     pub releases: u32,
+    /// A reserved vCPU that nobody may interrupt.
+    pub watched: Option<VcpuId>,
 }
 
 impl Machine {
@@ -73,6 +75,7 @@ impl Machine {
             now: 0,
             prompt,
             releases: 0,
+            watched: None,
         };
         machine.serve();
         machine
@@ -232,12 +235,24 @@ impl Machine {
             self.cpus[cpu].until.is_none_or(|until| until > self.now),
             "time goes on"
         );
+        if let Some(decision) = decision
+            && Some(decision.donor) == self.watched
+        {
+            let (_, budget, _) = self.view(decision.donor).unwrap().reserved.unwrap();
+            let end = self.now + budget.unsigned_abs();
+            assert_eq!(decision.until, Some(end), "it runs for all its budget");
+        }
         self.take_kicks();
     }
 
     pub fn take_kicks(&mut self) {
         for cpu in self.policy.take_kicks().iter() {
             self.cpus[cpu.index()].kicked = true;
+            let running = self.cpus[cpu.index()].running;
+            assert!(
+                self.watched.is_none() || running.map(|(donor, _)| donor) != self.watched,
+                "nobody kicks it"
+            );
         }
     }
 

@@ -108,3 +108,12 @@ pub fn op() -> impl Strategy<Value = Op> {
         2 => (any::<u32>(), hints()).prop_map(|(c, hints)| Op::Defer(c, hints)),
     ]
 }
+
+/// What others do beside a vCPU that only runs, whose number is 0.
+pub fn op_of_others() -> impl Strategy<Value = Op> {
+    let wakes = prop_oneof![1 => Just(Op::Wake(0)), 4 => any::<u32>().prop_map(Op::Wake)];
+    prop_oneof![
+        3 => wakes,
+        6 => op().prop_filter("no new claims", |op| !matches!(op, Op::Add(..) | Op::Remove(_))),
+    ]
+}

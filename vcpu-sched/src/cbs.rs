@@ -131,9 +131,7 @@ impl Server {
 
     /// Charges `ran` ns that ended at `now`.
     pub(crate) fn charge(&mut self, ran: Ns, now: Ns) -> Charged {
-        self.budget = self
-            .budget
-            .saturating_sub(i64::try_from(ran).unwrap_or(i64::MAX));
+        self.owe(ran);
         if self.budget > 0 {
             return Charged::InBudget;
         }
@@ -144,11 +142,7 @@ impl Server {
                 Charged::Postponed
             }
             Exhaustion::Hard => {
-                // Debt of more than one budget keeps it waiting for more than one period.
-                let more = self.periods_to_clear_debt() - 1;
-                let at = self
-                    .next_period()
-                    .saturating_add(more.saturating_mul(self.reservation.period()));
+                let at = self.replenished_at();
                 if at <= now {
                     // It ran late, past its own replenishment: no need to stop.
                     self.replenish(now);
@@ -158,6 +152,22 @@ impl Server {
                 Charged::Throttled(at)
             }
         }
+    }
+
+    /// Takes `spent` ns from the budget, whatever is left of it. Whoever calls this for a server that may
+    /// compete sees to the consequences.
+    pub(crate) fn owe(&mut self, spent: Ns) {
+        self.budget = self
+            .budget
+            .saturating_sub(i64::try_from(spent).unwrap_or(i64::MAX));
+    }
+
+    /// When a throttled server has a positive budget again, ns.
+    pub(crate) fn replenished_at(&self) -> Ns {
+        // Debt of more than one budget keeps it waiting for more than one period.
+        let more = self.periods_to_clear_debt().saturating_sub(1);
+        self.next_period()
+            .saturating_add(more.saturating_mul(self.reservation.period()))
     }
 
     /// How many budgets it takes to have a positive one again.

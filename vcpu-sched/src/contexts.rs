@@ -7,7 +7,7 @@ use crate::cbs::Server;
 use crate::counters::Counters;
 use crate::cpuset::CpuSet;
 use crate::fair::Fair;
-use crate::ids::{CpuId, GuestId, Ns, VcpuId};
+use crate::ids::{CpuId, GuestId, HelperId, Ns, VcpuId};
 
 /// Order of claims in a queue: reserved before best effort, then by deadline or start tag, then
 /// first come first served.
@@ -118,6 +118,8 @@ pub(crate) struct Cpu {
     pub(crate) sleeps_until: Option<Ns>,
     /// It was kicked for one that woke: the slice of what it runs ends.
     pub(crate) yields: bool,
+    /// The helper that has a grant here, and since when, ns.
+    pub(crate) helper: Option<(HelperId, Ns)>,
     /// What it stopped for the pick that comes next, until that is done.
     pub(crate) stopped: Option<VcpuId>,
     /// What it ran last, and whether that held a lock if it was stopped against its will.

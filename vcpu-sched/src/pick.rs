@@ -67,6 +67,7 @@ impl<E: Events> Scheduler<E> {
         if decision.is_some() {
             self.keep_all_timers(now);
         }
+        self.serve_helpers(cpu, now);
         self.check();
         decision
     }
@@ -193,9 +194,10 @@ impl<E: Events> Scheduler<E> {
                 Some(now.saturating_add(server.budget().max(1).unsigned_abs()))
             }
             // Alone, a best-effort vCPU takes no ticks; who joins kicks the CPU.
-            Entitlement::BestEffort(fair) => self
-                .first_claim(cpu)
-                .map(|_| now.saturating_add(fair.left(self.config.slice_ns))),
+            Entitlement::BestEffort(fair) => {
+                let contended = self.first_claim(cpu).is_some() || self.helpers.any_waits();
+                contended.then(|| now.saturating_add(fair.left(self.config.slice_ns)))
+            }
         };
         if own.is_none() {
             self.unsliced.insert(cpu);

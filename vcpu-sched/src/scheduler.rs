@@ -10,6 +10,9 @@
 //! | `release.rs` | a holder lets go, or hands its mutex to a sleeper |
 //! | `preempt.rs` | who is kicked for a claim that became eligible |
 //! | `defer.rs` | a holder that is out of time |
+//! | `debt.rs` | who pays for what is done for a vCPU while it does not run |
+//! | `helper.rs` | when, where and on whose budget a guest's other threads work |
+//! | `disturbance.rs` | wake-ups that take a CPU from somebody more urgent |
 
 use std::cmp::Reverse;
 
@@ -24,6 +27,7 @@ use crate::cpuset::{CpuSet, MAX_CPUS};
 use crate::events::{Event, Events};
 use crate::fair::Fair;
 use crate::heap::Heap;
+use crate::helper::Helpers;
 use crate::ids::{CpuId, GuestId, Ns, VcpuId};
 use crate::lists::Lists;
 use crate::reservation::Claim;
@@ -79,10 +83,16 @@ pub(crate) struct Domain {
 }
 
 /// A guest as the policy sees it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Guest {
     /// vCPUs that are not halted: they divide the guest's weight.
     pub(crate) runnable: u32,
+    /// All that were added.
+    pub(crate) vcpus: Vec<VcpuId>,
+    /// The place in `vcpus` of the one that pays next for a helper.
+    pub(crate) next_payer: usize,
+    /// What its wake-ups may take from others.
+    pub(crate) credit: crate::disturbance::Credit,
 }
 
 /// The policy of one pool. All times that its methods take must not go back.
@@ -109,6 +119,7 @@ pub struct Scheduler<E: Events = ()> {
     /// CPUs that should look again, until [`Scheduler::take_kicks`].
     pub(crate) kicks: CpuSet,
     pub(crate) arrivals: u64,
+    pub(crate) helpers: Helpers,
     /// Told of each decision.
     pub events: E,
 }
@@ -149,6 +160,7 @@ impl<E: Events> Scheduler<E> {
             admission: Admission::new(config.cap_permille),
             kicks: CpuSet::EMPTY,
             arrivals: 0,
+            helpers: Helpers::default(),
             events,
         }
     }
@@ -223,7 +235,9 @@ impl<E: Events> Scheduler<E> {
             domain.queue.grow(count);
             domain.timers.grow(count);
         }
-        Ok(VcpuId(count as u32 - 1))
+        let vcpu = VcpuId(count as u32 - 1);
+        self.guests[guest.index()].vcpus.push(vcpu);
+        Ok(vcpu)
     }
 
     /// The queue that serves exactly these CPUs.

@@ -157,6 +157,7 @@ impl<E: Events> Scheduler<E> {
         v.sc.state = ClaimState::Off;
         self.arrive(claim);
         self.tell(now, Event::Replenish(claim));
+        self.helpers.look_again(self.vcpus[claim.index()].guest);
         self.requeue(claim);
         self.preempt_for(claim, now);
     }

@@ -4,8 +4,10 @@
 mod admission;
 mod best_effort;
 mod blocked;
+mod debt;
 mod deferral;
 mod donors;
+mod helpers;
 mod holder_states;
 mod lies;
 mod pool;

@@ -137,6 +137,8 @@ pub(crate) struct Running {
     pub(crate) since: Ns,
     /// When the policy wants the CPU back, ns; a deferral moves that for the executor alone.
     pub(crate) until: Option<Ns>,
+    /// When its slice, if best effort pays, may be ended by one that wakes, ns.
+    pub(crate) worn_at: Ns,
     /// The lock at the end of the chain that led from `donor` to `run`.
     pub(crate) lock: u64,
     /// The preemption of `run` was put off once already.

@@ -29,7 +29,7 @@ impl<E: Events> Scheduler<E> {
         }
         match &v.sc.entitlement {
             Entitlement::Reserved(_) => self.owe_reserved(vcpu, spent, now),
-            Entitlement::BestEffort(_) => self.owe_best_effort(vcpu, spent),
+            Entitlement::BestEffort(_) => self.owe_best_effort(vcpu, spent, now),
         }
         self.check();
     }
@@ -71,14 +71,14 @@ impl<E: Events> Scheduler<E> {
             ClaimState::Queued(_) | ClaimState::Parked(_) | ClaimState::Riding => {
                 match server.charge(spent, now) {
                     Charged::InBudget => {}
-                    Charged::Postponed => self.take_new_place(claim),
+                    Charged::Postponed => self.take_new_place(claim, now),
                     Charged::Throttled(at) => self.throttle(claim, at, now),
                 }
             }
         }
     }
 
-    fn owe_best_effort(&mut self, claim: VcpuId, spent: Ns) {
+    fn owe_best_effort(&mut self, claim: VcpuId, spent: Ns, now: Ns) {
         let slice = self.config.slice_ns;
         let v = &mut self.vcpus[claim.index()];
         let sharers = self.guests[v.guest.index()].runnable;
@@ -86,12 +86,12 @@ impl<E: Events> Scheduler<E> {
         if let Entitlement::BestEffort(fair) = &mut v.sc.entitlement
             && fair.charge(spent, slice, sharers, virtual_time)
         {
-            self.take_new_place(claim);
+            self.take_new_place(claim, now);
         }
     }
 
     /// The deadline or tag of `claim` has moved: so does its place among those with which it competes.
-    fn take_new_place(&mut self, claim: VcpuId) {
+    fn take_new_place(&mut self, claim: VcpuId, now: Ns) {
         self.arrive(claim);
         match self.vcpus[claim.index()].sc.state {
             ClaimState::Queued(domain) => {
@@ -101,6 +101,8 @@ impl<E: Events> Scheduler<E> {
             ClaimState::OnCpu(cpu) if self.busy.contains(cpu.0) => {
                 let rank = self.vcpus[claim.index()].sc.rank();
                 self.busy.set(cpu.0, Reverse(rank));
+                // Another CPU may do the least urgent work now.
+                self.keep_all_timers(now);
             }
             _ => {}
         }

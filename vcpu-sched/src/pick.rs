@@ -149,13 +149,20 @@ impl<E: Events> Scheduler<E> {
             self.pass_virtual_time(cpu, tag);
         }
         let rank = self.vcpus[donor.index()].sc.rank();
-        let until = self.until(cpu, donor, now);
+        let worn_at = match &self.vcpus[donor.index()].sc.entitlement {
+            Entitlement::Reserved(_) => now,
+            Entitlement::BestEffort(fair) => {
+                now.saturating_add(fair.until_worn(self.config.slice_ns))
+            }
+        };
+        let until = self.until(cpu, donor, worn_at, now);
         self.busy.set(cpu.0, Reverse(rank));
         self.cpus[cpu.index()].running = Some(Running {
             donor,
             run,
             since: now,
             until,
+            worn_at,
             lock,
             deferred: false,
         });
@@ -188,7 +195,7 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// When the policy wants `cpu` back from `donor`'s claim.
-    fn until(&mut self, cpu: CpuId, donor: VcpuId, now: Ns) -> Option<Ns> {
+    fn until(&mut self, cpu: CpuId, donor: VcpuId, worn_at: Ns, now: Ns) -> Option<Ns> {
         let own = match &self.vcpus[donor.index()].sc.entitlement {
             Entitlement::Reserved(server) => {
                 Some(now.saturating_add(server.budget().max(1).unsigned_abs()))
@@ -202,7 +209,7 @@ impl<E: Events> Scheduler<E> {
         if own.is_none() {
             self.unsliced.insert(cpu);
         }
-        match self.timer_for(cpu, donor, now, own) {
+        match self.timer_for(cpu, donor, worn_at, own) {
             Some(timer) if !self.idle_keeps_timer(timer, now) => Some(timer),
             _ => own,
         }

@@ -122,19 +122,19 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// When `cpu`, on which `donor` has paid since `since`, should look for the sake of a timer, before
-    /// `limit`; `None`: it need not. Rules 1 and 2.
+    /// When `cpu`, on which `donor` pays, in a slice that may be ended from `worn_at` on, should look for
+    /// the sake of a timer, before `limit`; `None`: it need not. Rules 1 and 2.
     pub(crate) fn timer_for(
         &self,
         cpu: CpuId,
         donor: VcpuId,
-        since: Ns,
+        worn_at: Ns,
         limit: Option<Ns>,
     ) -> Option<Ns> {
         let domains = 0..self.domains.len();
         domains
             .filter(|&domain| self.domains[domain].cpus.contains(cpu))
-            .filter_map(|domain| self.timer_of(domain, donor, since, limit))
+            .filter_map(|domain| self.timer_of(domain, donor, worn_at, limit))
             .min()
     }
 
@@ -143,7 +143,7 @@ impl<E: Events> Scheduler<E> {
         &self,
         domain: usize,
         donor: VcpuId,
-        since: Ns,
+        worn_at: Ns,
         limit: Option<Ns>,
     ) -> Option<Ns> {
         let timers = &self.domains[domain].timers;
@@ -158,10 +158,7 @@ impl<E: Events> Scheduler<E> {
         let own = timers.best_effort.key(wake_timer(donor));
         let best_effort = match &self.vcpus[donor.index()].sc.entitlement {
             Entitlement::Reserved(_) => None,
-            Entitlement::BestEffort(fair) => {
-                let floor = since.saturating_add(fair.until_worn(self.config.slice_ns));
-                timers.best_effort.first().map(|(at, _)| at.max(floor))
-            }
+            Entitlement::BestEffort(_) => timers.best_effort.first().map(|(at, _)| at.max(worn_at)),
         };
         [reserved, own, best_effort]
             .into_iter()
@@ -185,7 +182,8 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// A CPU has found work, so it does not look after all timers any more: others may have to.
+    /// A CPU has found work, so it does not look after all timers any more, or another one does the
+    /// least urgent work now: others may have to look in time.
     pub(crate) fn keep_all_timers(&mut self, now: Ns) {
         let Some(first) = self.next_timer() else {
             return;
@@ -206,14 +204,14 @@ impl<E: Events> Scheduler<E> {
         };
         let Some(Running {
             donor,
-            since,
+            worn_at,
             until,
             ..
         }) = self.cpus[cpu.index()].running
         else {
             return;
         };
-        if self.timer_of(domain, donor, since, until).is_some() {
+        if self.timer_of(domain, donor, worn_at, until).is_some() {
             self.kick(cpu, now);
         }
     }

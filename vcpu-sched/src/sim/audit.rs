@@ -105,7 +105,7 @@ fn timer_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
         let least = policy.least_urgent(policy.domains[domain].cpus);
         if let Some((rank, cpu)) = least
             && let Some(running) = policy.cpus[cpu.index()].running
-            && let Some(at) = policy.timer_of(domain, running.donor, running.since, running.until)
+            && let Some(at) = policy.timer_of(domain, running.donor, running.worn_at, running.until)
         {
             return Err(format!("{cpu} serves {rank:?} past the timer at {at}"));
         }

@@ -167,13 +167,13 @@ impl Pool {
                 }
             }
             // The pool is closing: the vCPU only has to be kept.
-            (None, Some((id, vcpu))) => self.comes_back(id, vcpu),
+            (None, Some((id, vcpu))) => self.comes_back(id, vcpu, 0),
             (None, None) => {}
         }
     }
 
-    /// A berth gives a vCPU back: it was woken, or recalled.
-    pub(crate) fn comes_back(&self, id: VcpuId, vcpu: Box<Vcpu>) {
+    /// A berth gives a vCPU back: it was woken, or recalled. Its sleep took CPU time, `_spent`.
+    pub(crate) fn comes_back(&self, id: VcpuId, vcpu: Box<Vcpu>, _spent: Ns) {
         let after = {
             let mut state = self.lock();
             state.wakes_up(id, vcpu, sys::monotonic_ns());

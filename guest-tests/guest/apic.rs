@@ -1,6 +1,7 @@
 //! The local APIC through its memory page (xAPIC mode).
 
 use crate::idt::{VECTOR_SPURIOUS, VECTOR_TIMER};
+use crate::mmio;
 
 /// Address of the page.
 pub const BASE: u64 = 0xfee0_0000;
@@ -19,24 +20,20 @@ const ENABLE: u32 = 1 << 8;
 const DELIVERY_INIT: u32 = 5 << 8;
 const DELIVERY_STARTUP: u32 = 6 << 8;
 const ASSERT: u32 = 1 << 14;
+const ALL_BUT_SELF: u32 = 3 << 18;
+const MASKED: u32 = 1 << 16;
+const TIMER_PERIODIC: u32 = 1 << 17;
 const TIMER_DEADLINE: u32 = 2 << 17;
 const DIVIDE_BY_1: u32 = 0xb;
 
 fn write(register: u64, value: u32) {
-    // SAFETY: the page is mapped uncached and holds no Rust objects. Assembly, so that it is one
-    // plain store that every hypervisor's emulator knows.
-    unsafe {
-        core::arch::asm!("mov [{}], {:e}", in(reg) BASE + register, in(reg) value, options(nostack, preserves_flags));
-    }
+    // SAFETY: a register of the page, which `boot.rs` maps uncached.
+    unsafe { mmio::write(BASE + register, value) };
 }
 
 fn read(register: u64) -> u32 {
-    let value;
     // SAFETY: as `write`.
-    unsafe {
-        core::arch::asm!("mov {:e}, [{}]", out(reg) value, in(reg) BASE + register, options(nostack, preserves_flags));
-    }
-    value
+    unsafe { mmio::read(BASE + register) }
 }
 
 /// This vCPU's APIC id.
@@ -57,6 +54,11 @@ fn command(target: u32, what: u32) {
 /// Interrupts the vCPU of this index.
 pub fn send(target: u32, vector: u8) {
     command(target, ASSERT | u32::from(vector));
+}
+
+/// Interrupts all vCPUs but the one that executes this.
+pub fn send_to_others(vector: u8) {
+    command(0, ALL_BUT_SELF | ASSERT | u32::from(vector));
 }
 
 /// Starts the vCPU of this index in real mode at `page` (a page number below 256).
@@ -88,4 +90,12 @@ pub fn start_timer(ns: u32) {
 /// Puts the timer into TSC-deadline mode, to be armed through its MSR.
 pub fn use_deadline_timer() {
     write(TIMER, TIMER_DEADLINE | u32::from(VECTOR_TIMER));
+}
+
+/// Starts the timer with this period, of which the hypervisor may make a longer one, and lets no
+/// interrupt of it through. [`start_timer`] with 0 stops it.
+pub fn start_masked_periodic_timer(ns: u32) {
+    write(TIMER, TIMER_PERIODIC | MASKED | u32::from(VECTOR_TIMER));
+    write(TIMER_DIVIDE, DIVIDE_BY_1);
+    start_timer(ns);
 }

@@ -108,7 +108,7 @@ guest_idtr:
     .quad {idt}
 
     # Identity map, user-accessible at every level: the first GiB with 2 MiB pages (accessed and
-    # dirty set beforehand), and the local APIC's 2 MiB uncached.
+    # dirty set beforehand), and uncached the 2 MiB of the virtio devices and of the local APIC.
     .balign 4096
 guest_pml4:
     .quad guest_pdpt + 0x67
@@ -123,7 +123,9 @@ guest_pd_low:
     .set page, page + 0x200000
     .endr
 guest_pd_high:
-    .zero 503 * 8
+    .zero 128 * 8
+    .quad 0xd0000000 + 0xff
+    .zero 374 * 8
     .quad 0xfee00000 + 0xff
     .zero 8 * 8
     .popsection

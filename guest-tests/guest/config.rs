@@ -38,6 +38,22 @@ pub enum Workload {
     TripleFault,
     Fault,
     DoorbellStorm,
+    Hostile(Attack),
+}
+
+/// Ways to take CPU time from other guests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Attack {
+    EscapeInt,
+    EscapeFault,
+    EscapeIret,
+    DeviceHog,
+    IdleTimers,
+    IpiStorm,
+    WakeStorm,
+    ApicTimers,
+    LateHalts,
+    SerialStrings,
 }
 
 /// How a vCPU with nothing to do gives its CPU back.
@@ -76,7 +92,7 @@ pub struct Config {
     pub log: bool,
     /// Rounds of each part of the halt workload.
     pub count: u64,
-    /// The halt workload's timer.
+    /// The timer of the workloads that have one.
     pub period: u64,
     /// Arm the timer through the TSC-deadline MSR.
     pub deadline_timer: bool,
@@ -242,6 +258,22 @@ fn workload(name: &str) -> Option<Workload> {
         "triplefault" => Workload::TripleFault,
         "fault" => Workload::Fault,
         "doorbell-storm" => Workload::DoorbellStorm,
+        _ => return attack(name).map(Workload::Hostile),
+    })
+}
+
+fn attack(name: &str) -> Option<Attack> {
+    Some(match name {
+        "escape-int" => Attack::EscapeInt,
+        "escape-fault" => Attack::EscapeFault,
+        "escape-iret" => Attack::EscapeIret,
+        "device-hog" => Attack::DeviceHog,
+        "idle-timers" => Attack::IdleTimers,
+        "ipi-storm" => Attack::IpiStorm,
+        "wake-storm" => Attack::WakeStorm,
+        "apic-timers" => Attack::ApicTimers,
+        "late-halts" => Attack::LateHalts,
+        "serial-strings" => Attack::SerialStrings,
         _ => return None,
     })
 }

@@ -105,6 +105,7 @@ impl Cpu {
     /// Offset in the TSS of its last byte, the one after the I/O bitmap.
     pub const TSS_LIMIT: usize = Self::IO_BITMAP_BASE + IO_BITMAP_SIZE;
     pub const ASLEEP_OFFSET: usize = offset_of!(Cpu, asleep);
+    pub const ITERATIONS_OFFSET: usize = offset_of!(Cpu, stats) + offset_of!(Stats, iterations);
     pub const TICKS_OFFSET: usize = offset_of!(Cpu, ticks);
     pub const WAKES_OFFSET: usize = offset_of!(Cpu, wakes);
     pub const POKES_OFFSET: usize = offset_of!(Cpu, pokes);

@@ -11,8 +11,9 @@ use core::arch::global_asm;
 use core::cell::UnsafeCell;
 
 use crate::apic;
-use crate::cpu::{BLOCK_SIZE, Cpu};
+use crate::cpu::{BLOCK_SIZE, Cpu, RING0_TOP};
 use crate::preempt;
+use crate::ring0::AfterHalt;
 
 /// The vector of the local APIC's timer; ends a halt.
 pub const VECTOR_TIMER: u8 = 0x40;
@@ -24,6 +25,8 @@ pub const VECTOR_POKE: u8 = 0x42;
 /// The vector of the local APIC's timer where it preempts tasks. In the same class as the others, so
 /// that they do not interrupt each other.
 pub const VECTOR_TICK: u8 = 0x43;
+/// The vector by which CPL 0 enters the handler that keeps the vCPU (`INT 0x80`).
+const VECTOR_KEEP: u8 = 0x80;
 /// The vector of the local APIC's spurious interrupt.
 pub const VECTOR_SPURIOUS: u8 = 0xff;
 
@@ -34,13 +37,14 @@ const INTERRUPT: u8 = 0x8e;
 /// Adds: software at CPL 3 may use the gate.
 const DPL3: u8 = 0x60;
 
+const VECTOR_DIVIDE_ERROR: u8 = 0;
 const VECTOR_BREAKPOINT: u8 = 3;
 const EXCEPTIONS: u8 = 32;
 
 #[repr(C, align(4096))]
 pub struct Table(UnsafeCell<[[u64; 2]; 256]>);
 
-// SAFETY: written by vCPU 0 alone, before the others start.
+// SAFETY: written by vCPU 0 before the others start; what is written later is the same whoever does it.
 unsafe impl Sync for Table {}
 
 pub static TABLE: Table = Table(UnsafeCell::new([[0; 2]; 256]));
@@ -53,6 +57,7 @@ unsafe extern "C" {
     static poke_interrupt: u8;
     static tick_interrupt: u8;
     static spurious_interrupt: u8;
+    static keep_cpu: u8;
 }
 
 const FAULT_STUB_SIZE: usize = 16;
@@ -76,6 +81,14 @@ pub fn fill() {
     set(VECTOR_TICK, tick, CODE_CPL0, INTERRUPT);
     let spurious = at(&raw const spurious_interrupt);
     set(VECTOR_SPURIOUS, spurious, CODE_CPL0, INTERRUPT);
+    let keep = at(&raw const keep_cpu);
+    set(VECTOR_KEEP, keep, CODE_CPL0, INTERRUPT);
+}
+
+/// From here on a division by zero at CPL 0 enters the handler that keeps the vCPU.
+pub fn keep_at_divide_error() {
+    let keep = (&raw const keep_cpu) as usize;
+    set(VECTOR_DIVIDE_ERROR, keep, CODE_CPL0, INTERRUPT);
 }
 
 /// Empties the table: the next exception or interrupt is a triple fault.
@@ -116,6 +129,7 @@ global_asm!(
     .globl poke_interrupt
     .globl tick_interrupt
     .globl spurious_interrupt
+    .globl keep_cpu
 
     .balign 16
 fault_stubs:
@@ -137,8 +151,9 @@ fault_common:
     cld
     call {report}
 
-    # INT3. edi: 0 halt while [rsi] == edx; 1 WRMSR; 2 read CR2. The gate turns interrupts off, so
-    # no wake-up slips in between the comparison and the halt.
+    # INT3. edi: 0 halt while [rsi] == edx; 1 WRMSR; 2 read CR2; 3 and up as 0, with something else
+    # after the halt. The gate turns interrupts off, so no wake-up slips in between the comparison and
+    # the halt.
 ring0_service:
     cmp edi, 1
     je 1f
@@ -152,7 +167,38 @@ ring0_service:
 3:  iretq
 1:  wrmsr
     iretq
-2:  mov rax, cr2
+2:  cmp edi, {after_return}
+    jae 4f
+    mov rax, cr2
+    iretq
+4:  cmp dword ptr [rsi], edx
+    jne 3b
+    cmp edi, {after_interrupt}
+    je 5f
+    ja 6f
+    sti
+    hlt
+    iretq
+5:  sti
+    hlt
+    int {vector_keep}
+6:  xor ecx, ecx
+    sti
+    hlt
+    div ecx
+
+    # Entering a handler clears TF, so no single step that a hypervisor has set ends here. Leaves by the
+    # frame of the service that was interrupted, the first one on this stack.
+keep_cpu:
+    mov rcx, rsp
+    and rcx, -{block_size}
+7:  inc qword ptr [rcx + {iterations}]
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    cmp rax, [rip + {keep_until}]
+    jb 7b
+    lea rsp, [rcx + {ring0_top} - 40]
     iretq
 
     # The timer also ends the sleep of a vCPU that was about to halt.
@@ -206,6 +252,12 @@ spurious_interrupt:
     wakes = const Cpu::WAKES_OFFSET,
     pokes = const Cpu::POKES_OFFSET,
     asleep = const Cpu::ASLEEP_OFFSET,
+    iterations = const Cpu::ITERATIONS_OFFSET,
+    ring0_top = const RING0_TOP,
+    vector_keep = const VECTOR_KEEP,
+    keep_until = sym crate::ring0::KEEP_UNTIL,
+    after_return = const AfterHalt::Return as u32,
+    after_interrupt = const AfterHalt::Interrupt as u32,
     tick_return = const Cpu::TICK_RETURN_OFFSET,
     tick_entry = sym preempt::entry,
     eoi = const apic::BASE + apic::EOI,

@@ -27,6 +27,7 @@ mod idle;
 mod idt;
 mod locks;
 mod mem;
+mod mmio;
 mod mutex;
 mod port;
 mod preempt;
@@ -39,6 +40,7 @@ mod tasks;
 #[allow(dead_code)]
 #[path = "../src/testdev.rs"]
 mod testdev;
+mod virtio;
 #[allow(dead_code)]
 #[path = "../src/wait_buckets.rs"]
 mod wait_buckets;

@@ -30,3 +30,21 @@ pub fn in32(port: u16) -> Option<u32> {
     };
     (value != NOBODY).then_some(value)
 }
+
+/// Reads `into.len()` bytes from a port with one instruction.
+pub fn in_bytes(port: u16, into: &mut [u8]) {
+    // SAFETY: fills the slice and nothing else; ports as `out32`.
+    unsafe {
+        asm!("rep insb", in("dx") port, inout("rdi") into.as_mut_ptr() => _,
+            inout("rcx") into.len() => _, options(nostack, preserves_flags));
+    }
+}
+
+/// Writes bytes to a port with one instruction.
+pub fn out_bytes(port: u16, bytes: &[u8]) {
+    // SAFETY: reads the slice and nothing else; ports as `out32`.
+    unsafe {
+        asm!("rep outsb", in("dx") port, inout("rsi") bytes.as_ptr() => _,
+            inout("rcx") bytes.len() => _, options(nostack, preserves_flags));
+    }
+}

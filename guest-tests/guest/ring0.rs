@@ -1,7 +1,7 @@
 //! The few things that only CPL 0 can do, behind `INT3` (see `idt.rs` for the other side).
 
 use core::arch::asm;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Halts until an interrupt, unless `word` differs from `value`; no wake-up that changes `word`
 /// before it interrupts is lost.
@@ -27,4 +27,29 @@ pub fn read_cr2() -> u64 {
     // SAFETY: the service changes RAX alone.
     unsafe { asm!("int3", in("edi") 2, out("rax") address) };
     address
+}
+
+/// What follows a halt that [`halt_before`] makes.
+#[derive(Clone, Copy)]
+pub enum AfterHalt {
+    /// The way back to CPL 3, with nothing in between.
+    Return = 3,
+    /// `INT`, whose handler keeps the vCPU. KVM does not emulate it at CPL 0.
+    Interrupt = 4,
+    /// An instruction that faults; the handler keeps the vCPU. [`crate::idt::keep_at_divide_error`] comes
+    /// first.
+    Fault = 5,
+}
+
+/// The TSC value at which a handler that keeps its vCPU lets go of it.
+pub static KEEP_UNTIL: AtomicU64 = AtomicU64::new(0);
+
+/// As [`halt_while`], with another instruction after the halt. A handler that keeps the vCPU computes at
+/// CPL 0 with interrupts off until [`KEEP_UNTIL`], and counts as iterations of this vCPU.
+pub fn halt_before(after: AfterHalt, word: &AtomicU32, value: u32) {
+    // SAFETY: the service reads `word`; it and the handler change these registers and the iterations.
+    unsafe {
+        asm!("int3", in("edi") after as u32, in("rsi") word, inout("edx") value => _,
+            out("rax") _, out("rcx") _);
+    }
 }

@@ -11,7 +11,7 @@ pub mod wait_buckets;
 ///
 /// | key | values, the default first |
 /// |---|---|
-/// | `workload` | `lock`, `throttled-holder`, `chain`, `deadlock`, `queue`, `hog`, `pingpong`, `preempt`, `roam`, `carry`, `halt`, `idle`, `liar`, `doorbell-storm`, `boot`, `fault`, `triplefault` |
+/// | `workload` | `lock`, `throttled-holder`, `chain`, `deadlock`, `queue`, `hog`, `pingpong`, `preempt`, `roam`, `carry`, `halt`, `idle`, `liar`, `doorbell-storm`, `boot`, `fault`, `triplefault`, or one of the attacks below |
 /// | `lock` | `ticket`, `tas`, `mcs`, `mutex`: waiters of the last sleep, whatever `wait` says |
 /// | `tasks` | tasks of each vCPU with `lock`, `throttled-holder` and `queue`, of even ones with `preempt`, 1 (to 8) |
 /// | `tick` | `off`: a task runs until it yields or sleeps; or a time, at least `200us`, after which the local APIC's timer preempts it and the next ready one of the vCPU runs, round robin. Not while it holds a spinlock or waits for one; with a mutex it may be |
@@ -23,7 +23,23 @@ pub mod wait_buckets;
 /// | `log` | `off`, `on`: report when the first critical sections of each vCPU were, with `lock` and `throttled-holder` |
 /// | `idle` | `auto` (the doorbell where there is one), `hlt`, `pause` |
 /// | `count`, `period`, `timer` | of `halt`: rounds (20), timer period (`1ms`), `oneshot` or `deadline` |
+/// | `period` | of attacks, `1ms`: see there |
 /// | `seed` | of `liar` (1) |
 /// | `cpus`, `tsc_khz` | where the test device does not tell |
 /// | `console` | `ttyS0`: print on the first serial port |
+///
+/// Attacks try to take CPU time from other guests, for `seconds`:
+///
+/// | `workload` | what its vCPUs do |
+/// |---|---|
+/// | `escape-int` | halt for `period`; the instruction after the halt enters a handler, which computes to the end with interrupts off (KVM-PVM stops the guest: it does not emulate `INT`) |
+/// | `escape-fault` | the same by a fault |
+/// | `escape-iret` | halt for `period`; the instruction after the halt returns to CPL 3, where the vCPU computes until the interrupt that woke it is delivered |
+/// | `device-hog` | keep a virtio device each busy with as many and as long requests as its queue takes, and look every `period` whether they are done; disks must have 16 MiB (`hints=on`) |
+/// | `idle-timers` | go idle for `period` again and again (`hints=on`) |
+/// | `ipi-storm` | vCPU 0 interrupts all others without end, which halt |
+/// | `wake-storm` | the same with the wake doorbell, one vCPU after the other |
+/// | `apic-timers` | let the timers of their local APICs run at the shortest period, masked, and idle |
+/// | `late-halts` | halt for `period` again and again |
+/// | `serial-strings` | of even number read, of odd number write the first serial port with string instructions of 4 KiB |
 pub const GUEST_ELF: &[u8] = include_bytes!(env!("GUEST_ELF"));

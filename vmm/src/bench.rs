@@ -22,6 +22,7 @@ use rounds::Extent;
 use scene::Scenes;
 
 pub mod args;
+pub mod attacks;
 pub mod cell;
 pub mod csv;
 pub mod disturbance;
@@ -67,6 +68,9 @@ pub enum BenchError {
     /// Linux guests.
     #[error(transparent)]
     Linux(#[from] linux::LinuxBenchError),
+    /// Hostile guests.
+    #[error(transparent)]
+    Attacks(#[from] attacks::AttackError),
     /// A report that is no JSON.
     #[error("cannot write the results as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -121,6 +125,21 @@ pub fn switch(
 pub fn linux(args: &linux::LinuxArgs, signals: Option<&StopSignals>) -> Result<String, BenchError> {
     let report = linux::measure(args, signals)?;
     put(&report, linux::render(&report), args.json.as_deref())
+}
+
+/// Runs `baton bench attacks` and writes its file.
+///
+/// # Errors
+/// If nothing can be run on this host, or the file cannot be written.
+pub fn attacks(
+    args: &attacks::AttacksArgs,
+    signals: Option<&StopSignals>,
+) -> Result<Finished, BenchError> {
+    let report = attacks::measure(args, signals)?;
+    Ok(Finished {
+        text: put(&report, attacks::render(&report), args.json.as_deref())?,
+        good: report.skipped.iter().all(|skipped| !skipped.failed),
+    })
 }
 
 /// Writes `report` as JSON where the user wants it; returns what goes to standard output.

@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use baton::bench::Finished;
 use baton::bench::args::{BenchCommand, LhpArgs, SwitchArgs};
+use baton::bench::attacks::AttacksArgs;
 use baton::bench::linux::LinuxArgs;
 use baton::cli::{Cli, Command, RunArgs, SimArgs, Switch, TopArgs};
 use baton::config::{SummaryForm, Timeline};
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
             BenchCommand::Lhp(args) => bench_lhp(&args),
             BenchCommand::Switch(args) => bench_switch(&args),
             BenchCommand::Linux(args) => bench_linux(&args),
+            BenchCommand::Attacks(args) => bench_attacks(&args),
         },
         Command::Top(args) => watch(&args),
         Command::Sim(args) => simulate(&args),
@@ -51,6 +54,17 @@ fn bench_lhp(args: &LhpArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let signals = StopSignals::block()?;
     let finished = bench::lhp(args, Some(&signals))?;
     drop(signals);
+    finish(&finished)
+}
+
+fn bench_attacks(args: &AttacksArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let signals = StopSignals::block()?;
+    let finished = bench::attacks(args, Some(&signals))?;
+    drop(signals);
+    finish(&finished)
+}
+
+fn finish(finished: &Finished) -> Result<ExitCode, Box<dyn std::error::Error>> {
     print(&finished.text)?;
     Ok(if finished.good {
         ExitCode::SUCCESS

@@ -8,6 +8,7 @@ mod crash;
 mod deadlock;
 mod halt;
 mod hog;
+mod hostile;
 mod liar;
 mod lock;
 mod pingpong;
@@ -18,7 +19,7 @@ mod sleep;
 mod storm;
 
 use crate::barrier::Barrier;
-use crate::config::{self, Config, Workload};
+use crate::config::{self, Attack, Config, Workload};
 use crate::cpu::Cpu;
 use crate::testdev::{EXIT_CHECK_FAILED, EXIT_OK, EXIT_USAGE};
 use crate::{clock, console, exit, idle, report, smp};
@@ -50,6 +51,7 @@ pub fn run(cpu: &'static Cpu) -> ! {
         Workload::TripleFault => crash::triple_fault(),
         Workload::Fault => crash::page_fault(),
         Workload::DoorbellStorm => storm::run(cpu),
+        Workload::Hostile(attack) => hostile::run(cpu, attack),
     }
     cpu.stats.elapsed_ns.set(clock::to_ns(clock::now() - start));
     report::results(cpu);
@@ -69,7 +71,8 @@ fn check_cpus(cpu: &Cpu, config: &Config) {
         | Workload::Carry
         | Workload::ThrottledHolder
         | Workload::Deadlock
-        | Workload::Queue => 2,
+        | Workload::Queue
+        | Workload::Hostile(Attack::IpiStorm | Attack::WakeStorm) => 2,
         _ => 1,
     };
     if smp::count() < needed && cpu.index() == 0 {
@@ -91,7 +94,11 @@ fn finish(workload: Workload) -> ! {
         Workload::Queue => queue::finish(),
         Workload::Preempt => preempt::finish(),
         Workload::Halt => halt::finish(),
-        Workload::PingPong | Workload::Hog | Workload::Liar | Workload::DoorbellStorm => {
+        Workload::PingPong
+        | Workload::Hog
+        | Workload::Liar
+        | Workload::DoorbellStorm
+        | Workload::Hostile(_) => {
             console::line(format_args!("guest: {} iterations", sum_of_iterations()));
             true
         }

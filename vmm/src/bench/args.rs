@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::BenchError;
+use super::attacks::AttacksArgs;
 use super::linux::LinuxArgs;
 use super::matrix::{Load, Lock, Matrix, Policy};
 use super::report::Plan;
@@ -22,6 +23,8 @@ pub enum BenchCommand {
     Switch(SwitchArgs),
     /// Linux guests: stock and patched kernels under overcommit
     Linux(LinuxArgs),
+    /// Hostile guests: what a victim with a reservation loses beside them
+    Attacks(AttacksArgs),
 }
 
 /// Flags of `baton bench switch`.
@@ -102,7 +105,7 @@ const QUICK_POLICIES: [Policy; 5] = [
 ];
 
 /// Reads `2`, `0.5` or `500ms`.
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let time = match text.trim().parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
         Err(_) => units::parse_duration(text).map_err(|error| error.to_string())?,
@@ -166,7 +169,7 @@ impl LhpArgs {
 }
 
 /// What the user named, each once, or else the default.
-fn chosen<T: Copy + PartialEq>(named: &[T], default: &[T]) -> Vec<T> {
+pub(super) fn chosen<T: Copy + PartialEq>(named: &[T], default: &[T]) -> Vec<T> {
     let mut chosen = Vec::new();
     for value in if named.is_empty() { default } else { named } {
         if !chosen.contains(value) {

@@ -1,0 +1,81 @@
+//! Keeps devices busy: each vCPU the virtio device of its number, with as many and as long requests as the
+//! queue takes. Disks must have 16 MiB at least.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::AtomicU64;
+
+use super::{end_time, sleep_until};
+use crate::cpu::Cpu;
+use crate::virtio::{self, BLOCK, Device, ENTRIES, MAX_DEVICES, NEXT, Queue, WRITE};
+use crate::{clock, config, idle};
+
+const BUFFER_LENGTH: u32 = 1 << 20;
+/// Descriptors of a read: a header, 16 times the buffer, a status.
+const READ_CHAIN: u16 = 18;
+
+static QUEUES: [Queue; MAX_DEVICES] = [const { Queue::new() }; MAX_DEVICES];
+/// The header of a disk's request: a read from sector 0.
+static READ: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Where all devices write; nobody reads it.
+#[repr(C, align(4096))]
+struct Sink(UnsafeCell<[u8; BUFFER_LENGTH as usize]>);
+
+// SAFETY: only its address is used.
+unsafe impl Sync for Sink {}
+
+static SINK: Sink = Sink(UnsafeCell::new([0; BUFFER_LENGTH as usize]));
+
+pub fn run(cpu: &Cpu) {
+    let end = end_time();
+    match Device::in_slot(cpu.index()) {
+        Some(device) => keep_busy(cpu, &device, end),
+        None => sleep_until(cpu, end),
+    }
+}
+
+fn keep_busy(cpu: &Cpu, device: &Device, end: u64) {
+    let queue = &QUEUES[cpu.index() as usize];
+    let (requests, length) = match device.kind() {
+        BLOCK => (describe_reads(queue), READ_CHAIN),
+        _ => (describe_buffers(queue), 1),
+    };
+    let look_after = clock::from_ns(config::get().period);
+    device.start(queue);
+    while clock::now() < end {
+        for request in 0..requests {
+            queue.offer(request * length);
+        }
+        device.notify();
+        while !queue.is_done() && clock::now() < end {
+            let until = clock::now().saturating_add(look_after).min(end);
+            idle::sleep_while(cpu, || !queue.is_done(), until);
+        }
+        cpu.stats.iterations.add(requests.into());
+    }
+    device.reset();
+}
+
+/// Reads of 16 MiB; how many there are.
+fn describe_reads(queue: &Queue) -> u16 {
+    let requests = ENTRIES / READ_CHAIN;
+    let sink = SINK.0.get() as u64;
+    for head in (0..requests).map(|request| request * READ_CHAIN) {
+        let status = head + READ_CHAIN - 1;
+        let header = (&raw const READ) as u64;
+        queue.describe(head, header, size_of_val(&READ) as u32, NEXT, head + 1);
+        for at in head + 1..status {
+            queue.describe(at, sink, BUFFER_LENGTH, NEXT | WRITE, at + 1);
+        }
+        queue.describe(status, sink, 1, WRITE, 0);
+    }
+    requests
+}
+
+/// Buffers to be filled; how many there are.
+fn describe_buffers(queue: &Queue) -> u16 {
+    for at in 0..virtio::ENTRIES {
+        queue.describe(at, SINK.0.get() as u64, BUFFER_LENGTH, WRITE, 0);
+    }
+    virtio::ENTRIES
+}

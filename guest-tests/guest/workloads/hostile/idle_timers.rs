@@ -1,0 +1,15 @@
+//! Wakes by itself again and again: all vCPUs go idle, each for `period`, and have nothing to do.
+
+use super::end_time;
+use crate::cpu::Cpu;
+use crate::{clock, config, idle};
+
+pub fn run(cpu: &Cpu) {
+    let end = end_time();
+    let period = clock::from_ns(config::get().period);
+    while clock::now() < end {
+        let until = clock::now().saturating_add(period).min(end);
+        idle::sleep_while(cpu, || true, until);
+        cpu.stats.iterations.add(1);
+    }
+}

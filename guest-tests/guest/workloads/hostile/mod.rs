@@ -1,0 +1,44 @@
+//! What a guest may try to take CPU time from its neighbours, one file per way. The host must not care,
+//! and its other guests must not notice.
+
+mod apic_timers;
+mod device_hog;
+mod escape;
+mod idle_timers;
+mod late_halts;
+mod serial_strings;
+mod storms;
+
+use super::end_time;
+use crate::config::Attack;
+use crate::cpu::Cpu;
+use crate::{clock, idle, port};
+
+const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
+
+pub fn run(cpu: &'static Cpu, attack: Attack) {
+    // The interrupt controllers of the first PCs still deliver at the vectors of exceptions.
+    for port in PIC_MASKS {
+        port::out8(port, 0xff);
+    }
+    match attack {
+        Attack::EscapeInt => escape::by_interrupt(cpu),
+        Attack::EscapeFault => escape::by_fault(cpu),
+        Attack::EscapeIret => escape::by_return(cpu),
+        Attack::DeviceHog => device_hog::run(cpu),
+        Attack::IdleTimers => idle_timers::run(cpu),
+        Attack::IpiStorm => storms::interrupts(cpu),
+        Attack::WakeStorm => storms::wake_ups(cpu),
+        Attack::ApicTimers => apic_timers::run(cpu),
+        Attack::LateHalts => late_halts::run(cpu),
+        Attack::SerialStrings => serial_strings::run(cpu),
+    }
+}
+
+/// Idles until this TSC value; `u64::MAX` is for ever.
+fn sleep_until(cpu: &Cpu, end: u64) {
+    let until = if end == u64::MAX { 0 } else { end };
+    while clock::now() < end {
+        idle::sleep_while(cpu, || true, until);
+    }
+}

@@ -12,7 +12,11 @@ pub struct Counters {
     pub charged_ns: Ns,
     /// Part of `charged_ns` that no vCPU ran: CPU time that other threads spent for this one.
     pub elsewhere_ns: Ns,
-    /// Part of `elsewhere_ns` that was taken from more urgent claims of other guests.
+    /// Part of `elsewhere_ns` that its sleeps took, and its wake-ups.
+    pub sleep_ns: Ns,
+    /// Part of `elsewhere_ns` that helpers of its guest used, for which its claim paid.
+    pub helpers_ns: Ns,
+    /// Part of `sleep_ns` that was taken from more urgent claims of other guests.
     pub disturbing_ns: Ns,
     /// Part of `charged_ns` in which another vCPU ran.
     pub donated_ns: Ns,

@@ -93,6 +93,7 @@ impl<E: Events> Scheduler<E> {
             credit.spend(spent);
             self.vcpus[vcpu.index()].counters.disturbing_ns += spent;
         }
+        self.vcpus[vcpu.index()].counters.sleep_ns += spent;
         self.charge_elsewhere(vcpu, spent, now);
     }
 

@@ -150,17 +150,22 @@ impl<E: Events> Scheduler<E> {
                 if here.is_some_and(|(on, _)| on == helper) {
                     *here = None;
                 }
-                self.charge_elsewhere(payer, spent, now);
+                self.charge_helper(payer, spent, now);
                 self.grant_on(cpu, now);
             }
             // It has worked without a grant, which is not for nothing.
             State::Waits | State::Idle => {
                 self.helpers.waiting.retain(|&waits| waits != helper);
                 if let Some(&payer) = self.guests[guest.index()].vcpus.first() {
-                    self.charge_elsewhere(payer, spent, now);
+                    self.charge_helper(payer, spent, now);
                 }
             }
         }
+    }
+
+    fn charge_helper(&mut self, payer: VcpuId, spent: Ns, now: Ns) {
+        self.vcpus[payer.index()].counters.helpers_ns += spent;
+        self.charge_elsewhere(payer, spent, now);
     }
 
     /// What helpers are to be told because of what happened since the last call.

@@ -1,7 +1,6 @@
 //! One run, from configuration to summary.
 
 use std::io;
-use std::iter;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +10,7 @@ use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode};
-use crate::executor::{self, Elsewhere, ExecutorError, ExecutorReport, Moment};
+use crate::executor::{self, ExecutorError, ExecutorReport, Moment};
 use crate::host_sched::{self, HostSchedError};
 use crate::machine::console::{ConsolePort, ConsoleThread};
 use crate::machine::events::DeviceThread;
@@ -84,8 +83,6 @@ pub trait Runner {
 pub struct RunnerReport {
     /// The numbers of each guest's vCPUs, in order.
     pub vcpus: Vec<Vec<VcpuSummary>>,
-    /// What other threads spent for each guest, where executors were in charge.
-    pub elsewhere: Vec<Elsewhere>,
     /// CPU time of the whole process while it ran guests, ns; 0 where nobody is charged.
     pub process_ns: u64,
     /// What each host CPU of the pool did, where an executor was in charge of it.
@@ -176,16 +173,7 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
         guests: handles
             .iter()
             .zip(report.vcpus)
-            .zip(
-                report
-                    .elsewhere
-                    .into_iter()
-                    .map(Some)
-                    .chain(iter::repeat(None)),
-            )
-            .map(|((guest, vcpus), elsewhere)| {
-                summarize(guest, vcpus, elsewhere.unwrap_or_default())
-            })
+            .map(|(guest, vcpus)| summarize(guest, vcpus))
             .collect(),
     };
     drop(handles);
@@ -234,16 +222,13 @@ fn features(config: &RunConfig) -> u32 {
     }
 }
 
-fn summarize(guest: &Guest, mut vcpus: Vec<VcpuSummary>, elsewhere: Elsewhere) -> GuestSummary {
+fn summarize(guest: &Guest, mut vcpus: Vec<VcpuSummary>) -> GuestSummary {
     guest.end(GuestEnd::Killed);
     for (index, vcpu) in (0..).zip(&mut vcpus) {
         vcpu.set_results(guest.results.of(index), &guest.clock);
     }
     let end = guest.ended().unwrap_or(GuestEnd::Killed);
-    GuestSummary {
-        elsewhere_ns: elsewhere,
-        ..GuestSummary::new(&guest.name, &end, guest.console().dropped(), vcpus)
-    }
+    GuestSummary::new(&guest.name, &end, guest.console().dropped(), vcpus)
 }
 
 /// Counts the guests down for which the run waits, and makes a file readable at the last one.

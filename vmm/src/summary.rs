@@ -11,7 +11,7 @@ use guest_tests::wait_buckets::BUCKETS;
 use serde::{Serialize, Serializer};
 use vcpu_sched::VcpuId;
 
-use crate::executor::{Elsewhere, ExecutorReport, Moment};
+use crate::executor::{ExecutorReport, Moment};
 use crate::machine::clock::Clock;
 use crate::machine::testdev::{Section, VcpuResults};
 use crate::machine::{ExitCounts, GuestEnd};
@@ -64,6 +64,30 @@ pub struct GuestSummary {
     pub workload: Workload,
     /// Its vCPUs, in order.
     pub vcpus: Vec<VcpuSummary>,
+}
+
+/// CPU time that was spent for a guest beside the runs of its vCPUs, by who spent it; charged to its
+/// claims. Nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Elsewhere {
+    /// By the threads on which its halted vCPUs slept, and executors that slept with them.
+    pub parked: u64,
+    /// By the threads of its devices.
+    pub devices: u64,
+    /// By the thread that writes what it prints.
+    pub console: u64,
+}
+
+impl Elsewhere {
+    fn of(vcpus: &[VcpuSummary]) -> Self {
+        let sum = |part: fn(&VcpuSummary) -> u64| vcpus.iter().map(part).sum::<u64>();
+        let (parked, devices) = (sum(|v| v.sleep_ns), sum(|v| v.devices_ns));
+        Self {
+            parked,
+            devices,
+            console: sum(|v| v.elsewhere_ns).saturating_sub(parked + devices),
+        }
+    }
 }
 
 /// Where the CPU time of the process went, ns. All zero where no executor was in charge.
@@ -121,7 +145,11 @@ pub struct VcpuSummary {
     pub charged_ns: u64,
     /// Of that, CPU time that other threads spent for it.
     pub elsewhere_ns: u64,
-    /// Of that, time taken from more urgent vCPUs of other guests by waking it.
+    /// Of that, for its sleeps and its wake-ups.
+    pub sleep_ns: u64,
+    /// Of `elsewhere_ns`, by the devices of its guest.
+    pub devices_ns: u64,
+    /// Of `sleep_ns`, time taken from more urgent vCPUs of other guests by waking it.
     pub disturbing_ns: u64,
     /// Of `charged_ns`, time in which another vCPU ran.
     pub donated_ns: u64,
@@ -252,7 +280,7 @@ impl GuestSummary {
                 GuestEnd::Exited(code) => Some(*code),
                 _ => None,
             },
-            elsewhere_ns: Elsewhere::default(),
+            elsewhere_ns: Elsewhere::of(&vcpus),
             console_dropped,
             workload,
             vcpus,

@@ -121,6 +121,10 @@ fn a_file_ends_with_the_numbers_of_the_summary() {
         for (name, key) in [
             ("run", "ran_ns"),
             ("charged", "charged_ns"),
+            ("elsewhere", "elsewhere_ns"),
+            ("sleep", "sleep_ns"),
+            ("devices", "devices_ns"),
+            ("disturbing", "disturbing_ns"),
             ("donated", "donated_ns"),
             ("received", "received_ns"),
             ("runnable_wait", "waited_ns"),

@@ -71,8 +71,6 @@ impl Seat {
 #[derive(Debug)]
 pub(crate) struct Helper {
     id: HelperId,
-    /// Number of its guest.
-    guest: usize,
     seat: Arc<Seat>,
     /// A device may live longer than the run's scheduler.
     pool: Weak<Pool>,
@@ -85,14 +83,12 @@ pub(crate) struct Helper {
 impl Helper {
     pub(crate) fn new(
         id: HelperId,
-        guest: usize,
         seat: Arc<Seat>,
         pool: &Arc<Pool>,
         host_cpus: Arc<[usize]>,
     ) -> Self {
         Self {
             id,
-            guest,
             seat,
             pool: Arc::downgrade(pool),
             host_cpus,
@@ -142,7 +138,6 @@ impl Granter for Helper {
             state
                 .sched
                 .helper_stops(self.id, spent_ns, sys::monotonic_ns());
-            state.member_mut(self.guest).elsewhere.devices_ns += spent_ns;
             state.after()
         };
         pool.finish(after);

@@ -31,7 +31,6 @@ mod turns;
 mod vain;
 mod vcpu_thread;
 
-pub use pool::Elsewhere;
 pub use recorder::Moment;
 pub use start::{ExecutorError, start};
 pub use turns::ExecutorReport;

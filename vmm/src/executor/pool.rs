@@ -19,7 +19,6 @@ use super::station::Station;
 use super::vain::VainRings;
 use crate::machine::{Guest, Vcpu};
 use crate::sys;
-use serde::Serialize;
 
 /// Where a vCPU is.
 pub(crate) enum Place {
@@ -49,8 +48,6 @@ pub(crate) struct Member {
     pub(crate) first: u32,
     /// The threads of its devices.
     helpers: Vec<HelperId>,
-    /// What other threads than those that run its vCPUs have used for it.
-    pub(crate) elsewhere: Elsewhere,
     /// Its doorbells that changed nothing.
     pub(crate) vain: VainRings,
     retired: bool,
@@ -65,18 +62,6 @@ impl Member {
     fn vcpus(&self) -> impl Iterator<Item = VcpuId> + use<> {
         (self.first..self.first + self.guest.vcpus()).map(VcpuId)
     }
-}
-
-/// CPU time that was spent for a guest beside the runs of its vCPUs, by who spent it; charged to its
-/// claims. Nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Elsewhere {
-    /// By the threads on which its halted vCPUs slept, and executors that slept with them.
-    pub parked_ns: u64,
-    /// By the threads of its devices.
-    pub devices_ns: u64,
-    /// By the thread that writes what it prints.
-    pub console_ns: u64,
 }
 
 /// A guest that joins the pool.
@@ -153,7 +138,6 @@ impl Pool {
                         guest: member.guest,
                         first: member.first,
                         helpers: member.helpers,
-                        elsewhere: Elsewhere::default(),
                         vain: VainRings::default(),
                         retired: false,
                     })
@@ -236,7 +220,7 @@ impl Pool {
         let after = {
             let mut state = self.lock();
             let now = sys::monotonic_ns();
-            state.charge_sleep(id, vcpu.guest.number, spent, here, now);
+            state.sched.charge_sleep(id, spent, here, now);
             state.wakes_up(id, vcpu, now);
             state.after()
         };
@@ -333,27 +317,10 @@ impl State {
         None
     }
 
-    /// `spent` ns of CPU time were used for the sleep of `id`, a vCPU of guest `number`, by a thread on
-    /// `cpu`.
-    pub(crate) fn charge_sleep(
-        &mut self,
-        id: VcpuId,
-        number: usize,
-        spent: Ns,
-        cpu: Option<CpuId>,
-        now: Ns,
-    ) {
-        self.members[number].elsewhere.parked_ns += spent;
-        self.sched.charge_sleep(id, spent, cpu, now);
-    }
-
     /// Charges what the console's thread has used for the guest of `vcpu` since the last time.
     pub(crate) fn charge_console(&mut self, vcpu: &Vcpu, now: Ns) {
         let spent = vcpu.guest.console().take_spent_ns();
-        if spent > 0 {
-            self.members[vcpu.guest.number].elsewhere.console_ns += spent;
-            self.sched.charge_elsewhere(self.id(vcpu), spent, now);
-        }
+        self.sched.charge_elsewhere(self.id(vcpu), spent, now);
     }
 
     /// Its sleep is over.

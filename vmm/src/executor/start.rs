@@ -136,7 +136,7 @@ pub fn start(
         for (&helper, slot) in helpers.iter().zip(0..) {
             let seat = Arc::clone(pool.seat(helper));
             let cpus = Arc::clone(&host_cpus);
-            let helper = Helper::new(helper, guest.number, seat, &pool, cpus);
+            let helper = Helper::new(helper, seat, &pool, cpus);
             guest.devices().ask_for_leave(slot, Arc::new(helper));
         }
     }
@@ -354,12 +354,8 @@ impl Runner for Executors {
             .iter()
             .map(|&count| vcpus.by_ref().take(count).map(numbers).collect())
             .collect();
-        let elsewhere: Vec<_> = (0..self.shape.len())
-            .map(|guest| state.member(guest).elsewhere)
-            .collect();
         RunnerReport {
             vcpus,
-            elsewhere,
             process_ns,
             executors,
             moment: state.sched.events.recorder.finish(),
@@ -372,6 +368,8 @@ fn summarize(c: Counters, exits: ExitCounts) -> VcpuSummary {
         ran_ns: c.runtime_ns,
         charged_ns: c.charged_ns,
         elsewhere_ns: c.elsewhere_ns,
+        sleep_ns: c.sleep_ns,
+        devices_ns: c.helpers_ns,
         disturbing_ns: c.disturbing_ns,
         donated_ns: c.donated_ns,
         received_ns: c.received_ns,

@@ -173,8 +173,7 @@ impl<S: Seam> Executor<S> {
             let mut may_nap = self.seam.naps();
             let mut sleeper = napped.take().and_then(|(sleeper, end, spent)| {
                 may_nap &= end != NapEnd::NotHere;
-                let (id, vcpu) = &sleeper;
-                state.charge_sleep(*id, vcpu.guest.number, spent, None, now);
+                state.sched.charge_sleep(sleeper.0, spent, None, now);
                 state.napped(sleeper, end == NapEnd::Woken, now)
             });
             let mut left = stopped
@@ -300,19 +299,27 @@ impl<S: Seam> Executor<S> {
         ((id, vcpu), end, spent)
     }
 
-    /// Nobody pays for the CPU time since the last charge: it went into sleeping and waking up.
-    fn leave_unassigned(&mut self) {
-        let spent = self.charge();
-        self.report.busy_ns -= spent;
-        self.report.unassigned_ns += spent;
+    /// CPU time since the last charge, for which a guest pays.
+    fn charge(&mut self) -> Ns {
+        let spent = self.take_spent();
+        self.report.busy_ns += spent;
+        self.tell_times();
+        spent
     }
 
-    /// CPU time since the last charge.
-    fn charge(&mut self) -> Ns {
+    /// Nobody pays for the CPU time since the last charge: it went into falling asleep and waking up.
+    fn leave_unassigned(&mut self) {
+        self.report.unassigned_ns += self.take_spent();
+        self.tell_times();
+    }
+
+    fn take_spent(&mut self) -> Ns {
         let now = sys::thread_cpu_ns();
         let own = now.saturating_sub(std::mem::replace(&mut self.charged_to, now));
-        let ran = own + std::mem::take(&mut self.elsewhere);
-        self.report.busy_ns += ran;
+        own + std::mem::take(&mut self.elsewhere)
+    }
+
+    fn tell_times(&self) {
         if let Some(gauges) = &self.tells.gauges {
             let wall = sys::monotonic_ns().saturating_sub(self.began);
             let ExecutorReport {
@@ -323,7 +330,6 @@ impl<S: Seam> Executor<S> {
             } = self.report;
             gauges.account(wall, busy_ns, idle_ns, decisions);
         }
-        ran
     }
 
     fn run_once(&mut self, turn: Turn) -> Option<(Turn, Next)> {

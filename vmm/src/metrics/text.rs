@@ -68,7 +68,7 @@ const fn number(
     }
 }
 
-const VCPU_COUNTERS: [VcpuCounter; 19] = [
+const VCPU_COUNTERS: [VcpuCounter; 23] = [
     time(
         "run",
         "CPU time that the vCPU ran, on any budget",
@@ -78,6 +78,26 @@ const VCPU_COUNTERS: [VcpuCounter; 19] = [
         "charged",
         "CPU time charged to the vCPU's budget, whoever ran",
         |c, _| c.charged_ns,
+    ),
+    time(
+        "elsewhere",
+        "Part of the charged time that other threads spent for the vCPU",
+        |c, _| c.elsewhere_ns,
+    ),
+    time(
+        "sleep",
+        "Part of the time elsewhere that its sleeps and wake-ups took",
+        |c, _| c.sleep_ns,
+    ),
+    time(
+        "devices",
+        "Part of the time elsewhere that devices of its guest took",
+        |c, _| c.helpers_ns,
+    ),
+    time(
+        "disturbing",
+        "Part of the time of its sleeps that was taken from more urgent vCPUs",
+        |c, _| c.disturbing_ns,
     ),
     time(
         "donated",

@@ -2,8 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{CpuAccount, GuestSummary, RunSummary, VcpuSummary, Workload};
-use crate::executor::Elsewhere;
+use super::{CpuAccount, Elsewhere, GuestSummary, RunSummary, VcpuSummary, Workload};
 use crate::units::format_cpus;
 
 /// A column: its title and what stands in it.
@@ -125,9 +124,9 @@ pub fn render(run: &RunSummary) -> String {
 
 fn elsewhere_line(text: &mut String, elsewhere: &Elsewhere) {
     let parts = [
-        (elsewhere.parked_ns, "by halted vCPUs' threads"),
-        (elsewhere.devices_ns, "by its devices"),
-        (elsewhere.console_ns, "by its console"),
+        (elsewhere.parked, "by halted vCPUs' threads"),
+        (elsewhere.devices, "by its devices"),
+        (elsewhere.console, "by its console"),
     ];
     let named = parts.into_iter().filter(|(spent, _)| *spent > 0);
     let named: Vec<_> = named

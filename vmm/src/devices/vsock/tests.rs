@@ -438,6 +438,20 @@ fn programs_that_say_nothing_make_room_for_others() {
 }
 
 #[test]
+fn a_symbolic_link_in_the_place_of_a_port_leads_the_guest_nowhere() {
+    let mut guest = Guest::new();
+    // Such as a socket in a directory that only this process may enter.
+    let elsewhere = Place::new();
+    let secret = UnixListener::bind(&elsewhere.0).expect("listens");
+    secret.set_nonblocking(true).expect("does not wait");
+    std::os::unix::fs::symlink(&elsewhere.0, guest.place.port(HOST_PORT)).expect("a link");
+    guest.send(op::REQUEST);
+    assert_eq!(guest.next_op(), Some((op::RESET, 0)));
+    let nobody = secret.accept().expect_err("nobody came");
+    assert_eq!(nobody.kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
 fn without_a_driver_nobody_is_kept_waiting() {
     let mut guest = Guest::new();
     guest.rings.queues.clear();

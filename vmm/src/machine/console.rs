@@ -10,9 +10,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::printable;
+
 /// Longest piece that is queued; longer lines are split.
 const MAX_LINE: usize = 256;
-/// Pieces that may wait to be written: at most 1 MiB.
+/// Pieces that may wait to be written: at most 1 MiB, and 4 MiB of what has to be escaped.
 const QUEUE: usize = 4096;
 
 type Piece = Box<[u8]>;
@@ -112,7 +114,11 @@ impl ConsolePort {
         let Some(queue) = &self.queue else { return };
         let mut piece = Vec::with_capacity(self.prefix.len() + text.len());
         piece.extend_from_slice(self.prefix.as_bytes());
-        piece.extend_from_slice(text);
+        match self.is_shared() {
+            true => printable::append(&mut piece, text),
+            // The terminal is the guest's, and what it draws there too.
+            false => piece.extend_from_slice(text),
+        }
         if let Err(TrySendError::Full(_)) = queue.try_send(piece.into_boxed_slice()) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -225,6 +231,21 @@ mod tests {
             *out.0.lock().expect("lock"),
             b"[a] one\n[a] two\n[a] x\n".to_vec()
         );
+    }
+
+    #[test]
+    fn only_a_guest_that_has_the_output_for_itself_draws_on_the_terminal() {
+        for (prefix, shown) in [("", "\x1b[2Kone\r\n"), ("[a] ", "[a] \\x1b[2Kone\n")] {
+            let out = Shared::default();
+            let console = ConsoleThread::spawn(out.clone()).expect("thread");
+            let port = console.port(prefix.to_owned());
+            let mut serial = LineBuffer::interactive(port);
+            serial.write_all(b"\x1b[2Kone\r\n").expect("taken");
+            drop(serial);
+            console.finish(Duration::from_secs(60));
+            let out = out.0.lock().expect("lock");
+            assert_eq!(String::from_utf8_lossy(&out), shown);
+        }
     }
 
     #[test]

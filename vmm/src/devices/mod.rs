@@ -8,6 +8,7 @@
 //! Source: Virtual I/O Device (VIRTIO) Version 1.2, sections 2 and 4.2. The rings are
 //! rust-vmm's virtio-queue.
 
+mod agreed;
 mod block;
 mod entropy;
 mod interrupt;

@@ -18,6 +18,7 @@ pub mod host_sched;
 mod listener;
 pub mod machine;
 pub mod metrics;
+mod nospec;
 pub mod run;
 pub mod signals;
 pub mod sim_command;

@@ -22,6 +22,7 @@ use virtio_queue::Reader;
 
 use super::{Device, DeviceError, Rings};
 use crate::config::VsockConfig;
+use crate::nospec;
 use connection::BUFFER;
 use exchange::Exchange;
 use host::Listener;
@@ -99,7 +100,7 @@ impl Vsock {
             _ => 0,
         };
         // More than the buffer would be more than anybody has room for.
-        let data = match self.buffer.get_mut(..length) {
+        let data = match nospec::first_mut(&mut self.buffer, length) {
             Some(data) => reader.read_exact(data).ok().map(|()| &*data),
             None => None,
         };

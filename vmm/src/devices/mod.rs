@@ -29,6 +29,7 @@ use vm_memory::GuestMemoryMmap;
 
 use crate::config::{GuestConfig, KernelSource};
 use rings::{Chain, Rings};
+pub use vsock::Bounds as VsockBounds;
 pub use window::Place;
 use window::Window;
 
@@ -167,7 +168,8 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// The devices that `config` asks for, in the order disks, interfaces, vsock, randomness.
+    /// The devices that `config` asks for, in the order disks, interfaces, vsock, randomness; vsock
+    /// with at most so many `sockets`.
     ///
     /// # Errors
     /// What cannot be had, as [`DeviceError`].
@@ -175,6 +177,7 @@ impl Devices {
         vm: &VmFd,
         memory: &GuestMemoryMmap,
         config: &GuestConfig,
+        sockets: VsockBounds,
     ) -> Result<Self, DeviceError> {
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
         for disk in &config.disks {
@@ -184,7 +187,7 @@ impl Devices {
             devices.push(Box::new(net::Net::open(net)?));
         }
         if let Some(vsock) = &config.vsock {
-            devices.push(Box::new(vsock::Vsock::open(vsock)?));
+            devices.push(Box::new(vsock::Vsock::open(vsock, sockets)?));
         }
         // The test guest has no drivers.
         if config.kernel != KernelSource::Builtin {

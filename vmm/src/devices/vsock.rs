@@ -24,6 +24,7 @@ use super::{Device, DeviceError, Rings};
 use crate::config::VsockConfig;
 use crate::nospec;
 use connection::BUFFER;
+pub use exchange::Bounds;
 use exchange::Exchange;
 use host::Listener;
 use packet::{HEADER, Header, op};
@@ -45,11 +46,11 @@ pub(super) struct Vsock {
 
 impl Vsock {
     /// Listens for programs of the host.
-    pub(super) fn open(config: &VsockConfig) -> Result<Self, DeviceError> {
+    pub(super) fn open(config: &VsockConfig, bounds: Bounds) -> Result<Self, DeviceError> {
         let listener = Listener::open(&config.path)?;
         Ok(Self {
             cid: config.cid,
-            exchange: Exchange::new(config.cid, listener)?,
+            exchange: Exchange::new(config.cid, bounds, listener)?,
             buffer: vec![0; BUFFER as usize],
         })
     }

@@ -178,7 +178,7 @@ mod tests {
         port.read(IIR, &mut [0; 1024]);
         port.write(DATA, &[b'x'; 1024]);
         assert_eq!(raised(), 1);
-        port.write(DATA, &[b'x']);
+        port.write(DATA, b"x");
         assert_eq!(raised(), 0, "the guest has not looked since");
     }
 

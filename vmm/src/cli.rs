@@ -202,6 +202,9 @@ pub struct RunArgs {
     /// Socket for baton top, or off [default: one in the runtime directory]
     #[arg(long, value_name = "PATH|off", value_parser = str::parse::<Control>)]
     pub control: Option<Control>,
+    /// Let guests have more memory together than there is, for those that will not use it all
+    #[arg(long)]
+    pub overcommit_memory: bool,
     /// Form of the summary [default: text]
     #[arg(long)]
     pub summary: Option<SummaryForm>,
@@ -277,6 +280,9 @@ impl RunArgs {
         config.control = self.control.clone().unwrap_or(Control::Default);
         if self.trace.is_some() {
             config.trace.clone_from(&self.trace);
+        }
+        if self.overcommit_memory {
+            config.overcommit_memory = true;
         }
         if self.metrics.is_some() {
             config.metrics.clone_from(&self.metrics);
@@ -393,8 +399,10 @@ mod tests {
             "5",
             "--vsock",
             "cid=3,path=/run/vm.sock",
+            "--overcommit-memory",
         ])
         .expect("runs");
+        assert!(config.overcommit_memory);
         let guest = &config.guests[0];
         assert_eq!(guest.kernel, KernelSource::Path("guest.elf".into()));
         assert_eq!((guest.cpus, guest.memory, guest.weight), (4, 128 << 20, 5));

@@ -60,6 +60,8 @@ pub struct RunConfig {
     pub metrics: Option<Target>,
     /// Where to offer the control socket ([`SchedMode::Baton`] only).
     pub control: Control,
+    /// Let guests have more memory together than there is.
+    pub overcommit_memory: bool,
     /// Discard what guests print and give them no input.
     pub quiet: bool,
 }
@@ -81,6 +83,7 @@ impl Default for RunConfig {
             trace: None,
             metrics: None,
             control: Control::Off,
+            overcommit_memory: false,
             quiet: false,
         }
     }

@@ -27,6 +27,8 @@ pub mod text;
 
 pub use target::Target;
 
+use crate::directory::Directory;
+use crate::listener::Access;
 use serve::{Listener, Page, Waiter};
 use snapshot::Snapshot;
 
@@ -97,7 +99,7 @@ impl Metrics {
                 })
             }
             Target::Tcp(_) | Target::Unix(_) => {
-                let listener = Listener::bind(target).map_err(fail)?;
+                let listener = Listener::bind(target, Access::Umask).map_err(fail)?;
                 let waiter = Waiter::new(stopped, Some(&listener)).map_err(fail)?;
                 spawn.spawn(move || {
                     while !waiter.stopped(None) {
@@ -126,16 +128,14 @@ impl Metrics {
     }
 }
 
-/// Replaces the file as a whole: who reads it sees the old text or the new, never a half.
+/// Writes the numbers anew. The directory may be another one than the last time.
 fn write(path: &Path, source: &impl Source) -> Result<(), MetricsError> {
-    let fail = |source| MetricsError::File {
-        path: path.to_owned(),
-        source,
-    };
-    // Collectors take files by their ending, so they leave this one alone.
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    let new = PathBuf::from(name);
-    std::fs::write(&new, text::render(&source.snapshot())).map_err(fail)?;
-    std::fs::rename(&new, path).map_err(fail)
+    let text = text::render(&source.snapshot());
+    Directory::of(path)
+        // Collectors take files by their ending, so they leave the one that is written alone.
+        .and_then(|(directory, name)| directory.replace(&name, text.as_bytes()))
+        .map_err(|source| MetricsError::File {
+            path: path.to_owned(),
+            source,
+        })
 }

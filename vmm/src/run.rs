@@ -11,6 +11,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode};
 use crate::executor::{self, ExecutorError, ExecutorReport, Moment};
+use crate::files::{self, TooFewFiles};
+use crate::host_memory::{self, NotEnoughMemory};
 use crate::host_sched::{self, HostSchedError};
 use crate::machine::console::{ConsolePort, ConsoleThread};
 use crate::machine::events::DeviceThread;
@@ -47,6 +49,12 @@ pub enum RunError {
         /// What there is, as a list.
         available: String,
     },
+    /// Not enough open files.
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
+    /// Not enough memory.
+    #[error(transparent)]
+    Memory(#[from] NotEnoughMemory),
     /// Our own scheduler could not start.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
@@ -99,6 +107,8 @@ pub struct RunnerReport {
 pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSummary, RunError> {
     config.validate()?;
     let pool = pool(&config.host_cpus)?;
+    host_memory::check(config)?;
+    let vsock = files::divide(config, pool.len())?;
     let kvm = kvm::open()?;
     let host = |what| move |source| RunError::Host { what, source };
     let console = match config.quiet {
@@ -120,6 +130,7 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
                 .as_ref()
                 .map_or_else(ConsolePort::discard, |console| console.port(prefix)),
             features: features(config),
+            vsock,
         };
         let (guest, vcpus) = Guest::create_with(&kvm, number, guest_config, wiring)?;
         if awaited.contains(&number) {

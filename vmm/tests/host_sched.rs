@@ -245,3 +245,17 @@ fn check_says_that_this_host_can_run_guests() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.stdout.contains("This host can run guests."), "{ran:?}");
 }
+
+#[test]
+fn guests_with_more_memory_than_there_is_are_refused_unless_the_user_says_so() {
+    let size = ["run", "--sched", "host", "--memory", "1T"];
+    let sentence = baton(&size);
+    let sentence = sentence.one_sentence();
+    assert!(
+        sentence.contains("1T of memory together, more than"),
+        "{sentence}"
+    );
+    let overcommitted = ["--overcommit-memory", "--cmdline", "workload=boot"];
+    let ran = baton(&[&size[..], &overcommitted[..]].concat());
+    assert_eq!((ran.code, &*ran.stderr), (0, ""), "{ran:?}");
+}

@@ -79,6 +79,8 @@ struct RunFile {
     summary: Option<String>,
     metrics: Option<String>,
     #[serde(default)]
+    overcommit_memory: bool,
+    #[serde(default)]
     guest: Vec<GuestTable>,
 }
 
@@ -158,6 +160,7 @@ pub fn parse(text: &str, base: &Path) -> Result<RunConfig, ConfigError> {
             .map_err(|error| ConfigError(format!("metrics: {error}")))?;
         config.metrics = Some(target);
     }
+    config.overcommit_memory = file.overcommit_memory;
     for (table, place) in file.guest.iter().zip(1..) {
         let name = table.name.clone().unwrap_or(format!("guest{place}"));
         let guest = table

@@ -8,6 +8,7 @@
 //! Source: Virtual I/O Device (VIRTIO) Version 1.2, sections 2 and 4.2. The rings are
 //! rust-vmm's virtio-queue.
 
+mod agreed;
 mod block;
 mod entropy;
 mod interrupt;
@@ -31,6 +32,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::config::{GuestConfig, KernelSource};
 pub use leave::Granter;
 use rings::{Chain, Rings};
+pub use vsock::Bounds as VsockBounds;
 pub use window::Place;
 use window::Window;
 
@@ -169,7 +171,8 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// The devices that `config` asks for, in the order disks, interfaces, vsock, randomness.
+    /// The devices that `config` asks for, in the order disks, interfaces, vsock, randomness; vsock
+    /// with at most so many `sockets`.
     ///
     /// # Errors
     /// What cannot be had, as [`DeviceError`].
@@ -177,6 +180,7 @@ impl Devices {
         vm: &VmFd,
         memory: &GuestMemoryMmap,
         config: &GuestConfig,
+        sockets: VsockBounds,
     ) -> Result<Self, DeviceError> {
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
         for disk in &config.disks {
@@ -186,7 +190,7 @@ impl Devices {
             devices.push(Box::new(net::Net::open(net)?));
         }
         if let Some(vsock) = &config.vsock {
-            devices.push(Box::new(vsock::Vsock::open(vsock)?));
+            devices.push(Box::new(vsock::Vsock::open(vsock, sockets)?));
         }
         // The test guest has no drivers.
         if config.kernel != KernelSource::Builtin {

@@ -14,6 +14,7 @@ use virtio_bindings::virtio_net::VIRTIO_NET_F_MAC;
 
 use super::{Device, DeviceError, Rings};
 use crate::config::NetConfig;
+use crate::nospec;
 
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
@@ -84,7 +85,7 @@ impl Net {
     fn transmit(&mut self, rings: &mut Rings) {
         rings.each(TRANSMIT, |memory, _, chain| {
             if let Ok(mut reader) = chain.reader(memory)
-                && let Some(frame) = self.sent.get_mut(..reader.available_bytes())
+                && let Some(frame) = nospec::first_mut(&mut self.sent, reader.available_bytes())
                 && reader.read_exact(frame).is_ok()
                 && let Some(header) = frame.get_mut(..HEADER)
             {

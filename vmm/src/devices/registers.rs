@@ -11,6 +11,7 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::QUEUE_SIZE;
+use crate::nospec;
 
 /// "virt".
 const MAGIC: u32 = 0x7472_6976;
@@ -76,7 +77,7 @@ impl Registers {
 
     /// The register at `offset`; `pending` are the interrupts not acknowledged.
     pub(super) fn read(&self, offset: u64, pending: u32) -> u32 {
-        let queue = self.queues.get(self.selected as usize);
+        let queue = nospec::get(&self.queues, self.selected as usize);
         match offset as u32 {
             reg::VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
             reg::VIRTIO_MMIO_VERSION => VERSION,
@@ -112,7 +113,7 @@ impl Registers {
 
     /// A register of the selected queue.
     fn describe(&mut self, offset: u64, value: u32) {
-        let Some(queue) = self.queues.get_mut(self.selected as usize) else {
+        let Some(queue) = nospec::get_mut(&mut self.queues, self.selected as usize) else {
             return;
         };
         match offset as u32 {

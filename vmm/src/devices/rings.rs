@@ -5,6 +5,7 @@ use std::sync::Arc;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
+use super::agreed;
 use super::interrupt::Interrupt;
 use super::orders::Orders;
 
@@ -67,7 +68,12 @@ impl Rings {
                 break;
             };
             let head = chain.head_index();
-            let Some(written) = handle(&self.memory, &self.orders, chain) else {
+            let taken = match agreed::keeps_to(queue, &self.memory, head) {
+                true => handle(&self.memory, &self.orders, chain),
+                // No request: it goes back as it is.
+                false => Some(0),
+            };
+            let Some(written) = taken else {
                 queue.go_to_previous_position();
                 break;
             };

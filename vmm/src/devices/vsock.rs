@@ -22,7 +22,9 @@ use virtio_queue::Reader;
 
 use super::{Device, DeviceError, Rings};
 use crate::config::VsockConfig;
+use crate::nospec;
 use connection::BUFFER;
+pub use exchange::Bounds;
 use exchange::Exchange;
 use host::Listener;
 use packet::{HEADER, Header, op};
@@ -44,11 +46,11 @@ pub(super) struct Vsock {
 
 impl Vsock {
     /// Listens for programs of the host.
-    pub(super) fn open(config: &VsockConfig) -> Result<Self, DeviceError> {
+    pub(super) fn open(config: &VsockConfig, bounds: Bounds) -> Result<Self, DeviceError> {
         let listener = Listener::open(&config.path)?;
         Ok(Self {
             cid: config.cid,
-            exchange: Exchange::new(config.cid, listener)?,
+            exchange: Exchange::new(config.cid, bounds, listener)?,
             buffer: vec![0; BUFFER as usize],
         })
     }
@@ -99,7 +101,7 @@ impl Vsock {
             _ => 0,
         };
         // More than the buffer would be more than anybody has room for.
-        let data = match self.buffer.get_mut(..length) {
+        let data = match nospec::first_mut(&mut self.buffer, length) {
             Some(data) => reader.read_exact(data).ok().map(|()| &*data),
             None => None,
         };

@@ -13,6 +13,7 @@ use super::registers::{Action, CONFIG, Registers};
 use super::worker::Worker;
 use super::{Device, DeviceError};
 use crate::machine::memory::MMIO_HOLE_START;
+use crate::nospec;
 
 /// The first window; the others follow.
 const FIRST: u64 = MMIO_HOLE_START + 0x1000_0000;
@@ -103,7 +104,7 @@ impl Window {
         if offset >= CONFIG {
             let start = (offset - CONFIG) as usize;
             for (at, byte) in (start..).zip(data) {
-                *byte = self.config.get(at).copied().unwrap_or(0);
+                *byte = nospec::get(&self.config, at).copied().unwrap_or(0);
             }
         } else if let Ok(word) = <&mut [u8; 4]>::try_from(&mut *data) {
             let pending = self.interrupt.pending();

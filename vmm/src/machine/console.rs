@@ -11,11 +11,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{iter, mem};
 
+use super::printable;
 use crate::sys;
 
 /// Longest piece that is queued; longer lines are split.
 const MAX_LINE: usize = 256;
-/// Pieces that may wait to be written: at most 1 MiB.
+/// Pieces that may wait to be written: at most 1 MiB, and 4 MiB of what has to be escaped.
 const QUEUE: usize = 4096;
 
 /// Bytes to be written, and who pays for that.
@@ -147,7 +148,11 @@ impl ConsolePort {
         let Some(queue) = &self.queue else { return };
         let mut bytes = Vec::with_capacity(self.prefix.len() + text.len());
         bytes.extend_from_slice(self.prefix.as_bytes());
-        bytes.extend_from_slice(text);
+        match self.is_shared() {
+            true => printable::append(&mut bytes, text),
+            // The terminal is the guest's, and what it draws there too.
+            false => bytes.extend_from_slice(text),
+        }
         let piece = Piece {
             bytes: bytes.into_boxed_slice(),
             spent_ns: Arc::clone(&self.spent_ns),
@@ -282,6 +287,21 @@ mod tests {
         LineBuffer::lines(port.clone()).push(b'x');
         while port.take_spent_ns() == 0 {
             thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn only_a_guest_that_has_the_output_for_itself_draws_on_the_terminal() {
+        for (prefix, shown) in [("", "\x1b[2Kone\r\n"), ("[a] ", "[a] \\x1b[2Kone\n")] {
+            let out = Shared::default();
+            let console = ConsoleThread::spawn(out.clone()).expect("thread");
+            let port = console.port(prefix.to_owned());
+            let mut serial = LineBuffer::interactive(port);
+            serial.write_all(b"\x1b[2Kone\r\n").expect("taken");
+            drop(serial);
+            console.finish(Duration::from_secs(60));
+            let out = out.0.lock().expect("lock");
+            assert_eq!(String::from_utf8_lossy(&out), shown);
         }
     }
 

@@ -28,7 +28,7 @@ use super::steal::StealTime;
 use super::testdev::Results;
 use super::vcpu::Vcpu;
 use crate::config::{GuestConfig, KernelSource};
-use crate::devices::{DeviceError, Devices, Place};
+use crate::devices::{DeviceError, Devices, Place, VsockBounds};
 
 /// Three pages that KVM needs on Intel processors without unrestricted guest mode; in the MMIO
 /// hole, below the BIOS of a PC.
@@ -166,6 +166,8 @@ pub struct GuestWiring {
     pub console: ConsolePort,
     /// `guest_tests::abi::FEATURE_*` bits that the scheduler keeps.
     pub features: u32,
+    /// How many sockets its vsock device may have.
+    pub vsock: VsockBounds,
 }
 
 impl Default for GuestWiring {
@@ -173,6 +175,7 @@ impl Default for GuestWiring {
         Self {
             console: ConsolePort::discard(),
             features: 0,
+            vsock: VsockBounds::default(),
         }
     }
 }
@@ -281,9 +284,11 @@ impl Guest {
         // Where our policy decides what runs; before Linux 5.10 KVM's own numbers stay.
         let own_steal = wiring.features & abi::FEATURE_RUNNING != 0 && StealTime::trap(&vm).is_ok();
         let devices =
-            Devices::new(&vm, memory.regions(), config).map_err(|source| GuestError::Device {
-                guest: name(),
-                source,
+            Devices::new(&vm, memory.regions(), config, wiring.vsock).map_err(|source| {
+                GuestError::Device {
+                    guest: name(),
+                    source,
+                }
             })?;
         let entry = Self::load(config, &memory, &devices.places())?;
 

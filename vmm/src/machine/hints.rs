@@ -15,6 +15,8 @@ use guest_tests::abi::{
 use vcpu_sched::WaitKind;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
+use crate::nospec;
+
 /// A hint page is a page.
 const PAGE: u64 = 4096;
 const _: () = assert!(size_of::<HintPage>() <= PAGE as usize);
@@ -146,14 +148,16 @@ impl Hints {
         let wait = Wait {
             kind,
             lock: page.lock().load(Ordering::Relaxed),
-            holder: page.holder().load(Ordering::Relaxed),
+            holder: nospec::below(
+                page.holder().load(Ordering::Relaxed) as usize,
+                self.pages.len(),
+            )? as u32,
             holder_releases: page.holder_gen().load(Ordering::Relaxed),
         };
         // The reads above must not move below the second look at the count.
         fence(Ordering::Acquire);
         let whole = page.seq().load(Ordering::Relaxed) == before;
-        let sensible = (wait.holder as usize) < self.pages.len() && wait.holder != index;
-        (whole && sensible).then_some(wait)
+        (whole && wait.holder != index).then_some(wait)
     }
 
     /// Guest TSC value at which the idle vCPU `index` wants to wake; 0 for never.

@@ -147,9 +147,12 @@ fn map_aligned(length: usize) -> Result<(Mapping, *mut u8), MemoryError> {
     let padding = (base as usize).wrapping_neg() % HUGE_PAGE;
     // SAFETY: padding < HUGE_PAGE, so the result and `length` bytes after it are in the mapping.
     let aligned = unsafe { base.cast::<u8>().add(padding) };
-    // SAFETY: the range lies in the mapping. Only advice: hosts without huge pages refuse it, and
-    // that is fine.
-    unsafe { libc::madvise(aligned.cast(), length, libc::MADV_HUGEPAGE) };
+    // Huge pages; and what guests keep in memory is not written to a core dump of this process.
+    for advice in [libc::MADV_HUGEPAGE, libc::MADV_DONTDUMP] {
+        // SAFETY: the range lies in the mapping. Only advice: hosts without huge pages refuse that,
+        // and that is fine.
+        unsafe { libc::madvise(aligned.cast(), length, advice) };
+    }
     Ok((mapping, aligned))
 }
 
@@ -173,6 +176,20 @@ mod tests {
             .regions()
             .write_obj(7u32, GuestAddress(8 << 20))
             .expect_err("past the end");
+    }
+
+    #[test]
+    fn guest_memory_is_left_out_of_core_dumps() {
+        let memory = GuestMemory::new(8 << 20).expect("memory");
+        let region = memory.regions().iter().next().expect("one region");
+        let begin = format!("{:x}-", region.as_ptr() as usize);
+        let maps = std::fs::read_to_string("/proc/self/smaps").expect("Linux");
+        let flags = maps
+            .lines()
+            .skip_while(|line| !line.starts_with(&begin))
+            .find_map(|line| line.strip_prefix("VmFlags:"))
+            .expect("a mapping of its own");
+        assert!(flags.split_whitespace().any(|flag| flag == "dd"), "{flags}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod loader;
 pub mod memory;
 pub mod ports;
 pub mod power;
+mod printable;
 pub mod reset;
 pub mod serial;
 pub mod steal;

@@ -8,6 +8,7 @@ use super::console::LineBuffer;
 use super::power;
 use super::testdev::ResultRegisters;
 use super::vcpu::Doorbell;
+use crate::nospec;
 
 /// First port of the serial port COM1.
 pub const SERIAL_BASE: u16 = 0x3f8;
@@ -138,13 +139,21 @@ pub fn read(guest: &Guest, index: u32, port: u16, data: &mut [u8]) {
 fn doorbell(value: u32, vcpus: u32) -> Option<Doorbell> {
     let reason = value & ((1 << abi::DOORBELL_REASON_BITS) - 1);
     let argument = value >> abi::DOORBELL_REASON_BITS;
+    let named =
+        |index: u32| nospec::below(index as usize, vcpus as usize).map(|index| index as u32);
     match reason {
         abi::DOORBELL_WAIT => Some(Doorbell::Wait),
-        abi::DOORBELL_RELEASE if argument <= vcpus => Some(Doorbell::Release {
-            to: argument.checked_sub(1),
+        abi::DOORBELL_RELEASE => Some(Doorbell::Release {
+            // 0 names nobody.
+            to: match argument.checked_sub(1) {
+                Some(index) => Some(named(index)?),
+                None => None,
+            },
         }),
         abi::DOORBELL_IDLE => Some(Doorbell::Idle),
-        abi::DOORBELL_WAKE if argument < vcpus => Some(Doorbell::Wake { target: argument }),
+        abi::DOORBELL_WAKE => Some(Doorbell::Wake {
+            target: named(argument)?,
+        }),
         _ => None,
     }
 }

@@ -1,11 +1,13 @@
 //! The serial port COM1: vm-superio's 16550 on KVM's interrupt line 4.
 
+use std::cell::Cell;
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kvm_ioctls::VmFd;
-use vm_superio::serial::SerialEvents;
+use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -14,15 +16,31 @@ use super::console::{ConsolePort, LineBuffer};
 /// Interrupt line of COM1 on a PC.
 pub const IRQ: u32 = 4;
 
-/// Raises the interrupt line through KVM.
+/// Raises the interrupt line through KVM, once for each access of the guest: a string instruction
+/// brings up to 1024 bytes in one, and a system call for each byte would keep the host CPU far beyond
+/// the end of the vCPU's budget.
 #[derive(Debug)]
-struct Irq(EventFd);
+struct Irq {
+    line: EventFd,
+    wanted: Cell<bool>,
+}
+
+impl Irq {
+    /// Raises the line if the device has asked for it since the last time.
+    fn deliver(&self) {
+        if self.wanted.take() {
+            // Only a counter at its maximum refuses, and KVM empties it.
+            let _ = self.line.write(1);
+        }
+    }
+}
 
 impl Trigger for Irq {
-    type E = io::Error;
+    type E = Infallible;
 
-    fn trigger(&self) -> io::Result<()> {
-        self.0.write(1)
+    fn trigger(&self) -> Result<(), Infallible> {
+        self.wanted.set(true);
+        Ok(())
     }
 }
 
@@ -30,21 +48,10 @@ impl Trigger for Irq {
 const IER: u8 = 1;
 const IER_RECEIVED: u8 = 1;
 
-/// Tells the input side that the guest has read all there was.
-#[derive(Debug)]
-struct InputEvents(EventFd);
+type Device = Serial<Irq, NoEvents, LineBuffer>;
 
-impl SerialEvents for InputEvents {
-    fn buffer_read(&self) {}
-    fn out_byte(&self) {}
-    fn tx_lost_byte(&self) {}
-    fn in_buffer_empty(&self) {
-        // Only a counter at its maximum refuses, and then it is readable already.
-        let _ = self.0.write(1);
-    }
-}
-
-type Device = Serial<Irq, InputEvents, LineBuffer>;
+/// Room of a port with nothing in it for the guest, bytes.
+const ROOM: usize = 64;
 
 /// A guest's serial port.
 #[derive(Debug)]
@@ -60,14 +67,21 @@ impl SerialPort {
     /// # Errors
     /// If the host gives no event or KVM does not take it.
     pub fn new(vm: &VmFd, console: ConsolePort) -> io::Result<Self> {
-        let irq = EventFd::new(EFD_NONBLOCK)?;
-        vm.register_irqfd(&irq, IRQ)?;
-        let attention = EventFd::new(EFD_NONBLOCK)?;
-        let events = InputEvents(attention.try_clone()?);
+        let line = EventFd::new(EFD_NONBLOCK)?;
+        vm.register_irqfd(&line, IRQ)?;
+        Self::on(line, console)
+    }
+
+    /// A port that raises its interrupt by `line`.
+    fn on(line: EventFd, console: ConsolePort) -> io::Result<Self> {
+        let irq = Irq {
+            line,
+            wanted: Cell::new(false),
+        };
         let output = LineBuffer::interactive(console);
         Ok(Self {
-            device: Mutex::new(Serial::with_events(Irq(irq), events, output)),
-            attention,
+            device: Mutex::new(Serial::new(irq, output)),
+            attention: EventFd::new(EFD_NONBLOCK)?,
         })
     }
 
@@ -78,7 +92,9 @@ impl SerialPort {
         for byte in data {
             let _ = device.write(register, *byte);
         }
+        device.interrupt_evt().deliver();
         if register == IER && takes_input(&device) {
+            // Only a counter at its maximum refuses, and then it is readable already.
             let _ = self.attention.write(1);
         }
     }
@@ -86,8 +102,14 @@ impl SerialPort {
     /// A read of `register` (0 to 7).
     pub fn read(&self, register: u8, data: &mut [u8]) {
         let mut device = self.lock();
+        let before = device.fifo_capacity();
         data.iter_mut()
             .for_each(|byte| *byte = device.read(register));
+        device.interrupt_evt().deliver();
+        // The guest has read all there was; that it reads where there was nothing is no news.
+        if before < ROOM && device.fifo_capacity() == ROOM {
+            let _ = self.attention.write(1);
+        }
     }
 
     /// Clears [`SerialPort::as_raw_fd`] and says whether the guest takes input.
@@ -105,7 +127,10 @@ impl SerialPort {
 
     /// Gives the guest as much of `input` as it has room for, and says how much that was.
     pub fn input(&self, input: &[u8]) -> usize {
-        self.lock().enqueue_raw_bytes(input).unwrap_or(0)
+        let mut device = self.lock();
+        let taken = device.enqueue_raw_bytes(input).unwrap_or(0);
+        device.interrupt_evt().deliver();
+        taken
     }
 
     fn lock(&self) -> MutexGuard<'_, Device> {
@@ -124,4 +149,55 @@ impl AsRawFd for SerialPort {
 /// without use for it leaves the program's stdin alone.
 fn takes_input(device: &Device) -> bool {
     device.state().interrupt_enable & IER_RECEIVED != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATA: u8 = 0;
+    const IER_ALL: u8 = 3;
+    const IIR: u8 = 2;
+
+    /// A port, and how often its interrupt has been raised since the last time that was asked.
+    fn port() -> (SerialPort, impl Fn() -> u64) {
+        let line = EventFd::new(EFD_NONBLOCK).expect("an event");
+        let seen = line.try_clone().expect("the same event");
+        let port = SerialPort::on(line, ConsolePort::discard()).expect("a port");
+        // A counter that nobody has raised has nothing to read.
+        (port, move || seen.read().unwrap_or(0))
+    }
+
+    #[test]
+    fn an_access_raises_the_interrupt_once_at_most() {
+        let (port, raised) = port();
+        assert_eq!((port.input(&[7]), raised()), (1, 0), "it is off");
+        // The device asks for one for what it has received, and one for the room that it has.
+        port.write(IER, &[IER_ALL; 1024]);
+        assert_eq!(raised(), 1);
+        port.read(IIR, &mut [0; 1024]);
+        port.write(DATA, &[b'x'; 1024]);
+        assert_eq!(raised(), 1);
+        port.write(DATA, b"x");
+        assert_eq!(raised(), 0, "the guest has not looked since");
+    }
+
+    #[test]
+    fn a_guest_that_reads_is_heard_once_when_it_has_read_all() {
+        let (port, raised) = port();
+        port.write(IER, &[IER_RECEIVED]);
+        raised();
+        assert!(port.take_attention());
+        let events = || port.attention.read().unwrap_or(0);
+        port.read(DATA, &mut [0; 1024]);
+        assert_eq!(events(), 0, "there was nothing to read");
+        assert_eq!(port.input(&[7; 100]), ROOM);
+        assert_eq!(raised(), 1);
+        port.read(DATA, &mut [0; ROOM - 1]);
+        assert_eq!(events(), 0, "there is one left");
+        let mut rest = [0; 1024];
+        port.read(DATA, &mut rest);
+        assert_eq!((rest[0], rest[1], events()), (7, 0, 1));
+        assert_eq!(port.room(), ROOM);
+    }
 }

@@ -5,8 +5,6 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +12,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::target::Target;
+use crate::listener::{Access, OwnListener};
 
 /// Longest request, bytes.
 const MAX_REQUEST: usize = 4096;
@@ -62,28 +61,28 @@ impl Waiter {
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix(OwnListener),
 }
 
 impl Listener {
-    pub(crate) fn bind(target: &Target) -> io::Result<Self> {
-        let listener = match target {
-            Target::Tcp(address) => Self::Tcp(TcpListener::bind(address)?),
-            Target::Unix(path) => Self::Unix(bind_unix(path)?, path.clone()),
-            Target::File(_) => return Err(ErrorKind::Unsupported.into()),
-        };
-        // A client that gives up before it is accepted must not block the thread.
-        match &listener {
-            Self::Tcp(tcp) => tcp.set_nonblocking(true)?,
-            Self::Unix(unix, _) => unix.set_nonblocking(true)?,
+    /// Listens at `target`; `access` says who may connect to a Unix socket.
+    pub(crate) fn bind(target: &Target, access: Access) -> io::Result<Self> {
+        match target {
+            Target::Tcp(address) => {
+                let tcp = TcpListener::bind(address)?;
+                // A client that gives up before it is accepted must not block the thread.
+                tcp.set_nonblocking(true)?;
+                Ok(Self::Tcp(tcp))
+            }
+            Target::Unix(path) => Ok(Self::Unix(OwnListener::bind(path, access)?)),
+            Target::File(_) => Err(ErrorKind::Unsupported.into()),
         }
-        Ok(listener)
     }
 
     fn fd(&self) -> RawFd {
         match self {
             Self::Tcp(tcp) => tcp.as_raw_fd(),
-            Self::Unix(unix, _) => unix.as_raw_fd(),
+            Self::Unix(unix) => unix.as_raw_fd(),
         }
     }
 
@@ -102,8 +101,8 @@ impl Listener {
                     });
                 }
             }
-            Self::Unix(unix, _) => {
-                if let Some((stream, _)) = or_rest(unix.accept()) {
+            Self::Unix(unix) => {
+                if let Some(stream) = or_rest(unix.accept()) {
                     let _ = stream.set_nonblocking(false).and_then(|()| {
                         let (read, write) = (
                             |t| stream.set_read_timeout(t),
@@ -128,28 +127,6 @@ fn or_rest<T>(accepted: io::Result<T>) -> Option<T> {
             }
             None
         }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-/// Takes the place of a socket that nobody listens on any more, but of nothing else.
-fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => match UnixStream::connect(path) {
-            Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path)?;
-                UnixListener::bind(path)
-            }
-            _ => Err(error),
-        },
-        bound => bound,
     }
 }
 

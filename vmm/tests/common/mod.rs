@@ -3,6 +3,8 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+pub mod pvh;
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -48,20 +50,26 @@ fn blocks_sigint(pid: i32) -> bool {
 }
 
 fn start(args: &[&str]) -> Child {
+    command(args).spawn().expect("baton starts")
+}
+
+/// `baton` with `args`, not yet started.
+pub fn command(args: &[&str]) -> Command {
     assert!(
         std::path::Path::new("/dev/kvm").exists(),
         "this test needs /dev/kvm, and there is none: run it on a host with KVM (see baton check)"
     );
-    Command::new(env!("CARGO_BIN_EXE_baton"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+    command
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("baton starts")
+        .stderr(Stdio::piped());
+    command
 }
 
-fn finish(child: Child) -> Ran {
+/// Waits for the end of a `baton`.
+pub fn finish(child: Child) -> Ran {
     let Output {
         status,
         stdout,

@@ -26,6 +26,7 @@ fn top_level_keys_are_the_flags() {
         vcpu_threads = "on"
         duration = "10s"
         summary = "json"
+        overcommit_memory = true
         [[guest]]
         "#,
     );
@@ -39,6 +40,7 @@ fn top_level_keys_are_the_flags() {
         vcpu_threads: VcpuThreads::On,
         duration: Some(Duration::from_secs(10)),
         summary: SummaryForm::Json,
+        overcommit_memory: true,
         ..RunConfig::default()
     };
     assert_eq!(config, expected);

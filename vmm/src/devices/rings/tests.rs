@@ -1,4 +1,4 @@
-use virtio_bindings::virtio_ring::VRING_DESC_F_NEXT;
+use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT};
 use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
 use vm_memory::GuestAddress;
@@ -96,4 +96,31 @@ fn an_index_that_is_further_ahead_than_the_queue_is_long_gives_nothing() {
     mock.avail().idx().store(u16::to_le(17));
     let mut rings = rings(&memory, vec![mock.create_queue().expect("a queue")]);
     rings.each(0, |_, _, _| panic!("there is no such request"));
+}
+
+#[test]
+fn indirect_descriptors_that_were_not_agreed_on_are_no_request() {
+    let indirect = VRING_DESC_F_INDIRECT as u16;
+    let next = VRING_DESC_F_NEXT as u16;
+    // The first part, or the second, refers to a table, in which there is one part.
+    let part = |flags, next| RawDescriptor::from(Descriptor::new(0x8000, 16, flags, next));
+    for chain in [
+        vec![part(indirect, 0)],
+        vec![part(indirect | next, 1), part(0, 0)],
+        vec![part(next, 1), part(indirect, 0)],
+    ] {
+        let memory = memory();
+        let mock = MockSplitQueue::new(&memory, 16);
+        for (at, part) in (0..).zip(chain) {
+            mock.desc_table().store(at, part).expect("a part");
+        }
+        mock.avail().ring().ref_at(0).expect("an entry").store(0);
+        mock.avail().idx().store(u16::to_le(1));
+        let mut rings = rings(&memory, vec![mock.create_queue().expect("a queue")]);
+        rings.each(0, |_, _, _| panic!("it is no request"));
+        // The driver has it back, with nothing written.
+        assert_eq!(u16::from_le(mock.used().idx().load()), 1);
+        let used = mock.used().ring().ref_at(0).expect("an entry").load();
+        assert_eq!((used.id(), used.len()), (0, 0));
+    }
 }

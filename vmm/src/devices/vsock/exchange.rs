@@ -21,9 +21,9 @@ use super::connection::{BUFFER, Connection};
 use super::host::{Listener, Newcomer, Said};
 use super::packet::{HOST, Header, STREAM, op};
 
-/// Most connections.
+/// Most connections, if there are files for them.
 pub(super) const MOST_CONNECTIONS: usize = 256;
-/// Most programs that have not said which port they want; beyond, the one that waits longest goes.
+/// Most programs that have not said which port they want, if there are files for them.
 pub(super) const MOST_NEWCOMERS: usize = 64;
 /// Most resets that wait for room in the guest's queue.
 pub(super) const MOST_RESETS: usize = 256;
@@ -33,6 +33,45 @@ const STRETCH: usize = 64;
 const FIRST_PORT: u32 = 1 << 30;
 /// The number that stands for any port, so that none has it.
 const NO_PORT: u32 = u32::MAX;
+
+/// How many sockets of the host's a guest may have at a time; each is an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most connections.
+    pub connections: usize,
+    /// Most programs that have not said which port they want; beyond, the one that waits longest
+    /// goes.
+    pub newcomers: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: MOST_CONNECTIONS,
+            newcomers: MOST_NEWCOMERS,
+        }
+    }
+}
+
+impl Bounds {
+    /// At most `sockets` in all: one in five for newcomers, and never more than the default.
+    #[must_use]
+    pub fn of_sockets(sockets: u64) -> Self {
+        let most = Self::default();
+        let sockets = usize::try_from(sockets).unwrap_or(usize::MAX);
+        let newcomers = (sockets / 5).clamp(1, most.newcomers);
+        Self {
+            connections: sockets.saturating_sub(newcomers).clamp(1, most.connections),
+            newcomers,
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn sockets(self) -> u64 {
+        (self.connections + self.newcomers) as u64
+    }
+}
 
 /// Names a connection: the two ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +120,7 @@ struct Reset {
 #[derive(Debug)]
 pub(super) struct Exchange {
     cid: u64,
+    bounds: Bounds,
     epoll: Epoll,
     listener: Listener,
     /// Programs wait there, as far as we know.
@@ -98,9 +138,10 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(cid: u32, listener: Listener) -> io::Result<Self> {
+    pub(super) fn new(cid: u32, bounds: Bounds, listener: Listener) -> io::Result<Self> {
         let exchange = Self {
             cid: cid.into(),
+            bounds,
             epoll: Epoll::new()?,
             listener,
             waiting: false,
@@ -234,7 +275,7 @@ impl Exchange {
         {
             return;
         }
-        if self.newcomers.len() >= MOST_NEWCOMERS {
+        if self.newcomers.len() >= self.bounds.newcomers {
             self.newcomers.pop_front();
         }
         self.newcomers.push_back(Newcomer::new(stream));
@@ -263,7 +304,7 @@ impl Exchange {
 
     /// Asks the guest for a connection to its port; without a place for one the program's is closed.
     fn ask(&mut self, stream: UnixStream, guest: u32) {
-        if !self.online || self.connections.len() >= MOST_CONNECTIONS {
+        if !self.online || self.connections.len() >= self.bounds.connections {
             return;
         }
         let ports = self.free_ports(guest);
@@ -338,7 +379,9 @@ impl Exchange {
 
     /// Connects the guest to the program that listens for it, if there is one.
     fn admit(&mut self, request: &Header, ports: Ports) -> bool {
-        if self.connections.len() >= MOST_CONNECTIONS || self.connections.contains_key(&ports) {
+        if self.connections.len() >= self.bounds.connections
+            || self.connections.contains_key(&ports)
+        {
             return false;
         }
         let Ok(stream) = self.listener.reach(ports.host) else {
@@ -482,8 +525,8 @@ impl Exchange {
     /// Fails if a bound does not hold.
     #[cfg(test)]
     pub(super) fn check(&self) {
-        assert!(self.connections.len() <= MOST_CONNECTIONS);
-        assert!(self.newcomers.len() <= MOST_NEWCOMERS);
+        assert!(self.connections.len() <= self.bounds.connections);
+        assert!(self.newcomers.len() <= self.bounds.newcomers);
         assert!(self.resets.len() <= MOST_RESETS);
         // Each stands in the line once, and those who have something do.
         let queued = self.connections.values().filter(|one| one.queued).count();

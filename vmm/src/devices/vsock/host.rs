@@ -5,18 +5,13 @@
 //! follows is the connection. The guest reaches port 52 of the host if a program listens at the
 //! device's path with `_52` behind it. Firecracker does it so, and there are tools for that.
 
-use std::ffi::OsString;
-use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use super::super::DeviceError;
+use crate::listener::{Access, ListenError, OwnListener};
 
 /// Longest first line, with its end: `CONNECT 4294967295` and some room.
 const MOST_LINE: usize = 32;
@@ -25,99 +20,49 @@ const MOST_PATH: usize = 96;
 
 /// Where programs of the host come in; the socket is gone when this is.
 #[derive(Debug)]
-pub(super) struct Listener {
-    socket: UnixListener,
-    path: PathBuf,
-    /// The file: device and number. Another that took its place is not ours to remove.
-    file: Option<(u64, u64)>,
-}
+pub(super) struct Listener(OwnListener);
 
 impl Listener {
     /// Listens at `path`. A socket that nobody listens on any more makes room, nothing else does.
     pub(super) fn open(path: &Path) -> Result<Self, DeviceError> {
         let owned = || path.to_owned();
-        let failed = |source| DeviceError::Vsock {
-            path: owned(),
-            source,
-        };
         if path.as_os_str().len() > MOST_PATH {
             return Err(DeviceError::VsockTooLong {
                 path: owned(),
                 most: MOST_PATH,
             });
         }
-        match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(DeviceError::VsockExists { path: owned() });
-            }
-            Ok(_) => match dial(path) {
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                    fs::remove_file(path).map_err(failed)?;
-                }
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    return Err(failed(error));
-                }
-                // One that has no room for another connection is in use too.
-                _ => return Err(DeviceError::VsockInUse { path: owned() }),
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
+        match OwnListener::bind(path, Access::Umask) {
+            Ok(listener) => Ok(Self(listener)),
+            Err(ListenError::NoSocket) => Err(DeviceError::VsockExists { path: owned() }),
+            Err(ListenError::InUse) => Err(DeviceError::VsockInUse { path: owned() }),
+            Err(ListenError::Host(source)) => Err(DeviceError::Vsock {
+                path: owned(),
+                source,
+            }),
         }
-        let socket = UnixListener::bind(path).map_err(|error| match error.kind() {
-            ErrorKind::AddrInUse => DeviceError::VsockInUse { path: owned() },
-            _ => failed(error),
-        })?;
-        let listener = Self {
-            socket,
-            path: owned(),
-            file: file_at(path),
-        };
-        listener.socket.set_nonblocking(true).map_err(failed)?;
-        Ok(listener)
     }
 
     /// The next program that connects; an error of kind `WouldBlock` if there is none.
     pub(super) fn accept(&self) -> io::Result<UnixStream> {
-        let (stream, _) = self.socket.accept()?;
+        let stream = self.0.accept()?;
         stream.set_nonblocking(true)?;
         Ok(stream)
     }
 
-    /// Connects to the program that listens for `port`, if there is one.
+    /// Connects to the program that listens for `port`, if there is one. A guest chooses the port,
+    /// and so what of the directory is reached: a socket, never what a symbolic link points to.
     pub(super) fn reach(&self, port: u32) -> io::Result<UnixStream> {
-        let mut path = OsString::from(&self.path);
-        path.push(format!("_{port}"));
-        dial(Path::new(&path))
+        let mut name = self.0.name().to_owned();
+        name.push(format!("_{port}"));
+        self.0.directory().connect(&name)
     }
 }
 
 impl AsRawFd for Listener {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.0.as_raw_fd()
     }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if self.file.is_some() && self.file == file_at(&self.path) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn file_at(path: &Path) -> Option<(u64, u64)> {
-    let found = fs::symlink_metadata(path).ok()?;
-    Some((found.dev(), found.ino()))
-}
-
-/// Connects to `path`, at once or not at all: the standard library would wait where many have
-/// connected and none is accepted.
-fn dial(path: &Path) -> io::Result<UnixStream> {
-    let address = SocketAddrUnix::new(path.as_os_str().as_bytes())?;
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    connect(&socket, &address)?;
-    Ok(UnixStream::from(socket))
 }
 
 /// A program that has connected and not yet said which port it wants.

@@ -36,10 +36,15 @@ impl Place {
     }
 
     fn open(&self) -> Result<Vsock, DeviceError> {
-        Vsock::open(&VsockConfig {
+        self.open_with(Bounds::default())
+    }
+
+    fn open_with(&self, bounds: Bounds) -> Result<Vsock, DeviceError> {
+        let config = VsockConfig {
             cid: CID,
             path: self.0.clone(),
-        })
+        };
+        Vsock::open(&config, bounds)
     }
 
     fn port(&self, port: u32) -> PathBuf {
@@ -137,13 +142,17 @@ struct Guest {
 
 impl Guest {
     fn new() -> Self {
+        Self::with(Bounds::default())
+    }
+
+    fn with(bounds: Bounds) -> Self {
         let place = Place::new();
         let memory = memory();
         let receive = Ring::new(0x1000);
         let transmit = Ring::new(0x2000);
         let queues = vec![receive.queue(), transmit.queue(), Ring::new(0x3000).queue()];
         let rings = rings(&memory, queues);
-        let mut vsock = place.open().expect("opens");
+        let mut vsock = place.open_with(bounds).expect("opens");
         vsock.restarted(&rings);
         Self {
             vsock,
@@ -435,6 +444,42 @@ fn programs_that_say_nothing_make_room_for_others() {
     assert!(silent[1..].iter().all(|program| !is_closed(program)));
     let _program = guest.program(b"CONNECT 52\n");
     assert_eq!(guest.next_op(), Some((op::REQUEST, 0)));
+}
+
+#[test]
+fn a_guest_whose_share_of_files_is_small_has_fewer_sockets() {
+    let bounds = Bounds::of_sockets(8);
+    assert_eq!(bounds.sockets(), 8);
+    let mut guest = Guest::with(bounds);
+    let silent: Vec<_> = (0..=bounds.newcomers).map(|_| guest.program(b"")).collect();
+    guest.vsock.arrived(&mut guest.rings);
+    assert!(is_closed(&silent[0]) && !is_closed(&silent[1]));
+    drop(silent);
+    let listener = guest.listen();
+    for port in 0..=bounds.connections as u32 {
+        guest.send_header(guest.header(op::REQUEST, HOST_PORT, port));
+        let expected = match (port as usize) < bounds.connections {
+            true => op::RESPONSE,
+            false => op::RESET,
+        };
+        assert_eq!(guest.next_op(), Some((expected, 0)));
+        guest.vsock.exchange.check();
+    }
+    assert_eq!((0..9).filter(|_| listener.accept().is_ok()).count(), 7);
+}
+
+#[test]
+fn a_symbolic_link_in_the_place_of_a_port_leads_the_guest_nowhere() {
+    let mut guest = Guest::new();
+    // Such as a socket in a directory that only this process may enter.
+    let elsewhere = Place::new();
+    let secret = UnixListener::bind(&elsewhere.0).expect("listens");
+    secret.set_nonblocking(true).expect("does not wait");
+    std::os::unix::fs::symlink(&elsewhere.0, guest.place.port(HOST_PORT)).expect("a link");
+    guest.send(op::REQUEST);
+    assert_eq!(guest.next_op(), Some((op::RESET, 0)));
+    let nobody = secret.accept().expect_err("nobody came");
+    assert_eq!(nobody.kind(), ErrorKind::WouldBlock);
 }
 
 #[test]
@@ -1042,12 +1087,13 @@ fn a_socket_that_is_left_over_makes_room_and_nothing_else_does() {
 #[test]
 fn paths_that_cannot_be_are_refused() {
     let open = |path: &Path| {
-        Vsock::open(&VsockConfig {
+        let config = VsockConfig {
             cid: CID,
             path: path.to_owned(),
-        })
-        .err()
-        .expect("refused")
+        };
+        Vsock::open(&config, Bounds::default())
+            .err()
+            .expect("refused")
     };
     assert!(matches!(
         open(Path::new("/nonexistent/vm.sock")),

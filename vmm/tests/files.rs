@@ -1,0 +1,171 @@
+//! The files that a run may have open, and what guests can take of them.
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::Duration;
+
+use common::pvh::{OWNER, PHYS32_ENTRY, elf};
+use common::{command, file, finish};
+
+/// Guests with sockets to the host.
+const GUESTS: usize = 5;
+/// How many programs connect to each of them, all but the last.
+const PROGRAMS: usize = 64;
+/// How long a program waits for an answer before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Starts `baton` with `args`, where `soft` files may be open, and `hard` at most.
+fn start_with_limit(args: &[&str], soft: u64, hard: u64) -> Child {
+    let limit = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    let mut command = command(args);
+    let set = move || {
+        // SAFETY: the limit is initialized, and the call is allowed between fork and exec.
+        match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(set) };
+    command.spawn().expect("baton starts")
+}
+
+/// A run that still goes on, ended when dropped.
+struct Running(Child);
+
+impl Running {
+    /// Connects to the socket at `path` as soon as there is one.
+    fn connect(&mut self, path: &PathBuf) -> UnixStream {
+        loop {
+            if let Ok(stream) = UnixStream::connect(path) {
+                stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+                return stream;
+            }
+            let over = self.0.try_wait().expect("a child");
+            assert!(over.is_none(), "the run is over");
+            std::thread::yield_now();
+        }
+    }
+
+    /// What the kernel says in this file about the process.
+    fn status(&self, file: &str) -> PathBuf {
+        format!("/proc/{}/{file}", self.0.id()).into()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A path of this test's, where nothing is.
+fn path(name: &str) -> PathBuf {
+    let name = format!("baton-files-{}-{name}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let _ = std::fs::remove_file(&path);
+    path
+}
+
+/// Guests that do nothing, with a vsock device each; gives the paths of their sockets too.
+fn guests() -> (String, Vec<PathBuf>) {
+    // cli; hlt; jmp
+    let code = [0xfa, 0xf4, 0xeb, 0xfc];
+    let kernel = file("files.elf", &elf(&code, OWNER, PHYS32_ENTRY));
+    let sockets: Vec<_> = (0..GUESTS)
+        .map(|guest| path(&format!("{guest}.sock")))
+        .collect();
+    let tables: String = sockets
+        .iter()
+        .map(|socket| {
+            format!(
+                "[[guest]]\nkernel = \"{}\"\nmemory = \"16M\"\nvsock = \"cid=3,path={}\"\n",
+                kernel.display(),
+                socket.display()
+            )
+        })
+        .collect();
+    let config = file(
+        "files.toml",
+        format!("duration = \"300s\"\n{tables}").as_bytes(),
+    );
+    (config.to_string_lossy().into_owned(), sockets)
+}
+
+fn is_over(mut stream: &UnixStream) -> bool {
+    match stream.read(&mut [0]) {
+        Ok(0) => true,
+        Ok(_) => false,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_to_the_hard_one() {
+    let control = path("limit.sock");
+    let name = control.to_string_lossy();
+    let cmdline = "workload=idle seconds=0";
+    let args = ["run", "--cmdline", cmdline, "--control", &name];
+    let mut running = Running(start_with_limit(&args, 64, 4_000));
+    running.connect(&control);
+    let limits = std::fs::read_to_string(running.status("limits")).expect("limits");
+    let files = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .expect("a limit of open files");
+    let numbers: Vec<_> = files.split_ascii_whitespace().take(2).collect();
+    assert_eq!(numbers, ["4000", "4000"]);
+}
+
+#[test]
+fn a_guest_that_takes_all_its_sockets_leaves_those_of_others() {
+    let (config, sockets) = guests();
+    let control = path("control.sock");
+    let control_name = control.to_string_lossy();
+    let args = ["run", &*config, "--control", &control_name];
+
+    // With too few the run says how many it needs.
+    let refused = finish(start_with_limit(&args, 40, 40));
+    let sentence = refused.one_sentence();
+    let needed: u64 = sentence
+        .strip_prefix("baton: this run needs ")
+        .and_then(|rest| rest.split_once(" open files and 40 are allowed"))
+        .unwrap_or_else(|| panic!("{sentence}"))
+        .0
+        .parse()
+        .expect("a number");
+
+    // So many are enough, whatever comes.
+    let mut running = Running(start_with_limit(&args, needed, needed));
+    let greedy: Vec<Vec<UnixStream>> = sockets[1..]
+        .iter()
+        .map(|socket| (0..PROGRAMS).map(|_| running.connect(socket)).collect())
+        .collect();
+    for programs in &greedy {
+        // Each makes room for the next.
+        assert!(programs[..PROGRAMS - 1].iter().all(is_over));
+    }
+    let open = std::fs::read_dir(running.status("fd"))
+        .expect("files")
+        .count();
+    assert!(open as u64 <= needed, "{open} of {needed}");
+
+    let mut program = running.connect(&sockets[0]);
+    program.write_all(b"no such command\n").expect("room");
+    assert!(is_over(&program), "the guest's socket answers");
+    let mut ask = running.connect(&control);
+    let mut answer = String::new();
+    write!(ask, "GET /snapshot HTTP/1.1\r\n\r\n").expect("room");
+    ask.read_to_string(&mut answer)
+        .expect("the control socket answers");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}

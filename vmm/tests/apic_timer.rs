@@ -4,15 +4,21 @@
 mod common;
 
 use std::arch::global_asm;
+use std::mem::offset_of;
 
 use baton::machine::apic_timer::{most, possible};
 use baton::machine::kvm::shortest_timer_period;
 use common::{Ran, baton, elf, file};
-use guest_tests::testdev;
+use guest_tests::{abi, testdev};
 
-// Each starts a periodic timer of 1 us. The first halts until it ticks, the second spins, both for so
-// long until they find another count than theirs: they end with 0 if it is the expected one, with 8 if
-// not, with 9 if none ever comes. The third halts for ever, in xAPIC mode.
+/// Where a hint page says until when its vCPU is idle.
+const IDLE_UNTIL: usize =
+    offset_of!(abi::HintPage, guest) + offset_of!(abi::GuestHints, idle_until_tsc);
+
+// Each starts a periodic timer of 1 us. The first halts until it ticks, the second spins, the third
+// rings that it is idle for a million ticks of the TSC, over and over, until they find another count than
+// theirs: they end with 0 if it is the expected one, with 8 if not, with 9 if none ever comes. The fourth
+// halts for ever, in xAPIC mode.
 global_asm!(
     ".pushsection .rodata.baton_timer_guest, \"a\"",
     "baton_timer_halts:",
@@ -35,6 +41,14 @@ global_asm!(
     "mov r8d, 0x30040", // masked, too
     "mov ebp, 3000000",
     "lea rbx, [rip + 5f]",
+    "jmp 2f",
+    "baton_timer_idles:",
+    "mov eax, 0x114",
+    "mov edx, {hint_page}",
+    "out dx, eax",
+    "mov r8d, 0x30040",
+    "mov ebp, 100000",
+    "lea rbx, [rip + 10f]",
     "2:",
     "mov ecx, 0x1b", // IA32_APIC_BASE: x2APIC
     "rdmsr",
@@ -63,6 +77,16 @@ global_asm!(
     "xor eax, eax",
     "xor edx, edx",
     "wrmsr",
+    "jmp 5f",
+    "10:",
+    "rdtsc",
+    "shl rdx, 32",
+    "lea rax, [rax + rdx + 1000000]",
+    "mov edi, 0x114000 + {idle_until}",
+    "mov [rdi], rax",
+    "mov eax, {idle}",
+    "mov edx, {doorbell}",
+    "out dx, eax",
     "5:",
     "mov ecx, 0x838",
     "rdmsr",
@@ -93,11 +117,16 @@ global_asm!(
     "baton_timer_end:",
     ".popsection",
     exit = const testdev::PORT_EXIT,
+    hint_page = const abi::PORT_HINT_PAGE,
+    doorbell = const abi::PORT_DOORBELL,
+    idle = const abi::DOORBELL_IDLE,
+    idle_until = const IDLE_UNTIL,
 );
 
 unsafe extern "C" {
     static baton_timer_halts: u8;
     static baton_timer_spins: u8;
+    static baton_timer_idles: u8;
     static baton_timer_xapic: u8;
     static baton_timer_end: u8;
 }
@@ -134,19 +163,21 @@ fn run(kernel: &str, flags: &[&str]) -> Ran {
 }
 
 #[test]
-fn the_timer_of_a_vcpu_that_halts_is_slowed_down_and_the_guest_is_told_once() {
+fn the_timer_of_a_vcpu_that_halts_or_is_idle_is_slowed_down_and_the_guest_is_told_once() {
     if !there_is_something_to_limit() {
         return;
     }
-    let kernel = kernel("timer-halts.elf", &raw const baton_timer_halts);
-    for threads in ["on", "off"] {
-        let ran = run(&kernel, &["--vcpu-threads", threads]);
-        assert_eq!(ran.code, 0, "{ran:?}");
-        assert_eq!(
-            ran.stdout.matches("slowed down to 1100").count(),
-            1,
-            "{ran:?}"
-        );
+    for (name, entry) in [
+        ("timer-halts.elf", &raw const baton_timer_halts),
+        ("timer-idles.elf", &raw const baton_timer_idles),
+    ] {
+        let kernel = kernel(name, entry);
+        for threads in ["on", "off"] {
+            let ran = run(&kernel, &["--vcpu-threads", threads]);
+            assert_eq!(ran.code, 0, "{ran:?}");
+            let told = ran.stdout.matches("slowed down to 1100").count();
+            assert_eq!(told, 1, "{ran:?}");
+        }
     }
 }
 

@@ -138,7 +138,7 @@ impl Report {
         }
         match halt::check_wake_step(kvm) {
             Ok(()) => self.ok("exit on wake", "works".to_owned()),
-            Err(error) => self.warn("exit on wake", error.to_string()),
+            Err(error) => self.warn("exit on wake", late(&error.to_string())),
         }
         if !kvm.check_extension(Cap::GetTscKhz) {
             self.missing(
@@ -176,7 +176,7 @@ impl Report {
             });
         match armed {
             Ok(()) => self.ok("exit on halt", "works".to_owned()),
-            Err(error) => self.warn("exit on halt", error),
+            Err(error) => self.warn("exit on halt", late(&error)),
         }
     }
 
@@ -291,6 +291,13 @@ impl fmt::Display for Report {
             }
         )
     }
+}
+
+/// What late halts or wakes mean.
+fn late(why: &str) -> String {
+    format!(
+        "{why}; until then runs with reservations are refused, or accepted by --late-halts allow"
+    )
 }
 
 fn read(path: &str) -> String {

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::bench::args::BenchCommand;
 use crate::config::file::{self, parse_defer};
 use crate::config::{
-    ConfigError, DiskConfig, GuestConfig, KernelSource, NetConfig, Reservation, RunConfig,
-    SchedMode, SummaryForm, Timeline, VcpuThreads, VsockConfig,
+    ConfigError, DiskConfig, GuestConfig, KernelSource, LateHalts, NetConfig, Reservation,
+    RunConfig, SchedMode, SummaryForm, Timeline, VcpuThreads, VsockConfig,
 };
 use crate::control::Control;
 use crate::metrics::Target;
@@ -184,6 +184,9 @@ pub struct RunArgs {
     /// Whether each vCPU has a thread of its own [default: auto]
     #[arg(long)]
     pub vcpu_threads: Option<VcpuThreads>,
+    /// Whether to take reservations where halts are noticed late, see baton check [default: refuse]
+    #[arg(long)]
+    pub late_halts: Option<LateHalts>,
     /// Stop after this time, such as 10s
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     pub duration: Option<Duration>,
@@ -261,6 +264,9 @@ impl RunArgs {
         }
         if let Some(threads) = self.vcpu_threads {
             config.vcpu_threads = threads;
+        }
+        if let Some(late_halts) = self.late_halts {
+            config.late_halts = late_halts;
         }
         if self.duration.is_some() {
             config.duration = self.duration;
@@ -383,6 +389,8 @@ mod tests {
             "1ms",
             "--vcpu-threads",
             "on",
+            "--late-halts",
+            "allow",
             "--duration",
             "10s",
             "--until-guest",
@@ -406,6 +414,7 @@ mod tests {
         assert_eq!((config.proxy, config.defer), (false, None));
         assert_eq!(config.slice, Duration::from_millis(1));
         assert_eq!(config.vcpu_threads, VcpuThreads::On);
+        assert_eq!(config.late_halts, LateHalts::Allow);
         assert_eq!(config.duration, Some(Duration::from_secs(10)));
         assert_eq!(config.until_guest.as_deref(), Some("guest"));
         assert_eq!(config.summary, SummaryForm::Json);

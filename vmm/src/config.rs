@@ -46,6 +46,8 @@ pub struct RunConfig {
     pub slice: Duration,
     /// Whether each vCPU has a thread of its own.
     pub vcpu_threads: VcpuThreads,
+    /// Whether reservations are taken where halts are noticed late ([`SchedMode::Baton`] only).
+    pub late_halts: LateHalts,
     /// Stop after this long; `None` runs until all guests ended.
     pub duration: Option<Duration>,
     /// Stop when the guest of this name has ended, and all of them if there are several.
@@ -74,6 +76,7 @@ impl Default for RunConfig {
             defer: Some(DEFAULT_DEFER),
             slice: DEFAULT_SLICE,
             vcpu_threads: VcpuThreads::Auto,
+            late_halts: LateHalts::Refuse,
             duration: None,
             until_guest: None,
             summary: SummaryForm::Text,
@@ -123,6 +126,17 @@ pub enum VcpuThreads {
     On,
     /// Executors run vCPUs directly.
     Off,
+}
+
+/// What becomes of reservations where the halt or the wake of a vCPU is noticed late, because perf
+/// events are not permitted or KVM is too old: a halted vCPU then keeps its host CPU from others for up
+/// to 1 ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LateHalts {
+    /// A run with a reservation is refused.
+    Refuse,
+    /// It runs all the same.
+    Allow,
 }
 
 /// Form of the summary at the end.

@@ -57,8 +57,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    ConfigError, DiskConfig, GuestConfig, KernelSource, Reservation, RunConfig, SchedMode,
-    SummaryForm, VcpuThreads, VsockConfig, fail,
+    ConfigError, DiskConfig, GuestConfig, KernelSource, LateHalts, Reservation, RunConfig,
+    SchedMode, SummaryForm, VcpuThreads, VsockConfig, fail,
 };
 use crate::units::{self, UnitError};
 
@@ -74,6 +74,7 @@ struct RunFile {
     defer: Option<String>,
     slice: Option<String>,
     vcpu_threads: Option<String>,
+    late_halts: Option<String>,
     duration: Option<String>,
     until_guest: Option<String>,
     summary: Option<String>,
@@ -144,6 +145,9 @@ pub fn parse(text: &str, base: &Path) -> Result<RunConfig, ConfigError> {
     }
     if let Some(threads) = &file.vcpu_threads {
         config.vcpu_threads = choice::<VcpuThreads>("vcpu_threads", threads)?;
+    }
+    if let Some(late_halts) = &file.late_halts {
+        config.late_halts = choice::<LateHalts>("late_halts", late_halts)?;
     }
     if let Some(duration) = &file.duration {
         config.duration = Some(field("duration", units::parse_duration(duration))?);

@@ -105,19 +105,21 @@ pub struct RunArgs {
         requires = "kernel"
     )]
     pub initrd: Option<PathBuf>,
-    /// Disk: a raw image or block device, and ',ro' if the guest may only read it; repeatable
+    /// Disk: a raw image or block device, ',ro' if the guest may only read it, and limits such as
+    /// ',bandwidth=100M/s,bandwidth-burst=1G,ops=5000/s'; repeatable
     #[arg(
         long,
-        value_name = "PATH[,ro]",
+        value_name = "PATH[,ro][,LIMITS]",
         value_parser = str::parse::<DiskConfig>,
         conflicts_with = "file",
         requires = "kernel"
     )]
     pub disk: Vec<DiskConfig>,
-    /// Network interface on a tap: tap=NAME[,mac=ADDRESS]; repeatable
+    /// Network interface on a tap: tap=NAME\[,mac=ADDRESS\], and limits for frames to the guest and
+    /// from it such as ',rx-bandwidth=10M/s,tx-bandwidth=10M/s,tx-ops=5000/s'; repeatable
     #[arg(
         long,
-        value_name = "tap=NAME",
+        value_name = "tap=NAME[,LIMITS]",
         value_parser = str::parse::<NetConfig>,
         conflicts_with = "file",
         requires = "kernel"

@@ -28,7 +28,7 @@
 //! ```
 //!
 //! A Linux guest may have disks, network interfaces and vsock, written as for `--disk`, `--net` and
-//! `--vsock`. Paths are relative to the file's directory.
+//! `--vsock`, also with their limits. Paths are relative to the file's directory.
 //!
 //! ```
 //! let config = baton::config::file::parse(
@@ -37,7 +37,7 @@
 //!     kernel = "vmlinuz"
 //!     memory = "512M"
 //!     cmdline = "console=ttyS0 root=/dev/vda"
-//!     disks = ["root.img", "data.img,ro"]
+//!     disks = ["root.img,bandwidth=100M/s,ops=5000/s", "data.img,ro"]
 //!     nets = ["tap=tap0,mac=52:54:00:12:34:56"]
 //!     vsock = "cid=3,path=vm.sock"
 //!     "#,
@@ -46,6 +46,7 @@
 //! .unwrap();
 //! let guest = &config.guests[0];
 //! assert_eq!(guest.disks[0].path, std::path::Path::new("/guests/root.img"));
+//! assert_eq!(guest.disks[0].limit.ops.unwrap().size, 5000);
 //! assert!(guest.disks[1].read_only);
 //! assert_eq!(guest.nets[0].tap, "tap0");
 //! assert_eq!(guest.vsock.as_ref().unwrap().path, std::path::Path::new("/guests/vm.sock"));

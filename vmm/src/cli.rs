@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::bench::args::BenchCommand;
 use crate::config::file::{self, parse_defer};
 use crate::config::{
-    ConfigError, DiskConfig, GuestConfig, KernelSource, NetConfig, Reservation, RunConfig,
-    SchedMode, SummaryForm, Timeline, VcpuThreads, VsockConfig,
+    ConfigError, DiskConfig, GuestConfig, KernelSource, LateHalts, NetConfig, Reservation,
+    RunConfig, SchedMode, SummaryForm, Timeline, VcpuThreads, VsockConfig,
 };
 use crate::control::Control;
 use crate::metrics::Target;
@@ -105,19 +105,21 @@ pub struct RunArgs {
         requires = "kernel"
     )]
     pub initrd: Option<PathBuf>,
-    /// Disk: a raw image or block device, and ',ro' if the guest may only read it; repeatable
+    /// Disk: a raw image or block device, ',ro' if the guest may only read it, and limits such as
+    /// ',bandwidth=100M/s,bandwidth-burst=1G,ops=5000/s'; repeatable
     #[arg(
         long,
-        value_name = "PATH[,ro]",
+        value_name = "PATH[,ro][,LIMITS]",
         value_parser = str::parse::<DiskConfig>,
         conflicts_with = "file",
         requires = "kernel"
     )]
     pub disk: Vec<DiskConfig>,
-    /// Network interface on a tap: tap=NAME[,mac=ADDRESS]; repeatable
+    /// Network interface on a tap: tap=NAME\[,mac=ADDRESS\], and limits for frames to the guest and
+    /// from it such as ',rx-bandwidth=10M/s,tx-bandwidth=10M/s,tx-ops=5000/s'; repeatable
     #[arg(
         long,
-        value_name = "tap=NAME",
+        value_name = "tap=NAME[,LIMITS]",
         value_parser = str::parse::<NetConfig>,
         conflicts_with = "file",
         requires = "kernel"
@@ -184,6 +186,9 @@ pub struct RunArgs {
     /// Whether each vCPU has a thread of its own [default: auto]
     #[arg(long)]
     pub vcpu_threads: Option<VcpuThreads>,
+    /// Whether to take reservations where halts are noticed late, see baton check [default: refuse]
+    #[arg(long)]
+    pub late_halts: Option<LateHalts>,
     /// Stop after this time, such as 10s
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     pub duration: Option<Duration>,
@@ -264,6 +269,9 @@ impl RunArgs {
         }
         if let Some(threads) = self.vcpu_threads {
             config.vcpu_threads = threads;
+        }
+        if let Some(late_halts) = self.late_halts {
+            config.late_halts = late_halts;
         }
         if self.duration.is_some() {
             config.duration = self.duration;
@@ -389,6 +397,8 @@ mod tests {
             "1ms",
             "--vcpu-threads",
             "on",
+            "--late-halts",
+            "allow",
             "--duration",
             "10s",
             "--until-guest",
@@ -414,6 +424,7 @@ mod tests {
         assert_eq!((config.proxy, config.defer), (false, None));
         assert_eq!(config.slice, Duration::from_millis(1));
         assert_eq!(config.vcpu_threads, VcpuThreads::On);
+        assert_eq!(config.late_halts, LateHalts::Allow);
         assert_eq!(config.duration, Some(Duration::from_secs(10)));
         assert_eq!(config.until_guest.as_deref(), Some("guest"));
         assert_eq!(config.summary, SummaryForm::Json);

@@ -12,6 +12,9 @@ use crate::control::Control;
 use crate::metrics::Target;
 
 pub mod file;
+pub mod rate;
+
+use rate::{RateLimit, RateOptions};
 
 /// Most vCPUs a guest may have.
 pub const MAX_VCPUS: usize = 254;
@@ -46,6 +49,8 @@ pub struct RunConfig {
     pub slice: Duration,
     /// Whether each vCPU has a thread of its own.
     pub vcpu_threads: VcpuThreads,
+    /// Whether reservations are taken where halts are noticed late ([`SchedMode::Baton`] only).
+    pub late_halts: LateHalts,
     /// Stop after this long; `None` runs until all guests ended.
     pub duration: Option<Duration>,
     /// Stop when the guest of this name has ended, and all of them if there are several.
@@ -76,6 +81,7 @@ impl Default for RunConfig {
             defer: Some(DEFAULT_DEFER),
             slice: DEFAULT_SLICE,
             vcpu_threads: VcpuThreads::Auto,
+            late_halts: LateHalts::Refuse,
             duration: None,
             until_guest: None,
             summary: SummaryForm::Text,
@@ -128,6 +134,17 @@ pub enum VcpuThreads {
     Off,
 }
 
+/// What becomes of reservations where the halt or the wake of a vCPU is noticed late, because perf
+/// events are not permitted or KVM is too old: a halted vCPU then keeps its host CPU from others for up
+/// to 1 ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LateHalts {
+    /// A run with a reservation is refused.
+    Refuse,
+    /// It runs all the same.
+    Allow,
+}
+
 /// Form of the summary at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SummaryForm {
@@ -146,42 +163,73 @@ pub enum KernelSource {
     Path(PathBuf),
 }
 
-/// A disk, written `PATH` or `PATH,ro`.
+/// A disk, written `PATH` and, behind it, `,ro` and limits ([`mod@rate`]), as in
+/// `root.img,bandwidth=100M/s,ops=5000/s`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskConfig {
     /// A raw image, or a block device of the host.
     pub path: PathBuf,
     /// Whether the guest may only read it.
     pub read_only: bool,
+    /// How much the guest may read and write.
+    pub limit: RateLimit,
 }
 
 impl FromStr for DiskConfig {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (path, read_only) = match text.strip_suffix(",ro") {
-            Some(path) => (path, true),
-            None => (text, false),
+        // A path may have commas: its options begin with the first that can be one.
+        let is_option = |part: &str| part == "ro" || part.contains('=');
+        let mut commas = text.match_indices(',').map(|(at, _)| at);
+        let first = commas.find(|at| is_option(next_part(&text[at + 1..])));
+        let (path, options) = match first {
+            Some(at) => (&text[..at], &text[at..]),
+            None => (text, ""),
         };
         if path.is_empty() {
             return fail(format!(
                 "'{text}' is no disk, write it as in root.img or data.img,ro"
             ));
         }
+        let mut read_only = false;
+        let mut limit = RateOptions::new("");
+        for option in options.split(',').skip(1) {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            if option == "ro" {
+                read_only = true;
+            } else if !limit.take(name, value)? {
+                return fail(format!(
+                    "'{name}' is no option of a disk: there are ro, bandwidth, bandwidth-burst, ops and \
+                     ops-burst, as in root.img,bandwidth=100M/s"
+                ));
+            }
+        }
         Ok(Self {
             path: path.into(),
             read_only,
+            limit: limit.limit()?,
         })
     }
 }
 
-/// A network interface, written `tap=NAME` or `tap=NAME,mac=52:54:00:12:34:56`.
+/// What stands before the next comma.
+fn next_part(text: &str) -> &str {
+    text.split(',').next().unwrap_or_default()
+}
+
+/// A network interface, written `tap=NAME` and, behind it, `,mac=52:54:00:12:34:56` and limits
+/// ([`mod@rate`]) for frames to the guest and from it, as in `tap=tap0,rx-bandwidth=10M/s,tx-ops=5000/s`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetConfig {
     /// Name of the tap on the host.
     pub tap: String,
     /// The guest's address; without one its driver makes one up.
     pub mac: Option<[u8; 6]>,
+    /// How much it may receive.
+    pub rx: RateLimit,
+    /// How much it may send.
+    pub tx: RateLimit,
 }
 
 impl FromStr for NetConfig {
@@ -194,23 +242,32 @@ impl FromStr for NetConfig {
                  tap=tap0,mac=52:54:00:12:34:56"
             ))
         };
-        let (tap, mac) = match text.split_once(',') {
-            Some((tap, mac)) => (tap, Some(mac)),
-            None => (text, None),
-        };
+        let mut parts = text.split(',');
+        let tap = parts.next().unwrap_or_default();
         let tap = tap.strip_prefix("tap=").filter(|tap| {
             !tap.is_empty() && !tap.contains('/') && !tap.contains(char::is_whitespace)
         });
-        let mac = match mac {
-            Some(mac) => {
-                let mac = mac.strip_prefix("mac=").and_then(parse_mac);
-                Some(mac.ok_or_else(bad)?)
+        let tap = tap.ok_or_else(bad)?.to_owned();
+        let mut mac = None;
+        let mut rx = RateOptions::new("rx-");
+        let mut tx = RateOptions::new("tx-");
+        for option in parts {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            if name == "mac" {
+                mac = Some(parse_mac(value).ok_or_else(bad)?);
+            } else if !rx.take(name, value)? && !tx.take(name, value)? {
+                return fail(format!(
+                    "'{name}' is no option of a network interface: there are mac and, for each of rx and \
+                     tx, rx-bandwidth, rx-bandwidth-burst, rx-ops and rx-ops-burst, as in \
+                     tap=tap0,rx-bandwidth=10M/s"
+                ));
             }
-            None => None,
-        };
+        }
         Ok(Self {
-            tap: tap.ok_or_else(bad)?.to_owned(),
+            tap,
             mac,
+            rx: rx.limit()?,
+            tx: tx.limit()?,
         })
     }
 }

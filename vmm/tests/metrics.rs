@@ -47,6 +47,7 @@ impl Running {
         let child = Command::new(env!("CARGO_BIN_EXE_baton"))
             .args(args)
             .args(cmdline)
+            .args(["--late-halts", "allow"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())

@@ -30,6 +30,7 @@ impl Instance {
                 "--cmdline",
                 "lock=ticket seconds=0 hints=on",
             ])
+            .args(["--late-halts", "allow"])
             .args(["--reservation", "5ms/20ms", "--control"])
             .arg(&socket)
             .stdin(Stdio::null())

@@ -7,7 +7,7 @@ use thiserror::Error;
 use vcpu_sched::{Ns, VcpuId};
 
 use super::matrix::Policy;
-use crate::config::{GuestConfig, Reservation, RunConfig, Timeline};
+use crate::config::{GuestConfig, LateHalts, Reservation, RunConfig, Timeline};
 use crate::machine::testdev::Section;
 use crate::run::{self, RunError};
 use crate::signals::StopSignals;
@@ -109,6 +109,7 @@ fn config(policy: Policy, host_cpus: &[usize]) -> RunConfig {
         host_cpus: host_cpus.to_vec(),
         duration: Some(LONGEST),
         timeline: Timeline::Whole,
+        late_halts: LateHalts::Allow,
         quiet: true,
         ..RunConfig::default()
     };

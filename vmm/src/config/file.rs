@@ -28,7 +28,7 @@
 //! ```
 //!
 //! A Linux guest may have disks, network interfaces and vsock, written as for `--disk`, `--net` and
-//! `--vsock`. Paths are relative to the file's directory.
+//! `--vsock`, also with their limits. Paths are relative to the file's directory.
 //!
 //! ```
 //! let config = baton::config::file::parse(
@@ -37,7 +37,7 @@
 //!     kernel = "vmlinuz"
 //!     memory = "512M"
 //!     cmdline = "console=ttyS0 root=/dev/vda"
-//!     disks = ["root.img", "data.img,ro"]
+//!     disks = ["root.img,bandwidth=100M/s,ops=5000/s", "data.img,ro"]
 //!     nets = ["tap=tap0,mac=52:54:00:12:34:56"]
 //!     vsock = "cid=3,path=vm.sock"
 //!     "#,
@@ -46,6 +46,7 @@
 //! .unwrap();
 //! let guest = &config.guests[0];
 //! assert_eq!(guest.disks[0].path, std::path::Path::new("/guests/root.img"));
+//! assert_eq!(guest.disks[0].limit.ops.unwrap().size, 5000);
 //! assert!(guest.disks[1].read_only);
 //! assert_eq!(guest.nets[0].tap, "tap0");
 //! assert_eq!(guest.vsock.as_ref().unwrap().path, std::path::Path::new("/guests/vm.sock"));
@@ -57,8 +58,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    ConfigError, DiskConfig, GuestConfig, KernelSource, Reservation, RunConfig, SchedMode,
-    SummaryForm, VcpuThreads, VsockConfig, fail,
+    ConfigError, DiskConfig, GuestConfig, KernelSource, LateHalts, Reservation, RunConfig,
+    SchedMode, SummaryForm, VcpuThreads, VsockConfig, fail,
 };
 use crate::units::{self, UnitError};
 
@@ -74,6 +75,7 @@ struct RunFile {
     defer: Option<String>,
     slice: Option<String>,
     vcpu_threads: Option<String>,
+    late_halts: Option<String>,
     duration: Option<String>,
     until_guest: Option<String>,
     summary: Option<String>,
@@ -146,6 +148,9 @@ pub fn parse(text: &str, base: &Path) -> Result<RunConfig, ConfigError> {
     }
     if let Some(threads) = &file.vcpu_threads {
         config.vcpu_threads = choice::<VcpuThreads>("vcpu_threads", threads)?;
+    }
+    if let Some(late_halts) = &file.late_halts {
+        config.late_halts = choice::<LateHalts>("late_halts", late_halts)?;
     }
     if let Some(duration) = &file.duration {
         config.duration = Some(field("duration", units::parse_duration(duration))?);

@@ -4,7 +4,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 use virtio_bindings::virtio_blk::{
@@ -17,10 +17,15 @@ use virtio_queue::{Reader, Writer};
 use vm_memory::GuestMemoryMmap;
 
 use super::orders::Orders;
+use super::throttle::Throttle;
 use super::{Chain, Device, DeviceError, Rings};
 use crate::config::DiskConfig;
 
 const SECTOR: u64 = 512;
+/// Bytes of a request's header.
+const HEADER: usize = 16;
+/// Bytes of its status.
+const STATUS: usize = 1;
 /// Most sectors that one discard may name: 2 GiB.
 const MAX_DISCARD: u32 = 1 << 22;
 /// Data goes through a buffer of this size.
@@ -35,6 +40,7 @@ pub(super) struct Block {
     sectors: u64,
     read_only: bool,
     buffer: Vec<u8>,
+    throttle: Throttle,
 }
 
 /// What went wrong with a request, as the driver reads it.
@@ -95,6 +101,7 @@ impl Block {
             sectors,
             read_only: config.read_only,
             buffer: vec![0; BUFFER],
+            throttle: Throttle::new(&config.limit)?,
         })
     }
 
@@ -103,7 +110,7 @@ impl Block {
     fn request(&mut self, memory: &GuestMemoryMmap, orders: &Orders, chain: Chain) -> Option<u32> {
         let mut reader = chain.clone().reader(memory).ok()?;
         let mut writer = chain.writer(memory).ok()?;
-        let data = writer.available_bytes().checked_sub(1)?;
+        let data = writer.available_bytes().checked_sub(STATUS)?;
         let mut status = writer.split_at(data).ok()?;
         let outcome = match self.carry_out(&mut reader, &mut writer, orders) {
             Ok(()) => VIRTIO_BLK_S_OK,
@@ -119,7 +126,7 @@ impl Block {
         writer: &mut Writer,
         orders: &Orders,
     ) -> Result<(), Failure> {
-        let mut header = [0; 16];
+        let mut header = [0; HEADER];
         reader.read_exact(&mut header)?;
         let [k0, k1, k2, k3, _, _, _, _, sector @ ..] = header;
         let sector = u64::from_le_bytes(sector);
@@ -218,6 +225,19 @@ impl Block {
     }
 }
 
+/// Bytes that a request moves: all but header and status.
+fn data_bytes(memory: &GuestMemoryMmap, chain: &Chain) -> u64 {
+    let read = chain
+        .clone()
+        .reader(memory)
+        .map_or(0, |reader| reader.available_bytes().saturating_sub(HEADER));
+    let written = chain
+        .clone()
+        .writer(memory)
+        .map_or(0, |writer| writer.available_bytes().saturating_sub(STATUS));
+    read.saturating_add(written) as u64
+}
+
 impl Device for Block {
     fn kind(&self) -> u32 {
         VIRTIO_ID_BLOCK
@@ -245,8 +265,15 @@ impl Device for Block {
         config
     }
 
+    fn calls(&self, _: usize) -> Option<RawFd> {
+        self.throttle.calls()
+    }
+
     fn serve(&mut self, index: usize, rings: &mut Rings) {
         rings.each(index, |memory, orders, chain| {
+            if !self.throttle.admits(|| data_bytes(memory, &chain)) {
+                return None;
+            }
             Some(self.request(memory, orders, chain).unwrap_or(0))
         });
     }

@@ -1,6 +1,8 @@
 //! Virtio devices: disks, network interfaces, sockets to the host and a source of randomness, each
 //! behind a window of registers in guest memory (virtio-mmio) and with a thread of its own.
 //!
+//! A device with a limit (`rate_limit.rs`) leaves in its queues what has no tokens (`throttle.rs`).
+//!
 //! Nothing here blocks an executor: a vCPU that touches a window only reads or writes registers, its
 //! notifications go from KVM straight to the device's thread (ioeventfd), and the device's interrupts
 //! go straight to KVM (irqfd).
@@ -15,13 +17,16 @@ mod interrupt;
 mod leave;
 mod net;
 mod orders;
+mod rate_limit;
 mod registers;
 mod rings;
+mod throttle;
 mod vsock;
 mod window;
 mod worker;
 
 use std::io;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -149,6 +154,12 @@ trait Device: Send {
 
     /// Takes what the driver has put into queue `index`, or a part of it as [`Rings::each`] says.
     fn serve(&mut self, index: usize, rings: &mut Rings);
+
+    /// A file that becomes readable when queue `index`, which was left for want of tokens, is to be served
+    /// again; reported once each time.
+    fn calls(&self, _index: usize) -> Option<RawFd> {
+        None
+    }
 
     /// A file that becomes readable when something comes from outside; reported once each time.
     fn source(&self) -> Option<io::Result<i32>> {

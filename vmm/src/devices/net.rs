@@ -12,6 +12,7 @@ use std::path::Path;
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MAC;
 
+use super::throttle::Throttle;
 use super::{Device, DeviceError, Rings};
 use crate::config::NetConfig;
 use crate::nospec;
@@ -31,6 +32,10 @@ pub(super) struct Net {
     mac: Option<[u8; 6]>,
     received: Vec<u8>,
     sent: Vec<u8>,
+    /// Of frames to the guest.
+    receiving: Throttle,
+    /// Of frames from it.
+    sending: Throttle,
 }
 
 impl Net {
@@ -49,6 +54,8 @@ impl Net {
             mac: config.mac,
             received: vec![0; MOST],
             sent: vec![0; MOST],
+            receiving: Throttle::new(&config.rx)?,
+            sending: Throttle::new(&config.tx)?,
         })
     }
 
@@ -70,7 +77,13 @@ impl Net {
 
     fn receive(&mut self, rings: &mut Rings) {
         rings.each(RECEIVE, |memory, _, chain| {
-            let frame = self.next_frame()?;
+            // The tap keeps what has no tokens, and does not say how long it is.
+            if !self.receiving.has_tokens() {
+                return None;
+            }
+            let length = self.next_frame()?.len();
+            self.receiving.spend((length - HEADER) as u64);
+            let frame = &self.received[..length];
             // A frame that is longer than the driver's buffer is lost.
             let written = chain
                 .writer(memory)
@@ -84,8 +97,14 @@ impl Net {
 
     fn transmit(&mut self, rings: &mut Rings) {
         rings.each(TRANSMIT, |memory, _, chain| {
-            if let Ok(mut reader) = chain.reader(memory)
-                && let Some(frame) = nospec::first_mut(&mut self.sent, reader.available_bytes())
+            let Ok(mut reader) = chain.reader(memory) else {
+                return Some(0);
+            };
+            let length = reader.available_bytes().saturating_sub(HEADER);
+            if !self.sending.admits(|| length as u64) {
+                return None;
+            }
+            if let Some(frame) = nospec::first_mut(&mut self.sent, reader.available_bytes())
                 && reader.read_exact(frame).is_ok()
                 && let Some(header) = frame.get_mut(..HEADER)
             {
@@ -122,6 +141,13 @@ impl Device for Net {
         match index {
             RECEIVE => self.receive(rings),
             _ => self.transmit(rings),
+        }
+    }
+
+    fn calls(&self, index: usize) -> Option<RawFd> {
+        match index {
+            RECEIVE => self.receiving.calls(),
+            _ => self.sending.calls(),
         }
     }
 

@@ -41,6 +41,7 @@ impl Worker {
         let orders = Arc::new(Orders::new()?);
         let served = Served {
             source: device.source().transpose()?,
+            calls: (0..kicks.len()).map(|index| device.calls(index)).collect(),
             device,
             kicks,
             rings: Rings::new(memory, interrupt, Arc::clone(&orders)),
@@ -94,6 +95,8 @@ struct Served {
     device: Box<dyn Device>,
     kicks: Vec<EventFd>,
     source: Option<i32>,
+    /// By queue: [`Device::calls`].
+    calls: Vec<Option<i32>>,
     orders: Arc<Orders>,
     rings: Rings,
     over: Arc<std::sync::atomic::AtomicBool>,
@@ -128,6 +131,9 @@ impl Served {
         if Some(file) == self.source {
             self.device.arrived(&mut self.rings);
             return self.go_on_later();
+        }
+        if let Some(index) = self.calls.iter().position(|call| *call == Some(file)) {
+            return self.serve(index);
         }
         let kicked = self.kicks.iter().position(|kick| kick.as_raw_fd() == file);
         if let Some(index) = kicked {
@@ -167,10 +173,11 @@ impl MutEventSubscriber for Served {
         for kick in &self.kicks {
             let _ = ops.add(Events::new(kick, EventSet::IN));
         }
-        if let Some(source) = self.source {
-            // Once for each arrival: what has no room stays where it is until the driver makes some.
+        // Once for each: what has no room stays where it is until the driver makes some, and a timer is
+        // not read.
+        for source in self.calls.iter().flatten().chain(&self.source) {
             let _ = ops.add(Events::new_raw(
-                source,
+                *source,
                 EventSet::IN | EventSet::EDGE_TRIGGERED,
             ));
         }
@@ -181,10 +188,17 @@ impl MutEventSubscriber for Served {
 mod tests {
     use std::sync::mpsc::{Sender, channel};
 
+    use std::time::{Duration, Instant};
+
     use virtio_queue::QueueT;
+    use virtio_queue::desc::{RawDescriptor, split::Descriptor};
+    use virtio_queue::mock::MockSplitQueue;
     use vm_memory::GuestAddress;
 
+    use super::super::throttle::Throttle;
+    use super::super::throttle::tests::per_100ms;
     use super::*;
+    use crate::config::rate::RateLimit;
 
     /// A device that tells of each restart how many queues there are.
     struct Telling(Sender<usize>);
@@ -230,5 +244,60 @@ mod tests {
         assert_eq!(restarts.recv(), Ok(0));
         drop(worker);
         assert!(restarts.recv().is_err());
+    }
+
+    /// A device that does nothing, but not too often.
+    struct Limited(Throttle);
+
+    impl Device for Limited {
+        fn kind(&self) -> u32 {
+            4
+        }
+
+        fn features(&self) -> u64 {
+            0
+        }
+
+        fn queues(&self) -> usize {
+            1
+        }
+
+        fn config(&self) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn calls(&self, _: usize) -> Option<i32> {
+            self.0.calls()
+        }
+
+        fn serve(&mut self, index: usize, rings: &mut Rings) {
+            rings.each(index, |_, _, _| self.0.admits(|| 0).then_some(0));
+        }
+    }
+
+    #[test]
+    fn a_queue_that_was_left_for_want_of_tokens_is_served_when_there_are_some() {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
+        let mock = MockSplitQueue::new(&memory, 16);
+        for at in 0..4 {
+            let part = RawDescriptor::from(Descriptor::new(0x8000, 0, 0, 0));
+            mock.add_desc_chains(&[part], at).expect("a request");
+        }
+        let limit = RateLimit {
+            bandwidth: None,
+            ops: per_100ms(1),
+        };
+        let device = Limited(Throttle::new(&limit).expect("a timer"));
+        let kick = EventFd::new(0).expect("an event");
+        let interrupt = Arc::new(Interrupt::unconnected().expect("a line"));
+        let worker = Worker::spawn(0, Box::new(device), vec![kick], memory.clone(), interrupt)
+            .expect("a thread");
+        // Nobody notifies after this.
+        worker.start(vec![mock.create_queue().expect("a queue")]);
+        let patience = Instant::now() + Duration::from_secs(60);
+        while u16::from_le(mock.used().idx().load()) < 4 {
+            assert!(Instant::now() < patience, "requests stay in the queue");
+            thread::yield_now();
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! | `kick.rs` | making an executor look again, without losing a kick |
 //! | `seam.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`, `handoff.rs`) |
 //! | `lane.rs` | what a thread needs to run vCPUs (`signal.rs`, `timer.rs`, halts) |
+//! | `late_halts.rs` | what is not run where halts are noticed late |
 //! | `listener.rs`, `observed.rs` | who hears the policy: timeline, trace, metrics |
 //! | `berths.rs` | where halted vCPUs sleep until an interrupt wakes them |
 
@@ -18,6 +19,7 @@ mod helpers;
 mod hints;
 mod kick;
 mod lane;
+mod late_halts;
 mod listener;
 mod observed;
 mod pool;
@@ -31,6 +33,7 @@ mod turns;
 mod vain;
 mod vcpu_thread;
 
+pub use late_halts::{LateHaltsError, LateHaltsReason};
 pub use recorder::Moment;
 pub use start::{ExecutorError, start};
 pub use turns::ExecutorReport;

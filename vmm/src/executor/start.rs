@@ -14,6 +14,7 @@ use vcpu_sched::{
 use super::berths;
 use super::helpers::Helper;
 use super::lane::Lane;
+use super::late_halts::{self, LateHaltsError};
 use super::listener::Listener;
 use super::observed::{Observed, Tells};
 use super::pool::{NewMember, Pool};
@@ -57,6 +58,9 @@ pub enum ExecutorError {
         /// What would fit.
         source: AdmissionError,
     },
+    /// Reservations where halts are noticed late.
+    #[error(transparent)]
+    LateHalts(#[from] LateHaltsError),
     /// No berths for halted vCPUs.
     #[error(transparent)]
     Berth(#[from] BerthError),
@@ -105,6 +109,7 @@ pub fn start(
 ) -> Result<Box<dyn Runner>, ExecutorError> {
     let host = |what| move |source| ExecutorError::Host { what, source };
     signal::install().map_err(|e| host("the kick signal")(e.into()))?;
+    late_halts::check(config)?;
     let (mut observed, listener, tells) = Observed::start(config, names_of(cpus, &guests))?;
     let (mut sched, firsts) = admit(config, cpus, &guests, listener)?;
 
@@ -145,6 +150,7 @@ pub fn start(
     let mut threads = None;
     let berths = if wants_threads(config.vcpu_threads) {
         let threads = threads.insert(VcpuThreads::start(&pool, &names, cpus)?);
+        late_halts::check_threads(config, threads.see_halts())?;
         threads.berths(&pool)
     } else {
         berths::start(&pool, &names)?
@@ -162,12 +168,11 @@ pub fn start(
     };
     for ((number, &host_cpu), tells) in cpus.iter().enumerate().zip(tells) {
         let cpu = CpuId(number as u32);
-        if let Err(source) = all.spawn(cpu, host_cpu, tells) {
+        let started = all.spawn(cpu, host_cpu, tells);
+        let started = started.map_err(host("an executor"));
+        if let Err(error) = started.and_then(|seen| Ok(late_halts::check_threads(config, seen)?)) {
             Box::new(all).stop();
-            return Err(ExecutorError::Host {
-                what: "an executor",
-                source,
-            });
+            return Err(error);
         }
     }
 
@@ -279,7 +284,8 @@ fn in_pool(own: &[usize], cpus: &[usize]) -> CpuSet {
 }
 
 impl Executors {
-    fn spawn(&mut self, cpu: CpuId, host_cpu: usize, tells: Tells) -> io::Result<()> {
+    /// Whether halts end a run there.
+    fn spawn(&mut self, cpu: CpuId, host_cpu: usize, tells: Tells) -> io::Result<bool> {
         let (ready, started) = sync_channel(1);
         let pool = Arc::clone(&self.pool);
         let berths = self.berths;
@@ -305,7 +311,7 @@ impl Executors {
                         return ExecutorReport::default();
                     }
                 };
-                let _ = ready.send(Ok(()));
+                let _ = ready.send(Ok(direct.lane.sees_halts()));
                 match by_thread {
                     Some(by_thread) => run(pool, cpu, by_thread, berths, tells),
                     None => run(pool, cpu, direct, berths, tells),

@@ -141,10 +141,14 @@ impl<S: Seam> Executor<S> {
     /// Runs a vCPU until the policy is to decide again. `None`: it is lost.
     fn serve(&mut self, mut turn: Turn) -> Option<Stopped> {
         loop {
-            let (back, next) = self.run_once(turn)?;
+            let (mut back, next) = self.run_once(turn)?;
             match next {
                 Next::Continue => turn = back,
                 Next::Stop { why, berth } => {
+                    // In its berth it does that itself, and a doorbell is rung too often for it.
+                    if !berth && why != Stop::Rang {
+                        back.vcpu.limit_timer();
+                    }
                     let hints = said(&back.vcpu, back.first);
                     let ran = self.charge();
                     return Some(Stopped {

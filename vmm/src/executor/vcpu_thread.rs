@@ -160,6 +160,11 @@ impl VcpuThreads {
         Ok(all)
     }
 
+    /// Whether halts end a run on all of them.
+    pub(crate) fn see_halts(&self) -> bool {
+        self.sees_halts
+    }
+
     /// The way to let halted vCPUs sleep there. `None` where KVM cannot end a halt without
     /// delivering the interrupt.
     pub(crate) fn berths(&self, pool: &Arc<Pool>) -> Option<Arc<dyn Berths>> {

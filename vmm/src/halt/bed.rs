@@ -99,6 +99,7 @@ impl Bed {
     /// set and `immediate_exit` is cleared. (Steps 2 to 6 of the protocol in `slot.rs`.)
     pub(crate) fn stay(&self, vcpu: &mut Vcpu, bedding: &Bedding) -> BerthEnd {
         vcpu.complete_pending();
+        vcpu.limit_timer();
         let state = vcpu.mp_state();
         let halted = state == Ok(KVM_MP_STATE_HALTED);
         let end = if !state.is_ok_and(is_halted) {

@@ -29,6 +29,7 @@ pub(crate) enum NapEnd {
 /// Why it does not sleep; then nothing has to follow.
 pub(crate) fn lie_down(vcpu: &mut Vcpu) -> Result<(), NapEnd> {
     vcpu.complete_pending();
+    vcpu.limit_timer();
     match vcpu.mp_state() {
         Ok(KVM_MP_STATE_HALTED) => {}
         Ok(state) if is_halted(state) => return Err(NapEnd::NotHere),

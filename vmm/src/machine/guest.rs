@@ -14,11 +14,13 @@ use thiserror::Error;
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::acpi::{self, AcpiError};
+use super::apic_timer::TimerRates;
 use super::boot::{self, BootError, Handover};
 use super::clock::Clock;
 use super::console::ConsolePort;
 use super::cpuid;
 use super::hints::{BadHintPage, Hints};
+use super::kvm;
 use super::loader::{self, Entry, InitrdError, LoadError};
 use super::memory::{GuestMemory, MemoryError};
 use super::power::PowerRegisters;
@@ -192,6 +194,8 @@ pub struct Guest {
     pub hints: Hints,
     /// Its steal time, if our policy decides what runs.
     pub steal: StealTime,
+    /// What the timers of its local APICs may have.
+    pub timers: TimerRates,
     /// What it has reported.
     pub results: Results,
     /// Its time stamp counter.
@@ -316,6 +320,7 @@ impl Guest {
             name: config.name.clone(),
             hints: Hints::new(config.cpus),
             steal: StealTime::new(config.cpus),
+            timers: TimerRates::new(config.cpus as u32, kvm::shortest_timer_period()),
             results: Results::new(config.cpus),
             clock,
             vcpus: config.cpus as u32,

@@ -1,5 +1,7 @@
 //! Opening `/dev/kvm`, with errors that say what to do.
 
+use std::time::Duration;
+
 use kvm_ioctls::{Cap, Kvm};
 use thiserror::Error;
 
@@ -60,4 +62,17 @@ pub fn open() -> Result<Kvm, KvmError> {
         Some((_, name)) => Err(KvmError::Lacks(name)),
         None => Ok(kvm),
     }
+}
+
+/// Where the shortest period of a local APIC's timer is set.
+pub const TIMER_PERIOD: &str = "/sys/module/kvm/parameters/min_timer_period_us";
+
+/// The shortest period that this host's KVM gives a periodic timer of a local APIC; zero if it does not
+/// tell.
+#[must_use]
+pub fn shortest_timer_period() -> Duration {
+    let micros = std::fs::read_to_string(TIMER_PERIOD)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    Duration::from_micros(micros.unwrap_or(0))
 }

@@ -1,6 +1,7 @@
 //! The virtual machine: memory, boot, vCPUs and the few devices that guests see.
 
 pub mod acpi;
+pub mod apic_timer;
 pub mod boot;
 pub mod clock;
 pub mod console;

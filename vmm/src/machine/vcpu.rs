@@ -11,6 +11,7 @@ use kvm_bindings::{
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use serde::Serialize;
 
+use super::apic_timer::{self, TooFast};
 use super::console::LineBuffer;
 use super::ports::{self, Effect, VcpuPorts};
 use super::steal;
@@ -353,6 +354,28 @@ impl Vcpu {
         self.ports.console.end_line();
         let line = format!("baton: guest {} {what}\n", self.guest.name);
         line.bytes().for_each(|byte| self.ports.console.push(byte));
+    }
+
+    /// Slows the timer of its local APIC down if that expires more often than its guest's timers may
+    /// (`apic_timer.rs`), or ends the guest where KVM cannot do that. To be called whenever it stops for
+    /// longer.
+    pub fn limit_timer(&mut self) {
+        match apic_timer::limit(&self.fd, self.index, &self.guest.timers) {
+            None => {}
+            Some(TooFast::Slowed { from, to }) => self.say(&format!(
+                "has a local APIC timer that expires {from} times a second at the cost of others: it \
+                 is slowed down to {to}; this is said once"
+            )),
+            Some(TooFast::Unstoppable { rate, allowed }) => {
+                let end = self.broken(format!(
+                    "its local APIC timer expires {rate} times a second, beside those of its other vCPUs \
+                     {allowed} are allowed, and KVM can slow it down in x2APIC mode only: let the guest \
+                     use x2APIC, a lower tick rate or fewer vCPUs"
+                ));
+                self.ports.console.end_line();
+                self.guest.end(end);
+            }
+        }
     }
 
     /// The vCPU's run state (`KVM_MP_STATE_*`).

@@ -5,7 +5,7 @@ use std::time::Duration;
 use guest_tests::testdev::{RESULT_ACQUISITIONS, RESULT_WAIT_SUM_NS};
 use serde::Serialize;
 
-use crate::config::{GuestConfig, Reservation, RunConfig, SchedMode};
+use crate::config::{GuestConfig, LateHalts, Reservation, RunConfig, SchedMode};
 use crate::summary::{RunSummary, VcpuSummary};
 
 /// Timer period of the halts, ns.
@@ -182,6 +182,7 @@ fn run_of(vcpus: usize, text: &str, sched: SchedMode) -> RunConfig {
         guests: vec![guest],
         sched,
         slice: SHORT,
+        late_halts: LateHalts::Allow,
         quiet: true,
         ..RunConfig::default()
     }

@@ -24,6 +24,7 @@ fn top_level_keys_are_the_flags() {
         defer = "off"
         slice = "2ms"
         vcpu_threads = "on"
+        late_halts = "allow"
         duration = "10s"
         summary = "json"
         overcommit_memory = true
@@ -38,6 +39,7 @@ fn top_level_keys_are_the_flags() {
         defer: None,
         slice: Duration::from_millis(2),
         vcpu_threads: VcpuThreads::On,
+        late_halts: LateHalts::Allow,
         duration: Some(Duration::from_secs(10)),
         summary: SummaryForm::Json,
         overcommit_memory: true,

@@ -5,8 +5,12 @@ use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::super::orders::Order;
+use super::super::rings::tests::{memory, rings};
+use super::super::throttle::tests::{Time, per_100ms};
 use super::*;
+use crate::config::rate::RateLimit;
 
+const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const HEADER: u64 = 0x1000;
 const DATA: u64 = 0x2000;
@@ -29,6 +33,7 @@ impl Image {
         Block::open(&DiskConfig {
             path: self.0.clone(),
             read_only,
+            limit: RateLimit::default(),
         })
     }
 }
@@ -198,6 +203,7 @@ fn files_that_are_no_disks_are_refused() {
     let missing = DiskConfig {
         path: "/nonexistent/disk".into(),
         read_only: false,
+        limit: RateLimit::default(),
     };
     assert!(matches!(
         Block::open(&missing),
@@ -227,4 +233,89 @@ fn a_file_that_has_shrunk_fails_reads_and_shows_nothing_of_requests_before() {
     block.file.set_len(SECTOR).expect("shrinks");
     let (status, data) = request(&mut block, VIRTIO_BLK_T_IN, 3, &[], 512);
     assert_eq!((status, data), (FAILED, vec![0; 512]));
+}
+
+const DESCRIPTORS: u16 = 3;
+
+/// A queue of `count` reads of sector 0, each `length` bytes.
+fn reads(memory: &GuestMemoryMmap, count: u16, length: u32) -> MockSplitQueue<'_, GuestMemoryMmap> {
+    memory
+        .write_slice(&[0; 16], GuestAddress(HEADER))
+        .expect("a header: read from sector 0");
+    let mock = MockSplitQueue::new(memory, 32);
+    for at in (0..count).map(|n| n * DESCRIPTORS) {
+        let parts = [
+            Descriptor::new(HEADER, 16, NEXT, at + 1),
+            Descriptor::new(DATA, length, NEXT | WRITE, at + 2),
+            Descriptor::new(STATUS, 1, WRITE, 0),
+        ];
+        mock.add_desc_chains(&parts.map(RawDescriptor::from), at)
+            .expect("a request");
+    }
+    mock
+}
+
+fn done(mock: &MockSplitQueue<GuestMemoryMmap>) -> u16 {
+    u16::from_le(mock.used().idx().load())
+}
+
+#[test]
+fn requests_without_tokens_stay_in_the_queue_until_there_are_some() {
+    let image = Image::new(4);
+    let mut block = image.open(false).expect("opens");
+    let time = Time::default();
+    block.throttle = time.throttle(RateLimit {
+        bandwidth: per_100ms(1024),
+        ops: per_100ms(100),
+    });
+    let memory = memory();
+    let mock = reads(&memory, 5, 512);
+    let mut rings = rings(&memory, vec![mock.create_queue().expect("a queue")]);
+    for (ms, requests) in [(0, 2), (0, 2), (49, 2), (1, 3), (1000, 5)] {
+        time.pass_ms(ms);
+        block.serve(0, &mut rings);
+        assert_eq!(done(&mock), requests, "{ms} ms later");
+    }
+    assert_eq!(
+        memory.read_obj::<u8>(GuestAddress(STATUS)).expect("status"),
+        OK
+    );
+}
+
+#[test]
+fn operations_are_counted_whatever_their_size() {
+    let image = Image::new(4);
+    let mut block = image.open(false).expect("opens");
+    let time = Time::default();
+    block.throttle = time.throttle(RateLimit {
+        bandwidth: None,
+        ops: per_100ms(2),
+    });
+    let memory = memory();
+    let mock = reads(&memory, 5, 2048);
+    let mut rings = rings(&memory, vec![mock.create_queue().expect("a queue")]);
+    for (ms, requests) in [(0, 2), (50, 3), (100, 5)] {
+        time.pass_ms(ms);
+        block.serve(0, &mut rings);
+        assert_eq!(done(&mock), requests, "{ms} ms later");
+    }
+}
+
+#[test]
+fn a_request_that_is_larger_than_the_bucket_is_served_and_the_next_one_waits_for_its_debt() {
+    let image = Image::new(4);
+    let mut block = image.open(false).expect("opens");
+    let time = Time::default();
+    block.throttle = time.throttle(RateLimit {
+        bandwidth: per_100ms(1024),
+        ops: None,
+    });
+    let memory = memory();
+    let mock = reads(&memory, 2, 2048);
+    let mut rings = rings(&memory, vec![mock.create_queue().expect("a queue")]);
+    for (ms, requests) in [(0, 1), (199, 1), (1, 2)] {
+        time.pass_ms(ms);
+        block.serve(0, &mut rings);
+        assert_eq!(done(&mock), requests, "{ms} ms later");
+    }
 }

@@ -6,10 +6,16 @@ use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::super::rings::tests::{memory, rings};
+use super::super::throttle::tests::{Time, per_100ms};
 use super::*;
+use crate::config::rate::RateLimit;
 
 const WRITE: u16 = 2;
 const BUFFER: u64 = 0x8000;
+
+fn unlimited() -> Throttle {
+    Throttle::new(&RateLimit::default()).expect("needs no timer")
+}
 
 /// An interface whose tap is the other end of a pair of sockets, which keep frames apart as well.
 fn pair() -> (Net, UnixDatagram) {
@@ -22,6 +28,8 @@ fn pair() -> (Net, UnixDatagram) {
         mac: None,
         received: vec![0; MOST],
         sent: vec![0; MOST],
+        receiving: unlimited(),
+        sending: unlimited(),
     };
     (net, there)
 }
@@ -31,6 +39,21 @@ fn queue(memory: &GuestMemoryMmap, length: u32, flags: u16) -> MockSplitQueue<'_
     let mock = MockSplitQueue::new(memory, 16);
     let part = RawDescriptor::from(Descriptor::new(BUFFER, length, flags, 0));
     mock.add_desc_chains(&[part], 0).expect("a request");
+    mock
+}
+
+/// A queue with `count` requests of that kind.
+fn frames(
+    memory: &GuestMemoryMmap,
+    count: u16,
+    length: u32,
+    flags: u16,
+) -> MockSplitQueue<'_, GuestMemoryMmap> {
+    let mock = MockSplitQueue::new(memory, 16);
+    let part = RawDescriptor::from(Descriptor::new(BUFFER, length, flags, 0));
+    for at in 0..count {
+        mock.add_desc_chains(&[part], at).expect("a request");
+    }
     mock
 }
 
@@ -91,4 +114,75 @@ fn a_tap_that_is_gone_leaves_the_buffers_to_the_driver() {
     let mut rings = rings(&memory, vec![mock.create_queue().expect("a queue")]);
     net.arrived(&mut rings);
     assert_eq!(mock.used().idx().load(), 0);
+}
+
+#[test]
+fn frames_of_the_guest_without_tokens_stay_in_its_queue_until_there_are_some() {
+    let (mut net, wire) = pair();
+    let time = Time::default();
+    net.sending = time.throttle(RateLimit {
+        bandwidth: per_100ms(100),
+        ops: None,
+    });
+    let memory = memory();
+    let mock = frames(&memory, 3, HEADER as u32 + 50, 0);
+    let queue = mock.create_queue().expect("a queue");
+    let mut rings = rings(&memory, vec![queue_that_rests(), queue]);
+    let mut sent = 0;
+    for (ms, frames) in [(0, 2), (49, 2), (1, 3)] {
+        time.pass_ms(ms);
+        net.serve(TRANSMIT, &mut rings);
+        sent += std::iter::from_fn(|| wire.recv(&mut [0; 128]).ok()).count();
+        assert_eq!(
+            (sent, u16::from_le(mock.used().idx().load())),
+            (frames, frames as u16)
+        );
+    }
+}
+
+#[test]
+fn frames_for_the_guest_without_tokens_stay_in_the_tap_until_there_are_some() {
+    let (mut net, wire) = pair();
+    let time = Time::default();
+    net.receiving = time.throttle(RateLimit {
+        bandwidth: per_100ms(100),
+        ops: None,
+    });
+    let memory = memory();
+    let mock = frames(&memory, 4, 200, WRITE);
+    let mut rings = rings(&memory, vec![mock.create_queue().expect("a queue")]);
+    for _ in 0..4 {
+        wire.send(&[7; HEADER + 60]).expect("a frame");
+    }
+    net.arrived(&mut rings);
+    // Two: the second took more than there was.
+    for (ms, frames) in [(0, 2), (20, 2), (1, 3), (60, 4)] {
+        time.pass_ms(ms);
+        net.serve(RECEIVE, &mut rings);
+        assert_eq!(
+            u16::from_le(mock.used().idx().load()),
+            frames,
+            "{ms} ms later"
+        );
+    }
+}
+
+#[test]
+fn a_limit_for_one_direction_leaves_the_other_alone() {
+    let (mut net, wire) = pair();
+    let time = Time::default();
+    net.receiving = time.throttle(RateLimit {
+        bandwidth: None,
+        ops: per_100ms(1),
+    });
+    let memory = memory();
+    let mock = frames(&memory, 5, HEADER as u32 + 50, 0);
+    let queue = mock.create_queue().expect("a queue");
+    let mut rings = rings(&memory, vec![queue_that_rests(), queue]);
+    net.serve(TRANSMIT, &mut rings);
+    assert_eq!(
+        std::iter::from_fn(|| wire.recv(&mut [0; 128]).ok()).count(),
+        5
+    );
+    assert!(net.calls(RECEIVE).is_some() && net.calls(TRANSMIT).is_none());
 }

@@ -1,0 +1,229 @@
+//! Periodic timers of local APICs, which go on while their vCPU sleeps or waits, are kept from
+//! interrupting the host too often.
+
+mod common;
+
+use std::arch::global_asm;
+use std::mem::offset_of;
+
+use baton::machine::apic_timer::{most, possible};
+use baton::machine::kvm::shortest_timer_period;
+use common::{Ran, baton, elf, file};
+use guest_tests::{abi, testdev};
+
+/// Where a hint page says until when its vCPU is idle.
+const IDLE_UNTIL: usize =
+    offset_of!(abi::HintPage, guest) + offset_of!(abi::GuestHints, idle_until_tsc);
+
+// Each starts a periodic timer of 1 us. The first halts until it ticks, the second spins, the third
+// rings that it is idle for a million ticks of the TSC, over and over, until they find another count than
+// theirs: they end with 0 if it is the expected one, with 8 if not, with 9 if none ever comes. The fourth
+// halts for ever, in xAPIC mode.
+global_asm!(
+    ".pushsection .rodata.baton_timer_guest, \"a\"",
+    "baton_timer_halts:",
+    "mov esp, 0x113000",
+    // The interrupt gate.
+    "lea rax, [rip + 4f]",
+    "mov edi, 0x111400",
+    "mov [rdi], ax",
+    "mov word ptr [rdi + 2], 0x10",
+    "mov word ptr [rdi + 4], 0x8e00",
+    "shr eax, 16",
+    "mov [rdi + 6], ax",
+    "mov dword ptr [rdi + 8], 0",
+    "lidt [rip + 7f]",
+    "mov r8d, 0x20040", // periodic, vector 0x40
+    "mov ebp, 100000",
+    "lea rbx, [rip + 3f]",
+    "jmp 2f",
+    "baton_timer_spins:",
+    "mov r8d, 0x30040", // masked, too
+    "mov ebp, 3000000",
+    "lea rbx, [rip + 5f]",
+    "jmp 2f",
+    "baton_timer_idles:",
+    "mov eax, 0x114",
+    "mov edx, {hint_page}",
+    "out dx, eax",
+    "mov r8d, 0x30040",
+    "mov ebp, 100000",
+    "lea rbx, [rip + 10f]",
+    "2:",
+    "mov ecx, 0x1b", // IA32_APIC_BASE: x2APIC
+    "rdmsr",
+    "or eax, 0xc00",
+    "wrmsr",
+    "xor edx, edx",
+    "mov ecx, 0x80f",
+    "mov eax, 0x1ff",
+    "wrmsr",
+    "mov ecx, 0x832",
+    "mov eax, r8d",
+    "wrmsr",
+    "mov ecx, 0x83e",
+    "mov eax, 0xb", // counts every tick, 1 ns
+    "wrmsr",
+    "mov ecx, 0x838",
+    "mov eax, 1000",
+    "wrmsr",
+    "jmp rbx",
+    "3:",
+    "sti",
+    "hlt",
+    "4:",
+    "mov esp, 0x113000", // it does not return
+    "mov ecx, 0x80b",
+    "xor eax, eax",
+    "xor edx, edx",
+    "wrmsr",
+    "jmp 5f",
+    "10:",
+    "rdtsc",
+    "shl rdx, 32",
+    "lea rax, [rax + rdx + 1000000]",
+    "mov edi, 0x114000 + {idle_until}",
+    "mov [rdi], rax",
+    "mov eax, {idle}",
+    "mov edx, {doorbell}",
+    "out dx, eax",
+    "5:",
+    "mov ecx, 0x838",
+    "rdmsr",
+    "cmp eax, 1000",
+    "jne 6f",
+    "dec ebp",
+    "jz 8f",
+    "jmp rbx",
+    "6:",
+    "sub eax, 909091",
+    "jz 9f",
+    "mov eax, 8",
+    "jmp 9f",
+    "8:",
+    "mov eax, 9",
+    "9:",
+    "mov edx, {exit}",
+    "out dx, eax",
+    "7:",
+    ".word 0xfff",
+    ".quad 0x111000",
+    "baton_timer_xapic:",
+    "mov ebx, 0xfee00000",
+    "mov dword ptr [rbx + 0x320], 0x30040",
+    "mov dword ptr [rbx + 0x3e0], 0xb",
+    "mov dword ptr [rbx + 0x380], 1000",
+    "hlt",
+    "baton_timer_end:",
+    ".popsection",
+    exit = const testdev::PORT_EXIT,
+    hint_page = const abi::PORT_HINT_PAGE,
+    doorbell = const abi::PORT_DOORBELL,
+    idle = const abi::DOORBELL_IDLE,
+    idle_until = const IDLE_UNTIL,
+);
+
+unsafe extern "C" {
+    static baton_timer_halts: u8;
+    static baton_timer_spins: u8;
+    static baton_timer_idles: u8;
+    static baton_timer_xapic: u8;
+    static baton_timer_end: u8;
+}
+
+const CODE: u64 = 0x10_0000;
+
+/// A kernel that starts at `entry`.
+fn kernel(name: &str, entry: *const u8) -> String {
+    let (from, to) = (&raw const baton_timer_halts, &raw const baton_timer_end);
+    // SAFETY: the assembly above, from its first label to its last.
+    let code = unsafe { std::slice::from_raw_parts(from, to as usize - from as usize) };
+    let entry = CODE + (entry as u64 - from as u64);
+    let path = file(name, &elf(code, CODE, entry));
+    path.to_string_lossy().into_owned()
+}
+
+/// Whether this host's KVM lets timers go beyond the limit.
+fn there_is_something_to_limit() -> bool {
+    possible(1, shortest_timer_period()) > u64::from(most(1))
+}
+
+fn run(kernel: &str, flags: &[&str]) -> Ran {
+    let mut words = vec![
+        "run",
+        "--kernel",
+        kernel,
+        "--memory",
+        "16M",
+        "--control",
+        "off",
+    ];
+    words.extend(flags);
+    baton(&words)
+}
+
+#[test]
+fn the_timer_of_a_vcpu_that_halts_or_is_idle_is_slowed_down_and_the_guest_is_told_once() {
+    if !there_is_something_to_limit() {
+        return;
+    }
+    for (name, entry) in [
+        ("timer-halts.elf", &raw const baton_timer_halts),
+        ("timer-idles.elf", &raw const baton_timer_idles),
+    ] {
+        let kernel = kernel(name, entry);
+        for threads in ["on", "off"] {
+            let ran = run(&kernel, &["--vcpu-threads", threads]);
+            assert_eq!(ran.code, 0, "{ran:?}");
+            let told = ran.stdout.matches("slowed down to 1100").count();
+            assert_eq!(told, 1, "{ran:?}");
+        }
+    }
+}
+
+#[test]
+fn the_timer_of_a_vcpu_that_is_preempted_is_slowed_down() {
+    if !there_is_something_to_limit() {
+        return;
+    }
+    let kernel = kernel("timer-spins.elf", &raw const baton_timer_spins);
+    // Beside one that keeps the host CPU for its whole turns.
+    let text = format!(
+        "until_guest = \"spins\"\n\
+         [[guest]]\nname = \"spins\"\nkernel = {kernel:?}\nmemory = \"16M\"\n\
+         [[guest]]\nname = \"hog\"\ncmdline = \"workload=hog seconds=600\"\n"
+    );
+    let config = file("timer-spins.toml", text.as_bytes());
+    for threads in ["on", "off"] {
+        let ran = baton(&[
+            "run",
+            &config.to_string_lossy(),
+            "--host-cpus",
+            &first_cpu(),
+            "--vcpu-threads",
+            threads,
+            "--control",
+            "off",
+        ]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+}
+
+#[test]
+fn a_guest_whose_timer_cannot_be_slowed_down_is_ended_and_told_why() {
+    if !there_is_something_to_limit() {
+        return;
+    }
+    let kernel = kernel("timer-xapic.elf", &raw const baton_timer_xapic);
+    for threads in ["on", "off"] {
+        let ran = run(&kernel, &["--vcpu-threads", threads]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.stdout.contains("let the guest use x2APIC"), "{ran:?}");
+    }
+}
+
+/// The first host CPU that this test may use.
+fn first_cpu() -> String {
+    let cpus = baton::sys::affinity().expect("the host tells");
+    cpus[0].to_string()
+}

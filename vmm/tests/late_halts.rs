@@ -1,0 +1,96 @@
+//! Reservations where the halt of a vCPU cannot be noticed when it happens: without perf events.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+/// Linux, include/uapi/linux/capability.h.
+const CAP_SYS_ADMIN: libc::c_ulong = 21;
+const CAP_PERFMON: libc::c_ulong = 38;
+
+/// Runs `baton run` with `flags` like a user who may not use perf events of the kernel. `None`: every
+/// user of this host may.
+fn without_perf_events(flags: &[&str]) -> Option<Output> {
+    let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?;
+    if paranoid.trim().parse::<i32>().ok()? < 2 {
+        return None;
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+    command
+        .args(["run", "--cmdline", "workload=boot", "--control", "off"])
+        .args(flags);
+    // SAFETY: only prctl with integers is called between fork and exec. It fails for an ordinary user,
+    // who has no such capability.
+    unsafe {
+        command.pre_exec(|| {
+            for capability in [CAP_SYS_ADMIN, CAP_PERFMON] {
+                libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
+            }
+            Ok(())
+        });
+    }
+    Some(command.output().expect("baton starts"))
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+const RESERVATION: [&str; 2] = ["--reservation", "1ms/10ms"];
+
+#[test]
+fn without_perf_events_a_reservation_is_refused_with_the_way_to_get_them() {
+    for threads in ["on", "off"] {
+        let flags = [&RESERVATION[..], &["--vcpu-threads", threads]].concat();
+        let Some(ran) = without_perf_events(&flags) else {
+            return;
+        };
+        let text = error(&ran);
+        assert_eq!(ran.status.code(), Some(1), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        for part in [
+            "guest guest has a reservation",
+            "CAP_PERFMON",
+            "--late-halts allow",
+            "1 ms",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}
+
+#[test]
+fn without_perf_events_a_reservation_runs_if_the_user_accepts_late_halts() {
+    for threads in ["on", "off"] {
+        let flags = [
+            &RESERVATION[..],
+            &["--late-halts", "allow", "--vcpu-threads", threads],
+        ]
+        .concat();
+        let Some(ran) = without_perf_events(&flags) else {
+            return;
+        };
+        assert_eq!((ran.status.code(), &*error(&ran)), (Some(0), ""));
+    }
+}
+
+#[test]
+fn without_perf_events_and_reservations_a_run_goes_on_with_a_line_of_warning() {
+    let Some(ran) = without_perf_events(&[]) else {
+        return;
+    };
+    let text = error(&ran);
+    assert_eq!(ran.status.code(), Some(0), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(
+        text.contains("warning") && text.contains("CAP_PERFMON"),
+        "{text}"
+    );
+}
+
+#[test]
+fn without_perf_events_a_run_under_the_hosts_scheduler_is_as_before() {
+    let flags = [&RESERVATION[..], &["--sched", "host"]].concat();
+    if let Some(ran) = without_perf_events(&flags) {
+        assert_eq!((ran.status.code(), &*error(&ran)), (Some(0), ""));
+    }
+}

@@ -100,6 +100,13 @@ impl Server {
         Woken::Eligible
     }
 
+    /// [`Server::wake`] at `since`, of which nobody had to hear before `now`. If the deadline that it
+    /// would have has passed meanwhile, it wakes now.
+    pub(crate) fn wake_since(&mut self, since: Ns, now: Ns) -> Woken {
+        let late = since.saturating_add(self.reservation.deadline()) <= now;
+        self.wake(if late { now } else { since })
+    }
+
     /// budget / (deadline - now) > Q / D, without dividing.
     fn exceeds_bandwidth(&self, now: Ns) -> bool {
         let left = self.budget.max(0) as u128 * u128::from(self.reservation.deadline());
@@ -124,9 +131,7 @@ impl Server {
 
     /// Charges `ran` ns that ended at `now`.
     pub(crate) fn charge(&mut self, ran: Ns, now: Ns) -> Charged {
-        self.budget = self
-            .budget
-            .saturating_sub(i64::try_from(ran).unwrap_or(i64::MAX));
+        self.owe(ran);
         if self.budget > 0 {
             return Charged::InBudget;
         }
@@ -137,11 +142,7 @@ impl Server {
                 Charged::Postponed
             }
             Exhaustion::Hard => {
-                // Debt of more than one budget keeps it waiting for more than one period.
-                let more = self.periods_to_clear_debt() - 1;
-                let at = self
-                    .next_period()
-                    .saturating_add(more.saturating_mul(self.reservation.period()));
+                let at = self.replenished_at();
                 if at <= now {
                     // It ran late, past its own replenishment: no need to stop.
                     self.replenish(now);
@@ -151,6 +152,22 @@ impl Server {
                 Charged::Throttled(at)
             }
         }
+    }
+
+    /// Takes `spent` ns from the budget, whatever is left of it. Whoever calls this for a server that may
+    /// compete sees to the consequences.
+    pub(crate) fn owe(&mut self, spent: Ns) {
+        self.budget = self
+            .budget
+            .saturating_sub(i64::try_from(spent).unwrap_or(i64::MAX));
+    }
+
+    /// When a throttled server has a positive budget again, ns.
+    pub(crate) fn replenished_at(&self) -> Ns {
+        // Debt of more than one budget keeps it waiting for more than one period.
+        let more = self.periods_to_clear_debt().saturating_sub(1);
+        self.next_period()
+            .saturating_add(more.saturating_mul(self.reservation.period()))
     }
 
     /// How many budgets it takes to have a positive one again.
@@ -181,6 +198,23 @@ impl Server {
             self.refresh(now);
         }
         self.check();
+    }
+
+    /// The deadline that [`Server::replenish`] will set if it comes in time.
+    pub(crate) fn deadline_after_replenishment(&self) -> Ns {
+        let periods = self.periods_to_clear_debt();
+        self.deadline
+            .saturating_add(periods.saturating_mul(self.reservation.period()))
+    }
+
+    /// The earliest deadline that it can have after a wake-up at `at`: the present one if that is
+    /// still to come, which [`Server::wake`] may keep.
+    pub(crate) fn deadline_when_woken(&self, at: Ns) -> Ns {
+        if self.deadline > at {
+            self.deadline
+        } else {
+            at.saturating_add(self.reservation.deadline())
+        }
     }
 
     /// What holds whenever a server may compete.

@@ -7,7 +7,7 @@ use crate::cbs::Server;
 use crate::counters::Counters;
 use crate::cpuset::CpuSet;
 use crate::fair::Fair;
-use crate::ids::{CpuId, GuestId, Ns, VcpuId};
+use crate::ids::{CpuId, GuestId, HelperId, Ns, VcpuId};
 
 /// Order of claims in a queue: reserved before best effort, then by deadline or start tag, then
 /// first come first served.
@@ -118,6 +118,8 @@ pub(crate) struct Cpu {
     pub(crate) sleeps_until: Option<Ns>,
     /// It was kicked for one that woke: the slice of what it runs ends.
     pub(crate) yields: bool,
+    /// The helper that has a grant here, and since when, ns.
+    pub(crate) helper: Option<(HelperId, Ns)>,
     /// What it stopped for the pick that comes next, until that is done.
     pub(crate) stopped: Option<VcpuId>,
     /// What it ran last, and whether that held a lock if it was stopped against its will.
@@ -133,6 +135,10 @@ pub(crate) struct Running {
     pub(crate) run: VcpuId,
     /// Since when, ns.
     pub(crate) since: Ns,
+    /// When the policy wants the CPU back, ns; a deferral moves that for the executor alone.
+    pub(crate) until: Option<Ns>,
+    /// When its slice, if best effort pays, may be ended by one that wakes, ns.
+    pub(crate) worn_at: Ns,
     /// The lock at the end of the chain that led from `donor` to `run`.
     pub(crate) lock: u64,
     /// The preemption of `run` was put off once already.

@@ -8,8 +8,12 @@ use crate::ids::Ns;
 pub struct Counters {
     /// Run by this execution context, on whichever budget.
     pub runtime_ns: Ns,
-    /// Charged to this scheduling context, whoever ran.
+    /// Charged to this scheduling context, whoever ran, and for what was spent elsewhere.
     pub charged_ns: Ns,
+    /// Part of `charged_ns` that no vCPU ran: CPU time that other threads spent for this one.
+    pub elsewhere_ns: Ns,
+    /// Part of `elsewhere_ns` that was taken from more urgent claims of other guests.
+    pub disturbing_ns: Ns,
     /// Part of `charged_ns` in which another vCPU ran.
     pub donated_ns: Ns,
     /// Part of `runtime_ns` that another vCPU paid for.

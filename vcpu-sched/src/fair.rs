@@ -78,13 +78,23 @@ impl Fair {
         self.tag + self.scaled(used - used % slice, sharers)
     }
 
+    /// How much longer it runs before who wakes may end its slice, ns.
+    pub(crate) const fn until_worn(&self, slice: Ns) -> Ns {
+        (slice / WAKE_SHARE).saturating_sub(self.used)
+    }
+
     /// Where the tag would be if the slice ended after `ran` ns more; `None` before it has lasted for
     /// a [`WAKE_SHARE`]th of `slice`.
     ///
     /// Source: the wake-up granularity of Linux's CFS (`wakeup_preempt_entity()`, to Linux 6.5).
     pub(crate) fn tag_if_ended(&self, ran: Ns, slice: Ns, sharers: u32) -> Option<u128> {
         let used = self.used.saturating_add(ran);
-        (used >= slice / WAKE_SHARE).then(|| self.tag + self.scaled(used, sharers))
+        (used >= slice / WAKE_SHARE).then(|| self.tag_now(ran, sharers))
+    }
+
+    /// Where the tag would be if the slice ended after `ran` ns more, however short it was.
+    pub(crate) fn tag_now(&self, ran: Ns, sharers: u32) -> u128 {
+        self.tag + self.scaled(self.used.saturating_add(ran), sharers)
     }
 
     /// Joins the competition at virtual time `v`. What it fell behind by sleeping is its own, up to

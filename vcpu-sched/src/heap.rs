@@ -40,6 +40,29 @@ impl<K: Ord + Copy> Heap<K> {
         self.items.first().copied()
     }
 
+    /// The smallest key below `limit` of a member for which `wanted` holds. Looks at the members
+    /// with smaller keys, which are the top of the heap, and at no more than their children.
+    pub(crate) fn first_where(&self, limit: K, wanted: impl Fn(u32, K) -> bool) -> Option<K> {
+        let mut best: Option<K> = None;
+        self.search(0, limit, &wanted, &mut best);
+        best
+    }
+
+    fn search(&self, at: usize, limit: K, wanted: &impl Fn(u32, K) -> bool, best: &mut Option<K>) {
+        let Some(&(key, index)) = self.items.get(at) else {
+            return;
+        };
+        if key >= best.unwrap_or(limit) {
+            return;
+        }
+        if wanted(index, key) {
+            *best = Some(key);
+            return;
+        }
+        self.search(2 * at + 1, limit, wanted, best);
+        self.search(2 * at + 2, limit, wanted, best);
+    }
+
     pub(crate) fn contains(&self, index: u32) -> bool {
         self.place
             .get(index as usize)

@@ -38,6 +38,11 @@ index!(
     "g"
 );
 index!(
+    /// A thread that works for a guest beside its vCPUs.
+    HelperId,
+    "h"
+);
+index!(
     /// A host CPU of the pool, counted from 0 within the pool.
     CpuId,
     "cpu"

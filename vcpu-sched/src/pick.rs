@@ -6,7 +6,8 @@ use crate::contexts::{ClaimState, Entitlement, ExecState, Rank, Running};
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::proxy::Proxy;
-use crate::scheduler::{Scheduler, claim_timer};
+use crate::scheduler::Scheduler;
+use crate::timers::claim_timer;
 
 /// What to run, on whose budget, until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +48,13 @@ impl<E: Events> Scheduler<E> {
             "{cpu} stopped before it picks"
         );
         self.cpus[cpu.index()].choosing = true;
+        self.looking.insert(cpu);
         self.idle.insert(cpu);
         self.fire_timers(now);
         let decision = self.decide(cpu, now);
         let c = &mut self.cpus[cpu.index()];
         (c.choosing, c.kicked) = (false, false);
+        self.looking.remove(cpu);
         self.kicks.remove(cpu);
         if decision.is_none() {
             self.cpus[cpu.index()].sleeps_until = self.next_timer();
@@ -61,6 +64,10 @@ impl<E: Events> Scheduler<E> {
             self.unpark_waiters(stopped, now);
         }
         self.offer_next(cpu, now);
+        if decision.is_some() {
+            self.keep_all_timers(now);
+        }
+        self.serve_helpers(cpu, now);
         self.check();
         decision
     }
@@ -142,11 +149,20 @@ impl<E: Events> Scheduler<E> {
             self.pass_virtual_time(cpu, tag);
         }
         let rank = self.vcpus[donor.index()].sc.rank();
+        let worn_at = match &self.vcpus[donor.index()].sc.entitlement {
+            Entitlement::Reserved(_) => now,
+            Entitlement::BestEffort(fair) => {
+                now.saturating_add(fair.until_worn(self.config.slice_ns))
+            }
+        };
+        let until = self.until(cpu, donor, worn_at, now);
         self.busy.set(cpu.0, Reverse(rank));
         self.cpus[cpu.index()].running = Some(Running {
             donor,
             run,
             since: now,
+            until,
+            worn_at,
             lock,
             deferred: false,
         });
@@ -162,7 +178,7 @@ impl<E: Events> Scheduler<E> {
         Decision {
             donor,
             run,
-            until: self.until(cpu, donor, now),
+            until,
             chain,
             lock,
         }
@@ -179,31 +195,23 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// When the policy wants `cpu` back from `donor`'s claim.
-    fn until(&mut self, cpu: CpuId, donor: VcpuId, now: Ns) -> Option<Ns> {
+    fn until(&mut self, cpu: CpuId, donor: VcpuId, worn_at: Ns, now: Ns) -> Option<Ns> {
         let own = match &self.vcpus[donor.index()].sc.entitlement {
             Entitlement::Reserved(server) => {
                 Some(now.saturating_add(server.budget().max(1).unsigned_abs()))
             }
             // Alone, a best-effort vCPU takes no ticks; who joins kicks the CPU.
-            Entitlement::BestEffort(fair) => self
-                .first_claim(cpu)
-                .map(|_| now.saturating_add(fair.left(self.config.slice_ns))),
+            Entitlement::BestEffort(fair) => {
+                let contended = self.first_claim(cpu).is_some() || self.helpers.any_waits();
+                contended.then(|| now.saturating_add(fair.left(self.config.slice_ns)))
+            }
         };
         if own.is_none() {
             self.unsliced.insert(cpu);
         }
-        // A timer makes some claim eligible. Its deadline will be later than the timer, so it
-        // cannot matter to a claim with an earlier one. An idle CPU looks after timers by itself.
-        let timer = self
-            .next_timer()
-            .filter(|&at| !self.idle_keeps_timer(at, now))
-            .filter(|&at| match &self.vcpus[donor.index()].sc.entitlement {
-                Entitlement::Reserved(server) => at < server.deadline(),
-                Entitlement::BestEffort(_) => true,
-            });
-        match (own, timer) {
-            (Some(own), Some(timer)) => Some(own.min(timer)),
-            (own, timer) => own.or(timer),
+        match self.timer_for(cpu, donor, worn_at, own) {
+            Some(timer) if !self.idle_keeps_timer(timer, now) => Some(timer),
+            _ => own,
         }
     }
 

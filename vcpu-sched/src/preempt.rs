@@ -17,6 +17,7 @@ impl<E: Events> Scheduler<E> {
             return;
         }
         c.kicked = true;
+        self.looking.insert(cpu);
         self.busy.remove(cpu.0);
         if !c.choosing {
             self.kicks.insert(cpu);
@@ -115,41 +116,8 @@ impl<E: Events> Scheduler<E> {
         fair.tag_if_ended(now.saturating_sub(since), self.config.slice_ns, sharers)
     }
 
-    /// Whether a sleeping CPU looks after the timer `at`. One that sleeps past it is kicked, so
-    /// that it learns of it. Those who are about to pick do not count: they may find work, and
-    /// then ask this themselves.
-    pub(crate) fn idle_keeps_timer(&mut self, at: Ns, now: Ns) -> bool {
-        let mut too_long = None;
-        for cpu in self.idle.iter() {
-            let c = &self.cpus[cpu.index()];
-            if c.choosing || c.kicked {
-                continue;
-            }
-            if c.sleeps_until.is_some_and(|wakes| wakes <= at) {
-                return true;
-            }
-            too_long = too_long.or(Some(cpu));
-        }
-        if let Some(cpu) = too_long {
-            self.kick(cpu, now);
-        }
-        too_long.is_some()
-    }
-
-    /// Finds a CPU that looks after the new timer `at`: one that sleeps, else one that is about to
-    /// pick (`pick` looks at timers), else the one that does the least urgent work.
-    pub(crate) fn find_keeper(&mut self, at: Ns, now: Ns) {
-        let looks = |c: &crate::contexts::Cpu| c.choosing || c.kicked;
-        if self.idle_keeps_timer(at, now) || self.cpus.iter().any(looks) {
-            return;
-        }
-        if let Some((_, cpu)) = self.least_urgent(self.all) {
-            self.kick(cpu, now);
-        }
-    }
-
     /// The CPU among `cpus` that does the least urgent work and has not been kicked.
-    fn least_urgent(&self, cpus: CpuSet) -> Option<(Rank, CpuId)> {
+    pub(crate) fn least_urgent(&self, cpus: CpuSet) -> Option<(Rank, CpuId)> {
         let (Reverse(rank), cpu) = self.busy.first()?;
         if cpus.contains(CpuId(cpu)) {
             return Some((rank, CpuId(cpu)));

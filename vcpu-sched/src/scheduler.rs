@@ -5,10 +5,14 @@
 //! | `pick.rs` | what a CPU runs next |
 //! | `proxy.rs` | whom a waiting claim carries |
 //! | `stop.rs` | what happens when it stops: charge, edges, back into the queue |
-//! | `wake.rs` | waking, and the timers |
+//! | `wake.rs` | waking |
+//! | `timers.rs` | what happens by itself, and which CPU looks after it |
 //! | `release.rs` | a holder lets go, or hands its mutex to a sleeper |
 //! | `preempt.rs` | who is kicked for a claim that became eligible |
 //! | `defer.rs` | a holder that is out of time |
+//! | `debt.rs` | who pays for what is done for a vCPU while it does not run |
+//! | `helper.rs` | when, where and on whose budget a guest's other threads work |
+//! | `disturbance.rs` | wake-ups that take a CPU from somebody more urgent |
 
 use std::cmp::Reverse;
 
@@ -23,9 +27,11 @@ use crate::cpuset::{CpuSet, MAX_CPUS};
 use crate::events::{Event, Events};
 use crate::fair::Fair;
 use crate::heap::Heap;
+use crate::helper::Helpers;
 use crate::ids::{CpuId, GuestId, Ns, VcpuId};
 use crate::lists::Lists;
 use crate::reservation::Claim;
+use crate::timers::{Timers, claim_timer, wake_timer};
 
 /// The most vCPUs in a pool.
 pub const MAX_VCPUS: usize = 1 << 20;
@@ -71,15 +77,22 @@ impl Config {
 pub(crate) struct Domain {
     pub(crate) cpus: CpuSet,
     pub(crate) queue: Heap<Rank>,
+    pub(crate) timers: Timers,
     /// Virtual time of the fair order: the largest start tag dispatched on these CPUs.
     pub(crate) virtual_time: u128,
 }
 
 /// A guest as the policy sees it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Guest {
     /// vCPUs that are not halted: they divide the guest's weight.
     pub(crate) runnable: u32,
+    /// All that were added.
+    pub(crate) vcpus: Vec<VcpuId>,
+    /// The place in `vcpus` of the one that pays next for a helper.
+    pub(crate) next_payer: usize,
+    /// What its wake-ups may take from others.
+    pub(crate) credit: crate::disturbance::Credit,
 }
 
 /// The policy of one pool. All times that its methods take must not go back.
@@ -90,6 +103,8 @@ pub struct Scheduler<E: Events = ()> {
     pub(crate) cpus: Vec<Cpu>,
     /// CPUs that run nothing: they sleep, or are about to pick.
     pub(crate) idle: CpuSet,
+    /// CPUs that were kicked or are about to pick: they will look at everything by themselves.
+    pub(crate) looking: CpuSet,
     /// CPUs that run something and have not been kicked, the least urgent claim first.
     pub(crate) busy: Heap<Reverse<Rank>>,
     /// CPUs that run a best-effort vCPU without a slice, because it was alone.
@@ -100,12 +115,11 @@ pub struct Scheduler<E: Events = ()> {
     pub(crate) blocked_on: BlockedOn,
     /// Claims set aside, behind the vCPU that they wait for.
     pub(crate) parked: Lists,
-    /// Two timers a vCPU: its claim's (2v) and its own wake-up (2v + 1).
-    pub(crate) timers: Heap<Ns>,
     pub(crate) admission: Admission,
     /// CPUs that should look again, until [`Scheduler::take_kicks`].
     pub(crate) kicks: CpuSet,
     pub(crate) arrivals: u64,
+    pub(crate) helpers: Helpers,
     /// Told of each decision.
     pub events: E,
 }
@@ -135,6 +149,7 @@ impl<E: Events> Scheduler<E> {
             all,
             cpus: vec![Cpu::default(); cpus],
             idle: CpuSet::EMPTY,
+            looking: CpuSet::EMPTY,
             busy,
             unsliced: CpuSet::EMPTY,
             vcpus: Vec::new(),
@@ -142,10 +157,10 @@ impl<E: Events> Scheduler<E> {
             domains: Vec::new(),
             blocked_on: BlockedOn::default(),
             parked: Lists::default(),
-            timers: Heap::new(),
             admission: Admission::new(config.cap_permille),
             kicks: CpuSet::EMPTY,
             arrivals: 0,
+            helpers: Helpers::default(),
             events,
         }
     }
@@ -216,11 +231,13 @@ impl<E: Events> Scheduler<E> {
         let count = self.vcpus.len();
         self.blocked_on.grow(count);
         self.parked.grow(count);
-        self.timers.grow(2 * count);
         for domain in &mut self.domains {
             domain.queue.grow(count);
+            domain.timers.grow(count);
         }
-        Ok(VcpuId(count as u32 - 1))
+        let vcpu = VcpuId(count as u32 - 1);
+        self.guests[guest.index()].vcpus.push(vcpu);
+        Ok(vcpu)
     }
 
     /// The queue that serves exactly these CPUs.
@@ -236,6 +253,7 @@ impl<E: Events> Scheduler<E> {
         self.domains.push(Domain {
             cpus,
             queue,
+            timers: Timers::with_room_for(self.vcpus.len()),
             virtual_time: 0,
         });
         Ok(self.domains.len() - 1)
@@ -269,7 +287,7 @@ impl<E: Events> Scheduler<E> {
             self.count_runnable(vcpu, -1);
         }
         self.drop_edge(vcpu, now);
-        self.timers.remove(wake_timer(vcpu));
+        self.clear_timer(wake_timer(vcpu));
         let v = &mut self.vcpus[vcpu.index()];
         v.ec.state = ExecState::Gone;
         if let Entitlement::Reserved(server) = &v.sc.entitlement {
@@ -333,10 +351,10 @@ impl<E: Events> Scheduler<E> {
             }
             ClaimState::Parked(_) => {
                 self.parked.leave(claim);
-                self.timers.remove(claim_timer(claim));
+                self.clear_timer(claim_timer(claim));
             }
             ClaimState::Throttled => {
-                self.timers.remove(claim_timer(claim));
+                self.clear_timer(claim_timer(claim));
             }
             ClaimState::Off | ClaimState::OnCpu(_) | ClaimState::Riding => {}
         }
@@ -347,14 +365,6 @@ impl<E: Events> Scheduler<E> {
     pub(crate) fn arrive(&mut self, claim: VcpuId) {
         self.arrivals += 1;
         self.vcpus[claim.index()].sc.arrival = self.arrivals;
-    }
-
-    /// Sets a timer. If it is the earliest, somebody must learn of it.
-    pub(crate) fn set_timer(&mut self, timer: u32, at: Ns, now: Ns) {
-        self.timers.set(timer, at);
-        if self.timers.first().is_some_and(|(_, first)| first == timer) {
-            self.find_keeper(at, now);
-        }
     }
 
     pub(crate) fn drop_edge(&mut self, waiter: VcpuId, now: Ns) {
@@ -368,14 +378,4 @@ impl<E: Events> Scheduler<E> {
             self.claim_off(waiter);
         }
     }
-}
-
-/// The timer that replenishes or unparks a claim.
-pub(crate) const fn claim_timer(vcpu: VcpuId) -> u32 {
-    2 * vcpu.0
-}
-
-/// The timer that wakes a halted vCPU at its own wish.
-pub(crate) const fn wake_timer(vcpu: VcpuId) -> u32 {
-    2 * vcpu.0 + 1
 }

@@ -6,7 +6,8 @@ use crate::contexts::{ClaimState, Entitlement, ExecState, Running};
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::proxy::Proxy;
-use crate::scheduler::{Scheduler, claim_timer, wake_timer};
+use crate::scheduler::Scheduler;
+use crate::timers::{claim_timer, wake_timer};
 
 /// Why a vCPU stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ impl<E: Events> Scheduler<E> {
             return;
         };
         self.cpus[cpu.index()].choosing = true;
+        self.looking.insert(cpu);
         self.idle.insert(cpu);
         self.unsliced.remove(cpu);
         self.busy.remove(cpu.0);

@@ -4,12 +4,19 @@ use crate::cbs::Woken;
 use crate::contexts::{ClaimState, Entitlement, ExecState};
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
-use crate::scheduler::{Scheduler, claim_timer, wake_timer};
+use crate::scheduler::Scheduler;
+use crate::timers::{claim_timer, wake_timer};
 
 impl<E: Events> Scheduler<E> {
     /// The vCPU has something to run. If it is not halted, its next halt returns at once, so that
     /// a wake-up which overtakes a halt is not lost.
     pub fn wake(&mut self, vcpu: VcpuId, now: Ns) {
+        self.wake_since(vcpu, now, now);
+    }
+
+    /// [`Scheduler::wake`] for a reason that is there since `since`: a timer on which nobody had to look
+    /// in time (`timers.rs`). Its claim has asked for its budget since then.
+    pub(crate) fn wake_since(&mut self, vcpu: VcpuId, since: Ns, now: Ns) {
         let Some(v) = self.vcpus.get_mut(vcpu.index()) else {
             return;
         };
@@ -19,17 +26,17 @@ impl<E: Events> Scheduler<E> {
                 v.ec.wake_pending = true;
                 return;
             }
-            ExecState::Halted => v.ec.state = ExecState::Runnable { since: now },
+            ExecState::Halted => v.ec.state = ExecState::Runnable { since },
         }
-        self.timers.remove(wake_timer(vcpu));
+        self.clear_timer(wake_timer(vcpu));
         self.count_runnable(vcpu, 1);
         self.drop_edge(vcpu, now);
         self.tell(now, Event::Wake(vcpu));
         match self.vcpus[vcpu.index()].sc.state {
-            ClaimState::Off => self.claim_wakes(vcpu, now),
+            ClaimState::Off => self.claim_wakes(vcpu, since, now),
             ClaimState::Parked(_) => {
                 self.claim_off(vcpu);
-                self.claim_wakes(vcpu, now);
+                self.claim_wakes(vcpu, since, now);
             }
             // Its claim carries a holder: it gets its CPU back.
             ClaimState::OnCpu(cpu) => self.kick(cpu, now),
@@ -46,8 +53,8 @@ impl<E: Events> Scheduler<E> {
         self.check();
     }
 
-    /// A claim that asked for nothing asks again.
-    fn claim_wakes(&mut self, claim: VcpuId, now: Ns) {
+    /// A claim that asked for nothing asks again, since `since`.
+    fn claim_wakes(&mut self, claim: VcpuId, since: Ns, now: Ns) {
         debug_assert_eq!(self.vcpus[claim.index()].sc.state, ClaimState::Off);
         self.arrive(claim);
         self.count_unsliced(now);
@@ -55,7 +62,7 @@ impl<E: Events> Scheduler<E> {
         let sharers = self.guests[self.vcpus[claim.index()].guest.index()].runnable;
         let slice = self.config.slice_ns;
         let woken = match &mut self.vcpus[claim.index()].sc.entitlement {
-            Entitlement::Reserved(server) => server.wake(now),
+            Entitlement::Reserved(server) => server.wake_since(since, now),
             Entitlement::BestEffort(fair) => {
                 fair.wake(virtual_time, slice, sharers);
                 Woken::Eligible
@@ -109,7 +116,7 @@ impl<E: Events> Scheduler<E> {
             next = self.parked.next(claim);
             if self.vcpus[claim.index()].ec.allowed.contains(cpu) {
                 self.claim_off(claim);
-                self.claim_wakes(claim, now);
+                self.claim_wakes(claim, now, now);
             }
         }
         self.cpus[cpu.index()].stopped = Some(holder);
@@ -119,38 +126,19 @@ impl<E: Events> Scheduler<E> {
     pub(crate) fn look_again(&mut self, holder: VcpuId, now: Ns) {
         while let Some(claim) = self.parked.first(holder) {
             self.claim_off(claim);
-            self.claim_wakes(claim, now);
+            self.claim_wakes(claim, now, now);
         }
     }
 
-    /// The earliest timer, ns.
-    #[must_use]
-    pub fn next_timer(&self) -> Option<Ns> {
-        self.timers.first().map(|(at, _)| at)
-    }
-
-    /// Does what is due.
-    pub(crate) fn fire_timers(&mut self, now: Ns) {
-        while let Some((_, timer)) = self.timers.first().filter(|&(at, _)| at <= now) {
-            self.timers.remove(timer);
-            let vcpu = VcpuId(timer / 2);
-            if timer == wake_timer(vcpu) {
-                self.wake(vcpu, now);
-            } else {
-                self.claim_timer_fires(vcpu, now);
-            }
-        }
-    }
-
-    fn claim_timer_fires(&mut self, claim: VcpuId, now: Ns) {
-        debug_assert!(!self.timers.contains(claim_timer(claim)));
+    pub(crate) fn claim_timer_fires(&mut self, claim: VcpuId, due: Ns, now: Ns) {
+        debug_assert!(!self.has_timer(claim_timer(claim)));
         match self.vcpus[claim.index()].sc.state {
             ClaimState::Throttled => self.replenish(claim, now),
             ClaimState::Parked(_) => {
                 // It slept with a halted holder long enough: let it look for itself.
                 self.drop_edge(claim, now);
                 self.claim_off(claim);
-                self.claim_wakes(claim, now);
+                self.claim_wakes(claim, due, now);
             }
             _ => debug_assert!(
                 false,
@@ -169,6 +157,7 @@ impl<E: Events> Scheduler<E> {
         v.sc.state = ClaimState::Off;
         self.arrive(claim);
         self.tell(now, Event::Replenish(claim));
+        self.helpers.look_again(self.vcpus[claim.index()].guest);
         self.requeue(claim);
         self.preempt_for(claim, now);
     }

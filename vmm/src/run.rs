@@ -1,6 +1,7 @@
 //! One run, from configuration to summary.
 
 use std::io;
+use std::iter;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode};
-use crate::executor::{self, ExecutorError, ExecutorReport, Moment};
+use crate::executor::{self, Elsewhere, ExecutorError, ExecutorReport, Moment};
 use crate::host_sched::{self, HostSchedError};
 use crate::machine::console::{ConsolePort, ConsoleThread};
 use crate::machine::events::DeviceThread;
@@ -18,7 +19,7 @@ use crate::machine::guest::GuestWiring;
 use crate::machine::kvm::{self, KvmError};
 use crate::machine::{Guest, GuestEnd, GuestError, Vcpu};
 use crate::signals::StopSignals;
-use crate::summary::{GuestSummary, RunSummary, VcpuSummary};
+use crate::summary::{CpuAccount, GuestSummary, RunSummary, VcpuSummary};
 use crate::sys;
 
 /// How long to wait for a reader of stdout at the end.
@@ -83,6 +84,10 @@ pub trait Runner {
 pub struct RunnerReport {
     /// The numbers of each guest's vCPUs, in order.
     pub vcpus: Vec<Vec<VcpuSummary>>,
+    /// What other threads spent for each guest, where executors were in charge.
+    pub elsewhere: Vec<Elsewhere>,
+    /// CPU time of the whole process while it ran guests, ns; 0 where nobody is charged.
+    pub process_ns: u64,
     /// What each host CPU of the pool did, where an executor was in charge of it.
     pub executors: Vec<ExecutorReport>,
     /// The moment to show, if one was to be recorded.
@@ -164,13 +169,23 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
             _ => 0,
         },
         host_cpus: pool,
+        cpu: CpuAccount::of(&report),
         executors: report.executors,
         moment: report.moment,
         elapsed_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
         guests: handles
             .iter()
             .zip(report.vcpus)
-            .map(|(guest, vcpus)| summarize(guest, vcpus))
+            .zip(
+                report
+                    .elsewhere
+                    .into_iter()
+                    .map(Some)
+                    .chain(iter::repeat(None)),
+            )
+            .map(|((guest, vcpus), elsewhere)| {
+                summarize(guest, vcpus, elsewhere.unwrap_or_default())
+            })
             .collect(),
     };
     drop(handles);
@@ -219,13 +234,16 @@ fn features(config: &RunConfig) -> u32 {
     }
 }
 
-fn summarize(guest: &Guest, mut vcpus: Vec<VcpuSummary>) -> GuestSummary {
+fn summarize(guest: &Guest, mut vcpus: Vec<VcpuSummary>, elsewhere: Elsewhere) -> GuestSummary {
     guest.end(GuestEnd::Killed);
     for (index, vcpu) in (0..).zip(&mut vcpus) {
         vcpu.set_results(guest.results.of(index), &guest.clock);
     }
     let end = guest.ended().unwrap_or(GuestEnd::Killed);
-    GuestSummary::new(&guest.name, &end, guest.console().dropped(), vcpus)
+    GuestSummary {
+        elsewhere_ns: elsewhere,
+        ..GuestSummary::new(&guest.name, &end, guest.console().dropped(), vcpus)
+    }
 }
 
 /// Counts the guests down for which the run waits, and makes a file readable at the last one.

@@ -11,10 +11,11 @@ use guest_tests::wait_buckets::BUCKETS;
 use serde::{Serialize, Serializer};
 use vcpu_sched::VcpuId;
 
-use crate::executor::{ExecutorReport, Moment};
+use crate::executor::{Elsewhere, ExecutorReport, Moment};
 use crate::machine::clock::Clock;
 use crate::machine::testdev::{Section, VcpuResults};
 use crate::machine::{ExitCounts, GuestEnd};
+use crate::run::RunnerReport;
 use crate::timeline;
 use crate::waits::Waits;
 
@@ -31,6 +32,8 @@ pub struct RunSummary {
     pub defer_ns: u64,
     /// Host CPUs of the pool.
     pub host_cpus: Vec<usize>,
+    /// Where the CPU time of the process went.
+    pub cpu: CpuAccount,
     /// What each of them did, in their order, where an executor was in charge of it.
     pub executors: Vec<ExecutorReport>,
     /// The moment to show as a timeline, if one was recorded.
@@ -53,12 +56,60 @@ pub struct GuestSummary {
     pub ok: bool,
     /// The code it exited with, if it did.
     pub exit_code: Option<u32>,
+    /// CPU time that other threads than those that ran its vCPUs spent for it; charged to its vCPUs.
+    pub elsewhere_ns: Elsewhere,
     /// Console lines dropped because they came too fast.
     pub console_dropped: u64,
     /// What its vCPUs report together.
     pub workload: Workload,
     /// Its vCPUs, in order.
     pub vcpus: Vec<VcpuSummary>,
+}
+
+/// Where the CPU time of the process went, ns. All zero where no executor was in charge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CpuAccount {
+    /// Used by all threads of the process while it ran guests.
+    pub process_ns: u64,
+    /// Of that, charged to guests.
+    pub charged_ns: u64,
+    /// Of that, charged to nobody.
+    pub unassigned_ns: Unassigned,
+}
+
+/// CPU time that nobody is charged for, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Unassigned {
+    /// By executors that fell asleep and woke up for want of work.
+    pub idle_executors: u64,
+    /// By all else: metrics, trace, control socket, and starting and stopping threads.
+    pub rest: u64,
+}
+
+impl CpuAccount {
+    /// From what a scheduler knows at the end.
+    #[must_use]
+    pub fn of(report: &RunnerReport) -> Self {
+        let vcpus = report.vcpus.iter().flatten();
+        let (charged_ns, idle_executors) = match report.process_ns {
+            0 => (0, 0),
+            _ => (
+                vcpus.map(|vcpu| vcpu.charged_ns).sum(),
+                report.executors.iter().map(|e| e.unassigned_ns).sum(),
+            ),
+        };
+        Self {
+            process_ns: report.process_ns,
+            charged_ns,
+            unassigned_ns: Unassigned {
+                idle_executors,
+                rest: report
+                    .process_ns
+                    .saturating_sub(charged_ns)
+                    .saturating_sub(idle_executors),
+            },
+        }
+    }
 }
 
 /// One vCPU. Times in nanoseconds. What the scheduler in charge does not know stays zero.
@@ -68,7 +119,11 @@ pub struct VcpuSummary {
     pub ran_ns: u64,
     /// CPU time charged to its reservation or share.
     pub charged_ns: u64,
-    /// Of that, time in which another vCPU ran.
+    /// Of that, CPU time that other threads spent for it.
+    pub elsewhere_ns: u64,
+    /// Of that, time taken from more urgent vCPUs of other guests by waking it.
+    pub disturbing_ns: u64,
+    /// Of `charged_ns`, time in which another vCPU ran.
     pub donated_ns: u64,
     /// Time it ran on others' budgets.
     pub received_ns: u64,
@@ -197,6 +252,7 @@ impl GuestSummary {
                 GuestEnd::Exited(code) => Some(*code),
                 _ => None,
             },
+            elsewhere_ns: Elsewhere::default(),
             console_dropped,
             workload,
             vcpus,

@@ -83,6 +83,19 @@ pub fn set_affinity(cpus: &[usize]) -> io::Result<()> {
     Ok(())
 }
 
+/// The host CPU that the calling thread is on at the moment, if the kernel tells.
+#[must_use]
+pub fn current_cpu() -> Option<usize> {
+    // SAFETY: no arguments, no effects.
+    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
+/// CPU time of all threads of this process, nanoseconds.
+#[must_use]
+pub fn process_cpu_ns() -> u64 {
+    clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
 /// Makes timed sleeps of the calling thread as exact as the kernel can: no slack.
 pub fn set_exact_timers() {
     // SAFETY: no memory is involved; a kernel that refuses leaves the default slack of 50 us.

@@ -32,7 +32,7 @@ impl TestBerth {
         let kvm = kvm::open().unwrap_or_else(|error| panic!("this test needs KVM: {error}"));
         check_wake_step(&kvm).unwrap_or_else(|error| panic!("{error}"));
         let (out, back) = mpsc::channel();
-        let on_wake = move |vcpu, end| drop(out.send((vcpu, end)));
+        let on_wake = move |vcpu, end, _spent_ns| drop(out.send((vcpu, end)));
         let berth = Berth::new("berth".into(), Box::new(on_wake)).unwrap();
         Self { berth, back }
     }

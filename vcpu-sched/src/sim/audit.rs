@@ -5,7 +5,8 @@ use crate::contexts::{ClaimState, Cpu, Entitlement, ExecState};
 use crate::events::Events;
 use crate::ids::{CpuId, VcpuId};
 use crate::preempt::more_urgent;
-use crate::scheduler::{Scheduler, claim_timer};
+use crate::scheduler::Scheduler;
+use crate::timers::claim_timer;
 
 /// Checks `policy` between two calls. What a CPU that has been kicked, or is about to pick, will
 /// put right is not held against it.
@@ -23,7 +24,7 @@ pub fn audit<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
 /// What is awake runs, competes, or will be brought back by something.
 fn not_lost<E: Events>(policy: &Scheduler<E>, vcpu: VcpuId) -> Result<(), String> {
     let v = &policy.vcpus[vcpu.index()];
-    let timer = policy.timers.contains(claim_timer(vcpu));
+    let timer = policy.has_timer(claim_timer(vcpu));
     let runnable = matches!(v.ec.state, ExecState::Runnable { .. });
     let fine = match v.sc.state {
         ClaimState::OnCpu(_) | ClaimState::Queued(_) => true,
@@ -83,16 +84,31 @@ fn order_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
     Ok(())
 }
 
-/// If CPUs sleep, one of them wakes up in time for the earliest timer.
+/// If CPUs sleep, one of them wakes up in time for the earliest timer. If none does, the one with the
+/// least urgent work in each domain looks in time for those that could take it off its CPU.
 fn timer_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
     let Some(at) = policy.next_timer() else {
         return Ok(());
     };
     let idle = || policy.idle.iter().map(|cpu| &policy.cpus[cpu.index()]);
     let in_time = |cpu: &Cpu| cpu.sleeps_until.is_some_and(|until| until <= at);
-    if policy.idle.is_empty() || idle().any(|cpu| will_look(cpu) || in_time(cpu)) {
-        Ok(())
-    } else {
-        Err(format!("the sleeping CPUs sleep past the timer at {at}"))
+    if idle().any(|cpu| will_look(cpu) || in_time(cpu)) {
+        return Ok(());
     }
+    if !policy.idle.is_empty() {
+        return Err(format!("the sleeping CPUs sleep past the timer at {at}"));
+    }
+    if policy.cpus.iter().any(will_look) {
+        return Ok(());
+    }
+    for domain in 0..policy.domains.len() {
+        let least = policy.least_urgent(policy.domains[domain].cpus);
+        if let Some((rank, cpu)) = least
+            && let Some(running) = policy.cpus[cpu.index()].running
+            && let Some(at) = policy.timer_of(domain, running.donor, running.worn_at, running.until)
+        {
+            return Err(format!("{cpu} serves {rank:?} past the timer at {at}"));
+        }
+    }
+    Ok(())
 }

@@ -4,11 +4,14 @@
 mod admission;
 mod best_effort;
 mod blocked;
+mod debt;
 mod deferral;
 mod donors;
+mod helpers;
 mod holder_states;
 mod lies;
 mod pool;
 mod regressions;
 mod removal;
+mod timers;
 mod waking;

@@ -1,8 +1,8 @@
 //! A caller of the policy, with what its executors know.
 
 use vcpu_sched::{
-    Claim, Config, CpuId, CpuSet, Event, GuestId, Hints, Ns, Scheduler, Stop, VcpuId, VcpuView,
-    Wait, WaitKind,
+    Claim, Config, CpuId, CpuSet, Event, GuestId, HelperId, HelperOrder, Hints, Ns, Scheduler,
+    Stop, VcpuId, VcpuView, Wait, WaitKind,
 };
 
 use crate::US;
@@ -32,8 +32,19 @@ pub struct Known {
     /// What it ran, and what ran on its budget, as the executors know it.
     pub ran: Ns,
     pub paid: Ns,
+    /// What others used for it.
+    pub elsewhere: Ns,
     /// Whether it said last that it sleeps for a lock, and does not spin.
     pub blocks: bool,
+}
+
+/// What a helper does, as its thread knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Helper {
+    Idle,
+    Waits,
+    /// On this budget.
+    Works(VcpuId),
 }
 
 pub struct Machine {
@@ -45,6 +56,10 @@ pub struct Machine {
     pub prompt: bool,
     /// What each vCPU says that it has released when it is preempted.
     pub releases: u32,
+    /// What the helper of each guest does.
+    pub helpers: [Helper; GUESTS as usize],
+    /// A reserved vCPU that nobody may interrupt.
+    pub watched: Option<VcpuId>,
 }
 
 impl Machine {
@@ -57,7 +72,8 @@ impl Machine {
         };
         let mut policy = Scheduler::with_events(config, Vec::new());
         for _ in 0..GUESTS {
-            policy.add_guest();
+            let guest = policy.add_guest();
+            policy.add_helper(guest);
         }
         let idle = Cpu {
             running: None,
@@ -73,6 +89,8 @@ impl Machine {
             now: 0,
             prompt,
             releases: 0,
+            helpers: [Helper::Idle; GUESTS as usize],
+            watched: None,
         };
         machine.serve();
         machine
@@ -133,6 +151,30 @@ impl Machine {
                 let to = run.map_or(VcpuId(to), |run| self.sibling(run, VcpuId(to)));
                 self.hand_over(cpu, lock, to);
             }
+            Op::Spend(vcpu, spent, sleeps) => {
+                let vcpu = VcpuId(vcpu % count);
+                if Some(vcpu) == self.watched {
+                    return;
+                }
+                if sleeps {
+                    self.policy
+                        .charge_sleep(vcpu, spent, Some(CpuId(0)), self.now);
+                } else {
+                    self.policy.charge_elsewhere(vcpu, spent, self.now);
+                }
+                self.spend(vcpu, spent);
+            }
+            Op::Ask(guest) => {
+                if self.helpers[guest as usize] == Helper::Idle {
+                    self.helpers[guest as usize] = Helper::Waits;
+                    self.policy.helper_asks(HelperId(guest), self.now);
+                }
+            }
+            Op::Finish(guest, spent) => {
+                if let Helper::Works(payer) = self.helpers[guest as usize] {
+                    self.finish(guest, payer, spent);
+                }
+            }
             Op::Defer(number, hints) => {
                 let cpu = cpu(number);
                 let due = self.cpus[cpu].until.is_some_and(|until| until <= self.now);
@@ -146,6 +188,7 @@ impl Machine {
             }
         }
         self.take_kicks();
+        self.take_helper_orders();
         if self.prompt {
             self.serve();
         }
@@ -166,6 +209,7 @@ impl Machine {
                 overrun: 0,
                 ran: 0,
                 paid: 0,
+                elsewhere: 0,
                 blocks: false,
             });
         }
@@ -232,12 +276,61 @@ impl Machine {
             self.cpus[cpu].until.is_none_or(|until| until > self.now),
             "time goes on"
         );
+        if let Some(decision) = decision
+            && Some(decision.donor) == self.watched
+        {
+            let (_, budget, _) = self.view(decision.donor).unwrap().reserved.unwrap();
+            let end = self.now + budget.unsigned_abs();
+            assert_eq!(decision.until, Some(end), "it runs for all its budget");
+        }
         self.take_kicks();
+        self.take_helper_orders();
     }
 
     pub fn take_kicks(&mut self) {
         for cpu in self.policy.take_kicks().iter() {
             self.cpus[cpu.index()].kicked = true;
+            let running = self.cpus[cpu.index()].running;
+            assert!(
+                self.watched.is_none() || running.map(|(donor, _)| donor) != self.watched,
+                "nobody kicks it"
+            );
+        }
+    }
+
+    pub fn spend(&mut self, vcpu: VcpuId, spent: Ns) {
+        if let Some(known) = self.vcpus.get_mut(vcpu.index()) {
+            known.elsewhere += spent;
+        }
+    }
+
+    /// The helper of `guest` stops, and `payer` pays.
+    pub fn finish(&mut self, guest: u32, payer: VcpuId, spent: Ns) {
+        self.helpers[guest as usize] = Helper::Idle;
+        self.policy.helper_stops(HelperId(guest), spent, self.now);
+        self.spend(payer, spent);
+        self.take_helper_orders();
+    }
+
+    /// A helper works only when it has asked, on a budget of its guest, and where nothing more urgent
+    /// runs.
+    pub fn take_helper_orders(&mut self) {
+        for order in self.policy.take_helper_orders().collect::<Vec<_>>() {
+            let HelperOrder::Work(grant) = order else {
+                continue;
+            };
+            let helper = &mut self.helpers[grant.helper.index()];
+            assert_eq!(*helper, Helper::Waits, "it has asked");
+            *helper = Helper::Works(grant.payer);
+            assert_eq!(self.guest(grant.payer), Some(GuestId(grant.helper.0)));
+            assert!(grant.limit > 0, "the payer has something left");
+            let deadline = |vcpu| Some(self.view(vcpu)?.reserved?.2);
+            if let Some((donor, _)) = self.policy.running(grant.cpu)
+                && self.guest(donor) != self.guest(grant.payer)
+                && deadline(donor).is_some()
+            {
+                assert!(deadline(grant.payer).is_some(), "best effort gives way");
+            }
         }
     }
 

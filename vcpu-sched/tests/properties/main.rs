@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use proptest::prelude::*;
-use vcpu_sched::Ns;
+use vcpu_sched::{Claim, Ns, VcpuId};
 
 use machine::Machine;
-use ops::{crowd, op};
+use ops::{Op, crowd, op, op_of_others, reservation};
 
 mod handing;
 mod machine;
@@ -54,6 +54,26 @@ proptest! {
             machine.apply(op);
         }
         machine.nobody_is_lost();
+    }
+
+    #[test]
+    fn nothing_that_best_effort_does_interrupts_a_reservation(
+        cpus in 1..=3_usize,
+        prompt in any::<bool>(),
+        reserved in reservation(),
+        others in prop::collection::vec((0..2_u32, 1..1000_u32, 0..8_u32), 1..8),
+        ops in prop::collection::vec(op_of_others(), 1..120),
+    ) {
+        let mut machine = Machine::new(cpus, true, prompt);
+        // Guest 2 has nothing else, so all that happens to it comes from others.
+        machine.apply(Op::Add(2, reserved, 0));
+        for (guest, weight, pin) in others {
+            machine.apply(Op::Add(guest, Claim::BestEffort { weight }, pin));
+        }
+        machine.watched = Some(VcpuId(0));
+        for op in ops {
+            machine.apply(op);
+        }
     }
 
     #[test]

@@ -26,6 +26,12 @@ pub enum Op {
     /// What runs says that it has handed a lock to another one, or to nobody that there is.
     HandOver(u32, u64, u32),
     Defer(u32, Hints),
+    /// Another thread has used so much CPU time for a vCPU, in its sleep if told so.
+    Spend(u32, Ns, bool),
+    /// The helper of a guest has something to do.
+    Ask(u32),
+    /// It has used so much, and stops.
+    Finish(u32, Ns),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,5 +112,20 @@ pub fn op() -> impl Strategy<Value = Op> {
         4 => any::<(u32, u32)>().prop_map(|(c, v)| Op::WakeBy(c, v)),
         4 => (any::<u32>(), 0..LOCKS, 0..14_u32).prop_map(|(c, l, to)| Op::HandOver(c, l, to)),
         2 => (any::<u32>(), hints()).prop_map(|(c, hints)| Op::Defer(c, hints)),
+        2 => (any::<u32>(), 0..2_000_u64, any::<bool>())
+            .prop_map(|(v, time, sleeps)| Op::Spend(v, time * US, sleeps)),
+        3 => (0..GUESTS).prop_map(Op::Ask),
+        3 => (0..GUESTS, 0..300_u64).prop_map(|(g, time)| Op::Finish(g, time * US)),
+    ]
+}
+
+/// What others do beside the only vCPU of guest 2, whose number is 0.
+pub fn op_of_others() -> impl Strategy<Value = Op> {
+    let wakes = prop_oneof![1 => Just(Op::Wake(0)), 4 => any::<u32>().prop_map(Op::Wake)];
+    prop_oneof![
+        3 => wakes,
+        6 => op().prop_filter("what others do", |op| {
+            !matches!(op, Op::Add(..) | Op::Remove(_) | Op::Ask(2) | Op::Finish(2, _))
+        }),
     ]
 }

@@ -4,7 +4,7 @@ use vcpu_sched::sim::audit;
 use vcpu_sched::{Claim, CpuId, Doing, Exhaustion, GuestId, Hints, Ns, Stop, VcpuId};
 
 use crate::US;
-use crate::machine::Machine;
+use crate::machine::{Helper, Machine};
 use crate::ops::GUESTS;
 
 impl Machine {
@@ -28,7 +28,12 @@ impl Machine {
             let counters = || of().map(|vcpu| self.policy.counters(vcpu));
             let charged: Ns = counters().map(|c| c.charged_ns).sum();
             let ran: Ns = counters().map(|c| c.runtime_ns).sum();
-            assert_eq!(charged, ran, "what runs is paid for, within the guest");
+            let spent: Ns = counters().map(|c| c.elsewhere_ns).sum();
+            assert_eq!(
+                charged,
+                ran + spent,
+                "what is used is paid for, within the guest"
+            );
             let donated: Ns = counters().map(|c| c.donated_ns).sum();
             let received: Ns = counters().map(|c| c.received_ns).sum();
             assert_eq!(donated, received);
@@ -44,8 +49,11 @@ impl Machine {
     pub fn check_charges(&self, vcpu: VcpuId) {
         let known = &self.vcpus[vcpu.index()];
         let c = self.policy.counters(vcpu);
-        assert_eq!((c.runtime_ns, c.charged_ns), (known.ran, known.paid));
-        let own = (c.runtime_ns - c.received_ns, c.charged_ns - c.donated_ns);
+        let paid = known.paid + known.elsewhere;
+        assert_eq!((c.runtime_ns, c.charged_ns), (known.ran, paid));
+        assert_eq!(c.elsewhere_ns, known.elsewhere);
+        let charged = c.charged_ns - c.donated_ns - c.elsewhere_ns;
+        let own = (c.runtime_ns - c.received_ns, charged);
         assert_eq!(own.0, own.1, "{vcpu} on its own budget");
     }
 
@@ -64,15 +72,18 @@ impl Machine {
     }
 
     /// A hard reservation is charged one budget for each period since it was added and one more at
-    /// most, plus what it was run beyond the ends of its decisions.
+    /// most, plus what it was run beyond the ends of its decisions, and what it still owes.
     pub fn check_budget(&self, vcpu: VcpuId) {
         let known = &self.vcpus[vcpu.index()];
         if let Claim::Reserved(r) = known.claim
             && r.exhaustion() == Exhaustion::Hard
+            && !known.removed
         {
             let charged = self.policy.counters(vcpu).charged_ns;
             let periods = (self.now - known.added) / r.period() + 2;
-            let bound = periods * r.budget() + known.overrun;
+            let (_, budget, _) = self.view(vcpu).unwrap().reserved.unwrap();
+            let debt = budget.min(0).unsigned_abs();
+            let bound = periods * r.budget() + known.overrun + debt;
             assert!(charged <= bound, "{vcpu} was charged {charged} of {bound}");
         }
     }
@@ -94,6 +105,21 @@ impl Machine {
                 self.pick(cpu);
             }
         }
+    }
+
+    /// Helpers that work do so for a short while.
+    pub fn helpers_work(&mut self) {
+        for guest in 0..GUESTS {
+            if let Helper::Works(payer) = self.helpers[guest as usize] {
+                self.finish(guest, payer, 10 * US);
+            }
+        }
+    }
+
+    /// Whether a helper waits though its guest has a claim that can pay.
+    pub fn helper_waits(&self, alive: &[VcpuId]) -> bool {
+        let waits = |guest: GuestId| self.helpers[guest.index()] == Helper::Waits;
+        alive.iter().any(|&v| waits(self.vcpus[v.index()].guest))
     }
 
     /// Wakes everybody and lets them run: each one gets the CPU sooner or later. Holders release
@@ -124,6 +150,7 @@ impl Machine {
         for _ in 0..400 {
             self.pass(self.now + 50_000 * US);
             self.carried_release();
+            self.helpers_work();
             let runs = |vcpu| {
                 self.cpus
                     .iter()
@@ -132,10 +159,11 @@ impl Machine {
             waiting.retain(|&(vcpu, before)| {
                 self.policy.counters(vcpu).runtime_ns == before && !runs(vcpu)
             });
-            if waiting.is_empty() {
+            if waiting.is_empty() && !self.helper_waits(&alive) {
                 return;
             }
         }
-        panic!("{waiting:?} were woken and never ran");
+        let helpers = self.helpers;
+        panic!("{waiting:?} were woken and never ran, or helpers wait: {helpers:?}");
     }
 }

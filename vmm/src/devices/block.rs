@@ -53,7 +53,7 @@ const BAD_REQUEST: Failure = Failure(VIRTIO_BLK_S_IOERR);
 
 /// A request may be gigabytes long: one that nobody waits for any more ends between two pieces.
 fn wanted(orders: &Orders) -> Result<(), Failure> {
-    match orders.waiting() {
+    match orders.waiting_after_pause() {
         true => Err(BAD_REQUEST),
         false => Ok(()),
     }

@@ -11,6 +11,7 @@
 mod block;
 mod entropy;
 mod interrupt;
+mod leave;
 mod net;
 mod orders;
 mod registers;
@@ -21,12 +22,14 @@ mod worker;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
 use thiserror::Error;
 use vm_memory::GuestMemoryMmap;
 
 use crate::config::{GuestConfig, KernelSource};
+pub use leave::Granter;
 use rings::{Chain, Rings};
 pub use window::Place;
 use window::Window;
@@ -198,6 +201,19 @@ impl Devices {
             .map(|(device, slot)| Window::open(vm, memory, slot, device))
             .collect::<Result<_, _>>()?;
         Ok(Self { windows })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// From now on the thread of device `slot` works only when `granter` lets it.
+    pub fn ask_for_leave(&self, slot: usize, granter: Arc<dyn Granter>) {
+        if let Some(window) = self.windows.get(slot) {
+            window.ask_for_leave(granter);
+        }
     }
 
     /// Where the windows are, for the tables by which a kernel finds them.

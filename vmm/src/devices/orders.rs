@@ -10,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use virtio_queue::Queue;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::leave::Leave;
+
 /// What the thread shall do.
 #[derive(Debug)]
 pub(super) enum Order {
@@ -27,6 +29,8 @@ pub(super) struct Orders {
     waiting: AtomicBool,
     /// Readable when there may be one.
     attention: EventFd,
+    /// When the thread may work.
+    leave: Leave,
 }
 
 impl Orders {
@@ -35,6 +39,7 @@ impl Orders {
             latest: Mutex::new(None),
             waiting: AtomicBool::new(false),
             attention: EventFd::new(EFD_NONBLOCK)?,
+            leave: Leave::default(),
         })
     }
 
@@ -61,6 +66,18 @@ impl Orders {
     /// Whether an order waits: what is under way is then for nobody.
     pub(super) fn waiting(&self) -> bool {
         self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Between two pieces of a long request: waits until the thread may go on, and gives whether an
+    /// order waits then.
+    pub(super) fn waiting_after_pause(&self) -> bool {
+        self.leave.pause_if_over();
+        self.waiting()
+    }
+
+    /// When the thread may work.
+    pub(super) fn leave(&self) -> &Leave {
+        &self.leave
     }
 
     /// Does `work` unless an order waits; none comes meanwhile, so it must be short.

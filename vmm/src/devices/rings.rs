@@ -57,7 +57,7 @@ impl Rings {
         }
         let mut used = false;
         let mut left = STRETCH;
-        while !self.orders.waiting() {
+        while !self.orders.waiting_after_pause() {
             if left == 0 {
                 self.unfinished |= 1 << index;
                 break;

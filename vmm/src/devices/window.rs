@@ -8,6 +8,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::interrupt::Interrupt;
+use super::leave::Granter;
 use super::registers::{Action, CONFIG, Registers};
 use super::worker::Worker;
 use super::{Device, DeviceError};
@@ -86,6 +87,11 @@ impl Window {
             interrupt: Arc::clone(&interrupt),
             worker: Worker::spawn(slot, device, kicks, memory.clone(), interrupt)?,
         })
+    }
+
+    /// From now on the device's thread works only when `granter` lets it.
+    pub(super) fn ask_for_leave(&self, granter: Arc<dyn Granter>) {
+        self.worker.ask_for_leave(granter);
     }
 
     pub(super) fn place(&self) -> Place {

@@ -8,7 +8,7 @@
 //! for what else there is, orders first.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -18,6 +18,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::interrupt::Interrupt;
+use super::leave::Granter;
 use super::orders::{Order, Orders};
 use super::{Device, Rings};
 
@@ -61,6 +62,11 @@ impl Worker {
         })
     }
 
+    /// From now on the thread works only when `granter` lets it.
+    pub(super) fn ask_for_leave(&self, granter: Arc<dyn Granter>) {
+        self.orders.leave().ask_from_now_on(granter);
+    }
+
     /// Works on `queues` from now on.
     pub(super) fn start(&self, queues: Vec<Queue>) {
         self.orders.give(Order::Work(queues));
@@ -75,6 +81,8 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.orders.give(Order::End);
+        // It may wait for leave, which nobody gives any more.
+        self.orders.leave().close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -112,6 +120,22 @@ impl Served {
         self.go_on_later();
     }
 
+    /// `file` has become readable.
+    fn work_for(&mut self, file: RawFd) {
+        if file == self.orders.attention().as_raw_fd() {
+            return self.obey();
+        }
+        if Some(file) == self.source {
+            self.device.arrived(&mut self.rings);
+            return self.go_on_later();
+        }
+        let kicked = self.kicks.iter().position(|kick| kick.as_raw_fd() == file);
+        if let Some(index) = kicked {
+            let _ = self.kicks[index].read();
+            self.serve(index);
+        }
+    }
+
     /// Comes back to what was left unfinished when all else has had its turn, other programs of this
     /// host CPU too.
     fn go_on_later(&mut self) {
@@ -131,19 +155,10 @@ impl Served {
 
 impl MutEventSubscriber for Served {
     fn process(&mut self, events: Events, _: &mut EventOps) {
-        let file = events.fd();
-        if file == self.orders.attention().as_raw_fd() {
-            return self.obey();
-        }
-        if Some(file) == self.source {
-            self.device.arrived(&mut self.rings);
-            return self.go_on_later();
-        }
-        let kicked = self.kicks.iter().position(|kick| kick.as_raw_fd() == file);
-        if let Some(index) = kicked {
-            let _ = self.kicks[index].read();
-            self.serve(index);
-        }
+        let orders = Arc::clone(&self.orders);
+        orders.leave().begin();
+        self.work_for(events.fd());
+        orders.leave().end();
     }
 
     fn init(&mut self, ops: &mut EventOps) {

@@ -23,7 +23,7 @@ impl Berths for VcpuBerths {
         if let Err(vcpu) = self.berths[id.index()].put(vcpu)
             && let Some(pool) = self.pool.upgrade()
         {
-            pool.comes_back(id, vcpu);
+            pool.comes_back(id, vcpu, 0);
         }
     }
 
@@ -46,9 +46,9 @@ pub(crate) fn start(
     }
     let berth = |(id, (_, name, index)): (VcpuId, &(usize, String, u32))| {
         let pool = Arc::downgrade(pool);
-        let on_wake = move |vcpu: Box<Vcpu>, end: BerthEnd| {
+        let on_wake = move |vcpu: Box<Vcpu>, end: BerthEnd, spent_ns: u64| {
             if let Some(pool) = pool.upgrade() {
-                give_back(&pool, id, vcpu, end);
+                give_back(&pool, id, vcpu, end, spent_ns);
             }
         };
         let name = format!("berth{index}:{name}").chars().take(15).collect();
@@ -71,14 +71,21 @@ pub(super) fn possible() -> bool {
     kvm::open().is_ok_and(|kvm| check_wake_step(&kvm).is_ok())
 }
 
-/// A vCPU's sleep is over, for the reason `end`.
-pub(super) fn give_back(pool: &Pool, id: VcpuId, mut vcpu: Box<Vcpu>, end: BerthEnd) {
+/// A vCPU's sleep is over, for the reason `end`; the thread where it slept has used `spent_ns` of CPU
+/// time for it since it gave it back last.
+pub(super) fn give_back(
+    pool: &Pool,
+    id: VcpuId,
+    mut vcpu: Box<Vcpu>,
+    end: BerthEnd,
+    spent_ns: u64,
+) {
     let guest = Arc::clone(&vcpu.guest);
     if let BerthEnd::Exited(exit) = end {
         // Its one instruction needs an answer, which the policy's turn gives.
         vcpu.put_off(exit);
     }
-    pool.comes_back(id, vcpu);
+    pool.comes_back(id, vcpu, spent_ns);
     if guest.has_ended() {
         pool.retire(&guest);
     }

@@ -14,6 +14,7 @@
 mod berths;
 mod crossing;
 mod handoff;
+mod helpers;
 mod hints;
 mod kick;
 mod lane;
@@ -30,6 +31,7 @@ mod turns;
 mod vain;
 mod vcpu_thread;
 
+pub use pool::Elsewhere;
 pub use recorder::Moment;
 pub use start::{ExecutorError, start};
 pub use turns::ExecutorReport;

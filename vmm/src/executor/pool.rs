@@ -8,14 +8,18 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vcpu_sched::{CpuId, CpuSet, Decision, Hints, Ns, Scheduler, Stop, VcpuId};
+use vcpu_sched::{
+    CpuId, CpuSet, Decision, Grant, HelperId, HelperOrder, Hints, Ns, Scheduler, Stop, VcpuId,
+};
 
+use super::helpers::Seat;
 use super::hints;
 use super::listener::Listener;
 use super::station::Station;
 use super::vain::VainRings;
 use crate::machine::{Guest, Vcpu};
 use crate::sys;
+use serde::Serialize;
 
 /// Where a vCPU is.
 pub(crate) enum Place {
@@ -43,6 +47,10 @@ pub(crate) struct Member {
     pub(crate) guest: Arc<Guest>,
     /// Policy name of its vCPU 0; the others follow.
     pub(crate) first: u32,
+    /// The threads of its devices.
+    helpers: Vec<HelperId>,
+    /// What other threads than those that run its vCPUs have used for it.
+    pub(crate) elsewhere: Elsewhere,
     /// Its doorbells that changed nothing.
     pub(crate) vain: VainRings,
     retired: bool,
@@ -57,6 +65,27 @@ impl Member {
     fn vcpus(&self) -> impl Iterator<Item = VcpuId> + use<> {
         (self.first..self.first + self.guest.vcpus()).map(VcpuId)
     }
+}
+
+/// CPU time that was spent for a guest beside the runs of its vCPUs, by who spent it; charged to its
+/// claims. Nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Elsewhere {
+    /// By the threads on which its halted vCPUs slept, and executors that slept with them.
+    pub parked_ns: u64,
+    /// By the threads of its devices.
+    pub devices_ns: u64,
+    /// By the thread that writes what it prints.
+    pub console_ns: u64,
+}
+
+/// A guest that joins the pool.
+pub(crate) struct NewMember {
+    pub(crate) guest: Arc<Guest>,
+    /// Policy name of its vCPU 0; the others follow.
+    pub(crate) first: u32,
+    /// The policy's names of its devices' threads.
+    pub(crate) helpers: Vec<HelperId>,
 }
 
 /// What the lock protects.
@@ -81,6 +110,8 @@ pub(crate) struct After {
     recall: Vec<VcpuId>,
     /// A vCPU to put to sleep.
     berth: Option<Sleeper>,
+    /// What devices' threads are to be told.
+    helpers: Vec<HelperOrder>,
 }
 
 /// How a berth is asked for things; made after the pool, since berths call back into it.
@@ -95,26 +126,34 @@ pub(crate) trait Berths: Send + Sync {
 pub(crate) struct Pool {
     state: Mutex<State>,
     stations: Vec<Station>,
+    /// Of the host CPUs, in the policy's order.
+    host_cpus: Arc<[usize]>,
+    /// Of the policy's helpers.
+    seats: Vec<Arc<Seat>>,
     berths: Mutex<Option<Arc<dyn Berths>>>,
 }
 
 impl Pool {
     pub(crate) fn new(
         sched: Scheduler<Listener>,
-        members: Vec<(Arc<Guest>, u32)>,
+        members: Vec<NewMember>,
         vcpus: impl ExactSizeIterator<Item = Box<Vcpu>>,
+        host_cpus: Arc<[usize]>,
     ) -> Self {
         let cpus = sched.config().cpus;
         let count = vcpus.len();
+        let helpers: usize = members.iter().map(|member| member.helpers.len()).sum();
         Self {
             state: Mutex::new(State {
                 sched,
                 places: vcpus.map(Place::Here).collect(),
                 members: members
                     .into_iter()
-                    .map(|(guest, first)| Member {
-                        guest,
-                        first,
+                    .map(|member| Member {
+                        guest: member.guest,
+                        first: member.first,
+                        helpers: member.helpers,
+                        elsewhere: Elsewhere::default(),
                         vain: VainRings::default(),
                         retired: false,
                     })
@@ -123,12 +162,26 @@ impl Pool {
                 stopping: false,
             }),
             stations: (0..cpus).map(|_| Station::new()).collect(),
+            host_cpus,
+            seats: (0..helpers).map(|_| Arc::default()).collect(),
             berths: Mutex::new(None),
         }
     }
 
     pub(crate) fn station(&self, cpu: CpuId) -> &Station {
         &self.stations[cpu.index()]
+    }
+
+    /// Where the orders for `helper` arrive.
+    pub(crate) fn seat(&self, helper: HelperId) -> &Arc<Seat> {
+        &self.seats[helper.index()]
+    }
+
+    /// The pool's name of the host CPU that the calling thread is on; `None`: it is none of the pool's.
+    fn here(&self) -> Option<CpuId> {
+        let host_cpu = sys::current_cpu()?;
+        let place = self.host_cpus.iter().position(|&cpu| cpu == host_cpu)?;
+        Some(CpuId(place as u32))
     }
 
     pub(crate) fn set_berths(&self, berths: Option<Arc<dyn Berths>>) {
@@ -149,6 +202,10 @@ impl Pool {
         for cpu in after.kicks.iter() {
             self.stations[cpu.index()].kick();
         }
+        for &order in &after.helpers {
+            let (HelperOrder::Work(Grant { helper, .. }) | HelperOrder::Stop(helper)) = order;
+            self.seat(helper).order(order);
+        }
         if after.recall.is_empty() && after.berth.is_none() {
             return;
         }
@@ -167,16 +224,20 @@ impl Pool {
                 }
             }
             // The pool is closing: the vCPU only has to be kept.
-            (None, Some((id, vcpu))) => self.comes_back(id, vcpu),
+            (None, Some((id, vcpu))) => self.comes_back(id, vcpu, 0),
             (None, None) => {}
         }
     }
 
-    /// A berth gives a vCPU back: it was woken, or recalled.
-    pub(crate) fn comes_back(&self, id: VcpuId, vcpu: Box<Vcpu>) {
+    /// A berth gives a vCPU back: it was woken, or recalled. The calling thread has used `spent` ns of
+    /// CPU time for its sleep, which the vCPU's claim pays for.
+    pub(crate) fn comes_back(&self, id: VcpuId, vcpu: Box<Vcpu>, spent: Ns) {
+        let here = self.here();
         let after = {
             let mut state = self.lock();
-            state.wakes_up(id, vcpu, sys::monotonic_ns());
+            let now = sys::monotonic_ns();
+            state.charge_sleep(id, vcpu.guest.number, spent, here, now);
+            state.wakes_up(id, vcpu, now);
             state.after()
         };
         self.finish(after);
@@ -214,11 +275,21 @@ impl Pool {
         for station in &self.stations {
             station.kick();
         }
+        for seat in &self.seats {
+            seat.close();
+        }
     }
 
     /// A guest has ended: its vCPUs leave the policy, wherever they are.
     pub(crate) fn retire(&self, guest: &Guest) {
-        let after = self.lock().retire(guest.number);
+        let (after, helpers) = {
+            let mut state = self.lock();
+            let after = state.retire(guest.number);
+            (after, state.member(guest.number).helpers.clone())
+        };
+        for helper in helpers {
+            self.seat(helper).close();
+        }
         self.finish(after);
     }
 }
@@ -243,6 +314,7 @@ impl State {
     pub(crate) fn after(&mut self) -> After {
         After {
             kicks: self.sched.take_kicks(),
+            helpers: self.sched.take_helper_orders().collect(),
             ..After::default()
         }
     }
@@ -259,6 +331,29 @@ impl State {
             *place = Place::Here(vcpu);
         }
         None
+    }
+
+    /// `spent` ns of CPU time were used for the sleep of `id`, a vCPU of guest `number`, by a thread on
+    /// `cpu`.
+    pub(crate) fn charge_sleep(
+        &mut self,
+        id: VcpuId,
+        number: usize,
+        spent: Ns,
+        cpu: Option<CpuId>,
+        now: Ns,
+    ) {
+        self.members[number].elsewhere.parked_ns += spent;
+        self.sched.charge_sleep(id, spent, cpu, now);
+    }
+
+    /// Charges what the console's thread has used for the guest of `vcpu` since the last time.
+    pub(crate) fn charge_console(&mut self, vcpu: &Vcpu, now: Ns) {
+        let spent = vcpu.guest.console().take_spent_ns();
+        if spent > 0 {
+            self.members[vcpu.guest.number].elsewhere.console_ns += spent;
+            self.sched.charge_elsewhere(self.id(vcpu), spent, now);
+        }
     }
 
     /// Its sleep is over.
@@ -421,6 +516,7 @@ impl After {
     fn add(&mut self, other: Self) {
         other.kicks.iter().for_each(|cpu| self.kicks.insert(cpu));
         self.recall.extend(other.recall);
+        self.helpers.extend(other.helpers);
     }
 
     /// The same, with a vCPU to put to sleep.

@@ -7,15 +7,16 @@ use std::thread::{self, JoinHandle};
 
 use thiserror::Error;
 use vcpu_sched::{
-    AdmissionError, Claim, Config, Counters, CpuId, CpuSet, Exhaustion, MAX_CPUS, Reservation,
-    ReservationError, Scheduler, VcpuId,
+    AdmissionError, Claim, Config, Counters, CpuId, CpuSet, Exhaustion, GuestId, MAX_CPUS,
+    Reservation, ReservationError, Scheduler, VcpuId,
 };
 
 use super::berths;
+use super::helpers::Helper;
 use super::lane::Lane;
 use super::listener::Listener;
 use super::observed::{Observed, Tells};
-use super::pool::Pool;
+use super::pool::{NewMember, Pool};
 use super::seam::{Direct, Seam};
 use super::signal;
 use super::turns::{Executor, ExecutorReport};
@@ -89,6 +90,8 @@ struct Executors {
     /// Number of vCPUs of each guest.
     shape: Vec<usize>,
     observed: Observed,
+    /// CPU time of the process when the executors were about to start, ns.
+    began_at_cpu_ns: u64,
 }
 
 /// Starts an executor on each host CPU of `cpus` and runs `guests` there.
@@ -103,22 +106,40 @@ pub fn start(
     let host = |what| move |source| ExecutorError::Host { what, source };
     signal::install().map_err(|e| host("the kick signal")(e.into()))?;
     let (mut observed, listener, tells) = Observed::start(config, names_of(cpus, &guests))?;
-    let (sched, firsts) = admit(config, cpus, &guests, listener)?;
+    let (mut sched, firsts) = admit(config, cpus, &guests, listener)?;
 
     let shape: Vec<usize> = guests.iter().map(|ready| ready.vcpus.len()).collect();
     let mut members = Vec::new();
     let mut vcpus = Vec::new();
-    for (ready, first) in guests.into_iter().zip(firsts) {
-        members.push((ready.guest, first));
+    for ((ready, first), guest) in guests.into_iter().zip(firsts).zip((0..).map(GuestId)) {
+        let helpers = (0..ready.guest.devices().count()).map(|_| sched.add_helper(guest));
+        members.push(NewMember {
+            helpers: helpers.collect(),
+            guest: ready.guest,
+            first,
+        });
         vcpus.extend(ready.vcpus);
     }
     let names: Vec<(usize, String, u32)> = vcpus
         .iter()
         .map(|v| (v.guest.number, v.guest.name.clone(), v.index))
         .collect();
-    let starters: Vec<VcpuId> = members.iter().map(|&(_, first)| VcpuId(first)).collect();
-    let handles: Vec<_> = members.iter().map(|(guest, _)| Arc::clone(guest)).collect();
-    let pool = Arc::new(Pool::new(sched, members, vcpus.into_iter()));
+    let starters: Vec<VcpuId> = members.iter().map(|member| VcpuId(member.first)).collect();
+    let handles: Vec<_> = members
+        .iter()
+        .map(|member| (Arc::clone(&member.guest), member.helpers.clone()))
+        .collect();
+    let host_cpus: Arc<[usize]> = cpus.into();
+    let vcpus = vcpus.into_iter();
+    let pool = Arc::new(Pool::new(sched, members, vcpus, Arc::clone(&host_cpus)));
+    for (guest, helpers) in &handles {
+        for (&helper, slot) in helpers.iter().zip(0..) {
+            let seat = Arc::clone(pool.seat(helper));
+            let cpus = Arc::clone(&host_cpus);
+            let helper = Helper::new(helper, guest.number, seat, &pool, cpus);
+            guest.devices().ask_for_leave(slot, Arc::new(helper));
+        }
+    }
     observed.offer(config, &pool)?;
 
     let mut threads = None;
@@ -137,6 +158,7 @@ pub fn start(
         executors: Vec::new(),
         shape,
         observed,
+        began_at_cpu_ns: sys::process_cpu_ns(),
     };
     for ((number, &host_cpu), tells) in cpus.iter().enumerate().zip(tells) {
         let cpu = CpuId(number as u32);
@@ -149,7 +171,7 @@ pub fn start(
         }
     }
 
-    for guest in handles {
+    for (guest, _) in handles {
         let pool = Arc::downgrade(&pool);
         guest.on_end(move |guest, _| {
             if let Some(pool) = pool.upgrade() {
@@ -310,7 +332,7 @@ impl Runner for Executors {
     fn stop(mut self: Box<Self>) -> RunnerReport {
         self.pool.stop();
         // One that panicked has said so on standard error; its vCPU is lost.
-        let executors = self
+        let executors: Vec<ExecutorReport> = self
             .executors
             .drain(..)
             .map(|executor| executor.join().unwrap_or_default())
@@ -318,6 +340,7 @@ impl Runner for Executors {
         // Berths give back what sleeps in them.
         self.pool.set_berths(None);
         drop(self.threads.take());
+        let process_ns = sys::process_cpu_ns().saturating_sub(self.began_at_cpu_ns);
         // Before the lock is taken: the last metrics need it.
         self.observed.finish();
         let mut state = self.pool.lock();
@@ -331,8 +354,13 @@ impl Runner for Executors {
             .iter()
             .map(|&count| vcpus.by_ref().take(count).map(numbers).collect())
             .collect();
+        let elsewhere: Vec<_> = (0..self.shape.len())
+            .map(|guest| state.member(guest).elsewhere)
+            .collect();
         RunnerReport {
             vcpus,
+            elsewhere,
+            process_ns,
             executors,
             moment: state.sched.events.recorder.finish(),
         }
@@ -343,6 +371,8 @@ fn summarize(c: Counters, exits: ExitCounts) -> VcpuSummary {
     VcpuSummary {
         ran_ns: c.runtime_ns,
         charged_ns: c.charged_ns,
+        elsewhere_ns: c.elsewhere_ns,
+        disturbing_ns: c.disturbing_ns,
         donated_ns: c.donated_ns,
         received_ns: c.received_ns,
         waited_ns: c.waited_ns,

@@ -23,8 +23,10 @@ const HALT_POLL_NS: Ns = 1_000_000;
 /// What one executor did with its CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ExecutorReport {
-    /// Spent on guests, their exits and decisions about them, CPU time, ns.
+    /// Spent on guests, their exits and decisions about them, CPU time, ns; charged to them.
     pub busy_ns: u64,
+    /// Spent on falling asleep and waking up for want of work, CPU time, ns; charged to nobody.
+    pub unassigned_ns: u64,
     /// Spent by the host on other things while the executor was not asleep, ns.
     pub host_steal_ns: u64,
     /// Asleep for want of work, ns.
@@ -128,7 +130,7 @@ impl<S: Seam> Executor<S> {
         while let Some(turn) = self.next_turn(stopped.take()) {
             stopped = self.serve(turn);
         }
-        self.charge();
+        self.leave_unassigned();
         let wall = sys::monotonic_ns().saturating_sub(self.began);
         self.report.host_steal_ns = wall
             .saturating_sub(self.report.idle_ns)
@@ -162,15 +164,17 @@ impl<S: Seam> Executor<S> {
     fn next_turn(&mut self, mut stopped: Option<Stopped>) -> Option<Turn> {
         let pool = Arc::clone(&self.pool);
         let station = pool.station(self.cpu);
-        let mut napped: Option<(Sleeper, NapEnd)> = None;
+        let mut napped: Option<(Sleeper, NapEnd, Ns)> = None;
         loop {
             station.take();
             self.report.decisions += 1;
             let mut state = pool.lock();
             let now = sys::monotonic_ns();
             let mut may_nap = self.seam.naps();
-            let mut sleeper = napped.take().and_then(|(sleeper, end)| {
+            let mut sleeper = napped.take().and_then(|(sleeper, end, spent)| {
                 may_nap &= end != NapEnd::NotHere;
+                let (id, vcpu) = &sleeper;
+                state.charge_sleep(*id, vcpu.guest.number, spent, None, now);
                 state.napped(sleeper, end == NapEnd::Woken, now)
             });
             let mut left = stopped
@@ -239,12 +243,16 @@ impl<S: Seam> Executor<S> {
     fn put_back(&self, state: &mut State, stopped: Stopped, now: Ns) -> Left {
         let Stopped {
             vcpu,
-            why,
-            berth,
+            mut why,
+            mut berth,
             hints,
             ran,
         } = stopped;
         let (guest, index, id) = (Arc::clone(&vcpu.guest), vcpu.index, state.id(&vcpu));
+        if berth && let Err(again) = state.sched.may_sleep(id, now) {
+            // Its guest's interrupts wake too many at the wrong moment: they are looked for later.
+            (why, berth) = (Stop::Halted(Some(again)), false);
+        }
         state.sched.stop(
             self.cpu,
             if guest.has_ended() { Stop::Ended } else { why },
@@ -252,6 +260,7 @@ impl<S: Seam> Executor<S> {
             ran,
             now,
         );
+        state.charge_console(&vcpu, now);
         let berth = state.keep(id, vcpu, berth);
         let (rang, preempted) = (why == Stop::Rang, why == Stop::Preempted);
         Left {
@@ -267,29 +276,35 @@ impl<S: Seam> Executor<S> {
 
     /// Nothing to run: sleeps until a kick or the policy's next timer.
     fn sleep_until(&mut self, timer: Option<Ns>) {
-        self.charge();
+        self.leave_unassigned();
         let from = sys::monotonic_ns();
         let timeout = timer.map(|at| Duration::from_nanos(at.saturating_sub(from).max(1)));
         self.pool.station(self.cpu).sleep(timeout);
         signal::forget_missed();
         self.report.idle_ns += sys::monotonic_ns().saturating_sub(from);
-        // Nobody pays for sleeping and waking up.
-        self.charge();
+        self.leave_unassigned();
     }
 
     /// Nothing to run but who has halted here: both sleep until it wakes, a kick or the policy's next
     /// timer.
-    fn nap_until(&mut self, timer: Option<Ns>, (id, mut vcpu): Sleeper) -> (Sleeper, NapEnd) {
-        self.charge();
+    fn nap_until(&mut self, timer: Option<Ns>, (id, mut vcpu): Sleeper) -> (Sleeper, NapEnd, Ns) {
+        self.leave_unassigned();
         let from = sys::monotonic_ns();
         let end = self.seam.nap(&mut vcpu, timer, self.pool.station(self.cpu));
         signal::forget_missed();
         self.report.idle_ns += sys::monotonic_ns().saturating_sub(from);
-        self.charge();
+        let spent = self.charge();
         if vcpu.guest.has_ended() {
             self.pool.retire(&vcpu.guest);
         }
-        ((id, vcpu), end)
+        ((id, vcpu), end, spent)
+    }
+
+    /// Nobody pays for the CPU time since the last charge: it went into sleeping and waking up.
+    fn leave_unassigned(&mut self) {
+        let spent = self.charge();
+        self.report.busy_ns -= spent;
+        self.report.unassigned_ns += spent;
     }
 
     /// CPU time since the last charge.

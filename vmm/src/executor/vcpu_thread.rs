@@ -20,7 +20,7 @@ use super::pool::{Berths, Pool};
 use super::seam::{Ran, Seam};
 use super::station::Station;
 use crate::halt::nap::NapEnd;
-use crate::halt::{Bed, Bedding, BerthError, prompt_for_now};
+use crate::halt::{Bed, Bedding, BerthError, Spent, prompt_for_now};
 use crate::machine::Vcpu;
 use crate::sys;
 use vcpu_sched::{CpuId, VcpuId};
@@ -137,6 +137,7 @@ impl VcpuThreads {
                                 pool,
                                 cpus,
                                 pinned: None,
+                                spent: Spent::from_now(),
                             };
                             thread.serve(&inbox);
                         }
@@ -201,7 +202,7 @@ impl Berths for OwnBerths {
         if let Err(Work::Sleep(vcpu)) = self.beds[id.index()].0.leave(Work::Sleep(vcpu))
             && let Some(pool) = self.pool.upgrade()
         {
-            pool.comes_back(id, vcpu);
+            pool.comes_back(id, vcpu, 0);
         }
     }
 
@@ -221,6 +222,8 @@ struct Own {
     cpus: Vec<usize>,
     /// The one of them that the thread is pinned to.
     pinned: Option<usize>,
+    /// Its CPU time; each report has the way to the one before and the wait for work too.
+    spent: Spent,
 }
 
 impl Own {
@@ -245,14 +248,13 @@ impl Own {
             host_cpu,
             answer,
         } = request;
-        let from = sys::thread_cpu_ns();
         if self.pinned != Some(host_cpu) {
             // The executor is pinned there, so the kernel has granted it before.
             self.pinned = sys::set_affinity(&[host_cpu]).is_ok().then_some(host_cpu);
         }
         super::signal::forget_missed();
         let exit = self.lane.run(&mut vcpu, until, pool.station(cpu));
-        let elsewhere_ns = sys::thread_cpu_ns().saturating_sub(from);
+        let elsewhere_ns = self.spent.report();
         answer.give(Ran {
             vcpu,
             exit,
@@ -269,7 +271,8 @@ impl Own {
             let _prompt = prompt_for_now();
             self.bed.stay(&mut vcpu, &self.bedding)
         };
-        berths::give_back(pool, self.id, vcpu, end);
+        let spent_ns = self.spent.report();
+        berths::give_back(pool, self.id, vcpu, end, spent_ns);
     }
 }
 

@@ -4,7 +4,8 @@
 //! and from devices all reach it there and nobody has to emulate or watch them. [`super::wake_step`]
 //! tells how waking becomes an exit, `slot.rs` how the vCPU is called back.
 //!
-//! What runs here is not charged to anybody: waking up, and the guest's one instruction. If that
+//! What runs here runs outside of the policy's turns: falling asleep, waking up, and the guest's one
+//! instruction. The thread's owner reports the CPU time that it took ([`super::Spent`]). If the
 //! instruction is a device access, it has been handled when the vCPU comes back.
 
 use std::io;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use kvm_bindings::KVM_MP_STATE_HALTED;
 
-use super::leash::{self, Held, Leash};
+use super::leash::{Held, Leash};
 use super::recall_signal::{self, recall_signal};
 use super::slot::Slot;
 use super::{BerthEnd, BerthError, is_halted, wake_step};
@@ -46,8 +47,8 @@ pub(crate) struct Bed {
 
 /// What a thread needs to let vCPUs sleep on it; made and used there.
 pub(crate) struct Bedding {
-    /// Where single-stepping may fail.
-    leash: Option<Leash>,
+    /// For a vCPU that is not stopped where it should be.
+    leash: Leash,
 }
 
 impl Bedding {
@@ -59,17 +60,17 @@ impl Bedding {
         // The creator of the thread may have had it blocked. The signal number is a valid one.
         let _ = vmm_sys_util::signal::unblock_signal(recall_signal());
         Ok(Self {
-            leash: leash::is_needed()
-                .then(|| Leash::new(recall_signal()))
-                .transpose()?,
+            leash: Leash::new(recall_signal())?,
         })
     }
 
-    /// Holds the leash of `vcpu`, where there is one. It was made on this thread and could be switched
-    /// on then; without it the vCPU may run on until its next exit, in the one case that it is for.
-    pub(super) fn hold(&self, vcpu: &Vcpu) -> Option<Held<'_>> {
-        let leash = self.leash.as_ref()?;
-        leash.hold(vcpu.slips).ok()
+    /// Holds the leash of `vcpu`.
+    ///
+    /// # Errors
+    /// If the host does not switch it on, which it does for each that it has made. The vCPU must not
+    /// sleep here then.
+    pub(super) fn hold(&self, vcpu: &Vcpu) -> io::Result<Held<'_>> {
+        self.leash.hold(vcpu.slips)
     }
 }
 
@@ -109,8 +110,11 @@ impl Bed {
             immediate_exit: vcpu.immediate_exit(),
             tid: sys::thread_id(),
         }) {
-            let mut held = bedding.hold(vcpu);
-            self.sleep(vcpu, halted, held.as_mut())
+            match bedding.hold(vcpu) {
+                Ok(mut held) => self.sleep(vcpu, halted, &mut held),
+                // It could run on without an end here. Where the policy runs it, it halts again.
+                Err(_) => BerthEnd::Recalled,
+            }
         } else {
             BerthEnd::Recalled
         };
@@ -124,7 +128,7 @@ impl Bed {
     }
 
     /// Step 4.
-    fn sleep(&self, vcpu: &mut Vcpu, halted: bool, mut leash: Option<&mut Held>) -> BerthEnd {
+    fn sleep(&self, vcpu: &mut Vcpu, halted: bool, leash: &mut Held) -> BerthEnd {
         let mut pause = FIRST_PAUSE;
         loop {
             match vcpu.run() {
@@ -135,9 +139,7 @@ impl Bed {
                         if self.slot.is_recalled() {
                             return BerthEnd::Recalled;
                         }
-                        if let Some(leash) = &mut leash {
-                            leash.lengthen();
-                        }
+                        leash.lengthen();
                         // A guest may hold an NMI against a vCPU that it has not started. KVM then
                         // neither starts it nor sleeps, and that must not become a loop.
                         if state != KVM_MP_STATE_HALTED {

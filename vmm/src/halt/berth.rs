@@ -11,7 +11,7 @@ use std::{fmt, io};
 use thiserror::Error;
 
 use super::bed::{Bed, Bedding};
-use super::prompt;
+use super::{Spent, prompt};
 use crate::machine::{Exit, Vcpu};
 
 /// For the thread's own few frames and `on_wake`.
@@ -46,8 +46,9 @@ pub enum BerthError {
     Signal(vmm_sys_util::errno::Error),
 }
 
-/// What becomes of a vCPU that leaves its berth; called in the berth's thread.
-type OnWake = Box<dyn Fn(Box<Vcpu>, BerthEnd) + Send>;
+/// What becomes of a vCPU that leaves its berth; called in the berth's thread. The number is the CPU
+/// time, in nanoseconds, that the thread has used since it called last, or since it began.
+type OnWake = Box<dyn Fn(Box<Vcpu>, BerthEnd, u64) + Send>;
 
 /// Place for one halted vCPU to sleep in, with a thread of its own.
 pub struct Berth {
@@ -143,8 +144,9 @@ impl fmt::Debug for Berth {
 }
 
 fn live(bed: &Bed, bedding: &Bedding, on_wake: &OnWake) {
+    let mut spent = Spent::from_now();
     while let Some(mut vcpu) = bed.slot.next() {
         let end = bed.stay(&mut vcpu, bedding);
-        on_wake(vcpu, end);
+        on_wake(vcpu, end, spent.report());
     }
 }

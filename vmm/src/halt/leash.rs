@@ -1,11 +1,12 @@
 //! The leash: a vCPU that wakes in its berth and is not stopped there does not get far.
 //!
-//! Single-stepping ends `KVM_RUN` after the first instruction, with one exception that is known:
-//! under KVM-PVM a guest runs natively in its user mode, and if the first instruction leads there
-//! (IRETQ right after HLT), KVM does not stop it. Interrupts are still held back, but it would run
-//! outside the policy for as long as it likes. So the thread has a signal sent to itself for every
-//! slice of CPU time that it uses while the leash is held, which ends `KVM_RUN`; asleep it uses none.
-//! (A guest kernel that has any other instruction after its HLT is stopped there.)
+//! Single-stepping ends `KVM_RUN` after the first instruction, but a guest can choose one for which it
+//! does not. Anything that enters a handler (`int`, a fault) or the kernel (`syscall`) clears the trap
+//! flag that the step is made of. And KVM-PVM does not stop a guest whose first instruction leads to
+//! user mode (`iretq`), where it runs natively. Interrupts are still held back, but it would run
+//! outside of the policy's turns for as long as it likes. So the thread has a signal sent to itself for
+//! every slice of CPU time that it uses while the leash is held, which ends `KVM_RUN`; asleep it uses
+//! none.
 //!
 //! The signal comes at the kernel's next tick, which costs nothing. For a vCPU that has slipped away
 //! once ([`Vcpu::slips`](crate::machine::Vcpu::slips)), it comes after 100 us of CPU time. That takes a
@@ -14,11 +15,10 @@
 //!
 //! Where waking up itself takes longer than the leash (a nested host under emulation), the signal
 //! would end every `KVM_RUN` before the guest has come to its instruction. So each signal that finds
-//! the vCPU still halted doubles the length for the rest of the stay.
+//! the vCPU still halted doubles the length for the rest of the stay, up to 16 ms.
 
 use std::io;
 use std::mem;
-use std::path::Path;
 use std::ptr;
 
 use perf_event_open_sys::bindings::{DISABLE, ENABLE, PERF_COUNT_SW_TASK_CLOCK};
@@ -30,8 +30,9 @@ use crate::sys;
 const SHORT_NS: u64 = 100_000;
 /// The same for the long leash; the kernel rounds it up to its tick.
 const LONG_NS: u64 = 1_000_000;
-/// No longer than this.
-const LONGEST_NS: u64 = 1_000_000_000;
+/// No longer than this: a guest that halts again after it slipped away looks like one that has not come
+/// to its instruction yet.
+const LONGEST_NS: u64 = 16_000_000;
 
 /// A leash for the thread that made it; to be held and dropped there.
 pub(super) struct Leash {
@@ -72,11 +73,6 @@ impl Leash {
 enum Clock<'a> {
     Perf(&'a PerfSignal),
     Tick(&'a CpuTimer),
-}
-
-/// Whether this host's KVM needs it: the one that runs guests without VMX and SVM.
-pub(super) fn is_needed() -> bool {
-    Path::new("/sys/module/kvm_pvm").exists()
 }
 
 /// While it lives, the leash is held.

@@ -25,12 +25,14 @@ mod perf_signal;
 mod prompt;
 mod recall_signal;
 mod slot;
+mod spent;
 mod wake_step;
 
 pub(crate) use bed::{Bed, Bedding};
 pub use berth::{Berth, BerthEnd, BerthError};
 pub use exit_on_halt::{HaltSignal, HaltSignalError, host_preemptions};
-pub(crate) use prompt::prompt_for_now;
+pub(crate) use prompt::{prompt_for_now, wake_promptly};
+pub(crate) use spent::Spent;
 pub use wake_step::{WakeStepError, check_wake_step};
 
 use kvm_bindings::{

@@ -48,16 +48,17 @@ pub(crate) fn get_up(vcpu: &Vcpu) {
 
 /// Sleeps until the vCPU wakes or `immediate_exit` is set.
 pub(crate) fn sleep(vcpu: &mut Vcpu, bedding: &Bedding) -> NapEnd {
-    let mut held = bedding.hold(vcpu);
+    let Ok(mut held) = bedding.hold(vcpu) else {
+        // It could run on without an end here. Where the policy runs it, it halts again.
+        return NapEnd::Woken;
+    };
     loop {
         match vcpu.run() {
             Exit::Debug => return NapEnd::Woken,
             Exit::Interrupted => match vcpu.mp_state() {
                 // The leash; whoever kicks sets the flag.
                 Ok(KVM_MP_STATE_HALTED) if !vcpu.immediate_exit().is_set() => {
-                    if let Some(leash) = &mut held {
-                        leash.lengthen();
-                    }
+                    held.lengthen();
                 }
                 Ok(KVM_MP_STATE_HALTED) => return NapEnd::Kicked,
                 Ok(state) if is_halted(state) => return NapEnd::NotHere,

@@ -13,7 +13,7 @@ use std::mem;
 const SLICE_NS: u64 = 100_000;
 
 /// Does it for the calling thread, if its policy is the fair one and the kernel can; else nothing.
-pub(super) fn wake_promptly() {
+pub(crate) fn wake_promptly() {
     set_slice(SLICE_NS);
 }
 

@@ -9,13 +9,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::{iter, mem};
+
+use crate::sys;
 
 /// Longest piece that is queued; longer lines are split.
 const MAX_LINE: usize = 256;
 /// Pieces that may wait to be written: at most 1 MiB.
 const QUEUE: usize = 4096;
 
-type Piece = Box<[u8]>;
+/// Bytes to be written, and who pays for that.
+struct Piece {
+    bytes: Box<[u8]>,
+    spent_ns: Arc<AtomicU64>,
+}
 
 /// The thread that writes what guests print.
 #[derive(Debug)]
@@ -37,14 +44,20 @@ impl ConsoleThread {
             .name("console".to_owned())
             .spawn(move || {
                 let mut batch = Vec::new();
+                let mut written = Vec::new();
+                let mut reported = sys::thread_cpu_ns();
                 while let Ok(piece) = pieces.recv() {
                     batch.clear();
-                    batch.extend_from_slice(&piece);
                     // A guest without lines sends single characters: write them in one go.
-                    batch.extend(pieces.try_iter().take(QUEUE).flatten());
+                    for piece in iter::once(piece).chain(pieces.try_iter().take(QUEUE)) {
+                        batch.extend_from_slice(&piece.bytes);
+                        written.push((piece.bytes.len(), piece.spent_ns));
+                    }
                     // A closed stdout is no reason to stop the guests.
                     let _ = out.write_all(&batch);
                     let _ = out.flush();
+                    let now = sys::thread_cpu_ns();
+                    share(now - mem::replace(&mut reported, now), written.drain(..));
                 }
                 let _ = finished.send(());
             })?;
@@ -62,6 +75,7 @@ impl ConsoleThread {
             queue: Some(self.queue.clone()),
             prefix: prefix.into(),
             dropped: Arc::default(),
+            spent_ns: Arc::default(),
         }
     }
 
@@ -78,12 +92,24 @@ impl ConsoleThread {
     }
 }
 
+/// Divides `spent` ns by the number of bytes among those whose they were.
+fn share(spent: u64, written: impl ExactSizeIterator<Item = (usize, Arc<AtomicU64>)>) {
+    let written: Vec<_> = written.collect();
+    let bytes: u64 = written.iter().map(|(bytes, _)| *bytes as u64).sum();
+    for (own, spent_ns) in written {
+        let part = u128::from(spent) * own as u128 / u128::from(bytes.max(1));
+        spent_ns.fetch_add(part as u64, Ordering::Relaxed);
+    }
+}
+
 /// Where one guest's lines go.
 #[derive(Clone, Debug)]
 pub struct ConsolePort {
     queue: Option<SyncSender<Piece>>,
     prefix: Arc<str>,
     dropped: Arc<AtomicU64>,
+    /// CPU time that the console's thread has used for this guest and nobody has asked for, ns.
+    spent_ns: Arc<AtomicU64>,
 }
 
 impl ConsolePort {
@@ -94,6 +120,15 @@ impl ConsolePort {
             queue: None,
             prefix: "".into(),
             dropped: Arc::default(),
+            spent_ns: Arc::default(),
+        }
+    }
+
+    /// CPU time that writing what the guest printed has taken since the last call, ns.
+    pub fn take_spent_ns(&self) -> u64 {
+        match self.spent_ns.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.spent_ns.swap(0, Ordering::Relaxed),
         }
     }
 
@@ -110,10 +145,14 @@ impl ConsolePort {
 
     fn send(&self, text: &[u8]) {
         let Some(queue) = &self.queue else { return };
-        let mut piece = Vec::with_capacity(self.prefix.len() + text.len());
-        piece.extend_from_slice(self.prefix.as_bytes());
-        piece.extend_from_slice(text);
-        if let Err(TrySendError::Full(_)) = queue.try_send(piece.into_boxed_slice()) {
+        let mut bytes = Vec::with_capacity(self.prefix.len() + text.len());
+        bytes.extend_from_slice(self.prefix.as_bytes());
+        bytes.extend_from_slice(text);
+        let piece = Piece {
+            bytes: bytes.into_boxed_slice(),
+            spent_ns: Arc::clone(&self.spent_ns),
+        };
+        if let Err(TrySendError::Full(_)) = queue.try_send(piece) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -228,12 +267,32 @@ mod tests {
     }
 
     #[test]
+    fn who_prints_pays_for_the_writing_by_the_byte() {
+        let [much, little] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
+        let written = [(300, Arc::clone(&much)), (100, Arc::clone(&little))];
+        share(1_000, written.into_iter());
+        assert_eq!(
+            [much, little].map(|spent| spent.load(Ordering::Relaxed)),
+            [750, 250]
+        );
+        let port = ConsoleThread::spawn(io::sink())
+            .expect("thread")
+            .port("[a] ".to_owned());
+        assert_eq!(port.take_spent_ns(), 0);
+        LineBuffer::lines(port.clone()).push(b'x');
+        while port.take_spent_ns() == 0 {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
     fn flood_with_no_reader_drops_and_never_waits() {
         let (queue, _reader) = mpsc::sync_channel(2);
         let port = ConsolePort {
             queue: Some(queue),
             prefix: "".into(),
             dropped: Arc::default(),
+            spent_ns: Arc::default(),
         };
         let mut buffer = LineBuffer::lines(port.clone());
         for _ in 0..10 {

@@ -399,7 +399,9 @@ impl Guest {
         &self.serial
     }
 
-    pub(super) fn devices(&self) -> &Devices {
+    /// Its virtio devices.
+    #[must_use]
+    pub fn devices(&self) -> &Devices {
         &self.devices
     }
 

@@ -113,8 +113,7 @@ pub struct Vcpu {
     pub index: u32,
     /// Its exits so far.
     pub exits: ExitCounts,
-    /// Once it ran on after it woke, though it was to stop after one instruction: only KVM-PVM lets
-    /// it (`halt/leash.rs`).
+    /// Once it ran on after it woke, though it was to stop after one instruction (`halt/leash.rs`).
     pub slips: bool,
     fd: VcpuFd,
     ports: VcpuPorts,

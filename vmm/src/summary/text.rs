@@ -2,16 +2,18 @@
 
 use std::fmt::Write;
 
-use super::{GuestSummary, RunSummary, VcpuSummary, Workload};
+use super::{CpuAccount, GuestSummary, RunSummary, VcpuSummary, Workload};
+use crate::executor::Elsewhere;
 use crate::units::format_cpus;
 
 /// A column: its title and what stands in it.
 type Column = (&'static str, fn(&VcpuSummary) -> Option<String>);
 
 /// Columns that are zero for all vCPUs of a run are left out.
-const COLUMNS: [Column; 18] = [
+const COLUMNS: [Column; 19] = [
     ("ran", |v| time(v.ran_ns)),
     ("charged", |v| time(v.charged_ns)),
+    ("elsewhere", |v| time(v.elsewhere_ns)),
     ("donated", |v| time(v.donated_ns)),
     ("received", |v| time(v.received_ns)),
     ("waited", |v| time(v.waited_ns)),
@@ -81,9 +83,25 @@ pub fn render(run: &RunSummary) -> String {
             share(executor.host_steal_ns)
         );
     }
+    if run.cpu.process_ns > 0 {
+        let CpuAccount {
+            process_ns,
+            charged_ns,
+            unassigned_ns,
+        } = run.cpu;
+        let _ = writeln!(
+            text,
+            "  {} of CPU time: {} charged to guests, {} idle executors, {} all else",
+            readable_ns(process_ns),
+            readable_ns(charged_ns),
+            readable_ns(unassigned_ns.idle_executors),
+            readable_ns(unassigned_ns.rest)
+        );
+    }
     for guest in &run.guests {
         let _ = writeln!(text, "\n{}: {}", guest.name, guest.end);
         workload_lines(&mut text, &guest.workload);
+        elsewhere_line(&mut text, &guest.elsewhere_ns);
         if guest.console_dropped > 0 {
             let _ = writeln!(
                 text,
@@ -103,6 +121,21 @@ pub fn render(run: &RunSummary) -> String {
         table(&mut text, guest);
     }
     text
+}
+
+fn elsewhere_line(text: &mut String, elsewhere: &Elsewhere) {
+    let parts = [
+        (elsewhere.parked_ns, "by halted vCPUs' threads"),
+        (elsewhere.devices_ns, "by its devices"),
+        (elsewhere.console_ns, "by its console"),
+    ];
+    let named = parts.into_iter().filter(|(spent, _)| *spent > 0);
+    let named: Vec<_> = named
+        .map(|(spent, by)| format!("{} {by}", readable_ns(spent)))
+        .collect();
+    if !named.is_empty() {
+        let _ = writeln!(text, "  charged beside its runs: {}", named.join(", "));
+    }
 }
 
 fn workload_lines(text: &mut String, workload: &Workload) {

@@ -1,0 +1,356 @@
+//! Helpers: threads that work for a guest beside its vCPUs, those of its devices.
+//!
+//! The host's scheduler runs them, but the policy says when, where and on whose budget, as it does for a
+//! vCPU. A helper asks before it works, for a *grant*: a host CPU and a short time, paid by a claim of
+//! its guest.
+//!
+//! 1. A claim can pay that has something left: budget, or a place in the fair order. The guest's claims
+//!    take turns.
+//! 2. The grant is for a CPU that this claim could have: one that is idle, one on which a claim of the
+//!    same guest pays, or one where what pays is less urgent. (That one goes on beside the helper; the
+//!    two share the CPU as the host's scheduler sees fit.) One helper has a grant on a CPU at a time; one
+//!    that has had its grant for long, perhaps because it sleeps in a system call, is no longer counted.
+//! 3. Otherwise it waits, first come first served, and each decision looks whether it may go on.
+//! 4. When something more urgent takes the CPU, the helper is asked to stop, which it does between two
+//!    pieces of its work.
+//! 5. What it has used is charged ([`Scheduler::charge_elsewhere`]) when it stops, at most a grant and a
+//!    piece of work later than the vCPU would have been stopped.
+//!
+//! So the devices of a guest take no more CPU time than its claims have, and take it from nobody who
+//! goes before these.
+
+use std::collections::VecDeque;
+
+use crate::cbs::Woken;
+use crate::contexts::{ClaimState, Entitlement, ExecState, Rank};
+use crate::events::Events;
+use crate::ids::{CpuId, GuestId, HelperId, Ns, VcpuId};
+use crate::preempt::more_urgent;
+use crate::scheduler::Scheduler;
+
+/// CPU time of a grant, ns, unless the budget that pays has less left: an exit and an entry are a
+/// small part of it, and it is a small part of a slice.
+const GRANT_NS: Ns = 250_000;
+/// A grant that is older, ns, does not keep other helpers from its CPU.
+const OLD_NS: Ns = 1_000_000;
+/// How many of those who wait, and how many claims for each, are looked at for one decision.
+const LOOKS: usize = 8;
+
+/// Leave to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Who may work.
+    pub helper: HelperId,
+    /// Where.
+    pub cpu: CpuId,
+    /// Whose claim pays.
+    pub payer: VcpuId,
+    /// For how much CPU time, ns; it should ask anew then.
+    pub limit: Ns,
+}
+
+/// What a helper is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HelperOrder {
+    /// It may work.
+    Work(Grant),
+    /// Something more urgent has its CPU: it should stop soon, and ask anew.
+    Stop(HelperId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It has nothing to do.
+    Idle,
+    /// It asked, and has no grant yet.
+    Waits,
+    /// It works.
+    Works { cpu: CpuId, payer: VcpuId },
+}
+
+#[derive(Clone, Debug)]
+struct Helper {
+    guest: GuestId,
+    state: State,
+}
+
+/// All helpers of a pool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Helpers {
+    all: Vec<Helper>,
+    /// Those who wait, in the order in which they are looked at.
+    waiting: VecDeque<HelperId>,
+    /// How many of them are to be looked at for every CPU, because a claim has got a budget.
+    to_look_at: usize,
+    orders: Vec<HelperOrder>,
+}
+
+impl Helpers {
+    pub(crate) fn any_waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// A claim of `guest` has something left again.
+    pub(crate) fn look_again(&mut self, guest: GuestId) {
+        let concerned = |&helper: &HelperId| self.all[helper.index()].guest == guest;
+        if self.waiting.iter().any(concerned) {
+            self.to_look_at = self.waiting.len();
+        }
+    }
+}
+
+impl<E: Events> Scheduler<E> {
+    /// Adds a helper of `guest`, which has nothing to do yet.
+    ///
+    /// # Panics
+    /// If `guest` was not made by [`Scheduler::add_guest`] of this pool.
+    pub fn add_helper(&mut self, guest: GuestId) -> HelperId {
+        assert!(guest.index() < self.guests.len(), "a guest of this pool");
+        let helpers = &mut self.helpers;
+        helpers.all.push(Helper {
+            guest,
+            state: State::Idle,
+        });
+        let count = helpers.all.len();
+        helpers.waiting.reserve(count);
+        helpers.orders.reserve(2 * count);
+        HelperId(count as u32 - 1)
+    }
+
+    /// `helper` has something to do. It may begin when [`Scheduler::take_helper_orders`] says so, which
+    /// may be at once. Does nothing for one that waits or works already.
+    pub fn helper_asks(&mut self, helper: HelperId, now: Ns) {
+        let Some(known) = self.helpers.all.get_mut(helper.index()) else {
+            return;
+        };
+        if known.state != State::Idle {
+            return;
+        }
+        known.state = State::Waits;
+        self.helpers.waiting.push_back(helper);
+        if self.grant_anywhere(helper, now) {
+            return;
+        }
+        // It competes from now on: who runs alone gets a slice, at whose end it is looked at.
+        for cpu in self.unsliced.iter() {
+            self.kick(cpu, now);
+        }
+    }
+
+    /// `helper` has stopped, or gives up waiting; it has used `spent` ns of CPU time since it stopped
+    /// last.
+    pub fn helper_stops(&mut self, helper: HelperId, spent: Ns, now: Ns) {
+        let Some(known) = self.helpers.all.get_mut(helper.index()) else {
+            return;
+        };
+        let guest = known.guest;
+        match std::mem::replace(&mut known.state, State::Idle) {
+            State::Works { cpu, payer } => {
+                let here = &mut self.cpus[cpu.index()].helper;
+                if here.is_some_and(|(on, _)| on == helper) {
+                    *here = None;
+                }
+                self.charge_elsewhere(payer, spent, now);
+                self.grant_on(cpu, now);
+            }
+            // It has worked without a grant, which is not for nothing.
+            State::Waits | State::Idle => {
+                self.helpers.waiting.retain(|&waits| waits != helper);
+                if let Some(&payer) = self.guests[guest.index()].vcpus.first() {
+                    self.charge_elsewhere(payer, spent, now);
+                }
+            }
+        }
+    }
+
+    /// What helpers are to be told because of what happened since the last call.
+    pub fn take_helper_orders(&mut self) -> std::vec::Drain<'_, HelperOrder> {
+        self.helpers.orders.drain(..)
+    }
+
+    /// After `cpu` has picked: stops the helper there if it may not go on, and looks for who may begin.
+    pub(crate) fn serve_helpers(&mut self, cpu: CpuId, now: Ns) {
+        if let Some((helper, _)) = self.cpus[cpu.index()].helper {
+            let known = &self.helpers.all[helper.index()];
+            if let State::Works { payer, .. } = known.state
+                && !self.may_pay_on(payer, cpu, now)
+            {
+                self.cpus[cpu.index()].helper = None;
+                self.helpers.orders.push(HelperOrder::Stop(helper));
+            }
+        }
+        if !self.helpers.any_waits() {
+            return;
+        }
+        self.grant_on(cpu, now);
+        for _ in 0..self.helpers.to_look_at.min(LOOKS) {
+            self.helpers.to_look_at -= 1;
+            let Some(helper) = self.helpers.waiting.front().copied() else {
+                self.helpers.to_look_at = 0;
+                return;
+            };
+            if !self.grant_anywhere(helper, now) {
+                self.helpers.waiting.rotate_left(1);
+            }
+        }
+    }
+
+    /// Looks among those who wait for one that may work on `cpu`.
+    fn grant_on(&mut self, cpu: CpuId, now: Ns) {
+        for _ in 0..self.helpers.waiting.len().min(LOOKS) {
+            if !self.has_room(cpu, now) {
+                return;
+            }
+            let Some(helper) = self.helpers.waiting.front().copied() else {
+                return;
+            };
+            let guest = self.helpers.all[helper.index()].guest;
+            let payer = self
+                .payers(guest)
+                .find(|&payer| self.may_pay_on(payer, cpu, now));
+            match payer {
+                Some(payer) => self.grant(helper, payer, cpu, now),
+                None => self.give_way(helper, guest),
+            }
+        }
+    }
+
+    /// Finds a CPU for `helper`, which waits. False: there is none now.
+    fn grant_anywhere(&mut self, helper: HelperId, now: Ns) -> bool {
+        let guest = self.helpers.all[helper.index()].guest;
+        let found = self
+            .payers(guest)
+            .find_map(|payer| Some((payer, self.cpu_for(payer, now)?)));
+        match found {
+            Some((payer, cpu)) => self.grant(helper, payer, cpu, now),
+            None => self.next_payer(guest),
+        }
+        found.is_some()
+    }
+
+    /// The claims of `guest` that are asked whether they can pay, in their order.
+    fn payers(&self, guest: GuestId) -> impl Iterator<Item = VcpuId> + '_ {
+        let guest = &self.guests[guest.index()];
+        let (before, after) = guest.vcpus.split_at(guest.next_payer);
+        after.iter().chain(before).copied().take(LOOKS)
+    }
+
+    /// None of those who were asked can pay: others are asked the next time.
+    fn next_payer(&mut self, guest: GuestId) {
+        let guest = &mut self.guests[guest.index()];
+        guest.next_payer = (guest.next_payer + LOOKS) % guest.vcpus.len().max(1);
+    }
+
+    fn give_way(&mut self, helper: HelperId, guest: GuestId) {
+        self.next_payer(guest);
+        debug_assert_eq!(self.helpers.waiting.front(), Some(&helper));
+        self.helpers.waiting.rotate_left(1);
+    }
+
+    /// A CPU on which `payer` can pay for a helper: an idle one before one where others run.
+    fn cpu_for(&self, payer: VcpuId, now: Ns) -> Option<CpuId> {
+        let ec = &self.vcpus[payer.index()].ec;
+        let fits = |&cpu: &CpuId| self.has_room(cpu, now) && self.may_pay_on(payer, cpu, now);
+        let idle = self.idle.and(ec.allowed);
+        let last = Some(ec.last_cpu).filter(|&last| idle.contains(last));
+        let least = self.least_urgent(ec.allowed).map(|(_, cpu)| cpu);
+        let idle = last.into_iter().chain(idle.iter());
+        let own = match self.vcpus[payer.index()].sc.state {
+            ClaimState::OnCpu(cpu) => Some(cpu),
+            _ => None,
+        };
+        idle.chain(least).chain(own).find(fits)
+    }
+
+    /// Whether no helper has a grant for `cpu` that still counts.
+    fn has_room(&self, cpu: CpuId, now: Ns) -> bool {
+        let granted = self.cpus[cpu.index()].helper;
+        granted.is_none_or(|(_, since)| now.saturating_sub(since) > OLD_NS)
+    }
+
+    fn grant(&mut self, helper: HelperId, payer: VcpuId, cpu: CpuId, now: Ns) {
+        let left = self.left(payer, now);
+        let limit = left.map_or(0, |(_, left)| left.min(GRANT_NS));
+        if let Some((Rank::BestEffort(tag, _), _)) = left {
+            // As when a vCPU begins a slice there.
+            self.pass_virtual_time(cpu, tag);
+        }
+        self.helpers.waiting.retain(|&waits| waits != helper);
+        self.helpers.all[helper.index()].state = State::Works { cpu, payer };
+        self.cpus[cpu.index()].helper = Some((helper, now));
+        let guest = &mut self.guests[self.vcpus[payer.index()].guest.index()];
+        let place = guest.vcpus.iter().position(|&vcpu| vcpu == payer);
+        guest.next_payer = place.map_or(0, |place| (place + 1) % guest.vcpus.len());
+        self.helpers.orders.push(HelperOrder::Work(Grant {
+            helper,
+            cpu,
+            payer,
+            limit,
+        }));
+    }
+
+    /// Rules 1 and 2, but for other helpers.
+    fn may_pay_on(&self, payer: VcpuId, cpu: CpuId, now: Ns) -> bool {
+        let v = &self.vcpus[payer.index()];
+        if !v.ec.allowed.contains(cpu) {
+            return false;
+        }
+        let Some((rank, _)) = self.left(payer, now) else {
+            return false;
+        };
+        let Some(running) = self.cpus[cpu.index()].running else {
+            return true;
+        };
+        let donor = &self.vcpus[running.donor.index()];
+        if donor.guest == v.guest {
+            return true;
+        }
+        match (rank, &donor.sc.entitlement) {
+            (Rank::BestEffort(tag, _), Entitlement::BestEffort(fair)) => {
+                let sharers = self.guests[donor.guest.index()].runnable;
+                let ran = now.saturating_sub(running.since);
+                tag <= fair.tag_now(ran, sharers)
+            }
+            _ => more_urgent(rank, donor.sc.rank()),
+        }
+    }
+
+    /// The rank of a claim if it competed now, and what it has left, ns; `None`: nothing.
+    fn left(&self, claim: VcpuId, now: Ns) -> Option<(Rank, Ns)> {
+        let v = &self.vcpus[claim.index()];
+        if v.ec.state == ExecState::Gone {
+            return None;
+        }
+        let mut sc = v.sc.clone();
+        match &mut sc.entitlement {
+            Entitlement::Reserved(server) => {
+                match sc.state {
+                    ClaimState::Throttled => return None,
+                    ClaimState::OnCpu(cpu) => {
+                        let running = self.cpus[cpu.index()].running;
+                        let since = running.map_or(now, |running| running.since);
+                        server.owe(now.saturating_sub(since));
+                    }
+                    ClaimState::Off => {
+                        if let Woken::ThrottledUntil(_) = server.wake(now) {
+                            return None;
+                        }
+                    }
+                    _ => {}
+                }
+                let left = u64::try_from(server.budget())
+                    .ok()
+                    .filter(|&left| left > 0)?;
+                Some((sc.rank(), left))
+            }
+            Entitlement::BestEffort(fair) => {
+                if sc.state == ClaimState::Off {
+                    let sharers = self.guests[v.guest.index()].runnable;
+                    let virtual_time = self.domains[v.ec.domain].virtual_time;
+                    fair.wake(virtual_time, self.config.slice_ns, sharers);
+                }
+                Some((sc.rank(), Ns::MAX))
+            }
+        }
+    }
+}

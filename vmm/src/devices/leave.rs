@@ -1,0 +1,183 @@
+//! Leave to work: a device's thread works when the scheduler in charge lets it, and reports what that
+//! took, so that its guest pays for it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::sys;
+
+/// Who lets one device's thread work. All methods but [`Granter::close`] are called by that thread.
+pub trait Granter: fmt::Debug + Send + Sync {
+    /// Waits until the thread may work. Gives for how much CPU time, ns; `None`: never again, for the
+    /// guest has ended or its scheduler is gone.
+    fn begin(&self) -> Option<u64>;
+
+    /// The thread stops for now; it has used `spent_ns` of CPU time since it said so last.
+    fn end(&self, spent_ns: u64);
+
+    /// Whether it should stop soon, though its time is not over.
+    fn is_revoked(&self) -> bool;
+
+    /// Ends a wait in [`Granter::begin`], and every later one at its begin.
+    fn close(&self);
+}
+
+/// What a device's thread knows of its leave. Without a [`Granter`] it works whenever it likes.
+#[derive(Debug, Default)]
+pub(super) struct Leave {
+    granter: OnceLock<Arc<dyn Granter>>,
+    /// CPU time of the thread that has been reported, ns.
+    reported: AtomicU64,
+    /// CPU time of the thread at which its leave is over, ns; 0 while it has none.
+    until: AtomicU64,
+}
+
+impl Leave {
+    /// From now on `granter` says when to work. Only the first one counts.
+    pub(super) fn ask_from_now_on(&self, granter: Arc<dyn Granter>) {
+        let _ = self.granter.set(granter);
+    }
+
+    /// Before work, on the device's thread.
+    pub(super) fn begin(&self) {
+        if let Some(granter) = self.granter.get() {
+            let limit = granter.begin().unwrap_or(u64::MAX);
+            let until = sys::thread_cpu_ns().saturating_add(limit).max(1);
+            self.until.store(until, Ordering::Relaxed);
+        }
+    }
+
+    /// After work, on the device's thread.
+    pub(super) fn end(&self) {
+        if let Some(granter) = self.granter.get() {
+            let now = sys::thread_cpu_ns();
+            self.until.store(0, Ordering::Relaxed);
+            granter.end(now.saturating_sub(self.reported.swap(now, Ordering::Relaxed)));
+        }
+    }
+
+    /// Between two pieces of work, on the device's thread: if the leave is over, reports what the work
+    /// took so far and waits for the next. Does nothing in a thread that has no leave.
+    pub(super) fn pause_if_over(&self) {
+        let until = self.until.load(Ordering::Relaxed);
+        let Some(granter) = self.granter.get().filter(|_| until != 0) else {
+            return;
+        };
+        if granter.is_revoked() || sys::thread_cpu_ns() >= until {
+            self.end();
+            self.begin();
+        }
+    }
+
+    /// The device ends: its thread waits no longer.
+    pub(super) fn close(&self) {
+        if let Some(granter) = self.granter.get() {
+            granter.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// Grants `limit` each time, and keeps a list of what it was told.
+    #[derive(Debug, Default)]
+    struct Recorder {
+        limit: u64,
+        revoked: AtomicBool,
+        told: Mutex<Vec<&'static str>>,
+        spent: AtomicU64,
+    }
+
+    impl Recorder {
+        fn tell(&self, what: &'static str) {
+            self.told.lock().expect("no panic").push(what);
+        }
+    }
+
+    impl Granter for Recorder {
+        fn begin(&self) -> Option<u64> {
+            self.tell("begin");
+            Some(self.limit)
+        }
+
+        fn end(&self, spent_ns: u64) {
+            self.spent.fetch_add(spent_ns, Ordering::Relaxed);
+            self.tell("end");
+        }
+
+        fn is_revoked(&self) -> bool {
+            self.revoked.load(Ordering::Relaxed)
+        }
+
+        fn close(&self) {
+            self.tell("close");
+        }
+    }
+
+    fn with_limit(limit: u64) -> (Leave, Arc<Recorder>) {
+        let recorder = Arc::new(Recorder {
+            limit,
+            ..Recorder::default()
+        });
+        let leave = Leave::default();
+        leave.ask_from_now_on(recorder.clone());
+        (leave, recorder)
+    }
+
+    #[test]
+    fn all_cpu_time_of_the_thread_is_reported() {
+        std::thread::spawn(|| {
+            let (leave, recorder) = with_limit(u64::MAX);
+            for _ in 0..3 {
+                leave.begin();
+                leave.pause_if_over();
+                leave.end();
+            }
+            let reported = recorder.spent.load(Ordering::Relaxed);
+            assert_eq!(reported, leave.reported.load(Ordering::Relaxed));
+            assert!(reported > 0 && reported <= sys::thread_cpu_ns());
+            let told = recorder.told.lock().expect("no panic");
+            assert_eq!(*told, ["begin", "end"].repeat(3));
+        })
+        .join()
+        .expect("thread");
+    }
+
+    #[test]
+    fn long_work_is_reported_and_waits_for_leave_between_its_pieces() {
+        let (leave, recorder) = with_limit(0);
+        leave.pause_if_over();
+        leave.begin();
+        leave.pause_if_over();
+        leave.end();
+        leave.pause_if_over();
+        let told = recorder.told.lock().expect("no panic");
+        assert_eq!(*told, ["begin", "end", "begin", "end"]);
+    }
+
+    #[test]
+    fn work_whose_leave_is_revoked_waits_for_another() {
+        let (leave, recorder) = with_limit(u64::MAX);
+        leave.begin();
+        leave.pause_if_over();
+        recorder.revoked.store(true, Ordering::Relaxed);
+        leave.pause_if_over();
+        let told = recorder.told.lock().expect("no panic");
+        assert_eq!(*told, ["begin", "end", "begin"]);
+    }
+
+    #[test]
+    fn without_a_scheduler_that_cares_nothing_waits() {
+        let leave = Leave::default();
+        leave.begin();
+        leave.pause_if_over();
+        leave.end();
+        leave.close();
+    }
+}

@@ -14,7 +14,7 @@ pub struct Figures {
     pub is_exact: bool,
     /// What all guests were charged.
     pub charged_ns: u64,
-    /// What the summary says to belong to no guest.
+    /// What the summary says to belong to no guest and names; not the rest, which may be anybody's.
     pub unassigned_ns: u64,
     /// What the attacker was charged.
     pub attacker_charged_ns: u64,
@@ -49,12 +49,15 @@ impl Figures {
         let periods = u128::from(elapsed_ns) * BUDGET.as_nanos() / PERIOD.as_nanos();
         let of_vcpus: u64 = guests.iter().map(|guest| sum(guest, "charged_ns")).sum();
         let cpu = &summary["cpu"];
-        let charged_ns = cpu["charged_ns"].as_u64().unwrap_or(of_vcpus);
+        let exact = cpu["process_ns"].as_u64().filter(|ns| *ns > 0);
+        let charged_ns = exact
+            .and_then(|_| cpu["charged_ns"].as_u64())
+            .unwrap_or(of_vcpus);
         Some(Self {
-            process_ns: cpu["process_ns"].as_u64().unwrap_or(process_ns),
-            is_exact: cpu["process_ns"].is_u64(),
+            process_ns: exact.unwrap_or(process_ns),
+            is_exact: exact.is_some(),
             charged_ns,
-            unassigned_ns: total(&cpu["unassigned_ns"]).unwrap_or(0),
+            unassigned_ns: named_unassigned(&cpu["unassigned_ns"]),
             attacker_charged_ns: (charged_ns + sum(attacker, "charged_ns"))
                 .checked_sub(of_vcpus)?,
             attacker_elsewhere_ns: total(&attacker["elsewhere_ns"]),
@@ -102,6 +105,12 @@ fn vcpus(guest: &Value) -> impl Iterator<Item = &Value> {
 /// A number of all vCPUs of a guest together.
 fn sum(guest: &Value, name: &str) -> u64 {
     vcpus(guest).filter_map(|vcpu| vcpu[name].as_u64()).sum()
+}
+
+/// What belongs to nobody, by kind, but for the kind that is only what is left.
+fn named_unassigned(kinds: &Value) -> u64 {
+    let rest = kinds["rest"].as_u64().unwrap_or(0);
+    total(kinds).unwrap_or(0).saturating_sub(rest)
 }
 
 /// The sum of an object's numbers.

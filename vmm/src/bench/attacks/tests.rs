@@ -94,7 +94,7 @@ fn figures_are_read_from_the_summary_after_what_guests_print() {
 #[test]
 fn what_the_summary_says_of_the_process_goes_before_what_the_kernel_does() {
     let cpu = r#", "cpu": {"process_ns": 950000000, "charged_ns": 890000000,
-        "unassigned_ns": {"policy": 40000000, "trace": 10000000}}"#;
+        "unassigned_ns": {"idle_executors": 50000000, "rest": 10000000}}"#;
     let found = read(&SUMMARY.replace("CPU", cpu), 1).expect("a summary");
     assert!(found.is_exact);
     assert_eq!(

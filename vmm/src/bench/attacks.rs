@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 use thiserror::Error;
 
 use super::BenchError;
@@ -153,11 +154,13 @@ pub fn measure(
             if skipped.iter().any(|skipped| skipped.attack == attack) {
                 continue;
             }
+            tell(&format!("round {} of {runs}: {attack}", round + 1));
+            let pair = pair(attack, round, &pool, time);
+            // A signal from the terminal has ended the run, too, which then says nothing.
             if signals.is_some_and(StopSignals::take) {
                 break 'all;
             }
-            tell(&format!("round {} of {runs}: {attack}", round + 1));
-            match pair(attack, round, &pool, time) {
+            match pair {
                 Ok(pair) => pairs.push(pair),
                 Err(error @ (AttackError::Start(_) | AttackError::Scratch { .. })) => {
                     return Err(error.into());
@@ -194,7 +197,10 @@ fn pair(
     pool: &[usize],
     time: Duration,
 ) -> Result<[Figures; 2], AttackError> {
-    let run = |beside| run(Path::new(SELF), attack, beside, pool, time);
+    let run = |beside| {
+        let run = run(Path::new(SELF), attack, beside, pool, time)?;
+        Ok::<_, AttackError>(run.figures)
+    };
     if round.is_multiple_of(2) {
         let idle = run(Beside::Idle)?;
         Ok([idle, run(Beside::Attacker)?])
@@ -202,6 +208,15 @@ fn pair(
         let attacked = run(Beside::Attacker)?;
         Ok([run(Beside::Idle)?, attacked])
     }
+}
+
+/// A run that came to a good end.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its figures.
+    pub figures: Figures,
+    /// Its summary, as `--summary json` gives it.
+    pub summary: Value,
 }
 
 /// Runs the victim beside one guest with `program`, which is `baton`. The victim works for `time` on the
@@ -215,7 +230,7 @@ pub fn run(
     beside: Beside,
     pool: &[usize],
     time: Duration,
-) -> Result<Figures, AttackError> {
+) -> Result<Run, AttackError> {
     let (privileges, flags) = match attack.is_without_perf_events() {
         true => (
             perf::without_events().map_err(AttackError::Refused)?,
@@ -229,20 +244,19 @@ pub fn run(
     let mut words = vec!["run", &*guests, "--summary", "json", "--control", "off"];
     words.extend(flags);
     let ended = process::run(program, &words, privileges).map_err(AttackError::Start)?;
-    let figures = Figures::read(&ended.stdout, ended.cpu_ns);
-    match figures {
-        Ok(figures) if ended.status.success() && figures.victim_ok => Ok(figures),
-        // Not all that a guest may do is possible on each host.
-        Ok(Figures {
-            attacker_failure: Some(end),
-            victim_ok: true,
-            ..
-        }) => Err(AttackError::Refused(format!("the attacker's guest {end}"))),
-        Ok(_) => Err(AttackError::Failed(last_lines(&ended.stderr))),
-        Err(error) => Err(AttackError::Failed(format!(
-            "{error}: {}",
-            last_lines(&ended.stderr)
-        ))),
+    let failed = |why: String| AttackError::Failed(format!("{why}: {}", last_lines(&ended.stderr)));
+    let summary = figures::summary(&ended.stdout)
+        .ok_or_else(|| failed("a run has printed no summary".to_owned()))?;
+    let figures = Figures::of(&summary, ended.cpu_ns)
+        .ok_or_else(|| failed("the summary of a run lacks a figure".to_owned()))?;
+    match &figures.attacker_failure {
+        _ if !figures.victim_ok => Err(failed("the victim has failed".to_owned())),
+        Some(end) if attack.is_impossible_on_some_hosts() => {
+            Err(AttackError::Refused(format!("the attacker's guest {end}")))
+        }
+        Some(end) => Err(failed(format!("the attacker's guest {end}"))),
+        None if !ended.status.success() => Err(failed("a run has failed".to_owned())),
+        None => Ok(Run { figures, summary }),
     }
 }
 

@@ -95,6 +95,12 @@ impl Attack {
         self == Self::LateHalts
     }
 
+    /// Whether there are hosts that stop the guest at it: KVM-PVM does not emulate `INT` at CPL 0.
+    #[must_use]
+    pub fn is_impossible_on_some_hosts(self) -> bool {
+        self == Self::EscapeInt
+    }
+
     /// Disks that its guest has.
     pub(super) fn disks(self) -> usize {
         self.shape().disks

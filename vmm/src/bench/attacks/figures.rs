@@ -10,9 +10,11 @@ pub struct Figures {
     /// What all threads of the process used: while the executors ran, where the summary tells, else from
     /// the start of the process to its end.
     pub process_ns: u64,
+    /// Whether it is that while the executors ran.
+    pub is_exact: bool,
     /// What all guests were charged.
     pub charged_ns: u64,
-    /// What the summary says to belong to no guest.
+    /// What the summary says to belong to no guest and names; not the rest, which may be anybody's.
     pub unassigned_ns: u64,
     /// What the attacker was charged.
     pub attacker_charged_ns: u64,
@@ -30,23 +32,16 @@ pub struct Figures {
     pub victim_exits: u64,
     /// What it computed, iterations.
     pub victim_work: u64,
-    /// Whether it ended well.
+    /// Whether it ended by itself and well.
     pub victim_ok: bool,
     /// Wall time of the run, nanoseconds.
     pub elapsed_ns: u64,
 }
 
 impl Figures {
-    /// From the standard output of a run with `--summary json` and what its process used.
-    ///
-    /// # Errors
-    /// A sentence, if there is no summary or it lacks a figure.
-    pub fn read(stdout: &str, process_ns: u64) -> Result<Self, String> {
-        let summary = summary(stdout).ok_or("the run has printed no summary")?;
-        Self::of(&summary, process_ns).ok_or_else(|| "the summary lacks a figure".to_owned())
-    }
-
-    fn of(summary: &Value, process_ns: u64) -> Option<Self> {
+    /// From the summary of a run and what its process used; none if the summary lacks one.
+    #[must_use]
+    pub fn of(summary: &Value, process_ns: u64) -> Option<Self> {
         let guests = summary.get("guests")?.as_array()?;
         let named = |name| guests.iter().find(|guest| guest["name"] == name);
         let (attacker, victim) = (named(ATTACKER)?, named(VICTIM)?);
@@ -54,23 +49,26 @@ impl Figures {
         let periods = u128::from(elapsed_ns) * BUDGET.as_nanos() / PERIOD.as_nanos();
         let of_vcpus: u64 = guests.iter().map(|guest| sum(guest, "charged_ns")).sum();
         let cpu = &summary["cpu"];
-        let charged_ns = cpu["charged_ns"].as_u64().unwrap_or(of_vcpus);
-        let ok = |guest: &Value| guest["ok"].as_bool() == Some(true);
+        let exact = cpu["process_ns"].as_u64().filter(|ns| *ns > 0);
+        let charged_ns = exact
+            .and_then(|_| cpu["charged_ns"].as_u64())
+            .unwrap_or(of_vcpus);
         Some(Self {
-            process_ns: cpu["process_ns"].as_u64().unwrap_or(process_ns),
+            process_ns: exact.unwrap_or(process_ns),
+            is_exact: exact.is_some(),
             charged_ns,
-            unassigned_ns: total(&cpu["unassigned_ns"]).unwrap_or(0),
+            unassigned_ns: named_unassigned(&cpu["unassigned_ns"]),
             attacker_charged_ns: (charged_ns + sum(attacker, "charged_ns"))
                 .checked_sub(of_vcpus)?,
             attacker_elsewhere_ns: total(&attacker["elsewhere_ns"]),
-            attacker_failure: (!ok(attacker))
+            attacker_failure: (attacker["ok"] != true)
                 .then(|| attacker["end"].as_str().unwrap_or("failed").to_owned()),
             victim_charged_ns: sum(victim, "charged_ns"),
             victim_promised_ns: u64::try_from(periods).ok()?,
             victim_misses: sum(victim, "deadline_misses"),
             victim_exits: vcpus(victim).filter_map(|vcpu| total(&vcpu["exits"])).sum(),
             victim_work: victim["workload"]["iterations"].as_u64()?,
-            victim_ok: ok(victim),
+            victim_ok: victim["exit_code"] == 0,
             elapsed_ns,
         })
     }
@@ -92,7 +90,7 @@ impl Figures {
 }
 
 /// The last JSON object on standard output, after what the guests printed.
-fn summary(stdout: &str) -> Option<Value> {
+pub(super) fn summary(stdout: &str) -> Option<Value> {
     let start = match stdout.rfind("\n{\n") {
         Some(before) => before + 1,
         None => 0,
@@ -107,6 +105,12 @@ fn vcpus(guest: &Value) -> impl Iterator<Item = &Value> {
 /// A number of all vCPUs of a guest together.
 fn sum(guest: &Value, name: &str) -> u64 {
     vcpus(guest).filter_map(|vcpu| vcpu[name].as_u64()).sum()
+}
+
+/// What belongs to nobody, by kind, but for the kind that is only what is left.
+fn named_unassigned(kinds: &Value) -> u64 {
+    let rest = kinds["rest"].as_u64().unwrap_or(0);
+    total(kinds).unwrap_or(0).saturating_sub(rest)
 }
 
 /// The sum of an object's numbers.

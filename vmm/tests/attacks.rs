@@ -1,0 +1,338 @@
+//! What a hostile guest may not take from its neighbour, attack by attack, on real KVM.
+//!
+//! A victim with a hard reservation computes beside the attacker. What is compared holds on a machine
+//! where other programs run, too: the victim's exits with the budgets that it used, and CPU time with CPU
+//! time: what guests were charged with what the kernel has accounted for the process. How much the victim gets
+//! done in its time is for `baton bench attacks`.
+
+mod common;
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use baton::bench::attacks::{Attack, AttackError, BUDGET, Beside, Figures, Run, run};
+use clap::ValueEnum;
+use common::{baton, number, sum, vcpus};
+use serde_json::Value;
+
+const MS: u64 = 1_000_000;
+/// How long the victim works.
+const TIME: Duration = Duration::from_secs(1);
+/// Exits of a vCPU that computes, for each budget that it uses: the end of the budget, and one whenever
+/// another program has its host CPU. Attacks that stop the victim give it some hundred.
+const EXITS_IN_BUDGET: u64 = 40;
+/// Exits of its start and end.
+const EXITS_ONCE: u64 = 200;
+
+/// Runs of two tests at once would be attacks on each other.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs beside the idle guest and beside the attacker; none if this host cannot show the attack.
+fn runs(attack: Attack) -> Option<[Run; 2]> {
+    let _alone = alone();
+    let program = Path::new(env!("CARGO_BIN_EXE_baton"));
+    let sides = [Beside::Idle, Beside::Attacker].map(|beside| {
+        match run(program, attack, beside, &[0, 1], TIME) {
+            Ok(run) => Some(run),
+            Err(AttackError::Refused(reason)) => {
+                eprintln!("{attack} is left out: {reason}");
+                None
+            }
+            Err(error) => panic!("{attack}: {error}"),
+        }
+    });
+    let [Some(idle), Some(attacked)] = sides else {
+        return None;
+    };
+    Some([idle, attacked])
+}
+
+/// What a run must hold to.
+struct Limits {
+    /// Exits of the victim for each budget that it uses.
+    exits: u64,
+    /// The attacker's hard reservations.
+    reserved: Option<Reserved>,
+}
+
+/// Hard reservations of a guest's vCPUs.
+#[derive(Clone, Copy)]
+struct Reserved {
+    vcpus: u64,
+    /// Of each vCPU.
+    budget_us: u64,
+    period_us: u64,
+}
+
+impl Reserved {
+    /// What may be used in a run: a budget for each period that began, and one overrun, which is paid back
+    /// from the next budget. That may come once more, and 1 ms is many times an overrun.
+    fn most_ns(self, elapsed_ns: u64) -> u64 {
+        let budgets = elapsed_ns / (self.period_us * 1000) + 2;
+        self.vcpus * (budgets * self.budget_us * 1000 + MS)
+    }
+}
+
+const BEST_EFFORT: Limits = Limits {
+    exits: EXITS_IN_BUDGET,
+    reserved: None,
+};
+
+/// Makes the runs of `attack`; says all in which they broke their limits, with numbers.
+fn check(attack: Attack, limits: &Limits) {
+    let Some([idle, attacked]) = runs(attack) else {
+        return;
+    };
+    let mut broken = Vec::new();
+    for run in [&idle, &attacked] {
+        broken.extend(wrong_sums(&run.summary));
+    }
+    broken.extend(too_many_exits(
+        &idle.figures,
+        &attacked.figures,
+        limits.exits,
+    ));
+    broken.extend(uncharged(&idle.figures, &attacked.figures));
+    if let Some(reserved) = limits.reserved {
+        broken.extend(above_reservation(
+            &idle.figures,
+            &attacked.figures,
+            reserved,
+        ));
+    }
+    assert!(broken.is_empty(), "{attack}:\n{}", broken.join("\n"));
+}
+
+/// In each guest all that was charged was run, or done for it elsewhere, and what was donated received.
+fn wrong_sums(summary: &Value) -> Vec<String> {
+    let guests = summary["guests"].as_array().expect("guests").iter();
+    let wrong = guests.filter(|guest| {
+        let elsewhere = vcpus(guest).filter_map(|vcpu| vcpu["elsewhere_ns"].as_u64());
+        let elsewhere: u64 = elsewhere.sum();
+        sum(guest, "charged_ns") != sum(guest, "ran_ns") + elsewhere
+            || sum(guest, "donated_ns") != sum(guest, "received_ns")
+    });
+    wrong
+        .map(|guest| format!("sums that are wrong: {guest}"))
+        .collect()
+}
+
+/// The victim's exits beside the attacker. Where the machine is busy, there are as many more as beside the
+/// idle guest.
+fn too_many_exits(idle: &Figures, attacked: &Figures, in_budget: u64) -> Option<String> {
+    let budgets = |run: &Figures| {
+        let budgets = u128::from(run.victim_charged_ns) / BUDGET.as_nanos() + 1;
+        u64::try_from(budgets).expect("a short run")
+    };
+    let beside_idle = idle.victim_exits / budgets(idle);
+    let most = budgets(attacked) * in_budget.max(2 * beside_idle) + EXITS_ONCE;
+    let exits = attacked.victim_exits;
+    (exits > most).then(|| {
+        format!(
+            "the victim has {exits} exits, its {} budgets explain {most}; beside an idle guest {} exits",
+            budgets(attacked),
+            idle.victim_exits
+        )
+    })
+}
+
+/// What the process used and nobody was charged, less what is so beside an idle guest where the kernel's
+/// account begins with the start of the process.
+fn uncharged(idle: &Figures, attacked: &Figures) -> Option<String> {
+    let most = match attacked.is_exact {
+        true => attacked.process_ns / 50 + 5 * MS,
+        // Starting a guest takes not the same each time.
+        false => idle.uncharged_ns() * 3 / 2 + attacked.attacker_used_ns() / 10 + 30 * MS,
+    };
+    let uncharged = attacked.uncharged_ns();
+    (uncharged > most).then(|| {
+        format!(
+            "{} us of {} us were charged to nobody, {} us can be; the attacker was charged {} us",
+            uncharged / 1000,
+            attacked.process_ns / 1000,
+            most / 1000,
+            attacked.attacker_charged_ns / 1000,
+        )
+    })
+}
+
+/// What the attacker used, charged or not, above its reservations.
+fn above_reservation(idle: &Figures, attacked: &Figures, reserved: Reserved) -> Option<String> {
+    let started = match attacked.is_exact {
+        true => 0,
+        false => idle.uncharged_ns(),
+    };
+    let used = attacked.attacker_used_ns().saturating_sub(started);
+    let most = reserved.most_ns(attacked.elapsed_ns);
+    (used > most).then(|| {
+        format!(
+            "the attacker used {} us and was charged {} us, its hard reservations are {} us",
+            used / 1000,
+            attacked.attacker_charged_ns / 1000,
+            most / 1000
+        )
+    })
+}
+
+const ESCAPES: Limits = Limits {
+    exits: EXITS_IN_BUDGET,
+    reserved: Some(Reserved {
+        vcpus: 4,
+        budget_us: 1000,
+        period_us: 100000,
+    }),
+};
+
+#[test]
+fn a_vcpu_that_enters_a_handler_by_an_interrupt_after_its_halt_has_no_time_for_nothing() {
+    check(Attack::EscapeInt, &ESCAPES);
+}
+
+#[test]
+fn a_vcpu_that_enters_a_handler_by_a_fault_after_its_halt_has_no_time_for_nothing() {
+    check(Attack::EscapeFault, &ESCAPES);
+}
+
+#[test]
+fn a_vcpu_that_returns_to_its_program_after_its_halt_has_no_time_for_nothing() {
+    check(Attack::EscapeIret, &ESCAPES);
+}
+
+#[test]
+fn work_of_devices_is_charged_to_their_guest_and_ends_with_its_budgets() {
+    let limits = Limits {
+        reserved: Some(Reserved {
+            vcpus: 7,
+            budget_us: 5000,
+            period_us: 500000,
+        }),
+        ..BEST_EFFORT
+    };
+    check(Attack::DeviceHog, &limits);
+}
+
+#[test]
+fn timers_of_idle_best_effort_vcpus_do_not_stop_a_reserved_one() {
+    check(Attack::IdleTimers, &BEST_EFFORT);
+}
+
+#[test]
+fn interrupts_that_wake_halted_vcpus_are_charged_to_their_guest_and_do_not_stop_a_reserved_one() {
+    check(Attack::IpiStorm, &BEST_EFFORT);
+}
+
+#[test]
+fn doorbells_that_wake_halted_vcpus_are_charged_to_their_guest_and_do_not_stop_a_reserved_one() {
+    check(Attack::WakeStorm, &BEST_EFFORT);
+}
+
+#[test]
+fn timers_of_local_apics_do_not_stop_a_reserved_vcpu() {
+    check(Attack::ApicTimers, &BEST_EFFORT);
+}
+
+#[test]
+fn halts_that_are_noticed_late_give_no_time_beyond_a_reservation() {
+    // The executor looks at a vCPU that may have halted once a millisecond there.
+    let limits = Limits {
+        exits: 2 * EXITS_IN_BUDGET,
+        reserved: Some(Reserved {
+            vcpus: 2,
+            budget_us: 150,
+            period_us: 6_000,
+        }),
+    };
+    check(Attack::LateHalts, &limits);
+}
+
+#[test]
+fn string_instructions_at_the_serial_port_are_charged_to_their_guest_and_end_with_its_budgets() {
+    let limits = Limits {
+        reserved: Some(Reserved {
+            vcpus: 2,
+            budget_us: 250,
+            period_us: 10_000,
+        }),
+        ..BEST_EFFORT
+    };
+    check(Attack::SerialStrings, &limits);
+}
+
+#[test]
+fn each_attack_ends_by_itself_and_well() {
+    let _alone = alone();
+    for &attack in Attack::value_variants() {
+        if attack.is_impossible_on_some_hosts() {
+            continue;
+        }
+        let cmdline = format!("workload={} seconds=0.2 period=1ms hints=on", attack.name());
+        let ran = baton(&[
+            "run",
+            "--cpus",
+            "4",
+            "--duration",
+            "30s",
+            "--summary",
+            "json",
+            "--cmdline",
+            &cmdline,
+        ]);
+        assert_eq!(ran.code, 0, "{attack}: {ran:?}");
+        let guest = &ran.summary()["guests"][0];
+        assert_eq!(guest["exit_code"], 0, "{attack}: {guest}");
+        // Without devices there is nothing that could be kept busy.
+        if attack != Attack::DeviceHog {
+            assert!(
+                number(&guest["workload"], "iterations") > 0,
+                "{attack}: {guest}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_bench_has_a_row_for_each_attack_or_says_why_not() {
+    let _alone = alone();
+    let ran = baton(&[
+        "bench",
+        "attacks",
+        "--runs",
+        "1",
+        "--seconds",
+        "200ms",
+        "--host-cpus",
+        "0-1",
+        "--json",
+        "-",
+        "--attacks",
+        "device-hog,late-halts,ipi-storm",
+    ]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let report: Value = serde_json::from_str(&ran.stdout).expect("json");
+    assert_eq!(report["schema_version"], 1);
+    assert_eq!(report["run_ns"], 200 * MS);
+    let names = |array: &str| -> Vec<String> {
+        let rows = report[array].as_array().expect("an array").iter();
+        rows.map(|row| row["attack"].as_str().expect("a name").to_owned())
+            .collect()
+    };
+    let (rows, skipped) = (names("results"), names("skipped"));
+    assert!(rows.starts_with(&["device-hog".to_owned()]), "{report}");
+    assert!(rows.ends_with(&["ipi-storm".to_owned()]), "{report}");
+    assert_eq!(rows.len() + skipped.len(), 3, "{report}");
+    for row in report["results"].as_array().expect("rows") {
+        assert_eq!(row["runs"], 1);
+        for side in ["beside_idle", "beside_attacker"] {
+            let side = &row[side];
+            assert!(number(&side["work"], "median") > 0, "{row}");
+            assert!(number(&side["attacker_used_ns"], "median") > 0, "{row}");
+        }
+    }
+    for row in report["skipped"].as_array().expect("rows") {
+        assert_eq!(row["failed"], false, "{row}");
+    }
+}

@@ -2,7 +2,7 @@
 //! took, so that its guest pays for it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::sys;
@@ -31,6 +31,8 @@ pub(super) struct Leave {
     reported: AtomicU64,
     /// CPU time of the thread at which its leave is over, ns; 0 while it has none.
     until: AtomicU64,
+    /// There will be no further one.
+    over: AtomicBool,
 }
 
 impl Leave {
@@ -39,13 +41,24 @@ impl Leave {
         let _ = self.granter.set(granter);
     }
 
-    /// Before work, on the device's thread.
-    pub(super) fn begin(&self) {
-        if let Some(granter) = self.granter.get() {
-            let limit = granter.begin().unwrap_or(u64::MAX);
-            let until = sys::thread_cpu_ns().saturating_add(limit).max(1);
-            self.until.store(until, Ordering::Relaxed);
+    /// Before work, on the device's thread. False: there is to be none any more.
+    pub(super) fn begin(&self) -> bool {
+        let Some(granter) = self.granter.get() else {
+            return true;
+        };
+        match granter.begin() {
+            Some(limit) => {
+                let until = sys::thread_cpu_ns().saturating_add(limit).max(1);
+                self.until.store(until, Ordering::Relaxed);
+            }
+            None => self.over.store(true, Ordering::Relaxed),
         }
+        !self.is_over()
+    }
+
+    /// Whether the thread shall never work again.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
 
     /// After work, on the device's thread.
@@ -81,7 +94,6 @@ impl Leave {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::AtomicBool;
 
     use super::*;
 
@@ -90,6 +102,7 @@ mod tests {
     struct Recorder {
         limit: u64,
         revoked: AtomicBool,
+        closed: AtomicBool,
         told: Mutex<Vec<&'static str>>,
         spent: AtomicU64,
     }
@@ -103,7 +116,7 @@ mod tests {
     impl Granter for Recorder {
         fn begin(&self) -> Option<u64> {
             self.tell("begin");
-            Some(self.limit)
+            (!self.closed.load(Ordering::Relaxed)).then_some(self.limit)
         }
 
         fn end(&self, spent_ns: u64) {
@@ -170,6 +183,15 @@ mod tests {
         leave.pause_if_over();
         let told = recorder.told.lock().expect("no panic");
         assert_eq!(*told, ["begin", "end", "begin"]);
+    }
+
+    #[test]
+    fn who_gets_no_leave_any_more_does_not_work() {
+        let (leave, recorder) = with_limit(0);
+        assert!(leave.begin() && !leave.is_over());
+        recorder.closed.store(true, Ordering::Relaxed);
+        leave.pause_if_over();
+        assert!(leave.is_over() && !leave.begin());
     }
 
     #[test]

@@ -68,11 +68,11 @@ impl Orders {
         self.waiting.load(Ordering::Acquire)
     }
 
-    /// Between two pieces of a long request: waits until the thread may go on, and gives whether an
-    /// order waits then.
+    /// Between two pieces of work: waits until the thread may go on. Gives whether it shall not,
+    /// because an order waits or because it may never work again.
     pub(super) fn waiting_after_pause(&self) -> bool {
         self.leave.pause_if_over();
-        self.waiting()
+        self.waiting() || self.leave.is_over()
     }
 
     /// When the thread may work.

@@ -160,10 +160,17 @@ impl Served {
 }
 
 impl MutEventSubscriber for Served {
-    fn process(&mut self, events: Events, _: &mut EventOps) {
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
         let orders = Arc::clone(&self.orders);
-        orders.leave().begin();
-        self.work_for(events.fd());
+        let file = events.fd();
+        if orders.leave().begin() {
+            self.work_for(file);
+        } else if file == orders.attention().as_raw_fd() {
+            self.obey();
+        } else {
+            // It would be reported again and again.
+            let _ = ops.remove(Events::new_raw(file, EventSet::empty()));
+        }
         orders.leave().end();
     }
 

@@ -41,6 +41,7 @@ impl Seat {
 
     /// Nothing is granted any more.
     pub(crate) fn close(&self) {
+        self.revoked.store(true, Ordering::Relaxed);
         self.lock().closed = true;
         self.changed.notify_one();
     }

@@ -12,7 +12,7 @@
 //! a while, it runs when its claim has its turn, and if there is no interrupt for it, it halts again. That
 //! makes the wake-ups of this guest late, and costs nobody else anything.
 
-use crate::contexts::Entitlement;
+use crate::contexts::{ClaimState, Entitlement};
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::preempt::more_urgent;
@@ -95,6 +95,13 @@ impl<E: Events> Scheduler<E> {
         }
         self.vcpus[vcpu.index()].counters.sleep_ns += spent;
         self.charge_elsewhere(vcpu, spent, now);
+    }
+
+    /// Whether the claim of `vcpu` waits for its budget, so that it cannot run on it, awake or not.
+    #[must_use]
+    pub fn is_throttled(&self, vcpu: VcpuId) -> bool {
+        let state = self.vcpus.get(vcpu.index()).map(|v| v.sc.state);
+        state == Some(ClaimState::Throttled)
     }
 
     /// Whether `vcpu`, which halts, may sleep where an interrupt wakes it at any moment.

@@ -151,6 +151,34 @@ fn idle_and_wake_doorbells_lose_no_wake() {
     assert_eq!(code, 0, "{summary}");
 }
 
+/// vCPUs that halt and are out of budget most of the time: a doorbell for one that is throttled finds it
+/// asleep in KVM, where it stays until there is a budget.
+#[test]
+fn doorbells_for_throttled_vcpus_asleep_in_kvm_keep_nobody_from_its_end() {
+    for threads in ["off", "on"] {
+        let (code, summary) = run_baton(
+            &format!("throttled-wakes-{threads}.toml"),
+            r#"
+            [[guest]]
+            name = "storm"
+            cpus = 4
+            cmdline = "workload=wake-storm seconds=0.5 hints=on"
+            vcpu_reservations = ["4ms/10ms,hard", "100us/5ms,hard", "100us/5ms,hard", "100us/5ms,hard"]
+            "#,
+            &["--vcpu-threads", threads],
+        );
+        assert_eq!(code, 0, "threads {threads}: {summary}");
+        let guest = &summary["guests"][0];
+        for vcpu in vcpus(guest).skip(1) {
+            assert!(
+                number(vcpu, "throttled_ns") > 0,
+                "threads {threads}: {guest}"
+            );
+        }
+        assert_paid(guest);
+    }
+}
+
 #[test]
 fn a_vcpu_that_finds_its_last_cpu_taken_moves_and_a_pinned_one_stays() {
     const ROUNDS: u64 = 400;

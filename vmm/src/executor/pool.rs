@@ -80,6 +80,8 @@ pub(crate) struct State {
     members: Vec<Member>,
     /// Steal time that each vCPU has been told of.
     steal_told: Vec<Ns>,
+    /// Sleepers that the policy wanted to run: to be called back when the lock is free.
+    recalls: Vec<VcpuId>,
     pub(crate) stopping: bool,
 }
 
@@ -143,6 +145,7 @@ impl Pool {
                     })
                     .collect(),
                 steal_told: vec![0; count],
+                recalls: Vec::new(),
                 stopping: false,
             }),
             stations: (0..cpus).map(|_| Station::new()).collect(),
@@ -296,11 +299,15 @@ impl State {
 
     /// What to do when the lock is free.
     pub(crate) fn after(&mut self) -> After {
-        After {
+        let mut after = After {
             kicks: self.sched.take_kicks(),
             helpers: self.sched.take_helper_orders().collect(),
             ..After::default()
+        };
+        for id in std::mem::take(&mut self.recalls) {
+            self.call_back(id, &mut after);
         }
+        after
     }
 
     /// Keeps a vCPU that its executor stopped, or returns it for its berth.
@@ -381,14 +388,18 @@ impl State {
                     return Some((vcpu, decision));
                 }
                 // Not to be had: it ended, or sleeps in KVM though the policy was told that it
-                // woke. It halts again, as far as the policy is concerned.
+                // woke. It halts again, as far as the policy is concerned, and is called back.
                 elsewhere => {
-                    let why = match elsewhere {
-                        Place::InBerth | Place::Napping { .. } => Stop::Halted(None),
-                        _ => Stop::Ended,
-                    };
+                    let sleeps = matches!(elsewhere, Place::InBerth | Place::Napping { .. });
                     *place = elsewhere;
+                    let why = match sleeps {
+                        true => Stop::Halted(None),
+                        false => Stop::Ended,
+                    };
                     self.sched.stop(cpu, why, Hints::default(), 0, now);
+                    if sleeps {
+                        self.recalls.push(decision.run);
+                    }
                 }
             }
         }
@@ -396,29 +407,37 @@ impl State {
 
     /// What runs on `cpu` wakes its sibling `target`.
     pub(crate) fn wake(&mut self, cpu: CpuId, target: VcpuId, now: Ns) -> After {
-        // It comes back first; the policy hears of it then.
-        if let Some(recall) = self.recall(target) {
+        // It comes back first; the policy hears of it then. One that could not run yet sleeps on: the
+        // policy knows that it is awake, and `pick` calls it back when it is to run.
+        if !self.sched.is_throttled(target)
+            && let Some(recall) = self.recall(target)
+        {
             return recall;
         }
         self.sched.wake_by(cpu, target, now);
         self.after()
     }
 
-    /// How `id` is called back from its sleep in KVM, if it sleeps there.
+    /// Calls `id` back from its sleep in KVM, if it sleeps there. `None`: it does not.
     fn recall(&mut self, id: VcpuId) -> Option<After> {
+        let sleeps = matches!(
+            self.places[id.index()],
+            Place::InBerth | Place::Napping { .. }
+        );
+        sleeps.then(|| {
+            self.recalls.push(id);
+            self.after()
+        })
+    }
+
+    fn call_back(&mut self, id: VcpuId, after: &mut After) {
         match &mut self.places[id.index()] {
-            Place::InBerth => Some(After {
-                recall: vec![id],
-                ..self.after()
-            }),
+            Place::InBerth => after.recall.push(id),
             Place::Napping { cpu, recalled } => {
                 *recalled = true;
-                let cpu = *cpu;
-                let mut after = self.after();
-                after.kicks.insert(cpu);
-                Some(after)
+                after.kicks.insert(*cpu);
             }
-            _ => None,
+            _ => {}
         }
     }
 

@@ -175,3 +175,29 @@ fn number(name: &'static str) -> Result<u64, WakeEventsError> {
         _ => WakeEventsError::Unreadable(error.to_string()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_happens_and_what_to_do() {
+        let unreadable = WakeEventsError::Unreadable("Permission denied".to_owned()).to_string();
+        for part in ["one instruction", "as root", "/sys/kernel/tracing"] {
+            assert!(unreadable.contains(part), "{unreadable}");
+        }
+        let unsupported = WakeEventsError::Unsupported(WAKEUP).to_string();
+        assert!(
+            unsupported.contains("CONFIG_EVENT_TRACING"),
+            "{unsupported}"
+        );
+    }
+
+    #[test]
+    fn a_tracepoint_that_kvm_does_not_have_is_no_number() {
+        assert!(matches!(
+            number("kvm_no_such_thing"),
+            Err(WakeEventsError::Unsupported(_) | WakeEventsError::Unreadable(_))
+        ));
+    }
+}

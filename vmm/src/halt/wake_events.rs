@@ -24,8 +24,8 @@
 //!   `kvm_entry`, which KVM passes at each entry with interrupts off, right before the processor goes to
 //!   the guest. Work that is left there would be done at the next exit only. So this event raises an
 //!   interrupt of this host CPU, which is pending then, and takes the vCPU out again before it executes
-//!   anything; its handler signals the thread. The guest's interrupt has been delivered: its frame is on the stack, and the
-//!   vCPU stands at its handler.
+//!   anything; its handler signals the thread. The guest's interrupt has either been delivered, and the
+//!   vCPU stands at its handler, or KVM keeps it for the next entry.
 //! * *The local APIC's timer.* KVM ends the sleep for a timer that expired, sees the signal, and returns,
 //!   with the vCPU still halted and the timer's interrupt pending. So a vCPU that comes out of
 //!   step 5 halted, though nobody recalled it, counts as woken. If it had not woken after all, it halts
@@ -37,8 +37,11 @@
 //! * *The host preempts the thread* anywhere: events of a thread go on and off the CPU with it, and
 //!   what they have raised is handled before.
 //!
-//! The events have no limit (`PERF_EVENT_IOC_REFRESH`): Linux 6.17 and newer stop a tracepoint's event
-//! at its limit, and do not start it again. They are not throttled, having a period of 1.
+//! The events have no limit (`PERF_EVENT_IOC_REFRESH`): on Linux 6.18 a tracepoint's event that came to
+//! its limit does not start again. They are not throttled, having a period of 1.
+//!
+//! Measured, interrupt to end of stay, beside debug flags: as long on KVM-PVM, within 3 us of 28; with the
+//! signal sent by an interrupt, 14 us longer, for this host is itself a guest.
 //!
 //! KVM-PVM does not pass `kvm_entry`. There one more event is on `kvm_emulate_insn`: what follows HLT is
 //! kernel code, all of which is emulated, and the vCPU stops after the first instruction.

@@ -352,6 +352,12 @@ impl TestGuest {
     }
 }
 
+/// Whether KVM has taken an interrupt or NMI for the vCPU and has not delivered it yet.
+pub fn is_on_its_way(vcpu: &Vcpu) -> bool {
+    let events = vcpu.fd().get_vcpu_events().unwrap();
+    events.interrupt.injected != 0 || events.nmi.injected != 0 || events.nmi.pending != 0
+}
+
 /// Whether [`VECTOR`] is pending in the vCPU's local APIC.
 pub fn is_pending(vcpu: &Vcpu) -> bool {
     let apic = vcpu.fd().get_lapic().unwrap();

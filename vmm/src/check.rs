@@ -137,7 +137,14 @@ impl Report {
             );
         }
         match halt::check_wake_step(kvm) {
-            Ok(()) => self.ok("exit on wake", "works".to_owned()),
+            Ok(()) => match halt::check_wake_events() {
+                Ok(()) => self.ok(
+                    "exit on wake",
+                    "works, by tracepoints: a vCPU that wakes executes nothing before its turn"
+                        .to_owned(),
+                ),
+                Err(error) => self.warn("exit on wake", error.to_string()),
+            },
             Err(error) => self.warn("exit on wake", late(&error.to_string())),
         }
         if !kvm.check_extension(Cap::GetTscKhz) {

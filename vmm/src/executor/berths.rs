@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use vcpu_sched::VcpuId;
 
 use super::pool::{Berths, Pool};
-use crate::halt::{Berth, BerthEnd, BerthError, check_wake_step};
+use crate::halt::{Berth, BerthEnd, BerthError, ExitOnWake, check_wake_step};
 
 use crate::machine::{Vcpu, kvm};
 
@@ -52,7 +52,7 @@ pub(crate) fn start(
             }
         };
         let name = format!("berth{index}:{name}").chars().take(15).collect();
-        Berth::new(name, Box::new(on_wake))
+        Berth::new(name, ExitOnWake::Events, Box::new(on_wake))
     };
     let made = (0..)
         .map(VcpuId)

@@ -102,21 +102,22 @@ impl Lane {
         station: &Station,
         bedding: &Bedding,
     ) -> NapEnd {
-        if let Err(end) = nap::lie_down(vcpu) {
-            return end;
-        }
+        let nap = match nap::lie_down(vcpu, bedding) {
+            Ok(nap) => nap,
+            Err(end) => return end,
+        };
         self.timer.arm(until, sys::monotonic_ns());
         let end = {
             let (_armed, clear) = Armed::new(vcpu.immediate_exit());
             if clear && station.enter_guest() {
-                let end = nap::sleep(vcpu, bedding);
+                let end = nap::sleep(vcpu, &nap);
                 station.leave_guest();
                 end
             } else {
                 NapEnd::Kicked
             }
         };
-        nap::get_up(vcpu);
+        nap::get_up(nap, vcpu);
         end
     }
 }

@@ -24,7 +24,7 @@ use super::turns::{Executor, ExecutorReport};
 use super::vcpu_thread::{ByThread, VcpuThreads};
 use crate::config::{GuestConfig, RunConfig, VcpuThreads as ThreadsOption};
 use crate::control::ControlError;
-use crate::halt::{Bedding, BerthError};
+use crate::halt::{Bedding, BerthError, ExitOnWake};
 use crate::machine::{ExitCounts, Vcpu};
 use crate::metrics::MetricsError;
 use crate::run::{ReadyGuest, Runner, RunnerReport};
@@ -297,7 +297,9 @@ impl Executors {
             .name(format!("executor/{host_cpu}"))
             .spawn(move || {
                 let equipped = sys::set_affinity(&[host_cpu]).and_then(|()| {
-                    let bedding = berths.then(Bedding::of_this_thread).transpose()?;
+                    let bedding = berths
+                        .then(|| Bedding::of_this_thread(ExitOnWake::Events))
+                        .transpose()?;
                     Ok(Direct {
                         lane: Lane::for_this_thread()?,
                         bedding,

@@ -20,7 +20,7 @@ use super::pool::{Berths, Pool};
 use super::seam::{Ran, Seam};
 use super::station::Station;
 use crate::halt::nap::NapEnd;
-use crate::halt::{Bed, Bedding, BerthError, Spent, prompt_for_now};
+use crate::halt::{Bed, Bedding, BerthError, ExitOnWake, Spent, prompt_for_now};
 use crate::machine::Vcpu;
 use crate::sys;
 use vcpu_sched::{CpuId, VcpuId};
@@ -125,7 +125,7 @@ impl VcpuThreads {
                 .name(name)
                 .spawn(move || {
                     let equipped = Lane::for_this_thread()
-                        .and_then(|lane| Ok((lane, Bedding::of_this_thread()?)));
+                        .and_then(|lane| Ok((lane, Bedding::of_this_thread(ExitOnWake::Events)?)));
                     match equipped {
                         Ok((lane, bedding)) => {
                             let _ = ready.send(Ok(lane.sees_halts()));

@@ -1,22 +1,25 @@
 //! A bed: where one halted vCPU sleeps, on the thread that brings it.
 //!
 //! The vCPU stays halted in `KVM_RUN`, so the timer of its local APIC, interrupts from its siblings
-//! and from devices all reach it there and nobody has to emulate or watch them. [`super::wake_step`]
-//! tells how waking becomes an exit, `slot.rs` how the vCPU is called back.
+//! and from devices all reach it there and nobody has to emulate or watch them. `exit_on_wake.rs` tells
+//! how waking becomes an exit, `slot.rs` how the vCPU is called back.
 //!
-//! What runs here runs outside of the policy's turns: falling asleep, waking up, and the guest's one
-//! instruction. The thread's owner reports the CPU time that it took ([`super::Spent`]). If the
-//! instruction is a device access, it has been handled when the vCPU comes back.
+//! What runs here runs outside of the policy's turns: falling asleep, waking up, and under debug flags
+//! the guest's one instruction. The thread's owner reports the CPU time that it took
+//! ([`super::Spent`]). If the instruction is a device access, it has been handled when the vCPU comes
+//! back.
 
 use std::io;
 use std::time::Duration;
 
 use kvm_bindings::KVM_MP_STATE_HALTED;
 
+use super::exit_on_wake::Watch;
 use super::leash::{Held, Leash};
 use super::recall_signal::{self, recall_signal};
 use super::slot::Slot;
-use super::{BerthEnd, BerthError, is_halted, wake_step};
+use super::wake_events::WakeEvents;
+use super::{BerthEnd, BerthError, ExitOnWake, is_halted};
 use crate::machine::{Exit, ImmediateExit, Vcpu};
 use crate::{signals, sys};
 
@@ -49,18 +52,25 @@ pub(crate) struct Bed {
 pub(crate) struct Bedding {
     /// For a vCPU that is not stopped where it should be.
     leash: Leash,
+    /// `None`: debug flags do it.
+    events: Option<WakeEvents>,
 }
 
 impl Bedding {
     /// For the calling thread.
     ///
     /// # Errors
-    /// If the host has no clock signal for it.
-    pub(crate) fn of_this_thread() -> io::Result<Self> {
-        // The creator of the thread may have had it blocked. The signal number is a valid one.
-        let _ = vmm_sys_util::signal::unblock_signal(recall_signal());
+    /// If the host has no signals or no clock for it.
+    pub(crate) fn of_this_thread(way: ExitOnWake) -> io::Result<Self> {
+        recall_signal::install()?;
+        recall_signal::unblock();
+        let events = match way {
+            ExitOnWake::Events => WakeEvents::of_this_thread().ok(),
+            ExitOnWake::Step => None,
+        };
         Ok(Self {
-            leash: Leash::new(recall_signal())?,
+            leash: Leash::new(recall_signal(), events.is_none())?,
+            events,
         })
     }
 
@@ -71,6 +81,11 @@ impl Bedding {
     /// sleep here then.
     pub(super) fn hold(&self, vcpu: &Vcpu) -> io::Result<Held<'_>> {
         self.leash.hold(vcpu.slips)
+    }
+
+    /// See [`Watch::begin`].
+    pub(super) fn watch(&self, vcpu: &Vcpu) -> Option<Watch<'_>> {
+        Watch::begin(self.events.as_ref(), vcpu)
     }
 }
 
@@ -102,34 +117,43 @@ impl Bed {
         vcpu.limit_timer();
         let state = vcpu.mp_state();
         let halted = state == Ok(KVM_MP_STATE_HALTED);
-        let end = if !state.is_ok_and(is_halted) {
+        let (watch, end) = if !state.is_ok_and(is_halted) {
             // Whatever it has to run, the policy decides when.
-            BerthEnd::Woken
-        } else if !wake_step::set(vcpu) {
-            BerthEnd::Exited(Exit::Ended)
-        } else if self.slot.enter(Sleeper {
-            immediate_exit: vcpu.immediate_exit(),
-            tid: sys::thread_id(),
-        }) {
-            match bedding.hold(vcpu) {
-                Ok(mut held) => self.sleep(vcpu, halted, &mut held),
-                // It could run on without an end here. Where the policy runs it, it halts again.
-                Err(_) => BerthEnd::Recalled,
-            }
+            (None, BerthEnd::Woken)
+        } else if let Some(watch) = bedding.watch(vcpu) {
+            let end = self.enter(vcpu, halted, bedding, &watch);
+            (Some(watch), end)
         } else {
-            BerthEnd::Recalled
+            (None, BerthEnd::Exited(Exit::Ended))
         };
         self.slot.leave();
         vcpu.immediate_exit().set(false);
-        if wake_step::clear(vcpu) {
+        if watch.is_none_or(|watch| watch.end(vcpu)) {
             end
         } else {
             BerthEnd::Exited(Exit::Ended)
         }
     }
 
+    /// Steps 3 and 4.
+    fn enter(&self, vcpu: &mut Vcpu, halted: bool, bedding: &Bedding, watch: &Watch) -> BerthEnd {
+        let entered = self.slot.enter(Sleeper {
+            immediate_exit: vcpu.immediate_exit(),
+            tid: sys::thread_id(),
+        });
+        if !entered {
+            return BerthEnd::Recalled;
+        }
+        match bedding.hold(vcpu) {
+            Ok(_) if halted && watch.is_over(vcpu) => BerthEnd::Woken,
+            Ok(mut held) => self.sleep(vcpu, halted, watch, &mut held),
+            // It could run on without an end here. Where the policy runs it, it halts again.
+            Err(_) => BerthEnd::Recalled,
+        }
+    }
+
     /// Step 4.
-    fn sleep(&self, vcpu: &mut Vcpu, halted: bool, leash: &mut Held) -> BerthEnd {
+    fn sleep(&self, vcpu: &mut Vcpu, halted: bool, watch: &Watch, leash: &mut Held) -> BerthEnd {
         let mut pause = FIRST_PAUSE;
         loop {
             match vcpu.run() {
@@ -139,6 +163,9 @@ impl Bed {
                     Ok(state) if is_halted(state) => {
                         if self.slot.is_recalled() {
                             return BerthEnd::Recalled;
+                        }
+                        if state == KVM_MP_STATE_HALTED && watch.tells_by_signal() {
+                            return BerthEnd::Woken;
                         }
                         leash.lengthen();
                         // A guest may hold an NMI against a vCPU that it has not started. KVM then
@@ -150,7 +177,8 @@ impl Bed {
                     }
                     _ => {
                         // Nobody called it, and it did not stop by itself.
-                        vcpu.slips |= halted && !self.slot.is_recalled();
+                        vcpu.slips |=
+                            halted && !watch.tells_by_signal() && !self.slot.is_recalled();
                         return BerthEnd::Woken;
                     }
                 },

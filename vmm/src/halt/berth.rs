@@ -11,7 +11,7 @@ use std::{fmt, io};
 use thiserror::Error;
 
 use super::bed::{Bed, Bedding};
-use super::{Spent, prompt};
+use super::{ExitOnWake, Spent, prompt};
 use crate::machine::{Exit, Vcpu};
 
 /// For the thread's own few frames and `on_wake`.
@@ -21,8 +21,9 @@ const STACK: usize = 256 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum BerthEnd {
-    /// Something woke it: it is runnable, and the interrupt, if it was one, is delivered when it
-    /// runs next. It has executed one instruction at most (but see `leash.rs` for KVM-PVM).
+    /// Something woke it: the interrupt, if it was one, is delivered when it runs next, and until then
+    /// KVM may still call it halted. It has executed nothing ([`ExitOnWake::Events`]), or one
+    /// instruction at most ([`ExitOnWake::Step`], but see `leash.rs`).
     Woken,
     /// [`Berth::recall`], or the end of the berth. It may have woken at the same moment; then it
     /// sleeps no more when it runs next.
@@ -58,7 +59,7 @@ pub struct Berth {
 }
 
 impl Berth {
-    /// An empty berth, whose thread is called `name`. Each vCPU that is put there leaves through
+    /// An empty berth, whose thread is called `name`, and where wakes are exits by `way`. Each vCPU that is put there leaves through
     /// `on_wake`, exactly once, with no debug flags set and `immediate_exit` cleared. `on_wake` may
     /// put it back.
     ///
@@ -70,7 +71,7 @@ impl Berth {
     ///
     /// # Errors
     /// If the host has no thread to give.
-    pub fn new(name: String, on_wake: OnWake) -> Result<Self, BerthError> {
+    pub fn new(name: String, way: ExitOnWake, on_wake: OnWake) -> Result<Self, BerthError> {
         let bed = Arc::new(Bed::new()?);
         let (ready, is_ready) = mpsc::sync_channel(1);
         let thread = thread::Builder::new()
@@ -80,7 +81,7 @@ impl Berth {
                 let bed = Arc::clone(&bed);
                 move || {
                     prompt::wake_promptly();
-                    let (bedding, made) = match Bedding::of_this_thread() {
+                    let (bedding, made) = match Bedding::of_this_thread(way) {
                         Ok(bedding) => (Some(bedding), Ok(())),
                         Err(error) => (None, Err(error)),
                     };

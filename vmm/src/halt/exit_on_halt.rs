@@ -29,7 +29,7 @@ use std::mem;
 use perf_event_open_sys::bindings::{DISABLE, ENABLE, PERF_COUNT_SW_CONTEXT_SWITCHES, REFRESH};
 use thiserror::Error;
 
-use super::perf_signal::PerfSignal;
+use super::perf_signal::{Counted, PerfSignal};
 
 /// Halts that cannot be noticed.
 #[derive(Debug, Error)]
@@ -99,7 +99,12 @@ impl HaltSignal {
     /// # Errors
     /// What is missing and how to get it, as [`HaltSignalError`].
     pub fn arm(signo: libc::c_int) -> Result<Self, HaltSignalError> {
-        let event = PerfSignal::open(PERF_COUNT_SW_CONTEXT_SWITCHES, 1, signo)?;
+        let event = PerfSignal::open(
+            Counted::Software(PERF_COUNT_SW_CONTEXT_SWITCHES),
+            1,
+            signo,
+            None,
+        )?;
         let mut this = Self {
             event,
             shot: Shot::Spent,

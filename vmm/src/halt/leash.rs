@@ -23,7 +23,7 @@ use std::ptr;
 
 use perf_event_open_sys::bindings::{DISABLE, ENABLE, PERF_COUNT_SW_TASK_CLOCK};
 
-use super::perf_signal::PerfSignal;
+use super::perf_signal::{Counted, PerfSignal};
 use crate::sys;
 
 /// CPU time between signals: well above what it takes to go to sleep in `KVM_RUN`.
@@ -36,17 +36,27 @@ const LONGEST_NS: u64 = 16_000_000;
 
 /// A leash for the thread that made it; to be held and dropped there.
 pub(super) struct Leash {
-    /// Exact to some microseconds; `None` where perf events are not permitted.
+    /// Exact to some microseconds; `None` where it is not wanted or perf events are not permitted.
     short: Option<PerfSignal>,
     /// Exact to a tick of the kernel.
     long: CpuTimer,
 }
 
 impl Leash {
-    /// For the calling thread, with signal `signo`, which has a handler. Slack until it is held.
-    pub(super) fn new(signo: libc::c_int) -> io::Result<Self> {
+    /// For the calling thread, with signal `signo`, which has a handler. Slack until it is held. With
+    /// `short` it can be.
+    pub(super) fn new(signo: libc::c_int, short: bool) -> io::Result<Self> {
+        let clock = || {
+            PerfSignal::open(
+                Counted::Software(PERF_COUNT_SW_TASK_CLOCK),
+                SHORT_NS,
+                signo,
+                None,
+            )
+            .ok()
+        };
         Ok(Self {
-            short: PerfSignal::open(PERF_COUNT_SW_TASK_CLOCK, SHORT_NS, signo).ok(),
+            short: short.then(clock).flatten(),
             long: CpuTimer::new(signo)?,
         })
     }
@@ -184,7 +194,7 @@ mod tests {
 
     fn is_signalled(short: bool) {
         thread::spawn(move || {
-            let leash = Leash::new(signo()).expect("leash");
+            let leash = Leash::new(signo(), true).expect("leash");
             let _held = leash.hold(short).expect("held");
             while SEEN.get() < 3 {
                 std::hint::spin_loop();
@@ -203,7 +213,7 @@ mod tests {
     #[test]
     fn a_leash_that_was_lengthened_still_signals_and_is_short_again_the_next_time() {
         thread::spawn(|| {
-            let leash = Leash::new(signo()).expect("leash");
+            let leash = Leash::new(signo(), true).expect("leash");
             let mut held = leash.hold(true).expect("held");
             held.lengthen();
             held.lengthen();

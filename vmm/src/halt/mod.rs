@@ -7,32 +7,38 @@
 //! * [`HaltSignal`]: the context switch by which a vCPU goes to sleep signals the executor's own
 //!   thread, and `KVM_RUN` returns with the vCPU halted.
 //! * A bed (`bed.rs`), in a thread of its own ([`Berth`]) or of the vCPU's: a halted vCPU sleeps on
-//!   there, under debug flags that let it run a single instruction when it wakes and keep the
-//!   interrupt pending until the policy runs it. An executor with nothing else to run keeps the vCPU
-//!   and lets it nap (`nap.rs`) on its own thread, in the same way.
+//!   there. When it wakes, `KVM_RUN` ends before it runs on (`exit_on_wake.rs`), and the interrupt waits
+//!   until the policy runs it. An executor with nothing else to run keeps the vCPU and lets it nap
+//!   (`nap.rs`) on its own thread, in the same way.
 //!
 //! ```text
 //!   executor: KVM_RUN -- HLT --> sleeps -- HaltSignal --> Interrupted, is_halted() -- put --> Berth
-//!   policy <-- Woken -- one instruction <-- interrupt <-- KVM_RUN sleeps <-------------------'
+//!   policy <-- Woken -- exit on wake <-- interrupt <-- KVM_RUN sleeps <-------------------'
 //! ```
 
 mod bed;
 mod berth;
 mod exit_on_halt;
+mod exit_on_wake;
 mod leash;
 pub(crate) mod nap;
+mod pending;
 mod perf_signal;
 mod prompt;
 mod recall_signal;
 mod slot;
 mod spent;
+mod tracepoints;
+mod wake_events;
 mod wake_step;
 
 pub(crate) use bed::{Bed, Bedding};
 pub use berth::{Berth, BerthEnd, BerthError};
 pub use exit_on_halt::{HaltSignal, HaltSignalError, host_preemptions};
+pub use exit_on_wake::ExitOnWake;
 pub(crate) use prompt::{prompt_for_now, wake_promptly};
 pub(crate) use spent::Spent;
+pub use wake_events::{WakeEventsError, check_wake_events};
 pub use wake_step::{WakeStepError, check_wake_step};
 
 use kvm_bindings::{

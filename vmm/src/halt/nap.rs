@@ -1,13 +1,13 @@
 //! A nap: a halted vCPU sleeps on the thread of the executor that ran it, which has nothing else to
 //! run.
 //!
-//! As in a bed (`bed.rs`), waking is an exit after one instruction. But nobody is handed anything: the
-//! executor's kick ends the nap as it ends a run, and a vCPU that wakes is where it will run.
+//! As in a bed (`bed.rs`), waking is an exit. But nobody is handed anything: the executor's kick ends the nap as it ends a run, and a vCPU that wakes is where it will run.
 
 use kvm_bindings::KVM_MP_STATE_HALTED;
 
 use super::bed::Bedding;
-use super::{is_halted, wake_step};
+use super::exit_on_wake::Watch;
+use super::is_halted;
 use crate::machine::{Exit, Vcpu};
 
 /// Why a nap ended.
@@ -23,11 +23,18 @@ pub(crate) enum NapEnd {
     NotHere,
 }
 
+/// A nap that has been made ready.
+#[must_use]
+pub(crate) struct Nap<'a> {
+    bedding: &'a Bedding,
+    watch: Watch<'a>,
+}
+
 /// Makes `vcpu` ready for [`sleep`]; [`get_up`] has to follow.
 ///
 /// # Errors
 /// Why it does not sleep; then nothing has to follow.
-pub(crate) fn lie_down(vcpu: &mut Vcpu) -> Result<(), NapEnd> {
+pub(crate) fn lie_down<'a>(vcpu: &mut Vcpu, bedding: &'a Bedding) -> Result<Nap<'a>, NapEnd> {
     vcpu.complete_pending();
     vcpu.limit_timer();
     match vcpu.mp_state() {
@@ -35,37 +42,40 @@ pub(crate) fn lie_down(vcpu: &mut Vcpu) -> Result<(), NapEnd> {
         Ok(state) if is_halted(state) => return Err(NapEnd::NotHere),
         _ => return Err(NapEnd::Woken),
     }
-    if wake_step::set(vcpu) {
-        Ok(())
-    } else {
-        Err(NapEnd::Woken)
+    match bedding.watch(vcpu) {
+        Some(watch) => Ok(Nap { bedding, watch }),
+        None => Err(NapEnd::Woken),
     }
 }
 
-/// No debug flags are set any more. If KVM refuses, the guest has ended, which the next run tells.
-pub(crate) fn get_up(vcpu: &Vcpu) {
-    wake_step::clear(vcpu);
+/// The vCPU runs as usual again. If KVM refuses, the guest has ended, which the next run tells.
+pub(crate) fn get_up(nap: Nap<'_>, vcpu: &Vcpu) {
+    nap.watch.end(vcpu);
 }
 
 /// Sleeps until the vCPU wakes or `immediate_exit` is set.
-pub(crate) fn sleep(vcpu: &mut Vcpu, bedding: &Bedding) -> NapEnd {
-    let Ok(mut held) = bedding.hold(vcpu) else {
+pub(crate) fn sleep(vcpu: &mut Vcpu, nap: &Nap<'_>) -> NapEnd {
+    let by_signal = nap.watch.tells_by_signal();
+    let Ok(mut held) = nap.bedding.hold(vcpu) else {
         // It could run on without an end here. Where the policy runs it, it halts again.
         return NapEnd::Woken;
     };
+    if nap.watch.is_over(vcpu) {
+        return NapEnd::Woken;
+    }
     loop {
         match vcpu.run() {
             Exit::Debug => return NapEnd::Woken,
             Exit::Interrupted => match vcpu.mp_state() {
-                // The leash; whoever kicks sets the flag.
-                Ok(KVM_MP_STATE_HALTED) if !vcpu.immediate_exit().is_set() => {
-                    held.lengthen();
-                }
-                Ok(KVM_MP_STATE_HALTED) => return NapEnd::Kicked,
+                // Whoever kicks sets the flag.
+                Ok(KVM_MP_STATE_HALTED) if vcpu.immediate_exit().is_set() => return NapEnd::Kicked,
+                Ok(KVM_MP_STATE_HALTED) if by_signal => return NapEnd::Woken,
+                // The leash.
+                Ok(KVM_MP_STATE_HALTED) => held.lengthen(),
                 Ok(state) if is_halted(state) => return NapEnd::NotHere,
                 _ => {
                     // As in a bed.
-                    vcpu.slips |= !vcpu.immediate_exit().is_set();
+                    vcpu.slips |= !by_signal && !vcpu.immediate_exit().is_set();
                     return NapEnd::Woken;
                 }
             },

@@ -1,4 +1,4 @@
-//! A perf software event that sends a signal to the thread that it counts for.
+//! A perf event that sends a signal to the thread that it counts for.
 
 use std::io;
 use std::mem;
@@ -6,10 +6,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use perf_event_open_sys::bindings::{
-    PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE, PERIOD, perf_event_attr, perf_event_ioctls,
-    perf_sw_ids,
+    PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT, PERIOD, perf_event_attr,
+    perf_event_ioctls, perf_sw_ids,
 };
 use perf_event_open_sys::perf_event_open;
+use vmm_sys_util::signal::register_signal_handler;
 
 use super::HaltSignalError;
 use crate::sys;
@@ -28,24 +29,34 @@ struct Owner {
     id: libc::pid_t,
 }
 
+/// What is counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Counted {
+    /// A software event (`PERF_COUNT_SW_*`).
+    Software(perf_sw_ids),
+    /// A tracepoint, by its id in tracefs.
+    Tracepoint(u64),
+}
+
 /// An event of the thread that made it.
 #[derive(Debug)]
 pub(super) struct PerfSignal(OwnedFd);
 
 impl PerfSignal {
-    /// An event that sends `signo` to the calling thread at every `period` counts of the software
-    /// event `config` (`PERF_COUNT_SW_*`), once it is switched on.
+    /// An event that sends `signo` to the calling thread at every `period` counts, once it is switched
+    /// on. With a `leader` it is on whenever the leader is.
     pub(super) fn open(
-        config: perf_sw_ids,
+        counted: Counted,
         period: u64,
         signo: libc::c_int,
+        leader: Option<&Self>,
     ) -> Result<Self, HaltSignalError> {
         if !has_handler(signo) {
             return Err(HaltSignalError::Signal(signo));
         }
         let host = |what| move |source| HaltSignalError::Host { what, source };
         outlive_sigio().map_err(host("SIGIO"))?;
-        let event = open_event(config, period)?;
+        let event = open_event(attributes(counted, period), leader)?;
         let owner = Owner {
             kind: F_OWNER_TID,
             id: sys::thread_id(),
@@ -63,6 +74,20 @@ impl PerfSignal {
             return Err(host("fcntl")(io::Error::last_os_error()));
         }
         Ok(Self(event))
+    }
+
+    /// An event that traps the calling thread at every count, once it is switched on: `SIGTRAP` comes by
+    /// itself when the thread is about to leave the kernel or to enter a guest. That takes no interrupt,
+    /// which on a host that is itself a guest costs some 10 us; but it is noticed only there.
+    pub(super) fn trap(counted: Counted) -> Result<Self, HaltSignalError> {
+        if disposition(libc::SIGTRAP).is_ok_and(|handler| handler == libc::SIG_DFL) {
+            return Err(HaltSignalError::Signal(libc::SIGTRAP));
+        }
+        let mut attr = attributes(counted, 1);
+        attr.set_sigtrap(1);
+        // Without, the kernel refuses it.
+        attr.set_remove_on_exec(1);
+        Ok(Self(open_event(attr, None)?))
     }
 
     /// Counts so far.
@@ -115,20 +140,31 @@ impl PerfSignal {
     }
 }
 
-/// The event of the calling thread, switched off.
-fn open_event(config: perf_sw_ids, period: u64) -> Result<OwnedFd, HaltSignalError> {
+fn attributes(counted: Counted, period: u64) -> perf_event_attr {
+    let (type_, config) = match counted {
+        Counted::Software(id) => (PERF_TYPE_SOFTWARE, u64::from(id)),
+        Counted::Tracepoint(id) => (PERF_TYPE_TRACEPOINT, id),
+    };
     let mut attr = perf_event_attr {
-        type_: PERF_TYPE_SOFTWARE,
+        type_,
         size: mem::size_of::<perf_event_attr>() as u32,
-        config: u64::from(config),
+        config,
         ..Default::default()
     };
     attr.__bindgen_anon_1.sample_period = period;
-    attr.set_disabled(1);
     // exclude_kernel stays off: KVM_RUN is in the kernel. That is what needs CAP_PERFMON.
+    attr
+}
 
-    // SAFETY: `attr` says its size; 0 and -1: the calling thread, on any CPU, in no group.
-    let file = unsafe { perf_event_open(&raw mut attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC.into()) };
+/// The event of the calling thread, switched off, or with a leader, as that one is.
+fn open_event(
+    mut attr: perf_event_attr,
+    leader: Option<&PerfSignal>,
+) -> Result<OwnedFd, HaltSignalError> {
+    attr.set_disabled(u64::from(leader.is_none()));
+    let group = leader.map_or(-1, |leader| leader.0.as_raw_fd());
+    // SAFETY: `attr` says its size; 0 and -1: the calling thread, on any CPU; the leader is open.
+    let file = unsafe { perf_event_open(&raw mut attr, 0, -1, group, PERF_FLAG_FD_CLOEXEC.into()) };
     if file < 0 {
         let source = io::Error::last_os_error();
         return Err(match source.raw_os_error() {
@@ -154,14 +190,12 @@ fn paranoid() -> Option<i32> {
         .ok()
 }
 
-/// The kernel falls back to SIGIO when this user has too many signals pending, and its default
-/// action is to end the program. A halt that goes unnoticed is the lesser evil.
+/// The kernel falls back to SIGIO when this user has too many signals pending. Its default action is
+/// to end the program; ignored, it would not end `KVM_RUN`; with a handler that does nothing it does.
 fn outlive_sigio() -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
     if disposition(libc::SIGIO)? == libc::SIG_DFL {
-        // SAFETY: ignoring a signal that nobody has asked for.
-        if unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) } == libc::SIG_ERR {
-            return Err(io::Error::last_os_error());
-        }
+        register_signal_handler(libc::SIGIO, nothing)?;
     }
     Ok(())
 }

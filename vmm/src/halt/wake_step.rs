@@ -1,4 +1,10 @@
-//! Exit on wake: a halted vCPU that wakes runs one instruction, and its interrupt stays pending.
+//! Exit on wake by debug flags: a halted vCPU that wakes runs one instruction, and its interrupt stays
+//! pending.
+//!
+//! This is for hosts where tracepoints (`wake_events.rs`) are not to be had. It does less: a guest can
+//! choose an instruction that is not stopped (`leash.rs`), the trap flag is in the frame of a handler
+//! that the instruction enters, and where KVM uses the processor's own local APIC (APICv, AVIC), it
+//! turns that off and on again for the whole guest at each sleep.
 //!
 //! `KVM_GUESTDBG_BLOCKIRQ` keeps KVM from delivering interrupts, not from ending a halt because of
 //! them; `KVM_GUESTDBG_SINGLESTEP` then ends `KVM_RUN` after the one instruction that follows HLT.

@@ -405,6 +405,12 @@ impl Vcpu {
         })
     }
 
+    /// Whether it takes interrupts (the flag IF), as of its last exit.
+    #[must_use]
+    pub fn takes_interrupts(&mut self) -> bool {
+        self.fd.get_kvm_run().if_flag != 0
+    }
+
     /// The KVM file, for ioctls that have no method here.
     #[must_use]
     pub fn fd(&self) -> &VcpuFd {

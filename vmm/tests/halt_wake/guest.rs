@@ -35,6 +35,7 @@ global_asm!(
     "jmp 2b",
     "baton_halt_handler:",
     "inc qword ptr [rdi]",
+    "baton_halt_handled:",
     "mov dword ptr [rbx + 0xb0], 0", // end of interrupt
     "iretq",
     "baton_halt_sender:",
@@ -59,6 +60,24 @@ global_asm!(
     "baton_halt_user:",
     "5: inc qword ptr [rdi + 32]",
     "jmp 5b",
+    // Halts, and the first instruction after it enters a handler, which stays there: a fault, or INT.
+    "baton_halt_to_fault:",
+    "mov edi, 0x110000",
+    "mov ebx, 0xfee00000",
+    "mov dword ptr [rbx + 0xf0], 0x1ff",
+    "sti",
+    "hlt",
+    "ud2",
+    "baton_halt_to_int:",
+    "mov edi, 0x110000",
+    "mov ebx, 0xfee00000",
+    "mov dword ptr [rbx + 0xf0], 0x1ff",
+    "sti",
+    "hlt",
+    "int 0x80",
+    "baton_halt_stays:",
+    "6: inc qword ptr [rdi + 32]",
+    "jmp 6b",
     "baton_halt_end:",
     ".popsection",
 );
@@ -68,9 +87,13 @@ unsafe extern "C" {
     static baton_halt_after_hlt: u8;
     static baton_halt_two_after_hlt: u8;
     static baton_halt_handler: u8;
+    static baton_halt_handled: u8;
     static baton_halt_sender: u8;
     static baton_halt_to_user: u8;
     static baton_halt_user: u8;
+    static baton_halt_to_fault: u8;
+    static baton_halt_to_int: u8;
+    static baton_halt_stays: u8;
     static baton_halt_end: u8;
 }
 
@@ -83,11 +106,19 @@ pub const ICR_INIT: u32 = 0x4500;
 /// Interrupt command: start at page 8.
 pub const ICR_STARTUP: u32 = 0x4608;
 
+/// Exception of an instruction that there is not.
+pub const INVALID_OPCODE: u32 = 6;
+/// Exception of an NMI.
+const NMI: u32 = 2;
+/// Vector of a guest's INT.
+pub const INT: u32 = 0x80;
+
 const CODE: u64 = 0x10_0000;
 const HANDLED: u64 = 0x11_0000;
 const RESUMED: u64 = 0x11_0008;
 const TIMER: u64 = 0x11_0010;
 const ICR: u64 = 0x11_0018;
+const ESCAPED: u64 = 0x11_0020;
 const IDT: u64 = 0x11_1000;
 const STACKS: u64 = 0x11_2000;
 const GDT: u64 = 0x11_5000;
@@ -106,6 +137,19 @@ pub fn after_hlt() -> [u64; 2] {
     [
         guest_address(&raw const baton_halt_after_hlt),
         guest_address(&raw const baton_halt_two_after_hlt),
+    ]
+}
+
+/// Where the handlers of exceptions and NMIs begin.
+pub fn stays() -> u64 {
+    guest_address(&raw const baton_halt_stays)
+}
+
+/// Where the handler of [`VECTOR`] begins, and the address after its first instruction, which counts.
+pub fn handler() -> [u64; 2] {
+    [
+        guest_address(&raw const baton_halt_handler),
+        guest_address(&raw const baton_halt_handled),
     ]
 }
 
@@ -162,12 +206,10 @@ impl TestGuest {
         let [sleeper, sender] = <[_; 2]>::try_from(vcpus).expect("two vCPUs");
 
         let this = Self(guest);
-        let handler = guest_address(&raw const baton_halt_handler);
-        let gate = IDT + 16 * u64::from(VECTOR);
-        let low =
-            (handler & 0xffff) | SELECTOR << 16 | 0x8e00 << 32 | (handler >> 16 & 0xffff) << 48;
-        this.write(gate, low);
-        this.write(gate + 8, handler >> 32);
+        this.set_gate(VECTOR, guest_address(&raw const baton_halt_handler));
+        for vector in [NMI, INVALID_OPCODE, INT] {
+            this.set_gate(vector, guest_address(&raw const baton_halt_stays));
+        }
         let mut sregs = sleeper.fd().get_sregs().unwrap();
         sregs.idt.base = IDT;
         sregs.idt.limit = 0xfff;
@@ -178,6 +220,14 @@ impl TestGuest {
         };
         sleeper.fd().set_regs(&regs).unwrap();
         (this, sleeper, sender)
+    }
+
+    fn set_gate(&self, vector: u32, handler: u64) {
+        let gate = IDT + 16 * u64::from(vector);
+        let low =
+            (handler & 0xffff) | SELECTOR << 16 | 0x8e00 << 32 | (handler >> 16 & 0xffff) << 48;
+        self.write(gate, low);
+        self.write(gate + 8, handler >> 32);
     }
 
     /// Makes vCPU 1 a sender of interrupts, like one that the guest has started.
@@ -229,6 +279,18 @@ impl TestGuest {
             .unwrap();
     }
 
+    /// Makes vCPU 0 one that halts once and then enters a handler by exception or INT `vector`, and
+    /// stays there.
+    pub fn halt_before_handler(&self, vcpu: &Vcpu, vector: u32) {
+        let rip = guest_address(if vector == INT {
+            &raw const baton_halt_to_int
+        } else {
+            &raw const baton_halt_to_fault
+        });
+        let regs = vcpu.fd().get_regs().unwrap();
+        vcpu.fd().set_regs(&kvm_regs { rip, ..regs }).unwrap();
+    }
+
     /// What the sender sends, and to which local APIC.
     pub fn set_command(&self, command: u32, to: u32) {
         self.write(ICR, u64::from(command) | u64::from(to) << 56);
@@ -241,9 +303,18 @@ impl TestGuest {
 
     /// [`VECTOR`] to the sleeper, from a device.
     pub fn device_interrupt(&self) {
+        self.message(VECTOR);
+    }
+
+    /// An NMI to the sleeper, whose handler stays where it is.
+    pub fn nmi(&self) {
+        self.message(0x400);
+    }
+
+    fn message(&self, data: u32) {
         let message = kvm_msi {
             address_lo: 0xfee0_0000,
-            data: VECTOR,
+            data,
             ..Default::default()
         };
         self.0.vm().signal_msi(message).unwrap();
@@ -257,6 +328,11 @@ impl TestGuest {
     /// How often the sleeper went on after HLT.
     pub fn resumed(&self) -> u64 {
         self.read(RESUMED)
+    }
+
+    /// How far a vCPU has come that stays in a handler or at CPL 3 after its halt.
+    pub fn escaped(&self) -> u64 {
+        self.read(ESCAPED)
     }
 
     fn read(&self, address: u64) -> u64 {
@@ -274,6 +350,12 @@ impl TestGuest {
             .write_obj(value, GuestAddress(address))
             .unwrap();
     }
+}
+
+/// Whether KVM has taken an interrupt or NMI for the vCPU and has not delivered it yet.
+pub fn is_on_its_way(vcpu: &Vcpu) -> bool {
+    let events = vcpu.fd().get_vcpu_events().unwrap();
+    events.interrupt.injected != 0 || events.nmi.injected != 0 || events.nmi.pending != 0
 }
 
 /// Whether [`VECTOR`] is pending in the vCPU's local APIC.

@@ -21,8 +21,6 @@ const DELIVERY_INIT: u32 = 5 << 8;
 const DELIVERY_STARTUP: u32 = 6 << 8;
 const ASSERT: u32 = 1 << 14;
 const ALL_BUT_SELF: u32 = 3 << 18;
-const MASKED: u32 = 1 << 16;
-const TIMER_PERIODIC: u32 = 1 << 17;
 const TIMER_DEADLINE: u32 = 2 << 17;
 const DIVIDE_BY_1: u32 = 0xb;
 
@@ -90,12 +88,4 @@ pub fn start_timer(ns: u32) {
 /// Puts the timer into TSC-deadline mode, to be armed through its MSR.
 pub fn use_deadline_timer() {
     write(TIMER, TIMER_DEADLINE | u32::from(VECTOR_TIMER));
-}
-
-/// Starts the timer with this period, of which the hypervisor may make a longer one, and lets no
-/// interrupt of it through. [`start_timer`] with 0 stops it.
-pub fn start_masked_periodic_timer(ns: u32) {
-    write(TIMER, TIMER_PERIODIC | MASKED | u32::from(VECTOR_TIMER));
-    write(TIMER_DIVIDE, DIVIDE_BY_1);
-    start_timer(ns);
 }

@@ -45,6 +45,7 @@ mod virtio;
 #[path = "../src/wait_buckets.rs"]
 mod wait_buckets;
 mod workloads;
+mod x2apic;
 
 use core::panic::PanicInfo;
 

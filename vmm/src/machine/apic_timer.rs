@@ -15,6 +15,10 @@
 //! ten vCPUs the timers together have as many as ten vCPUs: half of them in equal shares, so that no
 //! vCPU goes without, and half for those who come first.
 //!
+//! A periodic timer whose interrupt is masked tells nobody of its expiries: all that a vCPU can do with
+//! it is read its count. It is slowed down to [`PER_MASKED`], far below the limit, and only the limit
+//! itself ends a guest.
+//!
 //! One-shot and deadline timers need no limit: each expiry takes a vCPU that has run and has been
 //! charged for it.
 //!
@@ -34,6 +38,9 @@ use kvm_ioctls::VcpuFd;
 
 /// Expiries a second of one vCPU: `HZ=1000`, and a tenth for what was measured wrong.
 const PER_VCPU: u32 = 1_100;
+/// Expiries a second of a masked one: each period is a thousand times what a kernel needs to measure the
+/// timer's clock.
+const PER_MASKED: u32 = 10;
 /// So many vCPUs have all of that.
 const FULL_VCPUS: u32 = 10;
 
@@ -44,6 +51,8 @@ const DIVIDE: usize = 0x3e0;
 /// [`LVT_TIMER`]: the timer's mode, and its value for a periodic timer.
 const MODE: u32 = 3 << 17;
 const MODE_PERIODIC: u32 = 1 << 17;
+/// [`LVT_TIMER`]: no interrupts.
+const MASKED: u32 = 1 << 16;
 /// IA32_X2APIC_INIT_COUNT.
 const MSR_INITIAL_COUNT: u32 = 0x838;
 
@@ -56,6 +65,8 @@ pub struct PeriodicTimer {
     count: u32,
     /// Nanoseconds of a count: KVM's timers have a clock of 1 GHz, of which this is the divisor.
     divisor: u32,
+    /// Its interrupt is.
+    masked: bool,
 }
 
 impl PeriodicTimer {
@@ -63,7 +74,8 @@ impl PeriodicTimer {
     #[must_use]
     pub fn of(state: &kvm_lapic_state) -> Option<Self> {
         let count = register(state, INITIAL_COUNT);
-        let periodic = register(state, LVT_TIMER) & MODE == MODE_PERIODIC;
+        let lvt = register(state, LVT_TIMER);
+        let periodic = lvt & MODE == MODE_PERIODIC;
         (periodic && count != 0).then(|| {
             let divide = register(state, DIVIDE);
             // Bits 0, 1 and 3: 2, 4 and so on to 128, then 1.
@@ -71,6 +83,7 @@ impl PeriodicTimer {
             Self {
                 count,
                 divisor: 1 << (power & 7),
+                masked: lvt & MASKED != 0,
             }
         })
     }
@@ -216,13 +229,21 @@ pub(super) fn limit(fd: &VcpuFd, index: u32, rates: &TimerRates) -> Option<TooFa
     let timer = fd.get_lapic().ok().as_ref().and_then(PeriodicTimer::of);
     let rate = timer.map_or(0, |timer| timer.rate(rates.shortest));
     let allowed = rates.allow(index, rate);
-    let timer = timer.filter(|_| rate > allowed)?;
-    if !set_initial_count(fd, timer.count_for(allowed)) {
-        return Some(TooFast::Unstoppable { rate, allowed });
+    let timer = timer?;
+    let wanted = if timer.masked {
+        allowed.min(PER_MASKED)
+    } else {
+        allowed
+    };
+    if rate <= wanted {
+        return None;
+    }
+    if !set_initial_count(fd, timer.count_for(wanted)) {
+        return (rate > allowed).then_some(TooFast::Unstoppable { rate, allowed });
     }
     rates.is_news().then_some(TooFast::Slowed {
         from: rate,
-        to: allowed,
+        to: wanted,
     })
 }
 

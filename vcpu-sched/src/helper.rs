@@ -72,6 +72,8 @@ enum State {
 struct Helper {
     guest: GuestId,
     state: State,
+    /// Where it worked last: going elsewhere costs a migration.
+    last_cpu: Option<CpuId>,
 }
 
 /// All helpers of a pool.
@@ -110,6 +112,7 @@ impl<E: Events> Scheduler<E> {
         helpers.all.push(Helper {
             guest,
             state: State::Idle,
+            last_cpu: None,
         });
         let count = helpers.all.len();
         helpers.waiting.reserve(count);
@@ -222,10 +225,19 @@ impl<E: Events> Scheduler<E> {
 
     /// Finds a CPU for `helper`, which waits. False: there is none now.
     fn grant_anywhere(&mut self, helper: HelperId, now: Ns) -> bool {
-        let guest = self.helpers.all[helper.index()].guest;
-        let found = self
-            .payers(guest)
-            .find_map(|payer| Some((payer, self.cpu_for(payer, now)?)));
+        let Helper {
+            guest, last_cpu, ..
+        } = self.helpers.all[helper.index()];
+        let stays = last_cpu
+            .filter(|&cpu| self.has_room(cpu, now))
+            .and_then(|cpu| {
+                let mut payers = self.payers(guest);
+                Some((payers.find(|&payer| self.may_pay_on(payer, cpu, now))?, cpu))
+            });
+        let found = stays.or_else(|| {
+            self.payers(guest)
+                .find_map(|payer| Some((payer, self.cpu_for(payer, now)?)))
+        });
         match found {
             Some((payer, cpu)) => self.grant(helper, payer, cpu, now),
             None => self.next_payer(guest),
@@ -281,7 +293,8 @@ impl<E: Events> Scheduler<E> {
             self.pass_virtual_time(cpu, tag);
         }
         self.helpers.waiting.retain(|&waits| waits != helper);
-        self.helpers.all[helper.index()].state = State::Works { cpu, payer };
+        let known = &mut self.helpers.all[helper.index()];
+        (known.state, known.last_cpu) = (State::Works { cpu, payer }, Some(cpu));
         self.cpus[cpu.index()].helper = Some((helper, now));
         let guest = &mut self.guests[self.vcpus[payer.index()].guest.index()];
         let place = guest.vcpus.iter().position(|&vcpu| vcpu == payer);

@@ -104,7 +104,7 @@ pub struct CpuAccount {
 /// CPU time that nobody is charged for, ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Unassigned {
-    /// By executors that fell asleep and woke up for want of work.
+    /// By executors that woke up for nothing, or decided to sleep.
     pub idle_executors: u64,
     /// By all else: metrics, trace, control socket, and starting and stopping threads.
     pub rest: u64,

@@ -29,7 +29,8 @@ pub(super) struct Leave {
     granter: OnceLock<Arc<dyn Granter>>,
     /// CPU time of the thread that has been reported, ns.
     reported: AtomicU64,
-    /// CPU time of the thread at which its leave is over, ns; 0 while it has none.
+    /// When its leave is over, `CLOCK_MONOTONIC` ns; 0 while it has none. The thread's own clock would tell
+    /// exactly, but takes a system call, and this is asked after each piece of work.
     until: AtomicU64,
     /// There will be no further one.
     over: AtomicBool,
@@ -48,7 +49,7 @@ impl Leave {
         };
         match granter.begin() {
             Some(limit) => {
-                let until = sys::thread_cpu_ns().saturating_add(limit).max(1);
+                let until = sys::monotonic_ns().saturating_add(limit).max(1);
                 self.until.store(until, Ordering::Relaxed);
             }
             None => self.over.store(true, Ordering::Relaxed),
@@ -77,7 +78,7 @@ impl Leave {
         let Some(granter) = self.granter.get().filter(|_| until != 0) else {
             return;
         };
-        if granter.is_revoked() || sys::thread_cpu_ns() >= until {
+        if granter.is_revoked() || sys::monotonic_ns() >= until {
             self.end();
             self.begin();
         }

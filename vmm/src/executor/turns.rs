@@ -25,7 +25,7 @@ const HALT_POLL_NS: Ns = 1_000_000;
 pub struct ExecutorReport {
     /// Spent on guests, their exits and decisions about them, CPU time, ns; charged to them.
     pub busy_ns: u64,
-    /// Spent on falling asleep and waking up for want of work, CPU time, ns; charged to nobody.
+    /// Spent on waking up for nothing and on decisions to sleep, CPU time, ns; charged to nobody.
     pub unassigned_ns: u64,
     /// Spent by the host on other things while the executor was not asleep, ns.
     pub host_steal_ns: u64,
@@ -285,7 +285,7 @@ impl<S: Seam> Executor<S> {
         self.pool.station(self.cpu).sleep(timeout);
         signal::forget_missed();
         self.report.idle_ns += sys::monotonic_ns().saturating_sub(from);
-        self.leave_unassigned();
+        // Waking up is for who runs next, if anybody does.
     }
 
     /// Nothing to run but who has halted here: both sleep until it wakes, a kick or the policy's next
@@ -311,7 +311,7 @@ impl<S: Seam> Executor<S> {
         spent
     }
 
-    /// Nobody pays for the CPU time since the last charge: it went into falling asleep and waking up.
+    /// Nobody pays for the CPU time since the last charge: it led to nothing that runs.
     fn leave_unassigned(&mut self) {
         self.report.unassigned_ns += self.take_spent();
         self.tell_times();

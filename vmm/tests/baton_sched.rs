@@ -236,6 +236,52 @@ fn a_holder_is_carried_for_each_wait_of_a_more_urgent_waiter() {
     );
 }
 
+/// Threads of process `pid` whose names begin with `prefix`: the CPUs where they may run.
+fn cpus_of_threads(pid: u32, prefix: &str) -> Vec<String> {
+    let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    tasks
+        .filter_map(|task| Some(task.ok()?.path()))
+        .filter(|task| read(task.join("comm")).starts_with(prefix))
+        .filter_map(|task| {
+            let status = read(task.join("status"));
+            let mut lines = status.lines();
+            let cpus = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+            Some(cpus.trim().to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn a_halted_vcpu_sleeps_where_it_may_run() {
+    let config = file(
+        "sleeps.toml",
+        b"[[guest]]\nname = \"sleeper\"\ncpus = 2\nhost_cpus = \"1\"\n\
+          cmdline = \"workload=idle seconds=0 idle=hlt\"\n",
+    );
+    for (threads, prefix) in [("off", "berth"), ("on", "1:sleeper")] {
+        let config = config.to_string_lossy();
+        let words = [
+            "run",
+            &*config,
+            "--vcpu-threads",
+            threads,
+            "--host-cpus",
+            "0-1",
+        ];
+        let child = common::start(&words);
+        let pid = child.id();
+        // In the second form a vCPU's thread is pinned where it runs, and goes back when it sleeps.
+        while cpus_of_threads(pid, prefix).is_empty()
+            || cpus_of_threads(pid, prefix).iter().any(|cpus| cpus != "1")
+        {
+            std::thread::yield_now();
+        }
+        common::interrupt(&child);
+        assert_eq!(common::finish(child).code, 0);
+    }
+}
+
 #[test]
 fn a_triple_fault_ends_only_its_guest_and_frees_its_vcpus() {
     let (code, summary) = run_baton(

@@ -5,10 +5,11 @@ use std::sync::{Arc, Weak};
 
 use vcpu_sched::VcpuId;
 
-use super::pool::{Berths, Pool};
+use super::pool::{Berths, NewVcpu, Pool};
 use crate::halt::{Berth, BerthEnd, BerthError, ExitOnWake, check_wake_step};
 
 use crate::machine::{Vcpu, kvm};
+use crate::sys;
 
 /// The berths of all vCPUs of a pool.
 struct VcpuBerths {
@@ -32,38 +33,52 @@ impl Berths for VcpuBerths {
     }
 }
 
-/// Starts a berth for each vCPU (guest number, guest name, index). `None` where KVM cannot end a
-/// halt without delivering the interrupt; then halted vCPUs are looked at from time to time.
+/// Starts a berth for each vCPU, on the host CPUs where that may run. `None` where KVM cannot end a halt
+/// without delivering the interrupt; then halted vCPUs are looked at from time to time.
 ///
 /// # Errors
 /// If the host has no thread left.
 pub(crate) fn start(
     pool: &Arc<Pool>,
-    vcpus: &[(usize, String, u32)],
+    vcpus: &[NewVcpu],
 ) -> Result<Option<Arc<dyn Berths>>, BerthError> {
     if !possible() {
         return Ok(None);
     }
-    let berth = |(id, (_, name, index)): (VcpuId, &(usize, String, u32))| {
-        let pool = Arc::downgrade(pool);
-        let on_wake = move |vcpu: Box<Vcpu>, end: BerthEnd, spent_ns: u64| {
-            if let Some(pool) = pool.upgrade() {
-                give_back(&pool, id, vcpu, end, spent_ns);
-            }
-        };
-        let name = format!("berth{index}:{name}").chars().take(15).collect();
-        Berth::new(name, ExitOnWake::Events, Box::new(on_wake))
-    };
+    let own = sys::affinity();
     let made = (0..)
         .map(VcpuId)
         .zip(vcpus)
-        .map(berth)
+        .map(|(id, vcpu)| berth(pool, id, vcpu))
         .collect::<Result<Vec<_>, _>>();
+    if let Ok(own) = own {
+        // It was in force a moment ago.
+        let _ = sys::set_affinity(&own);
+    }
     let berths = Arc::new(VcpuBerths {
         berths: made?,
         pool: Arc::downgrade(pool),
     });
     Ok(Some(berths))
+}
+
+fn berth(pool: &Arc<Pool>, id: VcpuId, vcpu: &NewVcpu) -> Result<Berth, BerthError> {
+    let pool = Arc::downgrade(pool);
+    let on_wake = move |vcpu: Box<Vcpu>, end: BerthEnd, spent_ns: u64| {
+        if let Some(pool) = pool.upgrade() {
+            give_back(&pool, id, vcpu, end, spent_ns);
+        }
+    };
+    let NewVcpu {
+        index, guest_name, ..
+    } = vcpu;
+    let name = format!("berth{index}:{guest_name}")
+        .chars()
+        .take(15)
+        .collect();
+    // Its thread inherits that. All are CPUs of the pool, which this process may use.
+    let _ = sys::set_affinity(&vcpu.host_cpus);
+    Berth::new(name, ExitOnWake::Events, Box::new(on_wake))
 }
 
 /// Whether KVM can end a halt without delivering the interrupt.

@@ -73,6 +73,18 @@ pub(crate) struct NewMember {
     pub(crate) helpers: Vec<HelperId>,
 }
 
+/// A vCPU that joins the pool.
+pub(crate) struct NewVcpu {
+    /// Number of its guest.
+    pub(crate) guest: usize,
+    /// Name of its guest.
+    pub(crate) guest_name: String,
+    /// Its index in the guest.
+    pub(crate) index: u32,
+    /// Where it may run, asleep too.
+    pub(crate) host_cpus: Vec<usize>,
+}
+
 /// What the lock protects.
 pub(crate) struct State {
     pub(crate) sched: Scheduler<Listener>,

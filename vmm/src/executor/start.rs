@@ -17,7 +17,7 @@ use super::lane::Lane;
 use super::late_halts::{self, LateHaltsError};
 use super::listener::Listener;
 use super::observed::{Observed, Tells};
-use super::pool::{NewMember, Pool};
+use super::pool::{NewMember, NewVcpu, Pool};
 use super::seam::{Direct, Seam};
 use super::signal;
 use super::turns::{Executor, ExecutorReport};
@@ -116,6 +116,7 @@ pub fn start(
     let shape: Vec<usize> = guests.iter().map(|ready| ready.vcpus.len()).collect();
     let mut members = Vec::new();
     let mut vcpus = Vec::new();
+    let mut new = Vec::new();
     for ((ready, first), guest) in guests.into_iter().zip(firsts).zip((0..).map(GuestId)) {
         let helpers = (0..ready.guest.devices().count()).map(|_| sched.add_helper(guest));
         members.push(NewMember {
@@ -123,12 +124,17 @@ pub fn start(
             guest: ready.guest,
             first,
         });
+        for (vcpu, own) in ready.vcpus.iter().zip(&ready.config.host_cpus) {
+            let own = own.as_deref().unwrap_or(cpus).iter();
+            new.push(NewVcpu {
+                guest: vcpu.guest.number,
+                guest_name: vcpu.guest.name.clone(),
+                index: vcpu.index,
+                host_cpus: own.copied().filter(|cpu| cpus.contains(cpu)).collect(),
+            });
+        }
         vcpus.extend(ready.vcpus);
     }
-    let names: Vec<(usize, String, u32)> = vcpus
-        .iter()
-        .map(|v| (v.guest.number, v.guest.name.clone(), v.index))
-        .collect();
     let starters: Vec<VcpuId> = members.iter().map(|member| VcpuId(member.first)).collect();
     let handles: Vec<_> = members
         .iter()
@@ -149,11 +155,11 @@ pub fn start(
 
     let mut threads = None;
     let berths = if wants_threads(config.vcpu_threads) {
-        let threads = threads.insert(VcpuThreads::start(&pool, &names, cpus)?);
+        let threads = threads.insert(VcpuThreads::start(&pool, &new)?);
         late_halts::check_threads(config, threads.see_halts())?;
         threads.berths(&pool)
     } else {
-        berths::start(&pool, &names)?
+        berths::start(&pool, &new)?
     };
     let have_berths = berths.is_some();
     pool.set_berths(berths);

@@ -16,7 +16,7 @@ use std::{fmt, io};
 use super::berths;
 use super::handoff::Handoff;
 use super::lane::Lane;
-use super::pool::{Berths, Pool};
+use super::pool::{Berths, NewVcpu, Pool};
 use super::seam::{Ran, Seam};
 use super::station::Station;
 use crate::halt::nap::NapEnd;
@@ -95,22 +95,23 @@ impl fmt::Debug for VcpuThreads {
 }
 
 impl VcpuThreads {
-    /// Starts a thread for each of `vcpus` (guest number, guest name, index), which may use the
-    /// host CPUs `cpus`.
+    /// Starts a thread for each of `vcpus`.
     ///
     /// # Errors
     /// If the host has no thread or timer left.
-    pub(crate) fn start(
-        pool: &Arc<Pool>,
-        vcpus: &[(usize, String, u32)],
-        cpus: &[usize],
-    ) -> Result<Self, BerthError> {
+    pub(crate) fn start(pool: &Arc<Pool>, vcpus: &[NewVcpu]) -> Result<Self, BerthError> {
         // Made first, so that an error on the way ends those that were started.
         let mut all = Self {
             threads: Vec::new(),
             sees_halts: true,
         };
-        for (id, (number, name, index)) in (0..).map(VcpuId).zip(vcpus) {
+        for (id, vcpu) in (0..).map(VcpuId).zip(vcpus) {
+            let NewVcpu {
+                guest,
+                guest_name,
+                index,
+                host_cpus,
+            } = vcpu;
             let work = Handoff::new();
             let inbox = Inbox(work.clone());
             let (ready, started) = sync_channel(1);
@@ -118,9 +119,9 @@ impl VcpuThreads {
             let sleeps = Arc::clone(&bed);
             // The pool keeps the way to the threads, so they must not keep the pool.
             let pool = Arc::downgrade(pool);
-            let cpus = cpus.to_vec();
+            let cpus = host_cpus.clone();
             // Linux shows 15 characters.
-            let name: String = format!("{index}:{name}").chars().take(15).collect();
+            let name: String = format!("{index}:{guest_name}").chars().take(15).collect();
             let thread = thread::Builder::new()
                 .name(name)
                 .spawn(move || {
@@ -146,7 +147,7 @@ impl VcpuThreads {
                 })
                 .map_err(BerthError::Thread)?;
             all.threads.push(VcpuThread {
-                number: *number,
+                number: *guest,
                 index: *index,
                 work,
                 bed,
@@ -223,7 +224,7 @@ struct Own {
     bed: Arc<Bed>,
     bedding: Bedding,
     pool: Weak<Pool>,
-    /// The host CPUs of the pool.
+    /// The host CPUs where the vCPU may run.
     cpus: Vec<usize>,
     /// The one of them that the thread is pinned to.
     pinned: Option<usize>,

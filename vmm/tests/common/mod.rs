@@ -29,13 +29,18 @@ pub fn baton(args: &[&str]) -> Ran {
 /// Runs `baton` with `args` and sends it SIGINT as soon as it is ready for one.
 pub fn spawn_and_interrupt(args: &[&str]) -> Ran {
     let child = start(args);
+    interrupt(&child);
+    finish(child)
+}
+
+/// Sends SIGINT to `child` as soon as it is ready for one.
+pub fn interrupt(child: &Child) {
     let pid = i32::try_from(child.id()).expect("process id");
     while !blocks_sigint(pid) {
         std::thread::yield_now();
     }
     // SAFETY: no memory is involved, and the child is not yet waited for, so the id is its own.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
-    finish(child)
 }
 
 /// Whether the main thread of `pid` takes SIGINT by itself.
@@ -49,7 +54,8 @@ fn blocks_sigint(pid: i32) -> bool {
     mask & (1 << (libc::SIGINT - 1)) != 0
 }
 
-fn start(args: &[&str]) -> Child {
+/// Starts `baton` with `args`.
+pub fn start(args: &[&str]) -> Child {
     command(args).spawn().expect("baton starts")
 }
 

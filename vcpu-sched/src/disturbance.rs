@@ -79,12 +79,16 @@ impl<E: Events> Scheduler<E> {
         let Some(v) = self.vcpus.get(vcpu.index()) else {
             return;
         };
-        let (guest, rank) = (v.guest, v.sc.rank());
+        let guest = v.guest;
         let running = cpu.and_then(|cpu| self.cpus.get(cpu.index())?.running);
         let disturbs = running.is_some_and(|running| {
             let donor = &self.vcpus[running.donor.index()];
             let reserved = matches!(donor.sc.entitlement, Entitlement::Reserved(_));
-            reserved && donor.guest != guest && !more_urgent(rank, donor.sc.rank())
+            // It may have that CPU if its claim could take it, and could pay.
+            let may = self
+                .left(vcpu, now)
+                .is_some_and(|(rank, _)| more_urgent(rank, donor.sc.rank()));
+            reserved && donor.guest != guest && !may
         });
         if disturbs {
             let guests = self.guests.len() as u64;

@@ -334,7 +334,7 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// The rank of a claim if it competed now, and what it has left, ns; `None`: nothing.
-    fn left(&self, claim: VcpuId, now: Ns) -> Option<(Rank, Ns)> {
+    pub(crate) fn left(&self, claim: VcpuId, now: Ns) -> Option<(Rank, Ns)> {
         let v = &self.vcpus[claim.index()];
         if v.ec.state == ExecState::Gone {
             return None;

@@ -6,6 +6,7 @@ mod best_effort;
 mod blocked;
 mod debt;
 mod deferral;
+mod disturbance;
 mod donors;
 mod helpers;
 mod holder_states;

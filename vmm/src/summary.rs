@@ -106,7 +106,8 @@ pub struct CpuAccount {
 pub struct Unassigned {
     /// By executors that fell asleep and woke up for want of work.
     pub idle_executors: u64,
-    /// By all else: metrics, trace, control socket, and starting and stopping threads.
+    /// By all else: metrics, trace, control socket, starting and stopping threads, and taking ended
+    /// guests apart.
     pub rest: u64,
 }
 

@@ -209,7 +209,7 @@ mod tests {
             let _ = telling.send("hung");
         });
         reaper.take_apart("other", move |_| tell.send("other").expect("room"));
-        assert_eq!(told.recv(), Ok("other"));
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok("other"));
         go_on.send(()).expect("it waits");
         drop(thread);
         assert_eq!(told.recv(), Ok("hung"));

@@ -41,7 +41,7 @@ pub enum Exit {
     Debug,
     /// `KVM_EXIT_HLT`; comes only without KVM's interrupt controller.
     Halted,
-    /// The guest has ended ([`Guest::ended`]); never run it again.
+    /// The guest has ended ([`GuestRecord::ended`](super::GuestRecord::ended)); never run it again.
     Ended,
 }
 

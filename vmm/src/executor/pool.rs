@@ -484,7 +484,12 @@ impl State {
     }
 
     /// The counters of all vCPUs that are back or gone, with their policy names; for the end of a run.
+    /// Those that are here go.
     pub(crate) fn take_counters(&mut self) -> Vec<(VcpuId, ExitCounts)> {
+        for member in &mut self.members {
+            // A device's thread may keep the pool a moment longer than those who ran the guests.
+            member.retired = true;
+        }
         let places = std::mem::take(&mut self.places).into_iter();
         places
             .zip(0..)
@@ -521,3 +526,6 @@ impl After {
 pub(crate) fn said(vcpu: &Vcpu, first: u32) -> Hints {
     hints::to_policy(vcpu.guest.hints.snapshot(vcpu.index), first)
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@ pub struct ConfigError(pub String);
 /// Everything about one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunConfig {
-    /// The guests, in order; their place is their [`crate::machine::Guest::number`].
+    /// The guests, in order; their place is their [`crate::machine::GuestRecord::number`].
     pub guests: Vec<GuestConfig>,
     /// Host CPUs of the pool, ascending, none twice. Empty: all that this process may use.
     pub host_cpus: Vec<usize>,

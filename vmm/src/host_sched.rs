@@ -12,7 +12,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -78,8 +78,9 @@ pub enum HostSchedError {
 #[derive(Debug)]
 struct Slot {
     stop: AtomicBool,
-    immediate_exit: ImmediateExit,
-    /// Kernel id of its thread; 0 until it has started.
+    /// `None` when its thread has ended: this keeps KVM's file of the vCPU open.
+    immediate_exit: Mutex<Option<ImmediateExit>>,
+    /// Kernel id of its thread; 0 until it has started, and after its end.
     tid: AtomicI32,
     /// A wake that came, whether or not the vCPU was idle.
     woken: Mutex<bool>,
@@ -90,7 +91,7 @@ impl Slot {
     fn new(vcpu: &Vcpu) -> Self {
         Self {
             stop: AtomicBool::new(false),
-            immediate_exit: vcpu.immediate_exit(),
+            immediate_exit: Mutex::new(Some(vcpu.immediate_exit())),
             tid: AtomicI32::new(0),
             woken: Mutex::new(false),
             wake: Condvar::new(),
@@ -122,12 +123,26 @@ impl Slot {
 
     fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
-        self.immediate_exit.set(true);
+        if let Some(immediate_exit) = &*self.immediate_exit() {
+            immediate_exit.set(true);
+        }
         self.wake();
         let tid = self.tid.load(Ordering::SeqCst);
         if tid != 0 {
             signals::kick(tid);
         }
+    }
+
+    /// The vCPU is done; called by its thread.
+    fn leave(&self) {
+        self.tid.store(0, Ordering::SeqCst);
+        *self.immediate_exit() = None;
+    }
+
+    fn immediate_exit(&self) -> MutexGuard<'_, Option<ImmediateExit>> {
+        self.immediate_exit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn should_stop(&self) -> bool {
@@ -290,12 +305,13 @@ impl Runner for Threads {
 fn run_vcpu(mut vcpu: Box<Vcpu>, slots: &[Slot]) -> VcpuSummary {
     let slot = &slots[vcpu.index as usize];
     slot.tid.store(sys::thread_id(), Ordering::SeqCst);
+    let immediate_exit = vcpu.immediate_exit();
     let before = sys::thread_schedstat();
     while !slot.should_stop() {
         match vcpu.run() {
             Exit::Handled | Exit::Debug => {}
             Exit::Interrupted => {
-                slot.immediate_exit.set(false);
+                immediate_exit.set(false);
                 fence(Ordering::SeqCst);
             }
             Exit::Doorbell(Doorbell::Idle) => slot.idle(idle_limit(&vcpu.guest, vcpu.index)),
@@ -308,6 +324,7 @@ fn run_vcpu(mut vcpu: Box<Vcpu>, slots: &[Slot]) -> VcpuSummary {
             Exit::Ended => break,
         }
     }
+    slot.leave();
     let after = sys::thread_schedstat();
     let ran_ns = after.ran_ns.saturating_sub(before.ran_ns);
     VcpuSummary {

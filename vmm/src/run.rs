@@ -18,7 +18,8 @@ use crate::machine::console::{ConsolePort, ConsoleThread};
 use crate::machine::events::DeviceThread;
 use crate::machine::guest::GuestWiring;
 use crate::machine::kvm::{self, KvmError};
-use crate::machine::{Guest, GuestEnd, GuestError, Vcpu};
+use crate::machine::reaper::ReaperThread;
+use crate::machine::{Guest, GuestEnd, GuestError, GuestRecord, Vcpu};
 use crate::signals::StopSignals;
 use crate::summary::{CpuAccount, GuestSummary, RunSummary, VcpuSummary};
 use crate::sys;
@@ -118,6 +119,8 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
 
     let awaited: Vec<usize> = config.awaited().collect();
     let ended = Ended::new(awaited.len()).map_err(host("an event"))?;
+    // Before the guests, so that it goes after them, whatever happens.
+    let reaper = ReaperThread::spawn().map_err(host("the thread that takes guests apart"))?;
     let mut guests = Vec::with_capacity(config.guests.len());
     for (number, guest_config) in config.guests.iter().enumerate() {
         let prefix = if config.guests.len() > 1 {
@@ -131,6 +134,7 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
                 .map_or_else(ConsolePort::discard, |console| console.port(prefix)),
             features: features(config),
             vsock,
+            reaper: reaper.reaper(),
         };
         let (guest, vcpus) = Guest::create_with(&kvm, number, guest_config, wiring)?;
         if awaited.contains(&number) {
@@ -143,12 +147,16 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
             vcpus,
         });
     }
-    let handles: Vec<Arc<Guest>> = guests.iter().map(|g| Arc::clone(&g.guest)).collect();
+    // All that is needed of guests that have ended.
+    let records: Vec<Arc<GuestRecord>> = guests
+        .iter()
+        .map(|ready| Arc::clone(ready.guest.record()))
+        .collect();
 
     // With several guests it would be anyone's guess whom the input is for.
-    let input = match &handles[..] {
+    let input = match &guests[..] {
         [only] if !config.quiet => {
-            Some(DeviceThread::spawn(Arc::clone(only)).map_err(host("the device thread"))?)
+            Some(DeviceThread::spawn(Arc::clone(&only.guest)).map_err(host("the device thread"))?)
         }
         _ => None,
     };
@@ -181,13 +189,15 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
         executors: report.executors,
         moment: report.moment,
         elapsed_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
-        guests: handles
+        guests: records
             .iter()
             .zip(report.vcpus)
             .map(|(guest, vcpus)| summarize(guest, vcpus))
             .collect(),
     };
-    drop(handles);
+    drop(records);
+    // The last lines of a guest are printed when it is taken apart.
+    drop(reaper);
     if let Some(console) = console {
         console.finish(CONSOLE_PATIENCE);
     }
@@ -233,7 +243,7 @@ fn features(config: &RunConfig) -> u32 {
     }
 }
 
-fn summarize(guest: &Guest, mut vcpus: Vec<VcpuSummary>) -> GuestSummary {
+fn summarize(guest: &GuestRecord, mut vcpus: Vec<VcpuSummary>) -> GuestSummary {
     guest.end(GuestEnd::Killed);
     for (index, vcpu) in (0..).zip(&mut vcpus) {
         vcpu.set_results(guest.results.of(index), &guest.clock);

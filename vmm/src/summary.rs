@@ -106,7 +106,8 @@ pub struct CpuAccount {
 pub struct Unassigned {
     /// By executors that woke up for nothing, or decided to sleep.
     pub idle_executors: u64,
-    /// By all else: metrics, trace, control socket, and starting and stopping threads.
+    /// By all else: metrics, trace, control socket, starting and stopping threads, and taking ended
+    /// guests apart.
     pub rest: u64,
 }
 

@@ -174,8 +174,8 @@ trait Device: Send {
     fn restarted(&mut self, _rings: &Rings) {}
 }
 
-/// The devices of one guest. Their threads end when this is dropped, which must come before the
-/// guest's memory is unmapped.
+/// The devices of one guest. Their threads end, and their files are closed, when this is dropped, which
+/// must come before the guest's memory is unmapped. That may take long: a disk of the host may hang.
 #[derive(Debug, Default)]
 pub struct Devices {
     windows: Vec<Window>,
@@ -256,5 +256,12 @@ impl Devices {
         self.windows
             .iter()
             .find_map(|window| Some((window, window.place().offset(address)?)))
+    }
+}
+
+impl Drop for Devices {
+    fn drop(&mut self) {
+        // All are asked before one is waited for: one that hangs keeps no other from ending.
+        self.windows.iter().for_each(Window::end);
     }
 }

@@ -95,6 +95,11 @@ impl Window {
         self.worker.ask_for_leave(granter);
     }
 
+    /// Asks the device's thread to end, and does not wait for it.
+    pub(super) fn end(&self) {
+        self.worker.end();
+    }
+
     pub(super) fn place(&self) -> Place {
         self.place
     }

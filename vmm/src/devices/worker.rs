@@ -79,11 +79,18 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
+impl Worker {
+    /// Asks the thread to end, and does not wait for it.
+    pub(super) fn end(&self) {
         self.orders.give(Order::End);
         // It may wait for leave, which nobody gives any more.
         self.orders.leave().close();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.end();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -17,7 +17,7 @@ use super::hints;
 use super::listener::Listener;
 use super::station::Station;
 use super::vain::VainRings;
-use crate::machine::{Guest, Vcpu};
+use crate::machine::{ExitCounts, Guest, GuestRecord, Vcpu};
 use crate::sys;
 
 /// Where a vCPU is.
@@ -35,15 +35,16 @@ pub(crate) enum Place {
         /// It shall come back.
         recalled: bool,
     },
-    /// Its guest has ended; kept for its counters.
-    Retired(Box<Vcpu>),
+    /// Gone with its guest, which has ended; these are its counters.
+    Retired(ExitCounts),
     /// Lost with a thread that failed.
     Lost,
 }
 
 /// A guest of the pool.
 pub(crate) struct Member {
-    pub(crate) guest: Arc<Guest>,
+    /// Not the guest itself, which is to go when it has ended.
+    guest: Arc<GuestRecord>,
     /// Policy name of its vCPU 0; the others follow.
     pub(crate) first: u32,
     /// The threads of its devices.
@@ -94,6 +95,12 @@ pub(crate) struct State {
     steal_told: Vec<Ns>,
     /// Sleepers that the policy wanted to run: to be called back when the lock is free.
     recalls: Vec<VcpuId>,
+    /// vCPUs of ended guests, for whom nothing is left to do but to let go of what they have of the host.
+    #[expect(
+        clippy::vec_box,
+        reason = "places are filled under the lock, and vCPUs are large"
+    )]
+    retired: Vec<Box<Vcpu>>,
     pub(crate) stopping: bool,
 }
 
@@ -111,6 +118,9 @@ pub(crate) struct After {
     berth: Option<Sleeper>,
     /// What devices' threads are to be told.
     helpers: Vec<HelperOrder>,
+    /// vCPUs to let go.
+    #[expect(clippy::vec_box, reason = "as in `State`")]
+    retired: Vec<Box<Vcpu>>,
 }
 
 /// How a berth is asked for things; made after the pool, since berths call back into it.
@@ -149,7 +159,7 @@ impl Pool {
                 members: members
                     .into_iter()
                     .map(|member| Member {
-                        guest: member.guest,
+                        guest: Arc::clone(member.guest.record()),
                         first: member.first,
                         helpers: member.helpers,
                         vain: VainRings::default(),
@@ -158,6 +168,7 @@ impl Pool {
                     .collect(),
                 steal_told: vec![0; count],
                 recalls: Vec::new(),
+                retired: Vec::new(),
                 stopping: false,
             }),
             stations: (0..cpus).map(|_| Station::new()).collect(),
@@ -204,6 +215,9 @@ impl Pool {
         for &order in &after.helpers {
             let (HelperOrder::Work(Grant { helper, .. }) | HelperOrder::Stop(helper)) = order;
             self.seat(helper).order(order);
+        }
+        for vcpu in after.retired {
+            vcpu.discard();
         }
         if after.recall.is_empty() && after.berth.is_none() {
             return;
@@ -280,7 +294,7 @@ impl Pool {
     }
 
     /// A guest has ended: its vCPUs leave the policy, wherever they are.
-    pub(crate) fn retire(&self, guest: &Guest) {
+    pub(crate) fn retire(&self, guest: &GuestRecord) {
         let (after, helpers) = {
             let mut state = self.lock();
             let after = state.retire(guest.number);
@@ -314,6 +328,7 @@ impl State {
         let mut after = After {
             kicks: self.sched.take_kicks(),
             helpers: self.sched.take_helper_orders().collect(),
+            retired: std::mem::take(&mut self.retired),
             ..After::default()
         };
         for id in std::mem::take(&mut self.recalls) {
@@ -324,10 +339,12 @@ impl State {
 
     /// Keeps a vCPU that its executor stopped, or returns it for its berth.
     pub(crate) fn keep(&mut self, id: VcpuId, vcpu: Box<Vcpu>, berth: bool) -> Option<Sleeper> {
-        let place = &mut self.places[id.index()];
         if vcpu.guest.has_ended() {
-            *place = Place::Retired(vcpu);
-        } else if berth {
+            self.lay_off(id, vcpu);
+            return None;
+        }
+        let place = &mut self.places[id.index()];
+        if berth {
             *place = Place::InBerth;
             return Some((id, vcpu));
         } else {
@@ -344,12 +361,18 @@ impl State {
 
     /// Its sleep is over.
     fn wakes_up(&mut self, id: VcpuId, vcpu: Box<Vcpu>, now: Ns) {
-        self.places[id.index()] = if vcpu.guest.has_ended() {
-            Place::Retired(vcpu)
+        if vcpu.guest.has_ended() {
+            self.lay_off(id, vcpu);
         } else {
-            Place::Here(vcpu)
-        };
+            self.places[id.index()] = Place::Here(vcpu);
+        }
         self.sched.wake(id, now);
+    }
+
+    /// Nobody runs `vcpu` any more: its counters stay, and it goes when the lock is free.
+    fn lay_off(&mut self, id: VcpuId, vcpu: Box<Vcpu>) {
+        self.places[id.index()] = Place::Retired(vcpu.exits);
+        self.retired.push(vcpu);
     }
 
     /// A vCPU in the hands of an idle executor has napped. Returned if it is to sleep on.
@@ -480,7 +503,7 @@ impl State {
             self.sched.remove(id, now);
             self.sched.events.gone(now, id);
             match std::mem::replace(&mut self.places[id.index()], Place::Lost) {
-                Place::Here(vcpu) => self.places[id.index()] = Place::Retired(vcpu),
+                Place::Here(vcpu) => self.lay_off(id, vcpu),
                 other => self.places[id.index()] = other,
             }
             if let Some(after) = self.recall(id) {
@@ -491,19 +514,25 @@ impl State {
         all
     }
 
-    /// The vCPUs that are back, with their policy names; for the end of a run.
-    pub(crate) fn take_vcpus(&mut self) -> Vec<(VcpuId, Option<Box<Vcpu>>)> {
+    /// The counters of all vCPUs that are back or gone, with their policy names; for the end of a run.
+    /// Those that are here go.
+    pub(crate) fn take_counters(&mut self) -> Vec<(VcpuId, ExitCounts)> {
+        for member in &mut self.members {
+            // A device's thread may keep the pool a moment longer than those who ran the guests.
+            member.retired = true;
+        }
         let places = std::mem::take(&mut self.places).into_iter();
         places
             .zip(0..)
             .map(|(place, id)| {
-                let vcpu = match place {
-                    Place::Here(vcpu) | Place::Retired(vcpu) => Some(vcpu),
+                let exits = match place {
+                    Place::Here(vcpu) => vcpu.exits,
+                    Place::Retired(exits) => exits,
                     Place::WithExecutor | Place::InBerth | Place::Napping { .. } | Place::Lost => {
-                        None
+                        ExitCounts::default()
                     }
                 };
-                (VcpuId(id), vcpu)
+                (VcpuId(id), exits)
             })
             .collect()
     }
@@ -515,6 +544,7 @@ impl After {
         other.kicks.iter().for_each(|cpu| self.kicks.insert(cpu));
         self.recall.extend(other.recall);
         self.helpers.extend(other.helpers);
+        self.retired.extend(other.retired);
     }
 
     /// The same, with a vCPU to put to sleep.
@@ -527,3 +557,6 @@ impl After {
 pub(crate) fn said(vcpu: &Vcpu, first: u32) -> Hints {
     hints::to_policy(vcpu.guest.hints.snapshot(vcpu.index), first)
 }
+
+#[cfg(test)]
+mod tests;

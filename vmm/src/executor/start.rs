@@ -358,11 +358,9 @@ impl Runner for Executors {
         // Before the lock is taken: the last metrics need it.
         self.observed.finish();
         let mut state = self.pool.lock();
-        let mut vcpus = state.take_vcpus().into_iter();
-        let numbers = |(id, vcpu): (VcpuId, Option<Box<Vcpu>>)| {
-            let exits = vcpu.map(|vcpu| vcpu.exits).unwrap_or_default();
-            summarize(state.sched.counters(id), exits)
-        };
+        let mut vcpus = state.take_counters().into_iter();
+        let numbers =
+            |(id, exits): (VcpuId, ExitCounts)| summarize(state.sched.counters(id), exits);
         let vcpus = self
             .shape
             .iter()

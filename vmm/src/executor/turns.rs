@@ -220,6 +220,8 @@ impl<S: Seam> Executor<S> {
             }
             let after = state.after();
             drop(state);
+            // Its guest may have ended, and is not to wait for the end of this executor's sleep.
+            drop(left);
             pool.finish(after.with_berth(sleeper));
             if stopping {
                 return None;

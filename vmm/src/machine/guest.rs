@@ -1,6 +1,7 @@
 //! A guest: a KVM virtual machine with its memory, devices and how it ended.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::{fmt, io};
 
 use guest_tests::abi;
@@ -24,10 +25,11 @@ use super::kvm;
 use super::loader::{self, Entry, InitrdError, LoadError};
 use super::memory::{GuestMemory, MemoryError};
 use super::power::PowerRegisters;
+use super::reaper::{Pace, Reaper};
+use super::record::GuestRecord;
 use super::reset;
 use super::serial::SerialPort;
 use super::steal::StealTime;
-use super::testdev::Results;
 use super::vcpu::Vcpu;
 use crate::config::{GuestConfig, KernelSource};
 use crate::devices::{DeviceError, Devices, Place, VsockBounds};
@@ -170,6 +172,8 @@ pub struct GuestWiring {
     pub features: u32,
     /// How many sockets its vsock device may have.
     pub vsock: VsockBounds,
+    /// Who takes it apart when it has ended.
+    pub reaper: Reaper,
 }
 
 impl Default for GuestWiring {
@@ -178,35 +182,14 @@ impl Default for GuestWiring {
             console: ConsolePort::discard(),
             features: 0,
             vsock: VsockBounds::default(),
+            reaper: Reaper::default(),
         }
     }
 }
 
-type EndHook = Box<dyn Fn(&Guest, &GuestEnd) + Send + Sync>;
-
-/// A guest. Its vCPUs keep it alive.
-pub struct Guest {
-    /// Its place among the guests of the run.
-    pub number: usize,
-    /// Its name.
-    pub name: String,
-    /// The hint pages of its vCPUs.
-    pub hints: Hints,
-    /// Its steal time, if our policy decides what runs.
-    pub steal: StealTime,
-    /// What the timers of its local APICs may have.
-    pub timers: TimerRates,
-    /// What it has reported.
-    pub results: Results,
-    /// Its time stamp counter.
-    pub clock: Clock,
-    vcpus: u32,
-    features: u32,
-    console: ConsolePort,
+/// What a guest has of the host, and what takes time to let go.
+struct Machine {
     serial: SerialPort,
-    pub(super) power: PowerRegisters,
-    end: OnceLock<GuestEnd>,
-    on_end: Mutex<Vec<EndHook>>,
     devices: Devices,
     // Dropped in this order, the devices before: they and KVM let go of the memory before it is
     // unmapped.
@@ -214,12 +197,76 @@ pub struct Guest {
     memory: GuestMemory,
 }
 
+impl Machine {
+    /// Gives the host back what is its own.
+    fn take_apart(self, pace: &Pace) {
+        let Self {
+            serial,
+            devices,
+            vm,
+            memory,
+        } = self;
+        // Their threads may be at work on the memory until here.
+        drop((devices, serial));
+        // In pieces while KVM has it: then there is little left to do in the system calls below, in
+        // which nobody can rest.
+        let mut paced = pace.begin();
+        memory.give_back(|| paced.rest_if_due());
+        drop(vm);
+        drop(memory);
+    }
+}
+
+/// Leaves a machine to the reaper when it is dropped itself.
+struct LeftToReaper {
+    machine: Option<Arc<Machine>>,
+    guest: Arc<GuestRecord>,
+    reaper: Reaper,
+}
+
+impl Drop for LeftToReaper {
+    fn drop(&mut self) {
+        if let Some(machine) = self.machine.take() {
+            self.reaper.take_apart(&self.guest.name, move |pace| {
+                // The guest's own field has been dropped before this value.
+                if let Some(machine) = Arc::into_inner(machine) {
+                    machine.take_apart(pace);
+                }
+            });
+        }
+    }
+}
+
+/// A guest that can run. Its vCPUs keep it alive, and when the last is gone, so is what it has of the
+/// host; its [`GuestRecord`] stays as long as somebody asks.
+pub struct Guest {
+    record: Arc<GuestRecord>,
+    /// The hint pages of its vCPUs.
+    pub hints: Hints,
+    /// Its steal time, if our policy decides what runs.
+    pub steal: StealTime,
+    /// What the timers of its local APICs may have.
+    pub timers: TimerRates,
+    features: u32,
+    pub(super) power: PowerRegisters,
+    machine: Arc<Machine>,
+    // After `machine`, so that the reaper gets the last reference to it, on whichever thread this value
+    // is dropped.
+    left: LeftToReaper,
+}
+
+impl Deref for Guest {
+    type Target = GuestRecord;
+
+    fn deref(&self) -> &GuestRecord {
+        &self.record
+    }
+}
+
 impl fmt::Debug for Guest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guest")
-            .field("number", &self.number)
-            .field("name", &self.name)
-            .field("end", &self.end.get())
+            .field("record", &self.record)
             .finish_non_exhaustive()
     }
 }
@@ -315,24 +362,32 @@ impl Guest {
             source,
         };
         let serial = SerialPort::new(&vm, wiring.console.clone()).map_err(host)?;
-        let guest = Arc::new(Self {
+        let record = Arc::new(GuestRecord::new(
             number,
-            name: config.name.clone(),
+            config.name.clone(),
+            config.cpus as u32,
+            clock,
+            wiring.console,
+        ));
+        let machine = Arc::new(Machine {
+            serial,
+            devices,
+            vm,
+            memory,
+        });
+        let guest = Arc::new(Self {
             hints: Hints::new(config.cpus),
             steal: StealTime::new(config.cpus),
             timers: TimerRates::new(config.cpus as u32, kvm::shortest_timer_period()),
-            results: Results::new(config.cpus),
-            clock,
-            vcpus: config.cpus as u32,
             features: wiring.features,
-            console: wiring.console,
-            serial,
-            devices,
             power: PowerRegisters::default(),
-            end: OnceLock::new(),
-            on_end: Mutex::default(),
-            vm,
-            memory,
+            left: LeftToReaper {
+                machine: Some(Arc::clone(&machine)),
+                guest: Arc::clone(&record),
+                reaper: wiring.reaper,
+            },
+            record,
+            machine,
         });
         let vcpus = fds
             .into_iter()
@@ -385,10 +440,16 @@ impl Guest {
         Ok(kernel.entry)
     }
 
-    /// Number of vCPUs.
+    /// What stays of it.
     #[must_use]
-    pub fn vcpus(&self) -> u32 {
-        self.vcpus
+    pub fn record(&self) -> &Arc<GuestRecord> {
+        &self.record
+    }
+
+    /// Who takes it apart when it has ended.
+    #[must_use]
+    pub fn reaper(&self) -> &Reaper {
+        &self.left.reaper
     }
 
     /// `guest_tests::abi::FEATURE_*` bits on offer.
@@ -397,93 +458,49 @@ impl Guest {
         self.features
     }
 
-    /// Where its console output goes.
-    #[must_use]
-    pub fn console(&self) -> &ConsolePort {
-        &self.console
-    }
-
     /// Its serial port.
     #[must_use]
     pub fn serial(&self) -> &SerialPort {
-        &self.serial
+        &self.machine.serial
     }
 
     /// Its virtio devices.
     #[must_use]
     pub fn devices(&self) -> &Devices {
-        &self.devices
+        &self.machine.devices
     }
 
     /// Its memory.
     #[must_use]
     pub fn memory(&self) -> &GuestMemory {
-        &self.memory
+        &self.machine.memory
     }
 
     /// Its KVM file, for ioctls that have no method here.
     #[must_use]
     pub fn vm(&self) -> &VmFd {
-        &self.vm
+        &self.machine.vm
     }
 
     /// Registers the page with frame number `pfn` as the hint page of vCPU `index`, which is
     /// running now: it asks.
     pub(super) fn register_hint_page(&self, index: u32, pfn: u32) -> Result<(), BadHintPage> {
-        self.hints.register(index, pfn, self.memory.regions())?;
+        self.hints.register(index, pfn, self.memory().regions())?;
         self.hints.set_running(index, true);
         Ok(())
     }
 
     /// Registers the steal time structure of vCPU `index`. False: the value makes no sense.
     pub(super) fn register_steal_time(&self, index: u32, value: u64) -> bool {
-        self.steal.write_msr(index, value, self.memory.regions())
+        self.steal.write_msr(index, value, self.memory().regions())
     }
 
     pub(super) fn serial_write(&self, register: u8, data: &[u8]) {
-        self.serial.write(register, data);
+        self.serial().write(register, data);
     }
 
     pub(super) fn serial_read(&self, register: u8, data: &mut [u8]) {
-        self.serial.read(register, data);
-    }
-
-    /// Adds what is to happen when the guest ends, on the thread that notices; it must not block.
-    /// Runs at once if the guest has ended.
-    pub fn on_end(&self, hook: impl Fn(&Guest, &GuestEnd) + Send + Sync + 'static) {
-        let mut hooks = self.on_end.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, so that `end` either sees the hook or has set the end before.
-        match self.end.get() {
-            Some(end) => {
-                drop(hooks);
-                hook(self, end);
-            }
-            None => hooks.push(Box::new(hook)),
-        }
-    }
-
-    /// Marks the guest as ended; only the first end counts. Its vCPUs do not enter it again.
-    pub fn end(&self, end: GuestEnd) {
-        if self.end.set(end).is_err() {
-            return;
-        }
-        let hooks =
-            std::mem::take(&mut *self.on_end.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(end) = self.end.get() {
-            hooks.iter().for_each(|hook| hook(self, end));
-        }
-    }
-
-    /// How it ended, if it has.
-    #[must_use]
-    pub fn ended(&self) -> Option<GuestEnd> {
-        self.end.get().cloned()
-    }
-
-    /// Whether it has ended.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.end.get().is_some()
+        self.serial().read(register, data);
     }
 }
 

@@ -5,7 +5,10 @@ use std::ptr;
 
 use thiserror::Error;
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionCollection, GuestRegionMmap};
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionCollection,
+    GuestRegionMmap,
+};
 
 /// Where the hole for the interrupt controllers and other MMIO begins: RAM stops here and goes on
 /// at [`MMIO_HOLE_END`].
@@ -15,6 +18,9 @@ pub const MMIO_HOLE_END: u64 = 0x1_0000_0000;
 
 /// Guest and host addresses must agree modulo this for a huge page to map both.
 const HUGE_PAGE: usize = 2 << 20;
+/// As much is given back at a time: a huge page need not be split, and 512 small ones take a fraction of
+/// a millisecond, for which others may wait that want to change the process's mappings.
+const PIECE: usize = HUGE_PAGE;
 
 /// Guest memory that could not be had.
 #[derive(Debug, Error)]
@@ -96,6 +102,22 @@ impl GuestMemory {
         })
     }
 
+    /// Gives the host back what has been touched, in pieces, with a call of `after_each` after each. What
+    /// is read afterwards is zero. No thread may use the memory meanwhile.
+    pub fn give_back(&self, mut after_each: impl FnMut()) {
+        for region in self.regions.iter() {
+            let length = region.len() as usize;
+            for at in (0..length).step_by(PIECE) {
+                let piece = PIECE.min(length - at);
+                // SAFETY: the piece lies in the region, which is mapped, and whose content nobody needs.
+                unsafe {
+                    libc::madvise(region.as_ptr().add(at).cast(), piece, libc::MADV_DONTNEED)
+                };
+                after_each();
+            }
+        }
+    }
+
     /// The regions, for vm-memory's accessors.
     #[must_use]
     pub fn regions(&self) -> &GuestMemoryMmap {
@@ -159,7 +181,7 @@ fn map_aligned(length: usize) -> Result<(Mapping, *mut u8), MemoryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion};
+    use vm_memory::Bytes;
 
     #[test]
     fn memory_starts_at_zero_and_on_a_huge_page() {
@@ -178,17 +200,37 @@ mod tests {
             .expect_err("past the end");
     }
 
-    #[test]
-    fn guest_memory_is_left_out_of_core_dumps() {
-        let memory = GuestMemory::new(8 << 20).expect("memory");
+    /// What the kernel says under `key` about the mapping of `memory`.
+    fn of_mapping(memory: &GuestMemory, key: &str) -> String {
         let region = memory.regions().iter().next().expect("one region");
         let begin = format!("{:x}-", region.as_ptr() as usize);
         let maps = std::fs::read_to_string("/proc/self/smaps").expect("Linux");
-        let flags = maps
-            .lines()
+        maps.lines()
             .skip_while(|line| !line.starts_with(&begin))
-            .find_map(|line| line.strip_prefix("VmFlags:"))
-            .expect("a mapping of its own");
+            .find_map(|line| line.strip_prefix(key))
+            .expect("a mapping of its own")
+            .trim()
+            .to_owned()
+    }
+
+    #[test]
+    fn the_host_gets_back_what_the_guest_has_touched() {
+        const SIZE: u64 = 9 << 20;
+        let memory = GuestMemory::new(SIZE).expect("memory");
+        for page in (0..SIZE).step_by(4096) {
+            let written = memory.regions().write_obj(7u32, GuestAddress(page));
+            written.expect("inside");
+        }
+        assert_eq!(of_mapping(&memory, "Rss:"), format!("{} kB", SIZE >> 10));
+        let mut pieces = 0;
+        memory.give_back(|| pieces += 1);
+        assert_eq!((of_mapping(&memory, "Rss:").as_str(), pieces), ("0 kB", 5));
+    }
+
+    #[test]
+    fn guest_memory_is_left_out_of_core_dumps() {
+        let memory = GuestMemory::new(8 << 20).expect("memory");
+        let flags = of_mapping(&memory, "VmFlags:");
         assert!(flags.split_whitespace().any(|flag| flag == "dd"), "{flags}");
     }
 

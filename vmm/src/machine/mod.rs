@@ -15,6 +15,8 @@ pub mod memory;
 pub mod ports;
 pub mod power;
 mod printable;
+pub mod reaper;
+mod record;
 pub mod reset;
 pub mod serial;
 pub mod steal;
@@ -23,4 +25,5 @@ pub mod testdev;
 pub mod vcpu;
 
 pub use guest::{Guest, GuestEnd, GuestError};
+pub use record::GuestRecord;
 pub use vcpu::{Doorbell, Exit, ExitCounts, ImmediateExit, Vcpu};

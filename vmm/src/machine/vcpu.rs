@@ -41,7 +41,7 @@ pub enum Exit {
     Debug,
     /// `KVM_EXIT_HLT`; comes only without KVM's interrupt controller.
     Halted,
-    /// The guest has ended ([`Guest::ended`]); never run it again.
+    /// The guest has ended ([`GuestRecord::ended`](super::GuestRecord::ended)); never run it again.
     Ended,
 }
 
@@ -108,8 +108,6 @@ impl ExitCounts {
 /// `Send`: it may move between threads, and whoever owns it may run it.
 #[derive(Debug)]
 pub struct Vcpu {
-    /// Its guest.
-    pub guest: Arc<Guest>,
     /// Its index in the guest, also its APIC id.
     pub index: u32,
     /// Its exits so far.
@@ -125,6 +123,8 @@ pub struct Vcpu {
     put_off: Option<Exit>,
     /// `EAGAIN`s in a row.
     again: u32,
+    /// Its guest. The last field, so that KVM's files are closed before the guest goes.
+    pub guest: Arc<Guest>,
 }
 
 /// What is left of an exit once its borrow of the run page is over.
@@ -376,6 +376,13 @@ impl Vcpu {
                 self.guest.end(end);
             }
         }
+    }
+
+    /// Closes its KVM files, but not on the calling thread if its guest has a reaper. Its counters are
+    /// gone then.
+    pub fn discard(self: Box<Self>) {
+        let reaper = self.guest.reaper().clone();
+        reaper.discard(self);
     }
 
     /// The vCPU's run state (`KVM_MP_STATE_*`).

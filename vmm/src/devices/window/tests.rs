@@ -1,7 +1,11 @@
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
 use virtio_bindings::virtio_mmio as reg;
 use vm_memory::GuestAddress;
 
-use super::super::Rings;
+use super::super::{Devices, Rings};
 use super::*;
 
 /// A device with a configuration of 5 bytes that does nothing.
@@ -29,6 +33,10 @@ impl Device for Idle {
 
 /// A window with its thread, and no virtual machine around it.
 fn window() -> Window {
+    window_of(Box::new(Idle))
+}
+
+fn window_of(device: Box<dyn Device>) -> Window {
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
     let interrupt = Arc::new(Interrupt::unconnected().expect("a line"));
     let kicks = vec![EventFd::new(EFD_NONBLOCK).expect("an eventfd")];
@@ -39,7 +47,7 @@ fn window() -> Window {
         registers: Mutex::new(Registers::new(2, 0, 1)),
         config: Idle.config(),
         interrupt,
-        worker: Worker::spawn(0, Box::new(Idle), kicks, memory, line).expect("a thread"),
+        worker: Worker::spawn(0, device, kicks, memory, line).expect("a thread"),
     }
 }
 
@@ -81,4 +89,60 @@ fn writes_in_odd_widths_and_to_the_configuration_change_nothing() {
     assert_eq!(read(&window, CONFIG), [1, 2, 3, 4]);
     window.write(status, &[1, 0, 0, 0]);
     assert_eq!(read(&window, status), [1, 0, 0, 0]);
+}
+
+/// A device that hangs when it is started, as on a disk of the host that does not answer.
+struct Hung {
+    begins: Sender<()>,
+    answer: Receiver<()>,
+}
+
+impl Device for Hung {
+    fn kind(&self) -> u32 {
+        2
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn queues(&self) -> usize {
+        1
+    }
+
+    fn config(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn serve(&mut self, _: usize, _: &mut Rings) {}
+
+    fn restarted(&mut self, _: &Rings) {
+        self.begins.send(()).expect("the test listens");
+        // The end of the test is an answer too.
+        let _ = self.answer.recv();
+    }
+}
+
+#[test]
+fn a_device_that_hangs_keeps_no_other_of_its_guest_from_ending() {
+    let (begins, begun) = channel();
+    let (go_on, answer) = channel();
+    let hung = window_of(Box::new(Hung { begins, answer }));
+    hung.worker.start(Vec::new());
+    begun.recv().expect("it hangs");
+    let (lives, gone) = channel();
+    let (_, never) = channel();
+    let other = window_of(Box::new(Hung {
+        begins: lives,
+        answer: never,
+    }));
+    let devices = Devices {
+        windows: vec![hung, other],
+    };
+    let ends = thread::spawn(move || drop(devices));
+    let gone = gone.recv_timeout(Duration::from_secs(60));
+    assert_eq!(gone, Err(RecvTimeoutError::Disconnected));
+    assert!(!ends.is_finished());
+    go_on.send(()).expect("it waits");
+    ends.join().expect("no panic");
 }

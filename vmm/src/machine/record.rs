@@ -1,0 +1,110 @@
+//! What stays of a guest when its virtual machine is gone: who it was, what it reported, how it ended.
+
+use std::fmt;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::clock::Clock;
+use super::console::ConsolePort;
+use super::guest::GuestEnd;
+use super::testdev::Results;
+
+type EndHook = Box<dyn Fn(&GuestRecord, &GuestEnd) + Send + Sync>;
+
+/// The record of a guest. Whoever needs no more than this does not keep the guest's memory, devices
+/// and KVM files from going when it ends.
+pub struct GuestRecord {
+    /// Its place among the guests of the run.
+    pub number: usize,
+    /// Its name.
+    pub name: String,
+    /// What it has reported.
+    pub results: Results,
+    /// Its time stamp counter.
+    pub clock: Clock,
+    vcpus: u32,
+    console: ConsolePort,
+    end: OnceLock<GuestEnd>,
+    on_end: Mutex<Vec<EndHook>>,
+}
+
+impl fmt::Debug for GuestRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestRecord")
+            .field("number", &self.number)
+            .field("name", &self.name)
+            .field("end", &self.end.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl GuestRecord {
+    /// Of guest `number`, which has `vcpus` vCPUs and has not ended.
+    pub(super) fn new(
+        number: usize,
+        name: String,
+        vcpus: u32,
+        clock: Clock,
+        console: ConsolePort,
+    ) -> Self {
+        Self {
+            number,
+            name,
+            results: Results::new(vcpus as usize),
+            clock,
+            vcpus,
+            console,
+            end: OnceLock::new(),
+            on_end: Mutex::default(),
+        }
+    }
+
+    /// Number of vCPUs.
+    #[must_use]
+    pub fn vcpus(&self) -> u32 {
+        self.vcpus
+    }
+
+    /// Where its console output goes.
+    #[must_use]
+    pub fn console(&self) -> &ConsolePort {
+        &self.console
+    }
+
+    /// Adds what is to happen when the guest ends, on the thread that notices; it must not block.
+    /// Runs at once if the guest has ended.
+    pub fn on_end(&self, hook: impl Fn(&Self, &GuestEnd) + Send + Sync + 'static) {
+        let mut hooks = self.on_end.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that `end` either sees the hook or has set the end before.
+        match self.end.get() {
+            Some(end) => {
+                drop(hooks);
+                hook(self, end);
+            }
+            None => hooks.push(Box::new(hook)),
+        }
+    }
+
+    /// Marks the guest as ended; only the first end counts. Its vCPUs do not enter it again.
+    pub fn end(&self, end: GuestEnd) {
+        if self.end.set(end).is_err() {
+            return;
+        }
+        let hooks =
+            std::mem::take(&mut *self.on_end.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(end) = self.end.get() {
+            hooks.iter().for_each(|hook| hook(self, end));
+        }
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub fn ended(&self) -> Option<GuestEnd> {
+        self.end.get().cloned()
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.end.get().is_some()
+    }
+}

@@ -91,7 +91,11 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.end();
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.take()
+            // The last who knew the guest may be this thread, on its way to or from the policy: it ends by
+            // itself, and cannot be waited for.
+            && thread.thread().id() != thread::current().id()
+        {
             let _ = thread.join();
         }
     }

@@ -21,6 +21,7 @@ const IDLE_UNTIL: usize =
 // halts for ever, in xAPIC mode.
 global_asm!(
     ".pushsection .rodata.baton_timer_guest, \"a\"",
+    ".globl baton_timer_halts",
     "baton_timer_halts:",
     "mov esp, 0x113000",
     // The interrupt gate.
@@ -38,12 +39,14 @@ global_asm!(
     "mov ebp, 100000",
     "lea rbx, [rip + 3f]",
     "jmp 2f",
+    ".globl baton_timer_spins",
     "baton_timer_spins:",
     "mov r8d, 0x30040", // masked, too
     "mov r9d, 100000000",
     "mov ebp, 3000000",
     "lea rbx, [rip + 5f]",
     "jmp 2f",
+    ".globl baton_timer_idles",
     "baton_timer_idles:",
     "mov eax, 0x114",
     "mov edx, {hint_page}",
@@ -111,12 +114,14 @@ global_asm!(
     "7:",
     ".word 0xfff",
     ".quad 0x111000",
+    ".globl baton_timer_xapic",
     "baton_timer_xapic:",
     "mov ebx, 0xfee00000",
     "mov dword ptr [rbx + 0x320], 0x30040",
     "mov dword ptr [rbx + 0x3e0], 0xb",
     "mov dword ptr [rbx + 0x380], 1000",
     "hlt",
+    ".globl baton_timer_end",
     "baton_timer_end:",
     ".popsection",
     exit = const testdev::PORT_EXIT,

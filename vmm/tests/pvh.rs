@@ -13,6 +13,7 @@ use guest_tests::testdev;
 global_asm!(
     ".pushsection .rodata.baton_pvh_guest, \"a\"",
     ".code32",
+    ".globl baton_pvh_guest",
     "baton_pvh_guest:",
     "cmp dword ptr [ebx], 0x336ec578",
     "jne 3f",
@@ -42,6 +43,7 @@ global_asm!(
     "mov eax, 9",
     "mov edx, {exit}",
     "out dx, eax",
+    ".globl baton_pvh_guest_end",
     "baton_pvh_guest_end:",
     ".code64",
     ".popsection",

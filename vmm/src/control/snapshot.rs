@@ -64,6 +64,8 @@ pub struct Vcpu {
     pub ran_ns: u64,
     /// Charged to its budget, whoever ran.
     pub charged_ns: u64,
+    /// Part of `charged_ns` that other threads spent for it.
+    pub elsewhere_ns: u64,
     /// Part of `charged_ns` in which another ran.
     pub donated_ns: u64,
     /// Part of `ran_ns` that another paid for.

@@ -229,6 +229,7 @@ impl PoolLook {
                 .and_then(|(.., deadline)| deadline.checked_sub(now)),
             ran_ns: c.runtime_ns,
             charged_ns: c.charged_ns,
+            elsewhere_ns: c.elsewhere_ns,
             donated_ns: c.donated_ns,
             received_ns: c.received_ns,
             waited_ns: c.waited_ns,

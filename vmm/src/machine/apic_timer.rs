@@ -16,7 +16,7 @@
 //! vCPU goes without, and half for those who come first.
 //!
 //! A periodic timer whose interrupt is masked tells nobody of its expiries: all that a vCPU can do with
-//! it is read its count. It is slowed down to [`PER_MASKED`], far below the limit, and only the limit
+//! it is read its count. It is slowed down to `PER_MASKED`, far below the limit, and only the limit
 //! itself ends a guest.
 //!
 //! One-shot and deadline timers need no limit: each expiry takes a vCPU that has run and has been

@@ -100,6 +100,20 @@ pub struct RunnerReport {
     pub moment: Option<Moment>,
 }
 
+impl RunnerReport {
+    /// Where the CPU time went; zeros where nobody is charged.
+    fn cpu_account(&self) -> CpuAccount {
+        match self.process_ns {
+            0 => CpuAccount::default(),
+            process_ns => {
+                let vcpus = self.vcpus.iter().flatten();
+                let idle_ns = self.executors.iter().map(|e| e.unassigned_ns).sum();
+                CpuAccount::new(process_ns, vcpus, idle_ns)
+            }
+        }
+    }
+}
+
 /// Runs the guests of `config` until all have ended, or the one that the user named, until the
 /// duration is over or `signals` says so.
 ///
@@ -185,7 +199,7 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
             _ => 0,
         },
         host_cpus: pool,
-        cpu: CpuAccount::of(&report),
+        cpu: report.cpu_account(),
         executors: report.executors,
         moment: report.moment,
         elapsed_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),

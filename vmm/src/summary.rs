@@ -15,7 +15,6 @@ use crate::executor::{ExecutorReport, Moment};
 use crate::machine::clock::Clock;
 use crate::machine::testdev::{Section, VcpuResults};
 use crate::machine::{ExitCounts, GuestEnd};
-use crate::run::RunnerReport;
 use crate::timeline;
 use crate::waits::Waits;
 
@@ -112,26 +111,23 @@ pub struct Unassigned {
 }
 
 impl CpuAccount {
-    /// From what a scheduler knows at the end.
+    /// The account of a process that used `process_ns` while executors ran `vcpus`, and the executors
+    /// `idle_ns` of it for nothing that runs.
     #[must_use]
-    pub fn of(report: &RunnerReport) -> Self {
-        let vcpus = report.vcpus.iter().flatten();
-        let (charged_ns, idle_executors) = match report.process_ns {
-            0 => (0, 0),
-            _ => (
-                vcpus.map(|vcpu| vcpu.charged_ns).sum(),
-                report.executors.iter().map(|e| e.unassigned_ns).sum(),
-            ),
-        };
+    pub fn new<'a>(
+        process_ns: u64,
+        vcpus: impl Iterator<Item = &'a VcpuSummary>,
+        idle_ns: u64,
+    ) -> Self {
+        let charged_ns = vcpus.map(|vcpu| vcpu.charged_ns).sum();
         Self {
-            process_ns: report.process_ns,
+            process_ns,
             charged_ns,
             unassigned_ns: Unassigned {
-                idle_executors,
-                rest: report
-                    .process_ns
+                idle_executors: idle_ns,
+                rest: process_ns
                     .saturating_sub(charged_ns)
-                    .saturating_sub(idle_executors),
+                    .saturating_sub(idle_ns),
             },
         }
     }

@@ -37,7 +37,8 @@ impl<E: Events> Scheduler<E> {
     /// `None`: nothing; it may sleep until it is kicked or until [`Scheduler::next_timer`].
     ///
     /// O(log n) for n vCPUs, plus a chain of at most [`crate::MAX_CHAIN`] edges for each claim that
-    /// it looks at. A claim that cannot be served is set aside, and comes back by an event of its
+    /// it looks at, and plus the timers of reserved claims that come before the end of the decision and
+    /// cannot matter to it, which are passed over one by one. A claim that cannot be served is set aside, and comes back by an event of its
     /// own guest, so looking again is not free for those who cause it.
     ///
     /// # Panics

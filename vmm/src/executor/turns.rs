@@ -145,8 +145,9 @@ impl<S: Seam> Executor<S> {
             match next {
                 Next::Continue => turn = back,
                 Next::Stop { why, berth } => {
-                    // In its berth it does that itself, and a doorbell is rung too often for it.
-                    if !berth && why != Stop::Rang {
+                    // On its way to its berth that is done there, and a doorbell is rung too often for it.
+                    let sleeps = berth && !back.vcpu.kept_awake;
+                    if !sleeps && why != Stop::Rang {
                         back.vcpu.limit_timer();
                     }
                     let hints = said(&back.vcpu, back.first);
@@ -247,16 +248,20 @@ impl<S: Seam> Executor<S> {
 
     fn put_back(&self, state: &mut State, stopped: Stopped, now: Ns) -> Left {
         let Stopped {
-            vcpu,
+            mut vcpu,
             mut why,
             mut berth,
             hints,
             ran,
         } = stopped;
         let (guest, index, id) = (Arc::clone(&vcpu.guest), vcpu.index, state.id(&vcpu));
-        if berth && let Err(again) = state.sched.may_sleep(id, now) {
-            // Its guest's interrupts wake too many at the wrong moment: they are looked for later.
-            (why, berth) = (Stop::Halted(Some(again)), false);
+        if berth {
+            let may = state.sched.may_sleep(id, now);
+            vcpu.kept_awake = may.is_err();
+            if let Err(again) = may {
+                // Its guest's interrupts wake too many at the wrong moment: they are looked for later.
+                (why, berth) = (Stop::Halted(Some(again)), false);
+            }
         }
         state.sched.stop(
             self.cpu,

@@ -114,6 +114,8 @@ pub struct Vcpu {
     pub exits: ExitCounts,
     /// Once it ran on after it woke, though it was to stop after one instruction (`halt/leash.rs`).
     pub slips: bool,
+    /// At its last halt it was not let sleep in KVM, so nobody looked at its timer there.
+    pub kept_awake: bool,
     fd: VcpuFd,
     ports: VcpuPorts,
     immediate_exit: ImmediateExit,
@@ -149,6 +151,7 @@ impl Vcpu {
             index,
             exits: ExitCounts::default(),
             slips: false,
+            kept_awake: false,
             fd,
             ports,
             immediate_exit,

@@ -40,8 +40,11 @@ pub struct Counters {
     pub proxied: u64,
     /// The longest chain from a donor to this vCPU, in edges.
     pub longest_chain: u32,
-    /// Edges of this vCPU that were dropped because they closed a cycle or were too long.
+    /// Edges of this vCPU that were dropped because they led into a circle of at most
+    /// [`crate::MAX_CHAIN`] / 2 edges, none of them known to be stale.
     pub cycles: u64,
+    /// Edges of this vCPU that were dropped because the chain is longer than is followed.
+    pub long_chains: u64,
     /// Edges of this vCPU that were dropped because their holder had moved on.
     pub stale_edges: u64,
     /// How often its preemption was deferred.

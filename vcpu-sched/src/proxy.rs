@@ -46,19 +46,30 @@ impl<E: Events> Scheduler<E> {
         let mut at = donor;
         let mut chain = 0;
         let mut lock = 0;
+        // A circle that does not lead back to the donor returns to this vCPU (Brent 1980: the mark
+        // moves on to where the walk is when its length is a power of two).
+        let mut seen = donor;
         while let Some(wait) = self.edge_to_follow(at) {
             let holder = wait.holder;
-            if holder == donor || chain == MAX_CHAIN {
-                // A cycle: a deadlock in the guest, or a lie. Its donor runs and finds out.
-                self.vcpus[donor.index()].counters.cycles += 1;
-                self.drop_edge(donor, now);
-                return self.run_or_rest(donor, cpu, 0, 0);
-            }
             if self.is_stale(&wait) {
-                // The holder has let go since the waiter looked, or is gone.
+                // The holder has let go since the waiter looked, or is gone. This comes before the question
+                // for a cycle: a holder that let go and queued anew waits for those who still name it.
                 self.vcpus[at.index()].counters.stale_edges += 1;
                 self.drop_edge(at, now);
                 break;
+            }
+            let circle = holder == donor || holder == seen;
+            if circle || chain == MAX_CHAIN {
+                // A deadlock in the guest, a lie, or a queue longer than is followed. Its donor runs
+                // and finds out.
+                let counters = &mut self.vcpus[donor.index()].counters;
+                if circle {
+                    counters.cycles += 1;
+                } else {
+                    counters.long_chains += 1;
+                }
+                self.drop_edge(donor, now);
+                return self.run_or_rest(donor, cpu, 0, 0);
             }
             match self.vcpus[holder.index()].ec.state {
                 // Runs elsewhere. A spinner is as well off spinning; a sleeper has nothing to do
@@ -80,6 +91,9 @@ impl<E: Events> Scheduler<E> {
                     at = holder;
                     chain += 1;
                     lock = wait.lock;
+                    if chain.is_power_of_two() {
+                        seen = at;
+                    }
                 }
                 // Gone is stale, and was dropped above.
                 ExecState::Gone => break,

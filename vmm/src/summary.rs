@@ -168,6 +168,8 @@ pub struct VcpuSummary {
     pub longest_chain: u64,
     /// Times it was found to wait for others in a circle.
     pub cycles: u64,
+    /// Times the chain of those whom it waits for was longer than is followed.
+    pub long_chains: u64,
     /// Times its preemption was put off because it held a lock.
     pub deferrals: u64,
     /// Time that those took beyond its own.

@@ -29,6 +29,26 @@ fn locks_hold_when_vcpus_have_threads() {
     locks_hold("threads.toml", &["--vcpu-threads", "on"]);
 }
 
+/// A waiter that names a holder may be stopped; the holder lets go, queues behind it and is stopped as
+/// well. The word of the first is stale then, and the first in the queue is the one to carry.
+#[test]
+fn queues_for_a_lock_under_equal_hard_budgets_are_never_taken_for_a_circle() {
+    let guest = |lock| {
+        format!(
+            "[[guest]]\nname = \"{lock}\"\ncpus = 4\nreservation = \"2ms/10ms,hard\"\n\
+             cmdline = \"lock={lock} hints=on acquisitions=20000\"\n"
+        )
+    };
+    let all = ["ticket", "mcs"].map(guest).concat();
+    let (code, summary) = run_baton("no-circle.toml", &all, &["--defer", "off"]);
+    assert_eq!(code, 0, "{summary}");
+    for guest in 0..2 {
+        let guest = &summary["guests"][guest];
+        assert!(sum(guest, "proxied") > 0, "waiters met holders: {summary}");
+        assert_eq!(sum(guest, "cycles"), 0, "{summary}");
+    }
+}
+
 const INVERSION: &str = r#"
     [[guest]]
     name = "inversion"

@@ -72,6 +72,11 @@ impl<'a, M: Mode> Waiter<'a, M> {
             return self.publish(HOLDER_UNKNOWN, 0);
         };
         let releases = hints::releases(holder);
+        if ahead() != Some(holder) {
+            // It may have let go between the two looks: the count may be the one with which it queues
+            // anew, behind this vCPU, and the host could not tell that this word is stale.
+            return self.publish(HOLDER_UNKNOWN, 0);
+        }
         self.publish(holder, releases);
         if hints::running(holder) {
             self.interval = LOOK;

@@ -26,7 +26,7 @@ fn cycles_of_two_and_three_run_their_donor_and_are_counted() {
 }
 
 #[test]
-fn cycle_beyond_the_donor_is_left_after_the_longest_chain() {
+fn cycle_beyond_the_donor_is_found_and_its_donor_runs() {
     let mut p = Pool::new(1);
     let g = p.guest();
     let (a, b, donor) = (p.hard(g, 1, 100), p.hard(g, 1, 90), p.hard(g, 1, 10));
@@ -96,6 +96,9 @@ fn chain_of_the_longest_length_is_followed_and_a_longer_one_is_not() {
         let (first, last) = (links[0], links[links.len() - 1]);
         let expected = if extra == 0 { first } else { last };
         assert_eq!(p.pick(0), Some((last, expected)), "{edges} edges");
+        let counters = p.counters(last);
+        assert_eq!(counters.long_chains, extra);
+        assert_eq!(counters.cycles, 0, "a long queue is no deadlock");
     }
 }
 
@@ -112,4 +115,32 @@ fn release_by_one_who_is_not_carried_does_nothing() {
     p.release(0, None);
     p.run(0, MS / 2, Stop::Halted(None), Hints::default());
     assert_eq!(p.pick(0), Some((waiter, holder)), "the edge still stands");
+}
+
+/// What an honest guest with one queue lock says: the waiter named the holder, the holder let go and
+/// queued anew behind the waiter. The waiter's word is stale, though it closes a circle.
+#[test]
+fn stale_word_that_closes_a_circle_is_no_deadlock_and_the_head_of_the_queue_is_carried() {
+    for between in [0, 1] {
+        let mut p = Pool::new(1);
+        let g = p.guest();
+        let head = p.hard(g, 1, 100);
+        let rest: Vec<_> = (0..between).map(|i| p.hard(g, 1, 90 - i)).collect();
+        let anew = p.hard(g, 5, 10);
+        p.ring(head, 0, spins_on(anew));
+        let mut ahead = head;
+        for &vcpu in &rest {
+            p.ring(vcpu, 0, spins_on(ahead));
+            ahead = vcpu;
+        }
+        let released = Hints {
+            releases: 1,
+            ..spins_on(ahead)
+        };
+        p.ring(anew, 0, released);
+        assert_eq!(p.pick(0), Some((anew, head)));
+        let all = rest.iter().chain([&head, &anew]);
+        assert_eq!(all.map(|&v| p.counters(v).cycles).sum::<u64>(), 0);
+        assert_eq!(p.counters(head).stale_edges, 1);
+    }
 }

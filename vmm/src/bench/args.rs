@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn without_flags_everything_is_measured() {
         let plan = plan(&["--host-cpus", "0-1"]).expect("a plan");
-        assert_eq!(plan.cells().len(), 4 * 6 * 7);
+        assert_eq!(plan.cells().len(), 4 * 7 * 7);
         assert_eq!((plan.runs, plan.time), (5, Duration::from_secs(1)));
         assert_eq!((plan.limit, plan.host_cpus), (None, vec![0, 1]));
     }

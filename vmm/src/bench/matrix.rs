@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
-use crate::config::{DEFAULT_DEFER, GuestConfig, RunConfig, SchedMode};
+use crate::config::{DEFAULT_DEFER, GuestConfig, Reservation, RunConfig, SchedMode};
 
 /// Most vCPUs that the built-in guest can have.
 pub const MAX_GUEST_VCPUS: usize = 64;
@@ -13,6 +13,13 @@ pub const MAX_GUEST_VCPUS: usize = 64;
 pub const HOLD_NS: u64 = 2_000;
 /// Work between two acquisitions, nanoseconds.
 pub const OUTSIDE_NS: u64 = 2_000;
+/// What each vCPU of [`Load::Hard`] may use: together 80 % of the pool.
+pub const HARD_BUDGET: Reservation = Reservation {
+    budget_ns: 4_000_000,
+    period_ns: 10_000_000,
+    deadline_ns: 10_000_000,
+    hard: true,
+};
 
 /// A lock of the built-in guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,6 +55,9 @@ pub enum Load {
     /// One guest of m vCPUs with the lock beside one of m vCPUs that only compute.
     #[value(name = "hog")]
     Hog,
+    /// One guest of 2m vCPUs, each with a hard reservation of 4 ms in 10 ms.
+    #[value(name = "hard")]
+    Hard,
 }
 
 /// Who schedules, and what it knows about locks.
@@ -113,6 +123,10 @@ impl Policy {
         matches!(self, Self::HostSpin | Self::HostPv | Self::HostDeadline)
     }
 
+    fn keeps_reservations(self) -> bool {
+        !matches!(self, Self::HostSpin | Self::HostPv)
+    }
+
     pub(super) fn apply(self, config: &mut RunConfig) {
         config.sched = match self {
             Self::HostSpin | Self::HostPv => SchedMode::Host,
@@ -144,11 +158,16 @@ impl Load {
     pub fn lock_guests(self, cpus: usize) -> Vec<usize> {
         match self {
             Self::X1 | Self::Hog => vec![cpus],
-            Self::X2 => vec![2 * cpus],
+            Self::X2 | Self::Hard => vec![2 * cpus],
             Self::X4 => vec![4 * cpus],
             Self::X8 => vec![8 * cpus],
             Self::TwoGuests => vec![cpus; 2],
         }
+    }
+
+    /// What each vCPU with the lock may use.
+    fn reservation(self) -> Option<Reservation> {
+        (self == Self::Hard).then_some(HARD_BUDGET)
     }
 
     /// vCPUs that only compute.
@@ -186,9 +205,13 @@ impl Cell {
     /// The run of this cell, in which vCPUs contend for `time`, on `host_cpus`.
     ///
     /// # Errors
-    /// Why the pool is too big for it, as a sentence.
+    /// Why the pool is too big for it, or why its policy cannot have it, as a sentence.
     pub fn config(&self, host_cpus: &[usize], time: Duration) -> Result<RunConfig, String> {
         let cpus = host_cpus.len();
+        let reservation = self.load.reservation();
+        if reservation.is_some() && !self.policy.keeps_reservations() {
+            return Err("the host kernel's default policy knows no reservations".to_owned());
+        }
         let mut guests = Vec::new();
         for (number, vcpus) in self.load.lock_guests(cpus).into_iter().enumerate() {
             if vcpus > MAX_GUEST_VCPUS {
@@ -198,6 +221,7 @@ impl Cell {
                 ));
             }
             let mut guest = GuestConfig::new(&format!("lock{number}")).with_cpus(vcpus);
+            guest.reservations.fill(reservation);
             guest.cmdline = format!(
                 "workload=lock lock={} {} hold={HOLD_NS}ns outside={OUTSIDE_NS}ns seconds={}",
                 name(&self.lock),
@@ -304,7 +328,7 @@ mod tests {
         );
         assert_eq!(
             names(Load::value_variants().iter().map(name).collect()),
-            "1x 2x 4x 8x two-guests hog"
+            "1x 2x 4x 8x two-guests hog hard"
         );
         assert_eq!(
             names(Policy::value_variants().iter().map(name).collect()),
@@ -323,6 +347,29 @@ mod tests {
         assert_eq!(vcpus(Load::X8), [16]);
         assert_eq!(vcpus(Load::TwoGuests), [2, 2]);
         assert_eq!(vcpus(Load::Hog), [2, 2]);
+    }
+
+    #[test]
+    fn equal_hard_budgets_are_measured_by_who_keeps_them() {
+        let guests = config(Load::Hard, Policy::Baton).guests;
+        assert_eq!(guests[0].reservations.len(), 4);
+        assert!(
+            guests[0]
+                .reservations
+                .iter()
+                .all(|r| *r == Some(HARD_BUDGET))
+        );
+        config(Load::Hard, Policy::HostDeadline);
+        let cell = Cell {
+            lock: Lock::Mcs,
+            load: Load::Hard,
+            policy: Policy::HostPv,
+        };
+        let reason = cell.config(&[0, 1], Duration::from_secs(1));
+        assert!(
+            reason.is_err(),
+            "the default policy would give it all it wants"
+        );
     }
 
     #[test]

@@ -19,12 +19,13 @@ const MARKS: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 100.0];
 /// Where the longest wait stands: the fifth nine, which no percentile reaches.
 const LONGEST: f64 = 5.0;
 /// The load to show if it was measured; else the first of the others that was.
-const LOADS: [Load; 6] = [
+const LOADS: [Load; 7] = [
     Load::X4,
     Load::X8,
     Load::X2,
     Load::TwoGuests,
     Load::Hog,
+    Load::Hard,
     Load::X1,
 ];
 

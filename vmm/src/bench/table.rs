@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::matrix::{Cell, Load, name};
+use super::matrix::{Cell, HARD_BUDGET, Load, name};
 use super::report::{Plan, Report, Row};
 use super::stats::Spread;
 use crate::summary::text::readable_ns;
@@ -96,7 +96,15 @@ pub fn describe(load: Load, cpus: usize) -> String {
         0 => String::new(),
         hogs => format!(" beside {hogs} of a hog"),
     };
-    format!("{}: {vcpus}{hogs} on {cpus} host CPUs", name(&load))
+    let budgets = if load == Load::Hard {
+        format!(", each with {HARD_BUDGET},")
+    } else {
+        String::new()
+    };
+    format!(
+        "{}: {vcpus}{hogs}{budgets} on {cpus} host CPUs",
+        name(&load)
+    )
 }
 
 fn ratio(row: &Row, report: &Report) -> String {
@@ -195,6 +203,10 @@ mod tests {
         assert_eq!(
             describe(Load::Hog, 3),
             "hog: 3 vCPUs beside 3 of a hog on 3 host CPUs"
+        );
+        assert_eq!(
+            describe(Load::Hard, 2),
+            "hard: 4 vCPUs, each with 4ms/10ms,hard, on 2 host CPUs"
         );
     }
 }

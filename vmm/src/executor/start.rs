@@ -392,6 +392,7 @@ fn summarize(c: Counters, exits: ExitCounts) -> VcpuSummary {
         proxied_ns: c.received_ns,
         longest_chain: u64::from(c.longest_chain),
         cycles: c.cycles,
+        long_chains: c.long_chains,
         deferrals: c.deferrals,
         deferred_ns: c.deferral_debt_ns,
         deadline_misses: c.deadline_misses,

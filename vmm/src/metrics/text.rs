@@ -68,7 +68,7 @@ const fn number(
     }
 }
 
-const VCPU_COUNTERS: [VcpuCounter; 23] = [
+const VCPU_COUNTERS: [VcpuCounter; 24] = [
     time(
         "run",
         "CPU time that the vCPU ran, on any budget",
@@ -170,8 +170,13 @@ const VCPU_COUNTERS: [VcpuCounter; 23] = [
     ),
     number(
         "wait_cycles",
-        "Waits dropped because they closed a cycle or a chain was too long",
+        "Waits dropped because they led into a circle",
         |c, _| c.cycles,
+    ),
+    number(
+        "long_chains",
+        "Waits dropped because the chain was longer than is followed",
+        |c, _| c.long_chains,
     ),
     number(
         "stale_waits",

@@ -9,8 +9,8 @@
 //! next vCPU at most the grace. Holding locks for ever to get the grace each time earns nothing:
 //! a grace that runs out unused doubles the number of preemptions that pass before the next one.
 
-use crate::blocked_on::{Hints, WaitKind};
-use crate::contexts::{ExecState, Vcpu};
+use crate::blocked_on::Hints;
+use crate::contexts::ExecState;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns};
 use crate::scheduler::Scheduler;
@@ -66,12 +66,10 @@ impl<E: Events> Scheduler<E> {
     /// not a grace.
     fn waits_for_long(&self, hints: &Hints) -> bool {
         hints.wait.is_some_and(|wait| {
-            let still_holds = |holder: &Vcpu| {
-                !matches!(holder.ec.state, ExecState::Running(_))
-                    && (wait.kind == WaitKind::Block
-                        || holder.ec.hints.releases == wait.holder_releases)
-            };
-            self.vcpus.get(wait.holder.index()).is_some_and(still_holds)
+            let holder = self.vcpus.get(wait.holder.index());
+            holder.is_some_and(|holder| {
+                !matches!(holder.ec.state, ExecState::Running(_)) && !self.is_stale(&wait)
+            })
         })
     }
 }
@@ -100,6 +98,11 @@ mod tests {
         credit.expired();
         while !credit.ask() {}
         credit.kept();
-        assert!(credit.ask());
+        credit.expired();
+        let mut granted = [false; 2].map(|_| credit.ask());
+        assert_eq!(granted, [false, true], "as after the first broken word");
+        credit.expired();
+        granted = [false; 2].map(|_| credit.ask());
+        assert_eq!(granted, [false, false]);
     }
 }

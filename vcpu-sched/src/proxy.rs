@@ -137,7 +137,7 @@ impl<E: Events> Scheduler<E> {
     /// Whether the holder released something since the waiter looked. Known exactly for a holder
     /// that is off the CPUs; one that runs is not asked. A sleeper is woken when its wait is over,
     /// so its edge cannot be stale unless its holder is gone.
-    fn is_stale(&self, wait: &Wait) -> bool {
+    pub(crate) fn is_stale(&self, wait: &Wait) -> bool {
         let holder = &self.vcpus[wait.holder.index()].ec;
         match (holder.state, wait.kind) {
             (ExecState::Gone, _) => true,

@@ -83,7 +83,8 @@ fn successor_in_another_guest_gets_no_edge() {
 }
 
 #[test]
-fn chain_of_the_longest_length_is_followed_and_a_longer_one_is_not() {
+fn chain_of_16_edges_is_followed_and_a_longer_one_is_not() {
+    assert_eq!(MAX_CHAIN, 16);
     for extra in [0, 1] {
         let mut p = Pool::new(1);
         let g = p.guest();

@@ -4,6 +4,7 @@
 mod admission;
 mod best_effort;
 mod blocked;
+mod counted;
 mod debt;
 mod deferral;
 mod disturbance;

@@ -80,6 +80,10 @@ fn a_halt_ends_the_slice_of_a_best_effort_vcpu() {
     p.run(0, 3 * MS, Stop::Halted(None), quiet());
     p.wake(sleeper);
     assert_eq!(p.pick(0), Some((other, other)));
+    p.run(0, 4 * MS, Stop::Preempted, quiet());
+    let decision = p.decide(0).unwrap();
+    assert_eq!(decision.run, sleeper);
+    assert_eq!(decision.until, Some(p.now + 4 * MS), "a slice of its own");
 }
 
 #[test]

@@ -1,0 +1,80 @@
+//! Proxy execution in five calls: a vCPU with a small reservation holds a lock and is throttled, and a
+//! vCPU with a large one waits for the lock.
+//!
+//!     cargo run -p vcpu-sched --example inversion
+
+use vcpu_sched::{Claim, Config, CpuId, Hints, Reservation, Scheduler, Stop, Wait, WaitKind};
+
+const US: u64 = 1_000;
+const MS: u64 = 1_000_000;
+const CPU: CpuId = CpuId(0);
+const LOCK: u64 = 0x1000;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut pool = Scheduler::new(Config::new(1));
+    let guest = pool.add_guest();
+    let small = Claim::Reserved(Reservation::hard(MS, 100 * MS)?);
+    let large = Claim::Reserved(Reservation::hard(5 * MS, 10 * MS)?);
+    let holder = pool.add_vcpu(guest, small, None)?;
+    let waiter = pool.add_vcpu(guest, large, None)?;
+
+    pool.wake(holder, 0);
+    show(0, pool.pick(CPU, 0));
+    println!("          it takes the lock, uses up its millisecond, and is throttled for 99 ms");
+    let holding = Hints {
+        depth: 1,
+        ..Hints::default()
+    };
+    pool.stop(CPU, Stop::Preempted, holding, MS, MS);
+
+    pool.wake(waiter, MS);
+    show(MS, pool.pick(CPU, MS));
+    println!("          it finds the lock taken, publishes for whom it waits, and rings");
+    let wait = Wait {
+        kind: WaitKind::Spin,
+        lock: LOCK,
+        holder,
+        holder_releases: 0,
+    };
+    let waiting = Hints {
+        wait: Some(wait),
+        ..Hints::default()
+    };
+    pool.stop(CPU, Stop::Rang, waiting, US, MS + US);
+
+    show(MS + US, pool.pick(CPU, MS + US));
+    println!("          the waiter's budget carries the holder, which releases the lock and rings");
+    pool.release(CPU, None, MS + 301 * US);
+    let released = Hints {
+        releases: 1,
+        ..Hints::default()
+    };
+    pool.stop(CPU, Stop::Rang, released, 300 * US, MS + 301 * US);
+
+    show(MS + 301 * US, pool.pick(CPU, MS + 301 * US));
+    let (holder, waiter) = (pool.counters(holder), pool.counters(waiter));
+    println!();
+    println!(
+        "the holder ran {} us and was charged {} us",
+        holder.runtime_ns / US,
+        holder.charged_ns / US
+    );
+    println!(
+        "the waiter ran {} us and was charged {} us",
+        waiter.runtime_ns / US,
+        waiter.charged_ns / US
+    );
+    Ok(())
+}
+
+fn show(now: u64, decision: Option<vcpu_sched::Decision>) {
+    match decision {
+        Some(decision) => println!(
+            "{:>6} us: vCPU {} runs, vCPU {} pays",
+            now / US,
+            decision.run.0,
+            decision.donor.0
+        ),
+        None => println!("{:>6} us: nothing to run", now / US),
+    }
+}

@@ -4,9 +4,9 @@
 //!   waiter --lock--> holder          at most one edge leaves a vCPU, any number may arrive
 //! ```
 //!
-//! An edge is what a guest *said*. It never leaves the guest, it lives only while its waiter is
-//! off the CPUs (a waiter that runs says anew what it waits for), and it may be stale or a lie; the
-//! chain walk in `proxy.rs` copes with both.
+//! An edge is what a guest *published*. It never leads out of the guest. It lives only while its waiter
+//! is off the CPUs, because a waiter that runs publishes anew what it waits for. It may be stale or a
+//! lie; the walk in `proxy.rs` copes with both.
 
 use crate::ids::VcpuId;
 use crate::lists::Lists;
@@ -40,7 +40,7 @@ pub struct Hints {
     pub depth: u32,
     /// Locks released so far, wrapping: tells a stale edge to this holder.
     pub releases: u32,
-    /// Whom it waits for.
+    /// The vCPU that it waits for.
     pub wait: Option<Wait>,
 }
 
@@ -86,13 +86,13 @@ impl BlockedOn {
         self.edges[waiter.index()].take()
     }
 
-    /// The first of those who wait for `holder`; [`BlockedOn::next_waiter`] has the others. At most
+    /// The first vCPU that waits for `holder`; [`BlockedOn::next_waiter`] has the others. At most
     /// as many as the guest has vCPUs.
     pub(crate) fn first_waiter(&self, holder: VcpuId) -> Option<VcpuId> {
         self.waiters.first(holder)
     }
 
-    /// The one after `waiter` among those who wait for the same holder.
+    /// The vCPU after `waiter` in the list of those that wait for the same holder.
     pub(crate) fn next_waiter(&self, waiter: VcpuId) -> Option<VcpuId> {
         self.waiters.next(waiter)
     }

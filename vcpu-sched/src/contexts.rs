@@ -29,13 +29,13 @@ pub(crate) enum Entitlement {
 /// Where a claim is. Each move is a method of `Scheduler`; no other state is reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClaimState {
-    /// It asks for nothing: its vCPU sleeps and carries nobody.
+    /// It does not compete: its vCPU sleeps and carries no other.
     Off,
     /// It competes, in the queue of this domain.
     Queued(usize),
     /// It pays for what runs on this CPU: it is the donor.
     OnCpu(CpuId),
-    /// It need not compete: its own vCPU runs already, on someone else's budget.
+    /// It need not compete: its own vCPU runs already, on another vCPU's budget.
     Riding,
     /// It waits for this vCPU to stop running, or to wake: see `proxy.rs`.
     Parked(VcpuId),
@@ -131,7 +131,7 @@ pub(crate) struct Cpu {
 pub(crate) struct Running {
     /// Whose claim pays.
     pub(crate) donor: VcpuId,
-    /// Who executes.
+    /// The vCPU that executes.
     pub(crate) run: VcpuId,
     /// Since when, ns.
     pub(crate) since: Ns,

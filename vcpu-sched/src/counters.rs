@@ -1,4 +1,4 @@
-//! What is counted for each vCPU. Every time has two answers, whose budget and who ran; both are
+//! What is counted for each vCPU. Each stretch of time has a budget that paid and a vCPU that ran; both are
 //! kept, and their sums over a guest agree.
 
 use crate::ids::Ns;
@@ -8,7 +8,7 @@ use crate::ids::Ns;
 pub struct Counters {
     /// Run by this execution context, on whichever budget.
     pub runtime_ns: Ns,
-    /// Charged to this scheduling context, whoever ran, and for what was spent elsewhere.
+    /// Charged to this scheduling context, whichever vCPU ran, and for what was spent elsewhere.
     pub charged_ns: Ns,
     /// Part of `charged_ns` that no vCPU ran: CPU time that other threads spent for this one.
     pub elsewhere_ns: Ns,

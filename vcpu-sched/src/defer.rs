@@ -1,13 +1,13 @@
-//! Deferral: a vCPU that is out of time while it holds a lock, or is about to have it, runs on for a
-//! short grace, once.
+//! Deferral: a vCPU that is out of time while it holds a lock, or is about to get one, may run on for
+//! a short grace, once.
 //!
-//! A holder, so that nobody waits for it. A waiter whose holder runs, because its wait ends within
-//! microseconds, but would last until its next turn if it were stopped now; and because in a queue
-//! it would be a holder that does not run as soon as the lock came to it.
+//! A holder gets the grace so that no other vCPU has to wait for it. A waiter whose holder runs gets it
+//! for two reasons: its wait ends within microseconds, and would last until its next turn if it were
+//! stopped now; and in a queue it would be a holder that does not run as soon as the lock came to it.
 //!
 //! The overrun is charged like all other time, so it is debt of the budget that pays. It costs the
-//! next vCPU at most the grace. Holding locks for ever to get the grace each time earns nothing:
-//! a grace that runs out unused doubles the number of preemptions that pass before the next one.
+//! next vCPU at most the grace. A guest gains nothing by claiming to hold locks for ever: each grace
+//! that ends without a release doubles the number of preemptions before the next one is granted.
 
 use crate::blocked_on::Hints;
 use crate::contexts::ExecState;
@@ -45,8 +45,8 @@ impl Credit {
 }
 
 impl<E: Events> Scheduler<E> {
-    /// Asks whether what runs on `cpu`, which is out of time and says `hints`, may go on. Returns the
-    /// end of its grace; it has to ring when it releases its last lock.
+    /// Asks whether the vCPU that runs on `cpu`, which is out of time and published `hints`, may go on.
+    /// Returns the end of its grace. It has to ring when it releases its last lock.
     pub fn defer(&mut self, cpu: CpuId, hints: &Hints, now: Ns) -> Option<Ns> {
         let grace = self.config.defer_ns?;
         let soon_done = hints.depth > 0 && !self.waits_for_long(hints);
@@ -62,7 +62,7 @@ impl<E: Events> Scheduler<E> {
         Some(now.saturating_add(grace))
     }
 
-    /// Whether it waits for one that does not run, and still has the lock: proxying is the remedy then,
+    /// Whether it waits for a vCPU that does not run and still has the lock. Then proxying is the remedy,
     /// not a grace.
     fn waits_for_long(&self, hints: &Hints) -> bool {
         hints.wait.is_some_and(|wait| {

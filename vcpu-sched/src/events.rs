@@ -1,4 +1,4 @@
-//! Every decision of the policy, told to whoever listens: metrics, traces, tests, the simulator.
+//! Every decision of the policy, as an event for a listener: metrics, traces, tests, the simulator.
 
 use crate::ids::{CpuId, Ns, VcpuId};
 
@@ -9,9 +9,9 @@ pub enum Event {
     Pick {
         /// The host CPU.
         cpu: CpuId,
-        /// Whose budget pays.
+        /// The vCPU whose budget pays.
         donor: VcpuId,
-        /// Who runs.
+        /// The vCPU that runs.
         run: VcpuId,
         /// Edges between them; 0 when the donor runs itself.
         chain: u32,
@@ -25,9 +25,9 @@ pub enum Event {
     Stop {
         /// The host CPU.
         cpu: CpuId,
-        /// Whose budget paid.
+        /// The vCPU whose budget paid.
         donor: VcpuId,
-        /// Who ran.
+        /// The vCPU that ran.
         run: VcpuId,
         /// How long, ns.
         ran: Ns,
@@ -38,18 +38,18 @@ pub enum Event {
     Halt(VcpuId),
     /// An edge of the `blocked_on` graph appeared.
     EdgeOn {
-        /// Who waits.
+        /// The vCPU that waits.
         waiter: VcpuId,
-        /// For whom.
+        /// The vCPU that it waits for.
         holder: VcpuId,
     },
     /// The waiter's edge is gone.
     EdgeOff(VcpuId),
     /// The claim waits for `on` to stop running or to wake.
     Park {
-        /// Whose claim.
+        /// The vCPU whose claim waits.
         claim: VcpuId,
-        /// For whom.
+        /// The vCPU that it waits for.
         on: VcpuId,
     },
     /// The claim is out of budget until the time given, ns.

@@ -3,7 +3,7 @@
 //! Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996): each context has a start tag in
 //! virtual time; the smallest runs next, for one slice; its tag then moves on by what it ran,
 //! divided by its weight. A context that slept starts at most half a slice behind the virtual time of
-//! the pool: it goes before those who ran meanwhile, and sleeping saves no more up than that. A
+//! the pool: it goes before contexts that ran meanwhile, and sleeping saves up no more than that. A
 //! guest's weight is divided among its runnable vCPUs at the moment of the charge, so that a guest
 //! gets no larger share for having more vCPUs.
 
@@ -12,8 +12,8 @@ use crate::ids::Ns;
 /// Largest weight; the smallest is 1.
 pub(crate) const MAX_WEIGHT: u32 = 10_000;
 
-/// Who wakes does not end a slice before so small a part of it: switches stay rarer than four to a
-/// slice, whatever wakes.
+/// A wake-up may end the running slice only once this part of it (a quarter) has been used. So wake-ups
+/// cause at most four switches in a slice.
 const WAKE_SHARE: Ns = 4;
 
 /// A context's place in the fair order.
@@ -78,7 +78,7 @@ impl Fair {
         self.tag + self.scaled(used - used % slice, sharers)
     }
 
-    /// How much longer it runs before who wakes may end its slice, ns.
+    /// How much longer it runs before a wake-up may end its slice, ns.
     pub(crate) const fn until_worn(&self, slice: Ns) -> Ns {
         (slice / WAKE_SHARE).saturating_sub(self.used)
     }
@@ -97,8 +97,7 @@ impl Fair {
         self.tag + self.scaled(self.used.saturating_add(ran), sharers)
     }
 
-    /// Joins the competition at virtual time `v`. What it fell behind by sleeping is its own, up to
-    /// half a slice.
+    /// Becomes runnable at virtual time `v`. It keeps what it fell behind by sleeping, up to half a slice.
     ///
     /// Source: the placement of sleepers in Linux's CFS (`place_entity()`, to Linux 6.5).
     pub(crate) fn wake(&mut self, v: u128, slice: Ns, sharers: u32) {

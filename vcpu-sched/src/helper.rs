@@ -1,7 +1,7 @@
-//! Helpers: threads that work for a guest beside its vCPUs, those of its devices.
+//! Helpers: threads that work for a guest beside its vCPUs, such as those of its devices.
 //!
-//! The host's scheduler runs them, but the policy says when, where and on whose budget, as it does for a
-//! vCPU. A helper asks before it works, for a *grant*: a host CPU and a short time, paid by a claim of
+//! The host's scheduler runs them, but the policy decides when, where and on which budget, as it does for
+//! a vCPU. Before it works, a helper asks for a *grant*: a host CPU and a short time, paid by a claim of
 //! its guest.
 //!
 //! 1. A claim can pay that has something left: budget, or a place in the fair order. The guest's claims
@@ -16,8 +16,8 @@
 //! 5. What it has used is charged ([`Scheduler::charge_elsewhere`]) when it stops, at most a grant and a
 //!    piece of work later than the vCPU would have been stopped.
 //!
-//! So the devices of a guest take no more CPU time than its claims have, and take it from nobody who
-//! goes before these.
+//! So the devices of a guest take no more CPU time than its claims have, and never take it from a claim
+//! that is more urgent than these.
 
 use std::collections::VecDeque;
 
@@ -33,13 +33,13 @@ use crate::scheduler::Scheduler;
 const GRANT_NS: Ns = 250_000;
 /// A grant that is older, ns, does not keep other helpers from its CPU.
 const OLD_NS: Ns = 1_000_000;
-/// How many of those who wait, and how many claims for each, are looked at for one decision.
+/// How many waiting helpers, and how many claims for each, are looked at for one decision.
 const LOOKS: usize = 8;
 
 /// Leave to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Who may work.
+    /// The helper that may work.
     pub helper: HelperId,
     /// Where.
     pub cpu: CpuId,
@@ -80,7 +80,7 @@ struct Helper {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Helpers {
     all: Vec<Helper>,
-    /// Those who wait, in the order in which they are looked at.
+    /// Helpers that wait, in the order in which they are looked at.
     waiting: VecDeque<HelperId>,
     /// How many of them are to be looked at for every CPU, because a claim has got a budget.
     to_look_at: usize,
@@ -134,7 +134,8 @@ impl<E: Events> Scheduler<E> {
         if self.grant_anywhere(helper, now) {
             return;
         }
-        // It competes from now on: who runs alone gets a slice, at whose end it is looked at.
+        // It competes from now on: a vCPU that runs alone gets a slice, at whose end the helper is
+        // looked at.
         for cpu in self.unsliced.iter() {
             self.kick(cpu, now);
         }
@@ -176,7 +177,8 @@ impl<E: Events> Scheduler<E> {
         self.helpers.orders.drain(..)
     }
 
-    /// After `cpu` has picked: stops the helper there if it may not go on, and looks for who may begin.
+    /// After `cpu` has picked: stops the helper there if it may not go on, and looks for one that may
+    /// begin.
     pub(crate) fn serve_helpers(&mut self, cpu: CpuId, now: Ns) {
         if let Some((helper, _)) = self.cpus[cpu.index()].helper {
             let known = &self.helpers.all[helper.index()];
@@ -203,7 +205,7 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// Looks among those who wait for one that may work on `cpu`.
+    /// Looks among the waiting helpers for one that may work on `cpu`.
     fn grant_on(&mut self, cpu: CpuId, now: Ns) {
         for _ in 0..self.helpers.waiting.len().min(LOOKS) {
             if !self.has_room(cpu, now) {
@@ -252,7 +254,7 @@ impl<E: Events> Scheduler<E> {
         after.iter().chain(before).copied().take(LOOKS)
     }
 
-    /// None of those who were asked can pay: others are asked the next time.
+    /// None of the claims that were asked can pay: others are asked the next time.
     fn next_payer(&mut self, guest: GuestId) {
         let guest = &mut self.guests[guest.index()];
         guest.next_payer = (guest.next_payer + LOOKS) % guest.vcpus.len().max(1);

@@ -1,7 +1,7 @@
 //! A deadline scheduler for vCPUs, with split contexts and proxy execution.
 //!
 //! Pure policy: no KVM, no threads, no clock (time is an argument), no I/O, and no allocation once
-//! the vCPUs are added. Whoever owns host CPUs calls it:
+//! the vCPUs are added. The owner of the host CPUs calls it:
 //!
 //! ```
 //! use vcpu_sched::{Claim, Config, CpuId, Hints, Reservation, Scheduler, Stop, Wait, WaitKind};

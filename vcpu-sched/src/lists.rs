@@ -1,4 +1,4 @@
-//! Who stands behind whom: for each vCPU a list of others, each of whom is in one list at most.
+//! For each vCPU a list of other vCPUs. Each vCPU is in one list at most.
 //! Joining and leaving take constant time and no memory.
 
 use crate::ids::VcpuId;

@@ -1,4 +1,4 @@
-//! What a CPU runs next: the earliest claim that may be served here, and whom it carries.
+//! What a CPU runs next: the earliest claim that may be served here, and the vCPU that it carries.
 
 use std::cmp::Reverse;
 
@@ -38,8 +38,8 @@ impl<E: Events> Scheduler<E> {
     ///
     /// O(log n) for n vCPUs, plus a chain of at most [`crate::MAX_CHAIN`] edges for each claim that
     /// it looks at, and plus the timers of reserved claims that come before the end of the decision and
-    /// cannot matter to it, which are passed over one by one. A claim that cannot be served is set aside, and comes back by an event of its
-    /// own guest, so looking again is not free for those who cause it.
+    /// cannot matter to it, which are passed over one by one. A claim that cannot be served is set aside
+    /// and comes back by an event of its own guest, which is charged for causing it.
     ///
     /// # Panics
     /// If `cpu` is not of this pool.
@@ -123,7 +123,7 @@ impl<E: Events> Scheduler<E> {
             self.vcpus[run.index()].sc.state = ClaimState::Riding;
         }
         self.count_miss(donor, now);
-        // What runs says anew whom it waits for.
+        // A vCPU that runs publishes anew for which vCPU it waits.
         self.drop_edge(run, now);
         let v = &mut self.vcpus[run.index()];
         if let ExecState::Runnable { since } = v.ec.state {
@@ -185,9 +185,9 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// A slice that starts at `tag` runs on `cpu`: so late is it in all the queues that the CPU
-    /// serves. Who joins one of them later would otherwise start in the past, and keep the CPU
-    /// until it has caught up.
+    /// Advances the virtual time of every queue that `cpu` serves to at least `tag`, where the slice that
+    /// now runs began. A vCPU that joined with an older virtual time would keep the CPU until it had
+    /// caught up.
     pub(crate) fn pass_virtual_time(&mut self, cpu: CpuId, tag: u128) {
         let queues = self.domains.iter_mut();
         for domain in queues.filter(|domain| domain.cpus.contains(cpu)) {
@@ -201,7 +201,7 @@ impl<E: Events> Scheduler<E> {
             Entitlement::Reserved(server) => {
                 Some(now.saturating_add(server.budget().max(1).unsigned_abs()))
             }
-            // Alone, a best-effort vCPU takes no ticks; who joins kicks the CPU.
+            // Alone, a best-effort vCPU needs no end of a slice; a claim that joins kicks the CPU.
             Entitlement::BestEffort(fair) => {
                 let contended = self.first_claim(cpu).is_some() || self.helpers.any_waits();
                 contended.then(|| now.saturating_add(fair.left(self.config.slice_ns)))

@@ -1,4 +1,4 @@
-//! Who is kicked when a claim becomes eligible: an idle CPU, else the one that does the least
+//! Which CPU is kicked when a claim becomes eligible: an idle one, else the one that does the least
 //! urgent work.
 
 use std::cmp::Reverse;
@@ -30,8 +30,8 @@ impl<E: Events> Scheduler<E> {
         let rank = self.vcpus[claim.index()].sc.rank();
         let domain = match self.vcpus[claim.index()].sc.state {
             ClaimState::Queued(domain) => domain,
-            // Its vCPU runs on someone else's budget. If its own is more urgent, that CPU shall
-            // look again, and charge the right one.
+            // Its vCPU runs on another vCPU's budget. If its own claim is more urgent, that CPU looks
+            // again, so that the right claim is charged.
             ClaimState::Riding => {
                 if let crate::contexts::ExecState::Running(cpu) = self.vcpus[claim.index()].ec.state
                     && self.running_rank(cpu).is_some_and(|running| running > rank)
@@ -55,7 +55,7 @@ impl<E: Events> Scheduler<E> {
             }
         }
         if let Rank::BestEffort(..) = rank {
-            // Those who ran alone have no slice yet: they get one now.
+            // A best-effort vCPU that ran alone has no slice yet. It gets one now.
             for cpu in self.unsliced.and(cpus).iter() {
                 self.kick(cpu, now);
             }
@@ -68,8 +68,9 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// `woken` competes anew, by best effort. If it is next and behind what runs, it need not wait
-    /// until that slice is over: a vCPU that sleeps often would wait for one each time.
+    /// `woken` has just become runnable by best effort. If it is first in its queue and its tag is below
+    /// the one that the running vCPU would have if its slice ended now, that slice ends. Without this, a
+    /// vCPU that sleeps often would wait for up to a slice at each wake-up.
     pub(crate) fn preempt_for_woken(&mut self, woken: VcpuId, now: Ns) {
         let sc = &self.vcpus[woken.index()].sc;
         let (ClaimState::Queued(domain), Rank::BestEffort(tag, _)) = (sc.state, sc.rank()) else {

@@ -1,7 +1,7 @@
-//! Proxy execution: whom does a waiting claim carry?
+//! Proxy execution: which vCPU runs on the claim of a vCPU that waits?
 //!
-//! A blocked waiter keeps its place in the queue. When its turn comes, its budget and its CPU go to
-//! whoever it waits for:
+//! A vCPU that waits for a lock keeps its place in the queue. When its claim is picked, its budget and
+//! the CPU go to the vCPU that it waits for:
 //!
 //! ```text
 //!   donor ──> owner ──> owner's owner ──> ... ──> the one that can run
@@ -12,10 +12,10 @@
 //! (Zijlstra, Lelli, Stultz), `find_proxy_task()`; the name and the bounded walk, NOVA's
 //! `Ec::help`. What differs, because vCPUs are not tasks:
 //!
-//! - a waiter may *spin*: then it is itself runnable, and on a holder that runs elsewhere it is
-//!   best left to spin, for that wait is as short as the critical section;
-//! - the edges come from a guest, so they may be stale, circular or lies; none of that may cost
-//!   more than the walk, and whoever runs in the end runs on a budget of its own guest.
+//! - A waiter may *spin*. It is then runnable itself. While its holder runs on another CPU it is best
+//!   left to spin, because that wait is as short as the critical section.
+//! - The edges come from a guest, so they may be stale, circular or lies. None of that may cost more
+//!   than the walk, and the vCPU that runs in the end runs on a budget of its own guest.
 
 use crate::blocked_on::{Wait, WaitKind};
 use crate::contexts::ExecState;
@@ -31,12 +31,12 @@ pub const MAX_CHAIN: u32 = 16;
 pub(crate) enum Proxy {
     /// Run this vCPU on it. `lock` is what the last edge of the chain names.
     Run { run: VcpuId, chain: u32, lock: u64 },
-    /// Nothing that it waits for can run here now: set it aside until `on` stops running or wakes.
+    /// No vCPU that it waits for can run here now. The claim is set aside until `on` stops running or
+    /// wakes.
     Park { on: VcpuId },
-    /// The vCPU to run may not run on this CPU, by the user's pinning: the claim goes to where it
-    /// may.
+    /// The vCPU at the end of the chain is pinned to other CPUs. The claim goes to the queue of those.
     Move { to: VcpuId },
-    /// Its vCPU sleeps and there is nobody to carry.
+    /// Its vCPU sleeps, and there is no vCPU to run on the claim.
     Off,
 }
 
@@ -52,16 +52,17 @@ impl<E: Events> Scheduler<E> {
         while let Some(wait) = self.edge_to_follow(at) {
             let holder = wait.holder;
             if self.is_stale(&wait) {
-                // The holder has let go since the waiter looked, or is gone. This comes before the question
-                // for a cycle: a holder that let go and queued anew waits for those who still name it.
+                // The holder has released a lock since the waiter looked, or is gone. This comes before
+                // the question for a circle: a holder that released its lock and queued again waits for
+                // vCPUs whose last record still names it.
                 self.vcpus[at.index()].counters.stale_edges += 1;
                 self.drop_edge(at, now);
                 break;
             }
             let circle = holder == donor || holder == seen;
             if circle || chain == MAX_CHAIN {
-                // A deadlock in the guest, a lie, or a queue longer than is followed. Its donor runs
-                // and finds out.
+                // A deadlock in the guest, a lie, or a chain that is longer than is followed. The donor
+                // itself runs, and its next record tells whether it still waits.
                 let counters = &mut self.vcpus[donor.index()].counters;
                 if circle {
                     counters.cycles += 1;
@@ -72,21 +73,21 @@ impl<E: Events> Scheduler<E> {
                 return self.run_or_rest(donor, cpu, 0, 0);
             }
             match self.vcpus[holder.index()].ec.state {
-                // Runs elsewhere. A spinner is as well off spinning; a sleeper has nothing to do
-                // until the holder stops, and then carries it on.
+                // The holder runs on another CPU. A spinning waiter may go on spinning. A sleeping one
+                // has nothing to do until the holder stops; then its claim carries the holder on.
                 ExecState::Running(_) => match wait.kind {
                     WaitKind::Spin => break,
                     WaitKind::Block => {
                         return Proxy::Park { on: holder };
                     }
                 },
-                // Sleeps itself, waiting for another: follow. Sleeps for its own reasons: the
-                // waiter sleeps with it and wakes with it.
+                // The holder sleeps for reasons of its own: the claim is set aside until it wakes. (A
+                // holder that sleeps because it waits for another vCPU is followed, below.)
                 ExecState::Halted if self.edge_to_follow(holder).is_none() => {
                     return Proxy::Park { on: holder };
                 }
-                // Runnable here or in another CPU's queue, or throttled (the case that proxying
-                // exists for): it goes on, on the donor's budget.
+                // The holder is runnable, in this or another queue, or throttled, which is the case that
+                // proxying exists for. It runs on the donor's budget.
                 ExecState::Halted | ExecState::Runnable { .. } => {
                     at = holder;
                     chain += 1;
@@ -95,7 +96,7 @@ impl<E: Events> Scheduler<E> {
                         seen = at;
                     }
                 }
-                // Gone is stale, and was dropped above.
+                // An edge to a vCPU that is gone is stale, and was dropped above.
                 ExecState::Gone => break,
             }
         }
@@ -112,8 +113,8 @@ impl<E: Events> Scheduler<E> {
                 lock,
             },
             ExecState::Runnable { .. } => Proxy::Move { to: at },
-            // Its edge was stale and it sleeps: a donor with nobody to carry rests, and one further
-            // down waits for it to wake.
+            // The last vCPU of the chain sleeps and its edge was stale. A donor leaves the queue; for a
+            // donor further up, the claim waits until that vCPU wakes.
             _ if chain == 0 => Proxy::Off,
             _ => Proxy::Park { on: at },
         }
@@ -134,9 +135,9 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// Whether the holder released something since the waiter looked. Known exactly for a holder
-    /// that is off the CPUs; one that runs is not asked. A sleeper is woken when its wait is over,
-    /// so its edge cannot be stale unless its holder is gone.
+    /// Whether the holder has released a lock since the waiter looked. This is known exactly for a
+    /// holder that is off the CPUs; of one that runs it is not asked. A sleeping waiter is woken when
+    /// its wait is over, so its edge cannot be stale unless the holder is gone.
     pub(crate) fn is_stale(&self, wait: &Wait) -> bool {
         let holder = &self.vcpus[wait.holder.index()].ec;
         match (holder.state, wait.kind) {

@@ -8,8 +8,8 @@ use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
 
 impl<E: Events> Scheduler<E> {
-    /// What runs on `cpu` has released the lock for which it was carried. Those who waited for it
-    /// now wait for `to`, who has the lock, or for nobody if that is not known. Call before
+    /// The vCPU that runs on `cpu` has released the lock for which it was carried. The vCPUs that waited
+    /// for it now wait for `to`, which has the lock, or for none if that is not known. Call before
     /// [`Scheduler::stop`]; the `pick` that follows gives the donor its CPU back, or carries `to`.
     pub fn release(&mut self, cpu: CpuId, to: Option<VcpuId>, now: Ns) {
         let Some(running) = self.cpus.get(cpu.index()).and_then(|c| c.running) else {
@@ -61,7 +61,7 @@ impl<E: Events> Scheduler<E> {
             return;
         }
         self.pass_on(from, lock, Some(to), now);
-        // Those who were set aside until the old holder stops have a new one to look at.
+        // Claims that were set aside until the old holder stops can now carry the new one.
         self.look_again(from, now);
         if running.donor != from && running.lock == lock {
             // Its donor waits for another one now.
@@ -70,7 +70,7 @@ impl<E: Events> Scheduler<E> {
         self.check();
     }
 
-    /// Those who wait for `from` because of `lock` now wait for `to`, or for nobody.
+    /// The vCPUs that wait for `from` because of `lock` now wait for `to`, or for none.
     fn pass_on(&mut self, from: VcpuId, lock: u64, to: Option<VcpuId>, now: Ns) {
         let mut next = self.blocked_on.first_waiter(from);
         while let Some(waiter) = next {

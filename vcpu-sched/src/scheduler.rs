@@ -3,16 +3,16 @@
 //! | file | rule |
 //! |---|---|
 //! | `pick.rs` | what a CPU runs next |
-//! | `proxy.rs` | whom a waiting claim carries |
+//! | `proxy.rs` | which vCPU a waiting claim carries |
 //! | `stop.rs` | what happens when it stops: charge, edges, back into the queue |
 //! | `wake.rs` | waking |
 //! | `timers.rs` | what happens by itself, and which CPU looks after it |
 //! | `release.rs` | a holder lets go, or hands its mutex to a sleeper |
-//! | `preempt.rs` | who is kicked for a claim that became eligible |
+//! | `preempt.rs` | which CPU is kicked for a claim that became eligible |
 //! | `defer.rs` | a holder that is out of time |
-//! | `debt.rs` | who pays for what is done for a vCPU while it does not run |
-//! | `helper.rs` | when, where and on whose budget a guest's other threads work |
-//! | `disturbance.rs` | wake-ups that take a CPU from somebody more urgent |
+//! | `debt.rs` | which claim pays for what is done for a vCPU while it does not run |
+//! | `helper.rs` | when, where and on which budget a guest's other threads work |
+//! | `disturbance.rs` | wake-ups that take a CPU from a more urgent claim |
 
 use std::cmp::Reverse;
 
@@ -50,7 +50,7 @@ pub struct Config {
     /// Slice of best-effort vCPUs that share a CPU, ns.
     pub slice_ns: Ns,
     /// How long a spinning waiter sleeps with its halted holder at most, ns. Bounded because a
-    /// vCPU that spins may have an interrupt to take, of which nobody tells the policy.
+    /// vCPU that spins may have an interrupt to take, of which the policy is not told.
     pub park_ns: Ns,
     /// Thousandths of the pool that reservations may take.
     pub cap_permille: u64,
@@ -125,7 +125,7 @@ pub struct Scheduler<E: Events = ()> {
 }
 
 impl Scheduler<()> {
-    /// An empty pool that tells nobody what it decides.
+    /// An empty pool without a listener.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self::with_events(config, ())

@@ -1,4 +1,4 @@
-//! What happens when a vCPU stops: who is charged, what it said, where the claims go.
+//! What happens when a vCPU stops: which claim is charged, what the vCPU published, where the claims go.
 
 use crate::blocked_on::Hints;
 use crate::cbs::Charged;
@@ -26,7 +26,7 @@ impl<E: Events> Scheduler<E> {
     /// `cpu` has stopped what it ran, which used `ran` ns of CPU time since the last charge and
     /// said `hints`. Call [`Scheduler::pick`] next. Does nothing on a CPU that runs nothing.
     ///
-    /// The order is the rule: first the money, then what the vCPU said, then the claims.
+    /// The order is the rule: first the charge, then what the vCPU published, then the claims.
     pub fn stop(&mut self, cpu: CpuId, why: Stop, hints: Hints, ran: Ns, now: Ns) {
         let Some(running) = self
             .cpus
@@ -80,7 +80,7 @@ impl<E: Events> Scheduler<E> {
         if self.vcpus[donor.index()].sc.state == ClaimState::OnCpu(cpu) {
             self.vcpus[donor.index()].sc.state = ClaimState::Off;
             self.requeue(donor);
-            // `pick` looks after those who stay.
+            // `pick` finds a CPU for claims that stay in this CPU's queues.
             if let ClaimState::Queued(domain) = self.vcpus[donor.index()].sc.state
                 && !self.domains[domain].cpus.contains(cpu)
             {
@@ -91,8 +91,9 @@ impl<E: Events> Scheduler<E> {
         self.check();
     }
 
-    /// A claim that came to `cpu` with its holder goes home, unless whom it carries can go on here:
-    /// from home it would come back at once, and kick a CPU on either way.
+    /// A claim that came to the queue of `cpu` because of its holder's pinning goes back to its own queue,
+    /// unless the vCPU that it carries can go on here. From its own queue it would come back at once, and
+    /// kick a CPU on each way.
     fn stay_or_go_home(&mut self, claim: VcpuId, cpu: CpuId, now: Ns) {
         if let Proxy::Run { run, .. } = self.find_proxy(claim, cpu, now) {
             let domain = self.vcpus[run.index()].ec.domain;

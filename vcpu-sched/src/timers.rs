@@ -10,7 +10,7 @@
 //!    eligible, is earlier; or, where best effort runs, any. A best-effort claim waits until a quarter
 //!    of the slice under way has passed, for before that it could not end it (`fair.rs`), so that many
 //!    wake-ups in a row cost one interruption.
-//! 3. What nobody is interrupted for is done at the next decision of any CPU.
+//! 3. A timer for which no CPU is interrupted is handled at the next decision of any CPU.
 //!
 //! The CPU that is interrupted is the one that does the least urgent work in the timer's domain, as for
 //! a claim that becomes eligible at once (`preempt.rs`).
@@ -92,7 +92,7 @@ impl<E: Events> Scheduler<E> {
     /// Sets a timer, and sees to it that a CPU looks in time if one should.
     pub(crate) fn set_timer(&mut self, timer: u32, at: Ns, now: Ns) {
         self.heap_of(timer).set(timer, at);
-        // Who is about to pick looks at timers for itself, and then for the others.
+        // A CPU that is about to pick handles the timers that are due, and then arms the others.
         if self.idle_keeps_timer(at, now) || !self.looking.is_empty() {
             return;
         }
@@ -188,7 +188,7 @@ impl<E: Events> Scheduler<E> {
         let Some(first) = self.next_timer() else {
             return;
         };
-        // Who looks next comes here too, or falls asleep and looks after all timers.
+        // The next CPU that picks comes here too, or falls asleep and handles all timers.
         if !self.idle_keeps_timer(first, now) && self.looking.is_empty() {
             for domain in 0..self.domains.len() {
                 self.keep_timers(domain, now);
@@ -217,8 +217,8 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// Whether a sleeping CPU looks after the timer `at`. One that sleeps past it is kicked, so
-    /// that it learns of it. Those who are about to pick do not count: they may find work, and
-    /// then ask this themselves.
+    /// that it learns of it. CPUs that are about to pick do not count: they may find work, and then
+    /// ask this themselves.
     pub(crate) fn idle_keeps_timer(&mut self, at: Ns, now: Ns) -> bool {
         let mut too_long = None;
         for cpu in self.idle.iter() {

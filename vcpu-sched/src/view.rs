@@ -1,4 +1,4 @@
-//! What the policy looks like at one moment, for who watches it. Nothing here decides anything.
+//! The state of the policy at one moment, for observers. Nothing here decides anything.
 
 use crate::contexts::{ClaimState, Entitlement, ExecState};
 use crate::events::Events;
@@ -42,7 +42,7 @@ pub struct VcpuView {
 pub struct CpuView {
     /// Whose claim pays.
     pub donor: VcpuId,
-    /// Who runs.
+    /// The vCPU that runs.
     pub run: VcpuId,
     /// Where they differ: the lock that the donor waits for.
     pub lock: u64,

@@ -77,8 +77,8 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// Those who run alone run without slices, so virtual time stood still since they were picked:
-    /// let it catch up, or who wakes now would be owed all that time.
+    /// Best-effort vCPUs that run alone run without slices, so virtual time has stood still since they
+    /// were picked. It catches up here; otherwise a vCPU that wakes now would be owed all that time.
     fn count_unsliced(&mut self, now: Ns) {
         for cpu in self.unsliced.iter() {
             if let Some(running) = self.cpus[cpu.index()].running {
@@ -98,7 +98,7 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// `holder` stopped running, woke up, or is gone: those who sleep with it can look again. While
+    /// `holder` stopped running, woke up, or is gone: the claims parked behind it compete again. While
     /// it runs or sleeps on, they would only be set aside again.
     pub(crate) fn unpark_waiters(&mut self, holder: VcpuId, now: Ns) {
         if !matches!(self.vcpus[holder.index()].ec.state, ExecState::Running(_)) {
@@ -106,10 +106,10 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// `holder` has stopped on `cpu`: those who sleep with it and may be served there compete for the
-    /// pick that follows. The others would have to kick another CPU, and in vain if the holder goes
-    /// on here at once: two holders whose sleepers are pinned to each other's CPU would be kicked off
-    /// in turn for ever. They look again after the pick.
+    /// Called when `holder` stops on `cpu`, before the next pick. Claims parked behind it that may run on
+    /// `cpu` compete in that pick. Claims pinned elsewhere wait until after it: if their CPUs were kicked
+    /// now and the holder then resumed here, the kick would be wasted, and two holders whose waiters are
+    /// pinned to each other's CPU would preempt each other for ever.
     pub(crate) fn unpark_here(&mut self, cpu: CpuId, holder: VcpuId, now: Ns) {
         let mut next = self.parked.first(holder);
         while let Some(claim) = next {
@@ -122,7 +122,7 @@ impl<E: Events> Scheduler<E> {
         self.cpus[cpu.index()].stopped = Some(holder);
     }
 
-    /// Those who were set aside behind `holder` compete again.
+    /// The claims parked behind `holder` compete again.
     pub(crate) fn look_again(&mut self, holder: VcpuId, now: Ns) {
         while let Some(claim) = self.parked.first(holder) {
             self.claim_off(claim);
@@ -135,7 +135,7 @@ impl<E: Events> Scheduler<E> {
         match self.vcpus[claim.index()].sc.state {
             ClaimState::Throttled => self.replenish(claim, now),
             ClaimState::Parked(_) => {
-                // It slept with a halted holder long enough: let it look for itself.
+                // It was set aside behind a halted holder for long enough: its own vCPU runs and looks.
                 self.drop_edge(claim, now);
                 self.claim_off(claim);
                 self.claim_wakes(claim, due, now);

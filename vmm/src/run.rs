@@ -122,6 +122,7 @@ impl RunnerReport {
 pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSummary, RunError> {
     config.validate()?;
     let pool = pool(&config.host_cpus)?;
+    config.pinned_within(&pool)?;
     host_memory::check(config)?;
     let vsock = files::divide(config, pool.len())?;
     let kvm = kvm::open()?;

@@ -209,8 +209,8 @@ impl Offer {
             .name("control".to_owned())
             .spawn(move || {
                 while !waiter.stopped(None) {
-                    listener.answer(|path| {
-                        (path == "/snapshot").then(|| Page {
+                    listener.answer(|asked| {
+                        (asked.path == "/snapshot").then(|| Page {
                             kind: "application/json",
                             // Plain data always has a JSON form.
                             text: serde_json::to_string(&source.look()).unwrap_or_default() + "\n",

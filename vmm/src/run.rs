@@ -187,7 +187,7 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
     drop(input);
     waited.map_err(host("waiting for the guests"))?;
 
-    let summary = RunSummary {
+    let mut summary = RunSummary {
         sched: match config.sched {
             SchedMode::Baton => "baton",
             SchedMode::Host => "host",
@@ -210,11 +210,18 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
             .map(|(guest, vcpus)| summarize(guest, vcpus))
             .collect(),
     };
+    let consoles: Vec<_> = records
+        .iter()
+        .map(|guest| guest.console().count())
+        .collect();
     drop(records);
     // The last lines of a guest are printed when it is taken apart.
     drop(reaper);
     if let Some(console) = console {
         console.finish(CONSOLE_PATIENCE);
+    }
+    for (guest, console) in summary.guests.iter_mut().zip(consoles) {
+        guest.console_dropped = console.dropped();
     }
     Ok(summary)
 }
@@ -264,7 +271,7 @@ fn summarize(guest: &GuestRecord, mut vcpus: Vec<VcpuSummary>) -> GuestSummary {
         vcpu.set_results(guest.results.of(index), &guest.clock);
     }
     let end = guest.ended().unwrap_or(GuestEnd::Killed);
-    GuestSummary::new(&guest.name, &end, guest.console().dropped(), vcpus)
+    GuestSummary::new(&guest.name, &end, 0, vcpus)
 }
 
 /// Counts the guests down for which the run waits, and makes a file readable at the last one.

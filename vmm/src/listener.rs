@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn of_two_that_find_a_socket_of_before_one_listens_and_can_be_reached() {
         let path = path("stale");
-        for round in 0..100 {
+        for round in 0..300 {
             let _ = fs::remove_file(&path);
             drop(UnixListener::bind(&path).expect("a socket that is left over"));
             let start = std::sync::Barrier::new(4);

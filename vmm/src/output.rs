@@ -78,17 +78,20 @@ impl<'a> Writer<'a> {
 
     /// Waits for room.
     fn wait(&self) -> io::Result<()> {
-        let mut files = Vec::with_capacity(2);
-        files.push(PollFd::from_borrowed_fd(self.file, PollFlags::OUT));
-        if let Some(give_up) = self.give_up {
-            files.push(PollFd::from_borrowed_fd(give_up, PollFlags::IN));
-        }
+        let mut both = [
+            PollFd::from_borrowed_fd(self.file, PollFlags::OUT),
+            PollFd::from_borrowed_fd(self.give_up.unwrap_or(self.file), PollFlags::IN),
+        ];
+        let files = match self.give_up {
+            Some(_) => &mut both[..],
+            None => &mut both[..1],
+        };
         loop {
             let left = self
                 .until
                 .map(|until| until.saturating_duration_since(Instant::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            match poll(&mut files, timeout.as_ref()) {
+            match poll(files, timeout.as_ref()) {
                 Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
                 Ok(_) if files.get(1).is_some_and(|file| !file.revents().is_empty()) => {
                     return Err(io::ErrorKind::TimedOut.into());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode};
+use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode, SummaryForm};
 use crate::executor::{self, ExecutorError, ExecutorReport, Moment};
 use crate::files::{self, TooFewFiles};
 use crate::host_memory::{self, NotEnoughMemory};
@@ -24,7 +24,7 @@ use crate::signals::StopSignals;
 use crate::summary::{CpuAccount, GuestSummary, RunSummary, VcpuSummary};
 use crate::sys;
 
-/// How long to wait for a reader of stdout at the end.
+/// How long to wait for a reader of the console at the end, where the summary is read apart from it.
 const CONSOLE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A run that could not be started.
@@ -218,7 +218,10 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
     // The last lines of a guest are printed when it is taken apart.
     drop(reaper);
     if let Some(console) = console {
-        console.finish(CONSOLE_PATIENCE);
+        // A summary as text comes behind it, and waits for the same reader. Another signal ends that.
+        let apart = config.summary == SummaryForm::Json;
+        let asked = || signals.is_some_and(StopSignals::take);
+        console.finish(|stuck| asked() || (apart && stuck >= CONSOLE_PATIENCE));
     }
     for (guest, console) in summary.guests.iter_mut().zip(consoles) {
         guest.console_dropped = console.dropped();

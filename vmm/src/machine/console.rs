@@ -24,8 +24,8 @@ const MAX_LINE: usize = 256;
 /// Pieces that may wait to be written: at most 1 MiB, and 4 MiB of what has to be escaped, without the
 /// names of guests.
 const QUEUE: usize = 4096;
-/// How many times the patience of the end a reader may take that is slow, but reads.
-const SLOW_READER: u32 = 5;
+/// How often is asked, at the end, whether to wait on.
+const ASKED_EVERY: Duration = Duration::from_millis(100);
 
 /// How long the thread may take to see that the rest is given up.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -136,20 +136,18 @@ impl ConsoleThread {
         }
     }
 
-    /// Waits until all that was queued is written, but not longer than `patience` in which nothing could
-    /// be, for nobody may be reading; a few times that in all. Then the rest is dropped. All ports
-    /// must be gone.
-    pub fn finish(self, patience: Duration) {
+    /// Waits until all that was queued is written. `enough` is asked now and then, and told for how long
+    /// nothing could be written; when it says so, the rest is dropped. All ports must be gone.
+    pub fn finish(self, mut enough: impl FnMut(Duration) -> bool) {
         drop(self.queue);
-        let until = Instant::now() + patience * SLOW_READER;
-        let mut before = self.shared.progress.load(Ordering::Acquire);
-        loop {
-            match self.done.recv_timeout(patience) {
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
+        let mut before = 0;
+        let mut since = Instant::now();
+        while self.done.recv_timeout(ASKED_EVERY) == Err(RecvTimeoutError::Timeout) {
             let now = self.shared.progress.load(Ordering::Acquire);
-            if mem::replace(&mut before, now) == now || Instant::now() >= until {
+            if mem::replace(&mut before, now) != now {
+                since = Instant::now();
+            }
+            if enough(since.elapsed()) {
                 // Only a counter at its maximum refuses a write, and one write cannot take it there.
                 let _ = self.shared.give_up.write(1);
                 // One that blocks in a write all the same, to a terminal that has been stopped, is left.
@@ -343,8 +341,6 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
-
     /// What `print` writes by ports of a console, given their lines' beginnings.
     fn printed<const N: usize>(
         prefixes: [&str; N],
@@ -353,7 +349,7 @@ mod tests {
         let (mut reader, writer) = io::pipe().expect("a pipe");
         let console = ConsoleThread::spawn(writer).expect("thread");
         print(prefixes.map(|prefix| console.port(prefix.to_owned())));
-        console.finish(PATIENCE);
+        console.finish(|_| false);
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("text");
         text
@@ -442,7 +438,7 @@ mod tests {
             let mut text = String::new();
             reader.read_to_string(&mut text).map(|_| text)
         });
-        console.finish(PATIENCE);
+        console.finish(|_| false);
         let text = reader.join().expect("no panic").expect("text");
         assert_eq!(text.lines().count(), QUEUE);
         assert_eq!(count.dropped(), 0);
@@ -462,7 +458,7 @@ mod tests {
                 buffer.end_line();
             }
             drop(buffer);
-            console.finish(Duration::from_millis(10));
+            console.finish(|stuck| stuck > Duration::from_millis(10));
             count.dropped()
         };
         let all = 2 * QUEUE as u64 * 11;

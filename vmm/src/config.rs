@@ -12,6 +12,7 @@ use crate::control::Control;
 use crate::metrics::Target;
 
 pub mod file;
+mod names;
 pub mod rate;
 
 use rate::{RateLimit, RateOptions};
@@ -53,7 +54,7 @@ pub struct RunConfig {
     pub late_halts: LateHalts,
     /// Stop after this long; `None` runs until all guests ended.
     pub duration: Option<Duration>,
-    /// Stop when the guest of this name has ended, and all of them if there are several.
+    /// Stop when the guest of this name has ended.
     pub until_guest: Option<String>,
     /// Form of the summary.
     pub summary: SummaryForm,
@@ -324,7 +325,7 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
 /// One guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestConfig {
-    /// Name in messages and tables.
+    /// Name in messages and tables: of printable characters, and no other guest's of the run.
     pub name: String,
     /// Its kernel.
     pub kernel: KernelSource,
@@ -389,6 +390,7 @@ impl RunConfig {
         if self.guests.is_empty() {
             return fail("there is no guest to run: give --cpus and --kernel, or a TOML file");
         }
+        names::check(&self.guests)?;
         if self.slice < Duration::from_micros(100) || self.slice > Duration::from_secs(1) {
             return fail("the slice must be between 100us and 1s");
         }
@@ -411,14 +413,37 @@ impl RunConfig {
             && self.awaited().next().is_none()
         {
             return fail(format!(
-                "there is no guest '{name}' until whose end to run: this run has {}",
+                "there is no guest '{}' until whose end to run: this run has {}",
+                name.escape_debug(),
                 self.names()
             ));
         }
         for guest in &self.guests {
-            guest.validate(&self.host_cpus)?;
+            guest.validate()?;
+        }
+        if !self.host_cpus.is_empty() {
+            self.pinned_within(&self.host_cpus)?;
         }
         self.own_sockets()
+    }
+
+    /// Checks that the host CPUs to which vCPUs are pinned are in the pool: the kernel would take the
+    /// others and leave them out.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn pinned_within(&self, pool: &[usize]) -> Result<(), ConfigError> {
+        for guest in &self.guests {
+            let mut pinned = guest.host_cpus.iter().flatten().flatten();
+            if let Some(cpu) = pinned.find(|cpu| !pool.contains(cpu)) {
+                return fail(format!(
+                    "guest {}: host CPU {cpu} is not in the pool ({})",
+                    guest.name,
+                    crate::units::format_cpus(pool)
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// No two guests can listen at the same path.
@@ -460,7 +485,7 @@ impl RunConfig {
 }
 
 impl GuestConfig {
-    fn validate(&self, pool: &[usize]) -> Result<(), ConfigError> {
+    fn validate(&self) -> Result<(), ConfigError> {
         let name = &self.name;
         if self.cpus == 0 || self.cpus > MAX_VCPUS {
             return fail(format!(
@@ -500,19 +525,8 @@ impl GuestConfig {
                 self.cpus
             ));
         }
-        for set in self.host_cpus.iter().flatten() {
-            if set.is_empty() {
-                return fail(format!("guest {name}: a vCPU may use no host CPU at all"));
-            }
-            if let Some(cpu) = set
-                .iter()
-                .find(|cpu| !pool.is_empty() && !pool.contains(cpu))
-            {
-                return fail(format!(
-                    "guest {name}: host CPU {cpu} is not in the pool ({})",
-                    crate::units::format_cpus(pool)
-                ));
-            }
+        if self.host_cpus.iter().flatten().any(Vec::is_empty) {
+            return fail(format!("guest {name}: a vCPU may use no host CPU at all"));
         }
         Ok(())
     }

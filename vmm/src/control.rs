@@ -15,7 +15,7 @@ use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::directory::Directory;
-use crate::listener::Access;
+use crate::listener::{Access, remove_stale};
 use crate::metrics::Target;
 use crate::metrics::serve::{Listener, Page, Waiter};
 use snapshot::Snapshot;
@@ -51,10 +51,10 @@ enum RuntimeError {
         /// Its permissions.
         mode: u32,
     },
-    /// There is none, or it cannot be opened.
+    /// There is none, or it cannot be opened, or nobody can listen there.
     #[error("{} cannot be used: {source}", path.display())]
     Host {
-        /// The directory.
+        /// The directory, or the socket in it.
         path: PathBuf,
         /// Why not.
         source: io::Error,
@@ -118,20 +118,21 @@ fn open_own(path: &Path) -> Result<Directory, RuntimeError> {
     }
 }
 
-/// The sockets in [`directory`] whose process lives, with its id.
+/// The sockets in [`directory`] at which somebody listens, with the id of the process.
 #[must_use]
 pub fn instances() -> Vec<(u32, PathBuf)> {
     let path = directory();
-    let names = open_own(&path)
-        .ok()
-        .and_then(|directory| directory.names().ok());
+    let Ok(directory) = open_own(&path) else {
+        return Vec::new();
+    };
+    let names = directory.names().unwrap_or_default();
     let mut found: Vec<_> = names
         .into_iter()
-        .flatten()
         .filter_map(|name| {
-            let path = path.join(name);
-            let pid = owner(&path).filter(|pid| lives(*pid))?;
-            Some((pid, path))
+            let pid = owner(Path::new(&name))?;
+            // Its number says little: a process of that number may be another program by now.
+            directory.is_listened_at(&name).ok()?.then_some(())?;
+            Some((pid, path.join(name)))
         })
         .collect();
     found.sort();
@@ -152,12 +153,15 @@ fn lives(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }
 
-/// Removes sockets that killed runs have left.
+/// Removes sockets that killed runs have left. A process that is not seen here may live in another
+/// container; then somebody listens.
 fn sweep(directory: &Directory) {
     for name in directory.names().into_iter().flatten() {
         if owner(Path::new(&name)).is_some_and(|pid| !lives(pid)) {
             // Another run may have been faster.
-            let _ = directory.remove(&name);
+            if let Ok(_lock) = directory.lock(&name) {
+                let _ = remove_stale(directory, &name);
+            }
         }
     }
 }
@@ -185,16 +189,13 @@ impl Offer {
         let (path, offer) = match control {
             Control::Off => return Ok(None),
             Control::Path(path) => (path.clone(), Self::listen(path, source)),
-            Control::Default => match default_place(&directory()) {
-                Ok(path) => (path.clone(), Self::listen(&path, source)),
-                Err(error) => {
-                    eprintln!(
-                        "baton: this run has no control socket, for {error}; name one with \
-                         --control, or say --control off"
-                    );
-                    return Ok(None);
-                }
-            },
+            Control::Default => {
+                let offer = default_place(&directory()).and_then(|path| {
+                    Self::listen(&path, source)
+                        .map_err(|source| RuntimeError::Host { path, source })
+                });
+                return Ok(offer.inspect_err(say_there_is_none).ok());
+            }
         };
         offer
             .map(Some)
@@ -209,8 +210,8 @@ impl Offer {
             .name("control".to_owned())
             .spawn(move || {
                 while !waiter.stopped(None) {
-                    listener.answer(|path| {
-                        (path == "/snapshot").then(|| Page {
+                    listener.answer(|asked| {
+                        (asked.path == "/snapshot").then(|| Page {
                             kind: "application/json",
                             // Plain data always has a JSON form.
                             text: serde_json::to_string(&source.look()).unwrap_or_default() + "\n",
@@ -223,6 +224,12 @@ impl Offer {
             thread: Some(thread),
         })
     }
+}
+
+fn say_there_is_none(error: &RuntimeError) {
+    eprintln!(
+        "baton: this run has no control socket, for {error}; name one with --control, or say --control off"
+    );
 }
 
 /// The place of this process in the runtime directory, which is made if it is missing and cleaned
@@ -249,6 +256,7 @@ impl Drop for Offer {
 mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
 
     use super::*;
 
@@ -262,20 +270,34 @@ mod tests {
             .expect("directory");
         // Process ids end at 2^22.
         let gone = directory.join("4194305.sock");
-        fs::write(&gone, "").expect("file");
+        drop(UnixListener::bind(&gone).expect("a socket"));
         (directory, gone)
     }
 
     #[test]
-    fn only_sockets_of_processes_that_are_gone_are_swept() {
+    fn only_sockets_that_killed_runs_have_left_are_swept() {
         let (directory, gone) = place("sweep");
-        let ours = directory.join(format!("{}.sock", std::process::id()));
-        let other = directory.join("notes.sock");
-        for path in [&ours, &other] {
-            fs::write(path, "").expect("file");
-        }
+        let in_directory = |name: &str| directory.join(name);
+        let left = |name: &str| {
+            let path = in_directory(name);
+            drop(UnixListener::bind(&path).expect("a socket"));
+            path
+        };
+        let ours = left(&format!("{}.sock", std::process::id()));
+        let other = left("notes.sock");
+        // No process of these numbers is seen; one is in another container, the other no socket.
+        let elsewhere = in_directory("4194306.sock");
+        let _listener = UnixListener::bind(&elsewhere).expect("listens");
+        let notes = in_directory("4194307.sock");
+        fs::write(&notes, "notes").expect("a file");
         assert_eq!(default_place(&directory).expect("ours"), ours);
-        assert!(!gone.exists() && ours.exists() && other.exists());
+        assert!(!gone.exists(), "swept");
+        assert!(
+            [ours, other, elsewhere, notes]
+                .iter()
+                .all(|path| path.exists())
+        );
+        assert_eq!(fs::read_dir(&directory).expect("reads").count(), 4);
         fs::remove_dir_all(&directory).expect("removed");
     }
 

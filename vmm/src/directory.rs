@@ -13,6 +13,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::geteuid;
 
+mod lock;
+
 /// Permission of everybody to write.
 const OTHERS_WRITE: u32 = 0o002;
 /// How many names are tried for a new file: one may be left of a process that was killed.
@@ -130,9 +132,21 @@ impl Directory {
         }
     }
 
-    /// [`Self::connect`] whoever owns the socket, to learn whether somebody listens there.
-    pub(crate) fn probe(&self, name: &OsStr) -> io::Result<UnixStream> {
-        dial(&self.socket(name)?.0)
+    /// Whether somebody listens at the socket `name`, whoever owns it.
+    ///
+    /// # Errors
+    /// One of kind `PermissionDenied` if that is no socket, or this user may not connect to it;
+    /// `NotFound` if there is nothing.
+    pub(crate) fn is_listened_at(&self, name: &OsStr) -> io::Result<bool> {
+        match dial(&self.socket(name)?.0) {
+            Ok(_) => Ok(true),
+            Err(error) => match error.kind() {
+                ErrorKind::ConnectionRefused => Ok(false),
+                ErrorKind::PermissionDenied => Err(error),
+                // One that has no room for another connection is in use too.
+                _ => Ok(true),
+            },
+        }
     }
 
     fn socket(&self, name: &OsStr) -> io::Result<(OwnedFd, Stat)> {

@@ -21,6 +21,7 @@ mod listener;
 pub mod machine;
 pub mod metrics;
 mod nospec;
+pub mod output;
 pub mod run;
 pub mod signals;
 pub mod sim_command;

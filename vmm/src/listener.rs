@@ -53,7 +53,8 @@ pub(crate) enum Access {
     OwnerOnly,
 }
 
-/// A socket on which this process listens. None of its calls waits. Its file goes with it.
+/// A socket on which this process listens. Its file goes with it. Nobody is waited for but, at the start
+/// and the end, another process that puts a socket at the same path or removes one just then.
 #[derive(Debug)]
 pub(crate) struct OwnListener {
     socket: UnixListener,
@@ -67,24 +68,24 @@ impl OwnListener {
     /// Listens at `path`. A socket that nobody listens on any more makes room, nothing else does.
     pub(crate) fn bind(path: &Path, access: Access) -> Result<Self, ListenError> {
         let (directory, name) = Directory::of(path)?;
+        // Of two processes that find a socket of before here, one takes its place; the other must not
+        // take that one's, which is not listened at yet for a moment.
+        let lock = directory.lock(&name)?;
         make_room(&directory, &name)?;
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-            .map_err(io::Error::from)?;
-        if access == Access::OwnerOnly {
-            // Before there is a file: it gets the mode of the socket. Changed by its path
-            // afterwards it could be another file by then.
-            rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(io::Error::from)?;
-        }
-        let address = SocketAddrUnix::new(path).map_err(io::Error::from)?;
-        rustix::net::bind(&socket, &address).map_err(io::Error::from)?;
-        rustix::net::listen(&socket, BACKLOG).map_err(io::Error::from)?;
-        Ok(Self {
-            socket: socket.into(),
-            file: directory.id_of(&name),
+        let socket = bound(path, access)?;
+        let file = directory.id_of(&name);
+        drop(lock);
+        let own = Self {
+            socket,
             directory,
             name,
-        })
+            file,
+        };
+        // By its path the socket was put where the directory was at that moment.
+        match own.file.is_some() && own.file == id_at(path) {
+            true => Ok(own),
+            false => Err(io::Error::other("its directory was moved meanwhile").into()),
+        }
     }
 
     /// The next program that connects; an error of kind `WouldBlock` if there is none.
@@ -111,9 +112,42 @@ impl AsRawFd for OwnListener {
 
 impl Drop for OwnListener {
     fn drop(&mut self) {
+        // What cannot be locked stays: the next one to listen there removes it.
+        let Ok(_lock) = self.directory.lock(&self.name) else {
+            return;
+        };
         if self.file.is_some() && self.file == self.directory.id_of(&self.name) {
             let _ = self.directory.remove(&self.name);
         }
+    }
+}
+
+/// A socket at `path` that is listened at. It is left there if that fails: the next one removes it.
+fn bound(path: &Path, access: Access) -> io::Result<UnixListener> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    if access == Access::OwnerOnly {
+        // Before there is a file: it gets the mode of the socket. Changed by its path afterwards it
+        // could be another file by then.
+        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    }
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The file at `path`, be it a symbolic link.
+fn id_at(path: &Path) -> Option<FileId> {
+    let status = rustix::fs::lstat(path).ok()?;
+    Some((status.st_dev, status.st_ino))
+}
+
+/// Removes the socket `name` of `directory` if nobody listens at it; whose lock this process holds.
+pub(crate) fn remove_stale(directory: &Directory, name: &OsStr) -> Result<(), ListenError> {
+    match directory.is_listened_at(name) {
+        Ok(true) => Err(ListenError::InUse),
+        Ok(false) => Ok(directory.remove(name)?),
+        Err(error) => Err(ListenError::Host(error)),
     }
 }
 
@@ -122,16 +156,7 @@ fn make_room(directory: &Directory, name: &OsStr) -> Result<(), ListenError> {
         Ok(found) if FileType::from_raw_mode(found.st_mode) != FileType::Socket => {
             Err(ListenError::NoSocket)
         }
-        Ok(_) => match directory.probe(name) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                Ok(directory.remove(name)?)
-            }
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                Err(ListenError::Host(error))
-            }
-            // One that has no room for another connection is in use too.
-            _ => Err(ListenError::InUse),
-        },
+        Ok(_) => remove_stale(directory, name),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -159,6 +184,50 @@ mod tests {
         let status = fs::symlink_metadata(&path).expect("a file");
         assert_eq!(status.mode() & 0o777, 0o600);
         drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn of_two_that_find_a_socket_of_before_one_listens_and_can_be_reached() {
+        let path = path("stale");
+        for round in 0..300 {
+            let _ = fs::remove_file(&path);
+            drop(UnixListener::bind(&path).expect("a socket that is left over"));
+            let start = std::sync::Barrier::new(4);
+            let all: Vec<_> = std::thread::scope(|scope| {
+                let threads: [_; 4] = std::array::from_fn(|_| {
+                    scope.spawn(|| {
+                        start.wait();
+                        OwnListener::bind(&path, Access::Umask)
+                    })
+                });
+                threads
+                    .map(|thread| thread.join().expect("no panic"))
+                    .into()
+            });
+            let ours: Vec<_> = all.iter().flatten().collect();
+            assert_eq!(ours.len(), 1, "round {round}: {all:?}");
+            let others = all.iter().filter_map(|one| one.as_ref().err());
+            for refused in others {
+                assert!(matches!(refused, ListenError::InUse), "{refused:?}");
+            }
+            let _client = UnixStream::connect(&path).expect("somebody listens");
+            ours[0]
+                .accept()
+                .expect("the client has come to the one that runs");
+        }
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_took_the_place_of_our_socket_stays_when_we_go() {
+        let path = path("taken");
+        let first = OwnListener::bind(&path, Access::Umask).expect("listens");
+        fs::remove_file(&path).expect("removed");
+        let second = OwnListener::bind(&path, Access::Umask).expect("listens");
+        drop(first);
+        UnixStream::connect(&path).expect("the second can still be reached");
+        drop(second);
         assert!(!path.exists());
     }
 

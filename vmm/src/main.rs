@@ -1,6 +1,6 @@
 //! The program `baton`.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use baton::bench::Finished;
@@ -11,7 +11,7 @@ use baton::cli::{Cli, Command, RunArgs, SimArgs, Switch, TopArgs};
 use baton::config::{SummaryForm, Timeline};
 use baton::signals::StopSignals;
 use baton::summary::RunSummary;
-use baton::{bench, check, run, sim_command, summary, top};
+use baton::{bench, check, output, run, sim_command, summary, top};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -134,7 +134,7 @@ fn check_host() -> Result<ExitCode, Box<dyn std::error::Error>> {
 
 /// Prints to stdout; that nobody reads it is no error.
 fn print(text: &str) -> io::Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    match output::write_all(&io::stdout(), text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }

@@ -1,4 +1,4 @@
-//! `baton run --metrics WHERE`: counters of the running pool as OpenMetrics text.
+//! `baton run --metrics WHERE`: counters of the running pool, for Prometheus and what speaks like it.
 //!
 //! | file | idea |
 //! |---|---|
@@ -6,8 +6,10 @@
 //! | `tally.rs` | what is counted from the policy's events, under the pool's lock |
 //! | `gauges.rs` | what an executor counts by itself |
 //! | `snapshot.rs` | all of it, copied at one moment |
-//! | `text.rs` | a snapshot as text |
+//! | `families.rs` | what of it is offered |
+//! | `text.rs`, `classic.rs` | that as text: OpenMetrics, and the format of before |
 //! | `serve.rs` | answering requests, one at a time |
+//! | `request.rs` | what a request asks for |
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,10 @@ use std::time::Duration;
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+pub mod classic;
+mod families;
 pub(crate) mod gauges;
+mod request;
 pub(crate) mod serve;
 pub mod snapshot;
 pub(crate) mod tally;
@@ -29,6 +34,7 @@ pub use target::Target;
 
 use crate::directory::Directory;
 use crate::listener::Access;
+use request::Asked;
 use serve::{Listener, Page, Waiter};
 use snapshot::Snapshot;
 
@@ -103,11 +109,8 @@ impl Metrics {
                 let waiter = Waiter::new(stopped, Some(&listener)).map_err(fail)?;
                 spawn.spawn(move || {
                     while !waiter.stopped(None) {
-                        listener.answer(|path| {
-                            (path == "/metrics").then(|| Page {
-                                kind: text::CONTENT_TYPE,
-                                text: text::render(&source.snapshot()),
-                            })
+                        listener.answer(|asked| {
+                            (asked.path == "/metrics").then(|| page(asked, &source))
                         });
                     }
                     Ok(())
@@ -128,9 +131,24 @@ impl Metrics {
     }
 }
 
-/// Writes the numbers anew. The directory may be another one than the last time.
+/// The numbers in the format that was asked for.
+fn page(asked: &Asked<'_>, source: &impl Source) -> Page {
+    let snapshot = source.snapshot();
+    match asked.reads_classic_only() {
+        true => Page {
+            kind: classic::CONTENT_TYPE,
+            text: classic::render(&snapshot),
+        },
+        false => Page {
+            kind: text::CONTENT_TYPE,
+            text: text::render(&snapshot),
+        },
+    }
+}
+
+/// Writes the numbers anew, for node_exporter's textfile collector, which reads the classic format only. The directory may be another one than the last time.
 fn write(path: &Path, source: &impl Source) -> Result<(), MetricsError> {
-    let text = text::render(&source.snapshot());
+    let text = classic::render(&source.snapshot());
     Directory::of(path)
         // Collectors take files by their ending, so they leave the one that is written alone.
         .and_then(|(directory, name)| directory.replace(&name, text.as_bytes()))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode};
+use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode, SummaryForm};
 use crate::executor::{self, ExecutorError, ExecutorReport, Moment};
 use crate::files::{self, TooFewFiles};
 use crate::host_memory::{self, NotEnoughMemory};
@@ -24,7 +24,7 @@ use crate::signals::StopSignals;
 use crate::summary::{CpuAccount, GuestSummary, RunSummary, VcpuSummary};
 use crate::sys;
 
-/// How long to wait for a reader of stdout at the end.
+/// How long to wait for a reader of the console at the end, where the summary is read apart from it.
 const CONSOLE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A run that could not be started.
@@ -122,6 +122,7 @@ impl RunnerReport {
 pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSummary, RunError> {
     config.validate()?;
     let pool = pool(&config.host_cpus)?;
+    config.pinned_within(&pool)?;
     host_memory::check(config)?;
     let vsock = files::divide(config, pool.len())?;
     let kvm = kvm::open()?;
@@ -186,7 +187,7 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
     drop(input);
     waited.map_err(host("waiting for the guests"))?;
 
-    let summary = RunSummary {
+    let mut summary = RunSummary {
         sched: match config.sched {
             SchedMode::Baton => "baton",
             SchedMode::Host => "host",
@@ -209,11 +210,21 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
             .map(|(guest, vcpus)| summarize(guest, vcpus))
             .collect(),
     };
+    let consoles: Vec<_> = records
+        .iter()
+        .map(|guest| guest.console().count())
+        .collect();
     drop(records);
     // The last lines of a guest are printed when it is taken apart.
     drop(reaper);
     if let Some(console) = console {
-        console.finish(CONSOLE_PATIENCE);
+        // A summary as text comes behind it, and waits for the same reader. Another signal ends that.
+        let apart = config.summary == SummaryForm::Json;
+        let asked = || signals.is_some_and(StopSignals::take);
+        console.finish(|stuck| asked() || (apart && stuck >= CONSOLE_PATIENCE));
+    }
+    for (guest, console) in summary.guests.iter_mut().zip(consoles) {
+        guest.console_dropped = console.dropped();
     }
     Ok(summary)
 }
@@ -263,7 +274,7 @@ fn summarize(guest: &GuestRecord, mut vcpus: Vec<VcpuSummary>) -> GuestSummary {
         vcpu.set_results(guest.results.of(index), &guest.clock);
     }
     let end = guest.ended().unwrap_or(GuestEnd::Killed);
-    GuestSummary::new(&guest.name, &end, guest.console().dropped(), vcpus)
+    GuestSummary::new(&guest.name, &end, 0, vcpus)
 }
 
 /// Counts the guests down for which the run waits, and makes a file readable at the last one.

@@ -57,7 +57,7 @@ pub struct GuestSummary {
     pub exit_code: Option<u32>,
     /// CPU time that other threads than those that ran its vCPUs spent for it; charged to its vCPUs.
     pub elsewhere_ns: Elsewhere,
-    /// Console lines dropped because they came too fast.
+    /// Bytes of its console that were dropped: nobody took them in time, or they could not be written.
     pub console_dropped: u64,
     /// What its vCPUs report together.
     pub workload: Workload,

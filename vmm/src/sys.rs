@@ -3,6 +3,10 @@
 use std::io;
 use std::mem;
 
+mod affinity;
+
+pub use affinity::{affinity, set_affinity};
+
 /// The host's time stamp counter.
 #[must_use]
 pub fn rdtsc() -> u64 {
@@ -39,48 +43,6 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
 pub fn thread_id() -> libc::pid_t {
     // SAFETY: no arguments, no effects.
     unsafe { libc::gettid() }
-}
-
-/// Host CPUs that the calling thread may use, ascending.
-///
-/// # Errors
-/// If the kernel does not tell.
-pub fn affinity() -> io::Result<Vec<usize>> {
-    // SAFETY: an all-zero set is valid, and the kernel writes at most its size.
-    let set = unsafe {
-        let mut set: libc::cpu_set_t = mem::zeroed();
-        if libc::sched_getaffinity(0, mem::size_of::<libc::cpu_set_t>(), &raw mut set) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        set
-    };
-    Ok((0..libc::CPU_SETSIZE as usize)
-        // SAFETY: the index is below the size of the set.
-        .filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) })
-        .collect())
-}
-
-/// Pins the calling thread to `cpus`.
-///
-/// # Errors
-/// If none of them may be used.
-pub fn set_affinity(cpus: &[usize]) -> io::Result<()> {
-    // SAFETY: an all-zero set is valid; only indices below its size are set.
-    let set = unsafe {
-        let mut set: libc::cpu_set_t = mem::zeroed();
-        for cpu in cpus {
-            if *cpu < libc::CPU_SETSIZE as usize {
-                libc::CPU_SET(*cpu, &mut set);
-            }
-        }
-        set
-    };
-    // SAFETY: the set is initialized, and its size is given.
-    if unsafe { libc::sched_setaffinity(0, mem::size_of::<libc::cpu_set_t>(), &raw const set) } != 0
-    {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 /// The host CPU that the calling thread is on at the moment, if the kernel tells.
@@ -219,16 +181,5 @@ mod tests {
         assert_eq!(parse_version("6.13.0-rc1+deb13"), Some((6, 13)));
         assert!(parse_version("6.9.12") < Some((6, 13)));
         assert_eq!(parse_version("unknown"), None);
-    }
-
-    #[test]
-    fn affinity_reads_back_what_was_set() {
-        std::thread::spawn(|| {
-            let all = affinity().expect("affinity");
-            set_affinity(&all[..1]).expect("pinned");
-            assert_eq!(affinity().expect("affinity"), all[..1]);
-        })
-        .join()
-        .expect("thread");
     }
 }

@@ -101,6 +101,17 @@ fn guests() -> (String, Vec<PathBuf>) {
     (config.to_string_lossy().into_owned(), sockets)
 }
 
+/// How many files a run says that it needs which was refused where `allowed` may be open.
+fn needed(sentence: &str, allowed: u64) -> u64 {
+    sentence
+        .strip_prefix("baton: this run needs ")
+        .and_then(|rest| rest.split_once(&format!(" open files and {allowed} are allowed")))
+        .unwrap_or_else(|| panic!("{sentence}"))
+        .0
+        .parse()
+        .expect("a number")
+}
+
 fn is_over(mut stream: &UnixStream) -> bool {
     match stream.read(&mut [0]) {
         Ok(0) => true,
@@ -135,14 +146,7 @@ fn a_guest_that_takes_all_its_sockets_leaves_those_of_others() {
 
     // With too few the run says how many it needs.
     let refused = finish(start_with_limit(&args, 40, 40));
-    let sentence = refused.one_sentence();
-    let needed: u64 = sentence
-        .strip_prefix("baton: this run needs ")
-        .and_then(|rest| rest.split_once(" open files and 40 are allowed"))
-        .unwrap_or_else(|| panic!("{sentence}"))
-        .0
-        .parse()
-        .expect("a number");
+    let needed = needed(refused.one_sentence(), 40);
 
     // So many are enough, whatever comes.
     let mut running = Running(start_with_limit(&args, needed, needed));
@@ -168,4 +172,18 @@ fn a_guest_that_takes_all_its_sockets_leaves_those_of_others() {
     ask.read_to_string(&mut answer)
         .expect("the control socket answers");
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}
+
+#[test]
+fn the_number_of_files_that_many_guests_need_is_told_and_enough() {
+    let guest = "[[guest]]\ncpus = 2\nmemory = \"8M\"\ncmdline = \"workload=boot\"\n";
+    let config = file("many.toml", guest.repeat(16).as_bytes());
+    let config = config.to_string_lossy();
+    for sched in ["baton", "host"] {
+        let args = ["run", &*config, "--sched", sched, "--control", "off"];
+        let refused = finish(start_with_limit(&args, 50, 50));
+        let needed = needed(refused.one_sentence(), 50);
+        let ran = finish(start_with_limit(&args, 50, needed));
+        assert_eq!(ran.code, 0, "{needed} files: {ran:?}");
+    }
 }

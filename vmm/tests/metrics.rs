@@ -11,9 +11,37 @@ use std::process::{Child, Command, Stdio};
 
 use common::{baton, file};
 
-/// Samples of an exposition, by name and labels; its form is checked on the way.
+/// Samples of an OpenMetrics text, by name and labels; its form is checked on the way.
 fn samples(text: &str) -> HashMap<String, f64> {
     assert!(text.ends_with("\n# EOF\n"), "{text}");
+    samples_of(text)
+}
+
+/// Samples of a text in the classic format.
+fn classic_samples(text: &str) -> HashMap<String, f64> {
+    // Who reads that format takes a counter's type by the whole name of its samples.
+    let mut types = HashMap::new();
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        if line.starts_with("# TYPE ") {
+            types.insert(words.nth(2).expect(line), words.next().expect(line));
+        } else if !line.starts_with('#') {
+            let name = line.split(['{', ' ']).next().expect(line);
+            match types.get(name) {
+                Some(kind) => assert_eq!(*kind, "counter", "{line}"),
+                None => assert!(line.starts_with("baton_vcpu_proxy_chain_length_"), "{line}"),
+            }
+        }
+    }
+    assert_eq!(types["baton_vcpu_proxy_chain_length"], "histogram");
+    assert!(
+        !text.contains("# EOF") && !text.contains("# UNIT"),
+        "{text}"
+    );
+    samples_of(text)
+}
+
+fn samples_of(text: &str) -> HashMap<String, f64> {
     let mut samples = HashMap::new();
     let mut family = "";
     for line in text.lines() {
@@ -108,7 +136,7 @@ fn a_file_ends_with_the_numbers_of_the_summary() {
         &format!("file:{}", path.display()),
     ]);
     assert_eq!((ran.code, &*ran.stderr), (0, ""), "{ran:?}");
-    let samples = samples(&std::fs::read_to_string(&path).expect("a file"));
+    let samples = classic_samples(&std::fs::read_to_string(&path).expect("a file"));
     let summary = ran.summary();
     let vcpus = summary["guests"][0]["vcpus"].as_array().expect("vCPUs");
     for (index, vcpu) in vcpus.iter().enumerate() {
@@ -172,6 +200,16 @@ fn a_scrape_over_tcp_gets_counters_that_only_grow() {
         head.contains("\r\nContent-Type: application/openmetrics-text; version=1.0.0;"),
         "{head}"
     );
+    // As a proxy is asked; and by a client that reads the format of before OpenMetrics only.
+    let (head, _) = ask(connect().expect("still there"), "http://localhost/metrics");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    let old = "/metrics HTTP/1.1\r\nAccept: text/plain;version=0.0.4, */*;q=0.1\r\nX: ";
+    let (head, classic) = ask(connect().expect("still there"), old);
+    assert!(
+        head.contains("\r\nContent-Type: text/plain; version=0.0.4;"),
+        "{head}"
+    );
+    assert_eq!(classic_samples(&classic).len(), samples(&first).len());
     let (head, _) = ask(connect().expect("still there"), "/");
     assert!(head.starts_with("HTTP/1.1 404"), "{head}");
     // One that says nothing is not waited for for long.

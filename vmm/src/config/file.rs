@@ -59,7 +59,7 @@ use serde::Deserialize;
 
 use super::{
     ConfigError, DiskConfig, GuestConfig, KernelSource, LateHalts, Reservation, RunConfig,
-    SchedMode, SummaryForm, VcpuThreads, VsockConfig, fail,
+    SchedMode, SummaryForm, VcpuThreads, VsockConfig, fail, names,
 };
 use crate::units::{self, UnitError};
 
@@ -168,6 +168,8 @@ pub fn parse(text: &str, base: &Path) -> Result<RunConfig, ConfigError> {
     config.overcommit_memory = file.overcommit_memory;
     for (table, place) in file.guest.iter().zip(1..) {
         let name = table.name.clone().unwrap_or(format!("guest{place}"));
+        // What follows names the guest by it.
+        names::proper(&name)?;
         let guest = table
             .guest(&name, base)
             .map_err(|error| ConfigError(format!("guest {name}: {error}")))?;

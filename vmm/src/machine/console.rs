@@ -1,28 +1,67 @@
 //! Console output: from guests to stdout without ever making a vCPU wait.
 //!
 //! Lines go through a bounded queue to a thread that writes them. When the queue is full (a guest
-//! floods, or nobody reads our stdout) the line is dropped and counted.
+//! floods, or nobody reads our stdout) the line is dropped. What has not been written at the end is
+//! counted, whatever the reason.
 
 use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{iter, mem};
 
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
 use super::printable;
+use crate::output::Writer;
 use crate::sys;
 
 /// Longest piece that is queued; longer lines are split.
 const MAX_LINE: usize = 256;
-/// Pieces that may wait to be written: at most 1 MiB, and 4 MiB of what has to be escaped.
+/// Pieces that may wait to be written: at most 1 MiB, and 4 MiB of what has to be escaped, without the
+/// names of guests.
 const QUEUE: usize = 4096;
+/// How often is asked, at the end, whether to wait on.
+const ASKED_EVERY: Duration = Duration::from_millis(100);
 
-/// Bytes to be written, and who pays for that.
+/// How long the thread may take to see that the rest is given up.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+/// What one guest has printed, and at what cost.
+#[derive(Debug, Default)]
+struct Account {
+    /// CPU time that the console's thread has used for this guest and nobody has asked for, ns.
+    spent_ns: AtomicU64,
+    /// Bytes of what it printed.
+    printed: AtomicU64,
+    /// How many of them have been written.
+    written: AtomicU64,
+}
+
+/// How much of what a guest printed is lost.
+#[derive(Clone, Debug)]
+pub struct ConsoleCount(Arc<Account>);
+
+impl ConsoleCount {
+    /// Bytes that have not been written: when the console has ended, those that were dropped.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        // In this order: what is printed meanwhile is not taken for written before.
+        let written = self.0.written.load(Ordering::Acquire);
+        let printed = self.0.printed.load(Ordering::Acquire);
+        printed.saturating_sub(written)
+    }
+}
+
+/// Bytes to be written, and whose they are.
 struct Piece {
     bytes: Box<[u8]>,
-    spent_ns: Arc<AtomicU64>,
+    /// How many of them, at the end, the guest printed, without what was put before them or escaped.
+    printed: usize,
+    account: Arc<Account>,
 }
 
 /// The thread that writes what guests print.
@@ -30,41 +69,59 @@ struct Piece {
 pub struct ConsoleThread {
     queue: SyncSender<Piece>,
     done: Receiver<()>,
+    shared: Arc<Shared>,
     thread: JoinHandle<()>,
 }
 
+#[derive(Debug)]
+struct Shared {
+    /// Readable when nothing more is to be written.
+    give_up: EventFd,
+    /// Bytes written: it goes on as long as there is a reader.
+    progress: AtomicU64,
+}
+
 impl ConsoleThread {
-    /// Starts the thread, writing to `out`.
+    /// Starts the thread, writing to `out`, whether that blocks or not.
     ///
     /// # Errors
-    /// If the host gives no thread.
-    pub fn spawn(mut out: impl Write + Send + 'static) -> io::Result<Self> {
+    /// If the host gives no thread or event.
+    pub fn spawn(out: impl AsFd + Send + 'static) -> io::Result<Self> {
         let (queue, pieces) = mpsc::sync_channel::<Piece>(QUEUE);
         let (finished, done) = mpsc::sync_channel(1);
+        let shared = Arc::new(Shared {
+            give_up: EventFd::new(EFD_NONBLOCK)?,
+            progress: AtomicU64::new(0),
+        });
+        let own = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("console".to_owned())
             .spawn(move || {
                 let mut batch = Vec::new();
-                let mut written = Vec::new();
+                let mut of_whom = Vec::new();
                 let mut reported = sys::thread_cpu_ns();
                 while let Ok(piece) = pieces.recv() {
                     batch.clear();
                     // A guest without lines sends single characters: write them in one go.
                     for piece in iter::once(piece).chain(pieces.try_iter().take(QUEUE)) {
                         batch.extend_from_slice(&piece.bytes);
-                        written.push((piece.bytes.len(), piece.spent_ns));
+                        of_whom.push(Part {
+                            length: piece.bytes.len(),
+                            printed: piece.printed,
+                            account: piece.account,
+                        });
                     }
-                    // A closed stdout is no reason to stop the guests.
-                    let _ = out.write_all(&batch);
-                    let _ = out.flush();
+                    own.write(out.as_fd(), &batch, &of_whom);
                     let now = sys::thread_cpu_ns();
-                    share(now - mem::replace(&mut reported, now), written.drain(..));
+                    let parts = of_whom.drain(..).map(|part| (part.length, part.account));
+                    share(now - mem::replace(&mut reported, now), parts);
                 }
                 let _ = finished.send(());
             })?;
         Ok(Self {
             queue,
             done,
+            shared,
             thread,
         })
     }
@@ -75,31 +132,76 @@ impl ConsoleThread {
         ConsolePort {
             queue: Some(self.queue.clone()),
             prefix: prefix.into(),
-            dropped: Arc::default(),
-            spent_ns: Arc::default(),
+            account: Arc::default(),
         }
     }
 
-    /// Waits until all that was queued is written, but not longer than `patience`: nobody may be
-    /// reading. All ports must be gone.
-    pub fn finish(self, patience: Duration) {
+    /// Waits until all that was queued is written. `enough` is asked now and then, and told for how long
+    /// nothing could be written; when it says so, the rest is dropped. All ports must be gone.
+    pub fn finish(self, mut enough: impl FnMut(Duration) -> bool) {
         drop(self.queue);
-        match self.done.recv_timeout(patience) {
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
-                let _ = self.thread.join();
+        let mut before = 0;
+        let mut since = Instant::now();
+        while self.done.recv_timeout(ASKED_EVERY) == Err(RecvTimeoutError::Timeout) {
+            let now = self.shared.progress.load(Ordering::Acquire);
+            if mem::replace(&mut before, now) != now {
+                since = Instant::now();
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            if enough(since.elapsed()) {
+                // Only a counter at its maximum refuses a write, and one write cannot take it there.
+                let _ = self.shared.give_up.write(1);
+                // One that blocks in a write all the same, to a terminal that has been stopped, is left.
+                if self.done.recv_timeout(A_MOMENT) == Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+                break;
+            }
+        }
+        let _ = self.thread.join();
+    }
+}
+
+/// The part of a batch that is one piece.
+struct Part {
+    length: usize,
+    printed: usize,
+    account: Arc<Account>,
+}
+
+impl Shared {
+    /// Writes `batch`, which consists of `parts`. That it cannot is no reason to stop the guests: what is
+    /// lost shows in what has been written.
+    fn write(&self, out: BorrowedFd<'_>, batch: &[u8], parts: &[Part]) {
+        // SAFETY: the event lives as long as `self`.
+        let give_up = unsafe { BorrowedFd::borrow_raw(self.give_up.as_raw_fd()) };
+        let mut writer = Writer::new(out);
+        writer.give_up = Some(give_up);
+        let mut written = 0;
+        let _ = writer.write(batch, |more| {
+            written += more;
+            self.progress.fetch_add(more as u64, Ordering::Release);
+        });
+        for part in parts {
+            let own = written.min(part.length);
+            written -= own;
+            // The guest's bytes are the last of a piece.
+            let lost = match own {
+                0 => part.printed,
+                _ => (part.length - own).min(part.printed),
+            };
+            let seen = (part.printed - lost) as u64;
+            part.account.written.fetch_add(seen, Ordering::Release);
         }
     }
 }
 
 /// Divides `spent` ns by the number of bytes among those whose they were.
-fn share(spent: u64, written: impl ExactSizeIterator<Item = (usize, Arc<AtomicU64>)>) {
+fn share(spent: u64, written: impl Iterator<Item = (usize, Arc<Account>)>) {
     let written: Vec<_> = written.collect();
     let bytes: u64 = written.iter().map(|(bytes, _)| *bytes as u64).sum();
-    for (own, spent_ns) in written {
+    for (own, account) in written {
         let part = u128::from(spent) * own as u128 / u128::from(bytes.max(1));
-        spent_ns.fetch_add(part as u64, Ordering::Relaxed);
+        account.spent_ns.fetch_add(part as u64, Ordering::Relaxed);
     }
 }
 
@@ -108,9 +210,7 @@ fn share(spent: u64, written: impl ExactSizeIterator<Item = (usize, Arc<AtomicU6
 pub struct ConsolePort {
     queue: Option<SyncSender<Piece>>,
     prefix: Arc<str>,
-    dropped: Arc<AtomicU64>,
-    /// CPU time that the console's thread has used for this guest and nobody has asked for, ns.
-    spent_ns: Arc<AtomicU64>,
+    account: Arc<Account>,
 }
 
 impl ConsolePort {
@@ -120,23 +220,22 @@ impl ConsolePort {
         Self {
             queue: None,
             prefix: "".into(),
-            dropped: Arc::default(),
-            spent_ns: Arc::default(),
+            account: Arc::default(),
         }
     }
 
     /// CPU time that writing what the guest printed has taken since the last call, ns.
     pub fn take_spent_ns(&self) -> u64 {
-        match self.spent_ns.load(Ordering::Relaxed) {
+        match self.account.spent_ns.load(Ordering::Relaxed) {
             0 => 0,
-            _ => self.spent_ns.swap(0, Ordering::Relaxed),
+            _ => self.account.spent_ns.swap(0, Ordering::Relaxed),
         }
     }
 
-    /// Lines that were dropped because the queue was full.
+    /// How much is lost of what the guest prints here; it can be asked when the port is gone.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    pub fn count(&self) -> ConsoleCount {
+        ConsoleCount(Arc::clone(&self.account))
     }
 
     /// Whether lines of several guests share the output.
@@ -155,11 +254,14 @@ impl ConsolePort {
         }
         let piece = Piece {
             bytes: bytes.into_boxed_slice(),
-            spent_ns: Arc::clone(&self.spent_ns),
+            printed: text.len(),
+            account: Arc::clone(&self.account),
         };
-        if let Err(TrySendError::Full(_)) = queue.try_send(piece) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        self.account
+            .printed
+            .fetch_add(text.len() as u64, Ordering::Release);
+        // One that there is no room for is never written, and so counts as lost.
+        let _ = queue.try_send(piece);
     }
 }
 
@@ -234,96 +336,155 @@ impl Drop for LineBuffer {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
-    use std::sync::Mutex;
 
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("lock").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+    /// What `print` writes by ports of a console, given their lines' beginnings.
+    fn printed<const N: usize>(
+        prefixes: [&str; N],
+        print: impl FnOnce([ConsolePort; N]),
+    ) -> String {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let console = ConsoleThread::spawn(writer).expect("thread");
+        print(prefixes.map(|prefix| console.port(prefix.to_owned())));
+        console.finish(|_| false);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("text");
+        text
     }
 
     #[test]
     fn lines_of_two_vcpus_stay_apart_and_the_last_one_is_ended() {
-        let out = Shared::default();
-        let console = ConsoleThread::spawn(out.clone()).expect("thread");
-        let port = console.port("[a] ".to_owned());
-        let mut first = LineBuffer::lines(port.clone());
-        let mut second = LineBuffer::lines(port);
-        for (a, b) in b"one\n".iter().zip(b"two\n") {
-            first.push(*a);
-            second.push(*b);
-        }
-        first.push(b'x');
-        drop((first, second));
-        console.finish(Duration::from_secs(60));
-        assert_eq!(
-            *out.0.lock().expect("lock"),
-            b"[a] one\n[a] two\n[a] x\n".to_vec()
-        );
+        let text = printed(["[a] "], |[port]| {
+            let mut first = LineBuffer::lines(port.clone());
+            let mut second = LineBuffer::lines(port);
+            for (a, b) in b"one\n".iter().zip(b"two\n") {
+                first.push(*a);
+                second.push(*b);
+            }
+            first.push(b'x');
+        });
+        assert_eq!(text, "[a] one\n[a] two\n[a] x\n");
     }
 
     #[test]
     fn who_prints_pays_for_the_writing_by_the_byte() {
-        let [much, little] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
+        let [much, little] = [(); 2].map(|()| Arc::new(Account::default()));
         let written = [(300, Arc::clone(&much)), (100, Arc::clone(&little))];
         share(1_000, written.into_iter());
         assert_eq!(
-            [much, little].map(|spent| spent.load(Ordering::Relaxed)),
+            [much, little].map(|account| account.spent_ns.load(Ordering::Relaxed)),
             [750, 250]
         );
-        let port = ConsoleThread::spawn(io::sink())
-            .expect("thread")
-            .port("[a] ".to_owned());
-        assert_eq!(port.take_spent_ns(), 0);
-        LineBuffer::lines(port.clone()).push(b'x');
-        while port.take_spent_ns() == 0 {
-            thread::yield_now();
-        }
+        printed(["[a] "], |[port]| {
+            assert_eq!(port.take_spent_ns(), 0);
+            LineBuffer::lines(port.clone()).push(b'x');
+            while port.take_spent_ns() == 0 {
+                thread::yield_now();
+            }
+        });
     }
 
     #[test]
     fn only_a_guest_that_has_the_output_for_itself_draws_on_the_terminal() {
         for (prefix, shown) in [("", "\x1b[2Kone\r\n"), ("[a] ", "[a] \\x1b[2Kone\n")] {
-            let out = Shared::default();
-            let console = ConsoleThread::spawn(out.clone()).expect("thread");
-            let port = console.port(prefix.to_owned());
-            let mut serial = LineBuffer::interactive(port);
-            serial.write_all(b"\x1b[2Kone\r\n").expect("taken");
-            drop(serial);
-            console.finish(Duration::from_secs(60));
-            let out = out.0.lock().expect("lock");
-            assert_eq!(String::from_utf8_lossy(&out), shown);
+            let text = printed([prefix], |[port]| {
+                let mut serial = LineBuffer::interactive(port);
+                serial.write_all(b"\x1b[2Kone\r\n").expect("taken");
+            });
+            assert_eq!(text, shown);
         }
     }
 
     #[test]
     fn flood_with_no_reader_drops_and_never_waits() {
-        let (queue, _reader) = mpsc::sync_channel(2);
+        let (queue, reader) = mpsc::sync_channel(2);
         let port = ConsolePort {
             queue: Some(queue),
             prefix: "".into(),
-            dropped: Arc::default(),
-            spent_ns: Arc::default(),
+            account: Arc::default(),
         };
         let mut buffer = LineBuffer::lines(port.clone());
         for _ in 0..10 {
             buffer.push(b'\n');
         }
-        assert_eq!(port.dropped(), 8);
+        assert_eq!(reader.try_iter().count(), 2, "the others did not wait");
+        assert_eq!(port.count().dropped(), 10, "nothing is written");
         // A line without end does not grow either.
         for _ in 0..10_000 {
             buffer.push(b'x');
         }
         assert!(buffer.line.capacity() <= MAX_LINE);
-        assert!(port.dropped() > 8);
+    }
+
+    #[test]
+    fn an_output_that_does_not_block_gets_everything_if_it_is_read() {
+        let (mut reader, writer) = UnixStream::pair().expect("a pair");
+        writer.set_nonblocking(true).expect("set");
+        let console = ConsoleThread::spawn(writer).expect("thread");
+        let port = console.port("[a] ".to_owned());
+        let count = port.count();
+        // More than there is room for.
+        let line = vec![b'y'; 100];
+        let mut buffer = LineBuffer::lines(port);
+        for _ in 0..QUEUE {
+            buffer.write_all(&line).expect("taken");
+            buffer.end_line();
+        }
+        drop(buffer);
+        let reader = thread::spawn(move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).map(|_| text)
+        });
+        console.finish(|_| false);
+        let text = reader.join().expect("no panic").expect("text");
+        assert_eq!(text.lines().count(), QUEUE);
+        assert_eq!(count.dropped(), 0);
+    }
+
+    #[test]
+    fn what_is_lost_is_counted_in_bytes_whether_nobody_reads_or_it_cannot_be_written() {
+        let flood = |console: ConsoleThread, prefix: &str| {
+            let port = console.port(prefix.to_owned());
+            let count = port.count();
+            let mut buffer = LineBuffer::lines(port);
+            for _ in 0..2 * QUEUE {
+                // Ten bytes and an end, of which the first are shown as four each.
+                buffer
+                    .write_all(b"\x07\x07\x07\x07\x07yyyyy")
+                    .expect("taken");
+                buffer.end_line();
+            }
+            drop(buffer);
+            console.finish(|stuck| stuck > Duration::from_millis(10));
+            count.dropped()
+        };
+        let all = 2 * QUEUE as u64 * 11;
+        for prefix in ["", "[a] "] {
+            let (mut reader, writer) = io::pipe().expect("a pipe");
+            let dropped = flood(ConsoleThread::spawn(writer).expect("thread"), prefix);
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).expect("text");
+            let line = match prefix {
+                "" => 11,
+                _ => 4 + 26,
+            };
+            let seen = (read.len() / line) as u64 * 11;
+            // A line may have been written in part.
+            assert!(
+                (seen..seen + 11).contains(&(all - dropped)),
+                "{seen} and {dropped} of {all}"
+            );
+            assert!(dropped > 0);
+
+            let full = std::fs::OpenOptions::new()
+                .write(true)
+                .open("/dev/full")
+                .expect("there");
+            let dropped = flood(ConsoleThread::spawn(full).expect("thread"), prefix);
+            assert_eq!(dropped, all);
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::request::{self, Asked, Headers};
 use super::target::Target;
 use crate::listener::{Access, OwnListener};
 
@@ -88,7 +89,7 @@ impl Listener {
 
     /// Answers one request, if there is one, with the page at its path. What goes wrong is the
     /// client's loss.
-    pub(crate) fn answer(&self, text: impl FnOnce(&str) -> Option<Page>) {
+    pub(crate) fn answer(&self, page: impl FnOnce(&Asked<'_>) -> Option<Page>) {
         match self {
             Self::Tcp(tcp) => {
                 if let Some((stream, _)) = or_rest(tcp.accept()) {
@@ -97,7 +98,7 @@ impl Listener {
                             |t| stream.set_read_timeout(t),
                             |t| stream.set_write_timeout(t),
                         );
-                        converse(&stream, read, write, text)
+                        converse(&stream, read, write, page)
                     });
                 }
             }
@@ -108,7 +109,7 @@ impl Listener {
                             |t| stream.set_read_timeout(t),
                             |t| stream.set_write_timeout(t),
                         );
-                        converse(&stream, read, write, text)
+                        converse(&stream, read, write, page)
                     });
                 }
             }
@@ -135,7 +136,7 @@ fn converse<S>(
     stream: S,
     read_timeout: impl Fn(Option<Duration>) -> io::Result<()>,
     write_timeout: impl Fn(Option<Duration>) -> io::Result<()>,
-    text: impl FnOnce(&str) -> Option<Page>,
+    page: impl FnOnce(&Asked<'_>) -> Option<Page>,
 ) -> io::Result<()>
 where
     S: Read + Write,
@@ -148,14 +149,14 @@ where
     let until = Instant::now() + PATIENCE;
     let mut request = [0; MAX_REQUEST];
     let mut got = 0;
-    while !is_whole(&request[..got]) && got < MAX_REQUEST {
+    while request::is_unfinished(&request[..got]) && got < MAX_REQUEST {
         read_timeout(left(until)?)?;
         match stream.read(&mut request[got..])? {
             0 => break,
             more => got += more,
         }
     }
-    let answer = reply(&request[..got], text);
+    let answer = reply(&request[..got], page);
     let until = Instant::now() + PATIENCE;
     let mut rest = answer.as_bytes();
     while !rest.is_empty() {
@@ -168,43 +169,31 @@ where
     Ok(())
 }
 
-/// Whether the head of a request has ended; we take none with a body.
-fn is_whole(request: &[u8]) -> bool {
-    request.windows(4).any(|end| end == b"\r\n\r\n") || request.windows(2).any(|end| end == b"\n\n")
-}
-
 /// The answer to a request.
-fn reply(request: &[u8], text: impl FnOnce(&str) -> Option<Page>) -> String {
-    let line = request
-        .split(|&byte| byte == b'\r' || byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    let mut words = line.split(|&byte| byte == b' ');
-    let (method, target) = (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    );
-    let path = target
-        .split(|&byte| byte == b'?')
-        .next()
-        .unwrap_or_default();
+fn reply(request: &[u8], page: impl FnOnce(&Asked<'_>) -> Option<Page>) -> String {
     let plain = "text/plain; charset=utf-8";
-    let (status, kind, body) = match (method, path) {
-        _ if !is_whole(request) => ("400 Bad Request", plain, "no whole request\n".to_owned()),
-        (b"GET" | b"HEAD", path) => match std::str::from_utf8(path).ok().and_then(text) {
+    let mut headers = Headers::new();
+    let asked = Asked::parse(request, &mut headers);
+    let (status, kind, body) = match &asked {
+        None => ("400 Bad Request", plain, "no whole request\n".to_owned()),
+        Some(asked) if !matches!(asked.method, "GET" | "HEAD") => (
+            // What may be asked instead stands in a line of its own.
+            "405 Method Not Allowed\r\nAllow: GET, HEAD",
+            plain,
+            "only GET and HEAD\n".to_owned(),
+        ),
+        Some(asked) => match page(asked) {
             Some(page) => ("200 OK", page.kind, page.text),
             None => ("404 Not Found", plain, "there is nothing here\n".to_owned()),
         },
-        _ => ("405 Method Not Allowed", plain, "only GET\n".to_owned()),
     };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    if method == b"HEAD" {
-        head
-    } else {
-        head + &body
+    match asked {
+        Some(asked) if asked.method == "HEAD" => head,
+        _ => head + &body,
     }
 }
 
@@ -212,8 +201,8 @@ fn reply(request: &[u8], text: impl FnOnce(&str) -> Option<Page>) -> String {
 mod tests {
     use super::*;
 
-    fn page(path: &str) -> Option<Page> {
-        (path == "/metrics").then(|| Page {
+    fn page(asked: &Asked<'_>) -> Option<Page> {
+        (asked.path == "/metrics").then(|| Page {
             kind: "text/plain",
             text: "# EOF\n".to_owned(),
         })
@@ -234,7 +223,17 @@ mod tests {
             status("GET /metrics?a=b HTTP/1.0\r\n\r\n"),
             "HTTP/1.1 200 OK"
         );
-        assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), "HTTP/1.1 404 Not Found");
+        // As a proxy is asked, which any server must understand.
+        assert_eq!(
+            status("GET http://127.0.0.1:9469/metrics HTTP/1.1\r\nHost: 127.0.0.1:9469\r\n\r\n"),
+            "HTTP/1.1 200 OK"
+        );
+        for nothing in ["/", "http://metrics", "http://host/metrics/more"] {
+            assert_eq!(
+                status(&format!("GET {nothing} HTTP/1.1\r\n\r\n")),
+                "HTTP/1.1 404 Not Found"
+            );
+        }
         assert_eq!(
             status("PUT /metrics HTTP/1.1\r\n\r\n"),
             "HTTP/1.1 405 Method Not Allowed"
@@ -243,7 +242,15 @@ mod tests {
             status("GET /metrics HTTP/1.1\r\n"),
             "HTTP/1.1 400 Bad Request"
         );
-        assert_eq!(status(""), "HTTP/1.1 400 Bad Request");
+        for none in ["", "nonsense\r\n\r\n", "GET /metrics\r\n\r\n"] {
+            assert_eq!(status(none), "HTTP/1.1 400 Bad Request");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_what_is_not_allowed_is_told_what_is() {
+        let reply = reply(b"POST /metrics HTTP/1.1\r\n\r\n", page);
+        assert!(reply.contains("\r\nAllow: GET, HEAD\r\n"), "{reply}");
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub fn render(run: &RunSummary) -> String {
         if guest.console_dropped > 0 {
             let _ = writeln!(
                 text,
-                "  {} console lines came too fast and were dropped",
+                "  {} bytes of its console were dropped: nobody took them in time",
                 guest.console_dropped
             );
         }

@@ -150,6 +150,19 @@ fn mistakes_are_named_with_what_would_be_right() {
             "until_guest = \"web\"\n[[guest]]\nname = \"web\"\ncount = 10",
             "web-8 and 2 more",
         ),
+        (
+            "[[guest]]\nname = \"web\"\ncount = 2\n[[guest]]\nname = \"web-2\"",
+            "two guests are called 'web-2'",
+        ),
+        ("[[guest]]\nname = \"\"", "name is empty"),
+        (
+            "[[guest]]\nname = \"\\u001b[2J\"\ncpus = 0",
+            "name cannot be \"\\u{1b}[2J\"",
+        ),
+        (
+            "until_guest = \"\\u001b[2J\"\n[[guest]]",
+            "no guest '\\u{1b}[2J'",
+        ),
         ("nonsense", "line 1"),
     ] {
         let error = refused(text);
@@ -164,12 +177,12 @@ fn file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_run_waits_for_all_guests_or_those_of_a_name() {
-    let guests = "[[guest]]\nname = \"web\"\n[[guest]]\nname = \"db\"\n[[guest]]\nname = \"web\"\n";
+fn a_run_waits_for_all_guests_or_the_one_of_a_name() {
+    let guests = "[[guest]]\nname = \"web\"\n[[guest]]\nname = \"db\"\n[[guest]]\n";
     let awaited = |text: &str| parsed(text).awaited().collect::<Vec<_>>();
     assert_eq!(awaited(guests), [0, 1, 2]);
     assert_eq!(awaited(&format!("until_guest = \"db\"\n{guests}")), [1]);
-    assert_eq!(awaited(&format!("until_guest = \"web\"\n{guests}")), [0, 2]);
+    assert_eq!(awaited(&format!("until_guest = \"guest3\"\n{guests}")), [2]);
 }
 
 #[test]

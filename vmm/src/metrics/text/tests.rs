@@ -1,10 +1,13 @@
+use vcpu_sched::Counters;
+
 use super::*;
+use crate::metrics::snapshot::{ExecutorCounts, VcpuTally};
 use crate::trace::{Names, VcpuName};
 
-fn snapshot(guest: &str) -> Snapshot {
-    let vcpu = |guest_number, index| VcpuName {
-        guest: guest_number,
-        guest_name: guest.to_owned(),
+pub(in crate::metrics) fn snapshot(guest: &str) -> Snapshot {
+    let vcpu = |number, index| VcpuName {
+        guest: number,
+        guest_name: [guest, "batch"][number].to_owned(),
         index,
     };
     let counters = Counters {
@@ -76,13 +79,4 @@ fn every_sample_belongs_to_the_family_before_it_and_none_comes_twice() {
 fn a_guests_name_cannot_break_out_of_its_label() {
     let text = render(&snapshot("a\"b\\c\nd"));
     assert!(text.contains(r#"{guest="a\"b\\c\nd",vcpu="0"}"#), "{text}");
-}
-
-#[test]
-fn guests_of_one_name_are_told_apart() {
-    let text = render(&snapshot("db"));
-    assert!(
-        text.contains("baton_vcpu_run_seconds_total{guest=\"db#1\",vcpu=\"0\"} 0.0"),
-        "{text}"
-    );
 }

@@ -1,0 +1,153 @@
+//! A snapshot in Prometheus' text format of before OpenMetrics, version 0.0.4: node_exporter's textfile
+//! collector and older scrapers read no other. A counter's description bears the whole name of its samples
+//! here, `_total` included, and there are neither units nor an end.
+//!
+//! Source: the page "Exposition formats" of Prometheus' documentation.
+
+use std::fmt::{self, Write};
+
+use super::families::{Family, Histogram, Labels, PREFIX, Samples, families};
+use super::snapshot::Snapshot;
+use super::text::seconds;
+
+/// The content type of the text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The text of `snapshot`.
+#[must_use]
+pub fn render(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for family in families(snapshot) {
+        // A string takes all that is written to it.
+        let _ = write_family(&mut text, &family);
+    }
+    text
+}
+
+fn write_family(text: &mut String, family: &Family) -> fmt::Result {
+    let (unit_and_end, kind) = match family.samples {
+        Samples::Counts(_) => ("_total", "counter"),
+        Samples::Times(_) => ("_seconds_total", "counter"),
+        Samples::Histograms(_) => ("", "histogram"),
+    };
+    let name = format!("{PREFIX}_{}{unit_and_end}", family.name);
+    let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
+    writeln!(text, "# HELP {name} {help}")?;
+    writeln!(text, "# TYPE {name} {kind}")?;
+    match &family.samples {
+        Samples::Counts(counts) => counts
+            .iter()
+            .try_for_each(|(labels, count)| writeln!(text, "{name}{} {count}", Set(labels))),
+        Samples::Times(times) => times
+            .iter()
+            .try_for_each(|(labels, ns)| writeln!(text, "{name}{} {}", Set(labels), seconds(*ns))),
+        Samples::Histograms(histograms) => histograms
+            .iter()
+            .try_for_each(|(labels, histogram)| write_histogram(text, &name, labels, histogram)),
+    }
+}
+
+fn write_histogram(
+    text: &mut String,
+    name: &str,
+    labels: &Labels,
+    histogram: &Histogram,
+) -> fmt::Result {
+    let mut up_to = 0;
+    for (bound, count) in &histogram.buckets {
+        up_to += count;
+        let bound = match bound.is_finite() {
+            // As in OpenMetrics, where a bound is 2.0 and not 2: so the series have one name in both.
+            true => format!("{bound:?}"),
+            false => "+Inf".to_owned(),
+        };
+        let mut labels = labels.clone();
+        labels.push(("le", bound));
+        writeln!(text, "{name}_bucket{} {up_to}", Set(&labels))?;
+    }
+    writeln!(text, "{name}_sum{} {}", Set(labels), histogram.sum)?;
+    writeln!(text, "{name}_count{} {}", Set(labels), histogram.count)
+}
+
+/// Labels as they stand behind a name.
+struct Set<'a>(&'a Labels);
+
+impl fmt::Display for Set<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for ((name, value), before) in self
+            .0
+            .iter()
+            .zip(std::iter::once("{").chain(std::iter::repeat(",")))
+        {
+            write!(f, "{before}{name}=\"")?;
+            for character in value.chars() {
+                match character {
+                    '\\' => f.write_str("\\\\")?,
+                    '"' => f.write_str("\\\"")?,
+                    '\n' => f.write_str("\\n")?,
+                    other => f.write_char(other)?,
+                }
+            }
+            f.write_char('"')?;
+        }
+        match self.0.is_empty() {
+            true => Ok(()),
+            false => f.write_char('}'),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::text::tests::snapshot;
+
+    #[test]
+    fn a_counter_is_described_by_the_whole_name_of_its_samples() {
+        let text = render(&snapshot("db"));
+        for line in [
+            "# HELP baton_vcpu_run_seconds_total CPU time that the vCPU ran, on any budget",
+            "# TYPE baton_vcpu_run_seconds_total counter",
+            "baton_vcpu_run_seconds_total{guest=\"db\",vcpu=\"0\"} 1.5",
+            "# TYPE baton_vcpu_proxied_total counter",
+            "baton_vcpu_proxied_total{guest=\"db\",vcpu=\"0\"} 3",
+            "# TYPE baton_vcpu_proxy_chain_length histogram",
+            "baton_vcpu_proxy_chain_length_bucket{guest=\"db\",vcpu=\"0\",le=\"2.0\"} 3",
+            "baton_vcpu_proxy_chain_length_bucket{guest=\"db\",vcpu=\"0\",le=\"+Inf\"} 3",
+            "baton_vcpu_proxy_chain_length_sum{guest=\"db\",vcpu=\"0\"} 4",
+            "baton_vcpu_proxy_chain_length_count{guest=\"db\",vcpu=\"0\"} 3",
+            "baton_executor_busy_seconds_total{cpu=\"4\"} 0.25",
+            "baton_executor_exits_total{cpu=\"4\",kind=\"doorbell\"} 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
+        }
+        assert!(
+            !text.contains("# UNIT") && !text.contains("# EOF"),
+            "{text}"
+        );
+        assert!(text.ends_with('\n') && !text.contains("\n\n"));
+    }
+
+    #[test]
+    fn both_formats_tell_the_same_samples() {
+        let snapshot = snapshot("a\"b\\c\nd");
+        let samples = |text: &str| {
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            let mut samples: Vec<(Vec<String>, String)> = lines
+                .map(|line| {
+                    let (series, value) = line.rsplit_once(' ').expect("a sample");
+                    let mut parts: Vec<String> =
+                        series.split(['{', '}', ',']).map(str::to_owned).collect();
+                    parts.sort();
+                    let value: f64 = value.parse().expect("a number");
+                    (parts, value.to_string())
+                })
+                .collect();
+            samples.sort();
+            samples
+        };
+        let classic = samples(&render(&snapshot));
+        assert!(classic.len() > 60);
+        assert_eq!(classic, samples(&crate::metrics::text::render(&snapshot)));
+    }
+}

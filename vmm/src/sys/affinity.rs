@@ -1,0 +1,141 @@
+//! Which host CPUs a thread may use, on hosts of any size: the kernel's sets of CPUs are as long as the
+//! host needs, and `cpu_set_t` of the C library ends at 1,024.
+
+use std::io;
+use std::mem;
+
+/// CPUs in one word of a set.
+const PER_WORD: usize = u64::BITS as usize;
+/// Words of the first set that the kernel is asked to fill: 1,024 CPUs.
+const FIRST_WORDS: usize = 16;
+/// Words of the longest: a million CPUs, 16 times what Linux can be built for.
+const MOST_WORDS: usize = 16_384;
+
+/// Host CPUs that the calling thread may use, ascending.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn affinity() -> io::Result<Vec<usize>> {
+    fill(|words| {
+        // SAFETY: the kernel writes whole words, and at most as many bytes as it is told that there
+        // are.
+        let written = unsafe {
+            libc::syscall(
+                libc::SYS_sched_getaffinity,
+                0,
+                mem::size_of_val(words),
+                words.as_mut_ptr(),
+            )
+        };
+        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    })
+}
+
+/// Pins the calling thread to `cpus`. The kernel leaves out those that the host does not have and those
+/// outside of this process's cpuset.
+///
+/// # Errors
+/// If none of them may be used.
+pub fn set_affinity(cpus: &[usize]) -> io::Result<()> {
+    let words = words_of(cpus);
+    // SAFETY: the kernel reads the words, whose size is given.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setaffinity,
+            0,
+            mem::size_of_val(&*words),
+            words.as_ptr(),
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The CPUs of a set that `ask` writes, which gives the number of bytes that it wrote. It is asked
+/// again with a longer set as long as it says that there is too little room.
+fn fill(mut ask: impl FnMut(&mut [u64]) -> io::Result<usize>) -> io::Result<Vec<usize>> {
+    let mut words = vec![0; FIRST_WORDS];
+    loop {
+        match ask(&mut words) {
+            Ok(bytes) => {
+                words.truncate(bytes.div_ceil(mem::size_of::<u64>()));
+                return Ok(cpus_of(&words));
+            }
+            Err(error)
+                if error.raw_os_error() == Some(libc::EINVAL) && words.len() < MOST_WORDS =>
+            {
+                words.resize(words.len() * 2, 0);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn cpus_of(words: &[u64]) -> Vec<usize> {
+    (0..words.len() * PER_WORD)
+        .filter(|cpu| words[cpu / PER_WORD] >> (cpu % PER_WORD) & 1 == 1)
+        .collect()
+}
+
+fn words_of(cpus: &[usize]) -> Vec<u64> {
+    let highest = cpus.iter().max().copied().unwrap_or(0);
+    let mut words = vec![0; highest / PER_WORD + 1];
+    for cpu in cpus {
+        words[cpu / PER_WORD] |= 1 << (cpu % PER_WORD);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn affinity_reads_back_what_was_set() {
+        std::thread::spawn(|| {
+            let all = affinity().expect("affinity");
+            set_affinity(&all[..1]).expect("pinned");
+            assert_eq!(affinity().expect("affinity"), all[..1]);
+            set_affinity(&[]).expect_err("no CPU at all");
+        })
+        .join()
+        .expect("thread");
+    }
+
+    #[test]
+    fn a_host_with_more_cpus_than_the_first_set_is_asked_again_with_a_longer_one() {
+        for possible in [1, 1_024, 1_025, 2_048, 8_192] {
+            let own = [0, possible - 1];
+            let told = fill(|words| {
+                let needed = words_of(&[possible - 1]);
+                let room = words.get_mut(..needed.len());
+                let room = room.ok_or(io::Error::from_raw_os_error(libc::EINVAL))?;
+                room.copy_from_slice(&words_of(&own));
+                Ok(mem::size_of_val(&*needed))
+            });
+            let mut expected = own.to_vec();
+            expected.dedup();
+            assert_eq!(told.expect("told"), expected);
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_never_tells_is_not_asked_for_ever() {
+        let mut asked = 0;
+        let told = fill(|_| {
+            asked += 1;
+            Err(io::Error::from_raw_os_error(libc::EINVAL))
+        });
+        assert!(told.is_err());
+        assert_eq!(asked, (MOST_WORDS / FIRST_WORDS).ilog2() + 1);
+    }
+
+    #[test]
+    fn no_cpu_of_a_set_is_lost_however_high_its_number() {
+        for cpus in [vec![0], vec![63, 64], vec![5, 1_023, 1_024, 2_047, 8_191]] {
+            assert_eq!(cpus_of(&words_of(&cpus)), cpus);
+        }
+    }
+}

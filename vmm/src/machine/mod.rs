@@ -9,6 +9,7 @@ pub mod cpuid;
 pub mod events;
 pub mod guest;
 pub mod hints;
+pub mod initrd;
 pub mod kvm;
 pub mod loader;
 pub mod memory;

@@ -1,4 +1,4 @@
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -485,7 +485,7 @@ fn a_symbolic_link_in_the_place_of_a_port_leads_the_guest_nowhere() {
 #[test]
 fn without_a_driver_nobody_is_kept_waiting() {
     let mut guest = Guest::new();
-    guest.rings.queues.clear();
+    guest.rings.setup.queues.clear();
     guest.vsock.restarted(&guest.rings);
     let program = guest.program(b"CONNECT 52\n");
     guest.vsock.arrived(&mut guest.rings);

@@ -128,7 +128,7 @@ fn a_device_that_hangs_keeps_no_other_of_its_guest_from_ending() {
     let (begins, begun) = channel();
     let (go_on, answer) = channel();
     let hung = window_of(Box::new(Hung { begins, answer }));
-    hung.worker.start(Vec::new());
+    hung.worker.set_up(Setup::default());
     begun.recv().expect("it hangs");
     let (lives, gone) = channel();
     let (_, never) = channel();

@@ -114,7 +114,7 @@ impl Window {
             }
         } else if let Ok(word) = <&mut [u8; 4]>::try_from(&mut *data) {
             let mut registers = self.lock();
-            let touched = self.worker.touched();
+            let touched = self.worker.access().touched();
             if registers.completes_reset(touched) {
                 // The thread may have raised it in its last moment.
                 self.interrupt.acknowledge(u32::MAX);

@@ -17,6 +17,7 @@ use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::access::Access;
 use super::interrupt::Interrupt;
 use super::leave::Granter;
 use super::orders::{Orders, Setup};
@@ -78,9 +79,9 @@ impl Worker {
         self.orders.change(index, queue);
     }
 
-    /// The queues whose memory the thread touches now, as in [`super::access::Access::touched`].
-    pub(super) fn touched(&self) -> u32 {
-        self.orders.access().touched()
+    /// Whose the memory of the queues is.
+    pub(super) fn access(&self) -> &Access {
+        self.orders.access()
     }
 }
 
@@ -308,6 +309,34 @@ mod tests {
         }
     }
 
+    /// Waits until the device has carried out so many requests.
+    fn wait_for(mock: &MockSplitQueue<GuestMemoryMmap>, done: u16) {
+        let patience = Instant::now() + Duration::from_secs(60);
+        while u16::from_le(mock.used().idx().load()) < done {
+            assert!(Instant::now() < patience, "requests stay in the queue");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_started_later_is_served_at_once() {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
+        let mock = MockSplitQueue::new(&memory, 16);
+        let part = RawDescriptor::from(Descriptor::new(0x8000, 0, 0, 0));
+        mock.add_desc_chains(&[part], 0).expect("a request");
+        let device = Limited(Throttle::new(&RateLimit::default()).expect("no timer"));
+        let kick = EventFd::new(0).expect("an event");
+        let interrupt = Arc::new(Interrupt::unconnected().expect("a line"));
+        let worker = Worker::spawn(0, Box::new(device), vec![kick], memory.clone(), interrupt)
+            .expect("a thread");
+        worker.set_up(Setup {
+            features: 0,
+            queues: vec![Queue::new(16).expect("a queue")],
+        });
+        worker.change(0, mock.create_queue().expect("a queue"));
+        wait_for(&mock, 1);
+    }
+
     #[test]
     fn a_queue_that_was_left_for_want_of_tokens_is_served_when_there_are_some() {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
@@ -330,10 +359,6 @@ mod tests {
             features: 0,
             queues: vec![mock.create_queue().expect("a queue")],
         });
-        let patience = Instant::now() + Duration::from_secs(60);
-        while u16::from_le(mock.used().idx().load()) < 4 {
-            assert!(Instant::now() < patience, "requests stay in the queue");
-            thread::yield_now();
-        }
+        wait_for(&mock, 4);
     }
 }

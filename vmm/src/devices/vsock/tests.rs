@@ -1110,3 +1110,20 @@ fn the_driver_is_told_its_address() {
     assert_eq!(vsock.config(), [3, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!((vsock.kind(), vsock.queues()), (19, 3));
 }
+
+#[test]
+fn a_stream_of_which_a_packet_did_not_reach_the_guest_is_over() {
+    let mut guest = Guest::new();
+    let program = guest.connected();
+    let lost = Header {
+        src_port: HOST_PORT,
+        dst_port: GUEST_PORT,
+        ..Header::default()
+    };
+    guest.vsock.exchange.lost(&lost);
+    assert!(is_closed(&program));
+    assert_eq!(guest.next_op(), Some((op::RESET, 0)));
+    // Of a connection that is gone there is nothing more to say.
+    guest.vsock.exchange.lost(&lost);
+    assert_eq!(guest.next_op(), None);
+}

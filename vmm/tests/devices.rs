@@ -106,6 +106,7 @@ fn a_queue_can_be_taken_back_and_given_anew() {
     );
 }
 
+/// Where the device's thread is at a reset is chance here; the unit tests of `rings` hold each case.
 #[test]
 fn memory_of_a_read_under_way_is_the_drivers_when_a_reset_is_complete() {
     let path = file("devices-reset.img", &[7; 8 << 20]);

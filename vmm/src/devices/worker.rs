@@ -333,6 +333,10 @@ mod tests {
             features: 0,
             queues: vec![Queue::new(16).expect("a queue")],
         });
+        // What is said before that is heard becomes a part of it.
+        while worker.orders.waiting() {
+            thread::yield_now();
+        }
         worker.change(0, mock.create_queue().expect("a queue"));
         wait_for(&mock, 1);
     }

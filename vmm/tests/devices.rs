@@ -325,7 +325,7 @@ fn a_block_device_that_the_host_has_claimed_is_not_written() {
     let steps = "start write:1:512:0x43";
     let refused = run("devices-claimed", &["--disk", &device.0], "device:0");
     assert!(
-        refused.one_sentence().contains("in use by the host"),
+        refused.one_sentence().contains("it is mounted"),
         "{refused:?}"
     );
     let read_only = format!("{},ro", device.0);

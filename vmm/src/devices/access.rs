@@ -20,12 +20,12 @@ pub(super) struct Access {
 /// All queues.
 pub(super) const ALL: u32 = u32::MAX;
 
-/// The bit of queue `index`.
+/// The bit of queue `index`; of one that has none, all.
 pub(super) fn bit(index: usize) -> u32 {
     u32::try_from(index)
         .ok()
         .and_then(|index| 1u32.checked_shl(index))
-        .unwrap_or(0)
+        .unwrap_or(ALL)
 }
 
 impl Access {

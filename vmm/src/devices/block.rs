@@ -86,9 +86,9 @@ fn wanted(request: &Request) -> Result<(), Failure> {
     }
 }
 
-/// What the request brings beside its header, and what it wants beside its status.
-fn only(wanted: bool) -> Result<(), Failure> {
-    match wanted {
+/// A rule that the request keeps, or it fails.
+fn require(kept: bool) -> Result<(), Failure> {
+    match kept {
         true => Ok(()),
         false => Err(BAD_REQUEST),
     }
@@ -155,10 +155,11 @@ impl Block {
         request.read(&mut header)?;
         let [k0, k1, k2, k3, _, _, _, _, sector @ ..] = header;
         let sector = u64::from_le_bytes(sector);
+        // Bytes of data, beside header and status.
         let (brings, wants) = (request.readable(), request.writable());
         match u32::from_le_bytes([k0, k1, k2, k3]) {
             VIRTIO_BLK_T_IN => {
-                only(brings == 0)?;
+                require(brings == 0)?;
                 let (mut at, mut left) = self.place(sector, wants)?;
                 while left > 0 {
                     wanted(request)?;
@@ -171,7 +172,7 @@ impl Block {
                 Ok(())
             }
             VIRTIO_BLK_T_OUT => {
-                only(wants == 0)?;
+                require(wants == 0)?;
                 self.writable()?;
                 let (mut at, mut left) = self.place(sector, brings)?;
                 while left > 0 {
@@ -189,16 +190,16 @@ impl Block {
                 Ok(())
             }
             VIRTIO_BLK_T_FLUSH => {
-                only(brings == 0 && wants == 0)?;
+                require(brings == 0 && wants == 0)?;
                 Ok(self.file.sync_data()?)
             }
             VIRTIO_BLK_T_DISCARD => {
-                only(wants == 0)?;
+                require(wants == 0)?;
                 self.writable()?;
                 self.discard(request)
             }
             VIRTIO_BLK_T_GET_ID => {
-                only(brings == 0)?;
+                require(brings == 0)?;
                 let room = wants.min(self.serial.len());
                 Ok(request.write(&self.serial[..room])?)
             }

@@ -75,9 +75,10 @@ pub enum DeviceError {
         /// The file.
         path: PathBuf,
     },
-    /// A block device that the host uses itself.
+    /// A block device that somebody has claimed for himself.
     #[error(
-        "disk {} is in use by the host, mounted or a part of another device: free it there first",
+        "disk {} is in use: it is mounted, a part of another device, or another guest or program writes it; \
+         free it first",
         path.display()
     )]
     DiskClaimed {

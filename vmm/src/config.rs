@@ -15,7 +15,6 @@ pub mod file;
 pub mod identity;
 pub mod rate;
 
-use identity::Serial;
 use rate::{RateLimit, RateOptions};
 
 /// Most vCPUs a guest may have.
@@ -174,7 +173,7 @@ pub struct DiskConfig {
     /// Whether the guest may only read it.
     pub read_only: bool,
     /// The serial number that the guest reads; without one it is made of the file's place on the host.
-    pub serial: Option<Serial>,
+    pub serial: Option<identity::Serial>,
     /// How much the guest may read and write.
     pub limit: RateLimit,
 }
@@ -477,7 +476,6 @@ impl GuestConfig {
                  interfaces and vsock: give it a kernel"
             ));
         }
-        identity::check(self)?;
         if self.cmdline.len() > MAX_CMDLINE {
             return fail(format!(
                 "guest {name}: the command line has {} bytes, at most {MAX_CMDLINE} fit",
@@ -510,7 +508,7 @@ impl GuestConfig {
                 ));
             }
         }
-        Ok(())
+        identity::check(self)
     }
 }
 

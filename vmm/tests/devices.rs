@@ -270,6 +270,15 @@ fn a_ram_disk_comes_from_a_pipe_as_from_a_file() {
 }
 
 #[test]
+fn a_ram_disk_without_end_is_read_no_further_than_it_fits_and_refused() {
+    let ran = run("devices-endless", &["--initrd", "/dev/zero"], "ram-disk");
+    assert!(
+        ran.one_sentence().contains("give the guest more memory"),
+        "{ran:?}"
+    );
+}
+
+#[test]
 fn a_ram_disk_without_a_byte_is_refused() {
     let empty = file("devices-empty.initrd", b"");
     for path in [&*empty, Path::new("/dev/null")] {

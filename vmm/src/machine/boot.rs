@@ -16,8 +16,7 @@ use linux_loader::loader::load_cmdline;
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::initrd::Initrd;
-use super::loader::Entry;
+use super::loader::{Entry, Initrd};
 use super::memory;
 use crate::config::MAX_CMDLINE;
 

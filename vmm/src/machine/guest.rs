@@ -21,9 +21,8 @@ use super::clock::Clock;
 use super::console::ConsolePort;
 use super::cpuid;
 use super::hints::{BadHintPage, Hints};
-use super::initrd::{self, InitrdError};
 use super::kvm;
-use super::loader::{self, Entry, LoadError};
+use super::loader::{self, Entry, InitrdError, LoadError};
 use super::memory::{GuestMemory, MemoryError};
 use super::power::PowerRegisters;
 use super::reaper::{Pace, Reaper};
@@ -425,7 +424,7 @@ impl Guest {
         let initrd = config
             .initrd
             .as_ref()
-            .map(|path| initrd::load(path, &kernel, memory, config.memory))
+            .map(|path| loader::load_initrd(path, &kernel, memory, config.memory))
             .transpose()
             .map_err(|source| GuestError::Initrd {
                 guest: name(),

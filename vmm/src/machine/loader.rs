@@ -1,5 +1,5 @@
 //! Puts a kernel into guest memory: a 64-bit ELF file (`vmlinux`, or any bare-metal one) or a Linux
-//! `bzImage` (`vmlinuz`). Its initial RAM disk is put there by [`super::initrd`].
+//! `bzImage` (`vmlinuz`). Its initial RAM disk is put there by `initrd.rs`.
 //!
 //! A bzImage, and an ELF file without a PVH note, is entered by the 64-bit boot protocol, an ELF file
 //! with one by PVH (`boot.rs`).
@@ -20,6 +20,10 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use super::boot::KERNEL_START;
 use crate::config::KernelSource;
 
+mod initrd;
+
+pub use initrd::{Initrd, InitrdError, load_initrd};
+
 /// Of a bzImage: offset of its magic number, and the number.
 const MAGIC_AT: usize = 0x202;
 const MAGIC: &[u8; 4] = b"HdrS";
@@ -31,6 +35,9 @@ const PROTOCOL_64BIT: u16 = 0x020c;
 const XLF_KERNEL_64: u16 = 1;
 /// Where the entry is in the protected-mode part.
 const ENTRY_64: u64 = 0x200;
+/// Highest address of a RAM disk for an ELF kernel, which does not say: what Linux says in its
+/// bzImage.
+const ELF_INITRD_MAX: u32 = 0x7fff_ffff;
 
 /// Largest kernel file that is read, bytes.
 const MAX_KERNEL_FILE: u64 = 1 << 30;

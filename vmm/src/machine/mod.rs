@@ -9,7 +9,6 @@ pub mod cpuid;
 pub mod events;
 pub mod guest;
 pub mod hints;
-pub mod initrd;
 pub mod kvm;
 pub mod loader;
 pub mod memory;

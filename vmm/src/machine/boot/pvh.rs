@@ -12,7 +12,7 @@ use linux_loader::loader::elf::start_info::{
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::{BootError, CMDLINE, Handover, STACK_TOP, ZERO_PAGE, e820, write_error};
-use crate::machine::initrd::Initrd;
+use crate::machine::loader::Initrd;
 
 /// Where the structure is: in the place of `boot_params`, which this protocol does not have.
 pub(super) const START_INFO: u64 = ZERO_PAGE;

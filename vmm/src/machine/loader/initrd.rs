@@ -10,12 +10,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::loader::Loaded;
-use super::memory::MMIO_HOLE_START;
+use super::{ELF_INITRD_MAX, Loaded};
+use crate::machine::memory::MMIO_HOLE_START;
 
-/// Highest address of a RAM disk for an ELF kernel, which does not say: what Linux says in its
-/// bzImage.
-const ELF_INITRD_MAX: u32 = 0x7fff_ffff;
 const PAGE: u64 = 4096;
 
 /// A RAM disk that could not be loaded.
@@ -75,7 +72,7 @@ pub struct Initrd {
 ///
 /// # Errors
 /// If it cannot be read, is empty or there is no room.
-pub fn load(
+pub fn load_initrd(
     path: &Path,
     kernel: &Loaded,
     memory: &GuestMemoryMmap,
@@ -226,7 +223,7 @@ mod tests {
             end: 2 * MIB,
             header: None,
         };
-        let initrd = load(path, &kernel, &memory, 4 * MIB)?;
+        let initrd = load_initrd(path, &kernel, &memory, 4 * MIB)?;
         let mut bytes = vec![0; initrd.size as usize];
         memory
             .read_slice(&mut bytes, GuestAddress(initrd.address))

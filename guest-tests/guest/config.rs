@@ -25,6 +25,7 @@ pub enum Workload {
     ThrottledHolder,
     Chain,
     Deadlock,
+    Devices,
     Queue,
     Hog,
     PingPong,
@@ -155,6 +156,16 @@ pub fn init() {
     unsafe { *CONFIG.0.get() = config };
 }
 
+/// The key of a step of the workload that has steps.
+const STEP: &str = "do";
+
+/// The steps on the command line, in order.
+pub fn steps() -> impl Iterator<Item = &'static str> {
+    let text = str::from_utf8(command_line()).unwrap_or_default();
+    text.split_ascii_whitespace()
+        .filter_map(|word| word.strip_prefix(STEP)?.strip_prefix('='))
+}
+
 /// Offset of `hdr.cmd_line_ptr` in the boot parameters.
 const COMMAND_LINE_POINTER: u64 = 0x228;
 const COMMAND_LINE_MAX: u64 = 4096;
@@ -219,6 +230,7 @@ fn parse(config: &mut Config, word: &str) -> Option<()> {
         "seed" => config.seed = value.parse().ok()?,
         "cpus" => config.cpus = Some(value.parse().ok()?),
         "tsc_khz" => config.tsc_khz = Some(value.parse().ok()?),
+        STEP if crate::workloads::is_step(value) => {}
         "console" if value.starts_with("ttyS0") => console::use_port(console::PORT_SERIAL),
         _ if for_linux(key) => {}
         _ => return None,
@@ -245,6 +257,7 @@ fn workload(name: &str) -> Option<Workload> {
         "throttled-holder" => Workload::ThrottledHolder,
         "chain" => Workload::Chain,
         "deadlock" => Workload::Deadlock,
+        "devices" => Workload::Devices,
         "queue" => Workload::Queue,
         "hog" => Workload::Hog,
         "pingpong" => Workload::PingPong,

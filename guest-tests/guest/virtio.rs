@@ -26,6 +26,8 @@ const WINDOW_LENGTH: u64 = 0x1000;
 
 const MAGIC: u64 = 0x00;
 const KIND: u64 = 0x08;
+const OFFERED: u64 = 0x10;
+const OFFERED_HALF: u64 = 0x14;
 const FEATURES: u64 = 0x20;
 const FEATURES_HALF: u64 = 0x24;
 const QUEUE_SELECT: u64 = 0x30;
@@ -67,8 +69,20 @@ impl Device {
         self.read(KIND)
     }
 
-    /// Resets the device and lets it work on `queue`, its queue 0, which must not be in use.
+    /// Resets the device and lets it work on `queue`, its queue 0, which must not be in use. No feature is
+    /// accepted but the version.
     pub fn start(&self, queue: &'static Queue) {
+        self.start_with(queue, 0);
+    }
+
+    /// The feature bits 0 to 31 on offer.
+    pub fn features(&self) -> u32 {
+        self.write(OFFERED_HALF, 0);
+        self.read(OFFERED)
+    }
+
+    /// [`Self::start`] with these of the feature bits 0 to 31.
+    pub fn start_with(&self, queue: &'static Queue, features: u32) {
         self.reset();
         let mut status = 0;
         let mut reach = |bit| {
@@ -80,15 +94,37 @@ impl Device {
         self.write(FEATURES_HALF, 1);
         self.write(FEATURES, VERSION_1);
         self.write(FEATURES_HALF, 0);
-        self.write(FEATURES, 0);
+        self.write(FEATURES, features);
         reach(FEATURES_OK);
+        self.set_queue(queue);
+        reach(DRIVER_OK);
+    }
+
+    /// Lets it work on `queue` as its queue 0, which must not be ready.
+    pub fn set_queue(&self, queue: &'static Queue) {
         self.write(QUEUE_SELECT, 0);
         self.write(QUEUE_SIZE, ENTRIES.into());
         self.write_address(DESCRIPTORS, &raw const queue.descriptors as u64);
         self.write_address(AVAILABLE, &raw const queue.available as u64);
         self.write_address(USED, &raw const queue.used as u64);
         self.write(QUEUE_READY, 1);
-        reach(DRIVER_OK);
+    }
+
+    /// Takes queue 0 back. It is the guest's when [`Self::is_queue_ready`] says so.
+    pub fn stop_queue(&self) {
+        self.write(QUEUE_SELECT, 0);
+        self.write(QUEUE_READY, 0);
+    }
+
+    /// Whether the device may still use queue 0.
+    pub fn is_queue_ready(&self) -> bool {
+        self.write(QUEUE_SELECT, 0);
+        self.read(QUEUE_READY) != 0
+    }
+
+    /// Its status; 0 when a reset is complete.
+    pub fn status(&self) -> u32 {
+        self.read(STATUS)
     }
 
     /// Says that there are new requests.
@@ -106,7 +142,8 @@ impl Device {
         self.write(register + 4, (address >> 32) as u32);
     }
 
-    fn read(&self, register: u64) -> u32 {
+    /// A register.
+    pub fn read(&self, register: u64) -> u32 {
         // SAFETY: within the devices' windows, which `boot.rs` maps.
         unsafe { mmio::read(self.base + register) }
     }
@@ -167,5 +204,17 @@ impl Queue {
     /// Whether the device has carried out all that was offered.
     pub fn is_done(&self) -> bool {
         self.used.index.load(Acquire) == self.available.index.load(Relaxed)
+    }
+
+    /// Forgets all requests; no device may use it.
+    pub fn clear(&self) {
+        self.available.index.store(0, Relaxed);
+        self.used.index.store(0, Relaxed);
+    }
+
+    /// How many bytes the device has written for the request that it carried out last, as it says.
+    pub fn written(&self) -> u32 {
+        let last = self.used.index.load(Acquire).wrapping_sub(1);
+        self.used.ring[usize::from(last % ENTRIES)][1].load(Relaxed)
     }
 }

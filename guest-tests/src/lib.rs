@@ -11,7 +11,7 @@ pub mod wait_buckets;
 ///
 /// | key | values, the default first |
 /// |---|---|
-/// | `workload` | `lock`, `throttled-holder`, `chain`, `deadlock`, `queue`, `hog`, `pingpong`, `preempt`, `roam`, `carry`, `halt`, `idle`, `liar`, `doorbell-storm`, `boot`, `fault`, `triplefault`, or one of the attacks below |
+/// | `workload` | `lock`, `throttled-holder`, `chain`, `deadlock`, `devices`, `queue`, `hog`, `pingpong`, `preempt`, `roam`, `carry`, `halt`, `idle`, `liar`, `doorbell-storm`, `boot`, `fault`, `triplefault`, or one of the attacks below |
 /// | `lock` | `ticket`, `tas`, `mcs`, `mutex`: waiters of the last sleep, whatever `wait` says |
 /// | `tasks` | tasks of each vCPU with `lock`, `throttled-holder` and `queue`, of even ones with `preempt`, 1 (to 8) |
 /// | `tick` | `off`: a task runs until it yields or sleeps; or a time, at least `200us`, after which the local APIC's timer preempts it and the next ready one of the vCPU runs, round robin. Not while it holds a spinlock or waits for one; with a mutex it may be |
@@ -24,9 +24,25 @@ pub mod wait_buckets;
 /// | `idle` | `auto` (the doorbell where there is one), `hlt`, `pause` |
 /// | `count`, `period`, `timer` | of `halt`: rounds (20), timer period (`1ms`), `oneshot` or `deadline` |
 /// | `period` | of attacks, `1ms`: see there |
+/// | `do` | of `devices`: a step, see there; any number of them |
 /// | `seed` | of `liar` (1) |
 /// | `cpus`, `tsc_khz` | where the test device does not tell |
 /// | `console` | `ttyS0`: print on the first serial port |
+///
+/// `devices` drives virtio devices: vCPU 0 carries out its steps in order and prints what came of each.
+/// Numbers are decimal or begin with `0x`:
+///
+/// | `do` | what it does |
+/// |---|---|
+/// | `device:N` | turns to the device in slot N |
+/// | `start`, `start:FEATURES` | starts it with all features on offer, or these of them |
+/// | `read:SECTOR:BYTES`, `write:SECTOR:BYTES:VALUE` | reads, or writes bytes of this value |
+/// | `flush`, `serial` | of a disk |
+/// | `discard:SECTOR:SECTORS:SEGMENTS` | with so many segments, one behind the other |
+/// | `restart-queue` | takes queue 0 back and lets the device have it anew |
+/// | `register:OFFSET` | reads a register |
+/// | `reset-at-work:ROUNDS` | so many times: resets the disk in the middle of a read, fills the read's memory, and looks whether it stays so |
+/// | `ram-disk` | tells the length and the sum of the bytes of the RAM disk |
 ///
 /// Attacks try to take CPU time from other guests, for `seconds`:
 ///

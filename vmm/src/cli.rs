@@ -105,11 +105,12 @@ pub struct RunArgs {
         requires = "kernel"
     )]
     pub initrd: Option<PathBuf>,
-    /// Disk: a raw image or block device, ',ro' if the guest may only read it, and limits such as
+    /// Disk: a raw image or block device, ',ro' if the guest may only read it, ',serial=NAME' for
+    /// what it shall be called in the guest, and limits such as
     /// ',bandwidth=100M/s,bandwidth-burst=1G,ops=5000/s'; repeatable
     #[arg(
         long,
-        value_name = "PATH[,ro][,LIMITS]",
+        value_name = "PATH[,ro][,serial=NAME][,LIMITS]",
         value_parser = str::parse::<DiskConfig>,
         conflicts_with = "file",
         requires = "kernel"

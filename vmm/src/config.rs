@@ -12,6 +12,7 @@ use crate::control::Control;
 use crate::metrics::Target;
 
 pub mod file;
+pub mod identity;
 mod names;
 pub mod rate;
 
@@ -164,14 +165,16 @@ pub enum KernelSource {
     Path(PathBuf),
 }
 
-/// A disk, written `PATH` and, behind it, `,ro` and limits ([`mod@rate`]), as in
-/// `root.img,bandwidth=100M/s,ops=5000/s`.
+/// A disk, written `PATH` and, behind it, `,ro`, `,serial=` and limits ([`mod@rate`]), as in
+/// `root.img,serial=root-1,bandwidth=100M/s,ops=5000/s`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskConfig {
     /// A raw image, or a block device of the host.
     pub path: PathBuf,
     /// Whether the guest may only read it.
     pub read_only: bool,
+    /// The serial number that the guest reads; without one it is made of the file's place on the host.
+    pub serial: Option<identity::Serial>,
     /// How much the guest may read and write.
     pub limit: RateLimit,
 }
@@ -194,21 +197,25 @@ impl FromStr for DiskConfig {
             ));
         }
         let mut read_only = false;
+        let mut serial = None;
         let mut limit = RateOptions::new("");
         for option in options.split(',').skip(1) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             if option == "ro" {
                 read_only = true;
+            } else if name == "serial" {
+                serial = Some(value.parse()?);
             } else if !limit.take(name, value)? {
                 return fail(format!(
-                    "'{name}' is no option of a disk: there are ro, bandwidth, bandwidth-burst, ops and \
-                     ops-burst, as in root.img,bandwidth=100M/s"
+                    "'{name}' is no option of a disk: there are ro, serial, bandwidth, bandwidth-burst, \
+                     ops and ops-burst, as in root.img,bandwidth=100M/s"
                 ));
             }
         }
         Ok(Self {
             path: path.into(),
             read_only,
+            serial,
             limit: limit.limit()?,
         })
     }
@@ -255,7 +262,7 @@ impl FromStr for NetConfig {
         for option in parts {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             if name == "mac" {
-                mac = Some(parse_mac(value).ok_or_else(bad)?);
+                mac = Some(identity::parse_mac(value)?);
             } else if !rx.take(name, value)? && !tx.take(name, value)? {
                 return fail(format!(
                     "'{name}' is no option of a network interface: there are mac and, for each of rx and \
@@ -307,19 +314,6 @@ impl FromStr for VsockConfig {
             )),
         }
     }
-}
-
-/// An address of one station, not of a group.
-fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let mut bytes = text.split(':').map(|part| match part.len() {
-        2 => u8::from_str_radix(part, 16).ok(),
-        _ => None,
-    });
-    let mut mac = [0; 6];
-    for byte in &mut mac {
-        *byte = bytes.next()??;
-    }
-    (bytes.next().is_none() && mac[0] & 1 == 0).then_some(mac)
 }
 
 /// One guest.
@@ -528,7 +522,7 @@ impl GuestConfig {
         if self.host_cpus.iter().flatten().any(Vec::is_empty) {
             return fail(format!("guest {name}: a vCPU may use no host CPU at all"));
         }
-        Ok(())
+        identity::check(self)
     }
 }
 

@@ -6,6 +6,7 @@ mod chain;
 mod counter;
 mod crash;
 mod deadlock;
+mod devices;
 mod halt;
 mod hog;
 mod hostile;
@@ -17,6 +18,8 @@ mod queue;
 mod roam;
 mod sleep;
 mod storm;
+
+pub use devices::is_step;
 
 use crate::barrier::Barrier;
 use crate::config::{self, Attack, Config, Workload};
@@ -38,6 +41,7 @@ pub fn run(cpu: &'static Cpu) -> ! {
         Workload::ThrottledHolder => lock::run_throttled_holder(cpu),
         Workload::Chain => chain::run(cpu),
         Workload::Deadlock => deadlock::run(cpu),
+        Workload::Devices => devices::run(cpu),
         Workload::Queue => queue::run(cpu),
         Workload::Hog => hog::run(cpu),
         Workload::PingPong => pingpong::run(cpu),

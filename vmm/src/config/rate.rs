@@ -190,6 +190,7 @@ mod tests {
         let expected = DiskConfig {
             path: "root.img".into(),
             read_only: true,
+            serial: None,
             limit: RateLimit {
                 bandwidth: bucket(100 << 20, 1000, 1 << 30),
                 ops: bucket(500, 100, 0),
@@ -257,7 +258,7 @@ mod tests {
             ),
             ("tap=t,rx-bandwidth=1M", "rx-bandwidth is '1M'"),
             ("tap=t,rx-ops-burst=5", "give rx-ops too"),
-            ("tap=t,mac=1", "as in tap=tap0"),
+            ("tap=t,mac=1", "as in mac="),
             ("rx-ops=1/s", "is no network interface"),
         ] {
             let error = net(text).expect_err(text).to_string();

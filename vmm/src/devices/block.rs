@@ -1,9 +1,18 @@
-//! A disk: a raw image or a block device.
+//! A disk: a raw image or a block device (`claim.rs` opens it, `serial.rs` names it).
+//!
+//! What a driver may ask for depends on what it has accepted: one that does not know how to flush is
+//! told that a write is done when it is on the disk.
+//!
+//! A request is carried out as a whole or fails. What is more than its kind takes, in either direction,
+//! makes it another request than the driver believes, and fails too.
 //!
 //! Source: VIRTIO 1.2, 5.2.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+mod claim;
+mod serial;
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 
@@ -13,12 +22,10 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
 };
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
-use virtio_queue::{Reader, Writer};
-use vm_memory::GuestMemoryMmap;
 
-use super::orders::Orders;
+use super::request::NoMemory;
 use super::throttle::Throttle;
-use super::{Chain, Device, DeviceError, Rings};
+use super::{Device, DeviceError, Request, Rings};
 use crate::config::DiskConfig;
 
 const SECTOR: u64 = 512;
@@ -33,12 +40,19 @@ const BUFFER: usize = 64 << 10;
 /// Offsets in the configuration space.
 const CONFIG_MAX_DISCARD_SECTORS: usize = 36;
 const CONFIG_LENGTH: usize = 60;
+/// Bytes of a discard's segment.
+const SEGMENT: usize = 16;
+/// Most segments of a discard.
+const MAX_SEGMENTS: usize = 1;
 
 /// A disk.
 pub(super) struct Block {
     file: File,
     sectors: u64,
     read_only: bool,
+    serial: [u8; VIRTIO_BLK_ID_BYTES as usize],
+    /// What the driver has accepted of [`Device::features`].
+    accepted: u64,
     buffer: Vec<u8>,
     throttle: Throttle,
 }
@@ -55,13 +69,28 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<NoMemory> for Failure {
+    fn from(_: NoMemory) -> Self {
+        BAD_REQUEST
+    }
+}
+
 const BAD_REQUEST: Failure = Failure(VIRTIO_BLK_S_IOERR);
+const UNSUPPORTED: Failure = Failure(VIRTIO_BLK_S_UNSUPP);
 
 /// A request may be gigabytes long: one that nobody waits for any more ends between two pieces.
-fn wanted(orders: &Orders) -> Result<(), Failure> {
-    match orders.waiting_after_pause() {
-        true => Err(BAD_REQUEST),
-        false => Ok(()),
+fn wanted(request: &Request) -> Result<(), Failure> {
+    match request.goes_on() {
+        true => Ok(()),
+        false => Err(BAD_REQUEST),
+    }
+}
+
+/// A rule that the request keeps, or it fails.
+fn require(kept: bool) -> Result<(), Failure> {
+    match kept {
+        true => Ok(()),
+        false => Err(BAD_REQUEST),
     }
 }
 
@@ -73,101 +102,108 @@ impl Block {
             path: path.clone(),
             source,
         };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(!config.read_only)
-            .open(path)
-            .map_err(failed)?;
-        if file.metadata().map_err(failed)?.is_dir() {
-            return Err(failed(io::Error::from_raw_os_error(libc::EISDIR)));
-        }
-        let locked = match config.read_only {
-            true => file.try_lock_shared(),
-            false => file.try_lock(),
-        };
-        match locked {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(DeviceError::DiskInUse { path: path.clone() });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
-        let sectors = file.seek(SeekFrom::End(0)).map_err(failed)? / SECTOR;
+        let mut file = claim::open(path, config.read_only)?;
+        let bytes = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        let (sectors, rest) = (bytes / SECTOR, bytes % SECTOR);
         if sectors == 0 {
             return Err(DeviceError::DiskTooShort { path: path.clone() });
         }
+        if rest != 0 {
+            eprintln!(
+                "baton: the last {rest} bytes of disk {} are less than a sector of {SECTOR} bytes, so its \
+                 guest does not see them",
+                path.display()
+            );
+        }
+        let serial = match &config.serial {
+            Some(serial) => serial::given(serial),
+            None => serial::of_file(&file.metadata().map_err(failed)?),
+        };
         Ok(Self {
             file,
             sectors,
             read_only: config.read_only,
+            serial,
+            accepted: 0,
             buffer: vec![0; BUFFER],
             throttle: Throttle::new(&config.limit)?,
         })
     }
 
+    fn has_accepted(&self, feature: u32) -> bool {
+        self.accepted >> feature & 1 == 1
+    }
+
     /// Carries out one request; the number of bytes written for the driver. A request without a
     /// place for its status is no request.
-    fn request(&mut self, memory: &GuestMemoryMmap, orders: &Orders, chain: Chain) -> Option<u32> {
-        let mut reader = chain.clone().reader(memory).ok()?;
-        let mut writer = chain.writer(memory).ok()?;
-        let data = writer.available_bytes().checked_sub(STATUS)?;
-        let mut status = writer.split_at(data).ok()?;
-        let outcome = match self.carry_out(&mut reader, &mut writer, orders) {
+    fn request(&mut self, request: &mut Request) -> Option<u32> {
+        if !request.reserve_tail(STATUS) {
+            return None;
+        }
+        let outcome = match self.carry_out(request) {
             Ok(()) => VIRTIO_BLK_S_OK,
             Err(Failure(status)) => status,
         };
-        status.write_all(&[outcome as u8]).ok()?;
-        u32::try_from(writer.bytes_written() + 1).ok()
+        request.write_tail(&[outcome as u8]).ok()?;
+        // They are counted from the begin of the room, and may have no gap.
+        let status = if request.writable() == 0 { STATUS } else { 0 };
+        u32::try_from(request.written() + status).ok()
     }
 
-    fn carry_out(
-        &mut self,
-        reader: &mut Reader,
-        writer: &mut Writer,
-        orders: &Orders,
-    ) -> Result<(), Failure> {
+    fn carry_out(&mut self, request: &mut Request) -> Result<(), Failure> {
         let mut header = [0; HEADER];
-        reader.read_exact(&mut header)?;
+        request.read(&mut header)?;
         let [k0, k1, k2, k3, _, _, _, _, sector @ ..] = header;
         let sector = u64::from_le_bytes(sector);
+        // Bytes of data, beside header and status.
+        let (brings, wants) = (request.readable(), request.writable());
         match u32::from_le_bytes([k0, k1, k2, k3]) {
             VIRTIO_BLK_T_IN => {
-                let (mut at, mut left) = self.place(sector, writer.available_bytes())?;
+                require(brings == 0)?;
+                let (mut at, mut left) = self.place(sector, wants)?;
                 while left > 0 {
-                    wanted(orders)?;
+                    wanted(request)?;
                     let piece = &mut self.buffer[..left.min(BUFFER)];
                     self.file.read_exact_at(piece, at)?;
-                    writer.write_all(piece)?;
+                    request.write(piece)?;
                     at += piece.len() as u64;
                     left -= piece.len();
                 }
                 Ok(())
             }
             VIRTIO_BLK_T_OUT => {
+                require(wants == 0)?;
                 self.writable()?;
-                let (mut at, mut left) = self.place(sector, reader.available_bytes())?;
+                let (mut at, mut left) = self.place(sector, brings)?;
                 while left > 0 {
-                    wanted(orders)?;
+                    wanted(request)?;
                     let piece = &mut self.buffer[..left.min(BUFFER)];
-                    reader.read_exact(piece)?;
+                    request.read(piece)?;
                     self.file.write_all_at(piece, at)?;
                     at += piece.len() as u64;
                     left -= piece.len();
                 }
+                // Who cannot flush counts on what is written (5.2.6.2).
+                if !self.has_accepted(VIRTIO_BLK_F_FLUSH) {
+                    self.file.sync_data()?;
+                }
                 Ok(())
             }
-            VIRTIO_BLK_T_FLUSH => Ok(self.file.sync_data()?),
+            VIRTIO_BLK_T_FLUSH => {
+                require(brings == 0 && wants == 0)?;
+                Ok(self.file.sync_data()?)
+            }
             VIRTIO_BLK_T_DISCARD => {
+                require(wants == 0)?;
                 self.writable()?;
-                self.discard(reader)
+                self.discard(request)
             }
             VIRTIO_BLK_T_GET_ID => {
-                let mut id = [0; VIRTIO_BLK_ID_BYTES as usize];
-                id[..5].copy_from_slice(b"baton");
-                let room = writer.available_bytes().min(id.len());
-                Ok(writer.write_all(&id[..room])?)
+                require(brings == 0)?;
+                let room = wants.min(self.serial.len());
+                Ok(request.write(&self.serial[..room])?)
             }
-            _ => Err(Failure(VIRTIO_BLK_S_UNSUPP)),
+            _ => Err(UNSUPPORTED),
         }
     }
 
@@ -191,15 +227,19 @@ impl Block {
         }
     }
 
-    /// One segment, as the configuration space says.
-    fn discard(&self, reader: &mut Reader) -> Result<(), Failure> {
-        let mut segment = [0; 16];
-        reader.read_exact(&mut segment)?;
+    /// As many segments as the configuration space says, and only for a driver that has read that.
+    fn discard(&self, request: &mut Request) -> Result<(), Failure> {
+        let length = request.readable();
+        if !self.has_accepted(VIRTIO_BLK_F_DISCARD) || length > MAX_SEGMENTS * SEGMENT {
+            return Err(UNSUPPORTED);
+        }
+        let mut segment = [0; SEGMENT];
+        request.read(&mut segment)?;
         let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, flags @ ..] = segment;
         let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
         let count = u32::from_le_bytes([n0, n1, n2, n3]);
         if flags != [0; 4] {
-            return Err(Failure(VIRTIO_BLK_S_UNSUPP));
+            return Err(UNSUPPORTED);
         }
         if count > MAX_DISCARD {
             return Err(BAD_REQUEST);
@@ -226,16 +266,10 @@ impl Block {
 }
 
 /// Bytes that a request moves: all but header and status.
-fn data_bytes(memory: &GuestMemoryMmap, chain: &Chain) -> u64 {
-    let read = chain
-        .clone()
-        .reader(memory)
-        .map_or(0, |reader| reader.available_bytes().saturating_sub(HEADER));
-    let written = chain
-        .clone()
-        .writer(memory)
-        .map_or(0, |writer| writer.available_bytes().saturating_sub(STATUS));
-    read.saturating_add(written) as u64
+fn data_bytes(request: &Request) -> u64 {
+    let brings = request.readable().saturating_sub(HEADER);
+    let wants = request.writable().saturating_sub(STATUS);
+    brings.saturating_add(wants) as u64
 }
 
 impl Device for Block {
@@ -258,7 +292,7 @@ impl Device for Block {
         let mut config = vec![0; CONFIG_LENGTH];
         config[..8].copy_from_slice(&self.sectors.to_le_bytes());
         // Sectors in one discard, segments in one discard, alignment.
-        let discard = [MAX_DISCARD, 1, 1];
+        let discard = [MAX_DISCARD, MAX_SEGMENTS as u32, 1];
         for (at, value) in (CONFIG_MAX_DISCARD_SECTORS..).step_by(4).zip(discard) {
             config[at..at + 4].copy_from_slice(&value.to_le_bytes());
         }
@@ -270,12 +304,16 @@ impl Device for Block {
     }
 
     fn serve(&mut self, index: usize, rings: &mut Rings) {
-        rings.each(index, |memory, orders, chain| {
-            if !self.throttle.admits(|| data_bytes(memory, &chain)) {
+        rings.each(index, |request| {
+            if !self.throttle.admits(|| data_bytes(request)) {
                 return None;
             }
-            Some(self.request(memory, orders, chain).unwrap_or(0))
+            Some(self.request(request).unwrap_or(0))
         });
+    }
+
+    fn restarted(&mut self, rings: &Rings) {
+        self.accepted = rings.setup.features;
     }
 }
 

@@ -2,8 +2,6 @@
 //!
 //! Source: VIRTIO 1.2, 5.4.
 
-use std::io::Write;
-
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 
 use super::{Device, Rings};
@@ -48,12 +46,9 @@ impl Device for Entropy {
     }
 
     fn serve(&mut self, index: usize, rings: &mut Rings) {
-        rings.each(index, |memory, _, chain| {
-            let Ok(mut writer) = chain.writer(memory) else {
-                return Some(0);
-            };
-            let bytes = self.fresh(writer.available_bytes());
-            let written = writer.write(bytes).unwrap_or(0);
+        rings.each(index, |request| {
+            let bytes = self.fresh(request.writable());
+            let written = request.write(bytes).map_or(0, |()| bytes.len());
             Some(written as u32)
         });
     }

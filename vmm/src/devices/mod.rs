@@ -10,6 +10,7 @@
 //! Source: Virtual I/O Device (VIRTIO) Version 1.2, sections 2 and 4.2. The rings are
 //! rust-vmm's virtio-queue.
 
+mod access;
 mod agreed;
 mod block;
 mod entropy;
@@ -19,6 +20,7 @@ mod net;
 mod orders;
 mod rate_limit;
 mod registers;
+mod request;
 mod rings;
 mod throttle;
 mod vsock;
@@ -36,7 +38,8 @@ use vm_memory::GuestMemoryMmap;
 
 use crate::config::{GuestConfig, KernelSource};
 pub use leave::Granter;
-use rings::{Chain, Rings};
+use request::Request;
+use rings::Rings;
 pub use vsock::Bounds as VsockBounds;
 pub use window::Place;
 use window::Window;
@@ -62,6 +65,25 @@ pub enum DeviceError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// Something else.
+    #[error(
+        "cannot use {} as a disk: it is neither a regular file nor a block device; name a raw image",
+        path.display()
+    )]
+    NoDisk {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A block device that somebody has claimed for himself.
+    #[error(
+        "disk {} is in use: it is mounted, a part of another device, or another guest or program writes it; \
+         free it first",
+        path.display()
+    )]
+    DiskClaimed {
+        /// The device.
+        path: PathBuf,
     },
     /// A disk that another guest or program writes.
     #[error(
@@ -169,8 +191,9 @@ trait Device: Send {
     /// Takes what has come from outside.
     fn arrived(&mut self, _rings: &mut Rings) {}
 
-    /// The driver has reset the device, or starts it anew after that: what it has agreed on with the
-    /// device is void. A start is reported alone if it came before the thread heard of the reset.
+    /// The driver has reset the device, or starts it anew after that: [`Rings::setup`] is what it has
+    /// agreed on with the device now. A start is reported alone if it came before the thread heard of the
+    /// reset.
     fn restarted(&mut self, _rings: &Rings) {}
 }
 

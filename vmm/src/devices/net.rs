@@ -76,7 +76,7 @@ impl Net {
     }
 
     fn receive(&mut self, rings: &mut Rings) {
-        rings.each(RECEIVE, |memory, _, chain| {
+        rings.each(RECEIVE, |request| {
             // The tap keeps what has no tokens, and does not say how long it is.
             if !self.receiving.has_tokens() {
                 return None;
@@ -85,27 +85,19 @@ impl Net {
             self.receiving.spend((length - HEADER) as u64);
             let frame = &self.received[..length];
             // A frame that is longer than the driver's buffer is lost.
-            let written = chain
-                .writer(memory)
-                .ok()
-                .filter(|writer| writer.available_bytes() >= frame.len())
-                .and_then(|mut writer| writer.write_all(frame).ok())
-                .map_or(0, |()| frame.len());
+            let written = request.write(frame).map_or(0, |()| frame.len());
             Some(written as u32)
         });
     }
 
     fn transmit(&mut self, rings: &mut Rings) {
-        rings.each(TRANSMIT, |memory, _, chain| {
-            let Ok(mut reader) = chain.reader(memory) else {
-                return Some(0);
-            };
-            let length = reader.available_bytes().saturating_sub(HEADER);
+        rings.each(TRANSMIT, |request| {
+            let length = request.readable().saturating_sub(HEADER);
             if !self.sending.admits(|| length as u64) {
                 return None;
             }
-            if let Some(frame) = nospec::first_mut(&mut self.sent, reader.available_bytes())
-                && reader.read_exact(frame).is_ok()
+            if let Some(frame) = nospec::first_mut(&mut self.sent, request.readable())
+                && request.read(frame).is_ok()
                 && let Some(header) = frame.get_mut(..HEADER)
             {
                 // No offloads are agreed on, so the host shall not carry out any: what the driver

@@ -1,6 +1,11 @@
-//! The registers of a virtio-mmio window: what the driver agrees with the device before they work.
+//! The registers of a virtio-mmio window: what the driver agrees with the device before they work, and
+//! how it takes that back: all by a reset, one queue by QueueReady.
 //!
-//! Source: VIRTIO 1.2, 4.2.2 (registers) and 3.1.1 (the order of initialisation).
+//! The device lets go of memory a moment later than the driver writes these registers, if its thread
+//! touches some just then (`access.rs`): until that is over, Status or QueueReady do not read 0.
+//! A queue that was stopped can be described anew and started again, as under QEMU.
+//!
+//! Source: VIRTIO 1.2, 4.2.2 (registers), 2.4.1 (reset) and 3.1.1 (the order of initialisation).
 
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET,
@@ -10,7 +15,8 @@ use virtio_bindings::virtio_mmio as reg;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
-use super::QUEUE_SIZE;
+use super::orders::Setup;
+use super::{QUEUE_SIZE, access};
 use crate::nospec;
 
 /// "virt".
@@ -29,10 +35,12 @@ pub(super) const CONFIG: u64 = reg::VIRTIO_MMIO_CONFIG as u64;
 pub(super) enum Action {
     /// Nothing.
     None,
-    /// The driver is ready: work on these queues.
-    Start(Vec<Queue>),
+    /// The driver is ready: work on this.
+    Start(Setup),
     /// Forget the queues.
     Stop,
+    /// Work on this queue in the place of the one with this index, or on none there if it is not ready.
+    Change(usize, Queue),
     /// It has seen these interrupts.
     Acknowledge(u32),
 }
@@ -42,6 +50,8 @@ pub(super) enum Action {
 struct Description {
     size: u32,
     ready: bool,
+    /// It worked, and the driver has stopped it.
+    stopped: bool,
     descriptors: u64,
     driver: u64,
     device: u64,
@@ -57,6 +67,8 @@ pub(super) struct Registers {
     accepted_half: u32,
     selected: u32,
     status: u32,
+    /// The status of before a reset that is not complete yet; 0 otherwise.
+    leaving: u32,
     queues: Vec<Description>,
 }
 
@@ -71,12 +83,23 @@ impl Registers {
             accepted_half: 0,
             selected: 0,
             status: 0,
+            leaving: 0,
             queues: vec![Description::default(); queues],
         }
     }
 
-    /// The register at `offset`; `pending` are the interrupts not acknowledged.
-    pub(super) fn read(&self, offset: u64, pending: u32) -> u32 {
+    /// Whether a reset is complete now that was not before. `touched` are the queues whose memory the
+    /// device's thread touches, as in [`access::Access::touched`].
+    pub(super) fn completes_reset(&mut self, touched: u32) -> bool {
+        let completes = self.leaving != 0 && touched == 0;
+        if completes {
+            self.leaving = 0;
+        }
+        completes
+    }
+
+    /// The register at `offset`; `pending` are the interrupts not acknowledged, `touched` as above.
+    pub(super) fn read(&self, offset: u64, pending: u32, touched: u32) -> u32 {
         let queue = nospec::get(&self.queues, self.selected as usize);
         match offset as u32 {
             reg::VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
@@ -85,9 +108,12 @@ impl Registers {
             reg::VIRTIO_MMIO_VENDOR_ID => VENDOR,
             reg::VIRTIO_MMIO_DEVICE_FEATURES => half(self.offered, self.offered_half),
             reg::VIRTIO_MMIO_QUEUE_NUM_MAX => queue.map_or(0, |_| QUEUE_SIZE.into()),
-            reg::VIRTIO_MMIO_QUEUE_READY => queue.map_or(0, |queue| queue.ready.into()),
+            reg::VIRTIO_MMIO_QUEUE_READY => queue.map_or(0, |queue| {
+                let held = queue.stopped && touched & access::bit(self.selected as usize) != 0;
+                (queue.ready || held).into()
+            }),
             reg::VIRTIO_MMIO_INTERRUPT_STATUS => pending,
-            reg::VIRTIO_MMIO_STATUS => self.status,
+            reg::VIRTIO_MMIO_STATUS => self.status | self.leaving,
             reg::VIRTIO_MMIO_SHM_LEN_LOW | reg::VIRTIO_MMIO_SHM_LEN_HIGH => NO_REGION,
             // Also the configuration's generation: it does not change.
             _ => 0,
@@ -105,20 +131,48 @@ impl Registers {
             reg::VIRTIO_MMIO_DRIVER_FEATURES if self.status & VIRTIO_CONFIG_S_FEATURES_OK == 0 => {
                 set_half(&mut self.accepted, self.accepted_half, value);
             }
-            _ if self.status & VIRTIO_CONFIG_S_DRIVER_OK == 0 => self.describe(offset, value),
-            _ => {}
+            reg::VIRTIO_MMIO_QUEUE_READY => return self.set_ready(value & 1 == 1, memory),
+            _ => self.describe(offset, value),
         }
         Action::None
     }
 
-    /// A register of the selected queue.
+    /// The driver lets the device use the selected queue, or takes it back.
+    fn set_ready(&mut self, ready: bool, memory: &GuestMemoryMmap) -> Action {
+        let working = VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
+        let works = self.status & working == working;
+        let index = self.selected as usize;
+        let Some(queue) = nospec::get_mut(&mut self.queues, index) else {
+            return Action::None;
+        };
+        if queue.ready == ready {
+            return Action::None;
+        }
+        queue.ready = ready;
+        if !works {
+            return Action::None;
+        }
+        queue.stopped = !ready;
+        match queue.build(memory) {
+            Some(built) => return Action::Change(index, built),
+            None => {
+                queue.ready = false;
+                self.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+            }
+        }
+        Action::None
+    }
+
+    /// A register of the selected queue. Of one that the device may use nothing changes.
     fn describe(&mut self, offset: u64, value: u32) {
         let Some(queue) = nospec::get_mut(&mut self.queues, self.selected as usize) else {
             return;
         };
+        if queue.ready {
+            return;
+        }
         match offset as u32 {
             reg::VIRTIO_MMIO_QUEUE_NUM => queue.size = value,
-            reg::VIRTIO_MMIO_QUEUE_READY => queue.ready = value & 1 == 1,
             reg::VIRTIO_MMIO_QUEUE_DESC_LOW => set_half(&mut queue.descriptors, 0, value),
             reg::VIRTIO_MMIO_QUEUE_DESC_HIGH => set_half(&mut queue.descriptors, 1, value),
             reg::VIRTIO_MMIO_QUEUE_AVAIL_LOW => set_half(&mut queue.driver, 0, value),
@@ -135,11 +189,14 @@ impl Registers {
                 queues: vec![Description::default(); self.queues.len()],
                 accepted: 0,
                 status: 0,
+                leaving: self.leaving | self.status,
                 selected: 0,
                 ..*self
             };
             return Action::Stop;
         }
+        // A driver that does not wait for the end of a reset has its own words read back.
+        self.leaving = 0;
         let new = value & !self.status;
         self.status |= value;
         let acceptable =
@@ -149,41 +206,43 @@ impl Registers {
         }
         if new & VIRTIO_CONFIG_S_DRIVER_OK != 0 {
             match self.start(memory) {
-                Some(queues) => return Action::Start(queues),
+                Some(setup) => return Action::Start(setup),
                 None => self.status |= VIRTIO_CONFIG_S_NEEDS_RESET,
             }
         }
         Action::None
     }
 
-    /// The queues as described; `None` if they cannot work.
-    fn start(&self, memory: &GuestMemoryMmap) -> Option<Vec<Queue>> {
+    /// What the driver has set up; `None` if that cannot work.
+    fn start(&self, memory: &GuestMemoryMmap) -> Option<Setup> {
         if self.status & VIRTIO_CONFIG_S_FEATURES_OK == 0 {
             return None;
         }
-        self.queues
-            .iter()
-            .map(|description| {
-                let mut queue = Queue::new(QUEUE_SIZE).ok()?;
-                if !description.ready {
-                    return Some(queue);
-                }
-                let size = u16::try_from(description.size).ok()?;
-                queue.try_set_size(size).ok()?;
-                let at = GuestAddress;
-                queue
-                    .try_set_desc_table_address(at(description.descriptors))
-                    .ok()?;
-                queue
-                    .try_set_avail_ring_address(at(description.driver))
-                    .ok()?;
-                queue
-                    .try_set_used_ring_address(at(description.device))
-                    .ok()?;
-                queue.set_ready(true);
-                queue.is_valid(memory).then_some(queue)
-            })
-            .collect()
+        let queues = self.queues.iter().map(|queue| queue.build(memory));
+        Some(Setup {
+            features: self.accepted,
+            queues: queues.collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl Description {
+    /// The queue as described; `None` if it cannot work.
+    fn build(&self, memory: &GuestMemoryMmap) -> Option<Queue> {
+        let mut queue = Queue::new(QUEUE_SIZE).ok()?;
+        if !self.ready {
+            return Some(queue);
+        }
+        let size = u16::try_from(self.size).ok()?;
+        queue.try_set_size(size).ok()?;
+        let at = GuestAddress;
+        queue
+            .try_set_desc_table_address(at(self.descriptors))
+            .ok()?;
+        queue.try_set_avail_ring_address(at(self.driver)).ok()?;
+        queue.try_set_used_ring_address(at(self.device)).ok()?;
+        queue.set_ready(true);
+        queue.is_valid(memory).then_some(queue)
     }
 }
 

@@ -2,23 +2,22 @@
 
 use std::sync::Arc;
 
-use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+use virtio_queue::{QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
 use super::agreed;
 use super::interrupt::Interrupt;
-use super::orders::Orders;
+use super::orders::{Orders, Setup};
+use super::request::Request;
 
 /// Most requests at a stretch. A driver that adds to a queue as fast as the device takes from it
 /// would otherwise keep the thread from its other queue, and from the end of the guest.
 const STRETCH: u32 = 64;
 
-/// A request.
-pub(super) type Chain<'a> = DescriptorChain<&'a GuestMemoryMmap>;
-
 /// The queues.
 pub(super) struct Rings {
-    pub(super) queues: Vec<Queue>,
+    /// What was agreed on with the driver; no queues after a reset.
+    pub(super) setup: Setup,
     memory: GuestMemoryMmap,
     interrupt: Arc<Interrupt>,
     orders: Arc<Orders>,
@@ -34,7 +33,7 @@ impl Rings {
         orders: Arc<Orders>,
     ) -> Self {
         Self {
-            queues: Vec::new(),
+            setup: Setup::default(),
             memory,
             interrupt,
             orders,
@@ -44,18 +43,19 @@ impl Rings {
 
     /// Takes requests from queue `index` until there are none, or `handle` wants no more: it gives
     /// the number of bytes that it wrote for the driver, or `None` to leave the request in the
-    /// queue. Stops also when an order waits, and after a while; see [`Self::take_unfinished`].
+    /// queue. Stops also when an order waits, for whatever queue, and after a while; see [`Self::take_unfinished`].
     pub(super) fn each(
         &mut self,
         index: usize,
-        mut handle: impl FnMut(&GuestMemoryMmap, &Orders, Chain) -> Option<u32>,
+        mut handle: impl FnMut(&mut Request) -> Option<u32>,
     ) {
-        let Some(queue) = self.queues.get_mut(index) else {
+        let Some(queue) = self.setup.queues.get_mut(index) else {
             return;
         };
         if !queue.ready() {
             return;
         }
+        let access = self.orders.access();
         let mut used = false;
         let mut left = STRETCH;
         while !self.orders.waiting_after_pause() {
@@ -68,25 +68,32 @@ impl Rings {
                 break;
             };
             let head = chain.head_index();
-            let taken = match agreed::keeps_to(queue, &self.memory, head) {
-                true => handle(&self.memory, &self.orders, chain),
+            let request = match agreed::keeps_to(queue, &self.memory, head) {
+                true => Request::new(&self.memory, chain, &self.orders, index),
+                false => None,
+            };
+            let taken = match request {
+                Some(mut request) => handle(&mut request),
                 // No request: it goes back as it is.
-                false => Some(0),
+                None => Some(0),
             };
             let Some(written) = taken else {
                 queue.go_to_previous_position();
                 break;
             };
             // After a reset the memory of the queue is the driver's.
-            let add = || queue.add_used(&self.memory, head, written);
-            match self.orders.unless_waiting(add) {
+            match access.touch(index, || queue.add_used(&self.memory, head, written)) {
                 // Fails for a ring outside of memory, which concerns its driver alone.
                 Some(added) => used |= added.is_ok(),
                 None => return,
             }
         }
-        if used && queue.needs_notification(&self.memory).unwrap_or(true) {
-            self.interrupt.queue_used();
+        if used {
+            access.touch(index, || {
+                if queue.needs_notification(&self.memory).unwrap_or(true) {
+                    self.interrupt.queue_used();
+                }
+            });
         }
     }
 

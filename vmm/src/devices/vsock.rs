@@ -14,13 +14,12 @@ mod exchange;
 mod host;
 mod packet;
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::RawFd;
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
-use virtio_queue::Reader;
 
-use super::{Device, DeviceError, Rings};
+use super::{Device, DeviceError, Request, Rings};
 use crate::config::VsockConfig;
 use crate::nospec;
 use connection::BUFFER;
@@ -59,39 +58,37 @@ impl Vsock {
         if !self.exchange.has_news() {
             return;
         }
-        rings.each(RECEIVE, |memory, _, chain| {
-            // A buffer that is nowhere, or too short for any data, goes back as it is.
-            let Ok(mut writer) = chain.writer(memory) else {
-                return Some(0);
-            };
-            let room = writer.available_bytes().saturating_sub(HEADER);
+        rings.each(RECEIVE, |request| {
+            // A buffer that is too short for any data goes back as it is.
+            let room = request.writable().saturating_sub(HEADER);
             if room == 0 {
                 return Some(0);
             }
             let room = room.min(self.buffer.len());
             let header = self.exchange.next_packet(&mut self.buffer[..room])?;
             let data = &self.buffer[..header.len as usize];
-            let written = writer
-                .write_all(&header.bytes())
-                .and_then(|()| writer.write_all(data))
-                .map_or(0, |()| HEADER + data.len());
+            let written = request
+                .write(&header.bytes())
+                .and_then(|()| request.write(data));
+            if written.is_err() {
+                self.exchange.lost(&header);
+            }
+            let written = written.map_or(0, |()| HEADER + data.len());
             Some(written as u32)
         });
     }
 
     fn transmit(&mut self, rings: &mut Rings) {
-        rings.each(TRANSMIT, |memory, _, chain| {
-            if let Ok(mut reader) = chain.reader(memory) {
-                self.packet(&mut reader);
-            }
+        rings.each(TRANSMIT, |request| {
+            self.packet(request);
             Some(0)
         });
     }
 
     /// Takes one packet.
-    fn packet(&mut self, reader: &mut Reader) {
+    fn packet(&mut self, request: &mut Request) {
         let mut header = [0; HEADER];
-        if reader.read_exact(&mut header).is_err() {
+        if request.read(&mut header).is_err() {
             return;
         }
         let header = Header::parse(&header);
@@ -102,10 +99,13 @@ impl Vsock {
         };
         // More than the buffer would be more than anybody has room for.
         let data = match nospec::first_mut(&mut self.buffer, length) {
-            Some(data) => reader.read_exact(data).ok().map(|()| &*data),
+            Some(data) => request.read(data).ok().map(|()| &*data),
             None => None,
         };
-        self.exchange.take_packet(&header, data);
+        // A packet of a queue that the driver has stopped meanwhile: there is none.
+        if !request.is_void() {
+            self.exchange.take_packet(&header, data);
+        }
     }
 }
 
@@ -145,7 +145,7 @@ impl Device for Vsock {
     }
 
     fn restarted(&mut self, rings: &Rings) {
-        self.exchange.restart(!rings.queues.is_empty());
+        self.exchange.restart(!rings.setup.queues.is_empty());
     }
 }
 

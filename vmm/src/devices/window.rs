@@ -9,6 +9,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::interrupt::Interrupt;
 use super::leave::Granter;
+use super::orders::Setup;
 use super::registers::{Action, CONFIG, Registers};
 use super::worker::Worker;
 use super::{Device, DeviceError};
@@ -112,8 +113,14 @@ impl Window {
                 *byte = nospec::get(&self.config, at).copied().unwrap_or(0);
             }
         } else if let Ok(word) = <&mut [u8; 4]>::try_from(&mut *data) {
+            let mut registers = self.lock();
+            let touched = self.worker.access().touched();
+            if registers.completes_reset(touched) {
+                // The thread may have raised it in its last moment.
+                self.interrupt.acknowledge(u32::MAX);
+            }
             let pending = self.interrupt.pending();
-            *word = self.lock().read(offset, pending).to_le_bytes();
+            *word = registers.read(offset, pending, touched).to_le_bytes();
         } else {
             data.fill(0xff);
         }
@@ -133,9 +140,10 @@ impl Window {
             Action::None => {}
             Action::Acknowledge(seen) => self.interrupt.acknowledge(seen),
             // In the order in which the driver wants it, so under the lock; neither waits.
-            Action::Start(queues) => self.worker.start(queues),
+            Action::Start(setup) => self.worker.set_up(setup),
+            Action::Change(index, queue) => self.worker.change(index, queue),
             Action::Stop => {
-                self.worker.stop();
+                self.worker.set_up(Setup::default());
                 self.interrupt.acknowledge(u32::MAX);
             }
         }

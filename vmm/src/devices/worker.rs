@@ -1,8 +1,8 @@
 //! A device's thread: it sleeps until the driver notifies a queue, or something comes from outside.
 //!
 //! A reset does not wait for a request that is under way, for that would make a vCPU's executor wait
-//! for a disk: such a request may still read or write the guest's memory after the reset, but no
-//! longer its queue. A request that takes long looks for a reset between its parts.
+//! for a disk: the thread may still work on such a request, but no longer touches its memory or its
+//! queue (`access.rs`). A request that takes long looks for a reset between its parts.
 //!
 //! Nor does it wait for a driver that never stops: after a stretch of work it yields the CPU and looks
 //! for what else there is, orders first.
@@ -17,9 +17,10 @@ use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::access::Access;
 use super::interrupt::Interrupt;
 use super::leave::Granter;
-use super::orders::{Order, Orders};
+use super::orders::{Orders, Setup};
 use super::{Device, Rings};
 
 /// A device's thread; ends when dropped.
@@ -68,21 +69,26 @@ impl Worker {
         self.orders.leave().ask_from_now_on(granter);
     }
 
-    /// Works on `queues` from now on.
-    pub(super) fn start(&self, queues: Vec<Queue>) {
-        self.orders.give(Order::Work(queues));
+    /// Works on this from now on, and on nothing of before.
+    pub(super) fn set_up(&self, setup: Setup) {
+        self.orders.set_up(setup);
     }
 
-    /// Leaves the queues alone from now on.
-    pub(super) fn stop(&self) {
-        self.orders.give(Order::Work(Vec::new()));
+    /// Works on `queue` as queue `index` from now on, or leaves that alone if it is not ready.
+    pub(super) fn change(&self, index: usize, queue: Queue) {
+        self.orders.change(index, queue);
+    }
+
+    /// Whose the memory of the queues is.
+    pub(super) fn access(&self) -> &Access {
+        self.orders.access()
     }
 }
 
 impl Worker {
     /// Asks the thread to end, and does not wait for it.
     pub(super) fn end(&self) {
-        self.orders.give(Order::End);
+        self.orders.end();
         // It may wait for leave, which nobody gives any more.
         self.orders.leave().close();
     }
@@ -115,17 +121,24 @@ struct Served {
 
 impl Served {
     fn obey(&mut self) {
-        match self.orders.take() {
-            Some(Order::Work(queues)) => {
-                self.rings.queues = queues;
-                self.device.restarted(&self.rings);
-                // The driver may have notified before this was heard.
-                for index in 0..self.kicks.len() {
-                    self.serve(index);
-                }
+        let Some(order) = self.orders.take() else {
+            return;
+        };
+        if order.end {
+            return self.over.store(true, std::sync::atomic::Ordering::Release);
+        }
+        if let Some(setup) = order.setup {
+            self.rings.setup = setup;
+            self.device.restarted(&self.rings);
+        }
+        for (index, queue) in order.changes {
+            if let Some(place) = self.rings.setup.queues.get_mut(index) {
+                *place = queue;
             }
-            Some(Order::End) => self.over.store(true, std::sync::atomic::Ordering::Release),
-            None => {}
+        }
+        // The driver may have notified before this was heard, and what was under way has been left.
+        for index in 0..self.kicks.len() {
+            self.serve(index);
         }
     }
 
@@ -242,7 +255,7 @@ mod tests {
 
         fn restarted(&mut self, rings: &Rings) {
             // Nobody listens any more when the test has failed.
-            let _ = self.0.send(rings.queues.len());
+            let _ = self.0.send(rings.setup.queues.len());
         }
     }
 
@@ -255,10 +268,13 @@ mod tests {
             .expect("a thread");
         for queues in [1, 0, 2] {
             let new = || Queue::new(16).expect("a queue");
-            worker.start((0..queues).map(|_| new()).collect());
+            worker.set_up(Setup {
+                features: 0,
+                queues: (0..queues).map(|_| new()).collect(),
+            });
             assert_eq!(restarts.recv(), Ok(queues));
         }
-        worker.stop();
+        worker.set_up(Setup::default());
         assert_eq!(restarts.recv(), Ok(0));
         drop(worker);
         assert!(restarts.recv().is_err());
@@ -289,8 +305,40 @@ mod tests {
         }
 
         fn serve(&mut self, index: usize, rings: &mut Rings) {
-            rings.each(index, |_, _, _| self.0.admits(|| 0).then_some(0));
+            rings.each(index, |_| self.0.admits(|| 0).then_some(0));
         }
+    }
+
+    /// Waits until the device has carried out so many requests.
+    fn wait_for(mock: &MockSplitQueue<GuestMemoryMmap>, done: u16) {
+        let patience = Instant::now() + Duration::from_secs(60);
+        while u16::from_le(mock.used().idx().load()) < done {
+            assert!(Instant::now() < patience, "requests stay in the queue");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_started_later_is_served_at_once() {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
+        let mock = MockSplitQueue::new(&memory, 16);
+        let part = RawDescriptor::from(Descriptor::new(0x8000, 0, 0, 0));
+        mock.add_desc_chains(&[part], 0).expect("a request");
+        let device = Limited(Throttle::new(&RateLimit::default()).expect("no timer"));
+        let kick = EventFd::new(0).expect("an event");
+        let interrupt = Arc::new(Interrupt::unconnected().expect("a line"));
+        let worker = Worker::spawn(0, Box::new(device), vec![kick], memory.clone(), interrupt)
+            .expect("a thread");
+        worker.set_up(Setup {
+            features: 0,
+            queues: vec![Queue::new(16).expect("a queue")],
+        });
+        // What is said before that is heard becomes a part of it.
+        while worker.orders.waiting() {
+            thread::yield_now();
+        }
+        worker.change(0, mock.create_queue().expect("a queue"));
+        wait_for(&mock, 1);
     }
 
     #[test]
@@ -311,11 +359,10 @@ mod tests {
         let worker = Worker::spawn(0, Box::new(device), vec![kick], memory.clone(), interrupt)
             .expect("a thread");
         // Nobody notifies after this.
-        worker.start(vec![mock.create_queue().expect("a queue")]);
-        let patience = Instant::now() + Duration::from_secs(60);
-        while u16::from_le(mock.used().idx().load()) < 4 {
-            assert!(Instant::now() < patience, "requests stay in the queue");
-            thread::yield_now();
-        }
+        worker.set_up(Setup {
+            features: 0,
+            queues: vec![mock.create_queue().expect("a queue")],
+        });
+        wait_for(&mock, 4);
     }
 }

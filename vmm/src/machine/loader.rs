@@ -1,5 +1,5 @@
 //! Puts a kernel into guest memory: a 64-bit ELF file (`vmlinux`, or any bare-metal one) or a Linux
-//! `bzImage` (`vmlinuz`), and its initial RAM disk.
+//! `bzImage` (`vmlinuz`). Its initial RAM disk is put there by `initrd.rs`.
 //!
 //! A bzImage, and an ELF file without a PVH note, is entered by the 64-bit boot protocol, an ELF file
 //! with one by PVH (`boot.rs`).
@@ -8,18 +8,21 @@ use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::io::{self, Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::bootparam::setup_header;
 use linux_loader::loader::bzimage::BzImage;
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
 use thiserror::Error;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use super::boot::KERNEL_START;
-use super::memory::MMIO_HOLE_START;
 use crate::config::KernelSource;
+
+mod initrd;
+
+pub use initrd::{Initrd, InitrdError, load_initrd};
 
 /// Of a bzImage: offset of its magic number, and the number.
 const MAGIC_AT: usize = 0x202;
@@ -35,7 +38,6 @@ const ENTRY_64: u64 = 0x200;
 /// Highest address of a RAM disk for an ELF kernel, which does not say: what Linux says in its
 /// bzImage.
 const ELF_INITRD_MAX: u32 = 0x7fff_ffff;
-const PAGE: u64 = 4096;
 
 /// Largest kernel file that is read, bytes.
 const MAX_KERNEL_FILE: u64 = 1 << 30;
@@ -83,30 +85,6 @@ pub enum LoadError {
     },
 }
 
-/// A RAM disk that could not be loaded.
-#[derive(Debug, Error)]
-pub enum InitrdError {
-    /// The file cannot be read.
-    #[error("cannot read the initial RAM disk {path}: {source}", path = .path.display())]
-    Read {
-        /// Path as given.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It does not fit between the kernel and the end of low memory.
-    #[error(
-        "the initial RAM disk {path} has {size} bytes, which do not fit beside the kernel: give \
-         the guest more memory", path = .path.display()
-    )]
-    DoesNotFit {
-        /// Path as given.
-        path: PathBuf,
-        /// Its size, bytes.
-        size: u64,
-    },
-}
-
 /// Where and by which protocol a kernel is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -146,15 +124,6 @@ pub struct Loaded {
     pub header: Option<setup_header>,
 }
 
-/// Where a RAM disk is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Initrd {
-    /// First byte.
-    pub address: u64,
-    /// Bytes.
-    pub size: u64,
-}
-
 /// Loads the kernel where its headers say.
 ///
 /// # Errors
@@ -169,45 +138,6 @@ pub fn load(kernel: &KernelSource, memory: &GuestMemoryMmap) -> Result<Loaded, L
     } else {
         load_elf(&what, &image, memory)
     }
-}
-
-/// Loads the RAM disk at `path` as high as `kernel` can reach it, above the kernel.
-///
-/// # Errors
-/// If it cannot be read or there is no room.
-pub fn load_initrd(
-    path: &Path,
-    kernel: &Loaded,
-    memory: &GuestMemoryMmap,
-    memory_size: u64,
-) -> Result<Initrd, InitrdError> {
-    let cannot = |source| InitrdError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = fs::File::open(path).map_err(cannot)?;
-    let size = file.metadata().map_err(cannot)?.len();
-    let does_not_fit = || InitrdError::DoesNotFit {
-        path: path.to_owned(),
-        size,
-    };
-    let reach = kernel.header.map_or(u64::from(ELF_INITRD_MAX), |header| {
-        header.initrd_addr_max.into()
-    });
-    let address = place_initrd(size, kernel.end, memory_size, reach).ok_or_else(does_not_fit)?;
-    let length = usize::try_from(size).map_err(|_| does_not_fit())?;
-    memory
-        .read_exact_volatile_from(GuestAddress(address), &mut file, length)
-        .map_err(|error| cannot(io::Error::other(error)))?;
-    Ok(Initrd { address, size })
-}
-
-/// The highest whole page at which `size` bytes end below the end of low memory and do not go
-/// beyond `reach`, the last address that the kernel can use.
-fn place_initrd(size: u64, kernel_end: u64, memory_size: u64, reach: u64) -> Option<u64> {
-    let end = memory_size.min(MMIO_HOLE_START).min(reach.checked_add(1)?);
-    let address = end.checked_sub(size)? & !(PAGE - 1);
-    (address >= kernel_end).then_some(address)
 }
 
 fn read(path: PathBuf) -> Result<Vec<u8>, LoadError> {
@@ -331,37 +261,6 @@ fn load_elf(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Loaded
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    #[test]
-    fn a_ram_disk_ends_with_low_memory_or_where_the_kernel_reaches() {
-        assert_eq!(
-            place_initrd(5000, 16 * MIB, 64 * MIB, u64::MAX - 1),
-            Some(64 * MIB - 8192)
-        );
-        assert_eq!(
-            place_initrd(MIB, 16 * MIB, 8 << 30, 0x7fff_ffff),
-            Some((2 << 30) - MIB)
-        );
-        assert_eq!(
-            place_initrd(MIB, 16 * MIB, 8 << 30, u64::from(u32::MAX)),
-            Some(MMIO_HOLE_START - MIB)
-        );
-    }
-
-    #[test]
-    fn a_ram_disk_that_would_lie_in_the_kernel_does_not_fit() {
-        assert_eq!(
-            place_initrd(48 * MIB, 16 * MIB, 64 * MIB, u64::MAX - 1),
-            Some(16 * MIB)
-        );
-        assert_eq!(
-            place_initrd(48 * MIB + 1, 16 * MIB, 64 * MIB, u64::MAX - 1),
-            None
-        );
-        assert_eq!(place_initrd(u64::MAX, 16 * MIB, 64 * MIB, u64::MAX), None);
-    }
 
     #[test]
     fn a_bzimage_without_a_64_bit_entry_is_refused() {

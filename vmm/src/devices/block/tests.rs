@@ -2,9 +2,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::super::orders::Order;
+use super::super::orders::Orders;
+use super::super::orders::Setup;
 use super::super::rings::tests::{memory, rings};
 use super::super::throttle::tests::{Time, per_100ms};
 use super::*;
@@ -33,6 +34,7 @@ impl Image {
         Block::open(&DiskConfig {
             path: self.0.clone(),
             read_only,
+            serial: None,
             limit: RateLimit::default(),
         })
     }
@@ -42,6 +44,15 @@ impl Drop for Image {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+const DESCRIPTION: u64 = 0x1_0000;
+
+/// A disk as a driver sees it that has accepted all features.
+fn with_driver(image: &Image, read_only: bool) -> Block {
+    let mut block = image.open(read_only).expect("opens");
+    block.accepted = block.features();
+    block
 }
 
 /// Sends one request with `length` bytes of data; its status and the memory.
@@ -59,7 +70,32 @@ fn request_under(
     data: &[u8],
     length: u32,
 ) -> (u8, Vec<u8>) {
-    let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
+    let flags = match kind {
+        VIRTIO_BLK_T_IN | VIRTIO_BLK_T_GET_ID => WRITE,
+        _ => 0,
+    };
+    let answer = send(block, orders, kind, sector, data, &[(length, flags)]);
+    (answer.status, answer.data)
+}
+
+/// What the driver finds after a request.
+struct Answer {
+    status: u8,
+    data: Vec<u8>,
+    /// As the device says; `None` if it was no request.
+    written: Option<u32>,
+}
+
+/// Sends one request with parts of these lengths and flags between header and status, all at [`DATA`].
+fn send(
+    block: &mut Block,
+    orders: &Orders,
+    kind: u32,
+    sector: u64,
+    data: &[u8],
+    middle: &[(u32, u16)],
+) -> Answer {
+    let memory = memory();
     let mut header = [0; 16];
     header[..4].copy_from_slice(&kind.to_le_bytes());
     header[8..].copy_from_slice(&sector.to_le_bytes());
@@ -68,39 +104,53 @@ fn request_under(
         .expect("header");
     memory.write_slice(data, GuestAddress(DATA)).expect("data");
     memory
-        .write_obj(0xffu8, GuestAddress(STATUS))
+        .write_obj(NO_STATUS, GuestAddress(STATUS))
         .expect("status");
-    let to_driver = if kind == VIRTIO_BLK_T_IN || kind == VIRTIO_BLK_T_GET_ID {
-        WRITE
-    } else {
-        0
-    };
-    let mut parts = vec![Descriptor::new(HEADER, 16, 1, 1)];
-    if length > 0 {
-        parts.push(Descriptor::new(DATA, length, 1 | to_driver, 2));
-    }
-    let next = parts.len() as u16;
-    parts[next as usize - 1].set_next(next);
-    parts.push(Descriptor::new(STATUS, 1, WRITE, 0));
-    let parts: Vec<RawDescriptor> = parts.into_iter().map(RawDescriptor::from).collect();
-    let queue = MockSplitQueue::create(&memory, GuestAddress(0x1_0000), 16);
+    let middle = middle.iter().filter(|(length, _)| *length > 0);
+    let parts: Vec<RawDescriptor> = [(HEADER, 16, 0)]
+        .into_iter()
+        .chain(
+            middle
+                .clone()
+                .map(|(length, flags)| (DATA, *length, *flags)),
+        )
+        .chain([(STATUS, 1, WRITE)])
+        .zip(1..)
+        .map(|((at, length, flags), next)| {
+            let more = if at == STATUS { 0 } else { NEXT };
+            RawDescriptor::from(Descriptor::new(at, length, flags | more, next))
+        })
+        .collect();
+    let queue = MockSplitQueue::create(&memory, GuestAddress(DESCRIPTION), 16);
     let chain = queue.build_desc_chain(&parts).expect("a chain");
-    let written = block.request(&memory, orders, chain);
-    assert!(written.is_some());
-    let mut back = vec![0; length as usize];
+    let mut request = Request::new(&memory, chain, orders, 0).expect("a request");
+    let written = block.request(&mut request);
+    let mut back = vec![
+        0;
+        middle
+            .map(|(length, _)| *length as usize)
+            .max()
+            .unwrap_or(0)
+    ];
     memory
         .read_slice(&mut back, GuestAddress(DATA))
         .expect("data");
-    (memory.read_obj(GuestAddress(STATUS)).expect("status"), back)
+    Answer {
+        status: memory.read_obj(GuestAddress(STATUS)).expect("status"),
+        data: back,
+        written,
+    }
 }
 
+/// What stands where the status goes before there is one.
+const NO_STATUS: u8 = 0xff;
 const OK: u8 = VIRTIO_BLK_S_OK as u8;
 const FAILED: u8 = VIRTIO_BLK_S_IOERR as u8;
 
 #[test]
 fn what_is_written_is_read_back_and_reaches_the_file() {
     let image = Image::new(4);
-    let mut block = image.open(false).expect("opens");
+    let mut block = with_driver(&image, false);
     let (status, data) = request(&mut block, VIRTIO_BLK_T_IN, 2, &[], 1024);
     assert_eq!((status, data[0], data[1023]), (OK, 2, 3));
     assert_eq!(
@@ -115,7 +165,7 @@ fn what_is_written_is_read_back_and_reaches_the_file() {
 #[test]
 fn requests_outside_the_disk_or_in_parts_of_sectors_fail() {
     let image = Image::new(4);
-    let mut block = image.open(false).expect("opens");
+    let mut block = with_driver(&image, false);
     for (sector, length) in [
         (4, 512),
         (3, 1024),
@@ -136,7 +186,7 @@ fn requests_outside_the_disk_or_in_parts_of_sectors_fail() {
 #[test]
 fn a_read_only_disk_does_not_change() {
     let image = Image::new(2);
-    let mut block = image.open(true).expect("opens");
+    let mut block = with_driver(&image, true);
     assert_ne!(block.features() & 1 << VIRTIO_BLK_F_RO, 0);
     assert_eq!(
         request(&mut block, VIRTIO_BLK_T_OUT, 0, &[9; 512], 512).0,
@@ -151,7 +201,7 @@ fn a_read_only_disk_does_not_change() {
 #[test]
 fn discarded_sectors_read_as_zero_where_the_file_can_have_holes() {
     let image = Image::new(16);
-    let mut block = image.open(false).expect("opens");
+    let mut block = with_driver(&image, false);
     let mut segment = [0; 16];
     segment[0] = 8;
     segment[8] = 8;
@@ -171,7 +221,7 @@ fn discarded_sectors_read_as_zero_where_the_file_can_have_holes() {
 #[test]
 fn unknown_requests_are_said_to_be_unsupported() {
     let image = Image::new(1);
-    let mut block = image.open(false).expect("opens");
+    let mut block = with_driver(&image, false);
     let status = request(&mut block, 99, 0, &[], 0).0;
     assert_eq!(status, VIRTIO_BLK_S_UNSUPP as u8);
 }
@@ -203,6 +253,7 @@ fn files_that_are_no_disks_are_refused() {
     let missing = DiskConfig {
         path: "/nonexistent/disk".into(),
         read_only: false,
+        serial: None,
         limit: RateLimit::default(),
     };
     assert!(matches!(
@@ -212,22 +263,161 @@ fn files_that_are_no_disks_are_refused() {
 }
 
 #[test]
-fn a_request_that_nobody_waits_for_any_more_ends_early() {
+fn a_request_that_nobody_waits_for_any_more_touches_neither_memory_nor_disk() {
+    let image = Image::new(4);
+    let mut block = with_driver(&image, false);
+    let orders = Orders::new().expect("orders");
+    orders.set_up(Setup::default());
+    let (status, data) = request_under(&mut block, &orders, VIRTIO_BLK_T_IN, 2, &[], 512);
+    assert_eq!((status, data[0]), (NO_STATUS, 0));
+    let write = request_under(&mut block, &orders, VIRTIO_BLK_T_OUT, 2, &[9; 512], 512);
+    assert_eq!(write.0, NO_STATUS);
+    assert_eq!(std::fs::read(&image.0).expect("the file")[1024], 2);
+}
+
+/// A disk that takes all that is written, and cannot keep it: there is no `fdatasync` for it.
+fn forgetful(image: &Image) -> Block {
+    let mut block = with_driver(image, false);
+    block.file = File::options()
+        .write(true)
+        .open("/dev/null")
+        .expect("opens");
+    block
+}
+
+#[test]
+fn what_a_driver_writes_that_cannot_flush_is_on_the_disk_when_it_is_done() {
+    let image = Image::new(4);
+    let mut block = forgetful(&image);
+    let write = |block: &mut Block| request(block, VIRTIO_BLK_T_OUT, 1, &[9; 512], 512).0;
+    assert_eq!(write(&mut block), OK);
+    assert_eq!(request(&mut block, VIRTIO_BLK_T_FLUSH, 0, &[], 0).0, FAILED);
+    block.accepted &= !(1 << VIRTIO_BLK_F_FLUSH);
+    assert_eq!(write(&mut block), FAILED);
+}
+
+#[test]
+fn a_device_goes_by_what_the_driver_has_accepted_since_its_last_reset() {
     let image = Image::new(4);
     let mut block = image.open(false).expect("opens");
+    let memory = memory();
+    let mut rings = rings(&memory, Vec::new());
+    for features in [block.features(), 0] {
+        rings.setup.features = features;
+        block.restarted(&rings);
+        assert_eq!(block.accepted, features);
+    }
+}
+
+/// A discard of so many sectors from there.
+fn segment(sector: u64, count: u32) -> Vec<u8> {
+    let mut segment = sector.to_le_bytes().to_vec();
+    segment.extend_from_slice(&count.to_le_bytes());
+    segment.extend_from_slice(&[0; 4]);
+    segment
+}
+
+#[test]
+fn a_discard_beyond_the_limits_of_the_configuration_space_is_refused_and_discards_nothing() {
+    let image = Image::new(16);
+    let mut block = with_driver(&image, false);
+    let two = [segment(0, 8), segment(8, 8)].concat();
+    let unsupported = VIRTIO_BLK_S_UNSUPP as u8;
+    for (data, expected) in [
+        (&two[..], unsupported),
+        (&two[..24], unsupported),
+        (&two[..17], unsupported),
+        (&two[..15], FAILED),
+        (&two[..0], FAILED),
+        (&segment(0, MAX_DISCARD + 1)[..], FAILED),
+        (&segment(0, 17)[..], FAILED),
+        (&segment(u64::MAX, 1)[..], FAILED),
+    ] {
+        let length = data.len() as u32;
+        let status = request(&mut block, VIRTIO_BLK_T_DISCARD, 0, data, length).0;
+        assert_eq!(status, expected, "{data:?}");
+    }
+    let before: Vec<u8> = (0..16).flat_map(|n| [n; SECTOR as usize]).collect();
+    assert_eq!(std::fs::read(&image.0).expect("the file"), before);
+}
+
+#[test]
+fn a_discard_that_was_not_agreed_on_is_not_carried_out() {
+    let image = Image::new(16);
+    let mut block = image.open(false).expect("opens");
+    let status = request(&mut block, VIRTIO_BLK_T_DISCARD, 0, &segment(8, 8), 16).0;
+    assert_eq!(status, VIRTIO_BLK_S_UNSUPP as u8);
+    assert_eq!(std::fs::read(&image.0).expect("the file")[8 * 512], 8);
+}
+
+#[test]
+fn a_request_with_more_than_its_kind_takes_is_refused_as_a_whole() {
+    let image = Image::new(4);
+    let mut block = with_driver(&image, false);
     let orders = Orders::new().expect("orders");
-    orders.give(Order::End);
-    let (status, data) = request_under(&mut block, &orders, VIRTIO_BLK_T_IN, 2, &[], 512);
-    assert_eq!((status, data[0]), (FAILED, 0));
-    let write = request_under(&mut block, &orders, VIRTIO_BLK_T_OUT, 2, &[9; 512], 512);
-    assert_eq!(write.0, FAILED);
-    assert_eq!(std::fs::read(&image.0).expect("the file")[1024], 2);
+    for (kind, middle) in [
+        // Bytes for the device that it would not read.
+        (VIRTIO_BLK_T_IN, &[(512, 0), (512, WRITE)][..]),
+        (VIRTIO_BLK_T_GET_ID, &[(1, 0), (20, WRITE)]),
+        (VIRTIO_BLK_T_FLUSH, &[(512, 0)]),
+        // Room that it would not fill.
+        (VIRTIO_BLK_T_OUT, &[(512, 0), (512, WRITE)]),
+        (VIRTIO_BLK_T_DISCARD, &[(16, 0), (1, WRITE)]),
+        (VIRTIO_BLK_T_FLUSH, &[(1, WRITE)]),
+    ] {
+        let answer = send(&mut block, &orders, kind, 1, &[], middle);
+        assert_eq!(answer.status, FAILED, "{kind} {middle:?}");
+    }
+    let file = std::fs::read(&image.0).expect("the file");
+    assert_eq!((file[512], file[1023]), (1, 1));
+}
+
+#[test]
+fn a_request_counts_as_written_only_what_was_written_without_a_gap() {
+    let image = Image::new(4);
+    let mut block = with_driver(&image, false);
+    let orders = Orders::new().expect("orders");
+    for (kind, sector, middle, written) in [
+        (VIRTIO_BLK_T_IN, 0, &[(1024, WRITE)][..], 1025),
+        // The status follows room that was left as it was.
+        (VIRTIO_BLK_T_IN, 4, &[(1024, WRITE)], 0),
+        (VIRTIO_BLK_T_GET_ID, 0, &[(32, WRITE)], 20),
+        (VIRTIO_BLK_T_GET_ID, 0, &[(20, WRITE)], 21),
+        (VIRTIO_BLK_T_OUT, 0, &[(512, 0)], 1),
+        (VIRTIO_BLK_T_OUT, 4, &[(512, 0)], 1),
+    ] {
+        let answer = send(&mut block, &orders, kind, sector, &[], middle);
+        assert_eq!(answer.written, Some(written), "{kind} {sector}");
+    }
+}
+
+#[test]
+fn disks_have_serials_of_their_own_and_one_disk_has_one() {
+    let (one, two) = (Image::new(1), Image::new(1));
+    let serial = |image: &Image| {
+        let mut block = with_driver(image, true);
+        let (status, id) = request(&mut block, VIRTIO_BLK_T_GET_ID, 0, &[], 20);
+        assert_eq!(status, OK);
+        id
+    };
+    assert_ne!(serial(&one), serial(&two));
+    assert_eq!(serial(&one), serial(&one));
+    assert!(serial(&one)[0].is_ascii_graphic());
+}
+
+#[test]
+fn the_users_serial_is_what_the_guest_reads() {
+    let image = Image::new(1);
+    let config = format!("{},serial=root-1", image.0.display());
+    let mut block = Block::open(&config.parse().expect("a disk")).expect("opens");
+    let (_, id) = request(&mut block, VIRTIO_BLK_T_GET_ID, 0, &[], 20);
+    assert_eq!(&id, b"root-1\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
 }
 
 #[test]
 fn a_file_that_has_shrunk_fails_reads_and_shows_nothing_of_requests_before() {
     let image = Image::new(4);
-    let mut block = image.open(false).expect("opens");
+    let mut block = with_driver(&image, false);
     let (status, _) = request(&mut block, VIRTIO_BLK_T_IN, 3, &[], 512);
     assert_eq!(status, OK);
     block.file.set_len(SECTOR).expect("shrinks");
@@ -262,7 +452,7 @@ fn done(mock: &MockSplitQueue<GuestMemoryMmap>) -> u16 {
 #[test]
 fn requests_without_tokens_stay_in_the_queue_until_there_are_some() {
     let image = Image::new(4);
-    let mut block = image.open(false).expect("opens");
+    let mut block = with_driver(&image, false);
     let time = Time::default();
     block.throttle = time.throttle(RateLimit {
         bandwidth: per_100ms(1024),
@@ -285,7 +475,7 @@ fn requests_without_tokens_stay_in_the_queue_until_there_are_some() {
 #[test]
 fn operations_are_counted_whatever_their_size() {
     let image = Image::new(4);
-    let mut block = image.open(false).expect("opens");
+    let mut block = with_driver(&image, false);
     let time = Time::default();
     block.throttle = time.throttle(RateLimit {
         bandwidth: None,
@@ -304,7 +494,7 @@ fn operations_are_counted_whatever_their_size() {
 #[test]
 fn a_request_that_is_larger_than_the_bucket_is_served_and_the_next_one_waits_for_its_debt() {
     let image = Image::new(4);
-    let mut block = image.open(false).expect("opens");
+    let mut block = with_driver(&image, false);
     let time = Time::default();
     block.throttle = time.throttle(RateLimit {
         bandwidth: per_100ms(1024),

@@ -8,12 +8,15 @@ const READY: u32 = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
 struct Driver {
     registers: Registers,
     memory: GuestMemoryMmap,
+    /// Queues whose memory the device's thread touches.
+    touched: u32,
 }
 
 impl Driver {
     fn new() -> Self {
         Self {
-            registers: Registers::new(2, FEATURE, 1),
+            registers: Registers::new(2, FEATURE, 2),
+            touched: 0,
             memory: GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory"),
         }
     }
@@ -23,7 +26,7 @@ impl Driver {
     }
 
     fn read(&self, register: u32) -> u32 {
-        self.registers.read(register.into(), 0)
+        self.registers.read(register.into(), 0, self.touched)
     }
 
     fn accept(&mut self, features: u64) {
@@ -80,9 +83,10 @@ fn a_driver_that_keeps_the_order_starts_the_device() {
     driver.accept(VERSION_1 | FEATURE);
     assert!(driver.accepted());
     driver.describe(8, 0x4000);
-    let Action::Start(queues) = driver.go() else {
+    let Action::Start(Setup { features, queues }) = driver.go() else {
         panic!("it does not start");
     };
+    assert_eq!(features, VERSION_1 | FEATURE);
     assert_eq!((queues[0].size(), queues[0].desc_table()), (8, 0x4000));
     assert!(matches!(
         driver.write(reg::VIRTIO_MMIO_STATUS, 0),
@@ -127,4 +131,117 @@ fn a_queue_that_works_cannot_be_moved() {
     driver.go();
     driver.describe(8, 0x8000);
     assert_eq!(driver.registers.queues[0].descriptors, 0x4000);
+}
+
+impl Driver {
+    /// One whose queue 0 works.
+    fn at_work() -> Self {
+        let mut driver = Self::new();
+        driver.accept(VERSION_1);
+        driver.describe(8, 0x4000);
+        assert!(matches!(driver.go(), Action::Start(_)));
+        driver
+    }
+
+    fn set_ready(&mut self, queue: u32, ready: u32) -> Action {
+        self.write(reg::VIRTIO_MMIO_QUEUE_SEL, queue);
+        self.write(reg::VIRTIO_MMIO_QUEUE_READY, ready)
+    }
+}
+
+#[test]
+fn a_queue_that_works_can_be_stopped_and_reads_so_when_its_memory_is_the_drivers() {
+    let mut driver = Driver::at_work();
+    let Action::Change(0, queue) = driver.set_ready(0, 0) else {
+        panic!("it does not stop");
+    };
+    assert!(!queue.ready());
+    driver.touched = access::bit(0);
+    assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 1);
+    driver.touched = access::bit(1);
+    assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 0);
+    // Nothing more to stop, and the device goes on.
+    assert!(matches!(driver.set_ready(0, 0), Action::None));
+    let working = READY | VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
+    assert_eq!(driver.read(reg::VIRTIO_MMIO_STATUS), working);
+}
+
+#[test]
+fn a_queue_that_was_stopped_or_never_worked_can_be_described_and_started() {
+    let mut driver = Driver::at_work();
+    driver.set_ready(0, 0);
+    for index in [0, 1] {
+        driver.write(reg::VIRTIO_MMIO_QUEUE_SEL, index);
+        driver.write(reg::VIRTIO_MMIO_QUEUE_NUM, 16);
+        driver.write(reg::VIRTIO_MMIO_QUEUE_DESC_LOW, 0x8000);
+        driver.write(reg::VIRTIO_MMIO_QUEUE_AVAIL_LOW, 0x9000);
+        driver.write(reg::VIRTIO_MMIO_QUEUE_USED_LOW, 0xa000);
+        let Action::Change(at, queue) = driver.set_ready(index, 1) else {
+            panic!("it does not start");
+        };
+        assert_eq!(at, index as usize);
+        assert!(queue.ready());
+        assert_eq!((queue.size(), queue.desc_table()), (16, 0x8000));
+        assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 1);
+    }
+}
+
+#[test]
+fn a_queue_that_cannot_work_is_not_started_again_and_the_driver_is_told() {
+    let mut driver = Driver::at_work();
+    driver.set_ready(0, 0);
+    driver.write(reg::VIRTIO_MMIO_QUEUE_NUM, 7);
+    assert!(matches!(driver.set_ready(0, 1), Action::None));
+    assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 0);
+    let status = driver.read(reg::VIRTIO_MMIO_STATUS);
+    assert_ne!(status & VIRTIO_CONFIG_S_NEEDS_RESET, 0);
+}
+
+#[test]
+fn what_is_agreed_on_does_not_change_while_the_device_works() {
+    let mut driver = Driver::at_work();
+    for which in [0, 1] {
+        driver.write(reg::VIRTIO_MMIO_DRIVER_FEATURES_SEL, which);
+        driver.write(reg::VIRTIO_MMIO_DRIVER_FEATURES, u32::MAX);
+    }
+    assert_eq!(driver.registers.accepted, VERSION_1);
+    let status = driver.read(reg::VIRTIO_MMIO_STATUS);
+    // Bits are only added, and the device is not started twice.
+    assert!(matches!(driver.go(), Action::None));
+    assert!(matches!(
+        driver.write(reg::VIRTIO_MMIO_STATUS, 1),
+        Action::None
+    ));
+    assert_eq!(driver.read(reg::VIRTIO_MMIO_STATUS), status);
+}
+
+#[test]
+fn a_reset_is_complete_when_no_memory_is_touched_any_more() {
+    let mut driver = Driver::at_work();
+    let before = driver.read(reg::VIRTIO_MMIO_STATUS);
+    assert!(matches!(
+        driver.write(reg::VIRTIO_MMIO_STATUS, 0),
+        Action::Stop
+    ));
+    assert!(!driver.registers.completes_reset(access::bit(1)));
+    assert_eq!(driver.read(reg::VIRTIO_MMIO_STATUS), before);
+    // Not complete is not undone: a second one changes nothing.
+    driver.write(reg::VIRTIO_MMIO_STATUS, 0);
+    assert_eq!(driver.read(reg::VIRTIO_MMIO_STATUS), before);
+    assert!(driver.registers.completes_reset(0));
+    assert!(!driver.registers.completes_reset(0));
+    assert_eq!(driver.read(reg::VIRTIO_MMIO_STATUS), 0);
+}
+
+#[test]
+fn a_driver_that_does_not_wait_for_a_reset_goes_on_at_once() {
+    let mut driver = Driver::at_work();
+    driver.touched = access::bit(0);
+    driver.write(reg::VIRTIO_MMIO_STATUS, 0);
+    assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 0);
+    driver.write(reg::VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+    assert_eq!(
+        driver.read(reg::VIRTIO_MMIO_STATUS),
+        VIRTIO_CONFIG_S_ACKNOWLEDGE
+    );
 }

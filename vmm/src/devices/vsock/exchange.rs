@@ -434,6 +434,18 @@ impl Exchange {
         None
     }
 
+    /// This packet for the guest did not reach it: a stream with a gap is none.
+    pub(super) fn lost(&mut self, packet: &Header) {
+        let ports = Ports {
+            host: packet.src_port,
+            guest: packet.dst_port,
+        };
+        if self.connections.contains_key(&ports) {
+            self.remove(ports);
+            self.owe_reset(ports);
+        }
+    }
+
     fn header(&self, ports: Ports) -> Header {
         Header {
             src_cid: HOST,

@@ -1,4 +1,4 @@
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -485,7 +485,7 @@ fn a_symbolic_link_in_the_place_of_a_port_leads_the_guest_nowhere() {
 #[test]
 fn without_a_driver_nobody_is_kept_waiting() {
     let mut guest = Guest::new();
-    guest.rings.queues.clear();
+    guest.rings.setup.queues.clear();
     guest.vsock.restarted(&guest.rings);
     let program = guest.program(b"CONNECT 52\n");
     guest.vsock.arrived(&mut guest.rings);
@@ -1109,4 +1109,21 @@ fn the_driver_is_told_its_address() {
     let vsock = place.open().expect("opens");
     assert_eq!(vsock.config(), [3, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!((vsock.kind(), vsock.queues()), (19, 3));
+}
+
+#[test]
+fn a_stream_of_which_a_packet_did_not_reach_the_guest_is_over() {
+    let mut guest = Guest::new();
+    let program = guest.connected();
+    let lost = Header {
+        src_port: HOST_PORT,
+        dst_port: GUEST_PORT,
+        ..Header::default()
+    };
+    guest.vsock.exchange.lost(&lost);
+    assert!(is_closed(&program));
+    assert_eq!(guest.next_op(), Some((op::RESET, 0)));
+    // Of a connection that is gone there is nothing more to say.
+    guest.vsock.exchange.lost(&lost);
+    assert_eq!(guest.next_op(), None);
 }

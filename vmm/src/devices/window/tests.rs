@@ -128,7 +128,7 @@ fn a_device_that_hangs_keeps_no_other_of_its_guest_from_ending() {
     let (begins, begun) = channel();
     let (go_on, answer) = channel();
     let hung = window_of(Box::new(Hung { begins, answer }));
-    hung.worker.start(Vec::new());
+    hung.worker.set_up(Setup::default());
     begun.recv().expect("it hangs");
     let (lives, gone) = channel();
     let (_, never) = channel();
@@ -145,4 +145,27 @@ fn a_device_that_hangs_keeps_no_other_of_its_guest_from_ending() {
     assert!(!ends.is_finished());
     go_on.send(()).expect("it waits");
     ends.join().expect("no panic");
+}
+
+fn write(window: &Window, register: u32, value: u32) {
+    window.write(register.into(), &value.to_le_bytes());
+}
+
+fn word(window: &Window, register: u32) -> u32 {
+    u32::from_le_bytes(read(window, register.into()))
+}
+
+#[test]
+fn a_reset_is_complete_when_the_thread_touches_no_memory_and_leaves_no_interrupt() {
+    let window = window();
+    write(&window, reg::VIRTIO_MMIO_STATUS, 1);
+    // What the device's thread does.
+    let touched = window.worker.access().touch(0, || {
+        write(&window, reg::VIRTIO_MMIO_STATUS, 0);
+        assert_eq!(word(&window, reg::VIRTIO_MMIO_STATUS), 1);
+        window.interrupt.queue_used();
+    });
+    assert!(touched.is_some());
+    assert_eq!(word(&window, reg::VIRTIO_MMIO_STATUS), 0);
+    assert_eq!(word(&window, reg::VIRTIO_MMIO_INTERRUPT_STATUS), 0);
 }

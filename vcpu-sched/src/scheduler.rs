@@ -302,6 +302,8 @@ impl<E: Events> Scheduler<E> {
         v.ec.state = ExecState::Gone;
         if let Entitlement::Reserved(server) = &v.sc.entitlement {
             let allowed = v.ec.allowed;
+            let reduced = v.sc.reduced_since.take();
+            v.counters.reduced_ns += reduced.map_or(0, |since| now.saturating_sub(since));
             self.admission.give_back(server.promised(), allowed);
             if self.present != self.all {
                 self.admit_again(now);

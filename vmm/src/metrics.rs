@@ -5,6 +5,7 @@
 //! | `target.rs` | where to: a TCP address, a unix socket or a file |
 //! | `tally.rs` | what is counted from the policy's events, under the pool's lock |
 //! | `gauges.rs` | what an executor counts by itself |
+//! | `pool_now.rs` | which host CPUs can be used, and what is kept of reservations |
 //! | `snapshot.rs` | all of it, copied at one moment |
 //! | `text.rs` | a snapshot as text |
 //! | `serve.rs` | answering requests, one at a time |
@@ -19,6 +20,7 @@ use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 pub(crate) mod gauges;
+pub(crate) mod pool_now;
 pub(crate) mod serve;
 pub mod snapshot;
 pub(crate) mod tally;

@@ -133,6 +133,14 @@ fn when_a_guest_ends_while_a_cpu_is_away_others_get_their_reservations_back() {
     p.policy.remove(a, p.now);
     assert_eq!(p.in_force(b), (8 * MS, 10 * MS));
     assert_eq!(p.counters(b).reduced_ns, 7 * MS);
+    let c = p.hard(second, 1, 10);
+    p.come_back(1);
+    p.hard(first, 9, 10);
+    p.leave(0);
+    assert!(p.is_reduced(b) && p.is_reduced(c));
+    p.now += MS;
+    p.policy.remove(c, p.now);
+    assert_eq!(p.counters(c).reduced_ns, MS, "it counts until its end");
 }
 
 #[test]

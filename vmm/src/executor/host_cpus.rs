@@ -48,6 +48,12 @@ impl Watched {
         }
     }
 
+    /// Whether it cannot be used. If it is the last one of the pool, its executor runs elsewhere.
+    pub(super) fn is_away(&self, host_cpu: usize) -> bool {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.contains(&host_cpu)
+    }
+
     /// Those of `host_cpus` that are not away; all of them if all are.
     pub(super) fn usable(&self, host_cpus: &[usize]) -> Vec<usize> {
         let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);

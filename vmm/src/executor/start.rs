@@ -372,8 +372,13 @@ impl Runner for Executors {
         self.observed.finish();
         let mut state = self.pool.lock();
         let mut vcpus = state.take_counters().into_iter();
-        let numbers =
-            |(id, exits): (VcpuId, ExitCounts)| summarize(state.sched.counters(id), exits);
+        let now = sys::monotonic_ns();
+        let numbers = |(id, exits): (VcpuId, ExitCounts)| {
+            let mut counters = state.sched.counters(id);
+            let reduced = state.sched.view(id).and_then(|view| view.reduced);
+            counters.reduced_ns += reduced.map_or(0, |(_, since)| now.saturating_sub(since));
+            summarize(counters, exits)
+        };
         let vcpus = self
             .shape
             .iter()
@@ -409,6 +414,7 @@ fn summarize(c: Counters, exits: ExitCounts) -> VcpuSummary {
         deferred_ns: c.deferral_debt_ns,
         deadline_misses: c.deadline_misses,
         throttled_ns: c.throttled_ns,
+        reduced_ns: c.reduced_ns,
         switches: c.switches,
         migrations: c.migrations,
         exits,

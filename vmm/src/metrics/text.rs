@@ -297,7 +297,9 @@ impl Collector for Report {
         }
         let help = "Times a vCPU came back to its executor, by what for";
         let exits = exits.iter().map(|(labels, count)| (labels, *count));
-        encode_counters(&mut encoder, "executor_exits", help, false, exits)
+        encode_counters(&mut encoder, "executor_exits", help, false, exits)?;
+        let pool = &self.snapshot.pool;
+        pool.encode(&mut encoder, &self.cpus, &self.vcpus)
     }
 }
 

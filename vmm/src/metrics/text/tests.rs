@@ -1,4 +1,5 @@
 use super::*;
+use crate::metrics::snapshot::PoolNow;
 use crate::trace::{Names, VcpuName};
 
 fn snapshot(guest: &str) -> Snapshot {
@@ -30,7 +31,27 @@ fn snapshot(guest: &str) -> Snapshot {
             },
             7,
         )],
+        pool: PoolNow {
+            usable: vec![false],
+            kept: vec![Some(0.25), None, None],
+        },
     }
+}
+
+#[test]
+fn a_host_cpu_that_is_away_and_the_part_of_a_reservation_that_is_kept_are_gauges() {
+    let text = render(&snapshot("db"));
+    for line in [
+        "# TYPE baton_executor_available gauge",
+        "baton_executor_available{cpu=\"4\"} 0.0",
+        "baton_vcpu_reservation_kept_ratio{guest=\"db\",vcpu=\"0\"} 0.25",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in {text}");
+    }
+    let kept = text
+        .lines()
+        .filter(|l| l.starts_with("baton_vcpu_reservation"));
+    assert_eq!(kept.count(), 1, "those without a reservation have none");
 }
 
 #[test]

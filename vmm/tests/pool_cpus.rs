@@ -48,7 +48,8 @@ fn list(text: &str) -> Vec<usize> {
 
 /// A run that goes on until it is ended.
 struct Run {
-    child: Child,
+    /// There until it is ended.
+    child: Option<Child>,
     socket: PathBuf,
 }
 
@@ -60,11 +61,11 @@ impl Run {
         let (config, control) = (config.to_string_lossy(), socket.to_string_lossy());
         let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
         let cpus = cpus.join(",");
-        let mut words = vec!["run", &*config, "--summary", "json", "--quiet"];
+        let mut words = vec!["run", &*config, "--summary", "json"];
         words.extend(["--host-cpus", &cpus, "--control", &control]);
         words.extend(flags);
         let mut run = Self {
-            child: common::start(&words),
+            child: Some(common::start(&words)),
             socket,
         };
         let begun = |now: &Value| vcpus(now).iter().all(|vcpu| number(vcpu, "ran_ns") > 0);
@@ -73,15 +74,16 @@ impl Run {
     }
 
     fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).expect("process id")
+        let child = self.child.as_ref().expect("it goes on");
+        i32::try_from(child.id()).expect("process id")
     }
 
     /// What the run looks like now; `None` before there is anybody to ask.
     fn look(&mut self) -> Option<Value> {
-        assert!(
-            self.child.try_wait().expect("asked").is_none(),
-            "it goes on"
-        );
+        let child = self.child.as_mut().expect("it goes on");
+        if child.try_wait().expect("asked").is_some() {
+            panic!("it has ended: {:?}", self.child.take().map(common::finish));
+        }
         let mut socket = UnixStream::connect(&self.socket).ok()?;
         socket
             .write_all(b"GET /snapshot HTTP/1.1\r\nHost: baton\r\nConnection: close\r\n\r\n")
@@ -172,10 +174,20 @@ impl Run {
         }
     }
 
-    fn end(self) -> Ran {
+    fn end(mut self) -> Ran {
         // SAFETY: no memory is involved; the child has not been waited for, so the id is its own.
         unsafe { libc::kill(self.pid(), libc::SIGTERM) };
-        common::finish(self.child)
+        common::finish(self.child.take().expect("it goes on"))
+    }
+}
+
+/// A test that has failed leaves nothing that runs.
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -307,7 +319,7 @@ fn vcpus_that_run_halt_or_are_pinned_go_on_when_the_cpuset_loses_a_cpu_and_go_ho
         let ran = run.end();
         line(
             &ran,
-            &["baton: guest pinned, vCPU 0: is pinned to host CPUs that are away"],
+            &["baton: guest pinned: vCPU 0 is pinned to host CPUs that are away"],
         );
         line(&ran, &["is back: the pool has host CPUs"]);
     }

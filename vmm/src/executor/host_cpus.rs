@@ -14,7 +14,7 @@
 //! The pool gets no other CPUs than those it began with: which these are is its user's choice.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle, Thread};
@@ -144,7 +144,8 @@ fn watch(pool: &Weak<Pool>, names: &Names, stop: &AtomicBool) {
             pool.pins.lost();
         }
         for line in lines {
-            eprintln!("baton: {line}");
+            // Nobody may read it any more; the CPUs are watched all the same.
+            let _ = writeln!(io::stderr(), "baton: {line}");
         }
         usable = found;
     }
@@ -279,12 +280,12 @@ fn consequences(vcpus: &[Seen], all_present: bool) -> Vec<String> {
         let displaced = guest.iter().filter(|vcpu| vcpu.displaced);
         let displaced: Vec<usize> = displaced.map(|vcpu| vcpu.name.index as usize).collect();
         if !displaced.is_empty() {
-            let (plural, verb) = match displaced.len() {
-                1 => ("", "is"),
-                _ => ("s", "are"),
+            let (plural, verb, runs) = match displaced.len() {
+                1 => ("", "is", "runs"),
+                _ => ("s", "are", "run"),
             };
             lines.push(format!(
-                "guest {name}, vCPU{plural} {}: {verb} pinned to host CPUs that are away, and run \
+                "guest {name}: vCPU{plural} {} {verb} pinned to host CPUs that are away, and {runs} \
                  elsewhere until one is back",
                 format_cpus(&displaced)
             ));
@@ -293,8 +294,12 @@ fn consequences(vcpus: &[Seen], all_present: bool) -> Vec<String> {
     let reserved = vcpus.iter().any(|vcpu| vcpu.reserved);
     let reduced = vcpus.iter().any(|vcpu| vcpu.part.is_some());
     if reserved && !reduced {
-        let which = if all_present { "" } else { " there" };
-        lines.push(format!("all reservations are kept{which}"));
+        let where_ = if all_present {
+            ""
+        } else {
+            " on the host CPUs that are left"
+        };
+        lines.push(format!("all reservations are kept{where_}"));
     }
     lines
 }
@@ -346,7 +351,10 @@ mod tests {
         let lines = consequences(&vcpus, false);
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines[0].contains("guest web") && lines[0].contains("23.8 %"));
-        assert!(lines[1].contains("vCPU 1: is pinned"), "{lines:?}");
+        assert!(
+            lines[1].contains("guest web: vCPU 1 is pinned"),
+            "{lines:?}"
+        );
     }
 
     #[test]

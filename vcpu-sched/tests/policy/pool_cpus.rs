@@ -1,7 +1,9 @@
 //! CPUs that leave the pool and come back.
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
-use vcpu_sched::{Claim, Config, CpuId, CpuSet, Doing, HelperOrder, Ns, Reservation, Stop, VcpuId};
+use vcpu_sched::{
+    Claim, Config, CpuId, CpuSet, Doing, GuestId, HelperOrder, Ns, Reservation, Stop, VcpuId,
+};
 
 impl Pool {
     fn leave(&mut self, cpu: u32) -> bool {
@@ -24,11 +26,16 @@ impl Pool {
         self.policy.view(vcpu).unwrap().reduced.is_some()
     }
 
-    fn best_effort_on(&mut self, weight: u32, cpu: u32) -> VcpuId {
-        let guest = self.guest();
+    /// A best-effort vCPU of `guest` that is pinned to `cpu`.
+    fn best_effort_in(&mut self, guest: GuestId, cpu: u32) -> VcpuId {
         let own = CpuSet::only(CpuId(cpu));
-        let claim = Claim::BestEffort { weight };
+        let claim = Claim::BestEffort { weight: 100 };
         self.policy.add_vcpu(guest, claim, Some(own)).unwrap()
+    }
+
+    fn best_effort_on(&mut self, cpu: u32) -> VcpuId {
+        let guest = self.guest();
+        self.best_effort_in(guest, cpu)
     }
 }
 
@@ -194,7 +201,7 @@ fn a_throttled_one_gets_its_budget_when_its_debt_is_paid_off_at_the_new_rate() {
 #[test]
 fn a_vcpu_whose_own_cpus_are_all_away_runs_elsewhere_until_one_is_back() {
     let mut p = Pool::new(2);
-    let v = p.best_effort_on(100, 1);
+    let v = p.best_effort_on(1);
     p.wake(v);
     assert_eq!(p.pick(0), None);
     assert_eq!(p.pick(1), Some((v, v)));
@@ -215,7 +222,7 @@ fn a_vcpu_whose_own_cpus_are_all_away_runs_elsewhere_until_one_is_back() {
 #[test]
 fn queues_that_meet_again_share_from_there_and_nobody_catches_up() {
     let mut p = Pool::new(2);
-    let [zero, one] = [0, 1].map(|cpu| p.best_effort_on(100, cpu));
+    let [zero, one] = [0, 1].map(|cpu| p.best_effort_on(cpu));
     p.wake(zero);
     assert_eq!(p.pick(0), Some((zero, zero)));
     // A second on CPU 0, in which the other slept.
@@ -315,4 +322,25 @@ fn reservations_pinned_to_a_cpu_that_is_away_count_on_those_that_are_left() {
         p.is_reduced(c),
         "6 + 6 are kept of 19, and 9 do not fit beside"
     );
+}
+
+#[test]
+fn a_holder_that_was_carried_away_from_home_is_offered_to_its_own_cpu_when_that_is_back() {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let holder = p.best_effort_in(g, 1);
+    let waiter = p.hard_on(g, 5, 10, Some(&[0]));
+    p.leave(1);
+    assert_eq!(p.pick(1), None);
+    p.preempt_holder(holder, 0);
+    p.ring(waiter, 0, spins_on(holder));
+    assert_eq!(p.pick(0), Some((waiter, holder)), "carried");
+    p.come_back(1);
+    assert_eq!(p.kicks(), [0, 1]);
+    assert_eq!(p.pick(1), None, "it still runs on 0");
+    p.release(0, None);
+    p.run(0, US, Stop::Rang, quiet());
+    assert_eq!(p.kicks(), [1]);
+    assert_eq!(p.pick(0), Some((waiter, waiter)));
+    assert_eq!(p.pick(1), Some((holder, holder)));
 }

@@ -71,11 +71,12 @@ impl Server {
     }
 
     /// Puts `reservation` in the place of what was promised, or what was promised back in force.
-    /// The present budget shrinks with it; a larger one comes with the next replenishment. Debt stays.
-    pub(crate) fn put_in_force(&mut self, reservation: Reservation) {
+    /// The present budget shrinks with it, but for the `uncharged` ns that it has run on the one before;
+    /// a larger one comes with the next replenishment. Debt stays.
+    pub(crate) fn put_in_force(&mut self, reservation: Reservation, uncharged: Ns) {
         self.reservation = reservation;
-        self.budget = self.budget.min(reservation.budget() as i64);
-        self.check();
+        let most = reservation.budget().saturating_add(uncharged);
+        self.budget = self.budget.min(i64::try_from(most).unwrap_or(i64::MAX));
     }
 
     pub(crate) const fn budget(&self) -> i64 {
@@ -149,6 +150,8 @@ impl Server {
     /// Charges `ran` ns that ended at `now`.
     pub(crate) fn charge(&mut self, ran: Ns, now: Ns) -> Charged {
         self.owe(ran);
+        // It may have run for less than it was on a CPU when its reservation shrank.
+        self.budget = self.budget.min(self.reservation.budget() as i64);
         if self.budget > 0 {
             return Charged::InBudget;
         }
@@ -371,12 +374,12 @@ mod tests {
         let half = Reservation::hard(4 * MS, 10 * MS).unwrap();
         s.wake(0);
         s.charge(2 * MS, 2 * MS);
-        s.put_in_force(half);
+        s.put_in_force(half, 0);
         assert_eq!(s.budget(), 4 * MS as i64, "6 were left");
         assert_eq!(s.charge(5 * MS, 7 * MS), Charged::Throttled(10 * MS));
         s.replenish(10 * MS);
         assert_eq!(s.budget(), 3 * MS as i64, "the overrun is still debt");
-        s.put_in_force(*s.promised());
+        s.put_in_force(*s.promised(), 0);
         assert_eq!(s.charge(3 * MS, 13 * MS), Charged::Throttled(20 * MS));
         s.replenish(20 * MS);
         assert_eq!(s.budget(), 8 * MS as i64);

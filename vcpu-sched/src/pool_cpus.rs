@@ -9,8 +9,9 @@
 //! 4. The admission test is made again for the CPUs that are left, guest by guest in the order in which
 //!    they were added. A guest keeps its reservations if all of them fit beside those that were kept
 //!    before it. The reservations of the others are *reduced*: they share what is left of 99 % of the
-//!    CPUs, each in proportion to what it was promised, and get the same part of it. Best effort gives
-//!    way first: to it remains 1 %, beside what reservations do not use.
+//!    CPUs, each in proportion to what it was promised, and get the same part of it, unless pinning gives
+//!    some of them other CPUs. Best effort gives way first: to it remains 1 %, beside what reservations
+//!    do not use.
 //! 5. When a CPU comes back, or a guest ends, the test is made again, so that with all CPUs present all
 //!    reservations are kept.
 //!
@@ -223,13 +224,18 @@ impl<E: Events> Scheduler<E> {
 
     fn put_in_force(&mut self, vcpu: VcpuId, reservation: Reservation, now: Ns) {
         let v = &mut self.vcpus[vcpu.index()];
+        let running = match v.sc.state {
+            ClaimState::OnCpu(cpu) => self.cpus[cpu.index()].running,
+            _ => None,
+        };
+        let uncharged = running.map_or(0, |running| now.saturating_sub(running.since));
         let Entitlement::Reserved(server) = &mut v.sc.entitlement else {
             return;
         };
         if *server.reservation() == reservation {
             return;
         }
-        server.put_in_force(reservation);
+        server.put_in_force(reservation, uncharged);
         let is_whole = reservation == *server.promised();
         let again = server.replenished_at();
         match (is_whole, v.sc.reduced_since) {

@@ -181,6 +181,21 @@ fn a_reduced_reservation_that_runs_is_stopped_when_its_smaller_budget_is_used_up
 }
 
 #[test]
+fn what_a_vcpu_has_run_before_its_reservation_shrinks_is_no_debt() {
+    let mut p = Pool::new(2);
+    let [first, second] = [(); 2].map(|()| p.guest());
+    p.hard(first, 8, 10);
+    let b = p.hard(second, 8, 10);
+    p.wake(b);
+    p.pick(0);
+    p.pass(5 * MS);
+    p.leave(1);
+    p.stop(0, Stop::Preempted, quiet());
+    let (_, budget, _) = p.policy.view(b).unwrap().reserved.unwrap();
+    assert!(budget > 1_890_000, "{budget}");
+}
+
+#[test]
 fn a_throttled_one_gets_its_budget_when_its_debt_is_paid_off_at_the_new_rate() {
     let mut p = Pool::new(2);
     let [first, second] = [(); 2].map(|()| p.guest());

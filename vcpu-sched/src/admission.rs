@@ -13,6 +13,11 @@ const UNIT: u64 = 1 << 40;
 /// Each density is rounded up by less than one part; this much slack, a millionth of a CPU, lets a
 /// full set of vCPUs fit that fits without rounding.
 const SLACK: u64 = crate::scheduler::MAX_VCPUS as u64;
+/// Thousandths of a CPU that reservations may take together where some of them had to be reduced: the
+/// thousandths left are for best effort, which gives way first.
+const REDUCED_CAP: u64 = 990;
+/// Thousandths of a CPU that reduced reservations have together at least, whatever is kept beside them.
+const LEAST_REDUCED: u64 = 10;
 
 /// Why a vCPU was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +72,41 @@ impl Admission {
         }
     }
 
+    /// The same rules, and nothing taken.
+    pub(crate) fn emptied(&self) -> Self {
+        Self::new(self.cap_permille)
+    }
+
+    /// Takes `reservation` whether it fits or not.
+    pub(crate) fn add(&mut self, reservation: &Reservation, allowed: CpuSet) {
+        let wanted = density(reservation);
+        match self.taken.iter_mut().find(|(set, _)| *set == allowed) {
+            Some((_, sum)) => *sum += wanted,
+            None => self.taken.push((allowed, wanted)),
+        }
+    }
+
+    /// What is taken by those that can run nowhere but on `bound`.
+    fn within(&self, bound: CpuSet) -> u64 {
+        let within = self.taken.iter().filter(|(set, _)| set.is_subset(bound));
+        within.map(|&(_, sum)| sum).sum()
+    }
+
+    /// What is left beside `self` for the reservations in `reduced`, as the part of each of those with
+    /// the CPUs `allowed` of the pool `all`, in 2^40ths: all that share a bottleneck get the same part.
+    pub(crate) fn part_of_rest(&self, reduced: &Self, allowed: CpuSet, all: CpuSet) -> u64 {
+        let bounds = self.taken.iter().chain(&reduced.taken).map(|&(set, _)| set);
+        let bounds = bounds.chain([all]).filter(|&set| allowed.is_subset(set));
+        let part = |bound: CpuSet| {
+            let cpus = u64::from(bound.len()) * (UNIT / 1000);
+            let room = (cpus * REDUCED_CAP).saturating_sub(self.within(bound));
+            let room = room.max(cpus * LEAST_REDUCED);
+            let wanted = reduced.within(bound).max(1);
+            (u128::from(room) * u128::from(UNIT) / u128::from(wanted)).min(u128::from(UNIT))
+        };
+        bounds.map(part).min().unwrap_or(0) as u64
+    }
+
     /// Takes `reservation` on the CPUs `allowed` of the pool `all`.
     pub(crate) fn take(
         &mut self,
@@ -78,8 +118,7 @@ impl Admission {
         // Every set that the new one is part of has to hold it, the pool among them.
         let bounds = self.taken.iter().map(|&(set, _)| set).chain([allowed, all]);
         for bound in bounds.filter(|&bound| allowed.is_subset(bound)) {
-            let within = self.taken.iter().filter(|(set, _)| set.is_subset(bound));
-            let taken: u64 = within.map(|&(_, sum)| sum).sum();
+            let taken = self.within(bound);
             let cap = u64::from(bound.len()) * (UNIT / 1000 * self.cap_permille) + SLACK;
             let free = cap.saturating_sub(taken);
             if wanted > free {
@@ -92,10 +131,7 @@ impl Admission {
                 });
             }
         }
-        match self.taken.iter_mut().find(|(set, _)| *set == allowed) {
-            Some((_, sum)) => *sum += wanted,
-            None => self.taken.push((allowed, wanted)),
-        }
+        self.add(reservation, allowed);
         Ok(())
     }
 

@@ -20,7 +20,9 @@ use crate::reservation::{Exhaustion, Reservation};
 /// One reservation at run time. Pure arithmetic: knows neither queues nor vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
+    /// In force: what was promised, or less while host CPUs are away (`pool_cpus.rs`).
     reservation: Reservation,
+    promised: Reservation,
     /// What is left of the budget, ns. Negative while an overrun is carried as debt.
     budget: i64,
     /// Absolute deadline, ns.
@@ -52,13 +54,29 @@ impl Server {
         // The deadline in the past makes the first wake-up start a fresh period.
         Self {
             reservation,
+            promised: reservation,
             budget: 0,
             deadline: 0,
         }
     }
 
+    /// What is in force.
     pub(crate) const fn reservation(&self) -> &Reservation {
         &self.reservation
+    }
+
+    /// What was admitted.
+    pub(crate) const fn promised(&self) -> &Reservation {
+        &self.promised
+    }
+
+    /// Puts `reservation` in the place of what was promised, or what was promised back in force.
+    /// The present budget shrinks with it, but for the `uncharged` ns that it has run on the one before;
+    /// a larger one comes with the next replenishment. Debt stays.
+    pub(crate) fn put_in_force(&mut self, reservation: Reservation, uncharged: Ns) {
+        self.reservation = reservation;
+        let most = reservation.budget().saturating_add(uncharged);
+        self.budget = self.budget.min(i64::try_from(most).unwrap_or(i64::MAX));
     }
 
     pub(crate) const fn budget(&self) -> i64 {
@@ -132,6 +150,8 @@ impl Server {
     /// Charges `ran` ns that ended at `now`.
     pub(crate) fn charge(&mut self, ran: Ns, now: Ns) -> Charged {
         self.owe(ran);
+        // It may have run for less than it was on a CPU when its reservation shrank.
+        self.budget = self.budget.min(self.reservation.budget() as i64);
         if self.budget > 0 {
             return Charged::InBudget;
         }
@@ -346,6 +366,23 @@ mod tests {
             (MS as i64, 4 * MS),
             "2 left at half density: 1"
         );
+    }
+
+    #[test]
+    fn a_reduced_server_keeps_its_debt_and_gets_its_whole_budget_with_the_next_period() {
+        let mut s = server(8, 10, 10, Exhaustion::Hard);
+        let half = Reservation::hard(4 * MS, 10 * MS).unwrap();
+        s.wake(0);
+        s.charge(2 * MS, 2 * MS);
+        s.put_in_force(half, 0);
+        assert_eq!(s.budget(), 4 * MS as i64, "6 were left");
+        assert_eq!(s.charge(5 * MS, 7 * MS), Charged::Throttled(10 * MS));
+        s.replenish(10 * MS);
+        assert_eq!(s.budget(), 3 * MS as i64, "the overrun is still debt");
+        s.put_in_force(*s.promised(), 0);
+        assert_eq!(s.charge(3 * MS, 13 * MS), Charged::Throttled(20 * MS));
+        s.replenish(20 * MS);
+        assert_eq!(s.budget(), 8 * MS as i64);
     }
 
     #[test]

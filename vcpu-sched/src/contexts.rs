@@ -54,6 +54,8 @@ pub(crate) struct SchedContext {
     pub(crate) throttled_since: Ns,
     /// The deadline whose miss has been counted.
     pub(crate) missed: Ns,
+    /// Since when less than promised is in force, ns.
+    pub(crate) reduced_since: Option<Ns>,
 }
 
 impl SchedContext {

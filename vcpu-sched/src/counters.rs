@@ -26,6 +26,8 @@ pub struct Counters {
     pub waited_ns: Ns,
     /// Throttled by a hard reservation.
     pub throttled_ns: Ns,
+    /// Its reservation was reduced because host CPUs were away, in times that have ended.
+    pub reduced_ns: Ns,
     /// How often it was throttled.
     pub throttles: u64,
     /// How often it was put on a CPU that ran another vCPU, or nothing, before.

@@ -1,6 +1,7 @@
 //! Every decision of the policy, as an event for a listener: metrics, traces, tests, the simulator.
 
 use crate::ids::{CpuId, Ns, VcpuId};
+use crate::reservation::Reservation;
 
 /// One decision or state change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,12 @@ pub enum Event {
     },
     /// `cpu` should look again at what it runs.
     Kick(CpuId),
+    /// `cpu` is away from now on.
+    CpuLeaves(CpuId),
+    /// `cpu` is there again.
+    CpuReturns(CpuId),
+    /// The claim has this reservation from now on: less than it was promised, or all of it again.
+    InForce(VcpuId, Reservation),
 }
 
 /// A listener. The default hears nothing and costs nothing.

@@ -35,6 +35,11 @@ impl Fair {
         }
     }
 
+    /// Moves the tag with the virtual time of its queue.
+    pub(crate) fn shift(&mut self, by: u128) {
+        self.tag += by;
+    }
+
     pub(crate) const fn tag(&self) -> u128 {
         self.tag
     }

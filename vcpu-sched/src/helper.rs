@@ -92,6 +92,10 @@ impl Helpers {
         !self.waiting.is_empty()
     }
 
+    pub(crate) fn orders(&mut self) -> &mut Vec<HelperOrder> {
+        &mut self.orders
+    }
+
     /// A claim of `guest` has something left again.
     pub(crate) fn look_again(&mut self, guest: GuestId) {
         let concerned = |&helper: &HelperId| self.all[helper.index()].guest == guest;
@@ -270,9 +274,10 @@ impl<E: Events> Scheduler<E> {
     fn cpu_for(&self, payer: VcpuId, now: Ns) -> Option<CpuId> {
         let ec = &self.vcpus[payer.index()].ec;
         let fits = |&cpu: &CpuId| self.has_room(cpu, now) && self.may_pay_on(payer, cpu, now);
-        let idle = self.idle.and(ec.allowed);
+        let allowed = self.domains[ec.domain].cpus;
+        let idle = self.idle.and(allowed);
         let last = Some(ec.last_cpu).filter(|&last| idle.contains(last));
-        let least = self.least_urgent(ec.allowed).map(|(_, cpu)| cpu);
+        let least = self.least_urgent(allowed).map(|(_, cpu)| cpu);
         let idle = last.into_iter().chain(idle.iter());
         let own = match self.vcpus[payer.index()].sc.state {
             ClaimState::OnCpu(cpu) => Some(cpu),
@@ -281,10 +286,11 @@ impl<E: Events> Scheduler<E> {
         idle.chain(least).chain(own).find(fits)
     }
 
-    /// Whether no helper has a grant for `cpu` that still counts.
+    /// Whether `cpu` is there, and no helper has a grant for it that still counts.
     fn has_room(&self, cpu: CpuId, now: Ns) -> bool {
         let granted = self.cpus[cpu.index()].helper;
-        granted.is_none_or(|(_, since)| now.saturating_sub(since) > OLD_NS)
+        self.present.contains(cpu)
+            && granted.is_none_or(|(_, since)| now.saturating_sub(since) > OLD_NS)
     }
 
     fn grant(&mut self, helper: HelperId, payer: VcpuId, cpu: CpuId, now: Ns) {
@@ -312,7 +318,7 @@ impl<E: Events> Scheduler<E> {
     /// Rules 1 and 2, but for other helpers.
     fn may_pay_on(&self, payer: VcpuId, cpu: CpuId, now: Ns) -> bool {
         let v = &self.vcpus[payer.index()];
-        if !v.ec.allowed.contains(cpu) {
+        if !self.may_run_on(payer, cpu) {
             return false;
         }
         let Some((rank, _)) = self.left(payer, now) else {

@@ -1,7 +1,7 @@
 //! A deadline scheduler for vCPUs, with split contexts and proxy execution.
 //!
 //! Pure policy: no KVM, no threads, no clock (time is an argument), no I/O, and no allocation once
-//! the vCPUs are added. The owner of the host CPUs calls it:
+//! the vCPUs are added, but for CPUs that leave the pool or come back. The owner of the host CPUs calls it:
 //!
 //! ```
 //! use vcpu_sched::{Claim, Config, CpuId, Hints, Reservation, Scheduler, Stop, Wait, WaitKind};
@@ -51,6 +51,7 @@ mod ids;
 mod invariants;
 mod lists;
 mod pick;
+mod pool_cpus;
 mod preempt;
 mod proxy;
 mod release;

@@ -48,6 +48,10 @@ impl<E: Events> Scheduler<E> {
             self.cpus[cpu.index()].running.is_none(),
             "{cpu} stopped before it picks"
         );
+        if !self.present.contains(cpu) {
+            self.pick_nothing(cpu, now);
+            return None;
+        }
         self.cpus[cpu.index()].choosing = true;
         self.looking.insert(cpu);
         self.idle.insert(cpu);

@@ -107,7 +107,7 @@ impl<E: Events> Scheduler<E> {
     fn run_or_rest(&self, at: VcpuId, cpu: CpuId, chain: u32, lock: u64) -> Proxy {
         let ec = &self.vcpus[at.index()].ec;
         match ec.state {
-            ExecState::Runnable { .. } if ec.allowed.contains(cpu) => Proxy::Run {
+            ExecState::Runnable { .. } if self.may_run_on(at, cpu) => Proxy::Run {
                 run: at,
                 chain,
                 lock,

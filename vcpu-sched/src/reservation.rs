@@ -103,6 +103,27 @@ impl Reservation {
         Self::new(budget, period, period, Exhaustion::Soft)
     }
 
+    /// The same with so many 2^40ths of its share of a CPU. Where the budget would be too short to run
+    /// anything, the period is longer instead.
+    pub(crate) fn scaled(&self, parts: u64) -> Self {
+        let whole = 1u128 << 40;
+        let wanted = u128::from(self.budget) * u128::from(parts);
+        let budget = (wanted / whole) as Ns;
+        if budget >= MIN_BUDGET {
+            return Self { budget, ..*self };
+        }
+        let longer = |time: Ns| {
+            let scaled = u128::from(time) * u128::from(MIN_BUDGET) * whole;
+            scaled.div_ceil(wanted.max(1)).min(u128::from(MAX_PERIOD)) as Ns
+        };
+        Self {
+            budget: MIN_BUDGET,
+            period: longer(self.period),
+            deadline: longer(self.deadline),
+            exhaustion: self.exhaustion,
+        }
+    }
+
     /// CPU time in each period, ns.
     #[must_use]
     pub const fn budget(&self) -> Ns {
@@ -144,6 +165,25 @@ pub enum Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scaled_reservation_has_its_part_of_the_share_and_no_budget_that_is_too_short() {
+        let r = Reservation::hard(8_000_000, 10_000_000).unwrap();
+        let quarter = r.scaled(1 << 38);
+        assert_eq!(
+            (quarter.budget(), quarter.period()),
+            (2_000_000, 10_000_000)
+        );
+        let little = r.scaled((1 << 40) / 8_000);
+        assert_eq!(little.budget(), MIN_BUDGET);
+        let share = little.budget() as f64 / little.deadline() as f64;
+        assert!((share / 1e-4 - 1.0).abs() < 0.01, "{little:?}");
+        let nothing = r.scaled(0);
+        assert_eq!(
+            (nothing.budget(), nothing.period()),
+            (MIN_BUDGET, MAX_PERIOD)
+        );
+    }
 
     #[test]
     fn each_bound_is_refused_by_name() {

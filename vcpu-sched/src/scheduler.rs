@@ -12,6 +12,7 @@
 //! | `defer.rs` | a holder that is out of time |
 //! | `debt.rs` | which claim pays for what is done for a vCPU while it does not run |
 //! | `helper.rs` | when, where and on which budget a guest's other threads work |
+//! | `pool_cpus.rs` | CPUs that leave the pool and come back |
 //! | `disturbance.rs` | wake-ups that take a CPU from a more urgent claim |
 
 use std::cmp::Reverse;
@@ -72,9 +73,12 @@ impl Config {
     }
 }
 
-/// A queue of claims that may be served by exactly these CPUs.
+/// A queue of claims with the same pinning.
 #[derive(Clone, Debug)]
 pub(crate) struct Domain {
+    /// The pinning.
+    pub(crate) own: CpuSet,
+    /// The CPUs that serve it now: those of its own that are there.
     pub(crate) cpus: CpuSet,
     pub(crate) queue: Heap<Rank>,
     pub(crate) timers: Timers,
@@ -100,6 +104,8 @@ pub(crate) struct Guest {
 pub struct Scheduler<E: Events = ()> {
     pub(crate) config: Config,
     pub(crate) all: CpuSet,
+    /// Those that are not away.
+    pub(crate) present: CpuSet,
     pub(crate) cpus: Vec<Cpu>,
     /// CPUs that run nothing: they sleep, or are about to pick.
     pub(crate) idle: CpuSet,
@@ -147,6 +153,7 @@ impl<E: Events> Scheduler<E> {
                 ..config
             },
             all,
+            present: all,
             cpus: vec![Cpu::default(); cpus],
             idle: CpuSet::EMPTY,
             looking: CpuSet::EMPTY,
@@ -202,6 +209,7 @@ impl<E: Events> Scheduler<E> {
         let domain = self.domain(allowed)?;
         let entitlement = match claim {
             Claim::Reserved(reservation) => {
+                self.fits_on_present(&reservation, allowed)?;
                 self.admission.take(&reservation, allowed, self.all)?;
                 Entitlement::Reserved(Server::new(reservation))
             }
@@ -215,6 +223,7 @@ impl<E: Events> Scheduler<E> {
                 arrival: 0,
                 throttled_since: 0,
                 missed: 0,
+                reduced_since: None,
             },
             ec: ExecContext {
                 state: ExecState::Halted,
@@ -242,7 +251,7 @@ impl<E: Events> Scheduler<E> {
 
     /// The queue that serves exactly these CPUs.
     fn domain(&mut self, cpus: CpuSet) -> Result<usize, AdmissionError> {
-        if let Some(at) = self.domains.iter().position(|domain| domain.cpus == cpus) {
+        if let Some(at) = self.domains.iter().position(|domain| domain.own == cpus) {
             return Ok(at);
         }
         if self.domains.len() == MAX_PINNINGS {
@@ -251,7 +260,8 @@ impl<E: Events> Scheduler<E> {
         let mut queue = Heap::new();
         queue.grow(self.vcpus.len());
         self.domains.push(Domain {
-            cpus,
+            own: cpus,
+            cpus: self.served_by(cpus),
             queue,
             timers: Timers::with_room_for(self.vcpus.len()),
             virtual_time: 0,
@@ -292,7 +302,12 @@ impl<E: Events> Scheduler<E> {
         v.ec.state = ExecState::Gone;
         if let Entitlement::Reserved(server) = &v.sc.entitlement {
             let allowed = v.ec.allowed;
-            self.admission.give_back(server.reservation(), allowed);
+            let reduced = v.sc.reduced_since.take();
+            v.counters.reduced_ns += reduced.map_or(0, |since| now.saturating_sub(since));
+            self.admission.give_back(server.promised(), allowed);
+            if self.present != self.all {
+                self.admit_again(now);
+            }
         }
         if !matches!(self.vcpus[vcpu.index()].sc.state, ClaimState::OnCpu(_)) {
             self.claim_off(vcpu);

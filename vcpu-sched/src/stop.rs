@@ -37,7 +37,9 @@ impl<E: Events> Scheduler<E> {
         };
         self.cpus[cpu.index()].choosing = true;
         self.looking.insert(cpu);
-        self.idle.insert(cpu);
+        if self.present.contains(cpu) {
+            self.idle.insert(cpu);
+        }
         self.unsliced.remove(cpu);
         self.busy.remove(cpu.0);
         let Running {
@@ -76,6 +78,10 @@ impl<E: Events> Scheduler<E> {
         if self.vcpus[run.index()].sc.state == ClaimState::Riding {
             self.vcpus[run.index()].sc.state = ClaimState::Off;
             self.requeue(run);
+            if !self.may_run_on(run, cpu) {
+                // The CPUs of the pool have changed; `pick` does not look after it.
+                self.preempt_for(run, now);
+            }
         }
         if self.vcpus[donor.index()].sc.state == ClaimState::OnCpu(cpu) {
             self.vcpus[donor.index()].sc.state = ClaimState::Off;

@@ -33,6 +33,11 @@ pub struct VcpuView {
     /// Its reservation, what is left of the budget (less than zero is debt, ns) and until when (ns).
     /// `None`: it shares what reservations leave.
     pub reserved: Option<(Reservation, i64, Ns)>,
+    /// What is in force of the reservation while host CPUs are away, and since when, ns; `None`: all of
+    /// it.
+    pub reduced: Option<(Reservation, Ns)>,
+    /// It is pinned to CPUs that are all away, and runs elsewhere until one of them is back.
+    pub displaced: bool,
     /// The vCPU that it waits for, and the number that names the lock, if it has said so.
     pub waits_for: Option<(VcpuId, u64)>,
 }
@@ -62,15 +67,19 @@ impl<E: Events> Scheduler<E> {
             (ExecState::Runnable { .. }, ClaimState::OnCpu(cpu)) => Doing::Carrying(cpu),
             (ExecState::Runnable { .. }, _) => Doing::Runnable,
         };
-        let reserved = match &v.sc.entitlement {
-            Entitlement::Reserved(server) => {
-                Some((*server.reservation(), server.budget(), server.deadline()))
-            }
-            Entitlement::BestEffort(_) => None,
+        let (reserved, reduced) = match &v.sc.entitlement {
+            Entitlement::Reserved(server) => (
+                Some((*server.promised(), server.budget(), server.deadline())),
+                v.sc.reduced_since
+                    .map(|since| (*server.reservation(), since)),
+            ),
+            Entitlement::BestEffort(_) => (None, None),
         };
         Some(VcpuView {
             doing,
             reserved,
+            reduced,
+            displaced: self.present.and(v.ec.allowed).is_empty(),
             waits_for: self
                 .blocked_on
                 .edge(vcpu)

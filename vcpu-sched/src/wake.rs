@@ -114,7 +114,7 @@ impl<E: Events> Scheduler<E> {
         let mut next = self.parked.first(holder);
         while let Some(claim) = next {
             next = self.parked.next(claim);
-            if self.vcpus[claim.index()].ec.allowed.contains(cpu) {
+            if self.may_run_on(claim, cpu) {
                 self.claim_off(claim);
                 self.claim_wakes(claim, now, now);
             }

@@ -5,6 +5,7 @@
 //! | `target.rs` | where to: a TCP address, a unix socket or a file |
 //! | `tally.rs` | what is counted from the policy's events, under the pool's lock |
 //! | `gauges.rs` | what an executor counts by itself |
+//! | `pool_now.rs` | which host CPUs can be used, and what is kept of reservations |
 //! | `snapshot.rs` | all of it, copied at one moment |
 //! | `families.rs` | what of it is offered |
 //! | `text.rs`, `classic.rs` | that as text: OpenMetrics, and the format of before |
@@ -23,6 +24,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 pub mod classic;
 mod families;
 pub(crate) mod gauges;
+pub(crate) mod pool_now;
 mod request;
 pub(crate) mod serve;
 pub mod snapshot;

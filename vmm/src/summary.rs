@@ -178,6 +178,8 @@ pub struct VcpuSummary {
     pub deadline_misses: u64,
     /// Time it was throttled for want of budget.
     pub throttled_ns: u64,
+    /// Time in which its reservation was reduced because host CPUs were away.
+    pub reduced_ns: u64,
     /// Times it was put on a CPU.
     pub switches: u64,
     /// Times it was put on another CPU than the one on which it ran last.

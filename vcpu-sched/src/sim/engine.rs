@@ -46,6 +46,8 @@ impl Costs {
 enum Outside {
     Wake(VcpuId),
     Remove(VcpuId),
+    CpuLeaves(CpuId),
+    CpuReturns(CpuId),
 }
 
 /// A pool of simulated host CPUs with guests on it.
@@ -139,6 +141,12 @@ impl<E: Events> Simulation<E> {
         self.outside.push((at, Outside::Remove(vcpu)));
     }
 
+    /// The CPU goes away at this time, ns, and is back at that one.
+    pub fn away(&mut self, cpu: CpuId, from: Ns, to: Ns) {
+        self.outside.push((from, Outside::CpuLeaves(cpu)));
+        self.outside.push((to, Outside::CpuReturns(cpu)));
+    }
+
     /// Runs until `end`, ns, and says what came of it.
     ///
     /// # Panics
@@ -230,6 +238,12 @@ impl<E: Events> Simulation<E> {
                     self.policy.remove(vcpu, self.now);
                     self.world.forget(vcpu);
                 }
+                Outside::CpuLeaves(cpu) => {
+                    self.policy.cpu_leaves(cpu, self.now);
+                }
+                Outside::CpuReturns(cpu) => {
+                    self.policy.cpu_returns(cpu, self.now);
+                }
             }
             self.send_kicks();
         }
@@ -308,7 +322,10 @@ impl<E: Events> Simulation<E> {
         let c = &mut self.cpus[cpu];
         c.kick_at = None;
         c.state = match decision {
-            None => HostState::Idle(self.policy.next_timer()),
+            None => {
+                let present = self.policy.present().contains(CpuId(cpu as u32));
+                HostState::Idle(self.policy.next_timer().filter(|_| present))
+            }
             Some(decision) => {
                 let same = c.last_run.replace(decision.run) == Some(decision.run);
                 let host = self.world.host(decision.run);

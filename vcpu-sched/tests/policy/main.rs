@@ -13,6 +13,7 @@ mod helpers;
 mod holder_states;
 mod lies;
 mod pool;
+mod pool_cpus;
 mod regressions;
 mod removal;
 mod timers;

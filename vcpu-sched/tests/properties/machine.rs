@@ -175,6 +175,15 @@ impl Machine {
                     self.finish(guest, payer, spent);
                 }
             }
+            Op::Leave(number) => {
+                let cpu = CpuId(cpu(number) as u32);
+                self.policy.cpu_leaves(cpu, self.now);
+                assert!(!self.policy.present().is_empty(), "the last CPU stays");
+            }
+            Op::Return(number) => {
+                let cpu = CpuId(cpu(number) as u32);
+                self.policy.cpu_returns(cpu, self.now);
+            }
             Op::Defer(number, hints) => {
                 let cpu = cpu(number);
                 let due = self.cpus[cpu].until.is_some_and(|until| until <= self.now);
@@ -262,12 +271,17 @@ impl Machine {
 
     pub fn pick(&mut self, cpu: usize) {
         let decision = self.policy.pick(CpuId(cpu as u32), self.now);
+        let present = self.policy.present().contains(CpuId(cpu as u32));
+        assert!(
+            present || decision.is_none(),
+            "nothing runs where a CPU is away"
+        );
         self.cpus[cpu] = Cpu {
             running: decision.map(|d| (d.donor, d.run)),
             since: self.now,
             until: match decision {
                 Some(decision) => decision.until,
-                None => self.policy.next_timer(),
+                None => self.policy.next_timer().filter(|_| present),
             },
             kicked: false,
             deferred: false,

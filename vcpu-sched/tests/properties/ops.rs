@@ -32,6 +32,10 @@ pub enum Op {
     Ask(u32),
     /// It has used so much, and stops.
     Finish(u32, Ns),
+    /// A CPU goes away.
+    Leave(u32),
+    /// It is back.
+    Return(u32),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +120,8 @@ pub fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(v, time, sleeps)| Op::Spend(v, time * US, sleeps)),
         3 => (0..GUESTS).prop_map(Op::Ask),
         3 => (0..GUESTS, 0..300_u64).prop_map(|(g, time)| Op::Finish(g, time * US)),
+        2 => any::<u32>().prop_map(Op::Leave),
+        3 => any::<u32>().prop_map(Op::Return),
     ]
 }
 
@@ -125,7 +131,10 @@ pub fn op_of_others() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => wakes,
         6 => op().prop_filter("what others do", |op| {
-            !matches!(op, Op::Add(..) | Op::Remove(_) | Op::Ask(2) | Op::Finish(2, _))
+            !matches!(
+                op,
+                Op::Add(..) | Op::Remove(_) | Op::Ask(2) | Op::Finish(2, _) | Op::Leave(_) | Op::Return(_)
+            )
         }),
     ]
 }

@@ -1,7 +1,9 @@
 //! What must hold after each call, and in the end.
 
 use vcpu_sched::sim::audit;
-use vcpu_sched::{Claim, CpuId, Doing, Exhaustion, GuestId, Hints, Ns, Stop, VcpuId};
+use vcpu_sched::{
+    Claim, CpuId, Doing, Exhaustion, GuestId, Hints, Ns, Reservation, Stop, VcpuId, VcpuView,
+};
 
 use crate::US;
 use crate::machine::{Helper, Machine};
@@ -38,11 +40,32 @@ impl Machine {
             let received: Ns = counters().map(|c| c.received_ns).sum();
             assert_eq!(donated, received);
         }
+        self.check_admission();
         for vcpu in (0..self.vcpus.len() as u32).map(VcpuId) {
             self.check_charges(vcpu);
             self.check_budget(vcpu);
             self.check_edge(vcpu);
         }
+    }
+
+    /// What is in force fits on the CPUs that are left, and is all that was promised when all are there.
+    pub fn check_admission(&self) {
+        let cpus = self.policy.present().len();
+        let all = (0..self.vcpus.len() as u32).map(VcpuId);
+        let views = all.map(|vcpu| self.view(vcpu).unwrap());
+        let alive = |v: &VcpuView| v.doing != Doing::Gone;
+        let share = |r: &Reservation| r.budget() as f64 / r.deadline() as f64;
+        let mut sum = 0.0;
+        for view in views.filter(alive) {
+            let Some((promised, ..)) = view.reserved else {
+                continue;
+            };
+            let in_force = view.reduced.map_or(promised, |(reduced, _)| reduced);
+            sum += share(&in_force);
+            assert!(share(&in_force) <= share(&promised) + 1e-9);
+            assert!(view.reduced.is_none() || cpus < self.cpus.len() as u32);
+        }
+        assert!(sum <= f64::from(cpus) + 1e-5, "{sum} on {cpus} CPUs");
     }
 
     /// Nothing is charged to another than the one who paid, nor less than ran.

@@ -5,6 +5,7 @@
 mod deadlines;
 mod inversion;
 mod isolation;
+mod pool_cpus;
 mod random_pools;
 
 use vcpu_sched::{Claim, Ns, Reservation};

@@ -1,11 +1,12 @@
-//! Random pools of everything at once: many CPUs, pinnings, locks, liars, removals. The simulator
+//! Random pools of everything at once: many CPUs, some of which are away for a while, pinnings, locks,
+//! liars, removals. The simulator
 //! audits the policy at every event in debug builds; here the sums are checked.
 
 use crate::{MS, US};
 use vcpu_sched::sim::{
     Behaviour, Costs, Liar, LockId, LockKind, Outcome, Script, Simulation, SplitMix64, Step,
 };
-use vcpu_sched::{Claim, Config, CpuSet, Exhaustion, GuestId, Ns, Reservation, VcpuId};
+use vcpu_sched::{Claim, Config, CpuId, CpuSet, Exhaustion, GuestId, Ns, Reservation, VcpuId};
 
 fn claim(random: &mut SplitMix64) -> Claim {
     let period = random.within(500, 50_000) * US;
@@ -102,6 +103,12 @@ fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
             if random.one_in(5) {
                 sim.remove_at(vcpu, random.below(end));
             }
+        }
+    }
+    for cpu in 0..cpus as u32 {
+        if random.one_in(3) {
+            let (from, to) = (random.below(end), random.below(end));
+            sim.away(CpuId(cpu), from.min(to), from.max(to));
         }
     }
     (sim.run(end), config, guests)

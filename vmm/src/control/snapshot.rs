@@ -27,6 +27,9 @@ pub struct Snapshot {
 pub struct Cpu {
     /// Its number.
     pub cpu: usize,
+    /// It cannot be used at the moment: it is offline, or not for this process.
+    #[serde(default)]
+    pub away: bool,
     /// The vCPU that runs, as `guest/index`; none if idle.
     pub run: Option<String>,
     /// The vCPU whose budget pays.
@@ -56,6 +59,12 @@ pub struct Vcpu {
     pub waits_for: Option<String>,
     /// Its reservation, such as `5ms/10ms,hard`.
     pub reservation: Option<String>,
+    /// What is in force of it while host CPUs are away, if not all is.
+    #[serde(default)]
+    pub reduced_to: Option<String>,
+    /// It is pinned to host CPUs that are all away, and runs elsewhere.
+    #[serde(default)]
+    pub displaced: bool,
     /// What is left of the budget; less than zero is debt.
     pub budget_ns: Option<i64>,
     /// Time to the deadline, if it lies ahead.

@@ -1,6 +1,7 @@
 //! Where halted vCPUs sleep: one berth per vCPU, in which KVM wakes it for an interrupt, and which
 //! gives it back to the pool instead of letting it run on.
 
+use std::cell::Cell;
 use std::sync::{Arc, Weak};
 
 use vcpu_sched::VcpuId;
@@ -63,9 +64,15 @@ pub(crate) fn start(
 }
 
 fn berth(pool: &Arc<Pool>, id: VcpuId, vcpu: &NewVcpu) -> Result<Berth, BerthError> {
+    let since = Cell::new(pool.pins.since());
+    let cpus = vcpu.host_cpus.clone();
     let pool = Arc::downgrade(pool);
     let on_wake = move |vcpu: Box<Vcpu>, end: BerthEnd, spent_ns: u64| {
         if let Some(pool) = pool.upgrade() {
+            if since.replace(pool.pins.since()) != pool.pins.since() {
+                // Refused only if none of them can be used; then it sleeps where it is.
+                let _ = sys::set_affinity(&pool.watch.usable(&cpus));
+            }
             give_back(&pool, id, vcpu, end, spent_ns);
         }
     };

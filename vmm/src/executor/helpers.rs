@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use vcpu_sched::{Grant, HelperId, HelperOrder, Ns};
 
+use super::pins::{Pinned, Pins};
 use super::pool::Pool;
 use crate::devices::Granter;
 use crate::halt::wake_promptly;
@@ -77,8 +78,8 @@ pub(crate) struct Helper {
     pool: Weak<Pool>,
     /// Host CPUs of the pool, in the policy's order.
     host_cpus: Arc<[usize]>,
-    /// The one that the thread is pinned to.
-    pinned: Mutex<Option<usize>>,
+    /// The one that the thread is pinned to; `None` before the first time.
+    pinned: Mutex<Option<Pinned>>,
 }
 
 impl Helper {
@@ -98,19 +99,17 @@ impl Helper {
     }
 
     /// Goes to the host CPU of `grant`.
-    fn go(&self, grant: &Grant) {
+    fn go(&self, grant: &Grant, pins: &Pins) {
         let Some(&host_cpu) = self.host_cpus.get(grant.cpu.index()) else {
             return;
         };
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        if pinned.is_none() {
+        let pinned = pinned.get_or_insert_with(|| {
             // Once: it runs only where it may preempt what runs there.
             wake_promptly();
-        }
-        if *pinned != Some(host_cpu) {
-            // The executor is pinned there, so the kernel has granted it before.
-            *pinned = sys::set_affinity(&[host_cpu]).is_ok().then_some(host_cpu);
-        }
+            Pinned::default()
+        });
+        pinned.go(host_cpu, pins);
     }
 }
 
@@ -126,7 +125,7 @@ impl Granter for Helper {
         // The end of the run must not wait for this one.
         drop(pool);
         let grant = self.seat.wait()?;
-        self.go(&grant);
+        self.go(&grant, &self.pool.upgrade()?.pins);
         Some(grant.limit)
     }
 

@@ -10,6 +10,7 @@
 //! | `lane.rs` | what a thread needs to run vCPUs (`signal.rs`, `timer.rs`, halts) |
 //! | `late_halts.rs` | what is not run where halts are noticed late |
 //! | `listener.rs`, `observed.rs` | who hears the policy: timeline, trace, metrics |
+//! | `host_cpus.rs`, `pins.rs` | host CPUs that go away and come back, and threads that were pinned there |
 //! | `berths.rs` | where halted vCPUs sleep until an interrupt wakes them |
 
 mod berths;
@@ -17,17 +18,20 @@ mod crossing;
 mod handoff;
 mod helpers;
 mod hints;
+mod host_cpus;
 mod kick;
 mod lane;
 mod late_halts;
 mod listener;
 mod observed;
+mod pins;
 mod pool;
 mod recorder;
 mod seam;
 mod signal;
 mod start;
 mod station;
+mod thread_affinity;
 mod timer;
 mod turns;
 mod vain;

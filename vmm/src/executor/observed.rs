@@ -13,6 +13,7 @@ use crate::control::snapshot;
 use crate::control::{Control, Offer, Source as Look};
 use crate::machine::Exit;
 use crate::metrics::gauges::ExecutorGauges;
+use crate::metrics::pool_now::PoolNow;
 use crate::metrics::snapshot::Snapshot;
 use crate::metrics::tally::Tally;
 use crate::metrics::{Metrics, Source};
@@ -148,9 +149,14 @@ impl Source for PoolNumbers {
         let count = self.names.vcpus.len();
         let mut vcpus = Vec::with_capacity(count);
         let mut kicks = vec![0; self.gauges.len()];
+        let mut pool_now = PoolNow::default();
         if let Some(pool) = self.pool.upgrade() {
             let state = pool.lock();
             let now = sys::monotonic_ns();
+            pool_now = PoolNow {
+                usable: usable(&pool, &self.names),
+                ..PoolNow::of(&state.sched, count)
+            };
             let tally = state.sched.events.tally.as_ref();
             for id in (0..count as u32).map(VcpuId) {
                 let counted = tally.and_then(|tally| tally.vcpus.get(id.index()));
@@ -173,8 +179,14 @@ impl Source for PoolNumbers {
             names: self.names.clone(),
             vcpus,
             cpus,
+            pool: pool_now,
         }
     }
+}
+
+fn usable(pool: &Pool, names: &Names) -> Vec<bool> {
+    let cpus = names.host_cpus.iter();
+    cpus.map(|&cpu| !pool.watch.is_away(cpu)).collect()
 }
 
 /// Copies what a pool looks like.
@@ -191,11 +203,12 @@ impl PoolLook {
         Some(format!("{}/{}", name.guest_name, name.index))
     }
 
-    fn cpu(&self, place: usize, view: Option<CpuView>) -> snapshot::Cpu {
+    fn cpu(&self, place: usize, view: Option<CpuView>, pool: &Pool) -> snapshot::Cpu {
         let counts = self.gauges.get(place).map(|gauges| gauges.read());
         let counts = counts.unwrap_or_default();
         snapshot::Cpu {
             cpu: self.names.host_cpus[place],
+            away: pool.watch.is_away(self.names.host_cpus[place]),
             run: view.and_then(|view| self.name(view.run)),
             donor: view.and_then(|view| self.name(view.donor)),
             lock: view.and_then(|view| (view.run != view.donor).then_some(view.lock)),
@@ -223,6 +236,8 @@ impl PoolLook {
             cpu: cpu.and_then(|cpu| self.names.host_cpus.get(cpu.index()).copied()),
             waits_for: view.waits_for.and_then(|(holder, _)| self.name(holder)),
             reservation: view.reserved.map(|(reservation, ..)| said(&reservation)),
+            reduced_to: view.reduced.map(|(reservation, _)| said(&reservation)),
+            displaced: view.displaced,
             budget_ns: view.reserved.map(|(_, budget, _)| budget),
             deadline_in_ns: view
                 .reserved
@@ -280,7 +295,7 @@ impl Look for PoolLook {
         drop(state);
         snapshot.cpus = (0..)
             .zip(cpus)
-            .map(|(place, view)| self.cpu(place, view))
+            .map(|(place, view)| self.cpu(place, view, &pool))
             .collect();
         snapshot.vcpus = vcpus
             .into_iter()

@@ -14,7 +14,9 @@ use vcpu_sched::{
 
 use super::helpers::Seat;
 use super::hints;
+use super::host_cpus::Watched;
 use super::listener::Listener;
+use super::pins::Pins;
 use super::station::Station;
 use super::vain::VainRings;
 use crate::machine::{ExitCounts, Guest, GuestRecord, Vcpu};
@@ -137,6 +139,9 @@ pub(crate) struct Pool {
     stations: Vec<Station>,
     /// Of the host CPUs, in the policy's order.
     host_cpus: Arc<[usize]>,
+    pub(crate) pins: Pins,
+    /// Looks whether the host CPUs can still be used.
+    pub(crate) watch: Watched,
     /// Of the policy's helpers.
     seats: Vec<Arc<Seat>>,
     berths: Mutex<Option<Arc<dyn Berths>>>,
@@ -173,6 +178,8 @@ impl Pool {
             }),
             stations: (0..cpus).map(|_| Station::new()).collect(),
             host_cpus,
+            pins: Pins::default(),
+            watch: Watched::default(),
             seats: (0..helpers).map(|_| Arc::default()).collect(),
             berths: Mutex::new(None),
         }
@@ -180,6 +187,11 @@ impl Pool {
 
     pub(crate) fn station(&self, cpu: CpuId) -> &Station {
         &self.stations[cpu.index()]
+    }
+
+    /// The host CPUs, in the policy's order.
+    pub(crate) fn host_cpus(&self) -> &[usize] {
+        &self.host_cpus
     }
 
     /// Where the orders for `helper` arrive.

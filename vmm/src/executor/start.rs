@@ -13,6 +13,7 @@ use vcpu_sched::{
 
 use super::berths;
 use super::helpers::Helper;
+use super::host_cpus::Watcher;
 use super::lane::Lane;
 use super::late_halts::{self, LateHaltsError};
 use super::listener::Listener;
@@ -91,6 +92,8 @@ struct Executors {
     /// Whether halted vCPUs have a place to sleep.
     berths: bool,
     executors: Vec<JoinHandle<ExecutorReport>>,
+    /// Looks whether the host CPUs can still be used.
+    watcher: Option<Watcher>,
     /// Number of vCPUs of each guest.
     shape: Vec<usize>,
     observed: Observed,
@@ -110,7 +113,8 @@ pub fn start(
     let host = |what| move |source| ExecutorError::Host { what, source };
     signal::install().map_err(|e| host("the kick signal")(e.into()))?;
     late_halts::check(config)?;
-    let (mut observed, listener, tells) = Observed::start(config, names_of(cpus, &guests))?;
+    let names = names_of(cpus, &guests);
+    let (mut observed, listener, tells) = Observed::start(config, names.clone())?;
     let (mut sched, firsts) = admit(config, cpus, &guests, listener)?;
 
     let shape: Vec<usize> = guests.iter().map(|ready| ready.vcpus.len()).collect();
@@ -168,6 +172,7 @@ pub fn start(
         threads,
         berths: have_berths,
         executors: Vec::new(),
+        watcher: None,
         shape,
         observed,
         began_at_cpu_ns: sys::process_cpu_ns(),
@@ -189,6 +194,13 @@ pub fn start(
                 pool.retire(guest);
             }
         });
+    }
+    match Watcher::start(&pool, names) {
+        Ok(watcher) => all.watcher = Some(watcher),
+        Err(error) => {
+            Box::new(all).stop();
+            return Err(host("the thread that watches the host CPUs")(error));
+        }
     }
     pool.begin(&starters, all.berths);
     Ok(Box::new(all))
@@ -344,6 +356,7 @@ fn run<S: Seam>(
 
 impl Runner for Executors {
     fn stop(mut self: Box<Self>) -> RunnerReport {
+        drop(self.watcher.take());
         self.pool.stop();
         // One that panicked has said so on standard error; its vCPU is lost.
         let executors: Vec<ExecutorReport> = self
@@ -359,8 +372,13 @@ impl Runner for Executors {
         self.observed.finish();
         let mut state = self.pool.lock();
         let mut vcpus = state.take_counters().into_iter();
-        let numbers =
-            |(id, exits): (VcpuId, ExitCounts)| summarize(state.sched.counters(id), exits);
+        let now = sys::monotonic_ns();
+        let numbers = |(id, exits): (VcpuId, ExitCounts)| {
+            let mut counters = state.sched.counters(id);
+            let reduced = state.sched.view(id).and_then(|view| view.reduced);
+            counters.reduced_ns += reduced.map_or(0, |(_, since)| now.saturating_sub(since));
+            summarize(counters, exits)
+        };
         let vcpus = self
             .shape
             .iter()
@@ -397,6 +415,7 @@ fn summarize(c: Counters, exits: ExitCounts) -> VcpuSummary {
         deferred_ns: c.deferral_debt_ns,
         deadline_misses: c.deadline_misses,
         throttled_ns: c.throttled_ns,
+        reduced_ns: c.reduced_ns,
         switches: c.switches,
         migrations: c.migrations,
         exits,

@@ -15,6 +15,8 @@ pub(crate) struct Station {
     place: Place,
     /// The executor's thread, to be unparked.
     thread: OnceLock<Thread>,
+    /// Its kernel id; 0 before it has come.
+    executor_tid: AtomicI32,
     /// The thread that runs, or ran last, a vCPU for it.
     guest_tid: AtomicI32,
 }
@@ -24,6 +26,7 @@ impl Station {
         Self {
             place: Place::new(),
             thread: OnceLock::new(),
+            executor_tid: AtomicI32::new(0),
             guest_tid: AtomicI32::new(0),
         }
     }
@@ -32,6 +35,13 @@ impl Station {
     pub(crate) fn occupy(&self) {
         // A second executor on the same station would be a bug of this program; the first stays.
         let _ = self.thread.set(thread::current());
+        self.executor_tid.store(sys::thread_id(), Ordering::Release);
+    }
+
+    /// Kernel id of the executor's thread, once that has come.
+    pub(crate) fn executor(&self) -> Option<libc::pid_t> {
+        let tid = self.executor_tid.load(Ordering::Acquire);
+        (tid != 0).then_some(tid)
     }
 
     /// Makes the executor look at the policy again.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use vcpu_sched::{CpuId, Decision, Hints, Ns, Stop, VcpuId};
 
 use super::crossing::Crossing;
+use super::host_cpus::OwnCpu;
 use super::observed::Tells;
 use super::pool::{Pool, Sleeper, State, said};
 use super::seam::{Ran, Seam};
@@ -31,6 +32,8 @@ pub struct ExecutorReport {
     pub host_steal_ns: u64,
     /// Asleep for want of work, ns.
     pub idle_ns: u64,
+    /// Asleep because the host CPU could not be used: offline, or not for this process; ns.
+    pub away_ns: u64,
     /// Decisions of the policy.
     pub decisions: u64,
 }
@@ -48,6 +51,9 @@ pub(crate) struct Executor<S> {
     elsewhere: Ns,
     report: ExecutorReport,
     crossing: Crossing,
+    own_cpu: OwnCpu,
+    /// Its host CPU was away at its last decision.
+    away: bool,
     /// When it began, ns.
     began: Ns,
     /// To whom it tells what it does.
@@ -116,6 +122,8 @@ impl<S: Seam> Executor<S> {
             elsewhere: 0,
             report: ExecutorReport::default(),
             crossing: Crossing::default(),
+            own_cpu: OwnCpu::default(),
+            away: false,
             began: 0,
             tells,
         }
@@ -133,7 +141,7 @@ impl<S: Seam> Executor<S> {
         self.leave_unassigned();
         let wall = sys::monotonic_ns().saturating_sub(self.began);
         self.report.host_steal_ns = wall
-            .saturating_sub(self.report.idle_ns)
+            .saturating_sub(self.report.idle_ns + self.report.away_ns)
             .saturating_sub(self.report.busy_ns);
         self.report
     }
@@ -172,10 +180,14 @@ impl<S: Seam> Executor<S> {
         let mut napped: Option<(Sleeper, NapEnd, Ns)> = None;
         loop {
             station.take();
+            if !self.away {
+                self.own_cpu.check(self.cpu, &pool);
+            }
             self.report.decisions += 1;
             let mut state = pool.lock();
             let now = sys::monotonic_ns();
-            let mut may_nap = self.seam.naps();
+            self.away = !state.sched.present().contains(self.cpu);
+            let mut may_nap = self.seam.naps() && !self.away;
             let mut sleeper = napped.take().and_then(|(sleeper, end, spent)| {
                 may_nap &= end != NapEnd::NotHere;
                 state.sched.charge_sleep(sleeper.0, spent, None, now);
@@ -211,7 +223,8 @@ impl<S: Seam> Executor<S> {
                     storm = state.member_mut(vcpu.guest.number).vain.count(now);
                 }
             }
-            let timer = state.sched.next_timer();
+            // Timers are others' while this CPU is away.
+            let timer = state.sched.next_timer().filter(|_| !self.away);
             sleeper = sleeper.or_else(|| left.as_mut()?.berth.take());
             // It stays here if there is nothing else to run: then nobody is handed anything, neither
             // now nor when it wakes.
@@ -291,7 +304,11 @@ impl<S: Seam> Executor<S> {
         let timeout = timer.map(|at| Duration::from_nanos(at.saturating_sub(from).max(1)));
         self.pool.station(self.cpu).sleep(timeout);
         signal::forget_missed();
-        self.report.idle_ns += sys::monotonic_ns().saturating_sub(from);
+        let slept = sys::monotonic_ns().saturating_sub(from);
+        match self.away {
+            true => self.report.away_ns += slept,
+            false => self.report.idle_ns += slept,
+        }
         // Waking up is for who runs next, if anybody does.
     }
 
@@ -336,9 +353,11 @@ impl<S: Seam> Executor<S> {
             let ExecutorReport {
                 busy_ns,
                 idle_ns,
+                away_ns,
                 decisions,
                 ..
             } = self.report;
+            let wall = wall.saturating_sub(away_ns);
             gauges.account(wall, busy_ns, idle_ns, decisions);
         }
     }

@@ -16,6 +16,7 @@ use std::{fmt, io};
 use super::berths;
 use super::handoff::Handoff;
 use super::lane::Lane;
+use super::pins::Pinned;
 use super::pool::{Berths, NewVcpu, Pool};
 use super::seam::{Ran, Seam};
 use super::station::Station;
@@ -137,7 +138,7 @@ impl VcpuThreads {
                                 bedding,
                                 pool,
                                 cpus,
-                                pinned: None,
+                                pinned: Pinned::default(),
                                 spent: Spent::from_now(),
                             };
                             thread.serve(&inbox);
@@ -227,7 +228,7 @@ struct Own {
     /// The host CPUs where the vCPU may run.
     cpus: Vec<usize>,
     /// The one of them that the thread is pinned to.
-    pinned: Option<usize>,
+    pinned: Pinned,
     /// Its CPU time; each report has the way to the one before and the wait for work too.
     spent: Spent,
 }
@@ -254,10 +255,8 @@ impl Own {
             host_cpu,
             answer,
         } = request;
-        if self.pinned != Some(host_cpu) {
-            // The executor is pinned there, so the kernel has granted it before.
-            self.pinned = sys::set_affinity(&[host_cpu]).is_ok().then_some(host_cpu);
-        }
+        // The executor is pinned there, so the kernel grants it unless that is moved, too.
+        self.pinned.go(host_cpu, &pool.pins);
         super::signal::forget_missed();
         let exit = self.lane.run(&mut vcpu, until, pool.station(cpu));
         let elsewhere_ns = self.spent.report();
@@ -270,8 +269,8 @@ impl Own {
 
     fn sleep(&mut self, mut vcpu: Box<Vcpu>, pool: &Pool) {
         // Where it halted another vCPU runs by now; it may wake wherever there is room.
-        if sys::set_affinity(&self.cpus).is_ok() {
-            self.pinned = None;
+        if sys::set_affinity(&pool.watch.usable(&self.cpus)).is_ok() {
+            self.pinned.forget();
         }
         let end = {
             let _prompt = prompt_for_now();

@@ -28,6 +28,7 @@ fn write_family(text: &mut String, family: &Family) -> fmt::Result {
     let (unit_and_end, kind) = match family.samples {
         Samples::Counts(_) => ("_total", "counter"),
         Samples::Times(_) => ("_seconds_total", "counter"),
+        Samples::Gauges(_) => ("", "gauge"),
         Samples::Histograms(_) => ("", "histogram"),
     };
     let name = format!("{PREFIX}_{}{unit_and_end}", family.name);
@@ -41,6 +42,9 @@ fn write_family(text: &mut String, family: &Family) -> fmt::Result {
         Samples::Times(times) => times
             .iter()
             .try_for_each(|(labels, ns)| writeln!(text, "{name}{} {}", Set(labels), seconds(*ns))),
+        Samples::Gauges(gauges) => gauges
+            .iter()
+            .try_for_each(|(labels, value)| writeln!(text, "{name}{} {value}", Set(labels))),
         Samples::Histograms(histograms) => histograms
             .iter()
             .try_for_each(|(labels, histogram)| write_histogram(text, &name, labels, histogram)),

@@ -27,6 +27,8 @@ pub(super) enum Samples {
     Counts(Vec<(Labels, u64)>),
     /// Times that only grow, ns. They are told in seconds.
     Times(Vec<(Labels, u64)>),
+    /// Values that go up and down.
+    Gauges(Vec<(Labels, f64)>),
     Histograms(Vec<(Labels, Histogram)>),
 }
 
@@ -285,6 +287,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<Family> {
         help: "Times a vCPU came back to its executor, by what for",
         samples: Samples::Counts(exits.collect()),
     });
+    families.extend(snapshot.pool.families(&cpus, &vcpus));
     families
 }
 

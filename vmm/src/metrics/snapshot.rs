@@ -3,6 +3,7 @@
 use vcpu_sched::Counters;
 
 pub use super::gauges::ExecutorCounts;
+pub use super::pool_now::PoolNow;
 pub use super::tally::VcpuTally;
 use crate::trace::Names;
 
@@ -15,4 +16,6 @@ pub struct Snapshot {
     pub vcpus: Vec<(Counters, VcpuTally)>,
     /// Of each host CPU: its executor's counters, and its kicks.
     pub cpus: Vec<(ExecutorCounts, u64)>,
+    /// Which host CPUs can be used, and what is kept.
+    pub pool: PoolNow,
 }

@@ -45,6 +45,7 @@ fn encode_family(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::R
     let (unit, kind) = match family.samples {
         Samples::Counts(_) => (None, MetricType::Counter),
         Samples::Times(_) => (Some(&Unit::Seconds), MetricType::Counter),
+        Samples::Gauges(_) => (None, MetricType::Gauge),
         Samples::Histograms(_) => (None, MetricType::Histogram),
     };
     let mut encoder = encoder.encode_descriptor(&family.name, family.help, unit, kind)?;
@@ -59,6 +60,11 @@ fn encode_family(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::R
             for (labels, ns) in times {
                 let mut metric = encoder.encode_family(labels)?;
                 metric.encode_counter::<NoLabelSet, _, u64>(&seconds(*ns), None)?;
+            }
+        }
+        Samples::Gauges(gauges) => {
+            for (labels, value) in gauges {
+                encoder.encode_family(labels)?.encode_gauge(value)?;
             }
         }
         Samples::Histograms(histograms) => {

@@ -81,6 +81,13 @@ pub fn render(run: &RunSummary) -> String {
             share(executor.idle_ns),
             share(executor.host_steal_ns)
         );
+        if executor.away_ns > 0 {
+            let away = readable_ns(executor.away_ns);
+            let _ = writeln!(
+                text,
+                "  host CPU {cpu} was away for {away}: offline, or not for this process"
+            );
+        }
     }
     if run.cpu.process_ns > 0 {
         let CpuAccount {
@@ -101,6 +108,14 @@ pub fn render(run: &RunSummary) -> String {
         let _ = writeln!(text, "\n{}: {}", guest.name, guest.end);
         workload_lines(&mut text, &guest.workload);
         elsewhere_line(&mut text, &guest.elsewhere_ns);
+        let reduced = guest.vcpus.iter().map(|vcpu| vcpu.reduced_ns).max();
+        if let Some(reduced) = reduced.filter(|&reduced| reduced > 0) {
+            let _ = writeln!(
+                text,
+                "  its reservations were reduced for {}, while host CPUs were away",
+                readable_ns(reduced)
+            );
+        }
         if guest.console_dropped > 0 {
             let _ = writeln!(
                 text,

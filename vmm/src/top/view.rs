@@ -98,6 +98,7 @@ fn title(app: &App) -> String {
 
 fn cpu_text(cpu: &Cpu) -> String {
     let what = match (&cpu.run, &cpu.donor) {
+        (None, _) if cpu.away => "away: offline, or not for this process".to_owned(),
         (None, _) => "idle".to_owned(),
         (Some(run), Some(donor)) if run != donor => format!(
             "{run} on the budget of {donor}, which waits for lock {:#x}",
@@ -130,7 +131,8 @@ fn style(state: &str) -> Style {
 fn cells(row: &Row) -> [String; HEADINGS.len()] {
     let vcpu = &row.vcpu;
     let percent = |value: f64| format!("{value:.1}");
-    let budget = match (vcpu.budget_ns, &vcpu.reservation) {
+    let in_force = vcpu.reduced_to.as_ref().or(vcpu.reservation.as_ref());
+    let budget = match (vcpu.budget_ns, in_force) {
         (Some(left), Some(reservation)) => {
             // Whole microseconds are enough to look at.
             let ms = left as f64 / 1e6;

@@ -194,6 +194,16 @@ impl<W: Write> Picture<W> {
             Event::Miss(vcpu) => self.instant(tracks::budget(vcpu), "deadline missed", "claim"),
             Event::Defer { run, .. } => self.defer(run),
             Event::Kick(cpu) => self.instant(tracks::cpu(cpu), "kick", "kick"),
+            Event::CpuLeaves(cpu) => self.instant(tracks::cpu(cpu), "leaves the pool", "pool"),
+            Event::CpuReturns(cpu) => self.instant(tracks::cpu(cpu), "is back in the pool", "pool"),
+            Event::InForce(vcpu, reservation) => {
+                let name = format!(
+                    "reservation: {} ns in {} ns",
+                    reservation.budget(),
+                    reservation.period()
+                );
+                self.instant(tracks::budget(vcpu), &name, "claim");
+            }
             // An idle CPU's lane is empty anyway.
             _ => {}
         }

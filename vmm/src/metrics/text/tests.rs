@@ -1,7 +1,7 @@
 use vcpu_sched::Counters;
 
 use super::*;
-use crate::metrics::snapshot::{ExecutorCounts, VcpuTally};
+use crate::metrics::snapshot::{ExecutorCounts, PoolNow, VcpuTally};
 use crate::trace::{Names, VcpuName};
 
 pub(in crate::metrics) fn snapshot(guest: &str) -> Snapshot {
@@ -33,7 +33,27 @@ pub(in crate::metrics) fn snapshot(guest: &str) -> Snapshot {
             },
             7,
         )],
+        pool: PoolNow {
+            usable: vec![false],
+            kept: vec![Some(0.25), None, None],
+        },
     }
+}
+
+#[test]
+fn a_host_cpu_that_is_away_and_the_part_of_a_reservation_that_is_kept_are_gauges() {
+    let text = render(&snapshot("db"));
+    for line in [
+        "# TYPE baton_executor_available gauge",
+        "baton_executor_available{cpu=\"4\"} 0.0",
+        "baton_vcpu_reservation_kept_ratio{guest=\"db\",vcpu=\"0\"} 0.25",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in {text}");
+    }
+    let kept = text
+        .lines()
+        .filter(|l| l.starts_with("baton_vcpu_reservation"));
+    assert_eq!(kept.count(), 1, "those without a reservation have none");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod preempt;
 mod queue;
 mod roam;
 mod sleep;
+mod stopped;
 mod storm;
 
 use crate::barrier::Barrier;
@@ -47,6 +48,7 @@ pub fn run(cpu: &'static Cpu) -> ! {
         Workload::Halt => halt::run(cpu),
         Workload::Idle => sleep::run(cpu),
         Workload::Liar => liar::run(cpu),
+        Workload::Stopped => stopped::run(cpu),
         Workload::Boot => boot::run(cpu),
         Workload::TripleFault => crash::triple_fault(),
         Workload::Fault => crash::page_fault(),
@@ -94,6 +96,7 @@ fn finish(workload: Workload) -> ! {
         Workload::Queue => queue::finish(),
         Workload::Preempt => preempt::finish(),
         Workload::Halt => halt::finish(),
+        Workload::Stopped => stopped::finish(),
         Workload::PingPong
         | Workload::Hog
         | Workload::Liar

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::presence::Presence;
 use super::signal::{self, Armed};
 use super::station::Station;
 use super::timer::PreemptionTimer;
@@ -16,6 +17,7 @@ pub(crate) struct Lane {
     timer: PreemptionTimer,
     /// Ends a `KVM_RUN` in which the vCPU halts. `None` where the host does not permit it.
     halt: Option<HaltSignal>,
+    presence: Presence,
 }
 
 impl Lane {
@@ -25,6 +27,7 @@ impl Lane {
         Ok(Self {
             timer: PreemptionTimer::for_this_thread()?,
             halt: HaltSignal::arm(signal::kick_signal()).ok(),
+            presence: Presence::default(),
         })
     }
 
@@ -54,6 +57,10 @@ impl Lane {
         if !clear || !station.enter_guest() {
             return Exit::Interrupted;
         }
+        // The last thing before, so that it sees what was missed on the way here.
+        let now = sys::monotonic_ns();
+        vcpu.goes_on(now);
+        self.presence.begin(now);
         let exit = loop {
             match vcpu.run() {
                 Exit::Handled => {}
@@ -65,6 +72,7 @@ impl Lane {
                 exit => break exit,
             }
         };
+        vcpu.gaps.leaves(sys::monotonic_ns());
         station.leave_guest();
         exit
     }
@@ -74,17 +82,22 @@ impl Lane {
     /// hear of that.
     fn interrupted(
         &mut self,
-        vcpu: &Vcpu,
+        vcpu: &mut Vcpu,
         armed: &Armed,
         until: Option<u64>,
         station: &Station,
     ) -> Option<Exit> {
         armed.again();
+        let now = sys::monotonic_ns();
+        if let Some(missed) = self.presence.missed(now) {
+            vcpu.guest.hints.add_steal(vcpu.index, missed);
+            vcpu.guest.steal.add(vcpu.index, missed);
+            vcpu.missed(missed);
+        }
         // KVM fails only for a vCPU that has no state to tell; then it is not halted.
         if vcpu.mp_state().is_ok_and(is_halted) {
             return Some(Exit::Halted);
         }
-        let now = sys::monotonic_ns();
         if station.is_kicked() || until.is_some_and(|until| now >= until) {
             return Some(Exit::Interrupted);
         }

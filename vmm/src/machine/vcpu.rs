@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::apic_timer::{self, TooFast};
 use super::console::LineBuffer;
+use super::guest_stopped::{self, Gaps};
 use super::ports::{self, Effect, VcpuPorts};
 use super::steal;
 use super::{Guest, GuestEnd};
@@ -116,6 +117,8 @@ pub struct Vcpu {
     pub slips: bool,
     /// At its last halt it was not let sleep in KVM, so nobody looked at its timer there.
     pub kept_awake: bool,
+    /// The time that it has missed.
+    pub gaps: Gaps,
     fd: VcpuFd,
     ports: VcpuPorts,
     immediate_exit: ImmediateExit,
@@ -152,6 +155,7 @@ impl Vcpu {
             exits: ExitCounts::default(),
             slips: false,
             kept_awake: false,
+            gaps: Gaps::default(),
             fd,
             ports,
             immediate_exit,
@@ -379,6 +383,19 @@ impl Vcpu {
                 self.guest.end(end);
             }
         }
+    }
+
+    /// It enters `KVM_RUN` at `now` (`CLOCK_MONOTONIC`, ns), to run or to sleep there. Its guest is told if
+    /// it was kept from that for long (`guest_stopped.rs`).
+    pub fn goes_on(&mut self, now: u64) {
+        let gap = self.gaps.end(now);
+        self.missed(gap);
+    }
+
+    /// It was kept from running for `gap` nanoseconds: its guest is told if that was long. To be called
+    /// while it does not run.
+    pub fn missed(&mut self, gap: u64) {
+        guest_stopped::tell(&self.fd, &mut self.gaps, gap);
     }
 
     /// Closes its KVM files, but not on the calling thread if its guest has a reaper. Its counters are

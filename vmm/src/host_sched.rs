@@ -309,11 +309,7 @@ fn run_vcpu(mut vcpu: Box<Vcpu>, slots: &[Slot]) -> VcpuSummary {
     let before = sys::thread_schedstat();
     while !slot.should_stop() {
         let entered = sys::coarse_monotonic_ns();
-        vcpu.goes_on(entered);
-        let exit = vcpu.run();
-        let left = sys::coarse_monotonic_ns();
-        vcpu.gaps.leaves(left);
-        match exit {
+        match vcpu.run() {
             Exit::Handled | Exit::Debug => {}
             Exit::Interrupted => {
                 immediate_exit.set(false);
@@ -321,7 +317,7 @@ fn run_vcpu(mut vcpu: Box<Vcpu>, slots: &[Slot]) -> VcpuSummary {
                 // Nobody kicks but to stop it: the process was stopped. The vCPU may have run or slept
                 // in KVM before; then the guest is told for nothing. What the host's scheduler takes
                 // ends no `KVM_RUN`, and stays between KVM and the guest.
-                vcpu.missed(left.saturating_sub(entered));
+                vcpu.missed(sys::coarse_monotonic_ns().saturating_sub(entered));
             }
             Exit::Doorbell(Doorbell::Idle) => idle(&mut vcpu, slot),
             // Without KVM's interrupt controller a halt would come here; nothing but the guest's

@@ -5,12 +5,11 @@
 use core::hint::spin_loop;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicU8};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
 use super::{end_time, sum_of_iterations};
-use crate::barrier::Barrier;
 use crate::cpu::{Cpu, MAX_CPUS};
-use crate::{apic, clock, config, console, ring0};
+use crate::{apic, clock, config, console, ring0, smp};
 
 /// MSR_KVM_SYSTEM_TIME_NEW: where the structure is.
 const MSR_CLOCK: u32 = 0x4b56_4d01;
@@ -40,8 +39,8 @@ static CLOCKS: [Clock; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
-/// All have registered theirs.
-static REGISTERED: Barrier = Barrier::new();
+/// How many wait. Not a barrier, where some would still sleep when others have passed it.
+static WAITING: AtomicU32 = AtomicU32::new(0);
 
 /// A vCPU was told that it was stopped, and was not.
 static WRONG: AtomicBool = AtomicBool::new(false);
@@ -54,9 +53,12 @@ pub fn run(cpu: &Cpu) {
     let address = core::ptr::from_ref(clock) as u64;
     // SAFETY: the hypervisor writes to this structure, which is of atomics, and nowhere else.
     unsafe { ring0::write_msr(MSR_CLOCK, address | ENABLED) };
-    REGISTERED.wait(cpu);
     let end = end_time();
+    WAITING.fetch_add(1, SeqCst);
     if cpu.index() == 0 {
+        while WAITING.load(SeqCst) < smp::count() {
+            spin_loop();
+        }
         console::line(format_args!("guest: waits to be stopped"));
     }
     while clock::now() < end && cpu.stats.iterations.get() < config.count {

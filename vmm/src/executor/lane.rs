@@ -57,11 +57,8 @@ impl Lane {
         if !clear || !station.enter_guest() {
             return Exit::Interrupted;
         }
-        // The last thing before, so that it sees what was missed on the way here.
-        let now = sys::monotonic_ns();
-        vcpu.goes_on(now);
-        self.presence.begin(now);
         let exit = loop {
+            self.presence.begin(sys::coarse_monotonic_ns());
             match vcpu.run() {
                 Exit::Handled => {}
                 Exit::Interrupted => {
@@ -72,7 +69,6 @@ impl Lane {
                 exit => break exit,
             }
         };
-        vcpu.gaps.leaves(sys::monotonic_ns());
         station.leave_guest();
         exit
     }
@@ -88,8 +84,7 @@ impl Lane {
         station: &Station,
     ) -> Option<Exit> {
         armed.again();
-        let now = sys::monotonic_ns();
-        if let Some(missed) = self.presence.missed(now) {
+        if let Some(missed) = self.presence.missed(sys::coarse_monotonic_ns()) {
             vcpu.guest.hints.add_steal(vcpu.index, missed);
             vcpu.guest.steal.add(vcpu.index, missed);
             vcpu.missed(missed);
@@ -98,6 +93,7 @@ impl Lane {
         if vcpu.mp_state().is_ok_and(is_halted) {
             return Some(Exit::Halted);
         }
+        let now = sys::monotonic_ns();
         if station.is_kicked() || until.is_some_and(|until| now >= until) {
             return Some(Exit::Interrupted);
         }

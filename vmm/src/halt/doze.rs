@@ -10,23 +10,20 @@ use crate::machine::guest_stopped::is_long;
 use crate::machine::{Exit, Vcpu};
 use crate::sys;
 
-/// Has the halted `vcpu` sleep on this thread. Its guest is told if the process was stopped for long
-/// before or meanwhile. Now and then a thread sleeps twice for another reason; then it is told for
-/// nothing, if the vCPU has slept for long.
+/// Has the halted `vcpu` sleep on this thread. Its guest is told if the process was stopped meanwhile, and
+/// the sleep was long. Now and then a thread sleeps twice for another reason; then the guest is told for
+/// nothing.
 pub(super) fn run(vcpu: &mut Vcpu) -> Exit {
-    let from = sys::monotonic_ns();
-    vcpu.goes_on(from);
+    let from = sys::coarse_monotonic_ns();
     let switches = voluntary_switches();
     let exit = vcpu.run();
-    let now = sys::monotonic_ns();
-    let took = now.saturating_sub(from);
+    let took = sys::coarse_monotonic_ns().saturating_sub(from);
     if exit == Exit::Interrupted
         && is_long(took)
         && voluntary_switches().wrapping_sub(switches) >= 2
     {
         vcpu.missed(took);
     }
-    vcpu.gaps.leaves(now);
     exit
 }
 

@@ -67,8 +67,8 @@ pub struct Gaps {
 }
 
 impl Gaps {
-    /// It has left `KVM_RUN` at `now`, and could go on there.
-    pub fn leaves(&mut self, now: u64) {
+    /// It has left `KVM_RUN` at `now`, and may go on there.
+    pub(super) fn leaves(&mut self, now: u64) {
         self.due = Some(now);
     }
 

@@ -17,6 +17,7 @@ use super::guest_stopped::{self, Gaps};
 use super::ports::{self, Effect, VcpuPorts};
 use super::steal;
 use super::{Guest, GuestEnd};
+use crate::sys;
 use std::os::fd::AsRawFd;
 
 /// One access of an instruction is completed in at most this many exits: an access of 64 bytes
@@ -177,8 +178,12 @@ impl Vcpu {
         }
         self.pending = false;
         let again = mem::take(&mut self.again);
+        let missed = self.gaps.end(sys::coarse_monotonic_ns());
+        self.missed(missed);
         let guest = &self.guest;
-        let outcome = match self.fd.run() {
+        let exit = self.fd.run();
+        self.gaps.leaves(sys::coarse_monotonic_ns());
+        let outcome = match exit {
             Ok(VcpuExit::IoOut(port, data)) => {
                 self.exits.port_out += 1;
                 self.pending = true;
@@ -385,15 +390,8 @@ impl Vcpu {
         }
     }
 
-    /// It enters `KVM_RUN` at `now` (`CLOCK_MONOTONIC`, ns), to run or to sleep there. Its guest is told if
-    /// it was kept from that for long (`guest_stopped.rs`).
-    pub fn goes_on(&mut self, now: u64) {
-        let gap = self.gaps.end(now);
-        self.missed(gap);
-    }
-
-    /// It was kept from running for `gap` nanoseconds: its guest is told if that was long. To be called
-    /// while it does not run.
+    /// It was kept from running for `gap` nanoseconds while it was in [`Vcpu::run`]: its guest is told if
+    /// that was long (`guest_stopped.rs`). What it misses outside of that is told without this.
     pub fn missed(&mut self, gap: u64) {
         guest_stopped::tell(&self.fd, &mut self.gaps, gap);
     }

@@ -7,32 +7,34 @@
 //! registered, at its next entry.
 //!
 //! # What Linux does with it
+//! (Read in 6.12: kernel/watchdog.c, kernel/rcu/tree_stall.h, kernel/workqueue.c, arch/x86/kernel/pvclock.c.)
 //! The timer of the soft lockup detector, the RCU stall detector when it is about to complain, and the
 //! workqueue watchdog look at the flag of the CPU that they run on, and clear it
-//! (`kvm_check_and_clear_guest_paused`; since Linux 5.15 before they judge). If it was set, the soft
-//! lockup detector of that CPU, the RCU stall detector and the clocksource watchdog begin anew, and the
-//! next look for hung tasks is left out (`pvclock_touch_watchdogs`). None of these takes stolen time
-//! into account. The hard lockup detector does not look at the flag: by performance counters it needs
-//! nothing, for they count no time outside of the guest; the one where a CPU watches another
-//! (`CONFIG_HARDLOCKUP_DETECTOR_BUDDY`) is not helped.
+//! (`kvm_check_and_clear_guest_paused`). If it was set, the soft lockup detector of that CPU, the RCU
+//! stall detector and the clocksource watchdog begin anew, and the next look for hung tasks is left out
+//! (`pvclock_touch_watchdogs`). None of these takes stolen time into account.
+//!
+//! Two do not look at the flag: the detector of expedited RCU stalls, and that of hard lockups. Where the
+//! latter counts cycles it needs nothing, for none are counted outside of the guest; where a CPU watches
+//! another (`CONFIG_HARDLOCKUP_DETECTOR_BUDDY`), it is not helped. Nor is a CPU that runs and finds
+//! another, which does not, in the way of RCU for 21 s.
 //!
 //! # Which gaps are told
 //! A guest that is told again and again has no watchdogs left, so only gaps of at least [`SHORTEST`]
 //! are told, and not all of those. The shortest thresholds that Linux takes are 2 s for soft lockups
 //! (`watchdog_thresh=1`) and 3 s for RCU stalls. By default they are 20 and 21 s: there a gap alone
-//! does harm from [`CERTAIN`] on, since up to a sample period of 4 s comes on top of it.
+//! does harm from 16 s on, since up to a sample period of 4 s comes on top of it.
 //!
-//! A vCPU whose kernel hangs does not halt, and is never found in user mode. One that has run for
-//! [`MAY_HANG`], the default threshold, without a sign of life may hang, and is told of gaps from
-//! [`CERTAIN`] on only, so that its detector comes to say so. It counts the vCPU's own time up to
-//! there, and the guest's from there on.
+//! A vCPU whose kernel hangs does not halt, and is never found in user mode. One that has run for 20 s,
+//! the default threshold, without a sign of life may hang, and is told of gaps from 16 s on only, so
+//! that its detector comes to say so.
 //!
 //! An ioctl for each gap of a second is no cost; one for each turn would be.
 //!
 //! # What needs nothing here
-//! When the host is suspended, KVM sets the flag by itself (since Linux 5.14), and the guest's kvmclock
-//! counts that time. `KVM_SET_CLOCK`, by which the clock of a guest can be made to stand still during a
-//! gap, is not used: the TSC would go on, and time does pass for a guest that is throttled.
+//! When the host is suspended, KVM sets the flag by itself (`kvm_arch_suspend_notifier`), and the guest's
+//! kvmclock counts that time. `KVM_SET_CLOCK`, by which the kvmclock of a guest can be made to stand still
+//! during a gap, is not used: the TSC would go on, and time does pass for a guest that is throttled.
 
 use std::time::Duration;
 

@@ -108,7 +108,7 @@ fn a_process_that_was_stopped_tells_vcpus_that_sleep() {
 
 #[test]
 fn a_vcpu_that_is_throttled_for_long_is_told_each_time() {
-    let mut command = command(&["--reservation", "200ms/2s,hard"], "count=2 seconds=0");
+    let mut command = command(&["--reservation", "50ms/2s,hard"], "count=2 seconds=0");
     let ran = common::finish(command.spawn().expect("baton starts"));
     assert_eq!(told(guest(&ran.summary())), [2]);
 }
@@ -133,7 +133,7 @@ fn a_guest_without_a_clock_misses_nothing() {
     let ran = baton(&[
         "run",
         "--reservation",
-        "100ms/1200ms,hard",
+        "20ms/1200ms,hard",
         "--summary",
         "json",
         "--cmdline",

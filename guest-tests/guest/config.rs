@@ -35,6 +35,7 @@ pub enum Workload {
     Halt,
     Idle,
     Liar,
+    Stopped,
     Boot,
     TripleFault,
     Fault,
@@ -91,7 +92,7 @@ pub struct Config {
     pub acquisitions: Option<u64>,
     /// Report when critical sections were.
     pub log: bool,
-    /// Rounds of each part of the halt workload.
+    /// Rounds of each part of the halt workload; stops of the stopped one.
     pub count: u64,
     /// The timer of the workloads that have one.
     pub period: u64,
@@ -267,6 +268,7 @@ fn workload(name: &str) -> Option<Workload> {
         "halt" => Workload::Halt,
         "idle" => Workload::Idle,
         "liar" => Workload::Liar,
+        "stopped" => Workload::Stopped,
         "boot" => Workload::Boot,
         "triplefault" => Workload::TripleFault,
         "fault" => Workload::Fault,

@@ -11,7 +11,7 @@ pub mod wait_buckets;
 ///
 /// | key | values, the default first |
 /// |---|---|
-/// | `workload` | `lock`, `throttled-holder`, `chain`, `deadlock`, `devices`, `queue`, `hog`, `pingpong`, `preempt`, `roam`, `carry`, `halt`, `idle`, `liar`, `doorbell-storm`, `boot`, `fault`, `triplefault`, or one of the attacks below |
+/// | `workload` | `lock`, `throttled-holder`, `chain`, `deadlock`, `devices`, `queue`, `hog`, `pingpong`, `preempt`, `roam`, `carry`, `halt`, `idle`, `liar`, `stopped`, `doorbell-storm`, `boot`, `fault`, `triplefault`, or one of the attacks below |
 /// | `lock` | `ticket`, `tas`, `mcs`, `mutex`: waiters of the last sleep, whatever `wait` says |
 /// | `tasks` | tasks of each vCPU with `lock`, `throttled-holder` and `queue`, of even ones with `preempt`, 1 (to 8) |
 /// | `tick` | `off`: a task runs until it yields or sleeps; or a time, at least `200us`, after which the local APIC's timer preempts it and the next ready one of the vCPU runs, round robin. Not while it holds a spinlock or waits for one; with a mutex it may be |
@@ -23,6 +23,7 @@ pub mod wait_buckets;
 /// | `log` | `off`, `on`: report when the first critical sections of each vCPU were, with `lock` and `throttled-holder` |
 /// | `idle` | `auto` (the doorbell where there is one), `hlt`, `pause` |
 /// | `count`, `period`, `timer` | of `halt`: rounds (20), timer period (`1ms`), `oneshot` or `deadline` |
+/// | `count`, `wait`, `period` | of `stopped`: the host has to say so often that a vCPU was stopped (20), or `seconds` pass; `spin`, or `halt` for `period` again and again |
 /// | `period` | of attacks, `1ms`: see there |
 /// | `do` | of `devices`: a step, see there; any number of them |
 /// | `seed` | of `liar` (1) |

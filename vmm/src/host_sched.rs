@@ -308,16 +308,21 @@ fn run_vcpu(mut vcpu: Box<Vcpu>, slots: &[Slot]) -> VcpuSummary {
     let immediate_exit = vcpu.immediate_exit();
     let before = sys::thread_schedstat();
     while !slot.should_stop() {
+        let entered = sys::coarse_monotonic_ns();
         match vcpu.run() {
             Exit::Handled | Exit::Debug => {}
             Exit::Interrupted => {
                 immediate_exit.set(false);
                 fence(Ordering::SeqCst);
+                // Nobody kicks but to stop it: the process was stopped. The vCPU may have run or slept
+                // in KVM before; then the guest is told for nothing. What the host's scheduler takes
+                // ends no `KVM_RUN`, and stays between KVM and the guest.
+                vcpu.missed(sys::coarse_monotonic_ns().saturating_sub(entered));
             }
-            Exit::Doorbell(Doorbell::Idle) => slot.idle(idle_limit(&vcpu.guest, vcpu.index)),
+            Exit::Doorbell(Doorbell::Idle) => idle(&mut vcpu, slot),
             // Without KVM's interrupt controller a halt would come here; nothing but the guest's
             // own doorbell could end it.
-            Exit::Halted => slot.idle(idle_limit(&vcpu.guest, vcpu.index)),
+            Exit::Halted => idle(&mut vcpu, slot),
             Exit::Doorbell(Doorbell::Wake { target }) => slots[target as usize].wake(),
             // The host kernel takes no hints.
             Exit::Doorbell(Doorbell::Wait | Doorbell::Release { .. }) => {}
@@ -335,6 +340,15 @@ fn run_vcpu(mut vcpu: Box<Vcpu>, slots: &[Slot]) -> VcpuSummary {
         exits: vcpu.exits,
         ..Default::default()
     }
+}
+
+/// Waits for a wake of an idle vCPU, or for the time that it has asked for.
+fn idle(vcpu: &mut Vcpu, slot: &Slot) {
+    let limit = idle_limit(&vcpu.guest, vcpu.index);
+    let wait_ns = limit.map(|limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
+    let until = wait_ns.map(|wait| sys::coarse_monotonic_ns().saturating_add(wait));
+    vcpu.gaps.idles(until);
+    slot.idle(limit);
 }
 
 /// How long an idle vCPU may sleep if nobody wakes it; `None` for ever.

@@ -17,6 +17,7 @@ mod preempt;
 mod queue;
 mod roam;
 mod sleep;
+mod stopped;
 mod storm;
 
 pub use devices::is_step;
@@ -51,6 +52,7 @@ pub fn run(cpu: &'static Cpu) -> ! {
         Workload::Halt => halt::run(cpu),
         Workload::Idle => sleep::run(cpu),
         Workload::Liar => liar::run(cpu),
+        Workload::Stopped => stopped::run(cpu),
         Workload::Boot => boot::run(cpu),
         Workload::TripleFault => crash::triple_fault(),
         Workload::Fault => crash::page_fault(),
@@ -98,6 +100,7 @@ fn finish(workload: Workload) -> ! {
         Workload::Queue => queue::finish(),
         Workload::Preempt => preempt::finish(),
         Workload::Halt => halt::finish(),
+        Workload::Stopped => stopped::finish(),
         Workload::PingPong
         | Workload::Hog
         | Workload::Liar

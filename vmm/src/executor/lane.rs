@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::presence::Presence;
 use super::signal::{self, Armed};
 use super::station::Station;
 use super::timer::PreemptionTimer;
@@ -16,6 +17,7 @@ pub(crate) struct Lane {
     timer: PreemptionTimer,
     /// Ends a `KVM_RUN` in which the vCPU halts. `None` where the host does not permit it.
     halt: Option<HaltSignal>,
+    presence: Presence,
 }
 
 impl Lane {
@@ -25,6 +27,7 @@ impl Lane {
         Ok(Self {
             timer: PreemptionTimer::for_this_thread()?,
             halt: HaltSignal::arm(signal::kick_signal()).ok(),
+            presence: Presence::default(),
         })
     }
 
@@ -55,6 +58,7 @@ impl Lane {
             return Exit::Interrupted;
         }
         let exit = loop {
+            self.presence.begin(sys::coarse_monotonic_ns());
             match vcpu.run() {
                 Exit::Handled => {}
                 Exit::Interrupted => {
@@ -74,12 +78,17 @@ impl Lane {
     /// hear of that.
     fn interrupted(
         &mut self,
-        vcpu: &Vcpu,
+        vcpu: &mut Vcpu,
         armed: &Armed,
         until: Option<u64>,
         station: &Station,
     ) -> Option<Exit> {
         armed.again();
+        if let Some(missed) = self.presence.missed(sys::coarse_monotonic_ns()) {
+            vcpu.guest.hints.add_steal(vcpu.index, missed);
+            vcpu.guest.steal.add(vcpu.index, missed);
+            vcpu.missed(missed);
+        }
         // KVM fails only for a vCPU that has no state to tell; then it is not halted.
         if vcpu.mp_state().is_ok_and(is_halted) {
             return Some(Exit::Halted);

@@ -7,7 +7,7 @@
 //! | `crossing.rs` | how long the way out of the guest is, and so the way in |
 //! | `kick.rs` | making an executor look again, without losing a kick |
 //! | `seam.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`, `handoff.rs`) |
-//! | `lane.rs` | what a thread needs to run vCPUs (`signal.rs`, `timer.rs`, halts) |
+//! | `lane.rs` | what a thread needs to run vCPUs (`signal.rs`, `timer.rs`, `presence.rs`, halts) |
 //! | `late_halts.rs` | what is not run where halts are noticed late |
 //! | `listener.rs`, `observed.rs` | who hears the policy: timeline, trace, metrics |
 //! | `host_cpus.rs`, `pins.rs` | host CPUs that go away and come back, and threads that were pinned there |
@@ -26,6 +26,7 @@ mod listener;
 mod observed;
 mod pins;
 mod pool;
+mod presence;
 mod recorder;
 mod seam;
 mod signal;

@@ -430,8 +430,8 @@ impl State {
             let decision = self.sched.pick(cpu, now)?;
             let place = &mut self.places[decision.run.index()];
             match std::mem::replace(place, Place::WithExecutor) {
-                Place::Here(vcpu) => {
-                    self.tell_steal(&vcpu, decision.run);
+                Place::Here(mut vcpu) => {
+                    self.tell_steal(&mut vcpu, decision.run);
                     return Some((vcpu, decision));
                 }
                 // Not to be had: it ended, or sleeps in KVM though the policy was told that it
@@ -496,12 +496,13 @@ impl State {
             .stop(cpu, Stop::Ended, Hints::default(), ran, now);
     }
 
-    fn tell_steal(&mut self, vcpu: &Vcpu, id: VcpuId) {
+    fn tell_steal(&mut self, vcpu: &mut Vcpu, id: VcpuId) {
         let waited = self.sched.counters(id).waited_ns;
         let told = std::mem::replace(&mut self.steal_told[id.index()], waited);
         let more = waited.saturating_sub(told);
         vcpu.guest.hints.add_steal(vcpu.index, more);
         vcpu.guest.steal.add(vcpu.index, more);
+        vcpu.gaps.waited(more);
     }
 
     fn retire(&mut self, number: usize) -> After {

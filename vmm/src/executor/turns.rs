@@ -276,6 +276,11 @@ impl<S: Seam> Executor<S> {
                 (why, berth) = (Stop::Halted(Some(again)), false);
             }
         }
+        match why {
+            Stop::Halted(_) if berth => vcpu.gaps.sleeps(),
+            Stop::Halted(until) => vcpu.gaps.idles(until),
+            _ => vcpu.gaps.ran(ran),
+        }
         state.sched.stop(
             self.cpu,
             if guest.has_ended() { Stop::Ended } else { why },

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use kvm_bindings::KVM_MP_STATE_HALTED;
 
+use super::doze;
 use super::exit_on_wake::Watch;
 use super::leash::{Held, Leash};
 use super::recall_signal::{self, recall_signal};
@@ -156,7 +157,7 @@ impl Bed {
     fn sleep(&self, vcpu: &mut Vcpu, halted: bool, watch: &Watch, leash: &mut Held) -> BerthEnd {
         let mut pause = FIRST_PAUSE;
         loop {
-            match vcpu.run() {
+            match doze::run(vcpu) {
                 Exit::Debug => return BerthEnd::Woken,
                 // The leash or a recall, or a signal for somebody else, and perhaps a wake too.
                 Exit::Interrupted => match vcpu.mp_state() {

@@ -18,6 +18,7 @@
 
 mod bed;
 mod berth;
+mod doze;
 mod exit_on_halt;
 mod exit_on_wake;
 mod leash;

@@ -6,6 +6,7 @@
 use kvm_bindings::KVM_MP_STATE_HALTED;
 
 use super::bed::Bedding;
+use super::doze;
 use super::exit_on_wake::Watch;
 use super::is_halted;
 use crate::machine::{Exit, Vcpu};
@@ -64,7 +65,7 @@ pub(crate) fn sleep(vcpu: &mut Vcpu, nap: &Nap<'_>) -> NapEnd {
         return NapEnd::Woken;
     }
     loop {
-        match vcpu.run() {
+        match doze::run(vcpu) {
             Exit::Debug => return NapEnd::Woken,
             Exit::Interrupted => match vcpu.mp_state() {
                 // Whoever kicks sets the flag.

@@ -8,6 +8,7 @@ pub mod console;
 pub mod cpuid;
 pub mod events;
 pub mod guest;
+pub mod guest_stopped;
 pub mod hints;
 pub mod kvm;
 pub mod loader;

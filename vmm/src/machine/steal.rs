@@ -3,7 +3,8 @@
 //! KVM takes steal time from the run delay of the thread that runs the vCPU, which says nothing where
 //! the host's scheduler is not the one that decides. So the MSR by which a guest registers its
 //! structure is trapped, and the structure says what our policy did: `steal` is the time that the
-//! vCPU was runnable and not running, `preempted` whether that is so now. Linux shows the one as `st`
+//! vCPU was runnable and not running, and gaps of a second or more in which the host
+//! kept its thread from running; `preempted` whether that is so now. Linux shows the one as `st`
 //! and stops spinning for owners by the other, without any patch.
 //!
 //! The structure also carries TLB flushes to preempted vCPUs, which only KVM could carry out: that

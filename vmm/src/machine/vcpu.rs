@@ -13,9 +13,11 @@ use serde::Serialize;
 
 use super::apic_timer::{self, TooFast};
 use super::console::LineBuffer;
+use super::guest_stopped::{self, Gaps};
 use super::ports::{self, Effect, VcpuPorts};
 use super::steal;
 use super::{Guest, GuestEnd};
+use crate::sys;
 use std::os::fd::AsRawFd;
 
 /// One access of an instruction is completed in at most this many exits: an access of 64 bytes
@@ -116,6 +118,8 @@ pub struct Vcpu {
     pub slips: bool,
     /// At its last halt it was not let sleep in KVM, so nobody looked at its timer there.
     pub kept_awake: bool,
+    /// The time that it has missed.
+    pub gaps: Gaps,
     fd: VcpuFd,
     ports: VcpuPorts,
     immediate_exit: ImmediateExit,
@@ -152,6 +156,7 @@ impl Vcpu {
             exits: ExitCounts::default(),
             slips: false,
             kept_awake: false,
+            gaps: Gaps::default(),
             fd,
             ports,
             immediate_exit,
@@ -173,8 +178,12 @@ impl Vcpu {
         }
         self.pending = false;
         let again = mem::take(&mut self.again);
+        let missed = self.gaps.end(sys::coarse_monotonic_ns());
+        self.missed(missed);
         let guest = &self.guest;
-        let outcome = match self.fd.run() {
+        let exit = self.fd.run();
+        self.gaps.leaves(sys::coarse_monotonic_ns());
+        let outcome = match exit {
             Ok(VcpuExit::IoOut(port, data)) => {
                 self.exits.port_out += 1;
                 self.pending = true;
@@ -379,6 +388,12 @@ impl Vcpu {
                 self.guest.end(end);
             }
         }
+    }
+
+    /// It was kept from running for `gap` nanoseconds while it was in [`Vcpu::run`]: its guest is told if
+    /// that was long (`guest_stopped.rs`). What it misses outside of that is told without this.
+    pub fn missed(&mut self, gap: u64) {
+        guest_stopped::tell(&self.fd, &mut self.gaps, gap);
     }
 
     /// Closes its KVM files, but not on the calling thread if its guest has a reaper. Its counters are

@@ -60,6 +60,7 @@ pub mod sim;
 mod stop;
 mod timers;
 mod view;
+mod waiting;
 mod wake;
 
 pub use admission::AdmissionError;

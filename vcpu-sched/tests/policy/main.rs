@@ -11,6 +11,7 @@ mod donors;
 mod helpers;
 mod holder_states;
 mod lies;
+mod misses;
 mod pool;
 mod regressions;
 mod removal;

@@ -25,10 +25,19 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// What `baton run --help` says of [`crate::exit_status`].
+const EXIT_STATUS: &str = "\
+Exit status:
+  0         The guests ended well, or were stopped because you wanted that
+  1 to 122  The code of the guest, if exactly one failed and gave such a code
+  123       Guests failed in another way
+  125       Baton itself failed, or nothing was run; standard error says why";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run guests: one from flags, or those of a TOML file
+    #[command(after_long_help = EXIT_STATUS)]
     Run(Box<RunArgs>),
     /// Measure
     Bench {

@@ -18,19 +18,29 @@ impl Vcpu {
             return;
         };
         if self.sc.state == ClaimState::Throttled {
-            self.ec.throttled += now.saturating_sub(since.max(self.sc.throttled_since));
+            let until = self.throttled_until(now);
+            self.ec.throttled += until.saturating_sub(since.max(self.sc.throttled_since));
         }
         let throttled = std::mem::take(&mut self.ec.throttled);
         self.counters.throttled_wait_ns += throttled;
         self.counters.waited_ns += now.saturating_sub(since).saturating_sub(throttled);
     }
 
-    /// The claim, which is throttled, has a budget from `now` on, or needs none any more.
+    /// The claim, which is throttled, has had a budget for a while, or needs none from `now` on.
     pub(crate) fn end_throttling(&mut self, now: Ns) {
-        let from = self.sc.throttled_since;
-        self.counters.throttled_ns += now.saturating_sub(from);
+        let (from, until) = (self.sc.throttled_since, self.throttled_until(now));
+        self.counters.throttled_ns += until.saturating_sub(from);
         if let ExecState::Runnable { since } = self.ec.state {
-            self.ec.throttled += now.saturating_sub(since.max(from));
+            self.ec.throttled += until.saturating_sub(since.max(from));
+        }
+    }
+
+    /// When the throttling of the claim ends, or `now` if that is later: from then on it waits for a CPU,
+    /// also if nobody has looked yet.
+    fn throttled_until(&self, now: Ns) -> Ns {
+        match &self.sc.entitlement {
+            Entitlement::Reserved(server) => server.replenished_at().min(now),
+            Entitlement::BestEffort(_) => now,
         }
     }
 

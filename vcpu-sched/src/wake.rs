@@ -133,7 +133,7 @@ impl<E: Events> Scheduler<E> {
     pub(crate) fn claim_timer_fires(&mut self, claim: VcpuId, due: Ns, now: Ns) {
         debug_assert!(!self.has_timer(claim_timer(claim)));
         match self.vcpus[claim.index()].sc.state {
-            ClaimState::Throttled => self.replenish(claim, due, now),
+            ClaimState::Throttled => self.replenish(claim, now),
             ClaimState::Parked(_) => {
                 // It slept with a halted holder long enough: let it look for itself.
                 self.drop_edge(claim, now);
@@ -147,10 +147,10 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// A throttled claim gets the new budget that was due at `due`: since then it has waited for a CPU.
-    fn replenish(&mut self, claim: VcpuId, due: Ns, now: Ns) {
+    /// A throttled claim gets its new budget.
+    fn replenish(&mut self, claim: VcpuId, now: Ns) {
         let v = &mut self.vcpus[claim.index()];
-        v.end_throttling(due.min(now));
+        v.end_throttling(now);
         if let Entitlement::Reserved(server) = &mut v.sc.entitlement {
             server.replenish(now);
         }

@@ -150,7 +150,7 @@ pub enum LateHalts {
 pub enum SummaryForm {
     /// A table.
     Text,
-    /// One JSON object.
+    /// One JSON object, alone on standard output: what guests print goes to standard error
     Json,
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode};
+use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode, SummaryForm};
 use crate::executor::{self, ExecutorError, ExecutorReport, Moment};
 use crate::files::{self, TooFewFiles};
 use crate::host_memory::{self, NotEnoughMemory};
@@ -128,7 +128,7 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
     let host = |what| move |source| RunError::Host { what, source };
     let console = match config.quiet {
         true => None,
-        false => Some(ConsoleThread::spawn(io::stdout()).map_err(host("the console's thread"))?),
+        false => Some(spawn_console(config.summary).map_err(host("the console's thread"))?),
     };
 
     let awaited: Vec<usize> = config.awaited().collect();
@@ -216,6 +216,14 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
         console.finish(CONSOLE_PATIENCE);
     }
     Ok(summary)
+}
+
+/// The thread that writes what guests print: to standard output, unless that is to be one JSON object.
+fn spawn_console(summary: SummaryForm) -> io::Result<ConsoleThread> {
+    match summary {
+        SummaryForm::Text => ConsoleThread::spawn(io::stdout()),
+        SummaryForm::Json => ConsoleThread::spawn(io::stderr()),
+    }
 }
 
 /// The host CPUs of the pool: those asked for, if this process may use them all, or all it may use.

@@ -93,7 +93,7 @@ fn json_has_the_documented_form_and_its_sums_agree() {
     let instance = Instance::start("json");
     let ran = once(&instance.socket, &["--json"]);
     let snapshot: serde_json::Value = serde_json::from_str(&ran.stdout).expect("json");
-    assert_eq!(snapshot["version"], 1);
+    assert_eq!(snapshot["version"], 2);
     let vcpus = snapshot["vcpus"].as_array().expect("vcpus");
     assert_eq!(vcpus.len(), 3);
     let sum = |key: &str| -> u64 { vcpus.iter().map(|v| v[key].as_u64().expect(key)).sum() };

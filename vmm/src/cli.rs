@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::config::{
 };
 use crate::control::Control;
 use crate::metrics::Target;
+use crate::top;
 use crate::units::{self, UnitError};
 
 /// A KVM virtual machine monitor with its own CPU scheduler.
@@ -61,14 +62,14 @@ pub struct TopArgs {
     /// Its control socket, if it is not in the runtime directory
     #[arg(long, value_name = "PATH", conflicts_with = "pid")]
     pub socket: Option<PathBuf>,
-    /// Time between two looks
-    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "1s")]
+    /// Time between two looks, at least 20ms
+    #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "1s")]
     pub interval: Duration,
     /// Print one table and end
     #[arg(long)]
     pub once: bool,
-    /// With --once: print what the instance says, as JSON
-    #[arg(long, requires = "once")]
+    /// With --once: print what the instance says now, as JSON
+    #[arg(long, requires = "once", conflicts_with = "interval")]
     pub json: bool,
 }
 
@@ -78,9 +79,9 @@ pub struct SimArgs {
     /// preemption, throttled-holder, inversion or random
     #[arg(default_value = "inversion")]
     pub scenario: String,
-    /// Another random scenario for each number
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    /// Number of the random scenario: another for each [default: 1]
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Run a preempted lock holder on its waiters' budgets
     #[arg(long, default_value = "on")]
     pub proxy: Switch,
@@ -237,6 +238,18 @@ pub(crate) fn parse_cpu_list(text: &str) -> Result<CpuList, UnitError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defer(pub Option<Duration>);
 
+/// Reads the time between two looks of `baton top`.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    match units::parse_duration(text) {
+        Ok(interval) if interval < top::SHORTEST => Err(format!(
+            "'{text}' is too short, for each look stops the scheduler for a moment: give at least {}",
+            units::format_ns(top::SHORTEST.as_nanos() as u64)
+        )),
+        Ok(interval) => Ok(interval),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn parse_defer_flag(text: &str) -> Result<Defer, UnitError> {
     parse_defer(text).map(Defer)
 }
@@ -269,12 +282,15 @@ impl RunArgs {
         }
         if let Some(proxy) = self.proxy {
             config.proxy = proxy == Switch::On;
+            config.given.proxy = true;
         }
         if let Some(Defer(defer)) = self.defer {
             config.defer = defer;
+            config.given.defer = true;
         }
         if let Some(slice) = self.slice {
             config.slice = slice;
+            config.given.slice = true;
         }
         if let Some(threads) = self.vcpu_threads {
             config.vcpu_threads = threads;
@@ -334,8 +350,13 @@ impl RunArgs {
             guest.weight = weight;
         }
         guest.reservations = vec![self.reservation; cpus];
-        let own: BTreeMap<usize, Reservation> = self.vcpu_reservation.iter().copied().collect();
-        for (index, reservation) in own {
+        let mut own = BTreeSet::new();
+        for &(index, reservation) in &self.vcpu_reservation {
+            if !own.insert(index) {
+                return Err(ConfigError(format!(
+                    "--vcpu-reservation names vCPU {index} twice: give it one reservation"
+                )));
+            }
             let slot = guest.reservations.get_mut(index).ok_or_else(|| {
                 ConfigError(format!(
                     "--vcpu-reservation names vCPU {index}, but there are only 0 to {}",
@@ -397,7 +418,7 @@ mod tests {
             "--host-cpus",
             "0-1",
             "--sched",
-            "host",
+            "baton",
             "--proxy",
             "off",
             "--defer",
@@ -414,8 +435,6 @@ mod tests {
             "guest",
             "--summary",
             "json",
-            "--weight",
-            "5",
             "--vsock",
             "cid=3,path=/run/vm.sock",
             "--overcommit-memory",
@@ -424,12 +443,14 @@ mod tests {
         assert!(config.overcommit_memory);
         let guest = &config.guests[0];
         assert_eq!(guest.kernel, KernelSource::Path("guest.elf".into()));
-        assert_eq!((guest.cpus, guest.memory, guest.weight), (4, 128 << 20, 5));
+        assert_eq!((guest.cpus, guest.memory), (4, 128 << 20));
         assert_eq!(guest.vsock, "cid=3,path=/run/vm.sock".parse().ok());
         assert_eq!(guest.reservations[0], "1ms/100ms".parse().ok());
         assert_eq!(guest.reservations[3], "5ms/10ms,soft".parse().ok());
         assert_eq!(config.host_cpus, [0, 1]);
-        assert_eq!(config.sched, SchedMode::Host);
+        assert_eq!(config.sched, SchedMode::Baton);
+        let given = config.given;
+        assert!(given.proxy && given.defer && given.slice);
         assert_eq!((config.proxy, config.defer), (false, None));
         assert_eq!(config.slice, Duration::from_millis(1));
         assert_eq!(config.vcpu_threads, VcpuThreads::On);
@@ -440,9 +461,49 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_is_for_vcpus_without_a_reservation() {
+        let weighed = config(&[
+            "--weight",
+            "5",
+            "--vcpu-reservation",
+            "0=1ms/2ms",
+            "--cpus",
+            "2",
+        ]);
+        assert_eq!(weighed.expect("runs").guests[0].weight, 5);
+        let none_is_left = config(&["--weight", "5", "--reservation", "1ms/2ms"]);
+        assert!(none_is_left.is_err());
+    }
+
+    #[test]
+    fn each_scheduler_has_its_name() {
+        for (name, sched) in [
+            ("baton", SchedMode::Baton),
+            ("host", SchedMode::Host),
+            ("host-deadline", SchedMode::HostDeadline),
+        ] {
+            assert_eq!(config(&["--sched", name]).expect("runs").sched, sched);
+        }
+    }
+
+    #[test]
+    fn a_view_of_one_moment_has_no_interval_and_a_view_of_two_has_one_that_the_scheduler_bears() {
+        let top = |args: &[&str]| Cli::try_parse_from(["baton", "top"].iter().chain(args));
+        assert!(top(&["--once", "--json"]).is_ok());
+        assert!(top(&["--once", "--json", "--interval", "1s"]).is_err());
+        let error = top(&["--interval", "1ms"])
+            .expect_err("too short")
+            .to_string();
+        assert!(error.contains("at least 20ms"), "{error}");
+    }
+
+    #[test]
     fn reservation_for_a_vcpu_that_is_not_there_is_refused() {
         let error = config(&["--cpus", "2", "--vcpu-reservation", "2=1ms/2ms"]).expect_err("two");
         assert!(error.to_string().contains("only 0 to 1"));
+        let twice = ["--vcpu-reservation", "0=1ms/2ms"].repeat(2);
+        let error = config(&twice).expect_err("which of them?");
+        assert!(error.to_string().contains("names vCPU 0 twice"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::signals::StopSignals;
 use app::{App, Next};
 
 /// Shortest time between two looks: each holds the pool's lock for a moment.
-const SHORTEST: Duration = Duration::from_millis(20);
+pub const SHORTEST: Duration = Duration::from_millis(20);
 /// How often signals are looked for.
 const SIGNALS_EVERY: Duration = Duration::from_millis(200);
 
@@ -117,7 +117,6 @@ fn run(
     interval: Duration,
     signals: &StopSignals,
 ) -> io::Result<&'static str> {
-    let interval = interval.max(SHORTEST);
     let mut next = Instant::now() + interval;
     loop {
         terminal.draw(|frame| view::draw(frame, app))?;

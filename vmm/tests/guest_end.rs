@@ -141,7 +141,7 @@ fn everything_goes_with_the_guest(name: &str, flags: &[&str]) {
 
     run.until("nobody listens", |_| socket.exists());
     let mut program = UnixStream::connect(&socket).expect("it listens");
-    let mut output = BufReader::new(run.0.stdout.take().expect("a pipe"));
+    let mut output = BufReader::new(run.0.stderr.take().expect("a pipe"));
     let mut line = String::new();
     while !(line.starts_with("[short]") && line.contains("iterations")) {
         line.clear();

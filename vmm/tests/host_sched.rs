@@ -240,6 +240,36 @@ fn host_cpu_that_is_not_there_gives_one_sentence() {
 }
 
 #[test]
+fn what_the_hosts_scheduler_cannot_keep_is_refused_with_one_sentence_and_a_flag_overrides_a_file() {
+    for (sched, asked) in [
+        ("host", &["--reservation", "1ms/10ms,hard"][..]),
+        ("host", &["--vcpu-reservation", "0=1ms/10ms,soft"]),
+        ("host-deadline", &["--reservation", "1ms/10ms,soft"]),
+        ("host", &["--weight", "500"]),
+        ("host", &["--proxy", "on"]),
+        ("host", &["--defer", "50us"]),
+        ("host", &["--slice", "4ms"]),
+        ("host", &["--timeline"]),
+        ("host", &["--vcpu-threads", "off"]),
+    ] {
+        let ran = baton(&[&["run", "--sched", sched][..], asked].concat());
+        let sentence = ran.one_sentence();
+        assert!(sentence.contains("cannot keep"), "{asked:?}: {sentence}");
+        assert!(sentence.contains("--sched baton"), "{asked:?}: {sentence}");
+    }
+    let text = "sched = \"host\"\nproxy = \"on\"\n[[guest]]\ncmdline = \"workload=boot\"\n";
+    let config = file("asks-for-more.toml", text.as_bytes());
+    let config = config.to_string_lossy();
+    assert!(
+        baton(&["run", &config])
+            .one_sentence()
+            .contains("--proxy on")
+    );
+    assert_eq!(baton(&["run", &config, "--sched", "baton"]).code, 0);
+    assert_eq!(baton(&["run", &config, "--proxy", "off"]).code, 0);
+}
+
+#[test]
 fn check_says_that_this_host_can_run_guests() {
     let ran = baton(&["check"]);
     assert_eq!(ran.code, 0, "{ran:?}");

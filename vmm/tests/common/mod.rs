@@ -105,6 +105,12 @@ impl Ran {
         })
     }
 
+    /// What Baton itself says on standard error, where guests print to it.
+    pub fn complaints(&self) -> Vec<&str> {
+        let own = |line: &&str| line.starts_with("baton: ");
+        self.stderr.lines().filter(own).collect()
+    }
+
     /// Standard error, which must be one sentence.
     pub fn one_sentence(&self) -> &str {
         assert_eq!(self.code, FAILED, "{self:?}");

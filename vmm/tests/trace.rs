@@ -122,7 +122,11 @@ fn assert_apart(name: &str, slices: &mut [Slice]) {
 /// Holds the trace of a run of one guest against its summary.
 fn assert_consistent(ran: &Ran, mut tracks: HashMap<String, Track>) {
     let summary = ran.summary();
-    assert_eq!(ran.complaints(), [""; 0], "nothing was lost, or else it is said");
+    assert_eq!(
+        ran.complaints(),
+        [""; 0],
+        "nothing was lost, or else it is said"
+    );
     let lost = &tracks["host CPUs"].instants;
     assert!(lost.is_empty(), "{lost:?}");
 

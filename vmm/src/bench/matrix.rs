@@ -173,7 +173,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// The cell that is the limit of all others with this lock: no overcommit, nobody in between.
+    /// The cell that is the reference of all others with this lock: no overcommit, nobody in between.
     #[must_use]
     pub fn limit_of(lock: Lock) -> Self {
         Self {
@@ -269,7 +269,7 @@ impl Matrix {
         cells
     }
 
-    /// The limits that are not cells anyway.
+    /// The references that are not cells anyway.
     #[must_use]
     pub fn extra_limits(&self) -> Vec<Cell> {
         let cells = self.cells();

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `client.rs` | asking the instance |
 //! | `app.rs` | what the keys do, and what is shown of two snapshots |
+//! | `columns.rs` | which columns of the table fit, and how wide they are |
+//! | `cpus.rs` | the lines about host CPUs |
 //! | `view.rs` | drawing it |
 
 use std::io;
@@ -15,6 +17,8 @@ use thiserror::Error;
 
 pub mod app;
 pub mod client;
+mod columns;
+mod cpus;
 mod view;
 
 use crate::control;

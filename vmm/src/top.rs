@@ -36,9 +36,15 @@ pub enum TopError {
     /// Nothing to look at.
     #[error(
         "no running instance of baton offers a control socket in {}: start one with baton run, or \
-         name its socket with --socket", .0.display()
+         name its socket with --socket", listed(.0)
     )]
-    None(PathBuf),
+    None(Vec<PathBuf>),
+    /// Not this one.
+    #[error(
+        "the process {0} offers no control socket in {dirs}: name its socket with --socket",
+        dirs = listed(.1)
+    )]
+    NotThis(u32, Vec<PathBuf>),
     /// Too much to look at.
     #[error("several instances run: name one of {0}, as in baton top {first}", first = .0.split(' ').next().unwrap_or_default())]
     Several(String),
@@ -55,6 +61,12 @@ pub enum TopError {
     Terminal(io::Error),
 }
 
+/// `directories` in a sentence.
+fn listed(directories: &[PathBuf]) -> String {
+    let names = directories.iter().map(|path| path.display().to_string());
+    names.collect::<Vec<_>>().join(" or ")
+}
+
 /// The socket of instance `pid`, or of the only one.
 ///
 /// # Errors
@@ -65,7 +77,10 @@ pub fn find(pid: Option<u32>) -> Result<PathBuf, TopError> {
         all.retain(|(id, _)| *id == pid);
     }
     match &all[..] {
-        [] => Err(TopError::None(control::directory())),
+        [] => Err(match pid {
+            None => TopError::None(control::directories()),
+            Some(pid) => TopError::NotThis(pid, control::directories()),
+        }),
         [(_, path)] => Ok(path.clone()),
         several => {
             let ids: Vec<String> = several.iter().map(|(id, _)| id.to_string()).collect();

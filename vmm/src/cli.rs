@@ -40,7 +40,7 @@ pub enum Command {
     /// Run guests: one from flags, or those of a TOML file
     #[command(after_long_help = EXIT_STATUS)]
     Run(Box<RunArgs>),
-    /// Measure
+    /// Measure this host, and Baton on it
     Bench {
         /// What to measure.
         #[command(subcommand)]
@@ -76,7 +76,7 @@ pub struct TopArgs {
 /// Flags of `baton sim`.
 #[derive(Debug, Args)]
 pub struct SimArgs {
-    /// preemption, throttled-holder, inversion or random
+    /// Scenario: preemption, throttled-holder, inversion or random
     #[arg(default_value = "inversion")]
     pub scenario: String,
     /// Number of the random scenario: another for each [default: 1]
@@ -90,21 +90,20 @@ pub struct SimArgs {
 /// `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// Yes.
+    /// Do so.
     On,
-    /// No.
+    /// Do not.
     Off,
 }
 
 /// Flags of `baton run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// File with the guests; flags for the run override it
+    /// TOML file with the guests and the run; flags override what it says about the run
     #[arg(value_name = "HOST.TOML")]
     pub file: Option<PathBuf>,
 
-    /// Linux kernel, vmlinuz or vmlinux, or any 64-bit ELF kernel; without it the built-in test
-    /// guest runs
+    /// Linux kernel (vmlinuz or vmlinux) or any 64-bit ELF kernel [default: the built-in test guest]
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     pub kernel: Option<PathBuf>,
     /// Initial RAM disk
@@ -115,8 +114,8 @@ pub struct RunArgs {
         requires = "kernel"
     )]
     pub initrd: Option<PathBuf>,
-    /// Disk: a raw image or block device, ',ro' if the guest may only read it, and limits such as
-    /// ',bandwidth=100M/s,bandwidth-burst=1G,ops=5000/s'; repeatable
+    /// Disk, a raw image or a block device, with ',ro' if the guest may only read it, and with limits
+    /// such as ',bandwidth=100M/s,bandwidth-burst=1G,ops=5000/s'; may be given several times
     #[arg(
         long,
         value_name = "PATH[,ro][,LIMITS]",
@@ -125,17 +124,17 @@ pub struct RunArgs {
         requires = "kernel"
     )]
     pub disk: Vec<DiskConfig>,
-    /// Network interface on a tap: tap=NAME\[,mac=ADDRESS\], and limits for frames to the guest and
-    /// from it such as ',rx-bandwidth=10M/s,tx-bandwidth=10M/s,tx-ops=5000/s'; repeatable
+    /// Network interface on a tap of the host, with limits for frames to the guest and from it such
+    /// as ',rx-bandwidth=10M/s,tx-bandwidth=10M/s,tx-ops=5000/s'; may be given several times
     #[arg(
         long,
-        value_name = "tap=NAME[,LIMITS]",
+        value_name = "tap=NAME[,mac=ADDRESS][,LIMITS]",
         value_parser = str::parse::<NetConfig>,
         conflicts_with = "file",
         requires = "kernel"
     )]
     pub net: Vec<NetConfig>,
-    /// Sockets between guest and host: cid=3,path=/run/vm.sock
+    /// Sockets between guest and host, such as cid=3,path=/run/vm.sock
     #[arg(
         long,
         value_name = "cid=N,path=PATH",
@@ -158,15 +157,17 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     pub cmdline: Option<String>,
-    /// CPU time of each vCPU: budget/period[/deadline]\[,hard|soft\], such as 5ms/10ms
+    /// CPU time of each vCPU, such as 5ms/10ms: hard (the default) is never more, soft is more when
+    /// there is time left over
     #[arg(
         long,
-        value_name = "RESERVATION",
+        value_name = "BUDGET/PERIOD[/DEADLINE][,hard|soft]",
         value_parser = units::parse_reservation,
         conflicts_with = "file"
     )]
     pub reservation: Option<Reservation>,
-    /// CPU time of one vCPU, such as 0=1ms/100ms,hard; repeatable; overrides --reservation
+    /// CPU time of one vCPU, such as 0=1ms/100ms,hard, instead of that of --reservation; may be given
+    /// for several vCPUs
     #[arg(
         long,
         value_name = "VCPU=RESERVATION",
@@ -174,7 +175,7 @@ pub struct RunArgs {
         conflicts_with = "file"
     )]
     pub vcpu_reservation: Vec<(usize, Reservation)>,
-    /// Share of what reservations leave, for vCPUs without one [default: 100]
+    /// Share that vCPUs without a reservation get of what reservations leave [default: 100]
     #[arg(long, value_name = "1-10000", conflicts_with = "file")]
     pub weight: Option<u32>,
 
@@ -187,7 +188,7 @@ pub struct RunArgs {
     /// Run a preempted lock holder on its waiters' budgets [default: on]
     #[arg(long)]
     pub proxy: Option<Switch>,
-    /// How long a lock holder's preemption may be put off, or off [default: 50us]
+    /// How long the preemption of a lock holder may be put off [default: 50us]
     #[arg(long, value_name = "TIME|off", value_parser = parse_defer_flag)]
     pub defer: Option<Defer>,
     /// Longest turn of a vCPU without a reservation while others wait [default: 4ms]
@@ -196,7 +197,8 @@ pub struct RunArgs {
     /// Whether each vCPU has a thread of its own [default: auto]
     #[arg(long)]
     pub vcpu_threads: Option<VcpuThreads>,
-    /// Whether to take reservations where halts are noticed late, see baton check [default: refuse]
+    /// Whether to take reservations where halts are noticed late, of which baton check tells
+    /// [default: refuse]
     #[arg(long)]
     pub late_halts: Option<LateHalts>,
     /// Stop after this time, such as 10s
@@ -205,19 +207,20 @@ pub struct RunArgs {
     /// Stop when the guest of this name has ended, such as db
     #[arg(long, value_name = "NAME")]
     pub until_guest: Option<String>,
-    /// Show when a waiter's budget carried a holder for longest, and what happened around it
+    /// Show the longest time that a waiter's budget carried a holder, and what happened around it
     #[arg(long)]
     pub timeline: bool,
-    /// Write every decision and exit to this file; ui.perfetto.dev shows it
+    /// Write every decision and exit to this file, which ui.perfetto.dev shows
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Offer OpenMetrics at 127.0.0.1:9469, unix:/path.sock or file:/path.prom, such as these
+    /// Offer OpenMetrics at an address, a socket or a file, such as 127.0.0.1:9469, unix:/path.sock
+    /// or file:/path.prom
     #[arg(long, value_name = "WHERE", value_parser = str::parse::<Target>)]
     pub metrics: Option<Target>,
-    /// Socket for baton top, or off [default: one in the runtime directory]
+    /// Where baton top finds the run [default: a socket in the runtime directory]
     #[arg(long, value_name = "PATH|off", value_parser = str::parse::<Control>)]
     pub control: Option<Control>,
-    /// Let guests have more memory together than there is, for those that will not use it all
+    /// Let guests have more memory together than there is, because they will not use it all
     #[arg(long)]
     pub overcommit_memory: bool,
     /// Form of the summary [default: text]
@@ -385,6 +388,50 @@ mod tests {
     fn clap_finds_no_fault_with_the_definition() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    /// Every help text of `command` and of its subcommands, with where it stands.
+    fn help_texts(command: &clap::Command, path: &str) -> Vec<(String, String)> {
+        let said = |text: Option<&clap::builder::StyledStr>| text.map(ToString::to_string);
+        let path = format!("{path} {}", command.get_name());
+        let mut all = vec![(path.clone(), said(command.get_about()).unwrap_or_default())];
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            let place = format!("{path} {}", arg.get_id());
+            let help = said(arg.get_long_help()).or(said(arg.get_help()));
+            all.push((place.clone(), help.unwrap_or_default()));
+            for value in arg
+                .get_possible_values()
+                .iter()
+                .filter(|_| arg.get_action().takes_values())
+            {
+                let help = said(value.get_help()).unwrap_or_default();
+                all.push((format!("{place} {}", value.get_name()), help));
+            }
+        }
+        let subcommands = command.get_subcommands();
+        all.extend(subcommands.flat_map(|command| help_texts(command, &path)));
+        all
+    }
+
+    #[test]
+    fn every_help_text_is_there_and_shows_no_mark_up() {
+        use clap::CommandFactory;
+        let mut command = Cli::command();
+        command.build();
+        let texts = help_texts(&command, "");
+        assert!(texts.len() > 80, "{}", texts.len());
+        for (place, text) in texts.iter().filter(|(place, _)| !place.contains(" help")) {
+            assert!(!text.is_empty(), "{place} has no help");
+            assert!(!text.contains(['\\', '`']), "{place}: {text}");
+            assert!(
+                !text.contains("  ") && !text.contains(".."),
+                "{place}: {text}"
+            );
+            assert!(text.matches("[default").count() <= 1, "{place}: {text}");
+            let first = text.chars().next().unwrap_or_default();
+            let is_name = text.starts_with("vCPU");
+            assert!(first.is_uppercase() || is_name, "{place}: {text}");
+        }
     }
 
     #[test]

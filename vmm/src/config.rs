@@ -114,7 +114,7 @@ pub enum SchedMode {
     Baton,
     /// A thread per vCPU under the host kernel's default policy.
     Host,
-    /// A thread per vCPU under the host kernel's `SCHED_DEADLINE`.
+    /// A thread per vCPU under the host kernel's SCHED_DEADLINE.
     HostDeadline,
 }
 

@@ -304,7 +304,7 @@ mod tests {
         fs::write(&ours, "").expect("file");
         assert_eq!(instances_in(&second), [(std::process::id(), ours)]);
         assert_eq!(instances_in(&first), []);
-        let error = first_place(&[first.clone()])
+        let error = first_place(std::slice::from_ref(&first))
             .expect_err("refused")
             .to_string();
         assert!(error.contains("(mode 777)"), "{error}");

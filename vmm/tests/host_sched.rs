@@ -181,8 +181,15 @@ fn kernel_that_is_not_there_gives_one_sentence() {
 
 #[test]
 fn kernel_that_is_no_elf_file_gives_one_sentence() {
+    let shared = {
+        // Of type ET_DYN, as most programs are.
+        let mut image = guest_tests::GUEST_ELF.to_vec();
+        image[16] = 3;
+        image
+    };
     for (name, content) in [
-        ("empty.elf", &b""[..]),
+        ("shared.elf", &shared[..]),
+        ("empty.elf", b""),
         (
             "text.elf",
             b"#!/bin/sh\necho this is a script and not a kernel\n",
@@ -201,10 +208,7 @@ fn kernel_that_is_no_elf_file_gives_one_sentence() {
             &kernel.to_string_lossy(),
         ]);
         let sentence = ran.one_sentence();
-        assert!(
-            sentence.contains("is neither a 64-bit x86 ELF executable"),
-            "{sentence}"
-        );
+        assert!(sentence.contains("cannot be booted: it "), "{sentence}");
     }
 }
 
@@ -273,7 +277,7 @@ fn what_the_hosts_scheduler_cannot_keep_is_refused_with_one_sentence_and_a_flag_
 fn check_says_that_this_host_can_run_guests() {
     let ran = baton(&["check"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(ran.stdout.contains("This host can run guests."), "{ran:?}");
+    assert!(ran.stdout.contains("This host can run guests"), "{ran:?}");
 }
 
 #[test]

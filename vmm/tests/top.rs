@@ -60,13 +60,7 @@ impl Drop for Instance {
 
 fn once(socket: &Path, more: &[&str]) -> common::Ran {
     let socket = socket.to_str().expect("utf-8");
-    common::baton(
-        &[
-            &["top", "--once", "--socket", socket],
-            more,
-        ]
-        .concat(),
-    )
+    common::baton(&[&["top", "--once", "--socket", socket], more].concat())
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub enum Policy {
     /// The host kernel; waiters spin for a while, then halt, as stock Linux guests do.
     #[value(name = "host-pv")]
     HostPv,
-    /// The host kernel's `SCHED_DEADLINE`; waiters spin.
+    /// The host kernel's SCHED_DEADLINE; waiters spin.
     #[value(name = "host-deadline")]
     HostDeadline,
     /// Baton, told nothing about locks.
@@ -74,7 +74,7 @@ pub enum Policy {
     /// Baton with both.
     #[value(name = "baton")]
     Baton,
-    /// The same with a trace of every decision, to `/dev/null`. Measured only when named.
+    /// The same with a trace of every decision to /dev/null; measured only when named.
     #[value(name = "baton-traced")]
     BatonTraced,
 }

@@ -111,6 +111,9 @@ mod tests {
 
     const OTHERS: [SchedMode; 2] = [SchedMode::Host, SchedMode::HostDeadline];
 
+    /// Makes a run ask for more.
+    type Change = fn(&mut RunConfig);
+
     fn config(sched: SchedMode) -> RunConfig {
         RunConfig {
             guests: vec![GuestConfig::new("db")],
@@ -146,7 +149,7 @@ mod tests {
 
     #[test]
     fn each_option_that_the_hosts_scheduler_cannot_keep_is_refused_by_its_name() {
-        let changes: [(&str, fn(&mut RunConfig)); 8] = [
+        let changes: [(&str, Change); 8] = [
             ("--proxy on", |c| c.given = given(true, false, false)),
             ("--defer", |c| c.given = given(false, true, false)),
             ("--slice", |c| c.given = given(false, false, true)),

@@ -7,6 +7,17 @@ use std::time::{Duration, Instant};
 use common::{baton, finish, number, start};
 use serde_json::Value;
 
+/// Whether SIGSTOP has reached every thread of `pid`.
+fn all_threads_stopped(pid: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // Behind the name, which stands in brackets.
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
+}
+
 #[test]
 fn a_summary_as_json_is_alone_on_standard_output_and_the_guests_print_to_standard_error() {
     for sched in ["baton", "host"] {
@@ -80,7 +91,10 @@ fn time_that_the_host_took_from_a_vcpu_is_told_and_is_no_wait_for_a_cpu_of_the_p
         assert!(Instant::now() < patience, "the guest does not run");
     }
     send(libc::SIGSTOP);
-    // It is stopped for at least that long.
+    while !all_threads_stopped(pid) {
+        std::thread::yield_now();
+    }
+    // They are stopped for at least that long.
     std::thread::sleep(STOPPED);
     send(libc::SIGCONT);
     send(libc::SIGTERM);

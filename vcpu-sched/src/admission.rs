@@ -6,7 +6,8 @@
 //! CPUs of every pinning set alone, counting the contexts that can run nowhere else.
 
 use crate::cpuset::CpuSet;
-use crate::reservation::Reservation;
+use crate::ids::Ns;
+use crate::reservation::{MIN_BUDGET, Reservation};
 
 /// Bandwidth is counted in parts of 2^40.
 const UNIT: u64 = 1 << 40;
@@ -24,10 +25,9 @@ const LEAST_REDUCED: u64 = 10;
 pub enum AdmissionError {
     /// The reservation does not fit beside the others.
     #[error(
-        "this reservation needs {}.{} % of a CPU, but {cpus} CPU(s) have only {}.{} % left; a budget \
-         of at most {}us in the same period fits",
+        "this reservation needs {}.{} % of a CPU, but {cpus} CPU(s) have only {}.{} % left; {}",
         wanted_permille / 10, wanted_permille % 10, free_permille / 10, free_permille % 10,
-        fitting_budget_ns / 1000
+        what_fits(*fitting_budget_ns)
     )]
     NoBandwidth {
         /// Share of a CPU that was asked for, thousandths, to the nearest.
@@ -43,11 +43,25 @@ pub enum AdmissionError {
     #[error("the vCPU is pinned to no CPU of the pool; name at least one of its CPUs")]
     NoCpu,
     /// The pool is full.
-    #[error("the pool has its {0} vCPUs already; start another pool")]
+    #[error(
+        "one pool has at most {0} vCPUs; give fewer, or run some with other host CPUs by another baton run"
+    )]
     TooManyVcpus(usize),
     /// The pool has all the pinning sets that it can keep apart.
     #[error("more than {0} different pinnings in one pool; use fewer")]
     TooManyPinnings(usize),
+}
+
+/// The advice for a reservation that does not fit: a budget that does, if that is one.
+fn what_fits(budget: Ns) -> String {
+    if budget < MIN_BUDGET {
+        return "no budget fits in the same period, so reserve less for others or give more host CPUs"
+            .to_owned();
+    }
+    format!(
+        "a budget of at most {}us in the same period fits",
+        budget / 1000
+    )
 }
 
 /// Reserved share of a CPU in units of 2^-40, rounded up so that sums never understate.
@@ -179,6 +193,24 @@ mod tests {
             CpuSet::first(2),
         )
         .expect("what is said to fit fits");
+    }
+
+    #[test]
+    fn a_budget_that_is_advised_is_one_that_is_taken() {
+        let refused = |taken: Ns| {
+            let mut a = Admission::new(1000);
+            let one = CpuSet::first(1);
+            let most = Reservation::hard(taken, 10 * MS).unwrap();
+            a.take(&most, one, one).unwrap();
+            take(&mut a, 5, 10, one).expect_err("full").to_string()
+        };
+        assert!(refused(10 * MS - 11_000).contains("at most 11us in the same period fits"));
+        let none = refused(10 * MS - 9_000);
+        assert!(
+            none.contains("no budget fits"),
+            "9us would be refused: {none}"
+        );
+        assert!(!none.contains("at most"), "{none}");
     }
 
     #[test]

@@ -237,6 +237,26 @@ impl Server {
         }
     }
 
+    /// The deadlines after `known` that have passed at `now` with budget left: how many, and the last of
+    /// them. The budget of this period is late for those of the next ones, too.
+    pub(crate) fn missed(&self, known: Ns, now: Ns) -> Option<(u64, Ns)> {
+        if self.budget <= 0 || now <= self.deadline {
+            return None;
+        }
+        let period = self.reservation.period();
+        let late = (now - 1 - self.deadline) / period;
+        let last = self.deadline.saturating_add(late.saturating_mul(period));
+        if last <= known {
+            return None;
+        }
+        let count = if known < self.deadline {
+            late + 1
+        } else {
+            (last - known).div_ceil(period)
+        };
+        Some((count, last))
+    }
+
     /// What holds whenever a server may compete.
     fn check(&self) {
         debug_assert!(

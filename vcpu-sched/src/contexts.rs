@@ -52,7 +52,7 @@ pub(crate) struct SchedContext {
     pub(crate) arrival: u64,
     /// Since when throttled, for the counter.
     pub(crate) throttled_since: Ns,
-    /// The deadline whose miss has been counted.
+    /// The last deadline whose miss is known.
     pub(crate) missed: Ns,
     /// Since when less than promised is in force, ns.
     pub(crate) reduced_since: Option<Ns>,
@@ -89,6 +89,8 @@ pub(crate) struct ExecContext {
     pub(crate) domain: usize,
     /// Where it ran last: its caches are warm there.
     pub(crate) last_cpu: CpuId,
+    /// Of the wait that goes on, how long its claim was throttled in throttlings that are over, ns.
+    pub(crate) throttled: Ns,
     /// A wake-up that came while it was not halted; the next halt returns at once.
     pub(crate) wake_pending: bool,
     /// To be removed when it stops.

@@ -22,9 +22,15 @@ pub struct Counters {
     pub donated_ns: Ns,
     /// Part of `runtime_ns` that another vCPU paid for.
     pub received_ns: Ns,
-    /// Runnable and not running.
+    /// Runnable and not running, while its claim had a budget: it waited for a CPU.
     pub waited_ns: Ns,
-    /// Throttled by a hard reservation.
+    /// Runnable and not running, while its claim was throttled: it waited for a budget.
+    pub throttled_wait_ns: Ns,
+    /// Of the time on a CPU, what the host gave to others ([`Scheduler::host_took`]).
+    ///
+    /// [`Scheduler::host_took`]: crate::Scheduler::host_took
+    pub host_steal_ns: Ns,
+    /// Throttled by a hard reservation, whether or not it could have run.
     pub throttled_ns: Ns,
     /// Its reservation was reduced because host CPUs were away, in times that have ended.
     pub reduced_ns: Ns,
@@ -55,6 +61,6 @@ pub struct Counters {
     pub deferrals_expired: u64,
     /// Run during deferrals: debt, charged like all the rest.
     pub deferral_debt_ns: Ns,
-    /// Deadlines that passed with budget left.
+    /// Deadlines that passed with budget left, one for each period in which its budget did not come.
     pub deadline_misses: u64,
 }

@@ -61,6 +61,7 @@ pub mod sim;
 mod stop;
 mod timers;
 mod view;
+mod waiting;
 mod wake;
 
 pub use admission::AdmissionError;

@@ -123,16 +123,15 @@ impl<E: Events> Scheduler<E> {
         if run != donor
             && let ClaimState::Queued(_) | ClaimState::Parked(_) = self.vcpus[run.index()].sc.state
         {
+            self.count_misses(run, now);
             self.claim_off(run);
             self.vcpus[run.index()].sc.state = ClaimState::Riding;
         }
-        self.count_miss(donor, now);
+        self.count_misses(donor, now);
         // A vCPU that runs publishes anew for which vCPU it waits.
         self.drop_edge(run, now);
         let v = &mut self.vcpus[run.index()];
-        if let ExecState::Runnable { since } = v.ec.state {
-            v.counters.waited_ns += now.saturating_sub(since);
-        }
+        v.end_wait(now);
         // Before its first run, `last_cpu` is only where it may run.
         let moved = v.ec.last_cpu != cpu && v.counters.switches > 0;
         v.counters.migrations += u64::from(moved);

@@ -230,6 +230,7 @@ impl<E: Events> Scheduler<E> {
                 allowed,
                 domain,
                 last_cpu,
+                throttled: 0,
                 wake_pending: false,
                 ending: false,
                 hints: Hints::default(),
@@ -299,6 +300,10 @@ impl<E: Events> Scheduler<E> {
         self.drop_edge(vcpu, now);
         self.clear_timer(wake_timer(vcpu));
         let v = &mut self.vcpus[vcpu.index()];
+        v.end_wait(now);
+        if v.sc.state == ClaimState::Throttled {
+            v.end_throttling(now);
+        }
         v.ec.state = ExecState::Gone;
         if let Entitlement::Reserved(server) = &v.sc.entitlement {
             let allowed = v.ec.allowed;
@@ -315,7 +320,8 @@ impl<E: Events> Scheduler<E> {
         self.unpark_waiters(vcpu, now);
     }
 
-    /// The counters of a vCPU; zeros for one that does not exist.
+    /// The counters of a vCPU, with its waits that are over; zeros for one that does not exist. See
+    /// [`Scheduler::counters_at`].
     #[must_use]
     pub fn counters(&self, vcpu: VcpuId) -> Counters {
         self.vcpus

@@ -76,6 +76,7 @@ impl<E: Events> Scheduler<E> {
         self.note_wait(run, hints, now);
 
         if self.vcpus[run.index()].sc.state == ClaimState::Riding {
+            self.forgive_misses(run, now);
             self.vcpus[run.index()].sc.state = ClaimState::Off;
             self.requeue(run);
             if !self.may_run_on(run, cpu) {
@@ -123,6 +124,11 @@ impl<E: Events> Scheduler<E> {
         if donor != run {
             executed.received_ns += ran;
         }
+        if let Entitlement::Reserved(server) = &self.vcpus[donor.index()].sc.entitlement {
+            // Up to when the budget was used up: a deadline after that is kept.
+            let left = server.budget().max(0).unsigned_abs();
+            self.count_misses(donor, now.saturating_sub(ran.saturating_sub(left)));
+        }
         let yields = std::mem::take(&mut self.cpus[cpu.index()].yields);
         let slice = self.config.slice_ns;
         let sharers = self.guests[self.vcpus[donor.index()].guest.index()].runnable;
@@ -162,7 +168,7 @@ impl<E: Events> Scheduler<E> {
         if let Some(at) = throttled {
             self.throttle(donor, at, now);
         }
-        self.count_miss(donor, now);
+        self.count_misses(donor, now);
     }
 
     /// No budget for this claim before `at`.
@@ -174,19 +180,6 @@ impl<E: Events> Scheduler<E> {
         v.counters.throttles += 1;
         self.set_timer(claim_timer(claim), at, now);
         self.tell(now, Event::Throttle(claim, at));
-    }
-
-    /// A deadline that passed with budget left counts once.
-    pub(crate) fn count_miss(&mut self, claim: VcpuId, now: Ns) {
-        let v = &mut self.vcpus[claim.index()];
-        if let Entitlement::Reserved(server) = &v.sc.entitlement {
-            let deadline = server.deadline();
-            if server.budget() > 0 && now > deadline && v.sc.missed != deadline {
-                v.sc.missed = deadline;
-                v.counters.deadline_misses += 1;
-                self.tell(now, Event::Miss(claim));
-            }
-        }
     }
 
     /// Where the execution context is now.

@@ -150,7 +150,7 @@ impl<E: Events> Scheduler<E> {
     /// A throttled claim gets its new budget.
     fn replenish(&mut self, claim: VcpuId, now: Ns) {
         let v = &mut self.vcpus[claim.index()];
-        v.counters.throttled_ns += now.saturating_sub(v.sc.throttled_since);
+        v.end_throttling(now);
         if let Entitlement::Reserved(server) = &mut v.sc.entitlement {
             server.replenish(now);
         }

@@ -38,11 +38,37 @@ pub struct Finding {
     pub text: String,
 }
 
+/// What runs guests' code on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Virtualization {
+    /// Intel's.
+    Vmx,
+    /// AMD's.
+    Svm,
+    /// Software: user code runs as it is, kernel code is emulated.
+    Pvm,
+    /// Nothing that is known.
+    None,
+}
+
+impl Virtualization {
+    fn of(has: impl Fn(&str) -> bool, is_pvm: bool) -> Self {
+        match (has("vmx"), has("svm"), is_pvm) {
+            (true, ..) => Self::Vmx,
+            (_, true, _) => Self::Svm,
+            (.., true) => Self::Pvm,
+            _ => Self::None,
+        }
+    }
+}
+
 /// All that was looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// In the order of looking.
     pub findings: Vec<Finding>,
+    /// Whether there is the hardware virtualization that Linux guests need.
+    pub linux: bool,
 }
 
 impl Report {
@@ -62,7 +88,7 @@ impl Report {
         report.kernel(&read("/proc/sys/kernel/osrelease"));
         report.exit_on_halt();
         report.timers(kvm::shortest_timer_period());
-        report.realtime();
+        report.deadline();
         report.cpus();
         report
     }
@@ -91,32 +117,38 @@ impl Report {
 
     fn processor(&mut self) {
         let cpuinfo = read("/proc/cpuinfo");
-        let has = |flag| has_cpu_flag(&cpuinfo, flag);
-        if has("vmx") {
-            self.ok("virtualization", "Intel VMX".to_owned());
-        } else if has("svm") {
-            self.ok("virtualization", "AMD SVM".to_owned());
-        } else if Path::new("/sys/module/kvm_pvm").exists() {
-            self.warn(
-                "virtualization",
-                "no VMX or SVM; KVM-PVM runs guests in software (kernel-mode code of a guest is \
-                 slow unless it knows PVM)"
-                    .to_owned(),
-            );
-        } else {
-            self.warn(
-                "virtualization",
-                "neither VMX nor SVM in /proc/cpuinfo: enable it in the firmware, or nested \
-                 virtualization if this is a virtual machine"
-                    .to_owned(),
-            );
-        }
+        let has = |flag: &str| has_cpu_flag(&cpuinfo, flag);
+        self.virtualization(Virtualization::of(
+            has,
+            Path::new("/sys/module/kvm_pvm").exists(),
+        ));
         if !has("constant_tsc") {
             self.warn(
                 "clock",
                 "the TSC changes its rate; guest times are only approximate".to_owned(),
             );
         }
+    }
+
+    fn virtualization(&mut self, found: Virtualization) {
+        match found {
+            Virtualization::Vmx => self.ok("virtualization", "Intel VMX".to_owned()),
+            Virtualization::Svm => self.ok("virtualization", "AMD SVM".to_owned()),
+            Virtualization::Pvm => self.warn(
+                "virtualization",
+                "no VMX or SVM, but KVM-PVM: Linux guests cannot run, for the code of a guest's kernel \
+                 is emulated, which is slow and lacks instructions; the built-in test guest runs, and \
+                 others that compute at CPL 3"
+                    .to_owned(),
+            ),
+            Virtualization::None => self.warn(
+                "virtualization",
+                "neither VMX nor SVM in /proc/cpuinfo, so Linux guests may not run: enable it in the \
+                 firmware, or nested virtualization if this is a virtual machine"
+                    .to_owned(),
+            ),
+        }
+        self.linux = matches!(found, Virtualization::Vmx | Virtualization::Svm);
     }
 
     fn capabilities(&mut self, kvm: &Kvm) {
@@ -215,14 +247,7 @@ impl Report {
         );
     }
 
-    fn realtime(&mut self) {
-        match in_thread(sys::try_fifo) {
-            Ok(()) => self.ok("SCHED_FIFO", "permitted".to_owned()),
-            Err(error) => self.warn(
-                "SCHED_FIFO",
-                format!("not permitted ({error}): run as root, or give CAP_SYS_NICE or rtprio"),
-            ),
-        }
+    fn deadline(&mut self) {
         match in_thread(|| sys::set_deadline_policy(1_000_000, 100_000_000, 100_000_000)) {
             Ok(()) => self.ok(
                 "SCHED_DEADLINE",
@@ -291,10 +316,11 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "\n{}",
-            if self.can_run() {
-                "This host can run guests."
-            } else {
-                "This host cannot run guests yet."
+            match (self.can_run(), self.linux) {
+                (true, true) => "This host can run guests.",
+                (true, false) =>
+                    "This host can run guests that are made for it, but no Linux guests: see virtualization.",
+                (false, _) => "This host cannot run guests yet.",
             }
         )
     }
@@ -353,6 +379,30 @@ mod tests {
         assert!(text.contains("11000 for 254"), "{text}");
         report.timers(Duration::ZERO);
         assert_eq!(report.findings[1].mark, Mark::Warn);
+    }
+
+    #[test]
+    fn a_host_without_hardware_virtualization_is_not_said_to_run_linux() {
+        for (flags, is_pvm, linux) in [
+            (&["vmx"][..], false, true),
+            (&["svm"], true, true),
+            (&[], true, false),
+            (&[], false, false),
+        ] {
+            let mut report = Report::default();
+            report.virtualization(Virtualization::of(|flag| flags.contains(&flag), is_pvm));
+            assert!(report.can_run());
+            let text = report.to_string();
+            let last = text.lines().last().unwrap_or_default();
+            assert_eq!(last.contains("no Linux guests"), !linux, "{text}");
+            assert_eq!(report.findings[0].text.contains("Linux guests"), !linux);
+        }
+    }
+
+    #[test]
+    fn what_nothing_uses_is_not_looked_at() {
+        let report = Report::of_this_host();
+        assert!(report.findings.iter().all(|f| f.what != "SCHED_FIFO"));
     }
 
     #[test]

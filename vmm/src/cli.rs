@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::config::{
 };
 use crate::control::Control;
 use crate::metrics::Target;
+use crate::top;
 use crate::units::{self, UnitError};
 
 /// A KVM virtual machine monitor with its own CPU scheduler.
@@ -25,12 +26,21 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// What `baton run --help` says of [`crate::exit_status`].
+const EXIT_STATUS: &str = "\
+Exit status:
+  0         The guests ended well, or were stopped because you wanted that
+  1 to 122  The code of the guest, if exactly one failed and gave such a code
+  123       Guests failed in another way
+  125       Baton itself failed, or nothing was run; standard error says why";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run guests: one from flags, or those of a TOML file
+    #[command(after_long_help = EXIT_STATUS)]
     Run(Box<RunArgs>),
-    /// Measure
+    /// Measure this host, and Baton on it
     Bench {
         /// What to measure.
         #[command(subcommand)]
@@ -52,26 +62,26 @@ pub struct TopArgs {
     /// Its control socket, if it is not in the runtime directory
     #[arg(long, value_name = "PATH", conflicts_with = "pid")]
     pub socket: Option<PathBuf>,
-    /// Time between two looks
-    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "1s")]
+    /// Time between two looks, at least 20ms
+    #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "1s")]
     pub interval: Duration,
     /// Print one table and end
     #[arg(long)]
     pub once: bool,
-    /// With --once: print what the instance says, as JSON
-    #[arg(long, requires = "once")]
+    /// With --once: print what the instance says now, as JSON
+    #[arg(long, requires = "once", conflicts_with = "interval")]
     pub json: bool,
 }
 
 /// Flags of `baton sim`.
 #[derive(Debug, Args)]
 pub struct SimArgs {
-    /// preemption, throttled-holder, inversion or random
+    /// Scenario: preemption, throttled-holder, inversion or random
     #[arg(default_value = "inversion")]
     pub scenario: String,
-    /// Another random scenario for each number
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    /// Number of the random scenario: another for each [default: 1]
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Run a preempted lock holder on its waiters' budgets
     #[arg(long, default_value = "on")]
     pub proxy: Switch,
@@ -80,21 +90,20 @@ pub struct SimArgs {
 /// `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// Yes.
+    /// Do so.
     On,
-    /// No.
+    /// Do not.
     Off,
 }
 
 /// Flags of `baton run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// File with the guests; flags for the run override it
+    /// TOML file with the guests and the run; flags override what it says about the run
     #[arg(value_name = "HOST.TOML")]
     pub file: Option<PathBuf>,
 
-    /// Linux kernel, vmlinuz or vmlinux, or any 64-bit ELF kernel; without it the built-in test
-    /// guest runs
+    /// Linux kernel (vmlinuz or vmlinux) or any 64-bit ELF kernel [default: the built-in test guest]
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     pub kernel: Option<PathBuf>,
     /// Initial RAM disk
@@ -105,9 +114,9 @@ pub struct RunArgs {
         requires = "kernel"
     )]
     pub initrd: Option<PathBuf>,
-    /// Disk: a raw image or block device, ',ro' if the guest may only read it, ',serial=NAME' for
-    /// what it shall be called in the guest, and limits such as
-    /// ',bandwidth=100M/s,bandwidth-burst=1G,ops=5000/s'; repeatable
+    /// Disk, a raw image or a block device, with ',ro' if the guest may only read it, with
+    /// ',serial=NAME' for the serial number that the guest reads, and with limits such as
+    /// ',bandwidth=100M/s,bandwidth-burst=1G,ops=5000/s'; may be given several times
     #[arg(
         long,
         value_name = "PATH[,ro][,serial=NAME][,LIMITS]",
@@ -116,17 +125,17 @@ pub struct RunArgs {
         requires = "kernel"
     )]
     pub disk: Vec<DiskConfig>,
-    /// Network interface on a tap: tap=NAME\[,mac=ADDRESS\], and limits for frames to the guest and
-    /// from it such as ',rx-bandwidth=10M/s,tx-bandwidth=10M/s,tx-ops=5000/s'; repeatable
+    /// Network interface on a tap of the host, with limits for frames to the guest and from it such
+    /// as ',rx-bandwidth=10M/s,tx-bandwidth=10M/s,tx-ops=5000/s'; may be given several times
     #[arg(
         long,
-        value_name = "tap=NAME[,LIMITS]",
+        value_name = "tap=NAME[,mac=ADDRESS][,LIMITS]",
         value_parser = str::parse::<NetConfig>,
         conflicts_with = "file",
         requires = "kernel"
     )]
     pub net: Vec<NetConfig>,
-    /// Sockets between guest and host: cid=3,path=/run/vm.sock
+    /// Sockets between guest and host, such as cid=3,path=/run/vm.sock
     #[arg(
         long,
         value_name = "cid=N,path=PATH",
@@ -149,15 +158,17 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     pub cmdline: Option<String>,
-    /// CPU time of each vCPU: budget/period[/deadline]\[,hard|soft\], such as 5ms/10ms
+    /// CPU time of each vCPU, such as 5ms/10ms: hard (the default) is never more, soft is more when
+    /// there is time left over
     #[arg(
         long,
-        value_name = "RESERVATION",
+        value_name = "BUDGET/PERIOD[/DEADLINE][,hard|soft]",
         value_parser = units::parse_reservation,
         conflicts_with = "file"
     )]
     pub reservation: Option<Reservation>,
-    /// CPU time of one vCPU, such as 0=1ms/100ms,hard; repeatable; overrides --reservation
+    /// CPU time of one vCPU, such as 0=1ms/100ms,hard, instead of that of --reservation; may be given
+    /// for several vCPUs
     #[arg(
         long,
         value_name = "VCPU=RESERVATION",
@@ -165,7 +176,7 @@ pub struct RunArgs {
         conflicts_with = "file"
     )]
     pub vcpu_reservation: Vec<(usize, Reservation)>,
-    /// Share of what reservations leave, for vCPUs without one [default: 100]
+    /// Share that vCPUs without a reservation get of what reservations leave [default: 100]
     #[arg(long, value_name = "1-10000", conflicts_with = "file")]
     pub weight: Option<u32>,
 
@@ -178,7 +189,7 @@ pub struct RunArgs {
     /// Run a preempted lock holder on its waiters' budgets [default: on]
     #[arg(long)]
     pub proxy: Option<Switch>,
-    /// How long a lock holder's preemption may be put off, or off [default: 50us]
+    /// How long the preemption of a lock holder may be put off [default: 50us]
     #[arg(long, value_name = "TIME|off", value_parser = parse_defer_flag)]
     pub defer: Option<Defer>,
     /// Longest turn of a vCPU without a reservation while others wait [default: 4ms]
@@ -187,7 +198,8 @@ pub struct RunArgs {
     /// Whether each vCPU has a thread of its own [default: auto]
     #[arg(long)]
     pub vcpu_threads: Option<VcpuThreads>,
-    /// Whether to take reservations where halts are noticed late, see baton check [default: refuse]
+    /// Whether to take reservations where halts are noticed late, of which baton check tells
+    /// [default: refuse]
     #[arg(long)]
     pub late_halts: Option<LateHalts>,
     /// Stop after this time, such as 10s
@@ -196,19 +208,20 @@ pub struct RunArgs {
     /// Stop when the guest of this name has ended, such as db
     #[arg(long, value_name = "NAME")]
     pub until_guest: Option<String>,
-    /// Show when a waiter's budget carried a holder for longest, and what happened around it
+    /// Show the longest time that a waiter's budget carried a holder, and what happened around it
     #[arg(long)]
     pub timeline: bool,
-    /// Write every decision and exit to this file; ui.perfetto.dev shows it
+    /// Write every decision and exit to this file, which ui.perfetto.dev shows
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Offer OpenMetrics at 127.0.0.1:9469, unix:/path.sock or file:/path.prom, such as these
+    /// Offer OpenMetrics at an address, a socket or a file, such as 127.0.0.1:9469, unix:/path.sock
+    /// or file:/path.prom
     #[arg(long, value_name = "WHERE", value_parser = str::parse::<Target>)]
     pub metrics: Option<Target>,
-    /// Socket for baton top, or off [default: one in the runtime directory]
+    /// Where baton top finds the run [default: a socket in the runtime directory]
     #[arg(long, value_name = "PATH|off", value_parser = str::parse::<Control>)]
     pub control: Option<Control>,
-    /// Let guests have more memory together than there is, for those that will not use it all
+    /// Let guests have more memory together than there is, because they will not use it all
     #[arg(long)]
     pub overcommit_memory: bool,
     /// Form of the summary [default: text]
@@ -228,6 +241,18 @@ pub(crate) fn parse_cpu_list(text: &str) -> Result<CpuList, UnitError> {
 /// A time or `off` as one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defer(pub Option<Duration>);
+
+/// Reads the time between two looks of `baton top`.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    match units::parse_duration(text) {
+        Ok(interval) if interval < top::SHORTEST => Err(format!(
+            "'{text}' is too short, for each look stops the scheduler for a moment: give at least {}",
+            units::format_ns(top::SHORTEST.as_nanos() as u64)
+        )),
+        Ok(interval) => Ok(interval),
+        Err(error) => Err(error.to_string()),
+    }
+}
 
 fn parse_defer_flag(text: &str) -> Result<Defer, UnitError> {
     parse_defer(text).map(Defer)
@@ -261,12 +286,15 @@ impl RunArgs {
         }
         if let Some(proxy) = self.proxy {
             config.proxy = proxy == Switch::On;
+            config.given.proxy = true;
         }
         if let Some(Defer(defer)) = self.defer {
             config.defer = defer;
+            config.given.defer = true;
         }
         if let Some(slice) = self.slice {
             config.slice = slice;
+            config.given.slice = true;
         }
         if let Some(threads) = self.vcpu_threads {
             config.vcpu_threads = threads;
@@ -326,8 +354,13 @@ impl RunArgs {
             guest.weight = weight;
         }
         guest.reservations = vec![self.reservation; cpus];
-        let own: BTreeMap<usize, Reservation> = self.vcpu_reservation.iter().copied().collect();
-        for (index, reservation) in own {
+        let mut own = BTreeSet::new();
+        for &(index, reservation) in &self.vcpu_reservation {
+            if !own.insert(index) {
+                return Err(ConfigError(format!(
+                    "--vcpu-reservation names vCPU {index} twice: give it one reservation"
+                )));
+            }
             let slot = guest.reservations.get_mut(index).ok_or_else(|| {
                 ConfigError(format!(
                     "--vcpu-reservation names vCPU {index}, but there are only 0 to {}",
@@ -356,6 +389,50 @@ mod tests {
     fn clap_finds_no_fault_with_the_definition() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    /// Every help text of `command` and of its subcommands, with where it stands.
+    fn help_texts(command: &clap::Command, path: &str) -> Vec<(String, String)> {
+        let said = |text: Option<&clap::builder::StyledStr>| text.map(ToString::to_string);
+        let path = format!("{path} {}", command.get_name());
+        let mut all = vec![(path.clone(), said(command.get_about()).unwrap_or_default())];
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            let place = format!("{path} {}", arg.get_id());
+            let help = said(arg.get_long_help()).or(said(arg.get_help()));
+            all.push((place.clone(), help.unwrap_or_default()));
+            for value in arg
+                .get_possible_values()
+                .iter()
+                .filter(|_| arg.get_action().takes_values())
+            {
+                let help = said(value.get_help()).unwrap_or_default();
+                all.push((format!("{place} {}", value.get_name()), help));
+            }
+        }
+        let subcommands = command.get_subcommands();
+        all.extend(subcommands.flat_map(|command| help_texts(command, &path)));
+        all
+    }
+
+    #[test]
+    fn every_help_text_is_there_and_shows_no_mark_up() {
+        use clap::CommandFactory;
+        let mut command = Cli::command();
+        command.build();
+        let texts = help_texts(&command, "");
+        assert!(texts.len() > 80, "{}", texts.len());
+        for (place, text) in texts.iter().filter(|(place, _)| !place.contains(" help")) {
+            assert!(!text.is_empty(), "{place} has no help");
+            assert!(!text.contains(['\\', '`']), "{place}: {text}");
+            assert!(
+                !text.contains("  ") && !text.contains(".."),
+                "{place}: {text}"
+            );
+            assert!(text.matches("[default").count() <= 1, "{place}: {text}");
+            let first = text.chars().next().unwrap_or_default();
+            let is_name = text.starts_with("vCPU");
+            assert!(first.is_uppercase() || is_name, "{place}: {text}");
+        }
     }
 
     #[test]
@@ -389,7 +466,7 @@ mod tests {
             "--host-cpus",
             "0-1",
             "--sched",
-            "host",
+            "baton",
             "--proxy",
             "off",
             "--defer",
@@ -406,8 +483,6 @@ mod tests {
             "guest",
             "--summary",
             "json",
-            "--weight",
-            "5",
             "--vsock",
             "cid=3,path=/run/vm.sock",
             "--overcommit-memory",
@@ -416,12 +491,14 @@ mod tests {
         assert!(config.overcommit_memory);
         let guest = &config.guests[0];
         assert_eq!(guest.kernel, KernelSource::Path("guest.elf".into()));
-        assert_eq!((guest.cpus, guest.memory, guest.weight), (4, 128 << 20, 5));
+        assert_eq!((guest.cpus, guest.memory), (4, 128 << 20));
         assert_eq!(guest.vsock, "cid=3,path=/run/vm.sock".parse().ok());
         assert_eq!(guest.reservations[0], "1ms/100ms".parse().ok());
         assert_eq!(guest.reservations[3], "5ms/10ms,soft".parse().ok());
         assert_eq!(config.host_cpus, [0, 1]);
-        assert_eq!(config.sched, SchedMode::Host);
+        assert_eq!(config.sched, SchedMode::Baton);
+        let given = config.given;
+        assert!(given.proxy && given.defer && given.slice);
         assert_eq!((config.proxy, config.defer), (false, None));
         assert_eq!(config.slice, Duration::from_millis(1));
         assert_eq!(config.vcpu_threads, VcpuThreads::On);
@@ -432,9 +509,49 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_is_for_vcpus_without_a_reservation() {
+        let weighed = config(&[
+            "--weight",
+            "5",
+            "--vcpu-reservation",
+            "0=1ms/2ms",
+            "--cpus",
+            "2",
+        ]);
+        assert_eq!(weighed.expect("runs").guests[0].weight, 5);
+        let none_is_left = config(&["--weight", "5", "--reservation", "1ms/2ms"]);
+        assert!(none_is_left.is_err());
+    }
+
+    #[test]
+    fn each_scheduler_has_its_name() {
+        for (name, sched) in [
+            ("baton", SchedMode::Baton),
+            ("host", SchedMode::Host),
+            ("host-deadline", SchedMode::HostDeadline),
+        ] {
+            assert_eq!(config(&["--sched", name]).expect("runs").sched, sched);
+        }
+    }
+
+    #[test]
+    fn a_view_of_one_moment_has_no_interval_and_a_view_of_two_has_one_that_the_scheduler_bears() {
+        let top = |args: &[&str]| Cli::try_parse_from(["baton", "top"].iter().chain(args));
+        assert!(top(&["--once", "--json"]).is_ok());
+        assert!(top(&["--once", "--json", "--interval", "1s"]).is_err());
+        let error = top(&["--interval", "1ms"])
+            .expect_err("too short")
+            .to_string();
+        assert!(error.contains("at least 20ms"), "{error}");
+    }
+
+    #[test]
     fn reservation_for_a_vcpu_that_is_not_there_is_refused() {
         let error = config(&["--cpus", "2", "--vcpu-reservation", "2=1ms/2ms"]).expect_err("two");
         assert!(error.to_string().contains("only 0 to 1"));
+        let twice = ["--vcpu-reservation", "0=1ms/2ms"].repeat(2);
+        let error = config(&twice).expect_err("which of them?");
+        assert!(error.to_string().contains("names vCPU 0 twice"));
     }
 
     #[test]

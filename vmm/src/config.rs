@@ -13,9 +13,11 @@ use crate::metrics::Target;
 
 pub mod file;
 pub mod identity;
+mod kept;
 mod names;
 pub mod rate;
 
+pub use kept::Given;
 use rate::{RateLimit, RateOptions};
 
 /// Most vCPUs a guest may have.
@@ -49,6 +51,8 @@ pub struct RunConfig {
     pub defer: Option<Duration>,
     /// Longest time a vCPU without a reservation runs while others wait.
     pub slice: Duration,
+    /// Which of these the user has given a value, whatever it is.
+    pub given: Given,
     /// Whether each vCPU has a thread of its own.
     pub vcpu_threads: VcpuThreads,
     /// Whether reservations are taken where halts are noticed late ([`SchedMode::Baton`] only).
@@ -82,6 +86,7 @@ impl Default for RunConfig {
             proxy: true,
             defer: Some(DEFAULT_DEFER),
             slice: DEFAULT_SLICE,
+            given: Given::default(),
             vcpu_threads: VcpuThreads::Auto,
             late_halts: LateHalts::Refuse,
             duration: None,
@@ -99,6 +104,8 @@ impl Default for RunConfig {
 
 /// Default of [`RunConfig::slice`]. A preemption costs some 25 us, so 4 ms keep that below 1 %.
 pub const DEFAULT_SLICE: Duration = Duration::from_millis(4);
+/// Default of [`GuestConfig::weight`].
+pub const DEFAULT_WEIGHT: u32 = 100;
 /// Default of [`RunConfig::defer`].
 pub const DEFAULT_DEFER: Duration = Duration::from_micros(50);
 
@@ -109,7 +116,7 @@ pub enum SchedMode {
     Baton,
     /// A thread per vCPU under the host kernel's default policy.
     Host,
-    /// A thread per vCPU under the host kernel's `SCHED_DEADLINE`.
+    /// A thread per vCPU under the host kernel's SCHED_DEADLINE.
     HostDeadline,
 }
 
@@ -152,7 +159,7 @@ pub enum LateHalts {
 pub enum SummaryForm {
     /// A table.
     Text,
-    /// One JSON object.
+    /// One JSON object, alone on standard output: what guests print goes to standard error
     Json,
 }
 
@@ -360,7 +367,7 @@ impl GuestConfig {
             memory: 64 << 20,
             cmdline: String::new(),
             reservations: vec![None],
-            weight: 100,
+            weight: DEFAULT_WEIGHT,
             host_cpus: vec![None],
         }
     }
@@ -381,6 +388,12 @@ impl RunConfig {
     /// # Errors
     /// The first thing that cannot run, with the range that would.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_for_any()?;
+        kept::check(self)
+    }
+
+    /// [`RunConfig::validate`] but for what depends on the scheduler, which flags may still change.
+    fn validate_for_any(&self) -> Result<(), ConfigError> {
         if self.guests.is_empty() {
             return fail("there is no guest to run: give --cpus and --kernel, or a TOML file");
         }
@@ -390,18 +403,6 @@ impl RunConfig {
         }
         if self.defer.is_some_and(|d| d > Duration::from_millis(10)) {
             return fail("defer must be at most 10ms, or off");
-        }
-        if self.sched != SchedMode::Baton && (self.trace.is_some() || self.metrics.is_some()) {
-            return fail(
-                "a trace and metrics show what Baton's own scheduler decides: \
-                 give --sched baton, or leave out --trace and --metrics",
-            );
-        }
-        if self.sched != SchedMode::Baton && matches!(self.control, Control::Path(_)) {
-            return fail(
-                "the control socket shows what Baton's own scheduler decides: \
-                 give --sched baton, or leave out --control",
-            );
         }
         if let Some(name) = &self.until_guest
             && self.awaited().next().is_none()
@@ -499,6 +500,19 @@ impl GuestConfig {
             return fail(format!(
                 "guest {name}: the built-in test guest has no drivers for disks, network \
                  interfaces and vsock: give it a kernel"
+            ));
+        }
+        if self.kernel == KernelSource::Builtin && self.initrd.is_some() {
+            return fail(format!(
+                "guest {name}: the built-in test guest reads no RAM disk: give it a kernel, or leave the \
+                 RAM disk out"
+            ));
+        }
+        let all_reserved = self.reservations.iter().all(Option::is_some);
+        if self.weight != DEFAULT_WEIGHT && all_reserved {
+            return fail(format!(
+                "guest {name}: a weight is for vCPUs without a reservation, and each of its vCPUs has \
+                 one: leave the weight or a reservation out"
             ));
         }
         if self.cmdline.len() > MAX_CMDLINE {

@@ -20,7 +20,10 @@ use crate::metrics::Target;
 use crate::metrics::serve::{Listener, Page, Waiter};
 use snapshot::Snapshot;
 
+mod places;
 pub mod snapshot;
+
+pub use places::directories;
 
 /// The control socket could not be offered.
 #[derive(Debug, Error)]
@@ -85,15 +88,6 @@ impl std::str::FromStr for Control {
     }
 }
 
-/// The directory of the sockets that are not named by the user.
-#[must_use]
-pub fn directory() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(base) if !base.is_empty() => Path::new(&base).join("baton"),
-        _ => PathBuf::from("/run/baton"),
-    }
-}
-
 /// Opens the runtime directory `path` if it is this user's alone. In another's, whoever owns it could
 /// put anything in the place of a socket, or of a file that is removed there.
 fn open_own(path: &Path) -> Result<Directory, RuntimeError> {
@@ -118,15 +112,26 @@ fn open_own(path: &Path) -> Result<Directory, RuntimeError> {
     }
 }
 
-/// The sockets in [`directory`] at which somebody listens, with the id of the process.
+/// The sockets in [`directories`] at which a process listens, with its id; one of each process.
 #[must_use]
 pub fn instances() -> Vec<(u32, PathBuf)> {
-    let path = directory();
-    let Ok(directory) = open_own(&path) else {
+    let mut found: Vec<_> = directories()
+        .iter()
+        .flat_map(|path| instances_in(path))
+        .collect();
+    // The order of the places stays among those of a process.
+    found.sort_by_key(|(pid, _)| *pid);
+    found.dedup_by_key(|(pid, _)| *pid);
+    found
+}
+
+/// The sockets in the directory `path` at which a process listens, with its id.
+fn instances_in(path: &Path) -> Vec<(u32, PathBuf)> {
+    let Ok(directory) = open_own(path) else {
         return Vec::new();
     };
     let names = directory.names().unwrap_or_default();
-    let mut found: Vec<_> = names
+    names
         .into_iter()
         .filter_map(|name| {
             let pid = owner(Path::new(&name))?;
@@ -134,12 +139,10 @@ pub fn instances() -> Vec<(u32, PathBuf)> {
             directory.is_listened_at(&name).ok()?.then_some(())?;
             Some((pid, path.join(name)))
         })
-        .collect();
-    found.sort();
-    found
+        .collect()
 }
 
-/// The process that a socket in [`directory`] is named after.
+/// The process that a socket in one of [`directories`] is named after.
 fn owner(path: &Path) -> Option<u32> {
     let is_socket = path.extension()? == "sock";
     path.file_stem()?
@@ -190,7 +193,7 @@ impl Offer {
             Control::Off => return Ok(None),
             Control::Path(path) => (path.clone(), Self::listen(path, source)),
             Control::Default => {
-                let offer = default_place(&directory()).and_then(|path| {
+                let offer = first_place(&directories()).and_then(|path| {
                     Self::listen(&path, source)
                         .map_err(|source| RuntimeError::Host { path, source })
                 });
@@ -230,6 +233,19 @@ fn say_there_is_none(error: &RuntimeError) {
     eprintln!(
         "baton: this run has no control socket, for {error}; name one with --control, or say --control off"
     );
+}
+
+/// The place of this process in the first of `directories` that can be used; why the first cannot if
+/// none can.
+fn first_place(directories: &[PathBuf]) -> Result<PathBuf, RuntimeError> {
+    let mut places = directories.iter().map(|directory| default_place(directory));
+    let first = places.next().unwrap_or_else(|| {
+        Err(RuntimeError::Host {
+            path: PathBuf::from("the runtime directory"),
+            source: io::ErrorKind::NotFound.into(),
+        })
+    });
+    first.or_else(|error| places.find_map(Result::ok).ok_or(error))
 }
 
 /// The place of this process in the runtime directory, which is made if it is missing and cleaned
@@ -299,6 +315,25 @@ mod tests {
         );
         assert_eq!(fs::read_dir(&directory).expect("reads").count(), 4);
         fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn a_run_takes_the_next_place_where_the_first_cannot_be_used_and_is_found_there() {
+        let (first, _) = place("first");
+        let (second, _) = place("second");
+        fs::set_permissions(&first, Permissions::from_mode(0o777)).expect("mode");
+        let ours = first_place(&[first.clone(), second.clone()]).expect("the second");
+        assert_eq!(ours.parent(), Some(&*second));
+        fs::write(&ours, "").expect("file");
+        assert_eq!(instances_in(&second), [(std::process::id(), ours)]);
+        assert_eq!(instances_in(&first), []);
+        let error = first_place(std::slice::from_ref(&first))
+            .expect_err("refused")
+            .to_string();
+        assert!(error.contains("(mode 777)"), "{error}");
+        for directory in [first, second] {
+            fs::remove_dir_all(directory).expect("removed");
+        }
     }
 
     #[test]

@@ -43,8 +43,9 @@ pub enum HostSchedError {
     },
     /// `SCHED_DEADLINE` with less than all CPUs.
     #[error(
-        "SCHED_DEADLINE takes only threads that may use every host CPU ({all}): leave --host-cpus \
-         out (it is {pool}), pin no vCPU, or use --sched host"
+        "SCHED_DEADLINE takes only threads that may use every host CPU ({all}), and these may use \
+         {pool}: leave --host-cpus and host_cpus out, start Baton without taskset or a cpuset, or use \
+         --sched host"
     )]
     DeadlinePinned {
         /// All CPUs of the host.

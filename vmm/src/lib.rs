@@ -13,6 +13,7 @@ pub mod control;
 pub mod devices;
 mod directory;
 pub mod executor;
+pub mod exit_status;
 pub mod files;
 pub mod halt;
 pub mod host_memory;

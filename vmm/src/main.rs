@@ -9,13 +9,34 @@ use baton::bench::attacks::AttacksArgs;
 use baton::bench::linux::LinuxArgs;
 use baton::cli::{Cli, Command, RunArgs, SimArgs, Switch, TopArgs};
 use baton::config::{SummaryForm, Timeline};
+use baton::exit_status::ExitStatus;
 use baton::signals::StopSignals;
 use baton::summary::RunSummary;
 use baton::{bench, check, output, run, sim_command, summary, top};
 use clap::Parser;
 
+/// How a command ends, or the sentence that tells why it could not.
+type Ended = Result<ExitStatus, Box<dyn std::error::Error>>;
+
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Also if the user asked for help or the version. That nobody reads it is no error.
+        Err(answer) => {
+            let _ = answer.print();
+            return match answer.exit_code() {
+                0 => ExitStatus::Success.into(),
+                _ => ExitStatus::Failed.into(),
+            };
+        }
+    };
+    // A panic has said what is wrong; its status is no guest's either.
+    let ended = std::panic::catch_unwind(|| command(cli.command));
+    ended.unwrap_or(ExitStatus::Failed).into()
+}
+
+fn command(command: Command) -> ExitStatus {
+    let ended = match command {
         Command::Run(args) => run_guests(&args),
         Command::Bench { command } => match *command {
             BenchCommand::Lhp(args) => bench_lhp(&args),
@@ -27,13 +48,13 @@ fn main() -> ExitCode {
         Command::Sim(args) => simulate(&args),
         Command::Check => check_host(),
     };
-    result.unwrap_or_else(|error| {
+    ended.unwrap_or_else(|error| {
         eprintln!("baton: {error}");
-        ExitCode::FAILURE
+        ExitStatus::Failed
     })
 }
 
-fn run_guests(args: &RunArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn run_guests(args: &RunArgs) -> Ended {
     let config = args.config()?;
     let signals = StopSignals::block()?;
     let summary = run::run(&config, Some(&signals))?;
@@ -45,51 +66,59 @@ fn run_guests(args: &RunArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
     };
     print(&text)?;
     if config.timeline != Timeline::Off {
-        print(&summary::moment(&summary))?;
+        let moment = summary::moment(&summary);
+        match config.summary {
+            SummaryForm::Text => print(&moment)?,
+            // Standard output is the JSON object and nothing else.
+            SummaryForm::Json => eprint!("{moment}"),
+        }
     }
-    Ok(exit_code(&summary))
+    for guest in summary.guests.iter().filter(|guest| !guest.ok) {
+        eprintln!("baton: guest {}: {}", guest.name, guest.end);
+    }
+    Ok(ExitStatus::of_run(&summary))
 }
 
-fn bench_lhp(args: &LhpArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn bench_lhp(args: &LhpArgs) -> Ended {
     let signals = StopSignals::block()?;
     let finished = bench::lhp(args, Some(&signals))?;
     drop(signals);
     finish(&finished)
 }
 
-fn bench_attacks(args: &AttacksArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn bench_attacks(args: &AttacksArgs) -> Ended {
     let signals = StopSignals::block()?;
     let finished = bench::attacks(args, Some(&signals))?;
     drop(signals);
     finish(&finished)
 }
 
-fn finish(finished: &Finished) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn finish(finished: &Finished) -> Ended {
     print(&finished.text)?;
     Ok(if finished.good {
-        ExitCode::SUCCESS
+        ExitStatus::Success
     } else {
-        ExitCode::FAILURE
+        ExitStatus::Negative
     })
 }
 
-fn bench_switch(args: &SwitchArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn bench_switch(args: &SwitchArgs) -> Ended {
     let signals = StopSignals::block()?;
     let text = bench::switch(args, Some(&signals))?;
     drop(signals);
     print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitStatus::Success)
 }
 
-fn bench_linux(args: &LinuxArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn bench_linux(args: &LinuxArgs) -> Ended {
     let signals = StopSignals::block()?;
     let text = bench::linux(args, Some(&signals))?;
     drop(signals);
     print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitStatus::Success)
 }
 
-fn watch(args: &TopArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn watch(args: &TopArgs) -> Ended {
     let path = match &args.socket {
         Some(path) => path.clone(),
         None => top::find(args.pid)?,
@@ -107,10 +136,10 @@ fn watch(args: &TopArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
             print(&format!("{end}\n"))?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitStatus::Success)
 }
 
-fn simulate(args: &SimArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn simulate(args: &SimArgs) -> Ended {
     let mut text = Vec::new();
     sim_command::run(
         &args.scenario,
@@ -119,16 +148,16 @@ fn simulate(args: &SimArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
         &mut text,
     )?;
     print(&String::from_utf8_lossy(&text))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitStatus::Success)
 }
 
-fn check_host() -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn check_host() -> Ended {
     let report = check::Report::of_this_host();
     print(&report.to_string())?;
     Ok(if report.can_run() {
-        ExitCode::SUCCESS
+        ExitStatus::Success
     } else {
-        ExitCode::FAILURE
+        ExitStatus::Negative
     })
 }
 
@@ -137,21 +166,5 @@ fn print(text: &str) -> io::Result<()> {
     match output::write_all(&io::stdout(), text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
-    }
-}
-
-/// 0 if all is well; the code of the guest that failed if it is one and gave one; else 1.
-fn exit_code(summary: &RunSummary) -> ExitCode {
-    let failed: Vec<_> = summary.guests.iter().filter(|guest| !guest.ok).collect();
-    for guest in &failed {
-        eprintln!("baton: guest {}: {}", guest.name, guest.end);
-    }
-    match failed[..] {
-        [] => ExitCode::SUCCESS,
-        [guest] => match guest.exit_code.and_then(|code| u8::try_from(code).ok()) {
-            Some(code) if code != 0 => ExitCode::from(code),
-            _ => ExitCode::FAILURE,
-        },
-        _ => ExitCode::FAILURE,
     }
 }

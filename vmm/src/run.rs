@@ -129,7 +129,7 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
     let host = |what| move |source| RunError::Host { what, source };
     let console = match config.quiet {
         true => None,
-        false => Some(ConsoleThread::spawn(io::stdout()).map_err(host("the console's thread"))?),
+        false => Some(spawn_console(config.summary).map_err(host("the console's thread"))?),
     };
 
     let awaited: Vec<usize> = config.awaited().collect();
@@ -227,6 +227,14 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
         guest.console_dropped = console.dropped();
     }
     Ok(summary)
+}
+
+/// The thread that writes what guests print: to standard output, unless that is to be one JSON object.
+fn spawn_console(summary: SummaryForm) -> io::Result<ConsoleThread> {
+    match summary {
+        SummaryForm::Text => ConsoleThread::spawn(io::stdout()),
+        SummaryForm::Json => ConsoleThread::spawn(io::stderr()),
+    }
 }
 
 /// The host CPUs of the pool: those asked for, if this process may use them all, or all it may use.

@@ -40,6 +40,9 @@ pub enum SimError {
     /// No scenario has this name.
     #[error("there is no scenario {0:?}; take one of {known}", known = names())]
     NoScenario(String),
+    /// A seed where nothing is random.
+    #[error("the scenario {0} is always the same: leave --seed out, or take the scenario random")]
+    NoSeed(String),
     /// A scenario's reservation is none.
     #[error("the scenario gives a wrong reservation: {0}")]
     Reservation(#[from] ReservationError),
@@ -55,13 +58,13 @@ fn names() -> String {
     SCENARIOS.map(|(name, _)| name).join(", ")
 }
 
-/// Runs `scenario` and writes to `out` what happened. `seed` matters to `random` only.
+/// Runs `scenario` and writes to `out` what happened. Only `random` takes a `seed`; its default is 1.
 ///
 /// # Errors
-/// If there is no such scenario, or `out` does not take the text.
+/// If there is no such scenario, it takes no seed, or `out` does not take the text.
 pub fn run(
     scenario: &str,
-    seed: u64,
+    seed: Option<u64>,
     proxy: bool,
     out: &mut dyn io::Write,
 ) -> Result<(), SimError> {
@@ -69,11 +72,14 @@ pub fn run(
     let Some((_, about)) = about else {
         return Err(SimError::NoScenario(scenario.to_owned()));
     };
+    if seed.is_some() && scenario != "random" {
+        return Err(SimError::NoSeed(scenario.to_owned()));
+    }
     let stage = match scenario {
         "preemption" => preemption(proxy),
         "throttled-holder" => throttled_holder(proxy),
         "inversion" => inversion(proxy),
-        _ => random(seed, proxy),
+        _ => random(seed.unwrap_or(1), proxy),
     }?;
     let Stage {
         sim,
@@ -283,7 +289,7 @@ fn random_script(random: &mut SplitMix64, lock: LockId) -> Script {
 mod tests {
     use super::*;
 
-    fn text(scenario: &str, seed: u64, proxy: bool) -> String {
+    fn text(scenario: &str, seed: Option<u64>, proxy: bool) -> String {
         let mut out = Vec::new();
         run(scenario, seed, proxy, &mut out).expect("a scenario");
         String::from_utf8(out).expect("text")
@@ -293,7 +299,7 @@ mod tests {
     fn every_scenario_runs_and_is_deterministic() {
         for (name, _) in SCENARIOS {
             for proxy in [false, true] {
-                assert_eq!(text(name, 1, proxy), text(name, 1, proxy));
+                assert_eq!(text(name, None, proxy), text(name, None, proxy));
             }
         }
     }
@@ -301,14 +307,14 @@ mod tests {
     #[test]
     fn every_seed_of_the_random_scenario_fits_its_host() {
         for seed in 0..50 {
-            assert!(text("random", seed, true).contains("altogether"));
+            assert!(text("random", Some(seed), true).contains("altogether"));
         }
     }
 
     #[test]
     fn a_carried_holder_shows_in_the_picture_only_when_proxying() {
         let lanes = |proxy| -> String {
-            let text = text("throttled-holder", 0, proxy);
+            let text = text("throttled-holder", None, proxy);
             text.lines()
                 .filter_map(|line| line.split('|').nth(1))
                 .collect()
@@ -319,7 +325,14 @@ mod tests {
 
     #[test]
     fn unknown_scenario_is_refused_with_those_that_there_are() {
-        let error = run("nonsense", 0, true, &mut Vec::new()).expect_err("no scenario");
+        let error = run("nonsense", None, true, &mut Vec::new()).expect_err("no scenario");
         assert!(error.to_string().contains("throttled-holder"), "{error}");
+    }
+
+    #[test]
+    fn a_seed_is_refused_where_it_would_change_nothing() {
+        let error = run("inversion", Some(2), true, &mut Vec::new()).expect_err("not random");
+        assert!(error.to_string().contains("leave --seed out"), "{error}");
+        assert_eq!(text("random", None, true), text("random", Some(1), true));
     }
 }

@@ -152,9 +152,11 @@ pub struct VcpuSummary {
     pub donated_ns: u64,
     /// Time it ran on others' budgets.
     pub received_ns: u64,
-    /// Time it was runnable and waited for a CPU.
+    /// Time it was runnable, had a budget, and waited for a CPU.
     pub waited_ns: u64,
-    /// Of its time on an executor, time that the host kernel gave to others.
+    /// Time it was runnable and waited for a budget.
+    pub throttled_wait_ns: u64,
+    /// Of its time on a CPU, time that the host kernel gave to others.
     pub host_steal_ns: u64,
     /// Times it was taken off a CPU against its will.
     pub preemptions: u64,
@@ -174,9 +176,9 @@ pub struct VcpuSummary {
     pub deferrals: u64,
     /// Time that those took beyond its own.
     pub deferred_ns: u64,
-    /// Deadlines it missed.
+    /// Deadlines it missed, one for each period in which its budget did not come in time.
     pub deadline_misses: u64,
-    /// Time it was throttled for want of budget.
+    /// Time it was throttled for want of budget, whether or not it could have run.
     pub throttled_ns: u64,
     /// Time in which its reservation was reduced because host CPUs were away.
     pub reduced_ns: u64,

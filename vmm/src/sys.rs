@@ -153,19 +153,6 @@ pub fn set_deadline_policy(runtime: u64, deadline: u64, period: u64) -> io::Resu
     Ok(())
 }
 
-/// Tries to put the calling thread under `SCHED_FIFO`, at the lowest priority.
-///
-/// # Errors
-/// `EPERM` without privilege or real-time runtime.
-pub fn try_fifo() -> io::Result<()> {
-    let param = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the parameter lives through the call.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `client.rs` | asking the instance |
 //! | `app.rs` | what the keys do, and what is shown of two snapshots |
+//! | `columns.rs` | which columns of the table fit, and how wide they are |
+//! | `cpus.rs` | the lines about host CPUs |
 //! | `view.rs` | drawing it |
 
 use std::io;
@@ -15,6 +17,8 @@ use thiserror::Error;
 
 pub mod app;
 pub mod client;
+mod columns;
+mod cpus;
 mod view;
 
 use crate::control;
@@ -22,7 +26,7 @@ use crate::signals::StopSignals;
 use app::{App, Next};
 
 /// Shortest time between two looks: each holds the pool's lock for a moment.
-const SHORTEST: Duration = Duration::from_millis(20);
+pub const SHORTEST: Duration = Duration::from_millis(20);
 /// How often signals are looked for.
 const SIGNALS_EVERY: Duration = Duration::from_millis(200);
 
@@ -32,9 +36,15 @@ pub enum TopError {
     /// Nothing to look at.
     #[error(
         "no running instance of baton offers a control socket in {}: start one with baton run, or \
-         name its socket with --socket", .0.display()
+         name its socket with --socket", listed(.0)
     )]
-    None(PathBuf),
+    None(Vec<PathBuf>),
+    /// Not this one.
+    #[error(
+        "the process {0} offers no control socket in {dirs}: name its socket with --socket",
+        dirs = listed(.1)
+    )]
+    NotThis(u32, Vec<PathBuf>),
     /// Too much to look at.
     #[error("several instances run: name one of {0}, as in baton top {first}", first = .0.split(' ').next().unwrap_or_default())]
     Several(String),
@@ -51,6 +61,12 @@ pub enum TopError {
     Terminal(io::Error),
 }
 
+/// `directories` in a sentence.
+fn listed(directories: &[PathBuf]) -> String {
+    let names = directories.iter().map(|path| path.display().to_string());
+    names.collect::<Vec<_>>().join(" or ")
+}
+
 /// The socket of instance `pid`, or of the only one.
 ///
 /// # Errors
@@ -61,7 +77,10 @@ pub fn find(pid: Option<u32>) -> Result<PathBuf, TopError> {
         all.retain(|(id, _)| *id == pid);
     }
     match &all[..] {
-        [] => Err(TopError::None(control::directory())),
+        [] => Err(match pid {
+            None => TopError::None(control::directories()),
+            Some(pid) => TopError::NotThis(pid, control::directories()),
+        }),
         [(_, path)] => Ok(path.clone()),
         several => {
             let ids: Vec<String> = several.iter().map(|(id, _)| id.to_string()).collect();
@@ -117,7 +136,6 @@ fn run(
     interval: Duration,
     signals: &StopSignals,
 ) -> io::Result<&'static str> {
-    let interval = interval.max(SHORTEST);
     let mut next = Instant::now() + interval;
     loop {
         terminal.draw(|frame| view::draw(frame, app))?;

@@ -31,7 +31,7 @@ pub enum UnitError {
     VcpuReservation(String),
     /// Quantities of a reservation that do not fit together.
     #[error(
-        "'{0}' cannot be kept: it takes 0 < budget <= deadline <= period, and a period of at most 10m"
+        "'{0}' is a reservation that nobody can keep: write one with 0 < budget <= deadline <= period <= 10m"
     )]
     ReservationOrder(String),
 }

@@ -227,7 +227,7 @@ fn a_guest_whose_timer_cannot_be_slowed_down_is_ended_and_told_why() {
     let kernel = kernel("timer-xapic.elf", &raw const baton_timer_xapic);
     for threads in ["on", "off"] {
         let ran = run(&kernel, &["--vcpu-threads", threads]);
-        assert_eq!(ran.code, 1, "{ran:?}");
+        assert_eq!(ran.code, common::GUESTS_FAILED, "{ran:?}");
         assert!(ran.stdout.contains("let the guest use x2APIC"), "{ran:?}");
     }
 }

@@ -324,7 +324,7 @@ fn a_triple_fault_ends_only_its_guest_and_frees_its_vcpus() {
         "#,
         &[],
     );
-    assert_eq!(code, 1, "{summary}");
+    assert_eq!(code, common::GUESTS_FAILED, "{summary}");
     assert_eq!(summary["guests"][0]["ok"], false);
     assert_eq!(summary["guests"][1]["ok"], true, "{summary}");
 }
@@ -336,7 +336,7 @@ fn a_reservation_that_does_not_fit_is_refused_with_what_would() {
         b"[[guest]]\nname = \"big\"\ncpus = 64\ncmdline = \"workload=boot\"\nreservation = \"9ms/10ms\"\n",
     );
     let ran = baton(&["run", &config.to_string_lossy(), "--host-cpus", "0"]);
-    assert_eq!(ran.code, 1);
+    assert_eq!(ran.code, common::FAILED);
     assert!(
         ran.stderr
             .contains("guest big, vCPU 1: this reservation needs 90.0 % of a CPU"),

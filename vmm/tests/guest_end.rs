@@ -141,7 +141,7 @@ fn everything_goes_with_the_guest(name: &str, flags: &[&str]) {
 
     run.until("nobody listens", |_| socket.exists());
     let mut program = UnixStream::connect(&socket).expect("it listens");
-    let mut output = BufReader::new(run.0.stdout.take().expect("a pipe"));
+    let mut output = BufReader::new(run.0.stderr.take().expect("a pipe"));
     let mut line = String::new();
     while !(line.starts_with("[short]") && line.contains("iterations")) {
         line.clear();
@@ -187,10 +187,8 @@ fn everything_goes_with_the_guest(name: &str, flags: &[&str]) {
 
     // SAFETY: no memory is involved, and the child is not yet waited for, so the id is its own.
     assert_eq!(unsafe { libc::kill(run.0.id() as i32, libc::SIGINT) }, 0);
-    let mut rest = String::new();
-    output.read_to_string(&mut rest).expect("text");
-    let json = rest.find("\n{\n").map_or(rest.as_str(), |at| &rest[at..]);
-    let summary: Value = serde_json::from_str(json).expect("a summary");
+    let summary = run.0.stdout.take().expect("a pipe");
+    let summary: Value = serde_json::from_reader(summary).expect("a summary");
     let short = &summary["guests"][0];
     assert_eq!(short["exit_code"], 0, "{short}");
     assert!(number(&short["workload"], "iterations") > 0, "{short}");

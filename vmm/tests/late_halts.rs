@@ -45,7 +45,7 @@ fn without_perf_events_a_reservation_is_refused_with_the_way_to_get_them() {
             return;
         };
         let text = error(&ran);
-        assert_eq!(ran.status.code(), Some(1), "{text}");
+        assert_eq!(ran.status.code(), Some(125), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
         for part in [
             "guest guest has a reservation",
@@ -89,8 +89,7 @@ fn without_perf_events_and_reservations_a_run_goes_on_with_a_line_of_warning() {
 
 #[test]
 fn without_perf_events_a_run_under_the_hosts_scheduler_is_as_before() {
-    let flags = [&RESERVATION[..], &["--sched", "host"]].concat();
-    if let Some(ran) = without_perf_events(&flags) {
+    if let Some(ran) = without_perf_events(&["--sched", "host"]) {
         assert_eq!((ran.status.code(), &*error(&ran)), (Some(0), ""));
     }
 }

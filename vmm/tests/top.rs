@@ -60,19 +60,13 @@ impl Drop for Instance {
 
 fn once(socket: &Path, more: &[&str]) -> common::Ran {
     let socket = socket.to_str().expect("utf-8");
-    common::baton(
-        &[
-            &["top", "--once", "--interval", "50ms", "--socket", socket],
-            more,
-        ]
-        .concat(),
-    )
+    common::baton(&[&["top", "--once", "--socket", socket], more].concat())
 }
 
 #[test]
 fn once_prints_every_vcpu_with_its_reservation_and_the_socket_goes_with_the_run() {
     let mut instance = Instance::start("once");
-    let ran = once(&instance.socket, &[]);
+    let ran = once(&instance.socket, &["--interval", "50ms"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     for part in ["guest/0", "guest/2", "of 5ms/20ms", "CPU 0"] {
         assert!(ran.stdout.contains(part), "{part} in {}", ran.stdout);
@@ -93,7 +87,7 @@ fn json_has_the_documented_form_and_its_sums_agree() {
     let instance = Instance::start("json");
     let ran = once(&instance.socket, &["--json"]);
     let snapshot: serde_json::Value = serde_json::from_str(&ran.stdout).expect("json");
-    assert_eq!(snapshot["version"], 1);
+    assert_eq!(snapshot["version"], 2);
     let vcpus = snapshot["vcpus"].as_array().expect("vcpus");
     assert_eq!(vcpus.len(), 3);
     let sum = |key: &str| -> u64 { vcpus.iter().map(|v| v[key].as_u64().expect(key)).sum() };
@@ -202,4 +196,36 @@ fn a_signal_ends_the_view_with_the_terminal_as_it_was() {
     assert_eq!(modes(&theirs), before);
     drop(theirs);
     reader.join().expect("reads");
+}
+
+#[test]
+fn a_run_that_was_started_without_a_runtime_directory_is_found_from_a_shell_that_has_one() {
+    let child = Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(["run", "--late-halts", "allow"])
+        .args(["--cmdline", "workload=hog seconds=0"])
+        .env_remove("XDG_RUNTIME_DIR")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("baton starts");
+    let pid = child.id().to_string();
+    let elsewhere = std::env::temp_dir();
+    let until = Instant::now() + PATIENCE;
+    let found = loop {
+        let looked = Command::new(env!("CARGO_BIN_EXE_baton"))
+            .args(["top", "--once", "--json", &pid])
+            .env("XDG_RUNTIME_DIR", &elsewhere)
+            .output()
+            .expect("baton starts");
+        if looked.status.success() || Instant::now() >= until {
+            break looked;
+        }
+    };
+    let mut instance = Instance {
+        child,
+        socket: PathBuf::new(),
+    };
+    instance.end();
+    let text = String::from_utf8_lossy(&found.stdout);
+    assert!(text.contains(&format!("\"pid\": {pid},")), "{found:?}");
 }

@@ -12,6 +12,7 @@ mod donors;
 mod helpers;
 mod holder_states;
 mod lies;
+mod misses;
 mod pool;
 mod pool_cpus;
 mod regressions;

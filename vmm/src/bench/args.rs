@@ -17,23 +17,23 @@ use crate::units;
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Lock-holder preemption: locks under overcommit, by Baton's policies and the host kernel's
+    /// Measure lock-holder preemption: locks under overcommit, by Baton's policies and the host kernel's
     Lhp(LhpArgs),
-    /// The machine itself: doorbell, switch, kick, migration, halt and wake, preemption, proxy
+    /// Measure the machine itself: doorbell, switch, kick, migration, halt and wake, preemption, proxy
     Switch(SwitchArgs),
-    /// Linux guests: stock and patched kernels under overcommit
+    /// Measure Linux guests: stock and patched kernels under overcommit
     Linux(LinuxArgs),
-    /// Hostile guests: what a victim with a reservation loses beside them
+    /// Measure what a victim with a reservation loses beside hostile guests
     Attacks(AttacksArgs),
 }
 
 /// Flags of `baton bench switch`.
 #[derive(Debug, Args)]
 pub struct SwitchArgs {
-    /// Fewer and shorter runs: some seconds
+    /// Make fewer and shorter runs, which takes some seconds
     #[arg(long)]
     pub quick: bool,
-    /// Runs of each [default: 9, with --quick 3]
+    /// Runs of each operation [default: 9, with --quick 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub runs: Option<u32>,
     /// Host CPUs to use, such as 0-3 or 0,2 [default: all that this process may use]
@@ -55,7 +55,7 @@ impl SwitchArgs {
 /// Flags of `baton bench lhp`.
 #[derive(Debug, Args)]
 pub struct LhpArgs {
-    /// A choice of cells and times that takes less than a minute
+    /// Measure a choice of cells in shorter runs, which takes less than a minute
     #[arg(long)]
     pub quick: bool,
     /// Locks to measure [default: all]

@@ -8,7 +8,7 @@ use super::plot;
 use super::report::{Plan, Report, Row};
 use super::scene::Scenes;
 use super::scene_plot;
-use super::table::{describe, runs};
+use super::table::{describe, reference, runs};
 use crate::summary::text::readable_ns;
 use crate::units::{format_cpus, format_ns};
 
@@ -18,7 +18,7 @@ body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)
 margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.5rem}h3{font-size:1rem;margin-bottom:.2rem}\
 svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:var(--ink)}\
-svg .faint{fill:var(--faint)}svg .grid{stroke:var(--grid)}svg .limit{stroke:var(--ink);\
+svg .faint{fill:var(--faint)}svg .grid{stroke:var(--grid)}svg .reference{stroke:var(--ink);\
 stroke-dasharray:4 3}svg .whisker{stroke:var(--ink)}svg .line{fill:none;stroke-width:2}\
 svg .on{fill:var(--paper)}svg .wait{fill:none;stroke:var(--ink);stroke-dasharray:3 3}\
 .key{display:inline-block;width:.8em;height:.8em;margin:0 .35em 0 1em}\
@@ -86,16 +86,16 @@ fn page_to(out: &mut String, plan: &Plan, report: &Report, scenes: Option<&Scene
     writeln!(
         out,
         "<h2>Throughput</h2>\n<p class=\"note\">Acquisitions per second of CPU time, relative to the \
-         limit: the same lock without overcommit under the host kernel (dashed). Medians; whiskers \
-         from the lowest to the highest run.</p>"
+         reference: the same lock without overcommit under the host kernel (dashed), which is measured \
+         too. Medians; whiskers from the lowest to the highest run.</p>"
     )?;
     for &lock in &plan.matrix.locks {
-        let limit = report.limits.iter().find(|limit| limit.lock == lock);
-        let limit = limit.map_or(0, |limit| limit.acq_per_cpu_s.median);
+        let reference = report.reference(lock).map(reference);
         writeln!(
             out,
-            "<h3>{} <span class=\"note\">limit {limit}/s</span></h3>\n{}",
+            "<h3>{}</h3>\n<p class=\"note\">{}</p>\n{}",
             name(&lock),
+            reference.as_deref().unwrap_or("There is no reference."),
             plot::throughput(plan, report, lock)
         )?;
     }
@@ -197,7 +197,7 @@ const COLUMNS: [Column; 18] = [
     ("load", |row| name(&row.cell.load)),
     ("policy", |row| name(&row.cell.policy)),
     ("per CPU s", |row| row.acq_per_cpu_s.median.to_string()),
-    ("to limit", |row| {
+    ("to reference", |row| {
         row.ratio_to_limit
             .map_or_else(|| "?".to_owned(), |ratio| format!("{ratio:.3}"))
     }),

@@ -69,7 +69,7 @@ pub enum Policy {
     /// The host kernel; waiters spin for a while, then halt, as stock Linux guests do.
     #[value(name = "host-pv")]
     HostPv,
-    /// The host kernel's `SCHED_DEADLINE`; waiters spin.
+    /// The host kernel's SCHED_DEADLINE; waiters spin.
     #[value(name = "host-deadline")]
     HostDeadline,
     /// Baton, told nothing about locks.
@@ -84,7 +84,7 @@ pub enum Policy {
     /// Baton with both.
     #[value(name = "baton")]
     Baton,
-    /// The same with a trace of every decision, to `/dev/null`. Measured only when named.
+    /// The same with a trace of every decision to /dev/null; measured only when named.
     #[value(name = "baton-traced")]
     BatonTraced,
 }
@@ -192,7 +192,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// The cell that is the limit of all others with this lock: no overcommit, nobody in between.
+    /// The cell that is the reference of all others with this lock: no overcommit, nobody in between.
     #[must_use]
     pub fn limit_of(lock: Lock) -> Self {
         Self {
@@ -293,7 +293,7 @@ impl Matrix {
         cells
     }
 
-    /// The limits that are not cells anyway.
+    /// The references that are not cells anyway.
     #[must_use]
     pub fn extra_limits(&self) -> Vec<Cell> {
         let cells = self.cells();

@@ -44,13 +44,15 @@ pub fn legend(policies: &[Policy]) -> String {
         .collect()
 }
 
-/// Ratio to the limit, as bars.
+/// Ratio to the reference, as bars.
 #[must_use]
 pub fn throughput(plan: &Plan, report: &Report, lock: Lock) -> String {
-    let limit = report.limits.iter().find(|limit| limit.lock == lock);
-    let limit = limit.map_or(1, |limit| limit.acq_per_cpu_s.median.max(1)) as f64;
+    let reference = report.reference(lock);
+    let reference = reference.map_or(1, |found| found.acq_per_cpu_s.median.max(1)) as f64;
     let rows = rows(report, lock);
-    let highest = rows.iter().map(|row| row.acq_per_cpu_s.max as f64 / limit);
+    let highest = rows
+        .iter()
+        .map(|row| row.acq_per_cpu_s.max as f64 / reference);
     let top = highest.fold(1.0, f64::max) * 1.05;
     let y = |ratio: f64| TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - ratio / top);
     let step = if top > 3.0 { 1.0 } else { 0.25 };
@@ -59,12 +61,12 @@ pub fn throughput(plan: &Plan, report: &Report, lock: Lock) -> String {
         let ratio = f64::from(k) * step;
         drawing.grid_line(y(ratio), &format!("{ratio:.2}"), "grid");
     }
-    drawing.grid_line(y(1.0), "", "limit");
+    drawing.grid_line(y(1.0), "", "reference");
     for row in rows {
         let Some((x, width)) = drawing.place(row) else {
             continue;
         };
-        let ratio = |speed: u64| speed as f64 / limit;
+        let ratio = |speed: u64| speed as f64 / reference;
         let (low, middle, high) = (
             y(ratio(row.acq_per_cpu_s.min)),
             y(ratio(row.acq_per_cpu_s.median)),
@@ -73,7 +75,7 @@ pub fn throughput(plan: &Plan, report: &Report, lock: Lock) -> String {
         let center = x + width / 2.0;
         drawing.add(format_args!(
             "<rect x=\"{x:.1}\" y=\"{middle:.1}\" width=\"{width:.1}\" height=\"{:.1}\" \
-             fill=\"{}\"><title>{}: {:.3} of the limit, {}/s</title></rect>\
+             fill=\"{}\"><title>{}: {:.3} of the reference, {}/s</title></rect>\
              <path class=\"whisker\" d=\"M{center:.1} {low:.1}V{high:.1}\"/>",
             y(0.0) - middle,
             color(row.cell.policy),

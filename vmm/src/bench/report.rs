@@ -34,7 +34,8 @@ pub struct Report {
     pub disturbed_runs: u64,
     /// Runs that were repeated because they were disturbed.
     pub repeated_runs: u64,
-    /// What ratios to the limit are relative to.
+    /// The references, to which ratios are relative. The schema calls them limits; they are none, for a
+    /// measured run can be beaten.
     pub limits: Vec<Limit>,
     /// A row for each cell that was measured.
     pub results: Vec<Row>,
@@ -74,7 +75,7 @@ pub struct Host {
     pub processor: String,
 }
 
-/// The run without overcommit of one lock, under the host kernel.
+/// The reference of one lock: its cell without overcommit, under the host kernel.
 #[derive(Clone, Debug, Serialize)]
 pub struct Limit {
     /// The lock.
@@ -82,6 +83,8 @@ pub struct Limit {
     pub lock: Lock,
     /// Runs that count.
     pub runs: u64,
+    /// Of those, disturbed ones.
+    pub disturbed: u64,
     /// Acquisitions per second of CPU time.
     pub acq_per_cpu_s: Spread,
 }
@@ -116,7 +119,7 @@ pub struct Row {
     pub wait_percentiles_ns: Option<Vec<(f64, u64)>>,
     /// The longest wait of a run.
     pub wait_max_ns: Spread,
-    /// Median of `acq_per_cpu_s` by that of the lock's limit.
+    /// Median of `acq_per_cpu_s` by that of the lock's reference.
     pub ratio_to_limit: Option<f64>,
     /// The same by that of each baseline with the same lock and load.
     pub ratio_to: BTreeMap<String, f64>,
@@ -168,7 +171,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// All cells to run: those of the matrix, then the limits that are not among them.
+    /// All cells to run: those of the matrix, then the references that are not among them.
     #[must_use]
     pub fn cells(&self) -> Vec<Cell> {
         let mut cells = self.matrix.cells();
@@ -192,6 +195,7 @@ impl Report {
                 Some(Limit {
                     lock,
                     runs: kept.runs.len() as u64,
+                    disturbed: disturbed(kept),
                     acq_per_cpu_s: speed(kept),
                 })
             })
@@ -240,6 +244,12 @@ impl Report {
     #[must_use]
     pub fn is_good(&self) -> bool {
         !self.interrupted && self.skipped.iter().all(|skipped| !skipped.failed)
+    }
+
+    /// What the ratios of `lock` are relative to; `None` if it could not be measured.
+    #[must_use]
+    pub fn reference(&self, lock: Lock) -> Option<&Limit> {
+        self.limits.iter().find(|limit| limit.lock == lock)
     }
 
     /// The row of `cell`.
@@ -404,7 +414,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn ratios_are_of_medians_to_the_limit_and_to_each_baseline() {
+    fn ratios_are_of_medians_to_the_reference_and_to_each_baseline() {
         let report = report();
         let row = &report.results[1];
         assert_eq!(name(&row.cell.policy), "baton");
@@ -424,7 +434,10 @@ pub(super) mod tests {
         assert_eq!((row.vcpus, row.runs, row.disturbed), (8, 2, 1));
         assert_eq!((row.cpu_share, row.switches_per_acq), (0.5, 1.0));
         assert_eq!(row.acq_per_s_per_host_cpu, 50);
-        assert_eq!(report.limits[0].acq_per_cpu_s.median, 200);
+        let reference = report.reference(Lock::Ticket).expect("measured");
+        assert_eq!(reference.acq_per_cpu_s.median, 200);
+        assert_eq!((reference.runs, reference.disturbed), (1, 1));
+        assert!(report.reference(Lock::Mcs).is_none());
     }
 
     #[test]

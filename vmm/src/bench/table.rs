@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
-use super::matrix::{Cell, HARD_BUDGET, Load, name};
-use super::report::{Plan, Report, Row};
+use super::matrix::{Cell, HARD_BUDGET, Load, Lock, name};
+use super::report::{Limit, Plan, Report, Row};
 use super::stats::Spread;
 use crate::summary::text::readable_ns;
 use crate::units::{format_cpus, format_ns};
@@ -17,8 +17,8 @@ pub fn render(plan: &Plan, report: &Report) -> String {
     let _ = writeln!(
         text,
         "Lock-holder preemption on host CPUs {}, {} of {} a cell, in {}.\n\
-         Lock acquisitions per second of CPU time, median +- half the spread, relative to the limit\n\
-         (the same lock without overcommit under the host kernel); below, the longest wait.",
+         Lock acquisitions per second of CPU time, median +- half the spread, relative to the reference\n\
+         (the same lock without overcommit under the host kernel, measured too); below, the longest wait.",
         format_cpus(&plan.host_cpus),
         runs(report),
         format_ns(report.settings.run_ns),
@@ -56,7 +56,7 @@ fn block(text: &mut String, plan: &Plan, report: &Report, load: Load) {
                 .map(row)
                 .map(move |row| row.map_or_else(|| "-".to_owned(), |row| of(row, report)))
         };
-        let mut ratios = vec![name(&lock)];
+        let mut ratios = vec![marked(lock, report)];
         ratios.extend(cells(ratio));
         lines.push(ratios);
         let mut waits = vec![String::new()];
@@ -107,14 +107,45 @@ pub fn describe(load: Load, cpus: usize) -> String {
     )
 }
 
+/// The name of a lock, with a mark if the reference of its ratios was disturbed.
+fn marked(lock: Lock, report: &Report) -> String {
+    let is_disturbed = |reference: &Limit| reference.disturbed > 0;
+    let mark = match report.reference(lock).is_some_and(is_disturbed) {
+        true => "*",
+        false => "",
+    };
+    name(&lock) + mark
+}
+
+/// What the ratios of a lock are relative to, and how sure that is.
+#[must_use]
+pub fn reference(limit: &Limit) -> String {
+    let Spread { median, min, max } = limit.acq_per_cpu_s;
+    let lock = name(&limit.lock);
+    let spread = match limit.runs {
+        1 => "one run".to_owned(),
+        runs => format!("{min} to {max} in {runs} runs"),
+    };
+    let warning = match limit.disturbed {
+        0 => String::new(),
+        disturbed => format!(
+            " * Other processes disturbed {disturbed} of {}, so all ratios of {lock} may be too high.",
+            limit.runs
+        ),
+    };
+    format!(
+        "The reference of {lock}: {median} acquisitions per second of CPU time ({spread}).{warning}"
+    )
+}
+
 fn ratio(row: &Row, report: &Report) -> String {
     let mark = if row.disturbed > 0 { "*" } else { "" };
-    let limit = report.limits.iter().find(|l| l.lock == row.cell.lock);
-    let limit = limit.map_or(0, |limit| limit.acq_per_cpu_s.median);
+    let reference = report.reference(row.cell.lock);
+    let reference = reference.map_or(0, |reference| reference.acq_per_cpu_s.median);
     match row.ratio_to_limit {
         Some(ratio) if row.runs > 1 => {
             let Spread { min, max, .. } = row.acq_per_cpu_s;
-            let spread = (max - min) as f64 / 2.0 / limit.max(1) as f64;
+            let spread = (max - min) as f64 / 2.0 / reference.max(1) as f64;
             format!("{ratio:.3}+-{spread:.3}{mark}")
         }
         Some(ratio) => format!("{ratio:.3}{mark}"),
@@ -125,12 +156,7 @@ fn ratio(row: &Row, report: &Report) -> String {
 fn notes(text: &mut String, report: &Report) {
     text.push('\n');
     for limit in &report.limits {
-        let _ = writeln!(
-            text,
-            "The limit of {}: {} acquisitions per second of CPU time.",
-            name(&limit.lock),
-            limit.acq_per_cpu_s.median
-        );
+        let _ = writeln!(text, "{}", reference(limit));
     }
     if report.disturbed_runs > 0 || report.repeated_runs > 0 {
         let _ = writeln!(
@@ -184,14 +210,42 @@ mod tests {
             block,
             [
                 "4x: 8 vCPUs on 2 host CPUs",
-                "             host-spin  host-deadline          baton",
-                "  ticket  0.075+-0.025              -  0.500+-0.250*",
-                "                2.00us              -         2.00us",
+                "              host-spin  host-deadline          baton",
+                "  ticket*  0.075+-0.025              -  0.500+-0.250*",
+                "                 2.00us              -         2.00us",
             ]
         );
-        assert!(text.contains("The limit of ticket: 200 "));
+        assert!(text.contains("The reference of ticket: 200 "));
+        assert!(
+            !text.contains("limit"),
+            "what can be beaten is none: {text}"
+        );
         assert!(text.contains("Not measured: host-deadline: needs <root>\n"));
         assert!(text.contains("FAILED: ticket 8x host-deadline: needs <root>\n"));
+    }
+
+    #[test]
+    fn a_reference_has_a_spread_and_says_if_it_was_disturbed() {
+        let limit = |runs, disturbed| Limit {
+            lock: Lock::Mcs,
+            runs,
+            disturbed,
+            acq_per_cpu_s: Spread {
+                median: 200,
+                min: 150,
+                max: 210,
+            },
+        };
+        assert_eq!(
+            reference(&limit(3, 0)),
+            "The reference of mcs: 200 acquisitions per second of CPU time (150 to 210 in 3 runs)."
+        );
+        let disturbed = reference(&limit(3, 2));
+        assert!(
+            disturbed.ends_with("disturbed 2 of 3, so all ratios of mcs may be too high."),
+            "{disturbed}"
+        );
+        assert!(reference(&limit(1, 0)).ends_with("(one run)."));
     }
 
     #[test]

@@ -139,12 +139,15 @@ pub fn parse(text: &str, base: &Path) -> Result<RunConfig, ConfigError> {
             "off" => false,
             other => return fail(format!("proxy is '{other}', must be \"on\" or \"off\"")),
         };
+        config.given.proxy = true;
     }
     if let Some(defer) = &file.defer {
         config.defer = field("defer", parse_defer(defer))?;
+        config.given.defer = true;
     }
     if let Some(slice) = &file.slice {
         config.slice = field("slice", units::parse_duration(slice))?;
+        config.given.slice = true;
     }
     if let Some(threads) = &file.vcpu_threads {
         config.vcpu_threads = choice::<VcpuThreads>("vcpu_threads", threads)?;
@@ -187,7 +190,7 @@ pub fn parse(text: &str, base: &Path) -> Result<RunConfig, ConfigError> {
             config.guests.push(guest);
         }
     }
-    config.validate()?;
+    config.validate_for_any()?;
     Ok(config)
 }
 

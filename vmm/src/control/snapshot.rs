@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// [`Snapshot::version`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A run. Times are nanoseconds; counters count from the start of the run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -79,9 +79,13 @@ pub struct Vcpu {
     pub donated_ns: u64,
     /// Part of `ran_ns` that another paid for.
     pub received_ns: u64,
-    /// Runnable and not running.
+    /// Runnable and not running, with a budget: it waited for a CPU.
     pub waited_ns: u64,
-    /// Without budget.
+    /// Runnable and not running, without a budget.
+    pub throttled_wait_ns: u64,
+    /// Of its time on a CPU, what the host gave to others.
+    pub host_steal_ns: u64,
+    /// Without budget, whether or not it could have run.
     pub throttled_ns: u64,
     /// Times put on a CPU.
     pub switches: u64,
@@ -96,7 +100,7 @@ pub struct Vcpu {
     pub proxied: u64,
     /// Preemptions put off.
     pub deferrals: u64,
-    /// Deadlines missed.
+    /// Deadlines missed, one for each period.
     pub deadline_misses: u64,
 }
 

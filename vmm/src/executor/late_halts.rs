@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::signal;
 use crate::config::{GuestConfig, LateHalts, RunConfig};
-use crate::halt::{HaltSignal, HaltSignalError, WakeStepError, check_wake_step};
+use crate::halt::{HaltSignal, HaltSignalError, WakeStepError, check_wake_events, check_wake_step};
 use crate::machine::kvm::{self, KvmError};
 
 /// Why halts or wakes are noticed late.
@@ -55,7 +55,13 @@ pub struct LateHaltsError {
 pub(super) fn check(config: &RunConfig) -> Result<(), LateHaltsError> {
     match config.late_halts {
         LateHalts::Allow => Ok(()),
-        LateHalts::Refuse => look().or_else(|reason| judge(config, reason)),
+        LateHalts::Refuse => match look() {
+            Ok(()) => {
+                warn_of_steps(config);
+                Ok(())
+            }
+            Err(reason) => judge(config, reason),
+        },
     }
 }
 
@@ -93,6 +99,18 @@ fn reserved(config: &RunConfig) -> Option<String> {
         .iter()
         .find(reserved)
         .map(|guest| guest.name.clone())
+}
+
+/// Says that the time which hard reservations bound is bounded less tightly where KVM's tracepoints cannot
+/// be had.
+fn warn_of_steps(config: &RunConfig) {
+    let hard = |guest: &GuestConfig| guest.reservations.iter().flatten().any(|r| r.hard);
+    if !config.quiet
+        && config.guests.iter().any(hard)
+        && let Err(reason) = check_wake_events()
+    {
+        eprintln!("baton: warning: {reason} (no such warning with --late-halts allow)");
+    }
 }
 
 /// Tries both on this host.

@@ -248,6 +248,8 @@ impl PoolLook {
             donated_ns: c.donated_ns,
             received_ns: c.received_ns,
             waited_ns: c.waited_ns,
+            throttled_wait_ns: c.throttled_wait_ns,
+            host_steal_ns: c.host_steal_ns,
             throttled_ns: c.throttled_ns,
             switches: c.switches,
             migrations: c.migrations,
@@ -289,7 +291,10 @@ impl Look for PoolLook {
             .collect();
         let vcpus: Vec<_> = (0..self.names.vcpus.len() as u32)
             .map(VcpuId)
-            .filter_map(|id| Some((id, state.sched.view(id)?, state.sched.counters(id))))
+            .filter_map(|id| {
+                let counters = state.sched.counters_at(id, snapshot.now_ns);
+                Some((id, state.sched.view(id)?, counters))
+            })
             .collect();
         // Names are made without the lock.
         drop(state);

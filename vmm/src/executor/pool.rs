@@ -497,7 +497,9 @@ impl State {
     }
 
     fn tell_steal(&mut self, vcpu: &mut Vcpu, id: VcpuId) {
-        let waited = self.sched.counters(id).waited_ns;
+        let counters = self.sched.counters(id);
+        // Steal time is both: the guest could have run.
+        let waited = counters.waited_ns + counters.throttled_wait_ns;
         let told = std::mem::replace(&mut self.steal_told[id.index()], waited);
         let more = waited.saturating_sub(told);
         vcpu.guest.hints.add_steal(vcpu.index, more);

@@ -357,6 +357,8 @@ fn run<S: Seam>(
 impl Runner for Executors {
     fn stop(mut self: Box<Self>) -> RunnerReport {
         drop(self.watcher.take());
+        // What waits from here on waits for the end.
+        let end = sys::monotonic_ns();
         self.pool.stop();
         // One that panicked has said so on standard error; its vCPU is lost.
         let executors: Vec<ExecutorReport> = self
@@ -372,13 +374,8 @@ impl Runner for Executors {
         self.observed.finish();
         let mut state = self.pool.lock();
         let mut vcpus = state.take_counters().into_iter();
-        let now = sys::monotonic_ns();
-        let numbers = |(id, exits): (VcpuId, ExitCounts)| {
-            let mut counters = state.sched.counters(id);
-            let reduced = state.sched.view(id).and_then(|view| view.reduced);
-            counters.reduced_ns += reduced.map_or(0, |(_, since)| now.saturating_sub(since));
-            summarize(counters, exits)
-        };
+        let numbers =
+            |(id, exits): (VcpuId, ExitCounts)| summarize(state.sched.counters_at(id, end), exits);
         let vcpus = self
             .shape
             .iter()
@@ -404,6 +401,8 @@ fn summarize(c: Counters, exits: ExitCounts) -> VcpuSummary {
         donated_ns: c.donated_ns,
         received_ns: c.received_ns,
         waited_ns: c.waited_ns,
+        throttled_wait_ns: c.throttled_wait_ns,
+        host_steal_ns: c.host_steal_ns,
         preemptions: c.preemptions,
         holder_preemptions: c.holder_preemptions,
         proxied: c.proxied,

@@ -47,6 +47,8 @@ pub(crate) struct Executor<S> {
     pub(crate) berths: bool,
     /// Thread CPU time up to which everything is charged.
     charged_to: Ns,
+    /// Up to when all time is accounted for, as CPU time, sleep or what the host took, ns.
+    seen_to: Ns,
     /// CPU time spent elsewhere on this executor's behalf since the last charge.
     elsewhere: Ns,
     report: ExecutorReport,
@@ -78,6 +80,8 @@ struct Stopped {
     berth: bool,
     hints: Hints,
     ran: Ns,
+    /// What the host gave to others since the last charge, ns.
+    host_took: Ns,
 }
 
 /// What remains of it when it was put back.
@@ -119,6 +123,7 @@ impl<S: Seam> Executor<S> {
             seam,
             berths,
             charged_to: 0,
+            seen_to: 0,
             elsewhere: 0,
             report: ExecutorReport::default(),
             crossing: Crossing::default(),
@@ -134,6 +139,7 @@ impl<S: Seam> Executor<S> {
         self.pool.station(self.cpu).occupy();
         self.charged_to = sys::thread_cpu_ns();
         self.began = sys::monotonic_ns();
+        self.seen_to = self.began;
         let mut stopped = None;
         while let Some(turn) = self.next_turn(stopped.take()) {
             stopped = self.serve(turn);
@@ -166,6 +172,7 @@ impl<S: Seam> Executor<S> {
                         berth,
                         hints,
                         ran,
+                        host_took: self.take_unaccounted(ran),
                     });
                 }
             }
@@ -266,6 +273,7 @@ impl<S: Seam> Executor<S> {
             mut berth,
             hints,
             ran,
+            host_took,
         } = stopped;
         let (guest, index, id) = (Arc::clone(&vcpu.guest), vcpu.index, state.id(&vcpu));
         if berth {
@@ -288,6 +296,7 @@ impl<S: Seam> Executor<S> {
             ran,
             now,
         );
+        state.sched.host_took(id, host_took);
         state.charge_console(&vcpu, now);
         let berth = state.keep(id, vcpu, berth);
         let (rang, preempted) = (why == Stop::Rang, why == Stop::Preempted);
@@ -309,11 +318,7 @@ impl<S: Seam> Executor<S> {
         let timeout = timer.map(|at| Duration::from_nanos(at.saturating_sub(from).max(1)));
         self.pool.station(self.cpu).sleep(timeout);
         signal::forget_missed();
-        let slept = sys::monotonic_ns().saturating_sub(from);
-        match self.away {
-            true => self.report.away_ns += slept,
-            false => self.report.idle_ns += slept,
-        }
+        self.slept(from);
         // Waking up is for who runs next, if anybody does.
     }
 
@@ -324,12 +329,29 @@ impl<S: Seam> Executor<S> {
         let from = sys::monotonic_ns();
         let end = self.seam.nap(&mut vcpu, timer, self.pool.station(self.cpu));
         signal::forget_missed();
-        self.report.idle_ns += sys::monotonic_ns().saturating_sub(from);
+        self.slept(from);
         let spent = self.charge();
         if vcpu.guest.has_ended() {
             self.pool.retire(&vcpu.guest);
         }
         ((id, vcpu), end, spent)
+    }
+
+    /// It has slept since `from`.
+    fn slept(&mut self, from: Ns) {
+        self.seen_to = sys::monotonic_ns();
+        let slept = self.seen_to.saturating_sub(from);
+        match self.away {
+            true => self.report.away_ns += slept,
+            false => self.report.idle_ns += slept,
+        }
+    }
+
+    /// Time since all was accounted for in which no `spent` CPU time was used: the host gave it to others.
+    fn take_unaccounted(&mut self, spent: Ns) -> Ns {
+        let now = sys::monotonic_ns();
+        let wall = now.saturating_sub(std::mem::replace(&mut self.seen_to, now));
+        wall.saturating_sub(spent)
     }
 
     /// CPU time since the last charge, for which a guest pays.

@@ -58,8 +58,8 @@ pub enum LoadError {
     TooLarge(PathBuf),
     /// No kernel that can be booted here.
     #[error(
-        "the kernel {what} is neither a 64-bit x86 ELF executable (vmlinux) nor a bzImage \
-         (vmlinuz): {why}"
+        "the kernel {what} cannot be booted: {why}; give a static 64-bit x86 ELF executable (vmlinux) or \
+         a bzImage (vmlinuz)"
     )]
     NotAKernel {
         /// Which kernel.
@@ -216,7 +216,7 @@ fn load_elf(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Loaded
                 return Err(not_a_kernel("it is for another processor"));
             }
             if u16::from_le_bytes([head[16], head[17]]) != 2 {
-                return Err(not_a_kernel("it is no static executable"));
+                return Err(not_a_kernel("it is an ELF file, but no static executable"));
             }
         }
         _ => return Err(not_a_kernel("it does not start with an ELF header")),

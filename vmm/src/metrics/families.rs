@@ -117,9 +117,11 @@ const VCPU_COUNTERS: [VcpuCounter; 24] = [
         "Part of the run time that another vCPU paid for",
         |c, _| c.received_ns,
     ),
-    time("runnable_wait", "Time runnable and not running", |c, _| {
-        c.waited_ns
-    }),
+    time(
+        "runnable_wait",
+        "Time runnable, with a budget, and not running",
+        |c, _| c.waited_ns,
+    ),
     time(
         "throttled",
         "Time without budget, in throttlings that have ended",
@@ -173,7 +175,7 @@ const VCPU_COUNTERS: [VcpuCounter; 24] = [
     number("throttles", "Times its budget ran out", |c, _| c.throttles),
     number(
         "deadline_misses",
-        "Deadlines that passed with budget left",
+        "Deadlines that passed with budget left, one for each period",
         |c, _| c.deadline_misses,
     ),
     number(

@@ -80,6 +80,8 @@ pub struct App {
     typing: bool,
     /// Rows above the window.
     pub(super) scroll: usize,
+    /// Lines about host CPUs above theirs.
+    pub(super) cpu_scroll: usize,
 }
 
 impl App {
@@ -95,6 +97,7 @@ impl App {
             filter: String::new(),
             typing: false,
             scroll: 0,
+            cpu_scroll: 0,
         }
     }
 
@@ -166,11 +169,14 @@ impl App {
             }
             KeyCode::Down => self.scroll = self.scroll.saturating_add(1),
             KeyCode::Up => self.scroll = self.scroll.saturating_sub(1),
+            KeyCode::Right => self.cpu_scroll = self.cpu_scroll.saturating_add(1),
+            KeyCode::Left => self.cpu_scroll = self.cpu_scroll.saturating_sub(1),
             KeyCode::PageDown => self.scroll = self.scroll.saturating_add(10),
             KeyCode::PageUp => self.scroll = self.scroll.saturating_sub(10),
             _ => {}
         }
-        // Not beyond the last row.
+        // Not beyond the last row, or the last host CPU.
+        self.cpu_scroll = self.cpu_scroll.min(self.now.cpus.len());
         self.scroll = self.scroll.min(self.rows().len().saturating_sub(1));
         Next::Stay
     }

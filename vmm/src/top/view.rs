@@ -8,57 +8,53 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::Line;
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table};
 
-use super::app::{App, Column, Row};
-use crate::control::snapshot::Cpu;
-
-const HEADINGS: [&str; 12] = [
-    "vCPU",
-    "state",
-    "cpu",
-    "waits for",
-    "%run",
-    "%chrg",
-    "%don",
-    "%recv",
-    "%wait",
-    "budget",
-    "proxied",
-    "misses",
-];
-const WIDTHS: [u16; 12] = [18, 9, 4, 18, 6, 6, 6, 6, 6, 24, 8, 7];
+use super::app::App;
+use super::columns::{Laid, lay_out};
+use super::cpus;
 
 /// Draws `app` on the whole terminal.
 pub(super) fn draw(frame: &mut Frame, app: &App) {
-    let now = app.now();
+    let (now, area) = (app.now(), frame.area());
+    let lines = cpus::lines(&now.cpus);
+    // The rest is the table's.
+    let room = lines.len().min(usize::from(area.height / 2));
     let [head, cpus, table, foot] = Layout::vertical([
         Constraint::Length(1),
-        Constraint::Length(now.cpus.len().min(16) as u16 + 1),
+        Constraint::Length(room as u16 + 1),
         Constraint::Min(3),
         Constraint::Length(1),
     ])
-    .areas(frame.area());
+    .areas(area);
     frame.render_widget(Line::from(title(app)).bold(), head);
-    let lines: Vec<Line> = now.cpus.iter().take(16).map(cpu_line).collect();
+    let lines: Vec<Line> = cpus::window(lines, app.cpu_scroll, room)
+        .into_iter()
+        .map(|line| match line.proxied {
+            true => Line::from(line.text).fg(Color::Green),
+            false => Line::from(line.text),
+        })
+        .collect();
     frame.render_widget(Paragraph::new(lines), cpus);
     let rows = app.rows();
-    let shown = rows
-        .iter()
-        .skip(app.scroll)
-        .map(|row| TableRow::new(cells(row).map(Cell::from)).style(style(&row.vcpu.state)));
-    let header = TableRow::new(HEADINGS.map(|heading| {
-        let mark = if heading == app.sort().heading() {
-            "*"
-        } else {
-            ""
-        };
-        Cell::from(format!("{heading}{mark}"))
-    }))
-    .style(Style::new().add_modifier(Modifier::REVERSED));
+    let Laid {
+        headings,
+        widths,
+        lines,
+        left_out,
+    } = lay_out(&rows, app.sort(), Some(area.width));
+    let shown = rows.iter().zip(lines).skip(app.scroll).map(|(row, cells)| {
+        TableRow::new(cells.into_iter().map(Cell::from)).style(style(&row.vcpu.state))
+    });
+    let header = TableRow::new(headings.into_iter().map(Cell::from))
+        .style(Style::new().add_modifier(Modifier::REVERSED));
     frame.render_widget(
-        Table::new(shown, WIDTHS.map(Constraint::Length)).header(header),
+        Table::new(shown, widths.into_iter().map(Constraint::Length)).header(header),
         table,
     );
-    frame.render_widget(Line::from(app.prompt()).dim(), foot);
+    let prompt = match left_out {
+        0 => app.prompt(),
+        hidden => format!("{}  ({hidden} columns hidden)", app.prompt()),
+    };
+    frame.render_widget(Line::from(prompt).dim(), foot);
 }
 
 /// `app` as lines of text.
@@ -66,21 +62,18 @@ pub(super) fn plain(app: &App) -> String {
     let mut text = title(app);
     text.push('\n');
     for cpu in &app.now().cpus {
-        text.push_str(&cpu_text(cpu));
+        text.push_str(&cpus::line(cpu).text);
         text.push('\n');
     }
-    let mut line = |cells: &[String]| {
+    let laid = lay_out(&app.rows(), app.sort(), None);
+    for line in std::iter::once(&laid.headings).chain(&laid.lines) {
         let mut row = String::new();
-        for (cell, width) in cells.iter().zip(WIDTHS) {
+        for (cell, width) in line.iter().zip(&laid.widths) {
             // A string takes all that is written to it.
-            let _ = write!(row, "{cell:width$} ", width = usize::from(width));
+            let _ = write!(row, "{cell:width$} ", width = usize::from(*width));
         }
         text.push_str(row.trim_end());
         text.push('\n');
-    };
-    line(&HEADINGS.map(str::to_owned));
-    for row in app.rows() {
-        line(&cells(&row));
     }
     text
 }
@@ -96,28 +89,6 @@ fn title(app: &App) -> String {
     )
 }
 
-fn cpu_text(cpu: &Cpu) -> String {
-    let what = match (&cpu.run, &cpu.donor) {
-        (None, _) if cpu.away => "away: offline, or not for this process".to_owned(),
-        (None, _) => "idle".to_owned(),
-        (Some(run), Some(donor)) if run != donor => format!(
-            "{run} on the budget of {donor}, which waits for lock {:#x}",
-            cpu.lock.unwrap_or_default()
-        ),
-        (Some(run), _) => run.clone(),
-    };
-    format!("CPU {:<3} {what}", cpu.cpu)
-}
-
-fn cpu_line(cpu: &Cpu) -> Line<'static> {
-    let line = Line::from(cpu_text(cpu));
-    if cpu.run.is_some() && cpu.run != cpu.donor {
-        line.fg(Color::Green)
-    } else {
-        line
-    }
-}
-
 fn style(state: &str) -> Style {
     match state {
         "running" => Style::new().add_modifier(Modifier::BOLD),
@@ -128,41 +99,10 @@ fn style(state: &str) -> Style {
     }
 }
 
-fn cells(row: &Row) -> [String; HEADINGS.len()] {
-    let vcpu = &row.vcpu;
-    let percent = |value: f64| format!("{value:.1}");
-    let in_force = vcpu.reduced_to.as_ref().or(vcpu.reservation.as_ref());
-    let budget = match (vcpu.budget_ns, in_force) {
-        (Some(left), Some(reservation)) => {
-            // Whole microseconds are enough to look at.
-            let ms = left as f64 / 1e6;
-            format!("{ms:.3}ms of {reservation}")
-        }
-        _ => "-".to_owned(),
-    };
-    [
-        vcpu.name(),
-        vcpu.state.clone(),
-        vcpu.cpu.map_or("-".to_owned(), |cpu| cpu.to_string()),
-        vcpu.waits_for.clone().unwrap_or("-".to_owned()),
-        percent(row.ran),
-        percent(row.charged),
-        percent(row.donated),
-        percent(row.received),
-        percent(row.waited),
-        budget,
-        vcpu.proxied.to_string(),
-        vcpu.deadline_misses.to_string(),
-    ]
-}
-
-// The mark in the heading is found by name.
-const _: () = assert!(HEADINGS[4].len() == Column::Ran.heading().len());
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::snapshot::{Snapshot, Vcpu};
+    use crate::control::snapshot::{Cpu, Snapshot, Vcpu};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -199,6 +139,39 @@ mod tests {
             "q quit",
             "baton 7",
         ] {
+            assert!(screen.contains(part), "{part} in {screen}");
+        }
+    }
+
+    #[test]
+    fn at_80_columns_no_two_vcpus_look_the_same_and_what_is_hidden_is_said() {
+        let vcpu = |index| Vcpu {
+            guest: "web".to_owned(),
+            index,
+            state: "throttled".to_owned(),
+            reservation: Some("5ms/20ms,hard".to_owned()),
+            budget_ns: Some(5_000_000),
+            waits_for: Some("web/0".to_owned()),
+            ..Vcpu::default()
+        };
+        let app = App::new(Snapshot {
+            cpus: (0..64)
+                .map(|cpu| Cpu {
+                    cpu,
+                    ..Cpu::default()
+                })
+                .collect(),
+            vcpus: (0..4).map(vcpu).collect(),
+            ..Snapshot::default()
+        });
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("backend");
+        terminal.draw(|frame| draw(frame, &app)).expect("draws");
+        let screen = terminal.backend().to_string();
+        for index in 0..4 {
+            let row = format!("web/{index} throttled");
+            assert!(screen.contains(&row), "{row} in {screen}");
+        }
+        for part in ["idle: 0-63", "columns hidden", "5.000ms of 5ms/20ms,hard"] {
             assert!(screen.contains(part), "{part} in {screen}");
         }
     }

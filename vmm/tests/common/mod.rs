@@ -10,6 +10,11 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+/// The exit status of Baton's own failures (`docs/exit-status.md`).
+pub const FAILED: i32 = 125;
+/// The exit status of a run in which several guests failed, or one without a code.
+pub const GUESTS_FAILED: i32 = 123;
+
 /// What one run of the program gave.
 #[derive(Debug)]
 pub struct Ran {
@@ -93,21 +98,22 @@ pub fn finish(child: Child) -> Ran {
 }
 
 impl Ran {
-    /// The summary of a run with `--summary json`: the last JSON object on stdout, after what the
-    /// guests printed.
+    /// The summary of a run with `--summary json`, which is all that stands on standard output.
     pub fn summary(&self) -> Value {
-        let start = self
-            .stdout
-            .lines()
-            .position(|line| line == "{")
-            .unwrap_or_else(|| panic!("no summary: {self:?}"));
-        let json: Vec<&str> = self.stdout.lines().skip(start).collect();
-        serde_json::from_str(&json.join("\n")).expect("summary is JSON")
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
+            panic!("no summary alone on standard output: {error}: {self:?}")
+        })
+    }
+
+    /// What Baton itself says on standard error, where guests print to it.
+    pub fn complaints(&self) -> Vec<&str> {
+        let own = |line: &&str| line.starts_with("baton: ");
+        self.stderr.lines().filter(own).collect()
     }
 
     /// Standard error, which must be one sentence.
     pub fn one_sentence(&self) -> &str {
-        assert_eq!(self.code, 1, "{self:?}");
+        assert_eq!(self.code, FAILED, "{self:?}");
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
         self.stderr.trim()
     }

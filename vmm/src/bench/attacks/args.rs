@@ -12,7 +12,7 @@ use crate::cli::{CpuList, parse_cpu_list};
 /// Flags of `baton bench attacks`.
 #[derive(Debug, Args)]
 pub struct AttacksArgs {
-    /// Fewer and shorter runs: less than a minute
+    /// Make fewer and shorter runs, which takes less than a minute
     #[arg(long)]
     pub quick: bool,
     /// Attacks to measure [default: all]

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attack {
-    /// After a halt, `INT` enters a handler that keeps the vCPU.
+    /// After a halt, INT enters a handler that keeps the vCPU.
     EscapeInt,
     /// After a halt, a fault enters a handler that keeps the vCPU.
     EscapeFault,
@@ -43,9 +43,9 @@ pub enum Attack {
     WakeStorm,
     /// Timers of idle vCPUs' local APICs run at the shortest period.
     ApicTimers,
-    /// Halts that the host does not notice: a run without perf events.
+    /// The vCPUs halt, and the host does not notice it, for the run has no perf events.
     LateHalts,
-    /// String instructions at the serial port.
+    /// String instructions write to the serial port without end.
     SerialStrings,
 }
 

@@ -11,7 +11,7 @@ use crate::cli::{CpuList, parse_cpu_list};
 /// Flags of `baton bench linux`.
 #[derive(Debug, Args)]
 pub struct LinuxArgs {
-    /// Linux kernel as it is
+    /// Linux kernel without our patches
     #[arg(long, value_name = "FILE")]
     pub stock: PathBuf,
     /// Linux kernel with our patches
@@ -28,7 +28,7 @@ pub struct LinuxArgs {
         default_value = "spin,mutex,messaging"
     )]
     pub works: Vec<String>,
-    /// vCPUs for each host CPU
+    /// Loads to measure, in vCPUs for each host CPU
     #[arg(
         long,
         value_name = "LOAD,..",
@@ -36,7 +36,7 @@ pub struct LinuxArgs {
         default_value = "1x,2x,4x"
     )]
     pub loads: Vec<Load>,
-    /// Policies to measure [default: all]
+    /// Policies to measure
     #[arg(
         long,
         value_name = "POLICY,..",
@@ -44,7 +44,7 @@ pub struct LinuxArgs {
         default_value = "host,baton,baton-patched"
     )]
     pub policies: Vec<Policy>,
-    /// Runs of each
+    /// Runs of each work, load and policy
     #[arg(
         long,
         value_name = "N",
@@ -111,11 +111,11 @@ impl fmt::Display for Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
-    /// The host kernel a stock kernel: what every other VMM does.
+    /// The host kernel schedules a stock kernel, as with every other VMM.
     Host,
-    /// Baton a stock kernel.
+    /// Baton schedules a stock kernel.
     Baton,
-    /// Baton a patched kernel.
+    /// Baton schedules a patched kernel.
     BatonPatched,
 }
 

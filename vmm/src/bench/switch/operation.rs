@@ -115,7 +115,8 @@ impl Operation {
         if self == Self::Proxy {
             // The waiter's claim goes before the holder's whenever it wants to run; a holder that
             // was given a grace would release in it.
-            config.guests[0].reservations[1] = Some(WAITER);
+            // The host's scheduler has no claims.
+            config.guests[0].reservations[1] = (sched == SchedMode::Baton).then_some(WAITER);
             config.defer = None;
         }
         config

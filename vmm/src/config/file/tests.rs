@@ -38,6 +38,11 @@ fn top_level_keys_are_the_flags() {
         proxy: false,
         defer: None,
         slice: Duration::from_millis(2),
+        given: crate::config::Given {
+            proxy: true,
+            defer: true,
+            slice: true,
+        },
         vcpu_threads: VcpuThreads::On,
         late_halts: LateHalts::Allow,
         duration: Some(Duration::from_secs(10)),
@@ -220,4 +225,12 @@ fn vsock_has_an_address_and_a_path_of_its_own() {
     assert!(error.contains("guests guest1 and guest2"), "{error}");
     let error = refused("[[guest]]\nvsock = \"cid=3,path=vm.sock\"");
     assert!(error.contains("give it a kernel"), "{error}");
+}
+
+#[test]
+fn what_would_be_ignored_is_refused() {
+    let text = refused("[[guest]]\ninitrd = \"initrd.img\"");
+    assert!(text.contains("reads no RAM disk"), "{text}");
+    let text = refused("[[guest]]\nreservation = \"1ms/10ms\"\nweight = 7");
+    assert!(text.contains("for vCPUs without a reservation"), "{text}");
 }

@@ -188,7 +188,7 @@ impl Offer {
             Control::Default => match default_place(&directory()) {
                 Ok(path) => (path.clone(), Self::listen(&path, source)),
                 Err(error) => {
-                    eprintln!(
+                    crate::say::say!(
                         "baton: this run has no control socket, for {error}; name one with \
                          --control, or say --control off"
                     );

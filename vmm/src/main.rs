@@ -9,12 +9,13 @@ use baton::bench::attacks::AttacksArgs;
 use baton::bench::linux::LinuxArgs;
 use baton::cli::{Cli, Command, RunArgs, SimArgs, Switch, TopArgs};
 use baton::config::{SummaryForm, Timeline};
-use baton::signals::StopSignals;
+use baton::signals::{self, StopSignals};
 use baton::summary::RunSummary;
-use baton::{bench, check, run, sim_command, summary, top};
+use baton::{bench, check, run, say, sim_command, summary, top};
 use clap::Parser;
 
 fn main() -> ExitCode {
+    signals::prepare();
     let result = match Cli::parse().command {
         Command::Run(args) => run_guests(&args),
         Command::Bench { command } => match *command {
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         Command::Check => check_host(),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("baton: {error}");
+        say::line(format_args!("baton: {error}"));
         ExitCode::FAILURE
     })
 }
@@ -144,7 +145,7 @@ fn print(text: &str) -> io::Result<()> {
 fn exit_code(summary: &RunSummary) -> ExitCode {
     let failed: Vec<_> = summary.guests.iter().filter(|guest| !guest.ok).collect();
     for guest in &failed {
-        eprintln!("baton: guest {}: {}", guest.name, guest.end);
+        say::line(format_args!("baton: guest {}: {}", guest.name, guest.end));
     }
     match failed[..] {
         [] => ExitCode::SUCCESS,

@@ -78,7 +78,9 @@ fn judge(config: &RunConfig, reason: LateHaltsReason) -> Result<(), LateHaltsErr
         Some(guest) => Err(LateHaltsError { guest, reason }),
         None => {
             if !config.quiet {
-                eprintln!("baton: warning: {reason} (no such warning with --late-halts allow)");
+                crate::say::say!(
+                    "baton: warning: {reason} (no such warning with --late-halts allow)"
+                );
             }
             Ok(())
         }

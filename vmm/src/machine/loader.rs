@@ -3,27 +3,40 @@
 //!
 //! A bzImage, and an ELF file without a PVH note, is entered by the 64-bit boot protocol, an ELF file
 //! with one by PVH (`boot.rs`).
+//!
+//! | file | idea |
+//! |---|---|
+//! | `extent.rs` | whether the file has all that its headers speak of |
+//! | `initrd.rs` | the RAM disk |
 
 use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::io::{self, Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::bootparam::setup_header;
 use linux_loader::loader::bzimage::BzImage;
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
 use thiserror::Error;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+mod extent;
+mod initrd;
+
+pub use initrd::{Initrd, InitrdError, Size, load_initrd};
 
 use super::boot::KERNEL_START;
-use super::memory::MMIO_HOLE_START;
 use crate::config::KernelSource;
 
 /// Of a bzImage: offset of its magic number, and the number.
 const MAGIC_AT: usize = 0x202;
 const MAGIC: &[u8; 4] = b"HdrS";
+/// Offset of the version of the boot protocol.
+const VERSION_AT: usize = 0x206;
+/// What is wrong with a kernel that is older than the protocol.
+const OLD: &str = "it is no 64-bit kernel of Linux 3.8 or later";
 /// Offset of the address where it wants to be.
 const PREFERRED_ADDRESS_AT: usize = 0x258;
 /// First version of the boot protocol with a 64-bit entry: 2.12.
@@ -35,7 +48,6 @@ const ENTRY_64: u64 = 0x200;
 /// Highest address of a RAM disk for an ELF kernel, which does not say: what Linux says in its
 /// bzImage.
 const ELF_INITRD_MAX: u32 = 0x7fff_ffff;
-const PAGE: u64 = 4096;
 
 /// Largest kernel file that is read, bytes.
 const MAX_KERNEL_FILE: u64 = 1 << 30;
@@ -65,6 +77,19 @@ pub enum LoadError {
         /// What is wrong.
         why: String,
     },
+    /// The file has not all of it.
+    #[error(
+        "the kernel {what} is cut short: it has {size} bytes, and by its header at least {needed}; copy or \
+         build it again"
+    )]
+    CutShort {
+        /// Which kernel.
+        what: String,
+        /// Bytes that there are.
+        size: u64,
+        /// Bytes that there must be.
+        needed: u64,
+    },
     /// It cannot be entered where it says.
     #[error("the kernel {what} cannot be started: its {entry} is not in what it loads above 1M")]
     NoEntry {
@@ -80,30 +105,6 @@ pub enum LoadError {
     DoesNotFit {
         /// Which kernel.
         what: String,
-    },
-}
-
-/// A RAM disk that could not be loaded.
-#[derive(Debug, Error)]
-pub enum InitrdError {
-    /// The file cannot be read.
-    #[error("cannot read the initial RAM disk {path}: {source}", path = .path.display())]
-    Read {
-        /// Path as given.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It does not fit between the kernel and the end of low memory.
-    #[error(
-        "the initial RAM disk {path} has {size} bytes, which do not fit beside the kernel: give \
-         the guest more memory", path = .path.display()
-    )]
-    DoesNotFit {
-        /// Path as given.
-        path: PathBuf,
-        /// Its size, bytes.
-        size: u64,
     },
 }
 
@@ -146,15 +147,6 @@ pub struct Loaded {
     pub header: Option<setup_header>,
 }
 
-/// Where a RAM disk is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Initrd {
-    /// First byte.
-    pub address: u64,
-    /// Bytes.
-    pub size: u64,
-}
-
 /// Loads the kernel where its headers say.
 ///
 /// # Errors
@@ -169,45 +161,6 @@ pub fn load(kernel: &KernelSource, memory: &GuestMemoryMmap) -> Result<Loaded, L
     } else {
         load_elf(&what, &image, memory)
     }
-}
-
-/// Loads the RAM disk at `path` as high as `kernel` can reach it, above the kernel.
-///
-/// # Errors
-/// If it cannot be read or there is no room.
-pub fn load_initrd(
-    path: &Path,
-    kernel: &Loaded,
-    memory: &GuestMemoryMmap,
-    memory_size: u64,
-) -> Result<Initrd, InitrdError> {
-    let cannot = |source| InitrdError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = fs::File::open(path).map_err(cannot)?;
-    let size = file.metadata().map_err(cannot)?.len();
-    let does_not_fit = || InitrdError::DoesNotFit {
-        path: path.to_owned(),
-        size,
-    };
-    let reach = kernel.header.map_or(u64::from(ELF_INITRD_MAX), |header| {
-        header.initrd_addr_max.into()
-    });
-    let address = place_initrd(size, kernel.end, memory_size, reach).ok_or_else(does_not_fit)?;
-    let length = usize::try_from(size).map_err(|_| does_not_fit())?;
-    memory
-        .read_exact_volatile_from(GuestAddress(address), &mut file, length)
-        .map_err(|error| cannot(io::Error::other(error)))?;
-    Ok(Initrd { address, size })
-}
-
-/// The highest whole page at which `size` bytes end below the end of low memory and do not go
-/// beyond `reach`, the last address that the kernel can use.
-fn place_initrd(size: u64, kernel_end: u64, memory_size: u64, reach: u64) -> Option<u64> {
-    let end = memory_size.min(MMIO_HOLE_START).min(reach.checked_add(1)?);
-    let address = end.checked_sub(size)? & !(PAGE - 1);
-    (address >= kernel_end).then_some(address)
 }
 
 fn read(path: PathBuf) -> Result<Vec<u8>, LoadError> {
@@ -230,6 +183,13 @@ fn load_bzimage(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Lo
     let does_not_fit = || LoadError::DoesNotFit {
         what: what.to_owned(),
     };
+    if image
+        .get(VERSION_AT..VERSION_AT + 2)
+        .is_some_and(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]) < PROTOCOL_64BIT)
+    {
+        return Err(not_a_kernel(OLD));
+    }
+    extent::check_bzimage(what, image)?;
     let preferred = image
         .get(PREFERRED_ADDRESS_AT..PREFERRED_ADDRESS_AT + 8)
         .and_then(|bytes| bytes.try_into().ok())
@@ -256,12 +216,16 @@ fn load_bzimage(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Lo
         .setup_header
         .ok_or_else(|| not_a_kernel("it has no header"))?;
     if header.version < PROTOCOL_64BIT || header.xloadflags & XLF_KERNEL_64 == 0 {
-        return Err(not_a_kernel("it is no 64-bit kernel of Linux 3.8 or later"));
+        return Err(not_a_kernel(OLD));
     }
     let needs = start
         .checked_add(header.init_size.into())
         .ok_or_else(does_not_fit)?;
-    if !memory.address_in_range(GuestAddress(needs)) {
+    // All of it, without a hole.
+    let needed = (needs - start) as usize;
+    if needed > 0 && !memory.check_range(GuestAddress(start), needed)
+        || !memory.address_in_range(GuestAddress(needs))
+    {
         return Err(does_not_fit());
     }
     Ok(Loaded {
@@ -291,6 +255,7 @@ fn load_elf(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Loaded
         }
         _ => return Err(not_a_kernel("it does not start with an ELF header")),
     }
+    extent::check_elf(what, image)?;
     let loaded = Elf::load(memory, None, &mut Cursor::new(image), None).map_err(|error| {
         use linux_loader::loader::Error;
         use linux_loader::loader::elf::Error as ElfError;
@@ -331,37 +296,6 @@ fn load_elf(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Loaded
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    #[test]
-    fn a_ram_disk_ends_with_low_memory_or_where_the_kernel_reaches() {
-        assert_eq!(
-            place_initrd(5000, 16 * MIB, 64 * MIB, u64::MAX - 1),
-            Some(64 * MIB - 8192)
-        );
-        assert_eq!(
-            place_initrd(MIB, 16 * MIB, 8 << 30, 0x7fff_ffff),
-            Some((2 << 30) - MIB)
-        );
-        assert_eq!(
-            place_initrd(MIB, 16 * MIB, 8 << 30, u64::from(u32::MAX)),
-            Some(MMIO_HOLE_START - MIB)
-        );
-    }
-
-    #[test]
-    fn a_ram_disk_that_would_lie_in_the_kernel_does_not_fit() {
-        assert_eq!(
-            place_initrd(48 * MIB, 16 * MIB, 64 * MIB, u64::MAX - 1),
-            Some(16 * MIB)
-        );
-        assert_eq!(
-            place_initrd(48 * MIB + 1, 16 * MIB, 64 * MIB, u64::MAX - 1),
-            None
-        );
-        assert_eq!(place_initrd(u64::MAX, 16 * MIB, 64 * MIB, u64::MAX), None);
-    }
 
     #[test]
     fn a_bzimage_without_a_64_bit_entry_is_refused() {

@@ -5,6 +5,7 @@
 //! together from a [`config::RunConfig`] to a [`summary::RunSummary`]; [`mod@bench`] compares many of
 //! them.
 
+mod abandon;
 pub mod bench;
 pub mod check;
 pub mod cli;

@@ -255,7 +255,7 @@ fn a_terminal_whose_modes_a_shell_has_set_is_the_guests_again_after_a_stop() {
 #[test]
 fn a_stop_by_the_user_gives_the_terminal_back_and_fg_takes_it_again() {
     let script = "sh -c 'echo process $$; exec \"$0\" \"$@\"' \"$0\" \"$@\"; echo stopped; read x; \
-                  fg; echo over $?";
+                  fg; echo over $?; read x";
     let mut session = Session::of_shell(script);
     let pid = session.line("process ").parse().expect("a number");
     session.until(Session::is_raw);
@@ -267,12 +267,13 @@ fn a_stop_by_the_user_gives_the_terminal_back_and_fg_takes_it_again() {
     kill(pid, libc::SIGTERM);
     session.line("over 0");
     assert!(!session.is_raw());
+    session.master.write_all(b"\n").expect("typed");
     assert!(session.end().success());
 }
 
 #[test]
 fn a_guest_in_the_background_runs_on_without_keys_until_it_is_in_the_foreground() {
-    let script = "\"$0\" \"$@\" & echo process $!; read x; fg; echo over $?";
+    let script = "\"$0\" \"$@\" & echo process $!; read x; fg; echo over $?; read x";
     let mut session = Session::of_shell(script);
     let pid = session.line("process ").parse().expect("a number");
     // It wants input before it prints, so it has long been told that there is none.
@@ -283,5 +284,6 @@ fn a_guest_in_the_background_runs_on_without_keys_until_it_is_in_the_foreground(
     kill(pid, libc::SIGTERM);
     session.line("over 0");
     assert!(!session.is_raw());
+    session.master.write_all(b"\n").expect("typed");
     assert!(session.end().success());
 }

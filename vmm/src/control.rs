@@ -230,7 +230,7 @@ impl Offer {
 }
 
 fn say_there_is_none(error: &RuntimeError) {
-    eprintln!(
+    crate::say::say!(
         "baton: this run has no control socket, for {error}; name one with --control, or say --control off"
     );
 }

@@ -128,7 +128,7 @@ pub fn divide(config: &RunConfig, executors: usize) -> Result<VsockBounds, TooFe
     let bounds = needs.share(limit)?;
     let most = VsockBounds::default();
     if bounds != most {
-        eprintln!(
+        crate::say::say!(
             "baton: with {limit} open files each guest has {} vsock connections at most, not {}; for \
              all of them allow {} (ulimit -n, or LimitNOFILE= of a systemd unit)",
             bounds.connections,

@@ -99,7 +99,7 @@ pub fn check(config: &RunConfig) -> Result<(), NotEnoughMemory> {
     let sizes = config.guests.iter().map(|guest| guest.memory);
     let wanted = sizes.fold(0, u64::saturating_add);
     if let Some(warning) = Room::of_this_process().check(wanted)? {
-        eprintln!("baton: {warning}");
+        crate::say::say!("baton: {warning}");
     }
     Ok(())
 }

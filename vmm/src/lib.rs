@@ -5,6 +5,7 @@
 //! together from a [`config::RunConfig`] to a [`summary::RunSummary`]; [`mod@bench`] compares many of
 //! them.
 
+mod abandon;
 pub mod bench;
 pub mod check;
 pub mod cli;
@@ -24,6 +25,7 @@ pub mod metrics;
 mod nospec;
 pub mod output;
 pub mod run;
+pub mod say;
 pub mod signals;
 pub mod sim_command;
 pub mod summary;
@@ -31,5 +33,6 @@ pub mod sys;
 pub mod timeline;
 pub mod top;
 pub mod trace;
+mod tty;
 pub mod units;
 pub mod waits;

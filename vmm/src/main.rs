@@ -10,15 +10,15 @@ use baton::bench::linux::LinuxArgs;
 use baton::cli::{Cli, Command, RunArgs, SimArgs, Switch, TopArgs};
 use baton::config::{SummaryForm, Timeline};
 use baton::exit_status::ExitStatus;
-use baton::signals::StopSignals;
-use baton::summary::RunSummary;
-use baton::{bench, check, output, run, sim_command, summary, top};
+use baton::signals::{self, StopSignals};
+use baton::{bench, check, output, run, say, sim_command, summary, top};
 use clap::Parser;
 
 /// How a command ends, or the sentence that tells why it could not.
 type Ended = Result<ExitStatus, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
+    signals::prepare();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Also if the user asked for help or the version. That nobody reads it is no error.
@@ -49,7 +49,7 @@ fn command(command: Command) -> ExitStatus {
         Command::Check => check_host(),
     };
     ended.unwrap_or_else(|error| {
-        eprintln!("baton: {error}");
+        say::line(format_args!("baton: {error}"));
         ExitStatus::Failed
     })
 }
@@ -70,11 +70,11 @@ fn run_guests(args: &RunArgs) -> Ended {
         match config.summary {
             SummaryForm::Text => print(&moment)?,
             // Standard output is the JSON object and nothing else.
-            SummaryForm::Json => eprint!("{moment}"),
+            SummaryForm::Json => say::line(format_args!("{}", moment.trim_end())),
         }
     }
     for guest in summary.guests.iter().filter(|guest| !guest.ok) {
-        eprintln!("baton: guest {}: {}", guest.name, guest.end);
+        say::line(format_args!("baton: guest {}: {}", guest.name, guest.end));
     }
     Ok(ExitStatus::of_run(&summary))
 }

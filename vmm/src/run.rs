@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::abandon::{self, Abandoned};
 use crate::config::{ConfigError, GuestConfig, RunConfig, SchedMode, SummaryForm};
 use crate::executor::{self, ExecutorError, ExecutorReport, Moment};
 use crate::files::{self, TooFewFiles};
@@ -23,6 +24,7 @@ use crate::machine::{Guest, GuestEnd, GuestError, GuestRecord, Vcpu};
 use crate::signals::StopSignals;
 use crate::summary::{CpuAccount, GuestSummary, RunSummary, VcpuSummary};
 use crate::sys;
+use crate::trace::TraceFile;
 
 /// How long to wait for a reader of the console at the end, where the summary is read apart from it.
 const CONSOLE_PATIENCE: Duration = Duration::from_secs(2);
@@ -59,6 +61,9 @@ pub enum RunError {
     /// Our own scheduler could not start.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    /// Asked to end before the guests ran.
+    #[error(transparent)]
+    Abandoned(#[from] Abandoned),
     /// A resource of the host.
     #[error("cannot set up {what}: {source}")]
     Host {
@@ -125,7 +130,15 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
     config.pinned_within(&pool)?;
     host_memory::check(config)?;
     let vsock = files::divide(config, pool.len())?;
-    let kvm = kvm::open()?;
+    let kvm = Arc::new(kvm::open()?);
+    // A benchmark has no files that could keep it waiting, and ends with what it has measured.
+    let stop = signals.filter(|_| !config.quiet);
+    let trace = match config.trace.clone() {
+        Some(path) => abandon::unless_stopped(stop, move || TraceFile::open(&path))?
+            .map(Some)
+            .map_err(ExecutorError::Trace)?,
+        None => None,
+    };
     let host = |what| move |source| RunError::Host { what, source };
     let console = match config.quiet {
         true => None,
@@ -151,7 +164,9 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
             vsock,
             reaper: reaper.reaper(),
         };
-        let (guest, vcpus) = Guest::create_with(&kvm, number, guest_config, wiring)?;
+        let (kvm, own) = (Arc::clone(&kvm), guest_config.clone());
+        let create = move || Guest::create_with(&kvm, number, &own, wiring);
+        let (guest, vcpus) = abandon::unless_stopped(stop, create)??;
         if awaited.contains(&number) {
             let ended = ended.clone();
             guest.on_end(move |_, _| ended.count());
@@ -179,7 +194,7 @@ pub fn run(config: &RunConfig, signals: Option<&StopSignals>) -> Result<RunSumma
     let start = Instant::now();
     let runner: Box<dyn Runner> = match config.sched {
         SchedMode::Host | SchedMode::HostDeadline => host_sched::start(config, &pool, guests)?,
-        SchedMode::Baton => executor::start(config, &pool, guests)?,
+        SchedMode::Baton => executor::start(config, &pool, guests, trace)?,
     };
     let waited = wait(&ended, signals, config.duration.map(|d| start + d));
     let report = runner.stop();

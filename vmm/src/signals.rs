@@ -1,5 +1,12 @@
-//! All signal handling: Ctrl-C and SIGTERM as a file to poll, and the kick that interrupts
-//! `KVM_RUN`.
+//! All signal handling: requests to end as a file to poll, what stops and continues the process, what would
+//! end it for nothing, and the kick that interrupts `KVM_RUN`.
+//!
+//! | signal | what it does |
+//! |---|---|
+//! | SIGINT, SIGTERM, SIGHUP | ends the run as its own end would, with summary, trace and metrics |
+//! | SIGTSTP, SIGCONT | stops and continues; the terminal is given back, and taken again (`tty.rs`) |
+//! | SIGQUIT, and what a fault raises | ends the process at once, with the terminal's modes as before (`crash.rs`) |
+//! | SIGXFSZ, SIGXCPU, SIGUSR1 and others | nothing (`stray.rs`) |
 
 use std::io;
 use std::mem;
@@ -10,13 +17,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
+mod crash;
+mod stray;
+
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
-/// The signals that ask the program to stop.
-const STOP: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
+use crate::tty;
 
-/// SIGINT and SIGTERM, blocked in this thread and all that it starts, and readable as a file.
+/// The signals that ask the program to end.
+const END: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
+/// Those that are left alone where the user wants them ignored: `nohup`, a shell without job control.
+const UNLESS_IGNORED: [libc::c_int; 2] = [libc::SIGHUP, libc::SIGTSTP];
+
+/// Sees to it that signals which ask for nothing do not end the program, and that those which end it at
+/// once leave a usable terminal. To be called first.
+pub fn prepare() {
+    stray::ignore();
+    crash::install();
+}
+
+/// SIGINT, SIGTERM and SIGHUP, blocked in this thread and all that it starts, and readable as a file.
+///
+/// A SIGHUP that was ignored at the start (`nohup`) stays so. Meanwhile SIGTSTP and SIGCONT stop and continue
+/// the process with a usable terminal.
 ///
 /// The file is an eventfd that a thread writes, not a signalfd: whoever polls one of those is woken by
 /// every signal to any thread of the process, and here each turn of a vCPU ends with one.
@@ -42,7 +66,7 @@ impl StopSignals {
     /// # Errors
     /// If the kernel gives no file or no thread.
     pub fn block() -> io::Result<Self> {
-        let (set, before) = block_stop()?;
+        let (set, before) = block_signals()?;
         // From here on dropping it restores the mask.
         let mut signals = Self {
             shared: Arc::new(Shared {
@@ -57,9 +81,18 @@ impl StopSignals {
         let shared = Arc::clone(&signals.shared);
         let thread = thread::Builder::new().name("signals".to_owned());
         signals.thread = Some(thread.spawn(move || {
-            while wait_for(&set) && !shared.closing.load(Ordering::Acquire) {
-                // It fails only when it was written 2^64 times.
-                let _ = shared.event.write(1);
+            // It sets modes of a terminal that somebody may just be taking from it.
+            let _ = tty::outlive_the_background();
+            loop {
+                match wait_for(&set) {
+                    Some(libc::SIGTSTP) => stop(),
+                    Some(libc::SIGCONT) => tty::take_again(),
+                    Some(_) if !shared.closing.load(Ordering::Acquire) => {
+                        // It fails only when it was written 2^64 times.
+                        let _ = shared.event.write(1);
+                    }
+                    _ => return,
+                }
             }
         })?);
         Ok(signals)
@@ -73,13 +106,16 @@ impl StopSignals {
 }
 
 /// Blocks the signals in this thread: them, and what was blocked before.
-fn block_stop() -> io::Result<(libc::sigset_t, libc::sigset_t)> {
+fn block_signals() -> io::Result<(libc::sigset_t, libc::sigset_t)> {
+    let heard = |signal: &libc::c_int| !stray::is(*signal, libc::SIG_IGN);
+    let unless_ignored = UNLESS_IGNORED.into_iter().filter(heard);
+    let all = END.into_iter().chain([libc::SIGCONT]).chain(unless_ignored);
     // SAFETY: the sets are initialized by sigemptyset or the kernel before they are used; the signal
     // numbers are valid.
     unsafe {
         let mut set: libc::sigset_t = mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        for signal in STOP {
+        for signal in all {
             libc::sigaddset(&raw mut set, signal);
         }
         let mut before: libc::sigset_t = mem::zeroed();
@@ -97,11 +133,33 @@ fn restore(mask: &libc::sigset_t) {
     }
 }
 
-/// Waits for one of the signals `set`, which are blocked. False: it cannot.
-fn wait_for(set: &libc::sigset_t) -> bool {
+/// Waits for one of the signals `set`, which are blocked. `None`: it cannot.
+fn wait_for(set: &libc::sigset_t) -> Option<libc::c_int> {
     let mut signal = 0;
     // SAFETY: the set is initialized, and the number is written.
-    unsafe { libc::sigwait(set, &raw mut signal) == 0 }
+    match unsafe { libc::sigwait(set, &raw mut signal) } {
+        0 => Some(signal),
+        _ => None,
+    }
+}
+
+/// Stops the process, as SIGTSTP does by itself, until it is continued.
+fn stop() {
+    tty::give_back();
+    // SAFETY: the sets are initialized by sigemptyset or the kernel before they are used; the signal is a
+    // valid one, whose action is the kernel's.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        let mut before: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGTSTP);
+        // To this thread, where it waits until it is let through.
+        libc::raise(libc::SIGTSTP);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, &raw mut before);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+    }
+    // Where nobody could continue the process, the kernel does not stop it.
+    tty::take_again();
 }
 
 impl AsRawFd for StopSignals {

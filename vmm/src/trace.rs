@@ -8,10 +8,10 @@
 //! | `tracks.rs` | the lanes |
 //! | `packets.rs` | names become numbers, packets become bytes |
 //! | `perfetto.rs` | the messages of the format |
+//! | `output.rs` | the file until the run is known to start |
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -24,12 +24,14 @@ use vcpu_sched::Ns;
 
 use crate::sys;
 
+mod output;
 mod packets;
 pub mod perfetto;
 mod picture;
 pub(crate) mod record;
 mod tracks;
 
+pub(crate) use output::TraceFile;
 pub use tracks::{Names, VcpuName};
 
 use packets::Packets;
@@ -87,16 +89,22 @@ pub(crate) struct Ports {
     pub(crate) executors: Vec<Port>,
 }
 
-impl Tracing {
-    /// Creates the file and starts its writer.
-    pub(crate) fn start(path: &Path, names: &Names) -> Result<(Self, Ports), TraceError> {
-        let fail = |source| TraceError::File {
-            path: path.to_owned(),
-            source,
-        };
-        let file = BufWriter::with_capacity(1 << 18, File::create(path).map_err(fail)?);
+/// A trace whose ports may record, and whose file has not been changed yet.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    file: TraceFile,
+    names: Names,
+    lost: Arc<AtomicU64>,
+    rings: Vec<Consumer<Record>>,
+    /// The same moment on both clocks, before the first record, ns.
+    now: Ns,
+    boottime: Ns,
+}
+
+impl Prepared {
+    /// Prepares a trace of `names` in `file`.
+    pub(crate) fn new(file: TraceFile, names: &Names) -> (Self, Ports) {
         let (boottime, now) = (boottime_ns(), sys::monotonic_ns());
-        let picture = Picture::new(Packets::new(file, now, boottime), names, now);
         let lost = Arc::new(AtomicU64::new(0));
         let (policy, first) = Port::new(RING, &lost);
         let (executors, mut rings): (Vec<_>, Vec<_>) = names
@@ -105,10 +113,39 @@ impl Tracing {
             .map(|_| Port::new(RING, &lost))
             .unzip();
         rings.insert(0, first);
+        let prepared = Self {
+            file,
+            names: names.clone(),
+            lost,
+            rings,
+            now,
+            boottime,
+        };
+        (prepared, Ports { policy, executors })
+    }
+
+    /// The run starts: empties the file and starts the writer.
+    pub(crate) fn begin(self) -> Result<Tracing, TraceError> {
+        let Self {
+            mut file,
+            names,
+            lost,
+            mut rings,
+            now,
+            boottime,
+        } = self;
+        let path = file.path().to_owned();
+        let fail = |source| TraceError::File {
+            path: path.clone(),
+            source,
+        };
+        let file = file.begin().map_err(fail)?;
+        let file = file.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
+        let file = BufWriter::with_capacity(1 << 18, file);
+        let mut picture = Picture::new(Packets::new(file, now, boottime), &names, now);
         let (stop, stopped) = mpsc::channel();
         let total = Arc::clone(&lost);
         let writer = thread::Builder::new().name("trace".into()).spawn(move || {
-            let mut picture = picture;
             loop {
                 // The last round begins after the last record.
                 let last = stopped.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout);
@@ -121,15 +158,16 @@ impl Tracing {
             }
         });
         let writer = writer.map_err(TraceError::Thread)?;
-        let tracing = Self {
-            path: path.to_owned(),
+        Ok(Tracing {
+            path,
             lost,
             stop,
             writer,
-        };
-        Ok((tracing, Ports { policy, executors }))
+        })
     }
+}
 
+impl Tracing {
     /// Writes what is still in the rings, and ends the trace. Nobody may record any more.
     pub(crate) fn finish(self) -> Result<(), TraceError> {
         let Self {

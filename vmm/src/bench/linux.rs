@@ -106,7 +106,7 @@ pub fn measure(
                         break Vec::new();
                     }
                 };
-                eprintln!(
+                crate::say::say!(
                     "round {} of {}, {load}, {policy}: {} works, {restarts} restarts",
                     round + 1,
                     args.runs,

@@ -52,6 +52,8 @@
 //! assert_eq!(guest.vsock.as_ref().unwrap().path, std::path::Path::new("/guests/vm.sock"));
 //! ```
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -65,6 +67,8 @@ use crate::units::{self, UnitError};
 
 /// Most guests that a file may ask for.
 const MAX_GUESTS: usize = 1024;
+/// Longest file, bytes: room for that many guests with long command lines.
+const MAX_FILE: u64 = 8 << 20;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,8 +118,17 @@ struct GuestTable {
 /// # Errors
 /// If it cannot be read or says something that cannot run.
 pub fn read(path: &Path) -> Result<RunConfig, ConfigError> {
-    let text = std::fs::read_to_string(path)
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
         .map_err(|error| ConfigError(format!("cannot read {}: {error}", path.display())))?;
+    if text.len() as u64 > MAX_FILE {
+        return fail(format!(
+            "{} is longer than {}M, so it is no file of guests",
+            path.display(),
+            MAX_FILE >> 20
+        ));
+    }
     parse(&text, path.parent().unwrap_or(Path::new("")))
         .map_err(|error| ConfigError(format!("{}: {error}", path.display())))
 }

@@ -109,7 +109,7 @@ impl Block {
             return Err(DeviceError::DiskTooShort { path: path.clone() });
         }
         if rest != 0 {
-            eprintln!(
+            crate::say::say!(
                 "baton: the last {rest} bytes of disk {} are less than a sector of {SECTOR} bytes, so its \
                  guest does not see them",
                 path.display()

@@ -241,6 +241,19 @@ impl Devices {
         Ok(Self { windows })
     }
 
+    /// Where the windows of the devices that `config` asks for will be. Opens nothing.
+    ///
+    /// # Errors
+    /// If there are too many.
+    pub fn planned(config: &GuestConfig) -> Result<Vec<Place>, DeviceError> {
+        let randomness = usize::from(config.kernel != KernelSource::Builtin);
+        let count = config.disks.len() + config.nets.len() + config.vsock.iter().len() + randomness;
+        match count {
+            0..=MAX_DEVICES => Ok((0..count as u32).map(Place::of_slot).collect()),
+            _ => Err(DeviceError::TooMany(count)),
+        }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -35,7 +35,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn of_slot(slot: u32) -> Self {
+    pub(super) fn of_slot(slot: u32) -> Self {
         Self {
             base: FIRST + u64::from(slot) * LENGTH,
             length: LENGTH,

@@ -84,7 +84,9 @@ fn judge(config: &RunConfig, reason: LateHaltsReason) -> Result<(), LateHaltsErr
         Some(guest) => Err(LateHaltsError { guest, reason }),
         None => {
             if !config.quiet {
-                eprintln!("baton: warning: {reason} (no such warning with --late-halts allow)");
+                crate::say::say!(
+                    "baton: warning: {reason} (no such warning with --late-halts allow)"
+                );
             }
             Ok(())
         }
@@ -109,7 +111,7 @@ fn warn_of_steps(config: &RunConfig) {
         && config.guests.iter().any(hard)
         && let Err(reason) = check_wake_events()
     {
-        eprintln!("baton: warning: {reason} (no such warning with --late-halts allow)");
+        crate::say::say!("baton: warning: {reason} (no such warning with --late-halts allow)");
     }
 }
 

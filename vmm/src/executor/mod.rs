@@ -40,5 +40,6 @@ mod vcpu_thread;
 
 pub use late_halts::{LateHaltsError, LateHaltsReason};
 pub use recorder::Moment;
-pub use start::{ExecutorError, start};
+pub use start::ExecutorError;
+pub(crate) use start::start;
 pub use turns::ExecutorReport;

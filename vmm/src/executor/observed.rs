@@ -19,7 +19,7 @@ use crate::metrics::tally::Tally;
 use crate::metrics::{Metrics, Source};
 use crate::sys;
 use crate::trace::record::{Port, What};
-use crate::trace::{Names, Tracing};
+use crate::trace::{Names, Prepared, TraceFile, Tracing};
 
 /// What one executor tells by itself, outside the pool's lock.
 #[derive(Debug, Default)]
@@ -50,6 +50,8 @@ impl Tells {
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     names: Names,
+    /// A trace whose run has not begun.
+    prepared: Option<Prepared>,
     tracing: Option<Tracing>,
     metrics: Option<Metrics>,
     control: Option<Offer>,
@@ -57,12 +59,13 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    /// Starts the trace, if one is wanted. Gives the policy's listener, and what each executor
-    /// tells.
-    pub(crate) fn start(
+    /// Prepares a trace in `trace`, if one is wanted. Gives the policy's listener, and what each executor
+    /// tells. Nothing is to be seen from outside before [`Observed::begin`].
+    pub(crate) fn prepare(
         config: &RunConfig,
         names: Names,
-    ) -> Result<(Self, Listener, Vec<Tells>), ExecutorError> {
+        trace: Option<TraceFile>,
+    ) -> (Self, Listener, Vec<Tells>) {
         let cpus = names.host_cpus.len();
         let mut listener = Listener {
             recorder: Recorder::new(config.timeline),
@@ -78,30 +81,29 @@ impl Observed {
                 gauges.push(Arc::clone(tell.gauges.insert(Arc::default())));
             }
         }
-        let mut tracing = None;
-        if let Some(path) = &config.trace {
-            let (started, ports) = Tracing::start(path, &names)?;
-            tracing = Some(started);
+        let mut prepared = None;
+        if let Some(file) = trace {
+            let (waiting, ports) = Prepared::new(file, &names);
+            prepared = Some(waiting);
             listener.trace = Some(ports.policy);
             for (tell, port) in tells.iter_mut().zip(ports.executors) {
                 tell.trace = Some(port);
             }
         }
-        Ok((
-            Self {
-                names,
-                tracing,
-                metrics: None,
-                control: None,
-                gauges,
-            },
-            listener,
-            tells,
-        ))
+        let observed = Self {
+            names,
+            prepared,
+            tracing: None,
+            metrics: None,
+            control: None,
+            gauges,
+        };
+        (observed, listener, tells)
     }
 
-    /// Offers the metrics of `pool`, if they are wanted.
-    pub(crate) fn offer(
+    /// The guests are about to run, and nothing else can keep them from it: offers what is wanted of `pool`,
+    /// and begins the trace. What a run before has left is replaced here, and not by one that is refused.
+    pub(crate) fn begin(
         &mut self,
         config: &RunConfig,
         pool: &Arc<Pool>,
@@ -120,6 +122,8 @@ impl Observed {
             gauges: self.gauges.clone(),
         };
         self.control = Offer::start(&config.control, source)?;
+        // Last: it can fail no more once the file is empty.
+        self.tracing = self.prepared.take().map(Prepared::begin).transpose()?;
         Ok(())
     }
 
@@ -128,10 +132,10 @@ impl Observed {
     pub(crate) fn finish(&mut self) {
         drop(self.control.take());
         if let Some(Err(error)) = self.metrics.take().map(Metrics::finish) {
-            eprintln!("baton: {error}");
+            crate::say::say!("baton: {error}");
         }
         if let Some(Err(error)) = self.tracing.take().map(Tracing::finish) {
-            eprintln!("baton: {error}");
+            crate::say::say!("baton: {error}");
         }
     }
 }

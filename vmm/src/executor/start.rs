@@ -31,7 +31,7 @@ use crate::metrics::MetricsError;
 use crate::run::{ReadyGuest, Runner, RunnerReport};
 use crate::summary::VcpuSummary;
 use crate::sys;
-use crate::trace::{Names, TraceError, VcpuName};
+use crate::trace::{Names, TraceError, TraceFile, VcpuName};
 
 /// Our own scheduler could not start.
 #[derive(Debug, Error)]
@@ -101,20 +101,21 @@ struct Executors {
     began_at_cpu_ns: u64,
 }
 
-/// Starts an executor on each host CPU of `cpus` and runs `guests` there.
+/// Starts an executor on each host CPU of `cpus` and runs `guests` there, with a trace in `trace`.
 ///
 /// # Errors
 /// If a reservation cannot be kept, or the host refuses a thread, a timer or a CPU.
-pub fn start(
+pub(crate) fn start(
     config: &RunConfig,
     cpus: &[usize],
     guests: Vec<ReadyGuest>,
+    trace: Option<TraceFile>,
 ) -> Result<Box<dyn Runner>, ExecutorError> {
     let host = |what| move |source| ExecutorError::Host { what, source };
     signal::install().map_err(|e| host("the kick signal")(e.into()))?;
     late_halts::check(config)?;
     let names = names_of(cpus, &guests);
-    let (mut observed, listener, tells) = Observed::start(config, names.clone())?;
+    let (observed, listener, tells) = Observed::prepare(config, names.clone(), trace);
     let (mut sched, firsts) = admit(config, cpus, &guests, listener)?;
 
     let shape: Vec<usize> = guests.iter().map(|ready| ready.vcpus.len()).collect();
@@ -155,8 +156,6 @@ pub fn start(
             guest.devices().ask_for_leave(slot, Arc::new(helper));
         }
     }
-    observed.offer(config, &pool)?;
-
     let mut threads = None;
     let berths = if wants_threads(config.vcpu_threads) {
         let threads = threads.insert(VcpuThreads::start(&pool, &new)?);
@@ -185,6 +184,10 @@ pub fn start(
             Box::new(all).stop();
             return Err(error);
         }
+    }
+    if let Err(error) = all.observed.begin(config, &pool) {
+        Box::new(all).stop();
+        return Err(error);
     }
 
     for (guest, _) in handles {

@@ -194,7 +194,7 @@ fn paranoid() -> Option<i32> {
 /// to end the program; ignored, it would not end `KVM_RUN`; with a handler that does nothing it does.
 fn outlive_sigio() -> io::Result<()> {
     extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
-    if disposition(libc::SIGIO)? == libc::SIG_DFL {
+    if [libc::SIG_DFL, libc::SIG_IGN].contains(&disposition(libc::SIGIO)?) {
         register_signal_handler(libc::SIGIO, nothing)?;
     }
     Ok(())

@@ -1,21 +1,29 @@
 //! The device thread: what happens to devices from outside, on rust-vmm's event manager.
 //!
 //! That is stdin to the serial port. It begins when the guest's driver wants input; a terminal is then
-//! the guest's (`terminal`) until the thread ends. Virtio devices have threads of their own.
+//! the guest's (`terminal`) until the thread ends, but for the times when this process is in the background:
+//! then the keys are the shell's, and the thread looks now and then whether that is over, which nobody tells.
+//! Virtio devices have threads of their own.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, RawFd};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::timerfd::TimerFd;
 
 use super::terminal::{Key, RawTerminal};
 use super::{Guest, GuestEnd};
+use crate::tty;
 
 const STDIN: RawFd = libc::STDIN_FILENO;
+/// How often to look whether this process has come to the foreground.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// The device thread of one guest; ends when dropped.
 #[derive(Debug)]
@@ -43,11 +51,13 @@ impl DeviceThread {
         let mut manager =
             EventManager::<Box<dyn MutEventSubscriber + Send>>::new().map_err(io::Error::other)?;
         manager.add_subscriber(Box::new(StopEvent(Arc::clone(&stop))));
-        manager.add_subscriber(Box::new(SerialInput::new(guest)));
+        manager.add_subscriber(Box::new(SerialInput::new(guest)?));
         let until = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name("devices".to_owned())
             .spawn(move || {
+                // A guest that wants keys is no reason to stop all of them.
+                let _ = tty::outlive_the_background();
                 while !until.requested.load(Ordering::Acquire) {
                     if manager.run().is_err() {
                         // Guests run on without input.
@@ -90,6 +100,8 @@ enum Stdin {
     Resting,
     /// Read when readable.
     Watched,
+    /// A terminal that is somebody else's for now.
+    Elsewhere,
     /// A regular file: cannot be watched, can always be read.
     File,
     /// At its end.
@@ -101,21 +113,35 @@ struct SerialInput {
     guest: Arc<Guest>,
     stdin: Stdin,
     terminal: Option<RawTerminal>,
+    /// Whether the user has been told how to leave.
+    told: bool,
+    /// Runs while the terminal is elsewhere.
+    look: TimerFd,
 }
 
 impl SerialInput {
-    fn new(guest: Arc<Guest>) -> Self {
-        Self {
+    fn new(guest: Arc<Guest>) -> io::Result<Self> {
+        Ok(Self {
             guest,
             stdin: Stdin::Resting,
             terminal: None,
-        }
+            told: false,
+            look: TimerFd::new()?,
+        })
     }
 
     fn watch(&mut self, ops: &mut EventOps) {
         if self.terminal.is_none() {
             self.terminal = RawTerminal::new(io::stdin().as_fd());
-            if self.terminal.is_some() {
+            if let Some(terminal) = &self.terminal {
+                let _ = ops.add(Events::new(terminal.continued(), EventSet::IN));
+            }
+        }
+        if let Some(terminal) = &self.terminal {
+            if !terminal.is_ours() {
+                return self.look_later(ops);
+            }
+            if !mem::replace(&mut self.told, true) {
                 // Nobody may be reading, which is no reason to fail.
                 let _ = writeln!(
                     io::stderr(),
@@ -136,8 +162,22 @@ impl SerialInput {
         self.stdin = stdin;
     }
 
+    /// The terminal is not ours: to read it now would take the shell's keys.
+    fn look_later(&mut self, ops: &mut EventOps) {
+        self.rest(ops, Stdin::Elsewhere);
+        // The time is valid, and a timer that is not armed is started by the next continuation.
+        let _ = self.look.reset(LOOK, None);
+    }
+
     /// Moves what there is room for; never more, so nothing is kept here.
     fn transfer(&mut self, ops: &mut EventOps) {
+        if self
+            .terminal
+            .as_ref()
+            .is_some_and(|terminal| !terminal.is_ours())
+        {
+            return self.look_later(ops);
+        }
         let mut buffer = [0u8; 64];
         let room = self.guest.serial().room().min(buffer.len());
         if room == 0 {
@@ -150,8 +190,28 @@ impl SerialInput {
             Ok(length) => self.typed(&mut buffer[..length]),
             Err(_) => match io::Error::last_os_error().kind() {
                 io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {}
+                // It went to the background a moment ago.
+                _ if self
+                    .terminal
+                    .as_ref()
+                    .is_some_and(|terminal| !terminal.is_ours()) =>
+                {
+                    self.look_later(ops);
+                }
                 _ => self.rest(ops, Stdin::Over),
             },
+        }
+    }
+
+    /// The timer, or a continuation: whose is the terminal now?
+    fn look(&mut self, ops: &mut EventOps) {
+        if self.stdin == Stdin::Elsewhere {
+            self.watch(ops);
+        } else if let Some(terminal) = &self.terminal
+            && !terminal.is_ours()
+            && self.stdin == Stdin::Watched
+        {
+            self.look_later(ops);
         }
     }
 }
@@ -183,6 +243,18 @@ impl MutEventSubscriber for SerialInput {
         if events.fd() == STDIN {
             return self.transfer(ops);
         }
+        if events.fd() == self.look.as_raw_fd() {
+            // So that it is readable no more.
+            let _ = self.look.clear();
+            return self.look(ops);
+        }
+        let continued = |terminal: &RawTerminal| terminal.continued().as_raw_fd();
+        if self.terminal.as_ref().map(continued) == Some(events.fd()) {
+            if let Some(terminal) = &self.terminal {
+                let _ = terminal.continued().read();
+            }
+            return self.look(ops);
+        }
         let wanted = self.guest.serial().take_attention();
         if wanted && self.stdin == Stdin::Resting {
             self.watch(ops);
@@ -194,5 +266,6 @@ impl MutEventSubscriber for SerialInput {
 
     fn init(&mut self, ops: &mut EventOps) {
         let _ = ops.add(Events::new(self.guest.serial(), EventSet::IN));
+        let _ = ops.add(Events::new(&self.look, EventSet::IN));
     }
 }

@@ -334,14 +334,15 @@ impl Guest {
         stop_halt_polling(&vm);
         // Where our policy decides what runs; before Linux 5.10 KVM's own numbers stay.
         let own_steal = wiring.features & abi::FEATURE_RUNNING != 0 && StealTime::trap(&vm).is_ok();
-        let devices =
-            Devices::new(&vm, memory.regions(), config, wiring.vsock).map_err(|source| {
-                GuestError::Device {
-                    guest: name(),
-                    source,
-                }
-            })?;
-        let entry = Self::load(config, &memory, &devices.places())?;
+        let device = |source| GuestError::Device {
+            guest: name(),
+            source,
+        };
+        // What may take long comes before what others can see: sockets.
+        let places = Devices::planned(config).map_err(device)?;
+        let entry = Self::load(config, &memory, &places)?;
+        let devices = Devices::new(&vm, memory.regions(), config, wiring.vsock).map_err(device)?;
+        debug_assert_eq!(devices.places(), places);
 
         let supported = cpuid::supported(kvm, wiring.features, own_steal)
             .map_err(refused("to say its CPUID"))?;

@@ -3,6 +3,11 @@
 //!
 //! A bzImage, and an ELF file without a PVH note, is entered by the 64-bit boot protocol, an ELF file
 //! with one by PVH (`boot.rs`).
+//!
+//! | file | idea |
+//! |---|---|
+//! | `extent.rs` | whether the file has all that its headers speak of |
+//! | `initrd.rs` | the RAM disk |
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,13 +25,18 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use super::boot::KERNEL_START;
 use crate::config::KernelSource;
 
+mod extent;
 mod initrd;
 
-pub use initrd::{Initrd, InitrdError, load_initrd};
+pub use initrd::{Initrd, InitrdError, Size, load_initrd};
 
 /// Of a bzImage: offset of its magic number, and the number.
 const MAGIC_AT: usize = 0x202;
 const MAGIC: &[u8; 4] = b"HdrS";
+/// Offset of the version of the boot protocol.
+const VERSION_AT: usize = 0x206;
+/// What is wrong with a kernel that is older than the protocol.
+const OLD: &str = "it is no 64-bit kernel of Linux 3.8 or later";
 /// Offset of the address where it wants to be.
 const PREFERRED_ADDRESS_AT: usize = 0x258;
 /// First version of the boot protocol with a 64-bit entry: 2.12.
@@ -66,6 +76,19 @@ pub enum LoadError {
         what: String,
         /// What is wrong.
         why: String,
+    },
+    /// The file has not all of it.
+    #[error(
+        "the kernel {what} is cut short: it has {size} bytes, and by its header at least {needed}; copy or \
+         build it again"
+    )]
+    CutShort {
+        /// Which kernel.
+        what: String,
+        /// Bytes that there are.
+        size: u64,
+        /// Bytes that there must be.
+        needed: u64,
     },
     /// It cannot be entered where it says.
     #[error("the kernel {what} cannot be started: its {entry} is not in what it loads above 1M")]
@@ -160,6 +183,13 @@ fn load_bzimage(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Lo
     let does_not_fit = || LoadError::DoesNotFit {
         what: what.to_owned(),
     };
+    if image
+        .get(VERSION_AT..VERSION_AT + 2)
+        .is_some_and(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]) < PROTOCOL_64BIT)
+    {
+        return Err(not_a_kernel(OLD));
+    }
+    extent::check_bzimage(what, image)?;
     let preferred = image
         .get(PREFERRED_ADDRESS_AT..PREFERRED_ADDRESS_AT + 8)
         .and_then(|bytes| bytes.try_into().ok())
@@ -186,12 +216,16 @@ fn load_bzimage(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Lo
         .setup_header
         .ok_or_else(|| not_a_kernel("it has no header"))?;
     if header.version < PROTOCOL_64BIT || header.xloadflags & XLF_KERNEL_64 == 0 {
-        return Err(not_a_kernel("it is no 64-bit kernel of Linux 3.8 or later"));
+        return Err(not_a_kernel(OLD));
     }
     let needs = start
         .checked_add(header.init_size.into())
         .ok_or_else(does_not_fit)?;
-    if !memory.address_in_range(GuestAddress(needs)) {
+    // All of it, without a hole.
+    let needed = (needs - start) as usize;
+    if needed > 0 && !memory.check_range(GuestAddress(start), needed)
+        || !memory.address_in_range(GuestAddress(needs))
+    {
         return Err(does_not_fit());
     }
     Ok(Loaded {
@@ -221,6 +255,7 @@ fn load_elf(what: &str, image: &[u8], memory: &GuestMemoryMmap) -> Result<Loaded
         }
         _ => return Err(not_a_kernel("it does not start with an ELF header")),
     }
+    extent::check_elf(what, image)?;
     let loaded = Elf::load(memory, None, &mut Cursor::new(image), None).map_err(|error| {
         use linux_loader::loader::Error;
         use linux_loader::loader::elf::Error as ElfError;

@@ -1,8 +1,11 @@
 //! The user's terminal as the guest's: every key goes to the guest, but for Ctrl-a.
 
-use std::io::{self, IsTerminal};
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
+
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::tty::{Changed, Modes};
 
 /// Ctrl-a, as in QEMU.
 const ESCAPE: u8 = 1;
@@ -40,40 +43,31 @@ impl Keys {
     }
 }
 
-/// A terminal in raw mode, until dropped: keys come one by one, unseen, and none of them is a signal
-/// of this program's. What the guest prints still gets its carriage returns.
+/// A terminal in raw mode whenever it is ours, until dropped: keys come one by one, unseen, and none of them
+/// is a signal of this program's. What the guest prints still gets its carriage returns.
 #[derive(Debug)]
 pub(super) struct RawTerminal {
-    terminal: OwnedFd,
-    before: libc::termios,
+    changed: Changed,
     keys: Keys,
 }
 
 impl RawTerminal {
-    /// Switches `terminal` to raw mode; `None` if it is no terminal or does not let itself be
-    /// switched.
+    /// Takes `terminal` for the guest; `None` if it is no terminal.
     pub(super) fn new(terminal: BorrowedFd) -> Option<Self> {
-        if !terminal.is_terminal() {
-            return None;
-        }
-        let terminal = terminal.try_clone_to_owned().ok()?;
-        // SAFETY: an all-zero termios is valid, and the kernel fills it.
-        let before = unsafe {
-            let mut termios: libc::termios = mem::zeroed();
-            if libc::tcgetattr(terminal.as_raw_fd(), &raw mut termios) != 0 {
-                return None;
-            }
-            termios
-        };
-        let mut raw = before;
-        raw.c_lflag &= !(libc::ICANON | libc::ECHO | libc::ISIG | libc::IEXTEN);
-        raw.c_iflag &= !(libc::ICRNL | libc::INLCR | libc::IGNCR | libc::IXON | libc::ISTRIP);
-        set(&terminal, &raw).ok()?;
         Some(Self {
-            terminal,
-            before,
+            changed: Changed::new(terminal, raw)?,
             keys: Keys::default(),
         })
+    }
+
+    /// Whether the keys are the guest's now. In the background they are the shell's.
+    pub(super) fn is_ours(&self) -> bool {
+        self.changed.is_ours()
+    }
+
+    /// Becomes readable when the process goes on after a stop.
+    pub(super) fn continued(&self) -> &EventFd {
+        self.changed.continued()
     }
 
     /// Takes the next key.
@@ -82,25 +76,18 @@ impl RawTerminal {
     }
 }
 
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        // A terminal that is gone needs no settings.
-        let _ = set(&self.terminal, &self.before);
-    }
-}
-
-fn set(terminal: &OwnedFd, settings: &libc::termios) -> io::Result<()> {
-    // SAFETY: settings that the kernel gave, with some bits cleared.
-    match unsafe { libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, settings) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+fn raw(modes: Modes) -> Modes {
+    Modes {
+        local: modes.local & !(libc::ICANON | libc::ECHO | libc::ISIG | libc::IEXTEN),
+        input: modes.input & !(libc::ICRNL | libc::INLCR | libc::IGNCR | libc::IXON | libc::ISTRIP),
+        ..modes
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::os::fd::{AsFd, FromRawFd};
+    use std::os::fd::{AsFd, AsRawFd, FromRawFd};
     use std::ptr;
 
     use super::*;

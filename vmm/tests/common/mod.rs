@@ -40,16 +40,45 @@ pub fn spawn_and_interrupt(args: &[&str]) -> Ran {
 
 /// Sends SIGINT to `child` as soon as it is ready for one.
 pub fn interrupt(child: &Child) {
+    signal_when_ready(child, libc::SIGINT);
+}
+
+/// Sends `signal` to `child` as soon as it takes signals by itself and, if its guests run in its own process,
+/// they do.
+pub fn signal_when_ready(child: &Child, signal: i32) {
     let pid = i32::try_from(child.id()).expect("process id");
-    while !blocks_sigint(pid) {
+    // What it is called with is known once it does something.
+    while !blocks_sigint(pid) || is_run(pid) && !runs_guests(pid) {
         std::thread::yield_now();
     }
+    send(child, signal);
+}
+
+/// Whether the process is a `baton run`.
+fn is_run(pid: i32) -> bool {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).expect("child runs");
+    arguments.split(|byte| *byte == 0).nth(1) == Some(b"run")
+}
+
+/// Sends `signal` to `child`.
+pub fn send(child: &Child, signal: i32) {
+    let pid = i32::try_from(child.id()).expect("process id");
     // SAFETY: no memory is involved, and the child is not yet waited for, so the id is its own.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+}
+
+/// Whether the process has threads that run guests: the set-up is over.
+fn runs_guests(pid: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("child runs");
+    threads.flatten().any(|thread| {
+        // A thread may have ended meanwhile.
+        let name = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+        name.starts_with("executor/") || name.starts_with("vcpu0:")
+    })
 }
 
 /// Whether the main thread of `pid` takes SIGINT by itself.
-fn blocks_sigint(pid: i32) -> bool {
+pub fn blocks_sigint(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("child runs");
     let mask = status
         .lines()

@@ -1,9 +1,6 @@
-//! Puts an initial RAM disk into guest memory.
-//!
-//! Only a regular file says beforehand how long it is: a pipe, a block device and the files of `/proc` say
-//! 0. Those are read to their end, or to the byte that no longer fits.
+//! The initial RAM disk: as high as the kernel can reach it, above the kernel.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -28,35 +25,61 @@ pub enum InitrdError {
     },
     /// There is nothing in it.
     #[error(
-        "the initial RAM disk {path} is empty: give another one, or leave it out; what comes from a pipe can \
-         be read only once, by one guest", path = .path.display()
+        "the initial RAM disk {path} is empty: give another file, or none", path = .0.display()
     )]
-    Empty {
-        /// Path as given.
-        path: PathBuf,
-    },
+    Empty(PathBuf),
     /// It does not fit between the kernel and the end of low memory.
     #[error(
-        "the initial RAM disk {path} has {size} bytes, which do not fit beside the kernel: give \
+        "the initial RAM disk {path} has {size}, which do not fit beside the kernel: give \
          the guest more memory", path = .path.display()
     )]
     DoesNotFit {
         /// Path as given.
         path: PathBuf,
-        /// Its size, bytes.
-        size: u64,
+        /// Its size.
+        size: Size,
     },
-    /// It goes on behind the last byte that fits; nobody knows how far.
+    /// It does not fit where the kernel can use it, however much memory there is.
     #[error(
-        "the initial RAM disk {path} has more than the {most} bytes that fit beside the kernel: give \
-         the guest more memory", path = .path.display()
+        "the initial RAM disk {path} has {size}, and the kernel can use at most {room} bytes, below \
+         address {end:#x}: give a smaller one, or another kernel", path = .path.display()
     )]
-    TooLong {
+    OutOfReach {
         /// Path as given.
         path: PathBuf,
-        /// Bytes that fit.
-        most: u64,
+        /// Its size.
+        size: Size,
+        /// Most bytes that such a disk can have.
+        room: u64,
+        /// Where it has to end.
+        end: u64,
     },
+}
+
+/// How long a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// So many bytes.
+    Exactly(u64),
+    /// So many bytes at least: a pipe or device, which was read no further.
+    AtLeast(u64),
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exactly(bytes) => write!(f, "{bytes} bytes"),
+            Self::AtLeast(bytes) => write!(f, "at least {bytes} bytes"),
+        }
+    }
+}
+
+impl Size {
+    fn bytes(self) -> u64 {
+        match self {
+            Self::Exactly(bytes) | Self::AtLeast(bytes) => bytes,
+        }
+    }
 }
 
 /// Where a RAM disk is.
@@ -68,10 +91,71 @@ pub struct Initrd {
     pub size: u64,
 }
 
+/// Where a RAM disk may lie.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// First byte after the kernel.
+    start: u64,
+    /// Bytes of memory.
+    memory: u64,
+    /// First address that the kernel cannot use for it.
+    reach: u64,
+}
+
+impl Room {
+    /// Where it has to end if there is as much memory.
+    fn end(self) -> u64 {
+        self.memory.min(MMIO_HOLE_START).min(self.reach)
+    }
+
+    /// The most bytes that fit.
+    fn size(self) -> u64 {
+        // It begins with a page.
+        let start = self.start.next_multiple_of(PAGE);
+        self.end().saturating_sub(start)
+    }
+
+    /// The highest whole page from which `size` bytes fit.
+    fn place(self, size: u64) -> Option<u64> {
+        let address = self.end().checked_sub(size)? & !(PAGE - 1);
+        (address >= self.start).then_some(address)
+    }
+
+    /// The same place in a guest with all the memory that there can be.
+    fn with_all_memory(self) -> Self {
+        Self {
+            memory: u64::MAX,
+            ..self
+        }
+    }
+
+    fn refuse(self, path: &Path, size: Size) -> InitrdError {
+        let path = path.to_owned();
+        let most = self.with_all_memory();
+        match most.place(size.bytes()) {
+            Some(_) => InitrdError::DoesNotFit { path, size },
+            None => InitrdError::OutOfReach {
+                path,
+                size,
+                room: most.size(),
+                end: most.end(),
+            },
+        }
+    }
+}
+
+/// What is in the file.
+enum Content {
+    /// The next so many bytes of the file.
+    File(File, u64),
+    /// What came out of it.
+    Bytes(Vec<u8>),
+}
+
 /// Loads the RAM disk at `path` as high as `kernel` can reach it, above the kernel.
 ///
 /// # Errors
-/// If it cannot be read, is empty or there is no room.
+/// If it cannot be read or is empty, or there is no room.
 pub fn load_initrd(
     path: &Path,
     kernel: &Loaded,
@@ -82,201 +166,125 @@ pub fn load_initrd(
         path: path.to_owned(),
         source,
     };
-    let reach = kernel.header.map_or(u64::from(ELF_INITRD_MAX), |header| {
-        header.initrd_addr_max.into()
-    });
+    let last = kernel
+        .header
+        .map_or(ELF_INITRD_MAX, |header| header.initrd_addr_max);
     let room = Room {
         start: kernel.end,
-        end: memory_size
-            .min(MMIO_HOLE_START)
-            .min(reach.saturating_add(1)),
+        memory: memory_size,
+        // A kernel that names the address 0 can use none.
+        reach: match last {
+            0 => 0,
+            last => u64::from(last) + 1,
+        },
     };
-    let mut file = File::open(path).map_err(cannot)?;
-    let metadata = file.metadata().map_err(cannot)?;
-    let said = if metadata.is_file() {
-        metadata.len()
-    } else {
-        0
+    let content = open(path, room.size()).map_err(cannot)?;
+    let size = match &content {
+        Content::File(_, size) => Size::Exactly(*size),
+        Content::Bytes(bytes) if bytes.len() as u64 > room.size() => {
+            Size::AtLeast(bytes.len() as u64)
+        }
+        Content::Bytes(bytes) => Size::Exactly(bytes.len() as u64),
     };
-    if said > 0 {
-        let (address, length) = room
-            .for_bytes(said)
-            .ok_or_else(|| InitrdError::DoesNotFit {
-                path: path.to_owned(),
-                size: said,
-            })?;
-        memory
-            .read_exact_volatile_from(GuestAddress(address), &mut file, length)
-            .map_err(|error| cannot(io::Error::other(error)))?;
-        return Ok(Initrd {
-            address,
-            size: said,
-        });
+    if size.bytes() == 0 {
+        return Err(InitrdError::Empty(path.to_owned()));
     }
-    let most = room.bytes();
+    let refuse = || room.refuse(path, size);
+    let address = room.place(size.bytes()).ok_or_else(refuse)?;
+    let place = GuestAddress(address);
+    let written = match content {
+        Content::File(mut file, size) => {
+            let length = usize::try_from(size).map_err(|_| refuse())?;
+            memory.read_exact_volatile_from(place, &mut file, length)
+        }
+        Content::Bytes(bytes) => memory.write_slice(&bytes, place),
+    };
+    written.map_err(|error| cannot(io::Error::other(error)))?;
+    Ok(Initrd {
+        address,
+        size: size.bytes(),
+    })
+}
+
+/// Opens the file. What has no length of its own (a pipe, a device) is read here, but no more than a byte
+/// beyond `most`.
+fn open(path: &Path, most: u64) -> io::Result<Content> {
+    let file = fs::File::open(path)?;
+    let status = file.metadata()?;
+    // Files that the kernel makes up, in /proc for one, say 0.
+    if status.is_file() && status.len() > 0 {
+        return Ok(Content::File(file, status.len()));
+    }
     let mut bytes = Vec::new();
-    file.take(most.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(cannot)?;
-    let size = bytes.len() as u64;
-    if size == 0 {
-        return Err(InitrdError::Empty {
-            path: path.to_owned(),
-        });
-    }
-    let (address, _) = room.for_bytes(size).ok_or_else(|| InitrdError::TooLong {
-        path: path.to_owned(),
-        most,
-    })?;
-    memory
-        .write_slice(&bytes, GuestAddress(address))
-        .map_err(|error| cannot(io::Error::other(error)))?;
-    Ok(Initrd { address, size })
-}
-
-/// Where a RAM disk may lie: between the end of the kernel and the last address that both memory and
-/// kernel reach.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    start: u64,
-    end: u64,
-}
-
-impl Room {
-    /// The highest whole page from which so many bytes fit, and their number as a length in memory.
-    fn for_bytes(self, size: u64) -> Option<(u64, usize)> {
-        let address = self.end.checked_sub(size)? & !(PAGE - 1);
-        let length = usize::try_from(size).ok()?;
-        (address >= self.start).then_some((address, length))
-    }
-
-    /// Bytes that fit.
-    fn bytes(self) -> u64 {
-        let first_page = self.start.next_multiple_of(PAGE);
-        self.end.saturating_sub(first_page)
-    }
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(Content::Bytes(bytes))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
-    use std::path::PathBuf;
-
     use super::*;
-    use crate::machine::loader::Entry;
 
     const MIB: u64 = 1 << 20;
 
     fn room(start: u64, memory: u64, reach: u64) -> Room {
         Room {
             start,
-            end: memory.min(MMIO_HOLE_START).min(reach.saturating_add(1)),
+            memory,
+            reach,
         }
     }
 
-    fn place(size: u64, start: u64, memory: u64, reach: u64) -> Option<u64> {
-        let place = room(start, memory, reach).for_bytes(size);
-        place.map(|(address, _)| address)
-    }
-
     #[test]
-    fn a_ram_disk_lies_as_high_as_memory_and_kernel_allow() {
+    fn a_ram_disk_ends_with_low_memory_or_where_the_kernel_reaches() {
+        let all = u64::MAX;
         assert_eq!(
-            place(5000, 16 * MIB, 64 * MIB, u64::MAX - 1),
+            room(16 * MIB, 64 * MIB, all).place(5000),
             Some(64 * MIB - 8192)
         );
         assert_eq!(
-            place(MIB, 16 * MIB, 8 << 30, 0x7fff_ffff),
+            room(16 * MIB, 8 << 30, 2 << 30).place(MIB),
             Some((2 << 30) - MIB)
         );
         assert_eq!(
-            place(MIB, 16 * MIB, 8 << 30, u64::from(u32::MAX)),
+            room(16 * MIB, 8 << 30, 4 << 30).place(MIB),
             Some(MMIO_HOLE_START - MIB)
         );
     }
 
     #[test]
-    fn a_ram_disk_that_would_touch_the_kernel_does_not_fit() {
-        assert_eq!(
-            place(48 * MIB, 16 * MIB, 64 * MIB, u64::MAX - 1),
-            Some(16 * MIB)
-        );
-        assert_eq!(place(48 * MIB + 1, 16 * MIB, 64 * MIB, u64::MAX - 1), None);
-        assert_eq!(place(u64::MAX, 16 * MIB, 64 * MIB, u64::MAX), None);
+    fn a_ram_disk_that_would_lie_in_the_kernel_does_not_fit() {
+        let room = room(16 * MIB, 64 * MIB, u64::MAX);
+        assert_eq!(room.place(48 * MIB), Some(16 * MIB));
+        assert_eq!(room.place(48 * MIB + 1), None);
+        assert_eq!(room.place(u64::MAX), None);
     }
 
     #[test]
-    fn so_many_bytes_fit_and_not_one_more() {
-        for start in [16 * MIB, 16 * MIB + 1] {
-            let room = room(start, 64 * MIB, u64::MAX);
-            assert!(room.for_bytes(room.bytes()).is_some());
-            assert!(room.for_bytes(room.bytes() + 1).is_none());
+    fn what_fits_at_most_does_fit() {
+        for start in [16 * MIB, 16 * MIB + 1, 16 * MIB + PAGE - 1] {
+            for end in [64 * MIB, 64 * MIB - 1, 64 * MIB - PAGE + 1] {
+                for room in [room(start, end, u64::MAX), room(start, u64::MAX, end)] {
+                    assert!(room.place(room.size()).is_some(), "{room:?}");
+                    assert_eq!(room.place(room.size() + 1), None, "{room:?}");
+                }
+            }
         }
-        assert_eq!(room(64 * MIB, 16 * MIB, u64::MAX).bytes(), 0);
-    }
-
-    /// Loads what is at `path` into 4 MiB of memory, of which a kernel has half.
-    fn load_into(path: &Path) -> Result<Vec<u8>, InitrdError> {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4 << 20)]).expect("memory");
-        let kernel = Loaded {
-            entry: Entry::Long(GuestAddress(MIB)),
-            end: 2 * MIB,
-            header: None,
-        };
-        let initrd = load_initrd(path, &kernel, &memory, 4 * MIB)?;
-        let mut bytes = vec![0; initrd.size as usize];
-        memory
-            .read_slice(&mut bytes, GuestAddress(initrd.address))
-            .expect("it is in memory");
-        Ok(bytes)
-    }
-
-    /// What is loaded when `bytes` come out of a pipe.
-    fn from_pipe(bytes: Vec<u8>) -> Result<Vec<u8>, InitrdError> {
-        let (reader, mut writer) = io::pipe().expect("a pipe");
-        let path = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
-        let writes = std::thread::spawn(move || {
-            // Nobody reads any more when there is too much.
-            let _ = io::Write::write_all(&mut writer, &bytes);
-        });
-        let loaded = load_into(&path);
-        drop(reader);
-        writes.join().expect("no panic");
-        loaded
+        assert_eq!(room(16 * MIB, 64 * MIB, 0).size(), 0);
     }
 
     #[test]
-    fn what_comes_from_a_pipe_is_read_to_its_end() {
-        let bytes: Vec<u8> = (0..300_000u32).map(|at| at as u8).collect();
-        assert_eq!(from_pipe(bytes.clone()).expect("it fits"), bytes);
-    }
-
-    #[test]
-    fn a_pipe_that_has_more_than_fits_is_refused_with_what_would_fit() {
-        let error = from_pipe(vec![7; 2 << 20 | 1]).expect_err("too long");
-        assert!(
-            matches!(error, InitrdError::TooLong { most, .. } if most == 2 * MIB),
-            "{error}"
-        );
-        assert_eq!(from_pipe(vec![7; 2 << 20]).expect("it fits").len(), 2 << 20);
-    }
-
-    #[test]
-    fn a_file_that_does_not_say_how_long_it_is_is_read_to_its_end() {
-        let version = std::fs::read("/proc/version").expect("a version");
-        let loaded = load_into(Path::new("/proc/version")).expect("it fits");
-        assert_eq!(loaded, version);
-    }
-
-    #[test]
-    fn an_endless_file_and_an_empty_one_are_refused() {
-        let endless = load_into(Path::new("/dev/zero"));
-        assert!(matches!(endless, Err(InitrdError::TooLong { .. })));
-        let empty = load_into(Path::new("/dev/null")).expect_err("empty");
-        assert!(matches!(empty, InitrdError::Empty { .. }), "{empty}");
-        assert!(matches!(
-            from_pipe(Vec::new()),
-            Err(InitrdError::Empty { .. })
-        ));
+    fn more_memory_is_advised_only_where_it_helps() {
+        let path = Path::new("initrd.img");
+        let small = room(16 * MIB, 64 * MIB, 2 << 30);
+        let error = small.refuse(path, Size::Exactly(100 * MIB)).to_string();
+        assert!(error.ends_with("give the guest more memory"), "{error}");
+        for (room, size) in [
+            (room(16 * MIB, 64 * MIB, 0), 6),
+            (room(16 * MIB, 64 * MIB, 2 << 30), 2 << 30),
+            (room(16 * MIB, 8 << 30, u64::MAX), 3 << 30),
+        ] {
+            let error = room.refuse(path, Size::Exactly(size)).to_string();
+            assert!(error.contains("give a smaller one"), "{error}");
+        }
     }
 }

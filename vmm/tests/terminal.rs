@@ -1,0 +1,289 @@
+//! The user's terminal: the guest's while the run is in the foreground, as before at every end.
+
+mod common;
+
+use std::arch::global_asm;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::ptr;
+use std::sync::{Arc, Mutex};
+
+use common::file;
+use common::pvh::{OWNER, PHYS32_ENTRY, elf};
+use guest_tests::testdev;
+
+// Wants input from its serial port, and prints without end.
+global_asm!(
+    ".pushsection .rodata.baton_tty_guest, \"a\"",
+    ".code32",
+    ".globl baton_tty_guest",
+    "baton_tty_guest:",
+    "mov edx, 0x3f9",
+    "mov al, 1",
+    "out dx, al",
+    "2:",
+    "mov edx, {console}",
+    "mov al, 46", // a dot
+    "out dx, al",
+    "mov al, 10",
+    "out dx, al",
+    "mov ecx, 20000",
+    "3:",
+    "loop 3b",
+    "jmp 2b",
+    ".globl baton_tty_guest_end",
+    "baton_tty_guest_end:",
+    ".code64",
+    ".popsection",
+    console = const testdev::PORT_CONSOLE,
+);
+
+unsafe extern "C" {
+    static baton_tty_guest: u8;
+    static baton_tty_guest_end: u8;
+}
+
+/// The guest above.
+fn kernel() -> String {
+    let (from, to) = (&raw const baton_tty_guest, &raw const baton_tty_guest_end);
+    // SAFETY: the assembly above, from its first label to its last.
+    let code = unsafe { std::slice::from_raw_parts(from, to as usize - from as usize) };
+    let kernel = file("terminal.elf", &elf(code, OWNER, PHYS32_ENTRY));
+    kernel.to_string_lossy().into_owned()
+}
+
+/// A terminal, and the session that it controls.
+struct Session {
+    master: File,
+    slave: OwnedFd,
+    /// What was shown.
+    shown: Arc<Mutex<Vec<u8>>>,
+    leader: Child,
+}
+
+impl Session {
+    /// Runs `command` as the leader of a session on a terminal of its own.
+    fn start(mut command: Command) -> Self {
+        let (mut master, mut slave) = (-1, -1);
+        // SAFETY: the two numbers are written; no name, settings or size are given.
+        let opened = unsafe {
+            libc::openpty(
+                &raw mut master,
+                &raw mut slave,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+        assert_eq!(opened, 0);
+        // SAFETY: files that were just opened and belong to nobody else.
+        let (master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+        let copy = || slave.try_clone().expect("a file");
+        command.stdin(copy()).stdout(copy()).stderr(copy());
+        // SAFETY: system calls only.
+        unsafe {
+            command.pre_exec(|| {
+                libc::setsid();
+                match libc::ioctl(0, libc::TIOCSCTTY, 0) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            });
+        }
+        let leader = command.spawn().expect("it starts");
+        let shown: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let mut reader = master.try_clone().expect("a file");
+        let to = Arc::clone(&shown);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = reader.read(&mut buffer) {
+                to.lock()
+                    .expect("lock")
+                    .extend_from_slice(&buffer[..length]);
+            }
+        });
+        Self {
+            master,
+            slave,
+            shown,
+            leader,
+        }
+    }
+
+    /// `baton` with the guest, alone on the terminal.
+    fn of_baton() -> Self {
+        let command = common::command(&["run", "--control", "off", "--kernel", &kernel()]);
+
+        Self::start(command)
+    }
+
+    /// A shell with job control that runs `script`, in which `$0` and `"$@"` are `baton` with the guest.
+    fn of_shell(script: &str) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-mc", script, env!("CARGO_BIN_EXE_baton")]);
+        command.args(["run", "--late-halts", "allow", "--control", "off"]);
+        command.args(["--kernel", &kernel()]);
+        Self::start(command)
+    }
+
+    fn modes(&self) -> (u32, u32) {
+        // SAFETY: an all-zero termios is valid, and the kernel fills it.
+        unsafe {
+            let mut termios: libc::termios = mem::zeroed();
+            let got = libc::tcgetattr(self.slave.as_raw_fd(), &raw mut termios);
+            assert_eq!(got, 0);
+            (termios.c_lflag, termios.c_iflag)
+        }
+    }
+
+    /// Sets the modes that a shell sets for itself.
+    fn set_modes(&self, (local, input): (u32, u32)) {
+        // SAFETY: modes that the kernel gave, with some flags replaced.
+        unsafe {
+            let mut termios: libc::termios = mem::zeroed();
+            libc::tcgetattr(self.slave.as_raw_fd(), &raw mut termios);
+            (termios.c_lflag, termios.c_iflag) = (local, input);
+            libc::tcsetattr(self.slave.as_raw_fd(), libc::TCSANOW, &raw const termios);
+        }
+    }
+
+    fn is_raw(&self) -> bool {
+        self.modes().0 & (libc::ICANON | libc::ECHO | libc::ISIG) == 0
+    }
+
+    /// Waits until `done`.
+    fn until(&mut self, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            let over = self.leader.try_wait().expect("a child");
+            assert!(over.is_none(), "it is over: {}", self.text());
+            std::thread::yield_now();
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().expect("lock")).into_owned()
+    }
+
+    /// Waits until a line that begins with `word` is shown, and gives the rest of it.
+    fn line(&mut self, word: &str) -> String {
+        let find = |session: &Self| {
+            let text = session.text();
+            let lines = text
+                .split_inclusive('\n')
+                .filter(|line| line.ends_with('\n'));
+            let mut rests =
+                lines.filter_map(|line| Some(line.trim().strip_prefix(word)?.to_owned()));
+            rests.next()
+        };
+        self.until(|session| find(session).is_some());
+        find(self).expect("a line")
+    }
+
+    fn send(&self, signal: i32) {
+        common::send(&self.leader, signal);
+    }
+
+    fn end(mut self) -> ExitStatus {
+        self.leader.wait().expect("it ends")
+    }
+}
+
+impl Drop for Session {
+    /// A test that has failed leaves nobody behind.
+    fn drop(&mut self) {
+        let _ = self.leader.kill();
+        let _ = self.leader.wait();
+    }
+}
+
+fn kill(pid: i32, signal: i32) {
+    // SAFETY: no memory is involved.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+}
+
+#[test]
+fn every_end_gives_the_terminal_its_modes_back() {
+    for (signal, by_it) in [
+        (libc::SIGTERM, false),
+        (libc::SIGHUP, false),
+        (libc::SIGQUIT, true),
+        (libc::SIGABRT, true),
+        (libc::SIGSEGV, true),
+    ] {
+        let mut session = Session::of_baton();
+        session.until(Session::is_raw);
+        session.send(signal);
+        let status = session.leader.wait().expect("it ends");
+        assert_eq!(
+            status.signal(),
+            by_it.then_some(signal),
+            "{}",
+            session.text()
+        );
+        let usual = libc::ICANON | libc::ECHO | libc::ISIG;
+        let (local, input) = session.modes();
+        assert_eq!(local & usual, usual, "signal {signal}");
+        assert_ne!(input & libc::ICRNL, 0, "signal {signal}");
+    }
+}
+
+#[test]
+fn a_terminal_whose_modes_a_shell_has_set_is_the_guests_again_after_a_stop() {
+    let mut session = Session::of_baton();
+    let cooked = (libc::ICANON | libc::ECHO | libc::ISIG, libc::ICRNL);
+    for _ in 0..3 {
+        session.until(Session::is_raw);
+        session.send(libc::SIGSTOP);
+        let pid = i32::try_from(session.leader.id()).expect("a process");
+        let mut status = 0;
+        // SAFETY: the status is written; the child is ours.
+        let stopped = unsafe { libc::waitpid(pid, &raw mut status, libc::WUNTRACED) };
+        assert!(stopped == pid && libc::WIFSTOPPED(status));
+        session.set_modes(cooked);
+        session.send(libc::SIGCONT);
+    }
+    session.until(Session::is_raw);
+    session.send(libc::SIGTERM);
+    session.leader.wait().expect("it ends");
+    assert_eq!(session.modes(), cooked);
+}
+
+#[test]
+fn a_stop_by_the_user_gives_the_terminal_back_and_fg_takes_it_again() {
+    let script = "sh -c 'echo process $$; exec \"$0\" \"$@\"' \"$0\" \"$@\"; echo stopped; read x; \
+                  fg; echo over $?; read x";
+    let mut session = Session::of_shell(script);
+    let pid = session.line("process ").parse().expect("a number");
+    session.until(Session::is_raw);
+    kill(pid, libc::SIGTSTP);
+    session.line("stopped");
+    assert!(!session.is_raw(), "the shell's keys would be unseen");
+    session.master.write_all(b"\n").expect("typed");
+    session.until(Session::is_raw);
+    kill(pid, libc::SIGTERM);
+    session.line("over 0");
+    assert!(!session.is_raw());
+    session.master.write_all(b"\n").expect("typed");
+    assert!(session.end().success());
+}
+
+#[test]
+fn a_guest_in_the_background_runs_on_without_keys_until_it_is_in_the_foreground() {
+    let script = "\"$0\" \"$@\" & echo process $!; read x; fg; echo over $?; read x";
+    let mut session = Session::of_shell(script);
+    let pid = session.line("process ").parse().expect("a number");
+    // It wants input before it prints, so it has long been told that there is none.
+    session.until(|session| session.text().matches('.').count() > 60);
+    assert!(!session.is_raw(), "the keys are the shell's");
+    session.master.write_all(b"\n").expect("typed");
+    session.until(Session::is_raw);
+    kill(pid, libc::SIGTERM);
+    session.line("over 0");
+    assert!(!session.is_raw());
+    session.master.write_all(b"\n").expect("typed");
+    assert!(session.end().success());
+}

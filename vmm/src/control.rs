@@ -324,7 +324,7 @@ mod tests {
         fs::set_permissions(&first, Permissions::from_mode(0o777)).expect("mode");
         let ours = first_place(&[first.clone(), second.clone()]).expect("the second");
         assert_eq!(ours.parent(), Some(&*second));
-        fs::write(&ours, "").expect("file");
+        let _listener = UnixListener::bind(&ours).expect("listens");
         assert_eq!(instances_in(&second), [(std::process::id(), ours)]);
         assert_eq!(instances_in(&first), []);
         let error = first_place(std::slice::from_ref(&first))

@@ -60,20 +60,19 @@ fn stop_for_a_second(child: &Child) {
 /// Runs the guest until the process has been stopped once, and gives its summary.
 fn summary_of_a_run_that_is_stopped(flags: &[&str], cmdline: &str) -> Value {
     let mut child = command(flags, cmdline)
-        .stderr(Stdio::inherit())
         .spawn()
         .expect("baton starts");
-    let mut output = BufReader::new(child.stdout.take().expect("piped"));
+    // With a summary as JSON on standard output, the guest prints to standard error.
+    let mut console = BufReader::new(child.stderr.take().expect("piped"));
     let mut text = String::new();
     while !text.contains("waits to be stopped") {
-        assert!(output.read_line(&mut text).expect("output") > 0, "{text}");
+        assert!(console.read_line(&mut text).expect("output") > 0, "{text}");
     }
     stop_for_a_second(&child);
-    let mut rest = String::new();
-    output.read_to_string(&mut rest).expect("output");
-    child.wait().expect("baton ends");
-    let summary = rest.find("\n{\n").unwrap_or_else(|| panic!("{rest}"));
-    serde_json::from_str(&rest[summary..]).unwrap_or_else(|error| panic!("{error}: {rest}"))
+    console.read_to_string(&mut text).expect("output");
+    let ran = common::finish(child);
+    assert_eq!(ran.code, 0, "{text}");
+    ran.summary()
 }
 
 #[test]
@@ -124,7 +123,7 @@ fn sleep_and_short_gaps_are_not_told() {
         // Where this machine has taken a second from it itself, the guest knows.
         let ran = common::finish(command(flags, cmdline).spawn().expect("baton starts"));
         assert_eq!(ran.code, 0, "{ran:?}");
-        assert!(ran.stdout.contains("stopped: right"), "{ran:?}");
+        assert!(ran.stderr.contains("stopped: right"), "{ran:?}");
     }
 }
 

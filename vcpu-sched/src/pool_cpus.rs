@@ -1,9 +1,9 @@
 //! CPUs that leave the pool and come back: taken offline, taken out of a cpuset, or needed for something
-//! else. Who owns the host CPUs says so, and these rules follow:
+//! else. The owner of the host CPUs reports it, and these rules follow:
 //!
 //! 1. What runs on a CPU that leaves is stopped, and goes on elsewhere. A CPU that is away is picked for
 //!    nothing.
-//! 2. The last CPU does not leave: somebody has to run, though not as promised.
+//! 2. The last CPU does not leave: guests have to run somewhere, though not as promised.
 //! 3. A vCPU that is pinned to CPUs of which none is left runs on those that are, until one of its own
 //!    comes back, as the host's kernel does with a thread. A guest with a vCPU that never runs would hang.
 //! 4. The admission test is made again for the CPUs that are left, guest by guest in the order in which
@@ -97,7 +97,7 @@ impl<E: Events> Scheduler<E> {
         for cpu in self.present.iter() {
             self.meet_on(cpu);
         }
-        // Who ran where none of its own CPUs was left goes home.
+        // A vCPU that runs elsewhere because none of its own CPUs was left goes back to them.
         for cpu in self.present.iter() {
             if let Some((_, run)) = self.running(cpu)
                 && !self.may_run_on(run, cpu)
@@ -110,8 +110,8 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// Brings the virtual times of all queues that `cpu` serves to the same point: queues that met on no
-    /// CPU for a while have gone on at their own pace, and who is behind would keep the CPU until it has
-    /// caught up. The claims of a queue move with it, so that none loses its place in its own.
+    /// CPU for a while have gone on at their own pace, and a claim that is behind would keep the CPU until it
+    /// has caught up. The claims of a queue move with it, so that none loses its place in its own.
     fn meet_on(&mut self, cpu: CpuId) {
         let here = |domain: &&crate::scheduler::Domain| domain.cpus.contains(cpu);
         let times = self.domains.iter().filter(here).map(|d| d.virtual_time);

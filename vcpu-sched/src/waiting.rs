@@ -35,8 +35,8 @@ impl Vcpu {
         }
     }
 
-    /// When the throttling of the claim ends, or `now` if that is later: from then on it waits for a CPU,
-    /// also if nobody has looked yet.
+    /// When the throttling of the claim ended, or `now` if it has not. From the end on the vCPU waits for a
+    /// CPU, also if no CPU has handled the timer yet.
     fn throttled_until(&self, now: Ns) -> Ns {
         match &self.sc.entitlement {
             Entitlement::Reserved(server) => server.replenished_at().min(now),

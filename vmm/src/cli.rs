@@ -214,7 +214,7 @@ pub struct RunArgs {
     /// Write every decision and exit to this file, which ui.perfetto.dev shows
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Offer OpenMetrics at an address, a socket or a file, such as 127.0.0.1:9469, unix:/path.sock
+    /// Offer metrics at an address or a socket, or in a file for node_exporter, such as 127.0.0.1:9469, unix:/path.sock
     /// or file:/path.prom
     #[arg(long, value_name = "WHERE", value_parser = str::parse::<Target>)]
     pub metrics: Option<Target>,

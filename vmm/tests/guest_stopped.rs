@@ -59,9 +59,7 @@ fn stop_for_a_second(child: &Child) {
 
 /// Runs the guest until the process has been stopped once, and gives its summary.
 fn summary_of_a_run_that_is_stopped(flags: &[&str], cmdline: &str) -> Value {
-    let mut child = command(flags, cmdline)
-        .spawn()
-        .expect("baton starts");
+    let mut child = command(flags, cmdline).spawn().expect("baton starts");
     // With a summary as JSON on standard output, the guest prints to standard error.
     let mut console = BufReader::new(child.stderr.take().expect("piped"));
     let mut text = String::new();

@@ -103,16 +103,22 @@ fn reserved(config: &RunConfig) -> Option<String> {
         .map(|guest| guest.name.clone())
 }
 
-/// Says that the time which hard reservations bound is bounded less tightly where KVM's tracepoints cannot
-/// be had.
+/// Warns that the time which hard reservations bound is bounded less tightly where KVM's tracepoints cannot
+/// be had. The run does not wait for that: closing the events that it tries takes the kernel 100 ms.
 fn warn_of_steps(config: &RunConfig) {
     let hard = |guest: &GuestConfig| guest.reservations.iter().flatten().any(|r| r.hard);
-    if !config.quiet
-        && config.guests.iter().any(hard)
-        && let Err(reason) = check_wake_events()
-    {
-        crate::say::say!("baton: warning: {reason} (no such warning with --late-halts allow)");
+    if config.quiet || !config.guests.iter().any(hard) {
+        return;
     }
+    let warn = || {
+        if let Err(reason) = check_wake_events() {
+            crate::say::say!("baton: warning: {reason} (no such warning with --late-halts allow)");
+        }
+    };
+    // Without a thread there is no warning; the run itself needs more of them, and says so.
+    let _ = thread::Builder::new()
+        .name("check-wakes".to_owned())
+        .spawn(warn);
 }
 
 /// Tries both on this host.

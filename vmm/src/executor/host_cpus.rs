@@ -14,7 +14,7 @@
 //! The pool gets no other CPUs than those it began with: which these are is its user's choice.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle, Thread};
@@ -144,8 +144,7 @@ fn watch(pool: &Weak<Pool>, names: &Names, stop: &AtomicBool) {
             pool.pins.lost();
         }
         for line in lines {
-            // Nobody may read it any more; the CPUs are watched all the same.
-            let _ = writeln!(io::stderr(), "baton: {line}");
+            crate::say::say!("baton: {line}");
         }
         usable = found;
     }

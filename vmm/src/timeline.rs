@@ -213,6 +213,15 @@ mod tests {
     #[test]
     fn an_empty_stretch_and_many_vcpus_do_no_harm() {
         assert!(!render(&[], 5, 5, |v| v.to_string()).is_empty());
+        let runs = Event::Pick {
+            cpu: CpuId(0),
+            donor: VcpuId(0),
+            run: VcpuId(0),
+            chain: 0,
+        };
+        let text = render(&[(0, runs)], 5, 5, |v| v.to_string());
+        let lane = format!("|{}|", "0".repeat(WIDTH));
+        assert!(text.contains(&lane), "it runs in all of it: {text}");
         let events: Vec<_> = (0..200)
             .map(|v| (u64::from(v), Event::Wake(VcpuId(v))))
             .collect();

@@ -209,7 +209,7 @@ fn the_timer_of_a_vcpu_that_is_preempted_is_slowed_down() {
             "run",
             &config.to_string_lossy(),
             "--host-cpus",
-            &first_cpu(),
+            &common::first_cpu(),
             "--vcpu-threads",
             threads,
             "--control",
@@ -230,10 +230,4 @@ fn a_guest_whose_timer_cannot_be_slowed_down_is_ended_and_told_why() {
         assert_eq!(ran.code, common::GUESTS_FAILED, "{ran:?}");
         assert!(ran.stdout.contains("let the guest use x2APIC"), "{ran:?}");
     }
-}
-
-/// The first host CPU that this test may use.
-fn first_cpu() -> String {
-    let cpus = baton::sys::affinity().expect("the host tells");
-    cpus[0].to_string()
 }

@@ -79,7 +79,7 @@ fn a_process_that_was_stopped_tells_vcpus_that_compute() {
         &["--cpus", "2", "--vcpu-threads", "off"][..],
         &["--cpus", "2", "--vcpu-threads", "on"],
         // More vCPUs than CPUs: some run, some wait for their turn.
-        &["--cpus", "3", "--host-cpus", &first_cpu()],
+        &["--cpus", "3", "--host-cpus", &common::first_cpu()],
         &["--cpus", "2", "--sched", "host"],
     ] {
         let summary = summary_of_a_run_that_is_stopped(flags, "count=1 seconds=0");
@@ -142,10 +142,4 @@ fn a_guest_without_a_clock_misses_nothing() {
         vcpus(guest).all(|vcpu| number(vcpu, "throttled_ns") > 0),
         "{guest}"
     );
-}
-
-/// The first host CPU that this test may use.
-fn first_cpu() -> String {
-    let cpus = baton::sys::affinity().expect("the host tells");
-    cpus[0].to_string()
 }

@@ -306,6 +306,34 @@ fn every_exit_of_a_vcpu_is_on_the_track_of_its_cpu() {
 }
 
 #[test]
+fn every_exit_by_a_signal_is_on_the_track_of_its_cpu() {
+    // Two that compute and share a CPU: each turn ends by a signal.
+    let hog =
+        |name| format!("[[guest]]\nname = \"{name}\"\ncmdline = \"workload=hog seconds=0.1\"\n");
+    let (ran, tracks) = traced(
+        "traced-signals",
+        &(hog("one") + &hog("two")),
+        &["--host-cpus", &common::first_cpu(), "--vcpu-threads", "off"],
+    );
+    let told = tracks
+        .iter()
+        .filter(|(name, _)| name.starts_with("cpu "))
+        .flat_map(|(_, track)| &track.instants)
+        .filter(|name| *name == "interrupted")
+        .count() as u64;
+    let summary = ran.summary();
+    let vcpus = (0..2).map(|guest| &summary["guests"][guest]["vcpus"][0]);
+    let (mut preempted, mut signals) = (0, 0);
+    for vcpu in vcpus {
+        preempted += number(vcpu, "preemptions");
+        signals += number(&vcpu["exits"], "interrupted");
+    }
+    assert!(preempted > 0, "they took turns: {summary}");
+    // A signal that meant nothing is dealt with before the executor hears of it.
+    assert!((preempted..=signals).contains(&told), "{told}: {summary}");
+}
+
+#[test]
 fn a_trace_that_cannot_be_written_keeps_the_run_from_starting() {
     let ran = baton(&[
         "run",

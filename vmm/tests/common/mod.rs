@@ -10,6 +10,12 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+/// The first host CPU that this test may use.
+pub fn first_cpu() -> String {
+    let cpus = baton::sys::affinity().expect("the host tells");
+    cpus[0].to_string()
+}
+
 /// The exit status of Baton's own failures (`docs/exit-status.md`).
 pub const FAILED: i32 = 125;
 /// The exit status of a run in which several guests failed, or one without a code.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use thiserror::Error;
+use vcpu_sched::{Exhaustion, ReservationError};
 
 use crate::config::Reservation;
 
@@ -29,17 +30,18 @@ pub enum UnitError {
     /// Not a reservation of one vCPU.
     #[error("'{0}' is not a vCPU's reservation: write index=budget/period, as in 0=1ms/100ms,hard")]
     VcpuReservation(String),
-    /// Quantities of a reservation that do not fit together.
-    #[error(
-        "'{0}' is a reservation that nobody can keep: write one with 0 < budget <= deadline <= period <= 10m"
-    )]
-    ReservationOrder(String),
+    /// Times of a reservation that break a bound of the policy.
+    #[error("'{text}' is a reservation that cannot be kept: {source}")]
+    ReservationBounds {
+        /// As written.
+        text: String,
+        /// Which bound.
+        source: ReservationError,
+    },
 }
 
 /// Highest host CPU number that a list may name.
 pub const MAX_CPU: usize = 8191;
-/// Longest period of a reservation, nanoseconds.
-const MAX_PERIOD_NS: u64 = 600_000_000_000;
 
 const DURATION_UNITS: [(&str, u64); 5] = [
     ("ns", 1),
@@ -207,13 +209,13 @@ pub fn parse_shared_reservation(text: &str, vcpus: u64) -> Result<Reservation, U
         _ => return Err(bad()),
     };
     let budget_ns = budget_ns / vcpus.max(1);
-    if budget_ns == 0
-        || budget_ns > deadline_ns
-        || deadline_ns > period_ns
-        || period_ns > MAX_PERIOD_NS
-    {
-        return Err(UnitError::ReservationOrder(text.to_owned()));
-    }
+    // The policy knows what can be kept; whether it is hard or soft does not matter to that.
+    vcpu_sched::Reservation::new(budget_ns, period_ns, deadline_ns, Exhaustion::Hard).map_err(
+        |source| UnitError::ReservationBounds {
+            text: text.to_owned(),
+            source,
+        },
+    )?;
     Ok(Reservation {
         budget_ns,
         period_ns,

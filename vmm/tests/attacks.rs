@@ -140,14 +140,18 @@ fn too_many_exits(idle: &Figures, attacked: &Figures, in_budget: u64) -> Option<
     })
 }
 
-/// What the process used and nobody was charged, less what is so beside an idle guest where the kernel's
-/// account begins with the start of the process.
-fn uncharged(idle: &Figures, attacked: &Figures) -> Option<String> {
-    let most = match attacked.is_exact {
+/// What may be charged to no guest: what starting takes, and of the rest a small part.
+fn most_uncharged_ns(idle: &Figures, attacked: &Figures) -> u64 {
+    match attacked.is_exact {
         true => attacked.process_ns / 50 + 5 * MS,
         // Starting a guest takes not the same each time.
         false => idle.uncharged_ns() * 3 / 2 + attacked.attacker_used_ns() / 10 + 30 * MS,
-    };
+    }
+}
+
+/// What the process used and no guest was charged, if that is too much.
+fn uncharged(idle: &Figures, attacked: &Figures) -> Option<String> {
+    let most = most_uncharged_ns(idle, attacked);
     let uncharged = attacked.uncharged_ns();
     (uncharged > most).then(|| {
         format!(
@@ -160,14 +164,10 @@ fn uncharged(idle: &Figures, attacked: &Figures) -> Option<String> {
     })
 }
 
-/// What the attacker used, charged or not, above its reservations.
+/// What the attacker used above its reservations, and above what may be charged to no guest.
 fn above_reservation(idle: &Figures, attacked: &Figures, reserved: Reserved) -> Option<String> {
-    let started = match attacked.is_exact {
-        true => 0,
-        false => idle.uncharged_ns(),
-    };
-    let used = attacked.attacker_used_ns().saturating_sub(started);
-    let most = reserved.most_ns(attacked.elapsed_ns);
+    let used = attacked.attacker_used_ns();
+    let most = reserved.most_ns(attacked.elapsed_ns) + most_uncharged_ns(idle, attacked);
     (used > most).then(|| {
         format!(
             "the attacker used {} us and was charged {} us, its hard reservations are {} us",

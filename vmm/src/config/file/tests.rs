@@ -140,7 +140,7 @@ fn mistakes_are_named_with_what_would_be_right() {
         ),
         (
             "[[guest]]\ncpus = 2\nshared_reservation = \"30ms/10ms\"",
-            "budget <= deadline",
+            "make the budget shorter",
         ),
         (
             "host_cpus = \"0\"\n[[guest]]\nhost_cpus = \"1\"",

@@ -127,6 +127,39 @@ fn a_trace_beyond_the_limit_of_file_sizes_fails_and_the_guests_run_on() {
 }
 
 #[test]
+fn a_disk_write_beyond_the_limit_of_file_sizes_is_an_io_error_of_its_guest() {
+    let disk = file("limited.img", &[0; 1 << 20]);
+    let kernel = file("limited.elf", guest_tests::GUEST_ELF);
+    let steps = "do=device:0 do=start do=write:1024:512:0x43 do=write:0:512:0x44";
+    let args = [
+        "run",
+        "--kernel",
+        &kernel.to_string_lossy(),
+        "--disk",
+        &disk.to_string_lossy(),
+        "--cmdline",
+        &format!("workload=devices {steps}"),
+    ];
+    let ran = finish(start_with(&args, Some((libc::RLIMIT_FSIZE, 1000)), 0));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for line in [
+        "write:1024:512:0x43: status 1",
+        "write:0:512:0x44: status 0",
+    ] {
+        assert!(ran.stdout.lines().any(|l| l == line), "{line}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_run_whose_sentences_nobody_reads_ends_as_it_would_otherwise() {
+    let mut command = command(&["run", "--cmdline", "workload=nonsense"]);
+    let mut child = command.spawn().expect("baton starts");
+    drop(child.stderr.take());
+    let ran = finish(child);
+    assert_eq!(ran.code, 2, "the guest's code, and no panic: {ran:?}");
+}
+
+#[test]
 fn a_hang_up_ends_a_run_as_a_request_to_end_does() {
     for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGINT] {
         let trace = path(&format!("end-{signal}.perfetto"));

@@ -5,6 +5,7 @@
 
 pub mod pvh;
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -111,6 +112,14 @@ pub fn command(args: &[&str]) -> Command {
         // Tests pass for ordinary users too, where halts are noticed late.
         command.args(["--late-halts", "allow"]);
     }
+    // A hang-up is a request to end, also where the tests run under nohup.
+    let with_hang_up = || {
+        // SAFETY: no code is run for the signal.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+        Ok(())
+    };
+    // SAFETY: the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(with_hang_up) };
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

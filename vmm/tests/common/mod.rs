@@ -112,14 +112,16 @@ pub fn command(args: &[&str]) -> Command {
         // Tests pass for ordinary users too, where halts are noticed late.
         command.args(["--late-halts", "allow"]);
     }
-    // A hang-up is a request to end, also where the tests run under nohup.
-    let with_hang_up = || {
-        // SAFETY: no code is run for the signal.
-        unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+    // Signals mean what they mean to a user, also where the tests run under nohup or in the background.
+    let with_all_signals = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+            // SAFETY: no code is run for the signal.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
         Ok(())
     };
-    // SAFETY: the closure makes one system call and allocates nothing.
-    unsafe { command.pre_exec(with_hang_up) };
+    // SAFETY: the closure makes system calls only and allocates nothing.
+    unsafe { command.pre_exec(with_all_signals) };
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -5,7 +5,7 @@ use std::mem;
 
 mod affinity;
 
-pub use affinity::{affinity, set_affinity};
+pub use affinity::{affinity, affinity_of, set_affinity, set_affinity_of};
 
 /// The host's time stamp counter.
 #[must_use]

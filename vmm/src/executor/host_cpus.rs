@@ -24,7 +24,6 @@ use vcpu_sched::{CpuId, CpuSet, Doing};
 
 use super::pins::Since;
 use super::pool::{After, Pool, State};
-use super::thread_affinity::Affinity;
 use crate::sys;
 use crate::trace::{Names, VcpuName};
 use crate::units::format_cpus;
@@ -143,8 +142,9 @@ fn watch(pool: &Weak<Pool>, names: &Names, stop: &AtomicBool) {
             // Not before it is known which CPUs are away.
             pool.pins.lost();
         }
-        for line in lines {
-            crate::say::say!("baton: {line}");
+        if !lines.is_empty() {
+            // At once: a reader that is behind delays the end of the run by one wait, not by one a line.
+            crate::say::say!("baton: {}", lines.join("\nbaton: "));
         }
         usable = found;
     }
@@ -156,11 +156,11 @@ fn find(pool: &Pool, before: CpuSet) -> (CpuSet, bool) {
     let mut found = CpuSet::EMPTY;
     for (cpu, &host_cpu) in (0..).map(CpuId).zip(pool.host_cpus()) {
         let executor = pool.station(cpu).executor();
-        let usable = match executor.map(Affinity::of) {
-            Some(Ok(may)) if may == Affinity::only(host_cpu) => true,
-            Some(Ok(may)) if may.contains(host_cpu) => {
+        let usable = match executor.map(sys::affinity_of) {
+            Some(Ok(may)) if may == [host_cpu] => true,
+            Some(Ok(may)) if may.contains(&host_cpu) => {
                 moved = true;
-                executor.is_some_and(|it| Affinity::only(host_cpu).give(it).is_ok())
+                executor.is_some_and(|it| sys::set_affinity_of(it, &[host_cpu]).is_ok())
             }
             Some(Ok(_)) => false,
             // It has not begun, or has failed, which it has said: this is not about its CPU.

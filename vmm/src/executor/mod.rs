@@ -32,7 +32,6 @@ mod seam;
 mod signal;
 mod start;
 mod station;
-mod thread_affinity;
 mod timer;
 mod turns;
 mod vain;

@@ -10,19 +10,30 @@ const PER_WORD: usize = u64::BITS as usize;
 const FIRST_WORDS: usize = 16;
 /// Words of the longest: a million CPUs, 16 times what Linux can be built for.
 const MOST_WORDS: usize = 16_384;
+/// The calling thread, to the kernel.
+const CALLER: libc::pid_t = 0;
 
 /// Host CPUs that the calling thread may use, ascending.
 ///
 /// # Errors
 /// If the kernel does not tell.
 pub fn affinity() -> io::Result<Vec<usize>> {
+    affinity_of(CALLER)
+}
+
+/// Host CPUs that the thread `tid` of this process may use, ascending: those that it was pinned to, without
+/// CPUs that are offline. None, if it sleeps and was pinned to CPUs that are.
+///
+/// # Errors
+/// If there is no such thread.
+pub fn affinity_of(tid: libc::pid_t) -> io::Result<Vec<usize>> {
     fill(|words| {
         // SAFETY: the kernel writes whole words, and at most as many bytes as it is told that there
         // are.
         let written = unsafe {
             libc::syscall(
                 libc::SYS_sched_getaffinity,
-                0,
+                tid,
                 mem::size_of_val(words),
                 words.as_mut_ptr(),
             )
@@ -37,12 +48,20 @@ pub fn affinity() -> io::Result<Vec<usize>> {
 /// # Errors
 /// If none of them may be used.
 pub fn set_affinity(cpus: &[usize]) -> io::Result<()> {
+    set_affinity_of(CALLER, cpus)
+}
+
+/// [`set_affinity`] for the thread `tid` of this process.
+///
+/// # Errors
+/// If none of them may be used, or there is no such thread.
+pub fn set_affinity_of(tid: libc::pid_t, cpus: &[usize]) -> io::Result<()> {
     let words = words_of(cpus);
     // SAFETY: the kernel reads the words, whose size is given.
     let done = unsafe {
         libc::syscall(
             libc::SYS_sched_setaffinity,
-            0,
+            tid,
             mem::size_of_val(&*words),
             words.as_ptr(),
         )
@@ -102,6 +121,24 @@ mod tests {
         })
         .join()
         .expect("thread");
+    }
+
+    #[test]
+    fn another_thread_is_pinned_and_sees_it() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(crate::sys::thread_id()).expect("heard");
+            let _ = wait.recv();
+            affinity().expect("affinity")
+        });
+        let tid = told.recv().expect("told");
+        let cpu = affinity_of(tid).expect("affinity")[0];
+        set_affinity_of(tid, &[cpu]).expect("pinned");
+        assert_eq!(affinity_of(tid).expect("affinity"), [cpu]);
+        set_affinity_of(tid, &[1 << 16]).expect_err("no such CPU");
+        drop(go_on);
+        assert_eq!(thread.join().expect("thread"), [cpu]);
     }
 
     #[test]

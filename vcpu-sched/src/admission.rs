@@ -13,7 +13,7 @@ use crate::reservation::{MIN_BUDGET, Reservation};
 const UNIT: u64 = 1 << 40;
 /// Each density is rounded up by less than one part; this much slack, a millionth of a CPU, lets a
 /// full set of vCPUs fit that fits without rounding.
-const SLACK: u64 = crate::scheduler::MAX_VCPUS as u64;
+const SLACK: u64 = crate::ids::MAX_VCPUS as u64;
 /// Thousandths of a CPU that reservations may take together where some of them had to be reduced: the
 /// thousandths left are for best effort, which gives way first.
 const REDUCED_CAP: u64 = 990;

@@ -8,16 +8,7 @@ use crate::counters::Counters;
 use crate::cpuset::CpuSet;
 use crate::fair::Fair;
 use crate::ids::{CpuId, GuestId, HelperId, Ns, VcpuId};
-
-/// Order of claims in a queue: reserved before best effort, then by deadline or start tag, then
-/// first come first served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rank {
-    /// EDF: (absolute deadline, arrival).
-    Reserved(Ns, u64),
-    /// Start-time fair queueing: (start tag, arrival).
-    BestEffort(u128, u64),
-}
+use crate::rank::Rank;
 
 /// What a claim is measured by.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +89,7 @@ pub(crate) struct ExecContext {
     /// What it said when it stopped last.
     pub(crate) hints: Hints,
     /// Deferrals denied before the next one is granted, and how many ran out in a row.
-    pub(crate) deferral: crate::defer::Credit,
+    pub(crate) deferral: crate::deferral_credit::Credit,
 }
 
 /// A vCPU: one claim, one execution.

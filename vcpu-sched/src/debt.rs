@@ -12,7 +12,7 @@ use crate::contexts::{ClaimState, Entitlement, ExecState};
 use crate::events::Events;
 use crate::ids::{Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::timers::claim_timer;
+use crate::timer_queue::claim_timer;
 
 impl<E: Events> Scheduler<E> {
     /// Another thread than that of a run has used `spent` ns of CPU time for `vcpu`, up to `now`. Its

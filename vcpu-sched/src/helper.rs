@@ -19,13 +19,12 @@
 //! So the devices of a guest take no more CPU time than its claims have, and never take it from a claim
 //! that is more urgent than these.
 
-use std::collections::VecDeque;
-
 use crate::cbs::Woken;
-use crate::contexts::{ClaimState, Entitlement, ExecState, Rank};
+use crate::contexts::{ClaimState, Entitlement, ExecState};
 use crate::events::Events;
+use crate::helper_table::{Grant, Helper, HelperOrder, State};
 use crate::ids::{CpuId, GuestId, HelperId, Ns, VcpuId};
-use crate::preempt::more_urgent;
+use crate::rank::{Rank, more_urgent};
 use crate::scheduler::Scheduler;
 
 /// CPU time of a grant, ns, unless the budget that pays has less left: an exit and an entry are a
@@ -35,75 +34,6 @@ const GRANT_NS: Ns = 250_000;
 const OLD_NS: Ns = 1_000_000;
 /// How many waiting helpers, and how many claims for each, are looked at for one decision.
 const LOOKS: usize = 8;
-
-/// Leave to work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// The helper that may work.
-    pub helper: HelperId,
-    /// Where.
-    pub cpu: CpuId,
-    /// Whose claim pays.
-    pub payer: VcpuId,
-    /// For how much CPU time, ns; it should ask anew then.
-    pub limit: Ns,
-}
-
-/// What a helper is to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HelperOrder {
-    /// It may work.
-    Work(Grant),
-    /// Something more urgent has its CPU: it should stop soon, and ask anew.
-    Stop(HelperId),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// It has nothing to do.
-    Idle,
-    /// It asked, and has no grant yet.
-    Waits,
-    /// It works.
-    Works { cpu: CpuId, payer: VcpuId },
-}
-
-#[derive(Clone, Debug)]
-struct Helper {
-    guest: GuestId,
-    state: State,
-    /// Where it worked last: going elsewhere costs a migration.
-    last_cpu: Option<CpuId>,
-}
-
-/// All helpers of a pool.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Helpers {
-    all: Vec<Helper>,
-    /// Helpers that wait, in the order in which they are looked at.
-    waiting: VecDeque<HelperId>,
-    /// How many of them are to be looked at for every CPU, because a claim has got a budget.
-    to_look_at: usize,
-    orders: Vec<HelperOrder>,
-}
-
-impl Helpers {
-    pub(crate) fn any_waits(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
-    pub(crate) fn orders(&mut self) -> &mut Vec<HelperOrder> {
-        &mut self.orders
-    }
-
-    /// A claim of `guest` has something left again.
-    pub(crate) fn look_again(&mut self, guest: GuestId) {
-        let concerned = |&helper: &HelperId| self.all[helper.index()].guest == guest;
-        if self.waiting.iter().any(concerned) {
-            self.to_look_at = self.waiting.len();
-        }
-    }
-}
 
 impl<E: Events> Scheduler<E> {
     /// Adds a helper of `guest`, which has nothing to do yet.

@@ -3,10 +3,11 @@
 
 use std::cmp::Reverse;
 
-use crate::contexts::{ClaimState, Entitlement, Rank, Running};
+use crate::contexts::{ClaimState, Entitlement, Running};
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
+use crate::rank::{Rank, more_urgent};
 use crate::scheduler::Scheduler;
 
 impl<E: Events> Scheduler<E> {
@@ -133,15 +134,5 @@ impl<E: Events> Scheduler<E> {
     fn running_rank(&self, cpu: CpuId) -> Option<Rank> {
         let Running { donor, .. } = self.cpus[cpu.index()].running?;
         Some(self.vcpus[donor.index()].sc.rank())
-    }
-}
-
-/// Whether `rank` may take the CPU from `running` before its slice ends: an earlier deadline may,
-/// an equal one and a best-effort claim may not.
-pub(crate) fn more_urgent(rank: Rank, running: Rank) -> bool {
-    match (rank, running) {
-        (Rank::Reserved(deadline, _), Rank::Reserved(other, _)) => deadline < other,
-        (Rank::Reserved(..), Rank::BestEffort(..)) => true,
-        (Rank::BestEffort(..), _) => false,
     }
 }

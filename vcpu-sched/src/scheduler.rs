@@ -20,84 +20,23 @@ use std::cmp::Reverse;
 use crate::admission::{Admission, AdmissionError};
 use crate::blocked_on::{BlockedOn, Hints};
 use crate::cbs::Server;
+use crate::config::Config;
 use crate::contexts::{
-    ClaimState, Cpu, Entitlement, ExecContext, ExecState, Rank, Running, SchedContext, Vcpu,
+    ClaimState, Cpu, Entitlement, ExecContext, ExecState, Running, SchedContext, Vcpu,
 };
 use crate::counters::Counters;
 use crate::cpuset::{CpuSet, MAX_CPUS};
+use crate::domain::Domain;
 use crate::events::{Event, Events};
 use crate::fair::Fair;
+use crate::guest::Guest;
 use crate::heap::Heap;
-use crate::helper::Helpers;
-use crate::ids::{CpuId, GuestId, Ns, VcpuId};
+use crate::helper_table::Helpers;
+use crate::ids::{CpuId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId};
 use crate::lists::Lists;
+use crate::rank::Rank;
 use crate::reservation::Claim;
-use crate::timers::{Timers, claim_timer, wake_timer};
-
-/// The most vCPUs in a pool.
-pub const MAX_VCPUS: usize = 1 << 20;
-/// The most different pinnings in a pool: each is a queue that `pick` looks at.
-pub const MAX_PINNINGS: usize = 64;
-
-/// How a pool schedules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Host CPUs of the pool, at most 128.
-    pub cpus: usize,
-    /// Whether waiters' budgets carry holders.
-    pub proxy: bool,
-    /// Grace of a holder that is out of time, ns; `None`: no deferral.
-    pub defer_ns: Option<Ns>,
-    /// Slice of best-effort vCPUs that share a CPU, ns.
-    pub slice_ns: Ns,
-    /// How long a spinning waiter sleeps with its halted holder at most, ns. Bounded because a
-    /// vCPU that spins may have an interrupt to take, of which the policy is not told.
-    pub park_ns: Ns,
-    /// Thousandths of the pool that reservations may take.
-    pub cap_permille: u64,
-}
-
-impl Config {
-    /// A pool of `cpus` host CPUs: proxying on, 50 us of grace, slices of 4 ms, 95 % for
-    /// reservations.
-    #[must_use]
-    pub const fn new(cpus: usize) -> Self {
-        Self {
-            cpus,
-            proxy: true,
-            defer_ns: Some(50_000),
-            slice_ns: 4_000_000,
-            park_ns: 1_000_000,
-            cap_permille: 950,
-        }
-    }
-}
-
-/// A queue of claims with the same pinning.
-#[derive(Clone, Debug)]
-pub(crate) struct Domain {
-    /// The pinning.
-    pub(crate) own: CpuSet,
-    /// The CPUs that serve it now: those of its own that are there.
-    pub(crate) cpus: CpuSet,
-    pub(crate) queue: Heap<Rank>,
-    pub(crate) timers: Timers,
-    /// Virtual time of the fair order: the largest start tag dispatched on these CPUs.
-    pub(crate) virtual_time: u128,
-}
-
-/// A guest as the policy sees it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Guest {
-    /// vCPUs that are not halted: they divide the guest's weight.
-    pub(crate) runnable: u32,
-    /// All that were added.
-    pub(crate) vcpus: Vec<VcpuId>,
-    /// The place in `vcpus` of the one that pays next for a helper.
-    pub(crate) next_payer: usize,
-    /// What its wake-ups may take from others.
-    pub(crate) credit: crate::disturbance::Credit,
-}
+use crate::timer_queue::{Timers, claim_timer, wake_timer};
 
 /// The policy of one pool. All times that its methods take must not go back.
 #[derive(Clone, Debug)]
@@ -234,7 +173,7 @@ impl<E: Events> Scheduler<E> {
                 wake_pending: false,
                 ending: false,
                 hints: Hints::default(),
-                deferral: crate::defer::Credit::default(),
+                deferral: crate::deferral_credit::Credit::default(),
             },
             counters: Counters::default(),
         });

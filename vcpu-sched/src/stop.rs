@@ -7,7 +7,7 @@ use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::proxy::Proxy;
 use crate::scheduler::Scheduler;
-use crate::timers::{claim_timer, wake_timer};
+use crate::timer_queue::{claim_timer, wake_timer};
 
 /// Why a vCPU stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,58 +15,13 @@
 //! The CPU that is interrupted is the one that does the least urgent work in the timer's domain, as for
 //! a claim that becomes eligible at once (`preempt.rs`).
 
-use crate::contexts::{ClaimState, Entitlement, Rank, Running};
+use crate::contexts::{ClaimState, Entitlement, Running};
 use crate::events::Events;
 use crate::heap::Heap;
 use crate::ids::{CpuId, Ns, VcpuId};
-use crate::preempt::more_urgent;
+use crate::rank::{Rank, more_urgent};
 use crate::scheduler::Scheduler;
-
-/// The timers of the claims of one domain.
-#[derive(Clone, Debug)]
-pub(crate) struct Timers {
-    /// Of claims with a reservation.
-    reserved: Heap<Ns>,
-    /// Of claims by best effort.
-    best_effort: Heap<Ns>,
-}
-
-impl Timers {
-    /// No timers yet, with room for those of `vcpus` vCPUs.
-    pub(crate) fn with_room_for(vcpus: usize) -> Self {
-        let mut timers = Self {
-            reserved: Heap::new(),
-            best_effort: Heap::new(),
-        };
-        timers.grow(vcpus);
-        timers
-    }
-
-    /// Makes room for the timers of `vcpus` vCPUs.
-    pub(crate) fn grow(&mut self, vcpus: usize) {
-        self.reserved.grow(2 * vcpus);
-        self.best_effort.grow(2 * vcpus);
-    }
-
-    fn first(&self) -> Option<(Ns, u32)> {
-        let heaps = [&self.reserved, &self.best_effort];
-        heaps.into_iter().filter_map(Heap::first).min()
-    }
-}
-
-/// The timer that replenishes or unparks a claim.
-pub(crate) const fn claim_timer(vcpu: VcpuId) -> u32 {
-    2 * vcpu.0
-}
-
-/// The timer that wakes a halted vCPU at its own wish.
-pub(crate) const fn wake_timer(vcpu: VcpuId) -> u32 {
-    2 * vcpu.0 + 1
-}
-
-const fn owner(timer: u32) -> VcpuId {
-    VcpuId(timer / 2)
-}
+use crate::timer_queue::{claim_timer, owner, wake_timer};
 
 impl<E: Events> Scheduler<E> {
     /// The earliest timer, ns.
@@ -76,7 +31,7 @@ impl<E: Events> Scheduler<E> {
     }
 
     fn first_timer(&self) -> Option<(Ns, u32)> {
-        let first = |domain: &crate::scheduler::Domain| domain.timers.first();
+        let first = |domain: &crate::domain::Domain| domain.timers.first();
         self.domains.iter().filter_map(first).min()
     }
 

@@ -5,7 +5,7 @@ use crate::contexts::{ClaimState, Entitlement, ExecState};
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::timers::{claim_timer, wake_timer};
+use crate::timer_queue::{claim_timer, wake_timer};
 
 impl<E: Events> Scheduler<E> {
     /// The vCPU has something to run. If it is not halted, its next halt returns at once, so that

@@ -4,9 +4,9 @@
 use crate::contexts::{ClaimState, Cpu, Entitlement, ExecState};
 use crate::events::Events;
 use crate::ids::{CpuId, VcpuId};
-use crate::preempt::more_urgent;
+use crate::rank::more_urgent;
 use crate::scheduler::Scheduler;
-use crate::timers::claim_timer;
+use crate::timer_queue::claim_timer;
 
 /// Checks `policy` between two calls. What a CPU that has been kicked, or is about to pick, will
 /// put right is not held against it.

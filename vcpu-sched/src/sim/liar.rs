@@ -2,8 +2,8 @@
 
 use crate::blocked_on::{Hints, Wait, WaitKind};
 use crate::ids::{Ns, VcpuId};
+use crate::sim::action::Action;
 use crate::sim::random::SplitMix64;
-use crate::sim::world::Action;
 use crate::stop::Stop;
 
 /// So many locks does it name, by numbers from 0.

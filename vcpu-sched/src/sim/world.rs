@@ -9,27 +9,13 @@
 
 use crate::blocked_on::{Hints, Wait, WaitKind};
 use crate::ids::{GuestId, Ns, VcpuId};
+use crate::sim::action::Action;
 use crate::sim::lock::{Lock, LockId, LockKind};
 use crate::sim::script::{Behaviour, Step};
 use crate::stop::Stop;
 
 /// After it rang in vain a spinner spins for so long before it rings again, ns of CPU time.
 const PATIENCE: Ns = 20_000;
-
-/// What a vCPU does at this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// It runs on; ask [`World::runs_for`].
-    Run,
-    /// It leaves the CPU.
-    Stop(Stop),
-    /// It wakes another one, and goes on.
-    Wake(VcpuId),
-    /// It rings because it released, and says who has the lock now.
-    Release(Option<VcpuId>),
-    /// It says that it handed this lock to another one, and goes on.
-    HandOver(u64, VcpuId),
-}
 
 /// What a scripted vCPU is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

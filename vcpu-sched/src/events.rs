@@ -1,7 +1,7 @@
 //! Every decision of the policy, as an event for a listener: metrics, traces, tests, the simulator.
 
+use crate::classes::reservation::Reservation;
 use crate::ids::{CpuId, Ns, VcpuId};
-use crate::reservation::Reservation;
 
 /// One decision or state change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! What holds between any two calls. Checked after each of them in debug builds.
 
-use crate::contexts::{ClaimState, ExecState};
 use crate::events::Events;
 use crate::ids::{CpuId, VcpuId};
 use crate::scheduler::Scheduler;
+use crate::state::contexts::{ClaimState, ExecState};
 
 impl<E: Events> Scheduler<E> {
     /// Panics, in debug builds, if the state contradicts itself. O(n), so only there.

@@ -34,55 +34,33 @@
 //!
 //! Start reading at `proxy.rs`, which is the idea, or at `scheduler.rs`, which lists the rules.
 
-mod admission;
-mod blocked_on;
-mod cbs;
+mod classes;
 mod config;
-mod contexts;
 mod counters;
 mod cpuset;
-mod debt;
-mod defer;
-mod deferral_credit;
-mod disturbance;
-mod disturbance_credit;
-mod domain;
 mod events;
-mod fair;
-mod guest;
-mod heap;
-mod helper;
-mod helper_table;
 mod ids;
 mod invariants;
-mod lists;
-mod pick;
-mod pool_cpus;
-mod preempt;
 mod proxy;
-mod rank;
-mod release;
-mod reservation;
+mod rules;
 mod scheduler;
 pub mod sim;
-mod stop;
-mod timer_queue;
-mod timers;
+mod state;
 mod view;
-mod waiting;
-mod wake;
 
-pub use admission::AdmissionError;
-pub use blocked_on::{Hints, Wait, WaitKind};
+pub use classes::admission::AdmissionError;
+pub use classes::reservation::{
+    Claim, Exhaustion, MAX_PERIOD, MIN_BUDGET, Reservation, ReservationError,
+};
 pub use config::Config;
 pub use counters::Counters;
 pub use cpuset::{CpuSet, MAX_CPUS};
 pub use events::{Event, Events};
-pub use helper_table::{Grant, HelperOrder};
 pub use ids::{CpuId, GuestId, HelperId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId};
-pub use pick::Decision;
 pub use proxy::MAX_CHAIN;
-pub use reservation::{Claim, Exhaustion, MAX_PERIOD, MIN_BUDGET, Reservation, ReservationError};
+pub use rules::pick::Decision;
+pub use rules::stop::Stop;
 pub use scheduler::Scheduler;
-pub use stop::Stop;
+pub use state::blocked_on::{Hints, Wait, WaitKind};
+pub use state::worker_table::{Grant, HelperOrder};
 pub use view::{CpuView, Doing, VcpuView};

@@ -17,11 +17,11 @@
 //! - The edges come from a guest, so they may be stale, circular or lies. None of that may cost more
 //!   than the walk, and the vCPU that runs in the end runs on a budget of its own guest.
 
-use crate::blocked_on::{Wait, WaitKind};
-use crate::contexts::ExecState;
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
+use crate::state::blocked_on::{Wait, WaitKind};
+use crate::state::contexts::ExecState;
 
 /// The longest chain that is followed, in edges.
 pub const MAX_CHAIN: u32 = 16;

@@ -17,26 +17,26 @@
 
 use std::cmp::Reverse;
 
-use crate::admission::{Admission, AdmissionError};
-use crate::blocked_on::{BlockedOn, Hints};
-use crate::cbs::Server;
+use crate::classes::admission::{Admission, AdmissionError};
+use crate::classes::cbs::Server;
+use crate::classes::fair::Fair;
+use crate::classes::rank::Rank;
+use crate::classes::reservation::Claim;
 use crate::config::Config;
-use crate::contexts::{
-    ClaimState, Cpu, Entitlement, ExecContext, ExecState, Running, SchedContext, Vcpu,
-};
 use crate::counters::Counters;
 use crate::cpuset::{CpuSet, MAX_CPUS};
-use crate::domain::Domain;
 use crate::events::{Event, Events};
-use crate::fair::Fair;
-use crate::guest::Guest;
-use crate::heap::Heap;
-use crate::helper_table::Helpers;
 use crate::ids::{CpuId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId};
-use crate::lists::Lists;
-use crate::rank::Rank;
-use crate::reservation::Claim;
-use crate::timer_queue::{Timers, claim_timer, wake_timer};
+use crate::state::blocked_on::{BlockedOn, Hints};
+use crate::state::contexts::{
+    ClaimState, Cpu, Entitlement, ExecContext, ExecState, Running, SchedContext, Vcpu,
+};
+use crate::state::domain::Domain;
+use crate::state::guest::Guest;
+use crate::state::heap::Heap;
+use crate::state::lists::Lists;
+use crate::state::timer_queue::{Timers, claim_timer, wake_timer};
+use crate::state::worker_table::Helpers;
 
 /// The policy of one pool. All times that its methods take must not go back.
 #[derive(Clone, Debug)]
@@ -173,7 +173,7 @@ impl<E: Events> Scheduler<E> {
                 wake_pending: false,
                 ending: false,
                 hints: Hints::default(),
-                deferral: crate::deferral_credit::Credit::default(),
+                deferral: crate::state::deferral_credit::Credit::default(),
             },
             counters: Counters::default(),
         });

@@ -1,10 +1,10 @@
 //! The state of the policy at one moment, for observers. Nothing here decides anything.
 
-use crate::contexts::{ClaimState, Entitlement, ExecState};
+use crate::classes::reservation::Reservation;
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
-use crate::reservation::Reservation;
 use crate::scheduler::Scheduler;
+use crate::state::contexts::{ClaimState, Entitlement, ExecState};
 
 /// What a vCPU is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What a simulated vCPU does next.
 
 use crate::ids::VcpuId;
-use crate::stop::Stop;
+use crate::rules::stop::Stop;
 
 /// What a vCPU does at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

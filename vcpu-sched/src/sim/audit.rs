@@ -1,12 +1,12 @@
 //! Promises of the policy as a whole, checked from the outside of its rules: nothing is lost, and
 //! nobody waits who should run.
 
-use crate::contexts::{ClaimState, Cpu, Entitlement, ExecState};
+use crate::classes::rank::more_urgent;
 use crate::events::Events;
 use crate::ids::{CpuId, VcpuId};
-use crate::rank::more_urgent;
 use crate::scheduler::Scheduler;
-use crate::timer_queue::claim_timer;
+use crate::state::contexts::{ClaimState, Cpu, Entitlement, ExecState};
+use crate::state::timer_queue::claim_timer;
 
 /// Checks `policy` between two calls. What a CPU that has been kicked, or is about to pick, will
 /// put right is not held against it.

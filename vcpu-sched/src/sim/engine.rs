@@ -1,11 +1,12 @@
 //! The event loop: what an executor on each host CPU does, in virtual time.
 
-use crate::admission::AdmissionError;
+use crate::classes::admission::AdmissionError;
+use crate::classes::reservation::Claim;
 use crate::config::Config;
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, GuestId, Ns, VcpuId};
-use crate::reservation::Claim;
+use crate::rules::stop::Stop;
 use crate::scheduler::Scheduler;
 use crate::sim::action::Action;
 use crate::sim::audit::audit;
@@ -14,7 +15,6 @@ use crate::sim::lock::{LockId, LockKind};
 use crate::sim::outcome::{Outcome, VcpuOutcome};
 use crate::sim::script::Behaviour;
 use crate::sim::world::World;
-use crate::stop::Stop;
 
 /// So many things at one moment are a loop without progress: a bug of the policy.
 const TOO_BUSY: u64 = 1_000_000;

@@ -1,10 +1,10 @@
 //! A vCPU whose guest says and does random things, to see what that does to others.
 
-use crate::blocked_on::{Hints, Wait, WaitKind};
 use crate::ids::{Ns, VcpuId};
+use crate::rules::stop::Stop;
 use crate::sim::action::Action;
 use crate::sim::random::SplitMix64;
-use crate::stop::Stop;
+use crate::state::blocked_on::{Hints, Wait, WaitKind};
 
 /// So many locks does it name, by numbers from 0.
 const LOCKS: u64 = 3;

@@ -7,12 +7,12 @@
 //! - who releases the lock for which it is carried rings, and so does one whose preemption was
 //!   deferred when it releases its last lock.
 
-use crate::blocked_on::{Hints, Wait, WaitKind};
 use crate::ids::{GuestId, Ns, VcpuId};
+use crate::rules::stop::Stop;
 use crate::sim::action::Action;
 use crate::sim::lock::{Lock, LockId, LockKind};
 use crate::sim::script::{Behaviour, Step};
-use crate::stop::Stop;
+use crate::state::blocked_on::{Hints, Wait, WaitKind};
 
 /// After it rang in vain a spinner spins for so long before it rings again, ns of CPU time.
 const PATIENCE: Ns = 20_000;

@@ -9,10 +9,10 @@ use vcpu_sched::{Claim, Ns, VcpuId};
 use machine::Machine;
 use ops::{Op, crowd, op, op_of_others, reservation};
 
-mod handing;
+mod hand_over;
+mod invariants;
 mod machine;
 mod ops;
-mod promises;
 
 const US: Ns = 1_000;
 

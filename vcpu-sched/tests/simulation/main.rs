@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod deadlines;
+mod hotplug;
 mod inversion;
 mod isolation;
-mod pool_cpus;
 mod random_pools;
 
 use vcpu_sched::{Claim, Ns, Reservation};

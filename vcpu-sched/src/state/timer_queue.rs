@@ -1,7 +1,7 @@
 //! The timers of a domain, in order.
 
-use crate::heap::Heap;
 use crate::ids::{Ns, VcpuId};
+use crate::state::heap::Heap;
 
 /// The timers of the claims of one domain.
 #[derive(Clone, Debug)]

@@ -19,13 +19,13 @@
 //! So the devices of a guest take no more CPU time than its claims have, and never take it from a claim
 //! that is more urgent than these.
 
-use crate::cbs::Woken;
-use crate::contexts::{ClaimState, Entitlement, ExecState};
+use crate::classes::cbs::Woken;
+use crate::classes::rank::{Rank, more_urgent};
 use crate::events::Events;
-use crate::helper_table::{Grant, Helper, HelperOrder, State};
 use crate::ids::{CpuId, GuestId, HelperId, Ns, VcpuId};
-use crate::rank::{Rank, more_urgent};
 use crate::scheduler::Scheduler;
+use crate::state::contexts::{ClaimState, Entitlement, ExecState};
+use crate::state::worker_table::{Grant, Helper, HelperOrder, State};
 
 /// CPU time of a grant, ns, unless the budget that pays has less left: an exit and an entry are a
 /// small part of it, and it is a small part of a slice.

@@ -5,9 +5,9 @@
 //! test, and no deadline is missed (Liu and Layland 1973). With pinning, the same must hold for the
 //! CPUs of every pinning set alone, counting the contexts that can run nowhere else.
 
+use crate::classes::reservation::{MIN_BUDGET, Reservation};
 use crate::cpuset::CpuSet;
 use crate::ids::Ns;
-use crate::reservation::{MIN_BUDGET, Reservation};
 
 /// Bandwidth is counted in parts of 2^40.
 const UNIT: u64 = 1 << 40;

@@ -14,8 +14,8 @@
 //! constrained dl tasks" (Abeni, Lelli, Scordino, Palopoli 2014) for debt and for deadlines before
 //! the end of the period.
 
+use crate::classes::reservation::{Exhaustion, Reservation};
 use crate::ids::Ns;
-use crate::reservation::{Exhaustion, Reservation};
 
 /// One reservation at run time. Pure arithmetic: knows neither queues nor vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,13 +2,13 @@
 
 use std::cmp::Reverse;
 
-use crate::contexts::{ClaimState, Entitlement, ExecState, Running};
+use crate::classes::rank::Rank;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::proxy::Proxy;
-use crate::rank::Rank;
 use crate::scheduler::Scheduler;
-use crate::timer_queue::claim_timer;
+use crate::state::contexts::{ClaimState, Entitlement, ExecState, Running};
+use crate::state::timer_queue::claim_timer;
 
 /// What to run, on whose budget, until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

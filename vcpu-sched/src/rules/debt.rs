@@ -7,12 +7,12 @@
 
 use std::cmp::Reverse;
 
-use crate::cbs::{Charged, Woken};
-use crate::contexts::{ClaimState, Entitlement, ExecState};
+use crate::classes::cbs::{Charged, Woken};
 use crate::events::Events;
 use crate::ids::{Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::timer_queue::claim_timer;
+use crate::state::contexts::{ClaimState, Entitlement, ExecState};
+use crate::state::timer_queue::claim_timer;
 
 impl<E: Events> Scheduler<E> {
     /// Another thread than that of a run has used `spent` ns of CPU time for `vcpu`, up to `now`. Its

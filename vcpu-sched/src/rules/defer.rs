@@ -9,11 +9,11 @@
 //! next vCPU at most the grace. A guest gains nothing by claiming to hold locks for ever: each grace
 //! that ends without a release doubles the number of preemptions before the next one is granted.
 
-use crate::blocked_on::Hints;
-use crate::contexts::ExecState;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns};
 use crate::scheduler::Scheduler;
+use crate::state::blocked_on::Hints;
+use crate::state::contexts::ExecState;
 
 impl<E: Events> Scheduler<E> {
     /// Asks whether the vCPU that runs on `cpu`, which is out of time and published `hints`, may go on.

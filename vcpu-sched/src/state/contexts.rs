@@ -2,13 +2,13 @@
 //! context* is what runs. Usually the second runs on the first; under proxying a vCPU's claim
 //! carries another vCPU's execution.
 
-use crate::blocked_on::Hints;
-use crate::cbs::Server;
+use crate::classes::cbs::Server;
+use crate::classes::fair::Fair;
+use crate::classes::rank::Rank;
 use crate::counters::Counters;
 use crate::cpuset::CpuSet;
-use crate::fair::Fair;
 use crate::ids::{CpuId, GuestId, HelperId, Ns, VcpuId};
-use crate::rank::Rank;
+use crate::state::blocked_on::Hints;
 
 /// What a claim is measured by.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +89,7 @@ pub(crate) struct ExecContext {
     /// What it said when it stopped last.
     pub(crate) hints: Hints,
     /// Deferrals denied before the next one is granted, and how many ran out in a row.
-    pub(crate) deferral: crate::deferral_credit::Credit,
+    pub(crate) deferral: crate::state::deferral_credit::Credit,
 }
 
 /// A vCPU: one claim, one execution.

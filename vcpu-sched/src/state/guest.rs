@@ -1,7 +1,7 @@
 //! A guest as the policy sees it.
 
-use crate::disturbance_credit::Credit;
 use crate::ids::VcpuId;
+use crate::state::disturbance_credit::Credit;
 
 /// A guest as the policy sees it.
 #[derive(Clone, Debug, Default)]

@@ -7,16 +7,16 @@
 //! harmless; a guest that sends interrupts to all its halted vCPUs without end would take half a CPU so.
 //!
 //! So each guest has a *credit* of disturbance, a token bucket: all guests together may take
-//! [`SHARE_PERMILLE`](crate::disturbance_credit::SHARE_PERMILLE) of a host CPU from more urgent claims. A halted vCPU of a guest without credit does
+//! [`SHARE_PERMILLE`](crate::state::disturbance_credit::SHARE_PERMILLE) of a host CPU from more urgent claims. A halted vCPU of a guest without credit does
 //! not sleep in the hypervisor, where an interrupt would wake it at any moment: the policy wakes it after
 //! a while, it runs when its claim has its turn, and if there is no interrupt for it, it halts again. That
 //! makes the wake-ups of this guest late, and costs nobody else anything.
 
-use crate::contexts::{ClaimState, Entitlement};
+use crate::classes::rank::more_urgent;
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
-use crate::rank::more_urgent;
 use crate::scheduler::Scheduler;
+use crate::state::contexts::{ClaimState, Entitlement};
 
 /// A vCPU without credit is looked at no earlier and no later than after this time, ns.
 const LOOK_AGAIN: (Ns, Ns) = (1_000_000, 16_000_000);

@@ -5,11 +5,11 @@
 //! CPU, or for a budget. A deadline that passes with budget left is missed; a budget that comes later
 //! than that by several periods has missed the deadlines of all of them.
 
-use crate::contexts::{ClaimState, Entitlement, ExecState, Vcpu};
 use crate::counters::Counters;
 use crate::events::{Event, Events};
 use crate::ids::{Ns, VcpuId};
 use crate::scheduler::Scheduler;
+use crate::state::contexts::{ClaimState, Entitlement, ExecState, Vcpu};
 
 impl Vcpu {
     /// The vCPU runs from `now` on, or never again: what it waited is counted.

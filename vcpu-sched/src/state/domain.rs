@@ -1,9 +1,9 @@
 //! A domain: the host CPUs that serve one queue of claims, those with the same pinning.
 
+use crate::classes::rank::Rank;
 use crate::cpuset::CpuSet;
-use crate::heap::Heap;
-use crate::rank::Rank;
-use crate::timer_queue::Timers;
+use crate::state::heap::Heap;
+use crate::state::timer_queue::Timers;
 
 /// A queue of claims with the same pinning.
 #[derive(Clone, Debug)]

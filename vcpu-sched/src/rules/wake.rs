@@ -1,11 +1,11 @@
 //! Waking: a vCPU has something to run, a claim has something to spend.
 
-use crate::cbs::Woken;
-use crate::contexts::{ClaimState, Entitlement, ExecState};
+use crate::classes::cbs::Woken;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::timer_queue::{claim_timer, wake_timer};
+use crate::state::contexts::{ClaimState, Entitlement, ExecState};
+use crate::state::timer_queue::{claim_timer, wake_timer};
 
 impl<E: Events> Scheduler<E> {
     /// The vCPU has something to run. If it is not halted, its next halt returns at once, so that

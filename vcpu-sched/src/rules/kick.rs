@@ -3,12 +3,12 @@
 
 use std::cmp::Reverse;
 
-use crate::contexts::{ClaimState, Entitlement, Running};
+use crate::classes::rank::{Rank, more_urgent};
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
-use crate::rank::{Rank, more_urgent};
 use crate::scheduler::Scheduler;
+use crate::state::contexts::{ClaimState, Entitlement, Running};
 
 impl<E: Events> Scheduler<E> {
     /// Asks the executor of `cpu` to look again.
@@ -34,7 +34,8 @@ impl<E: Events> Scheduler<E> {
             // Its vCPU runs on another vCPU's budget. If its own claim is more urgent, that CPU looks
             // again, so that the right claim is charged.
             ClaimState::Riding => {
-                if let crate::contexts::ExecState::Running(cpu) = self.vcpus[claim.index()].ec.state
+                if let crate::state::contexts::ExecState::Running(cpu) =
+                    self.vcpus[claim.index()].ec.state
                     && self.running_rank(cpu).is_some_and(|running| running > rank)
                 {
                     self.kick(cpu, now);

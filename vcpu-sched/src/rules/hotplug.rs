@@ -21,15 +21,15 @@
 
 use std::cmp::Reverse;
 
-use crate::admission::{Admission, AdmissionError};
-use crate::contexts::{ClaimState, Entitlement, ExecState};
+use crate::classes::admission::{Admission, AdmissionError};
+use crate::classes::reservation::Reservation;
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
-use crate::helper_table::HelperOrder;
 use crate::ids::{CpuId, Ns, VcpuId};
-use crate::reservation::Reservation;
 use crate::scheduler::Scheduler;
-use crate::timer_queue::claim_timer;
+use crate::state::contexts::{ClaimState, Entitlement, ExecState};
+use crate::state::timer_queue::claim_timer;
+use crate::state::worker_table::HelperOrder;
 
 impl<E: Events> Scheduler<E> {
     /// The CPUs of the pool that are there.
@@ -113,7 +113,7 @@ impl<E: Events> Scheduler<E> {
     /// CPU for a while have gone on at their own pace, and a claim that is behind would keep the CPU until it
     /// has caught up. The claims of a queue move with it, so that none loses its place in its own.
     fn meet_on(&mut self, cpu: CpuId) {
-        let here = |domain: &&crate::domain::Domain| domain.cpus.contains(cpu);
+        let here = |domain: &&crate::state::domain::Domain| domain.cpus.contains(cpu);
         let times = self.domains.iter().filter(here).map(|d| d.virtual_time);
         let Some(latest) = times.max() else {
             return;

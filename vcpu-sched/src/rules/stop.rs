@@ -1,13 +1,13 @@
 //! What happens when a vCPU stops: which claim is charged, what the vCPU published, where the claims go.
 
-use crate::blocked_on::Hints;
-use crate::cbs::Charged;
-use crate::contexts::{ClaimState, Entitlement, ExecState, Running};
+use crate::classes::cbs::Charged;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::proxy::Proxy;
 use crate::scheduler::Scheduler;
-use crate::timer_queue::{claim_timer, wake_timer};
+use crate::state::blocked_on::Hints;
+use crate::state::contexts::{ClaimState, Entitlement, ExecState, Running};
+use crate::state::timer_queue::{claim_timer, wake_timer};
 
 /// Why a vCPU stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,7 +249,7 @@ impl<E: Events> Scheduler<E> {
         match self.vcpus[claim.index()].ec.state {
             ExecState::Runnable { .. } => true,
             ExecState::Halted => self.blocked_on.edge(claim).is_some_and(|wait| {
-                self.config.proxy && wait.kind == crate::blocked_on::WaitKind::Block
+                self.config.proxy && wait.kind == crate::state::blocked_on::WaitKind::Block
             }),
             ExecState::Running(_) | ExecState::Gone => false,
         }

@@ -15,13 +15,13 @@
 //! The CPU that is interrupted is the one that does the least urgent work in the timer's domain, as for
 //! a claim that becomes eligible at once (`preempt.rs`).
 
-use crate::contexts::{ClaimState, Entitlement, Running};
+use crate::classes::rank::{Rank, more_urgent};
 use crate::events::Events;
-use crate::heap::Heap;
 use crate::ids::{CpuId, Ns, VcpuId};
-use crate::rank::{Rank, more_urgent};
 use crate::scheduler::Scheduler;
-use crate::timer_queue::{claim_timer, owner, wake_timer};
+use crate::state::contexts::{ClaimState, Entitlement, Running};
+use crate::state::heap::Heap;
+use crate::state::timer_queue::{claim_timer, owner, wake_timer};
 
 impl<E: Events> Scheduler<E> {
     /// The earliest timer, ns.
@@ -31,7 +31,7 @@ impl<E: Events> Scheduler<E> {
     }
 
     fn first_timer(&self) -> Option<(Ns, u32)> {
-        let first = |domain: &crate::domain::Domain| domain.timers.first();
+        let first = |domain: &crate::state::domain::Domain| domain.timers.first();
         self.domains.iter().filter_map(first).min()
     }
 

@@ -9,7 +9,7 @@
 //! lie; the walk in `proxy.rs` copes with both.
 
 use crate::ids::VcpuId;
-use crate::lists::Lists;
+use crate::state::lists::Lists;
 
 /// How a waiter waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

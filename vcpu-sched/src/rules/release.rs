@@ -1,11 +1,11 @@
 //! Release: the holder that ran on a waiter's budget has let go, or has handed its lock to a
 //! sleeper.
 
-use crate::blocked_on::{Wait, WaitKind};
-use crate::contexts::ExecState;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
+use crate::state::blocked_on::{Wait, WaitKind};
+use crate::state::contexts::ExecState;
 
 impl<E: Events> Scheduler<E> {
     /// The vCPU that runs on `cpu` has released the lock for which it was carried. The vCPUs that waited

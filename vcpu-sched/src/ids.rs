@@ -39,7 +39,7 @@ index!(
 );
 index!(
     /// A thread that works for a guest beside its vCPUs.
-    HelperId,
+    WorkerId,
     "h"
 );
 index!(

@@ -30,7 +30,7 @@ pub const MAX_CHAIN: u32 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proxy {
     /// Run this vCPU on it. `lock` is what the last edge of the chain names.
-    Run { run: VcpuId, chain: u32, lock: u64 },
+    Run { curr: VcpuId, chain: u32, lock: u64 },
     /// No vCPU that it waits for can run here now. The claim is set aside until `on` stops running or
     /// wakes.
     Park { on: VcpuId },
@@ -108,7 +108,7 @@ impl<E: Events> Scheduler<E> {
         let ec = &self.vcpus[at.index()].ec;
         match ec.state {
             ExecState::Runnable { .. } if self.may_run_on(at, cpu) => Proxy::Run {
-                run: at,
+                curr: at,
                 chain,
                 lock,
             },

@@ -11,7 +11,7 @@
 //! | `preempt.rs` | which CPU is kicked for a claim that became eligible |
 //! | `defer.rs` | a holder that is out of time |
 //! | `debt.rs` | which claim pays for what is done for a vCPU while it does not run |
-//! | `helper.rs` | when, where and on which budget a guest's other threads work |
+//! | `worker.rs` | when, where and on which budget a guest's other threads work |
 //! | `pool_cpus.rs` | CPUs that leave the pool and come back |
 //! | `disturbance.rs` | wake-ups that take a CPU from a more urgent claim |
 
@@ -19,9 +19,9 @@ use std::cmp::Reverse;
 
 use crate::classes::admission::{Admission, AdmissionError};
 use crate::classes::cbs::Server;
-use crate::classes::fair::Fair;
+use crate::classes::fair::FairShare;
 use crate::classes::rank::Rank;
-use crate::classes::reservation::Claim;
+use crate::classes::reservation::SchedParams;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::cpuset::{CpuSet, MAX_CPUS};
@@ -29,14 +29,14 @@ use crate::events::{Event, Events};
 use crate::ids::{CpuId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId};
 use crate::state::blocked_on::{BlockedOn, Hints};
 use crate::state::contexts::{
-    ClaimState, Cpu, Entitlement, ExecContext, ExecState, Running, SchedContext, Vcpu,
+    Cpu, ExecContext, ExecState, Running, ScState, SchedClass, SchedContext, VcpuState,
 };
 use crate::state::domain::Domain;
 use crate::state::guest::Guest;
 use crate::state::heap::Heap;
 use crate::state::lists::Lists;
-use crate::state::timer_queue::{Timers, claim_timer, wake_timer};
-use crate::state::worker_table::Helpers;
+use crate::state::timer_queue::{Timers, sc_timer, wake_timer};
+use crate::state::worker_table::WorkerTable;
 
 /// The policy of one pool. All times that its methods take must not go back.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub struct Scheduler<E: Events = ()> {
     pub(crate) busy: Heap<Reverse<Rank>>,
     /// CPUs that run a best-effort vCPU without a slice, because it was alone.
     pub(crate) unsliced: CpuSet,
-    pub(crate) vcpus: Vec<Vcpu>,
+    pub(crate) vcpus: Vec<VcpuState>,
     pub(crate) guests: Vec<Guest>,
     pub(crate) domains: Vec<Domain>,
     pub(crate) blocked_on: BlockedOn,
@@ -63,8 +63,8 @@ pub struct Scheduler<E: Events = ()> {
     pub(crate) admission: Admission,
     /// CPUs that should look again, until [`Scheduler::take_kicks`].
     pub(crate) kicks: CpuSet,
-    pub(crate) arrivals: u64,
-    pub(crate) helpers: Helpers,
+    pub(crate) last_fifo_seq: u64,
+    pub(crate) workers: WorkerTable,
     /// Told of each decision.
     pub events: E,
 }
@@ -105,8 +105,8 @@ impl<E: Events> Scheduler<E> {
             parked: Lists::default(),
             admission: Admission::new(config.cap_permille),
             kicks: CpuSet::EMPTY,
-            arrivals: 0,
-            helpers: Helpers::default(),
+            last_fifo_seq: 0,
+            workers: WorkerTable::default(),
             events,
         }
     }
@@ -134,7 +134,7 @@ impl<E: Events> Scheduler<E> {
     pub fn add_vcpu(
         &mut self,
         guest: GuestId,
-        claim: Claim,
+        claim: SchedParams,
         allowed: Option<CpuSet>,
     ) -> Result<VcpuId, AdmissionError> {
         assert!(guest.index() < self.guests.len(), "a guest of this pool");
@@ -146,20 +146,20 @@ impl<E: Events> Scheduler<E> {
             return Err(AdmissionError::NoCpu);
         };
         let domain = self.domain(allowed)?;
-        let entitlement = match claim {
-            Claim::Reserved(reservation) => {
+        let class = match claim {
+            SchedParams::Reserved(reservation) => {
                 self.fits_on_present(&reservation, allowed)?;
                 self.admission.take(&reservation, allowed, self.all)?;
-                Entitlement::Reserved(Server::new(reservation))
+                SchedClass::Deadline(Server::new(reservation))
             }
-            Claim::BestEffort { weight } => Entitlement::BestEffort(Fair::new(weight)),
+            SchedParams::BestEffort { weight } => SchedClass::Fair(FairShare::new(weight)),
         };
-        self.vcpus.push(Vcpu {
+        self.vcpus.push(VcpuState {
             guest,
             sc: SchedContext {
-                entitlement,
-                state: ClaimState::Off,
-                arrival: 0,
+                class,
+                state: ScState::Off,
+                fifo_seq: 0,
                 throttled_since: 0,
                 missed: 0,
                 reduced_since: None,
@@ -223,7 +223,7 @@ impl<E: Events> Scheduler<E> {
             }
             ExecState::Halted | ExecState::Runnable { .. } => {
                 self.finish(vcpu, now);
-                if let ClaimState::OnCpu(cpu) = self.vcpus[vcpu.index()].sc.state {
+                if let ScState::OnCpu(cpu) = self.vcpus[vcpu.index()].sc.state {
                     self.kick(cpu, now);
                 }
             }
@@ -240,11 +240,11 @@ impl<E: Events> Scheduler<E> {
         self.clear_timer(wake_timer(vcpu));
         let v = &mut self.vcpus[vcpu.index()];
         v.end_wait(now);
-        if v.sc.state == ClaimState::Throttled {
+        if v.sc.state == ScState::Throttled {
             v.end_throttling(now);
         }
         v.ec.state = ExecState::Gone;
-        if let Entitlement::Reserved(server) = &v.sc.entitlement {
+        if let SchedClass::Deadline(server) = &v.sc.class {
             let allowed = v.ec.allowed;
             let reduced = v.sc.reduced_since.take();
             v.counters.reduced_ns += reduced.map_or(0, |since| now.saturating_sub(since));
@@ -253,8 +253,8 @@ impl<E: Events> Scheduler<E> {
                 self.admit_again(now);
             }
         }
-        if !matches!(self.vcpus[vcpu.index()].sc.state, ClaimState::OnCpu(_)) {
-            self.claim_off(vcpu);
+        if !matches!(self.vcpus[vcpu.index()].sc.state, ScState::OnCpu(_)) {
+            self.dequeue(vcpu);
         }
         self.unpark_waiters(vcpu, now);
     }
@@ -278,11 +278,11 @@ impl<E: Events> Scheduler<E> {
     /// What `cpu` runs now, as (donor, run).
     #[must_use]
     pub fn running(&self, cpu: CpuId) -> Option<(VcpuId, VcpuId)> {
-        let Running { donor, run, .. } = self.cpus.get(cpu.index())?.running?;
-        Some((donor, run))
+        let Running { donor, curr, .. } = self.cpus.get(cpu.index())?.running?;
+        Some((donor, curr))
     }
 
-    pub(crate) fn tell(&mut self, at: Ns, event: Event) {
+    pub(crate) fn emit(&mut self, at: Ns, event: Event) {
         self.events.event(at, event);
     }
 
@@ -294,48 +294,45 @@ impl<E: Events> Scheduler<E> {
     /// Puts a claim into the queue of the CPUs where the vCPU that it will carry may run.
     pub(crate) fn enqueue(&mut self, claim: VcpuId, domain: usize) {
         let sc = &mut self.vcpus[claim.index()].sc;
-        debug_assert!(!matches!(
-            sc.state,
-            ClaimState::Queued(_) | ClaimState::Throttled
-        ));
-        sc.state = ClaimState::Queued(domain);
+        debug_assert!(!matches!(sc.state, ScState::Queued(_) | ScState::Throttled));
+        sc.state = ScState::Queued(domain);
         self.domains[domain].queue.set(claim.0, sc.rank());
     }
 
     /// Takes a claim out of wherever it waits.
-    pub(crate) fn claim_off(&mut self, claim: VcpuId) {
+    pub(crate) fn dequeue(&mut self, claim: VcpuId) {
         let sc = &mut self.vcpus[claim.index()].sc;
         match sc.state {
-            ClaimState::Queued(domain) => {
+            ScState::Queued(domain) => {
                 self.domains[domain].queue.remove(claim.0);
             }
-            ClaimState::Parked(_) => {
+            ScState::Parked(_) => {
                 self.parked.leave(claim);
-                self.clear_timer(claim_timer(claim));
+                self.clear_timer(sc_timer(claim));
             }
-            ClaimState::Throttled => {
-                self.clear_timer(claim_timer(claim));
+            ScState::Throttled => {
+                self.clear_timer(sc_timer(claim));
             }
-            ClaimState::Off | ClaimState::OnCpu(_) | ClaimState::Riding => {}
+            ScState::Off | ScState::OnCpu(_) | ScState::Proxied => {}
         }
-        self.vcpus[claim.index()].sc.state = ClaimState::Off;
+        self.vcpus[claim.index()].sc.state = ScState::Off;
     }
 
     /// A fresh place behind those with the same deadline or tag.
-    pub(crate) fn arrive(&mut self, claim: VcpuId) {
-        self.arrivals += 1;
-        self.vcpus[claim.index()].sc.arrival = self.arrivals;
+    pub(crate) fn to_back_of_equals(&mut self, claim: VcpuId) {
+        self.last_fifo_seq += 1;
+        self.vcpus[claim.index()].sc.fifo_seq = self.last_fifo_seq;
     }
 
     pub(crate) fn drop_edge(&mut self, waiter: VcpuId, now: Ns) {
         if self.blocked_on.drop_edge(waiter).is_none() {
             return;
         }
-        self.tell(now, Event::EdgeOff(waiter));
+        self.emit(now, Event::EdgeOff(waiter));
         // A sleeper competes only for the one that it waits for.
-        let queued = matches!(self.vcpus[waiter.index()].sc.state, ClaimState::Queued(_));
+        let queued = matches!(self.vcpus[waiter.index()].sc.state, ScState::Queued(_));
         if queued && !self.is_eligible(waiter) {
-            self.claim_off(waiter);
+            self.dequeue(waiter);
         }
     }
 }

@@ -18,7 +18,7 @@ const WAKE_SHARE: Ns = 4;
 
 /// A context's place in the fair order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fair {
+pub(crate) struct FairShare {
     weight: u32,
     /// Virtual start time of the current slice. 128 bits: never wraps.
     tag: u128,
@@ -26,7 +26,7 @@ pub(crate) struct Fair {
     used: Ns,
 }
 
-impl Fair {
+impl FairShare {
     pub(crate) fn new(weight: u32) -> Self {
         Self {
             weight: weight.clamp(1, MAX_WEIGHT),
@@ -84,7 +84,7 @@ impl Fair {
     }
 
     /// How much longer it runs before a wake-up may end its slice, ns.
-    pub(crate) const fn until_worn(&self, slice: Ns) -> Ns {
+    pub(crate) const fn until_preemptible(&self, slice: Ns) -> Ns {
         (slice / WAKE_SHARE).saturating_sub(self.used)
     }
 
@@ -117,15 +117,15 @@ mod tests {
 
     #[test]
     fn twice_the_weight_moves_half_as_fast() {
-        let (mut light, mut heavy) = (Fair::new(100), Fair::new(200));
+        let (mut light, mut heavy) = (FairShare::new(100), FairShare::new(200));
         assert!(light.charge(1000, 1000, 1, 0) && heavy.charge(1000, 1000, 1, 0));
         assert_eq!(light.tag(), 2 * heavy.tag());
     }
 
     #[test]
     fn vcpus_of_one_guest_divide_its_weight() {
-        let mut one_of_four = Fair::new(400);
-        let mut alone = Fair::new(100);
+        let mut one_of_four = FairShare::new(400);
+        let mut alone = FairShare::new(100);
         one_of_four.charge(1000, 1000, 4, 0);
         alone.charge(1000, 1000, 1, 0);
         assert_eq!(one_of_four.tag(), alone.tag());
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn sleeping_saves_half_a_slice_up_and_no_more() {
-        let mut f = Fair::new(10_000);
+        let mut f = FairShare::new(10_000);
         f.wake(7_000, 1_000, 1);
         assert_eq!(f.tag(), 6_500);
         f.wake(6_900, 1_000, 1);
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_slice_does_not_end_for_a_wake_up_before_a_quarter_of_it() {
-        let mut f = Fair::new(10_000);
+        let mut f = FairShare::new(10_000);
         assert_eq!(f.tag_if_ended(249, 1000, 1), None);
         assert_eq!(f.tag_if_ended(250, 1000, 1), Some(250));
         f.charge(100, 1000, 1, 0);
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_slice_can_be_used_in_pieces() {
-        let mut f = Fair::new(100);
+        let mut f = FairShare::new(100);
         assert!(!f.charge(400, 1000, 1, 0));
         assert_eq!((f.tag(), f.left(1000)), (0, 600));
         assert!(f.charge(600, 1000, 1, 0));
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_share_beyond_one_cpu_is_not_saved_up() {
-        let mut f = Fair::new(10_000);
+        let mut f = FairShare::new(10_000);
         f.charge(1000, 1000, 1, 1_000_000);
         assert_eq!(f.tag(), 999_000);
     }

@@ -151,7 +151,7 @@ impl Reservation {
 
 /// What a scheduling context may claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum SchedParams {
     /// A guaranteed budget, served before any best-effort claim.
     Reserved(Reservation),
     /// A share of what reservations leave, in proportion to the guest's weight (1 to 10,000;

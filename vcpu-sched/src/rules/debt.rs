@@ -11,8 +11,8 @@ use crate::classes::cbs::{Charged, Woken};
 use crate::events::Events;
 use crate::ids::{Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ClaimState, Entitlement, ExecState};
-use crate::state::timer_queue::claim_timer;
+use crate::state::contexts::{ExecState, ScState, SchedClass};
+use crate::state::timer_queue::sc_timer;
 
 impl<E: Events> Scheduler<E> {
     /// Another thread than that of a run has used `spent` ns of CPU time for `vcpu`, up to `now`. Its
@@ -27,9 +27,9 @@ impl<E: Events> Scheduler<E> {
         if v.ec.state == ExecState::Gone {
             return;
         }
-        match &v.sc.entitlement {
-            Entitlement::Reserved(_) => self.owe_reserved(vcpu, spent, now),
-            Entitlement::BestEffort(_) => self.owe_best_effort(vcpu, spent, now),
+        match &v.sc.class {
+            SchedClass::Deadline(_) => self.owe_reserved(vcpu, spent, now),
+            SchedClass::Fair(_) => self.owe_best_effort(vcpu, spent, now),
         }
         self.check();
     }
@@ -37,12 +37,12 @@ impl<E: Events> Scheduler<E> {
     fn owe_reserved(&mut self, claim: VcpuId, spent: Ns, now: Ns) {
         let sc = &mut self.vcpus[claim.index()].sc;
         let state = sc.state;
-        let Entitlement::Reserved(server) = &mut sc.entitlement else {
+        let SchedClass::Deadline(server) = &mut sc.class else {
             return;
         };
         match state {
             // It is charged for the run under way when that stops, and throttled then.
-            ClaimState::OnCpu(cpu) => {
+            ScState::OnCpu(cpu) => {
                 server.owe(spent);
                 let left = server.budget();
                 let since = self.cpus[cpu.index()].running.map(|running| running.since);
@@ -51,12 +51,12 @@ impl<E: Events> Scheduler<E> {
                     self.kick(cpu, now);
                 }
             }
-            ClaimState::Throttled => {
+            ScState::Throttled => {
                 server.owe(spent);
                 let at = server.replenished_at();
-                self.set_timer(claim_timer(claim), at, now);
+                self.set_timer(sc_timer(claim), at, now);
             }
-            ClaimState::Off => match server.wake(now) {
+            ScState::Off => match server.wake(now) {
                 Woken::Eligible => {
                     if let Charged::Throttled(at) = server.charge(spent, now) {
                         self.throttle(claim, at, now);
@@ -68,7 +68,7 @@ impl<E: Events> Scheduler<E> {
                     self.throttle(claim, at, now);
                 }
             },
-            ClaimState::Queued(_) | ClaimState::Parked(_) | ClaimState::Riding => {
+            ScState::Queued(_) | ScState::Parked(_) | ScState::Proxied => {
                 match server.charge(spent, now) {
                     Charged::InBudget => {}
                     Charged::Postponed => self.take_new_place(claim, now),
@@ -83,7 +83,7 @@ impl<E: Events> Scheduler<E> {
         let v = &mut self.vcpus[claim.index()];
         let sharers = self.guests[v.guest.index()].runnable;
         let virtual_time = self.domains[v.ec.domain].virtual_time;
-        if let Entitlement::BestEffort(fair) = &mut v.sc.entitlement
+        if let SchedClass::Fair(fair) = &mut v.sc.class
             && fair.charge(spent, slice, sharers, virtual_time)
         {
             self.take_new_place(claim, now);
@@ -92,13 +92,13 @@ impl<E: Events> Scheduler<E> {
 
     /// The deadline or tag of `claim` has moved: so does its place among those with which it competes.
     fn take_new_place(&mut self, claim: VcpuId, now: Ns) {
-        self.arrive(claim);
+        self.to_back_of_equals(claim);
         match self.vcpus[claim.index()].sc.state {
-            ClaimState::Queued(domain) => {
-                self.claim_off(claim);
+            ScState::Queued(domain) => {
+                self.dequeue(claim);
                 self.enqueue(claim, domain);
             }
-            ClaimState::OnCpu(cpu) if self.busy.contains(cpu.0) => {
+            ScState::OnCpu(cpu) if self.busy.contains(cpu.0) => {
                 let rank = self.vcpus[claim.index()].sc.rank();
                 self.busy.set(cpu.0, Reverse(rank));
                 // Another CPU may do the least urgent work now.

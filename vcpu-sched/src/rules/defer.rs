@@ -22,14 +22,14 @@ impl<E: Events> Scheduler<E> {
         let grace = self.config.defer_ns?;
         let soon_done = hints.depth > 0 && !self.waits_for_long(hints);
         let running = self.cpus.get_mut(cpu.index())?.running.as_mut()?;
-        let vcpu = &mut self.vcpus[running.run.index()];
+        let vcpu = &mut self.vcpus[running.curr.index()];
         if !soon_done || running.deferred || vcpu.ec.ending || !vcpu.ec.deferral.ask() {
             return None;
         }
         running.deferred = true;
         vcpu.counters.deferrals += 1;
-        let run = running.run;
-        self.tell(now, Event::Defer { cpu, run });
+        let curr = running.curr;
+        self.emit(now, Event::Defer { cpu, curr });
         Some(now.saturating_add(grace))
     }
 

@@ -16,7 +16,7 @@ use crate::classes::rank::more_urgent;
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ClaimState, Entitlement};
+use crate::state::contexts::{ScState, SchedClass};
 
 /// A vCPU without credit is looked at no earlier and no later than after this time, ns.
 const LOOK_AGAIN: (Ns, Ns) = (1_000_000, 16_000_000);
@@ -34,7 +34,7 @@ impl<E: Events> Scheduler<E> {
         let running = cpu.and_then(|cpu| self.cpus.get(cpu.index())?.running);
         let disturbs = running.is_some_and(|running| {
             let donor = &self.vcpus[running.donor.index()];
-            let reserved = matches!(donor.sc.entitlement, Entitlement::Reserved(_));
+            let reserved = matches!(donor.sc.class, SchedClass::Deadline(_));
             // It may have that CPU if its claim could take it, and could pay.
             let may = self
                 .left(vcpu, now)
@@ -56,7 +56,7 @@ impl<E: Events> Scheduler<E> {
     #[must_use]
     pub fn is_throttled(&self, vcpu: VcpuId) -> bool {
         let state = self.vcpus.get(vcpu.index()).map(|v| v.sc.state);
-        state == Some(ClaimState::Throttled)
+        state == Some(ScState::Throttled)
     }
 
     /// Whether `vcpu`, which halts, may sleep where an interrupt wakes it at any moment.

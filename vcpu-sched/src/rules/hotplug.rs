@@ -27,9 +27,9 @@ use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ClaimState, Entitlement, ExecState};
-use crate::state::timer_queue::claim_timer;
-use crate::state::worker_table::HelperOrder;
+use crate::state::contexts::{ExecState, ScState, SchedClass};
+use crate::state::timer_queue::sc_timer;
+use crate::state::worker_table::WorkerOrder;
 
 impl<E: Events> Scheduler<E> {
     /// The CPUs of the pool that are there.
@@ -40,15 +40,15 @@ impl<E: Events> Scheduler<E> {
 
     /// `cpu` is away from now on: it is kicked, and finds nothing when it picks. False, and nothing
     /// changes, if it is away already, is none of the pool's, or is the last one.
-    pub fn cpu_leaves(&mut self, cpu: CpuId, now: Ns) -> bool {
+    pub fn cpu_offline(&mut self, cpu: CpuId, now: Ns) -> bool {
         if !self.present.contains(cpu) || self.present.len() == 1 {
             return false;
         }
         self.present.remove(cpu);
-        self.tell(now, Event::CpuLeaves(cpu));
+        self.emit(now, Event::CpuOffline(cpu));
         self.idle.remove(cpu);
-        if let Some((helper, _)) = self.cpus[cpu.index()].helper.take() {
-            self.helpers.orders().push(HelperOrder::Stop(helper));
+        if let Some((worker, _)) = self.cpus[cpu.index()].worker.take() {
+            self.workers.orders().push(WorkerOrder::Stop(worker));
         }
         // It stops what it runs, if it runs something, and is done with a sleep that it shares.
         self.kick(cpu, now);
@@ -62,12 +62,12 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// `cpu` is there again: it is kicked, to pick. False, and nothing changes, if it was not away.
-    pub fn cpu_returns(&mut self, cpu: CpuId, now: Ns) -> bool {
+    pub fn cpu_online(&mut self, cpu: CpuId, now: Ns) -> bool {
         if self.present.contains(cpu) || !self.all.contains(cpu) {
             return false;
         }
         self.present.insert(cpu);
-        self.tell(now, Event::CpuReturns(cpu));
+        self.emit(now, Event::CpuOnline(cpu));
         if self.cpus[cpu.index()].running.is_none() {
             self.idle.insert(cpu);
         }
@@ -99,8 +99,8 @@ impl<E: Events> Scheduler<E> {
         }
         // A vCPU that runs elsewhere because none of its own CPUs was left goes back to them.
         for cpu in self.present.iter() {
-            if let Some((_, run)) = self.running(cpu)
-                && !self.may_run_on(run, cpu)
+            if let Some((_, curr)) = self.running(cpu)
+                && !self.may_run_on(curr, cpu)
             {
                 self.kick(cpu, now);
             }
@@ -126,7 +126,7 @@ impl<E: Events> Scheduler<E> {
             self.domains[domain].virtual_time = latest;
             for vcpu in (0..self.vcpus.len() as u32).map(VcpuId) {
                 let v = &mut self.vcpus[vcpu.index()];
-                let Entitlement::BestEffort(fair) = &mut v.sc.entitlement else {
+                let SchedClass::Fair(fair) = &mut v.sc.class else {
                     continue;
                 };
                 if v.ec.domain != domain {
@@ -135,8 +135,8 @@ impl<E: Events> Scheduler<E> {
                 fair.shift(behind);
                 let rank = v.sc.rank();
                 match v.sc.state {
-                    ClaimState::Queued(queue) => self.domains[queue].queue.set(vcpu.0, rank),
-                    ClaimState::OnCpu(cpu) if self.busy.contains(cpu.0) => {
+                    ScState::Queued(queue) => self.domains[queue].queue.set(vcpu.0, rank),
+                    ScState::OnCpu(cpu) if self.busy.contains(cpu.0) => {
                         self.busy.set(cpu.0, Reverse(rank));
                     }
                     _ => {}
@@ -168,7 +168,7 @@ impl<E: Events> Scheduler<E> {
         self.looking.remove(cpu);
         self.idle.remove(cpu);
         self.kicks.remove(cpu);
-        self.tell(now, Event::Idle { cpu });
+        self.emit(now, Event::Idle { cpu });
         self.fire_timers(now);
         if let Some(stopped) = stopped {
             self.unpark_waiters(stopped, now);
@@ -182,7 +182,7 @@ impl<E: Events> Scheduler<E> {
     fn promises(&self, guest: usize) -> Vec<(VcpuId, Reservation, CpuSet)> {
         let promise = |&vcpu: &VcpuId| {
             let v = &self.vcpus[vcpu.index()];
-            let Entitlement::Reserved(server) = &v.sc.entitlement else {
+            let SchedClass::Deadline(server) = &v.sc.class else {
                 return None;
             };
             let alive = v.ec.state != ExecState::Gone;
@@ -225,11 +225,11 @@ impl<E: Events> Scheduler<E> {
     fn put_in_force(&mut self, vcpu: VcpuId, reservation: Reservation, now: Ns) {
         let v = &mut self.vcpus[vcpu.index()];
         let running = match v.sc.state {
-            ClaimState::OnCpu(cpu) => self.cpus[cpu.index()].running,
+            ScState::OnCpu(cpu) => self.cpus[cpu.index()].running,
             _ => None,
         };
         let uncharged = running.map_or(0, |running| now.saturating_sub(running.since));
-        let Entitlement::Reserved(server) = &mut v.sc.entitlement else {
+        let SchedClass::Deadline(server) = &mut v.sc.class else {
             return;
         };
         if *server.reservation() == reservation {
@@ -247,12 +247,12 @@ impl<E: Events> Scheduler<E> {
             _ => {}
         }
         let state = v.sc.state;
-        self.tell(now, Event::InForce(vcpu, reservation));
+        self.emit(now, Event::InForce(vcpu, reservation));
         match state {
             // Its debt is paid off sooner or later than it was before.
-            ClaimState::Throttled => self.set_timer(claim_timer(vcpu), again, now),
+            ScState::Throttled => self.set_timer(sc_timer(vcpu), again, now),
             // Its decision ends by the budget that it had.
-            ClaimState::OnCpu(cpu) => self.kick(cpu, now),
+            ScState::OnCpu(cpu) => self.kick(cpu, now),
             _ => {}
         }
     }

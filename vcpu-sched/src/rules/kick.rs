@@ -8,7 +8,7 @@ use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ClaimState, Entitlement, Running};
+use crate::state::contexts::{Running, ScState, SchedClass};
 
 impl<E: Events> Scheduler<E> {
     /// Asks the executor of `cpu` to look again.
@@ -22,7 +22,7 @@ impl<E: Events> Scheduler<E> {
         self.busy.remove(cpu.0);
         if !c.choosing {
             self.kicks.insert(cpu);
-            self.tell(now, Event::Kick(cpu));
+            self.emit(now, Event::Kick(cpu));
         }
     }
 
@@ -30,10 +30,10 @@ impl<E: Events> Scheduler<E> {
     pub(crate) fn preempt_for(&mut self, claim: VcpuId, now: Ns) {
         let rank = self.vcpus[claim.index()].sc.rank();
         let domain = match self.vcpus[claim.index()].sc.state {
-            ClaimState::Queued(domain) => domain,
+            ScState::Queued(domain) => domain,
             // Its vCPU runs on another vCPU's budget. If its own claim is more urgent, that CPU looks
             // again, so that the right claim is charged.
-            ClaimState::Riding => {
+            ScState::Proxied => {
                 if let crate::state::contexts::ExecState::Running(cpu) =
                     self.vcpus[claim.index()].ec.state
                     && self.running_rank(cpu).is_some_and(|running| running > rank)
@@ -56,7 +56,7 @@ impl<E: Events> Scheduler<E> {
                 return;
             }
         }
-        if let Rank::BestEffort(..) = rank {
+        if let Rank::Fair(..) = rank {
             // A best-effort vCPU that ran alone has no slice yet. It gets one now.
             for cpu in self.unsliced.and(cpus).iter() {
                 self.kick(cpu, now);
@@ -75,7 +75,7 @@ impl<E: Events> Scheduler<E> {
     /// vCPU that sleeps often would wait for up to a slice at each wake-up.
     pub(crate) fn preempt_for_woken(&mut self, woken: VcpuId, now: Ns) {
         let sc = &self.vcpus[woken.index()].sc;
-        let (ClaimState::Queued(domain), Rank::BestEffort(tag, _)) = (sc.state, sc.rank()) else {
+        let (ScState::Queued(domain), Rank::Fair(tag, _)) = (sc.state, sc.rank()) else {
             return;
         };
         let domain = &self.domains[domain];
@@ -112,7 +112,7 @@ impl<E: Events> Scheduler<E> {
     fn tag_on(&self, cpu: CpuId, now: Ns) -> Option<u128> {
         let Running { donor, since, .. } = self.cpus[cpu.index()].running?;
         let payer = &self.vcpus[donor.index()];
-        let Entitlement::BestEffort(fair) = &payer.sc.entitlement else {
+        let SchedClass::Fair(fair) = &payer.sc.class else {
             return None;
         };
         let sharers = self.guests[payer.guest.index()].runnable;

@@ -7,8 +7,8 @@ use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::proxy::Proxy;
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ClaimState, Entitlement, ExecState, Running};
-use crate::state::timer_queue::claim_timer;
+use crate::state::contexts::{ExecState, Running, ScState, SchedClass};
+use crate::state::timer_queue::sc_timer;
 
 /// What to run, on whose budget, until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Decision {
     /// Whose scheduling context pays.
     pub donor: VcpuId,
     /// Whose execution context runs.
-    pub run: VcpuId,
+    pub curr: VcpuId,
     /// When the policy wants the CPU back, ns; `None`: not before something happens.
     pub until: Option<Ns>,
     /// Edges from `donor` to `run`; 0 when the donor runs itself.
@@ -29,7 +29,7 @@ impl Decision {
     /// Whether a waiter's budget carries another vCPU.
     #[must_use]
     pub fn is_proxied(&self) -> bool {
-        self.donor != self.run
+        self.donor != self.curr
     }
 }
 
@@ -64,7 +64,7 @@ impl<E: Events> Scheduler<E> {
         self.kicks.remove(cpu);
         if decision.is_none() {
             self.cpus[cpu.index()].sleeps_until = self.next_timer();
-            self.tell(now, Event::Idle { cpu });
+            self.emit(now, Event::Idle { cpu });
         }
         if let Some(stopped) = self.cpus[cpu.index()].stopped.take() {
             self.unpark_waiters(stopped, now);
@@ -73,7 +73,7 @@ impl<E: Events> Scheduler<E> {
         if decision.is_some() {
             self.keep_all_timers(now);
         }
-        self.serve_helpers(cpu, now);
+        self.serve_workers(cpu, now);
         self.check();
         decision
     }
@@ -82,18 +82,18 @@ impl<E: Events> Scheduler<E> {
     fn decide(&mut self, cpu: CpuId, now: Ns) -> Option<Decision> {
         while let Some(donor) = self.first_claim(cpu) {
             match self.find_proxy(donor, cpu, now) {
-                Proxy::Run { run, chain, lock } => {
+                Proxy::Run { curr, chain, lock } => {
                     self.idle.remove(cpu);
-                    return Some(self.dispatch(cpu, donor, run, chain, lock, now));
+                    return Some(self.dispatch(cpu, donor, curr, chain, lock, now));
                 }
                 Proxy::Park { on } => self.park(donor, on, now),
                 Proxy::Move { to } => {
                     let domain = self.vcpus[to.index()].ec.domain;
-                    self.claim_off(donor);
+                    self.dequeue(donor);
                     self.enqueue(donor, domain);
                     self.preempt_for(donor, now);
                 }
-                Proxy::Off => self.claim_off(donor),
+                Proxy::Off => self.dequeue(donor),
             }
         }
         None
@@ -114,24 +114,24 @@ impl<E: Events> Scheduler<E> {
         &mut self,
         cpu: CpuId,
         donor: VcpuId,
-        run: VcpuId,
+        curr: VcpuId,
         chain: u32,
         lock: u64,
         now: Ns,
     ) -> Decision {
-        self.claim_off(donor);
-        self.vcpus[donor.index()].sc.state = ClaimState::OnCpu(cpu);
-        if run != donor
-            && let ClaimState::Queued(_) | ClaimState::Parked(_) = self.vcpus[run.index()].sc.state
+        self.dequeue(donor);
+        self.vcpus[donor.index()].sc.state = ScState::OnCpu(cpu);
+        if curr != donor
+            && let ScState::Queued(_) | ScState::Parked(_) = self.vcpus[curr.index()].sc.state
         {
-            self.count_misses(run, now);
-            self.claim_off(run);
-            self.vcpus[run.index()].sc.state = ClaimState::Riding;
+            self.count_misses(curr, now);
+            self.dequeue(curr);
+            self.vcpus[curr.index()].sc.state = ScState::Proxied;
         }
         self.count_misses(donor, now);
         // A vCPU that runs publishes anew for which vCPU it waits.
-        self.drop_edge(run, now);
-        let v = &mut self.vcpus[run.index()];
+        self.drop_edge(curr, now);
+        let v = &mut self.vcpus[curr.index()];
         v.end_wait(now);
         // Before its first run, `last_cpu` is only where it may run.
         let moved = v.ec.last_cpu != cpu && v.counters.switches > 0;
@@ -140,7 +140,7 @@ impl<E: Events> Scheduler<E> {
         v.ec.last_cpu = cpu;
         v.counters.longest_chain = v.counters.longest_chain.max(chain);
         let left = self.cpus[cpu.index()].left.take();
-        if left.is_none_or(|(left, _)| left != run) {
+        if left.is_none_or(|(left, _)| left != curr) {
             v.counters.switches += 1;
             v.counters.proxied += u64::from(chain > 0);
             if let Some((left, Some(held))) = left {
@@ -149,40 +149,40 @@ impl<E: Events> Scheduler<E> {
                 left.holder_preemptions += u64::from(held);
             }
         }
-        if let Entitlement::BestEffort(fair) = &self.vcpus[donor.index()].sc.entitlement {
+        if let SchedClass::Fair(fair) = &self.vcpus[donor.index()].sc.class {
             let tag = fair.tag();
             self.pass_virtual_time(cpu, tag);
         }
         let rank = self.vcpus[donor.index()].sc.rank();
-        let worn_at = match &self.vcpus[donor.index()].sc.entitlement {
-            Entitlement::Reserved(_) => now,
-            Entitlement::BestEffort(fair) => {
-                now.saturating_add(fair.until_worn(self.config.slice_ns))
+        let preemptible_at = match &self.vcpus[donor.index()].sc.class {
+            SchedClass::Deadline(_) => now,
+            SchedClass::Fair(fair) => {
+                now.saturating_add(fair.until_preemptible(self.config.slice_ns))
             }
         };
-        let until = self.until(cpu, donor, worn_at, now);
+        let until = self.until(cpu, donor, preemptible_at, now);
         self.busy.set(cpu.0, Reverse(rank));
         self.cpus[cpu.index()].running = Some(Running {
             donor,
-            run,
+            curr,
             since: now,
             until,
-            worn_at,
+            preemptible_at,
             lock,
             deferred: false,
         });
-        self.tell(
+        self.emit(
             now,
             Event::Pick {
                 cpu,
                 donor,
-                run,
+                curr,
                 chain,
             },
         );
         Decision {
             donor,
-            run,
+            curr,
             until,
             chain,
             lock,
@@ -200,21 +200,21 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// When the policy wants `cpu` back from `donor`'s claim.
-    fn until(&mut self, cpu: CpuId, donor: VcpuId, worn_at: Ns, now: Ns) -> Option<Ns> {
-        let own = match &self.vcpus[donor.index()].sc.entitlement {
-            Entitlement::Reserved(server) => {
+    fn until(&mut self, cpu: CpuId, donor: VcpuId, preemptible_at: Ns, now: Ns) -> Option<Ns> {
+        let own = match &self.vcpus[donor.index()].sc.class {
+            SchedClass::Deadline(server) => {
                 Some(now.saturating_add(server.budget().max(1).unsigned_abs()))
             }
             // Alone, a best-effort vCPU needs no end of a slice; a claim that joins kicks the CPU.
-            Entitlement::BestEffort(fair) => {
-                let contended = self.first_claim(cpu).is_some() || self.helpers.any_waits();
+            SchedClass::Fair(fair) => {
+                let contended = self.first_claim(cpu).is_some() || self.workers.any_waits();
                 contended.then(|| now.saturating_add(fair.left(self.config.slice_ns)))
             }
         };
         if own.is_none() {
             self.unsliced.insert(cpu);
         }
-        match self.timer_for(cpu, donor, worn_at, own) {
+        match self.timer_for(cpu, donor, preemptible_at, own) {
             Some(timer) if !self.idle_keeps_timer(timer, now) => Some(timer),
             _ => own,
         }
@@ -224,17 +224,17 @@ impl<E: Events> Scheduler<E> {
     /// could run, for that may have an interrupt to take.
     fn park(&mut self, claim: VcpuId, on: VcpuId, now: Ns) {
         let bounded = self.vcpus[claim.index()].ec.state != ExecState::Halted;
-        self.claim_off(claim);
-        self.vcpus[claim.index()].sc.state = ClaimState::Parked(on);
+        self.dequeue(claim);
+        self.vcpus[claim.index()].sc.state = ScState::Parked(on);
         self.parked.join(claim, on);
         if bounded {
             self.set_timer(
-                claim_timer(claim),
+                sc_timer(claim),
                 now.saturating_add(self.config.park_ns),
                 now,
             );
         }
-        self.tell(now, Event::Park { claim, on });
+        self.emit(now, Event::Park { vcpu: claim, on });
     }
 
     /// After `cpu` took its claim, the next in each of its queues may deserve another CPU: two
@@ -247,7 +247,7 @@ impl<E: Events> Scheduler<E> {
             else {
                 continue;
             };
-            let reserved = matches!(rank, Rank::Reserved(..));
+            let reserved = matches!(rank, Rank::Deadline(..));
             if reserved || !self.idle.is_empty() || !self.unsliced.is_empty() {
                 self.preempt_for(VcpuId(next), now);
             }

@@ -15,7 +15,7 @@ impl<E: Events> Scheduler<E> {
         let Some(running) = self.cpus.get(cpu.index()).and_then(|c| c.running) else {
             return;
         };
-        let from = running.run;
+        let from = running.curr;
         if running.donor == from {
             return;
         }
@@ -39,7 +39,7 @@ impl<E: Events> Scheduler<E> {
         let handed = running.and_then(|running| {
             let sleeps = self.vcpus.get(vcpu.index())?.ec.state == ExecState::Halted;
             let wait = self.blocked_on.edge(vcpu).filter(|_| sleeps)?;
-            let mine = wait.kind == WaitKind::Block && wait.holder == running.run;
+            let mine = wait.kind == WaitKind::Block && wait.holder == running.curr;
             mine.then_some(wait.lock)
         });
         if let Some(lock) = handed {
@@ -55,7 +55,7 @@ impl<E: Events> Scheduler<E> {
         let Some(running) = self.cpus.get(cpu.index()).and_then(|c| c.running) else {
             return;
         };
-        let (from, guest) = (running.run, self.vcpus[running.run.index()].guest);
+        let (from, guest) = (running.curr, self.vcpus[running.curr.index()].guest);
         let sibling = self.vcpus.get(to.index()).is_some_and(|v| v.guest == guest);
         if to == from || !sibling {
             return;
@@ -87,7 +87,7 @@ impl<E: Events> Scheduler<E> {
                         ..wait
                     };
                     self.blocked_on.set(waiter, wait);
-                    self.tell(now, Event::EdgeOn { waiter, holder: to });
+                    self.emit(now, Event::EdgeOn { waiter, holder: to });
                 }
                 None => self.drop_edge(waiter, now),
             }

@@ -6,12 +6,12 @@ use crate::ids::{CpuId, Ns, VcpuId};
 use crate::proxy::Proxy;
 use crate::scheduler::Scheduler;
 use crate::state::blocked_on::Hints;
-use crate::state::contexts::{ClaimState, Entitlement, ExecState, Running};
-use crate::state::timer_queue::{claim_timer, wake_timer};
+use crate::state::contexts::{ExecState, Running, ScState, SchedClass};
+use crate::state::timer_queue::{sc_timer, wake_timer};
 
 /// Why a vCPU stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum StopReason {
     /// Against its will: its time is up, or something more urgent came.
     Preempted,
     /// By its own doorbell; it could go on.
@@ -27,7 +27,7 @@ impl<E: Events> Scheduler<E> {
     /// said `hints`. Call [`Scheduler::pick`] next. Does nothing on a CPU that runs nothing.
     ///
     /// The order is the rule: first the charge, then what the vCPU published, then the claims.
-    pub fn stop(&mut self, cpu: CpuId, why: Stop, hints: Hints, ran: Ns, now: Ns) {
+    pub fn stop(&mut self, cpu: CpuId, why: StopReason, hints: Hints, ran: Ns, now: Ns) {
         let Some(running) = self
             .cpus
             .get_mut(cpu.index())
@@ -44,57 +44,57 @@ impl<E: Events> Scheduler<E> {
         self.busy.remove(cpu.0);
         let Running {
             donor,
-            run,
+            curr,
             deferred,
             ..
         } = running;
         self.pass_slices(cpu, donor, ran);
         self.charge(cpu, running, ran, now);
-        self.tell(
+        self.emit(
             now,
             Event::Stop {
                 cpu,
                 donor,
-                run,
+                curr,
                 ran,
             },
         );
 
-        let v = &mut self.vcpus[run.index()];
+        let v = &mut self.vcpus[curr.index()];
         v.ec.hints = hints;
         if deferred {
-            if why == Stop::Rang || hints.depth == 0 {
+            if why == StopReason::Rang || hints.depth == 0 {
                 v.ec.deferral.kept();
             } else {
                 v.ec.deferral.expired();
                 v.counters.deferrals_expired += 1;
             }
         }
-        let against_its_will = (why == Stop::Preempted).then_some(hints.holds());
-        self.cpus[cpu.index()].left = Some((run, against_its_will));
-        self.settle_execution(run, why, now);
-        self.note_wait(run, hints, now);
+        let against_its_will = (why == StopReason::Preempted).then_some(hints.holds());
+        self.cpus[cpu.index()].left = Some((curr, against_its_will));
+        self.settle_execution(curr, why, now);
+        self.note_wait(curr, hints, now);
 
-        if self.vcpus[run.index()].sc.state == ClaimState::Riding {
-            self.forgive_misses(run, now);
-            self.vcpus[run.index()].sc.state = ClaimState::Off;
-            self.requeue(run);
-            if !self.may_run_on(run, cpu) {
+        if self.vcpus[curr.index()].sc.state == ScState::Proxied {
+            self.forgive_misses(curr, now);
+            self.vcpus[curr.index()].sc.state = ScState::Off;
+            self.requeue(curr);
+            if !self.may_run_on(curr, cpu) {
                 // The CPUs of the pool have changed; `pick` does not look after it.
-                self.preempt_for(run, now);
+                self.preempt_for(curr, now);
             }
         }
-        if self.vcpus[donor.index()].sc.state == ClaimState::OnCpu(cpu) {
-            self.vcpus[donor.index()].sc.state = ClaimState::Off;
+        if self.vcpus[donor.index()].sc.state == ScState::OnCpu(cpu) {
+            self.vcpus[donor.index()].sc.state = ScState::Off;
             self.requeue(donor);
             // `pick` finds a CPU for claims that stay in this CPU's queues.
-            if let ClaimState::Queued(domain) = self.vcpus[donor.index()].sc.state
+            if let ScState::Queued(domain) = self.vcpus[donor.index()].sc.state
                 && !self.domains[domain].cpus.contains(cpu)
             {
                 self.stay_or_go_home(donor, cpu, now);
             }
         }
-        self.unpark_here(cpu, run, now);
+        self.unpark_here(cpu, curr, now);
         self.check();
     }
 
@@ -102,9 +102,9 @@ impl<E: Events> Scheduler<E> {
     /// unless the vCPU that it carries can go on here. From its own queue it would come back at once, and
     /// kick a CPU on each way.
     fn stay_or_go_home(&mut self, claim: VcpuId, cpu: CpuId, now: Ns) {
-        if let Proxy::Run { run, .. } = self.find_proxy(claim, cpu, now) {
-            let domain = self.vcpus[run.index()].ec.domain;
-            self.claim_off(claim);
+        if let Proxy::Run { curr, .. } = self.find_proxy(claim, cpu, now) {
+            let domain = self.vcpus[curr.index()].ec.domain;
+            self.dequeue(claim);
             self.enqueue(claim, domain);
         } else {
             self.preempt_for(claim, now);
@@ -115,16 +115,16 @@ impl<E: Events> Scheduler<E> {
     fn charge(&mut self, cpu: CpuId, running: Running, ran: Ns, now: Ns) {
         let Running {
             donor,
-            run,
+            curr,
             deferred,
             ..
         } = running;
-        let executed = &mut self.vcpus[run.index()].counters;
+        let executed = &mut self.vcpus[curr.index()].counters;
         executed.runtime_ns += ran;
-        if donor != run {
+        if donor != curr {
             executed.received_ns += ran;
         }
-        if let Entitlement::Reserved(server) = &self.vcpus[donor.index()].sc.entitlement {
+        if let SchedClass::Deadline(server) = &self.vcpus[donor.index()].sc.class {
             // Up to when the budget was used up: a deadline after that is kept.
             let left = server.budget().max(0).unsigned_abs();
             self.count_misses(donor, now.saturating_sub(ran.saturating_sub(left)));
@@ -135,11 +135,11 @@ impl<E: Events> Scheduler<E> {
         let payer = &mut self.vcpus[donor.index()];
         let virtual_time = self.domains[payer.ec.domain].virtual_time;
         payer.counters.charged_ns += ran;
-        if donor != run {
+        if donor != curr {
             payer.counters.donated_ns += ran;
         }
-        let (moved, throttled) = match &mut payer.sc.entitlement {
-            Entitlement::Reserved(server) => {
+        let (moved, throttled) = match &mut payer.sc.class {
+            SchedClass::Deadline(server) => {
                 let left = server.budget().max(0).unsigned_abs();
                 let charged = server.charge(ran, now);
                 if deferred {
@@ -151,7 +151,7 @@ impl<E: Events> Scheduler<E> {
                     Charged::Throttled(at) => (true, Some(at)),
                 }
             }
-            Entitlement::BestEffort(fair) => {
+            SchedClass::Fair(fair) => {
                 if deferred {
                     payer.counters.deferral_debt_ns += ran.saturating_sub(fair.left(slice));
                 }
@@ -163,7 +163,7 @@ impl<E: Events> Scheduler<E> {
             }
         };
         if moved {
-            self.arrive(donor);
+            self.to_back_of_equals(donor);
         }
         if let Some(at) = throttled {
             self.throttle(donor, at, now);
@@ -173,38 +173,40 @@ impl<E: Events> Scheduler<E> {
 
     /// No budget for this claim before `at`.
     pub(crate) fn throttle(&mut self, claim: VcpuId, at: Ns, now: Ns) {
-        self.claim_off(claim);
+        self.dequeue(claim);
         let v = &mut self.vcpus[claim.index()];
-        v.sc.state = ClaimState::Throttled;
+        v.sc.state = ScState::Throttled;
         v.sc.throttled_since = now;
         v.counters.throttles += 1;
-        self.set_timer(claim_timer(claim), at, now);
-        self.tell(now, Event::Throttle(claim, at));
+        self.set_timer(sc_timer(claim), at, now);
+        self.emit(now, Event::Throttle(claim, at));
     }
 
     /// Where the execution context is now.
-    fn settle_execution(&mut self, run: VcpuId, why: Stop, now: Ns) {
-        let v = &mut self.vcpus[run.index()];
+    fn settle_execution(&mut self, curr: VcpuId, why: StopReason, now: Ns) {
+        let v = &mut self.vcpus[curr.index()];
         match why {
-            Stop::Ended => self.finish(run, now),
-            _ if v.ec.ending => self.finish(run, now),
-            Stop::Halted(_) if v.ec.wake_pending => {
+            StopReason::Ended => self.finish(curr, now),
+            _ if v.ec.ending => self.finish(curr, now),
+            StopReason::Halted(_) if v.ec.wake_pending => {
                 v.ec.wake_pending = false;
                 v.ec.state = ExecState::Runnable { since: now };
             }
-            Stop::Halted(wake_at) => {
+            StopReason::Halted(wake_at) => {
                 v.ec.state = ExecState::Halted;
-                if let Entitlement::BestEffort(fair) = &mut v.sc.entitlement {
+                if let SchedClass::Fair(fair) = &mut v.sc.class {
                     let sharers = self.guests[v.guest.index()].runnable;
                     fair.end_slice(sharers);
                 }
-                self.count_runnable(run, -1);
+                self.count_runnable(curr, -1);
                 if let Some(at) = wake_at {
-                    self.set_timer(wake_timer(run), at, now);
+                    self.set_timer(wake_timer(curr), at, now);
                 }
-                self.tell(now, Event::Halt(run));
+                self.emit(now, Event::Halt(curr));
             }
-            Stop::Preempted | Stop::Rang => v.ec.state = ExecState::Runnable { since: now },
+            StopReason::Preempted | StopReason::Rang => {
+                v.ec.state = ExecState::Runnable { since: now }
+            }
         }
     }
 
@@ -221,7 +223,7 @@ impl<E: Events> Scheduler<E> {
             .is_some_and(|holder| holder.guest == self.vcpus[waiter.index()].guest);
         if same_guest && wait.holder != waiter {
             self.blocked_on.set(waiter, wait);
-            self.tell(
+            self.emit(
                 now,
                 Event::EdgeOn {
                     waiter,
@@ -235,9 +237,9 @@ impl<E: Events> Scheduler<E> {
     /// own vCPU runs meanwhile on someone else's budget need not compete: it comes back when that
     /// vCPU stops.
     pub(crate) fn requeue(&mut self, claim: VcpuId) {
-        debug_assert_eq!(self.vcpus[claim.index()].sc.state, ClaimState::Off);
+        debug_assert_eq!(self.vcpus[claim.index()].sc.state, ScState::Off);
         if let ExecState::Running(_) = self.vcpus[claim.index()].ec.state {
-            self.vcpus[claim.index()].sc.state = ClaimState::Riding;
+            self.vcpus[claim.index()].sc.state = ScState::Proxied;
         } else if self.is_eligible(claim) {
             let domain = self.vcpus[claim.index()].ec.domain;
             self.enqueue(claim, domain);

@@ -19,9 +19,9 @@ use crate::classes::rank::{Rank, more_urgent};
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ClaimState, Entitlement, Running};
+use crate::state::contexts::{Running, ScState, SchedClass};
 use crate::state::heap::Heap;
-use crate::state::timer_queue::{claim_timer, owner, wake_timer};
+use crate::state::timer_queue::{owner, sc_timer, wake_timer};
 
 impl<E: Events> Scheduler<E> {
     /// The earliest timer, ns.
@@ -38,9 +38,9 @@ impl<E: Events> Scheduler<E> {
     fn heap_of(&mut self, timer: u32) -> &mut Heap<Ns> {
         let v = &self.vcpus[owner(timer).index()];
         let timers = &mut self.domains[v.ec.domain].timers;
-        match v.sc.entitlement {
-            Entitlement::Reserved(_) => &mut timers.reserved,
-            Entitlement::BestEffort(_) => &mut timers.best_effort,
+        match v.sc.class {
+            SchedClass::Deadline(_) => &mut timers.reserved,
+            SchedClass::Fair(_) => &mut timers.best_effort,
         }
     }
 
@@ -72,24 +72,24 @@ impl<E: Events> Scheduler<E> {
             if timer == wake_timer(vcpu) {
                 self.wake_since(vcpu, due, now);
             } else {
-                self.claim_timer_fires(vcpu, due, now);
+                self.sc_timer_fires(vcpu, due, now);
             }
         }
     }
 
-    /// When `cpu`, on which `donor` pays, in a slice that may be ended from `worn_at` on, should look for
+    /// When `cpu`, on which `donor` pays, in a slice that may be ended from `preemptible_at` on, should look for
     /// the sake of a timer, before `limit`; `None`: it need not. Rules 1 and 2.
     pub(crate) fn timer_for(
         &self,
         cpu: CpuId,
         donor: VcpuId,
-        worn_at: Ns,
+        preemptible_at: Ns,
         limit: Option<Ns>,
     ) -> Option<Ns> {
         let domains = 0..self.domains.len();
         domains
             .filter(|&domain| self.domains[domain].cpus.contains(cpu))
-            .filter_map(|domain| self.timer_of(domain, donor, worn_at, limit))
+            .filter_map(|domain| self.timer_of(domain, donor, preemptible_at, limit))
             .min()
     }
 
@@ -98,7 +98,7 @@ impl<E: Events> Scheduler<E> {
         &self,
         domain: usize,
         donor: VcpuId,
-        worn_at: Ns,
+        preemptible_at: Ns,
         limit: Option<Ns>,
     ) -> Option<Ns> {
         let timers = &self.domains[domain].timers;
@@ -108,12 +108,15 @@ impl<E: Events> Scheduler<E> {
             owner(timer) == donor
                 || self
                     .deadline_when_due(timer, at)
-                    .is_some_and(|deadline| more_urgent(Rank::Reserved(deadline, 0), rank))
+                    .is_some_and(|deadline| more_urgent(Rank::Deadline(deadline, 0), rank))
         });
         let own = timers.best_effort.key(wake_timer(donor));
-        let best_effort = match &self.vcpus[donor.index()].sc.entitlement {
-            Entitlement::Reserved(_) => None,
-            Entitlement::BestEffort(_) => timers.best_effort.first().map(|(at, _)| at.max(worn_at)),
+        let best_effort = match &self.vcpus[donor.index()].sc.class {
+            SchedClass::Deadline(_) => None,
+            SchedClass::Fair(_) => timers
+                .best_effort
+                .first()
+                .map(|(at, _)| at.max(preemptible_at)),
         };
         [reserved, own, best_effort]
             .into_iter()
@@ -127,12 +130,12 @@ impl<E: Events> Scheduler<E> {
     fn deadline_when_due(&self, timer: u32, at: Ns) -> Option<Ns> {
         let vcpu = owner(timer);
         let sc = &self.vcpus[vcpu.index()].sc;
-        let Entitlement::Reserved(server) = &sc.entitlement else {
+        let SchedClass::Deadline(server) = &sc.class else {
             return None;
         };
-        match (sc.state, timer == claim_timer(vcpu)) {
-            (ClaimState::Throttled, true) => Some(server.deadline_after_replenishment()),
-            (ClaimState::Throttled, false) => None,
+        match (sc.state, timer == sc_timer(vcpu)) {
+            (ScState::Throttled, true) => Some(server.deadline_after_replenishment()),
+            (ScState::Throttled, false) => None,
             _ => Some(server.deadline_when_woken(at)),
         }
     }
@@ -159,14 +162,17 @@ impl<E: Events> Scheduler<E> {
         };
         let Some(Running {
             donor,
-            worn_at,
+            preemptible_at,
             until,
             ..
         }) = self.cpus[cpu.index()].running
         else {
             return;
         };
-        if self.timer_of(domain, donor, worn_at, until).is_some() {
+        if self
+            .timer_of(domain, donor, preemptible_at, until)
+            .is_some()
+        {
             self.kick(cpu, now);
         }
     }

@@ -9,15 +9,15 @@ use crate::counters::Counters;
 use crate::events::{Event, Events};
 use crate::ids::{Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ClaimState, Entitlement, ExecState, Vcpu};
+use crate::state::contexts::{ExecState, ScState, SchedClass, VcpuState};
 
-impl Vcpu {
+impl VcpuState {
     /// The vCPU runs from `now` on, or never again: what it waited is counted.
     pub(crate) fn end_wait(&mut self, now: Ns) {
         let ExecState::Runnable { since } = self.ec.state else {
             return;
         };
-        if self.sc.state == ClaimState::Throttled {
+        if self.sc.state == ScState::Throttled {
             let until = self.throttled_until(now);
             self.ec.throttled += until.saturating_sub(since.max(self.sc.throttled_since));
         }
@@ -38,16 +38,16 @@ impl Vcpu {
     /// When the throttling of the claim ended, or `now` if it has not. From the end on the vCPU waits for a
     /// CPU, also if no CPU has handled the timer yet.
     fn throttled_until(&self, now: Ns) -> Ns {
-        match &self.sc.entitlement {
-            Entitlement::Reserved(server) => server.replenished_at().min(now),
-            Entitlement::BestEffort(_) => now,
+        match &self.sc.class {
+            SchedClass::Deadline(server) => server.replenished_at().min(now),
+            SchedClass::Fair(_) => now,
         }
     }
 
     /// Deadlines that have passed at `now` with budget left and are not yet known: how many. They are
     /// known from here on.
     fn find_misses(&mut self, now: Ns) -> u64 {
-        let Entitlement::Reserved(server) = &self.sc.entitlement else {
+        let SchedClass::Deadline(server) = &self.sc.class else {
             return 0;
         };
         let Some((count, last)) = server.missed(self.sc.missed, now) else {
@@ -65,7 +65,7 @@ impl<E: Events> Scheduler<E> {
         let missed = v.find_misses(now);
         v.counters.deadline_misses += missed;
         if missed > 0 {
-            self.tell(now, Event::Miss(claim));
+            self.emit(now, Event::Miss(claim));
         }
     }
 
@@ -94,8 +94,8 @@ impl<E: Events> Scheduler<E> {
         let reduced = v.sc.reduced_since;
         v.counters.reduced_ns += reduced.map_or(0, |since| now.saturating_sub(since));
         match v.sc.state {
-            ClaimState::Throttled => v.end_throttling(now),
-            ClaimState::Queued(_) => v.counters.deadline_misses += v.find_misses(now),
+            ScState::Throttled => v.end_throttling(now),
+            ScState::Queued(_) => v.counters.deadline_misses += v.find_misses(now),
             _ => {}
         }
         v.counters

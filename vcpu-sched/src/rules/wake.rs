@@ -4,8 +4,8 @@ use crate::classes::cbs::Woken;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ClaimState, Entitlement, ExecState};
-use crate::state::timer_queue::{claim_timer, wake_timer};
+use crate::state::contexts::{ExecState, ScState, SchedClass};
+use crate::state::timer_queue::{sc_timer, wake_timer};
 
 impl<E: Events> Scheduler<E> {
     /// The vCPU has something to run. If it is not halted, its next halt returns at once, so that
@@ -31,22 +31,22 @@ impl<E: Events> Scheduler<E> {
         self.clear_timer(wake_timer(vcpu));
         self.count_runnable(vcpu, 1);
         self.drop_edge(vcpu, now);
-        self.tell(now, Event::Wake(vcpu));
+        self.emit(now, Event::Wake(vcpu));
         match self.vcpus[vcpu.index()].sc.state {
-            ClaimState::Off => self.claim_wakes(vcpu, since, now),
-            ClaimState::Parked(_) => {
-                self.claim_off(vcpu);
-                self.claim_wakes(vcpu, since, now);
+            ScState::Off => self.activate(vcpu, since, now),
+            ScState::Parked(_) => {
+                self.dequeue(vcpu);
+                self.activate(vcpu, since, now);
             }
             // Its claim carries a holder: it gets its CPU back.
-            ClaimState::OnCpu(cpu) => self.kick(cpu, now),
+            ScState::OnCpu(cpu) => self.kick(cpu, now),
             // In the queue as a donor, perhaps one of another pinning.
-            ClaimState::Queued(_) => {
-                self.claim_off(vcpu);
+            ScState::Queued(_) => {
+                self.dequeue(vcpu);
                 self.requeue(vcpu);
                 self.preempt_for(vcpu, now);
             }
-            ClaimState::Throttled | ClaimState::Riding => {}
+            ScState::Throttled | ScState::Proxied => {}
         }
         self.preempt_for_woken(vcpu, now);
         self.unpark_waiters(vcpu, now);
@@ -54,16 +54,16 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// A claim that asked for nothing asks again, since `since`.
-    fn claim_wakes(&mut self, claim: VcpuId, since: Ns, now: Ns) {
-        debug_assert_eq!(self.vcpus[claim.index()].sc.state, ClaimState::Off);
-        self.arrive(claim);
+    fn activate(&mut self, claim: VcpuId, since: Ns, now: Ns) {
+        debug_assert_eq!(self.vcpus[claim.index()].sc.state, ScState::Off);
+        self.to_back_of_equals(claim);
         self.count_unsliced(now);
         let virtual_time = self.domains[self.vcpus[claim.index()].ec.domain].virtual_time;
         let sharers = self.guests[self.vcpus[claim.index()].guest.index()].runnable;
         let slice = self.config.slice_ns;
-        let woken = match &mut self.vcpus[claim.index()].sc.entitlement {
-            Entitlement::Reserved(server) => server.wake_since(since, now),
-            Entitlement::BestEffort(fair) => {
+        let woken = match &mut self.vcpus[claim.index()].sc.class {
+            SchedClass::Deadline(server) => server.wake_since(since, now),
+            SchedClass::Fair(fair) => {
                 fair.wake(virtual_time, slice, sharers);
                 Woken::Eligible
             }
@@ -91,7 +91,7 @@ impl<E: Events> Scheduler<E> {
     /// `donor`'s claim has run for `ran` ns on `cpu`, perhaps for several slices.
     pub(crate) fn pass_slices(&mut self, cpu: CpuId, donor: VcpuId, ran: Ns) {
         let payer = &self.vcpus[donor.index()];
-        if let Entitlement::BestEffort(fair) = &payer.sc.entitlement {
+        if let SchedClass::Fair(fair) = &payer.sc.class {
             let sharers = self.guests[payer.guest.index()].runnable;
             let tag = fair.tag_after(ran, self.config.slice_ns, sharers);
             self.pass_virtual_time(cpu, tag);
@@ -115,8 +115,8 @@ impl<E: Events> Scheduler<E> {
         while let Some(claim) = next {
             next = self.parked.next(claim);
             if self.may_run_on(claim, cpu) {
-                self.claim_off(claim);
-                self.claim_wakes(claim, now, now);
+                self.dequeue(claim);
+                self.activate(claim, now, now);
             }
         }
         self.cpus[cpu.index()].stopped = Some(holder);
@@ -125,20 +125,20 @@ impl<E: Events> Scheduler<E> {
     /// The claims parked behind `holder` compete again.
     pub(crate) fn look_again(&mut self, holder: VcpuId, now: Ns) {
         while let Some(claim) = self.parked.first(holder) {
-            self.claim_off(claim);
-            self.claim_wakes(claim, now, now);
+            self.dequeue(claim);
+            self.activate(claim, now, now);
         }
     }
 
-    pub(crate) fn claim_timer_fires(&mut self, claim: VcpuId, due: Ns, now: Ns) {
-        debug_assert!(!self.has_timer(claim_timer(claim)));
+    pub(crate) fn sc_timer_fires(&mut self, claim: VcpuId, due: Ns, now: Ns) {
+        debug_assert!(!self.has_timer(sc_timer(claim)));
         match self.vcpus[claim.index()].sc.state {
-            ClaimState::Throttled => self.replenish(claim, now),
-            ClaimState::Parked(_) => {
+            ScState::Throttled => self.replenish(claim, now),
+            ScState::Parked(_) => {
                 // It was set aside behind a halted holder for long enough: its own vCPU runs and looks.
                 self.drop_edge(claim, now);
-                self.claim_off(claim);
-                self.claim_wakes(claim, due, now);
+                self.dequeue(claim);
+                self.activate(claim, due, now);
             }
             _ => debug_assert!(
                 false,
@@ -151,13 +151,13 @@ impl<E: Events> Scheduler<E> {
     fn replenish(&mut self, claim: VcpuId, now: Ns) {
         let v = &mut self.vcpus[claim.index()];
         v.end_throttling(now);
-        if let Entitlement::Reserved(server) = &mut v.sc.entitlement {
+        if let SchedClass::Deadline(server) = &mut v.sc.class {
             server.replenish(now);
         }
-        v.sc.state = ClaimState::Off;
-        self.arrive(claim);
-        self.tell(now, Event::Replenish(claim));
-        self.helpers.look_again(self.vcpus[claim.index()].guest);
+        v.sc.state = ScState::Off;
+        self.to_back_of_equals(claim);
+        self.emit(now, Event::Replenish(claim));
+        self.workers.look_again(self.vcpus[claim.index()].guest);
         self.requeue(claim);
         self.preempt_for(claim, now);
     }

@@ -1,17 +1,17 @@
-//! Helpers: threads that work for a guest beside its vCPUs, such as those of its devices.
+//! WorkerTable: threads that work for a guest beside its vCPUs, such as those of its devices.
 //!
 //! The host's scheduler runs them, but the policy decides when, where and on which budget, as it does for
-//! a vCPU. Before it works, a helper asks for a *grant*: a host CPU and a short time, paid by a claim of
+//! a vCPU. Before it works, a worker asks for a *grant*: a host CPU and a short time, paid by a claim of
 //! its guest.
 //!
 //! 1. A claim can pay that has something left: budget, or a place in the fair order. The guest's claims
 //!    take turns.
 //! 2. The grant is for a CPU that this claim could have: one that is idle, one on which a claim of the
-//!    same guest pays, or one where what pays is less urgent. (That one goes on beside the helper; the
-//!    two share the CPU as the host's scheduler sees fit.) One helper has a grant on a CPU at a time; one
+//!    same guest pays, or one where what pays is less urgent. (That one goes on beside the worker; the
+//!    two share the CPU as the host's scheduler sees fit.) One worker has a grant on a CPU at a time; one
 //!    that has had its grant for long, perhaps because it sleeps in a system call, is no longer counted.
 //! 3. Otherwise it waits, first come first served, and each decision looks whether it may go on.
-//! 4. When something more urgent takes the CPU, the helper is asked to stop, which it does between two
+//! 4. When something more urgent takes the CPU, the worker is asked to stop, which it does between two
 //!    pieces of its work.
 //! 5. What it has used is charged ([`Scheduler::charge_elsewhere`]) when it stops, at most a grant and a
 //!    piece of work later than the vCPU would have been stopped.
@@ -22,148 +22,148 @@
 use crate::classes::cbs::Woken;
 use crate::classes::rank::{Rank, more_urgent};
 use crate::events::Events;
-use crate::ids::{CpuId, GuestId, HelperId, Ns, VcpuId};
+use crate::ids::{CpuId, GuestId, Ns, VcpuId, WorkerId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ClaimState, Entitlement, ExecState};
-use crate::state::worker_table::{Grant, Helper, HelperOrder, State};
+use crate::state::contexts::{ExecState, ScState, SchedClass};
+use crate::state::worker_table::{Grant, State, Worker, WorkerOrder};
 
 /// CPU time of a grant, ns, unless the budget that pays has less left: an exit and an entry are a
 /// small part of it, and it is a small part of a slice.
 const GRANT_NS: Ns = 250_000;
-/// A grant that is older, ns, does not keep other helpers from its CPU.
+/// A grant that is older, ns, does not keep other workers from its CPU.
 const OLD_NS: Ns = 1_000_000;
-/// How many waiting helpers, and how many claims for each, are looked at for one decision.
+/// How many waiting workers, and how many claims for each, are looked at for one decision.
 const LOOKS: usize = 8;
 
 impl<E: Events> Scheduler<E> {
-    /// Adds a helper of `guest`, which has nothing to do yet.
+    /// Adds a worker of `guest`, which has nothing to do yet.
     ///
     /// # Panics
     /// If `guest` was not made by [`Scheduler::add_guest`] of this pool.
-    pub fn add_helper(&mut self, guest: GuestId) -> HelperId {
+    pub fn add_worker(&mut self, guest: GuestId) -> WorkerId {
         assert!(guest.index() < self.guests.len(), "a guest of this pool");
-        let helpers = &mut self.helpers;
-        helpers.all.push(Helper {
+        let workers = &mut self.workers;
+        workers.all.push(Worker {
             guest,
             state: State::Idle,
             last_cpu: None,
         });
-        let count = helpers.all.len();
-        helpers.waiting.reserve(count);
-        helpers.orders.reserve(2 * count);
-        HelperId(count as u32 - 1)
+        let count = workers.all.len();
+        workers.waiting.reserve(count);
+        workers.orders.reserve(2 * count);
+        WorkerId(count as u32 - 1)
     }
 
-    /// `helper` has something to do. It may begin when [`Scheduler::take_helper_orders`] says so, which
+    /// `worker` has something to do. It may begin when [`Scheduler::take_worker_orders`] says so, which
     /// may be at once. Does nothing for one that waits or works already.
-    pub fn helper_asks(&mut self, helper: HelperId, now: Ns) {
-        let Some(known) = self.helpers.all.get_mut(helper.index()) else {
+    pub fn worker_ready(&mut self, worker: WorkerId, now: Ns) {
+        let Some(known) = self.workers.all.get_mut(worker.index()) else {
             return;
         };
         if known.state != State::Idle {
             return;
         }
         known.state = State::Waits;
-        self.helpers.waiting.push_back(helper);
-        if self.grant_anywhere(helper, now) {
+        self.workers.waiting.push_back(worker);
+        if self.grant_anywhere(worker, now) {
             return;
         }
-        // It competes from now on: a vCPU that runs alone gets a slice, at whose end the helper is
+        // It competes from now on: a vCPU that runs alone gets a slice, at whose end the worker is
         // looked at.
         for cpu in self.unsliced.iter() {
             self.kick(cpu, now);
         }
     }
 
-    /// `helper` has stopped, or gives up waiting; it has used `spent` ns of CPU time since it stopped
+    /// `worker` has stopped, or gives up waiting; it has used `spent` ns of CPU time since it stopped
     /// last.
-    pub fn helper_stops(&mut self, helper: HelperId, spent: Ns, now: Ns) {
-        let Some(known) = self.helpers.all.get_mut(helper.index()) else {
+    pub fn worker_stopped(&mut self, worker: WorkerId, spent: Ns, now: Ns) {
+        let Some(known) = self.workers.all.get_mut(worker.index()) else {
             return;
         };
         let guest = known.guest;
         match std::mem::replace(&mut known.state, State::Idle) {
             State::Works { cpu, payer } => {
-                let here = &mut self.cpus[cpu.index()].helper;
-                if here.is_some_and(|(on, _)| on == helper) {
+                let here = &mut self.cpus[cpu.index()].worker;
+                if here.is_some_and(|(on, _)| on == worker) {
                     *here = None;
                 }
-                self.charge_helper(payer, spent, now);
+                self.charge_worker(payer, spent, now);
                 self.grant_on(cpu, now);
             }
             // It has worked without a grant, which is not for nothing.
             State::Waits | State::Idle => {
-                self.helpers.waiting.retain(|&waits| waits != helper);
+                self.workers.waiting.retain(|&waits| waits != worker);
                 if let Some(&payer) = self.guests[guest.index()].vcpus.first() {
-                    self.charge_helper(payer, spent, now);
+                    self.charge_worker(payer, spent, now);
                 }
             }
         }
     }
 
-    fn charge_helper(&mut self, payer: VcpuId, spent: Ns, now: Ns) {
-        self.vcpus[payer.index()].counters.helpers_ns += spent;
+    fn charge_worker(&mut self, payer: VcpuId, spent: Ns, now: Ns) {
+        self.vcpus[payer.index()].counters.devices_ns += spent;
         self.charge_elsewhere(payer, spent, now);
     }
 
-    /// What helpers are to be told because of what happened since the last call.
-    pub fn take_helper_orders(&mut self) -> std::vec::Drain<'_, HelperOrder> {
-        self.helpers.orders.drain(..)
+    /// What workers are to be told because of what happened since the last call.
+    pub fn take_worker_orders(&mut self) -> std::vec::Drain<'_, WorkerOrder> {
+        self.workers.orders.drain(..)
     }
 
-    /// After `cpu` has picked: stops the helper there if it may not go on, and looks for one that may
+    /// After `cpu` has picked: stops the worker there if it may not go on, and looks for one that may
     /// begin.
-    pub(crate) fn serve_helpers(&mut self, cpu: CpuId, now: Ns) {
-        if let Some((helper, _)) = self.cpus[cpu.index()].helper {
-            let known = &self.helpers.all[helper.index()];
+    pub(crate) fn serve_workers(&mut self, cpu: CpuId, now: Ns) {
+        if let Some((worker, _)) = self.cpus[cpu.index()].worker {
+            let known = &self.workers.all[worker.index()];
             if let State::Works { payer, .. } = known.state
                 && !self.may_pay_on(payer, cpu, now)
             {
-                self.cpus[cpu.index()].helper = None;
-                self.helpers.orders.push(HelperOrder::Stop(helper));
+                self.cpus[cpu.index()].worker = None;
+                self.workers.orders.push(WorkerOrder::Stop(worker));
             }
         }
-        if !self.helpers.any_waits() {
+        if !self.workers.any_waits() {
             return;
         }
         self.grant_on(cpu, now);
-        for _ in 0..self.helpers.to_look_at.min(LOOKS) {
-            self.helpers.to_look_at -= 1;
-            let Some(helper) = self.helpers.waiting.front().copied() else {
-                self.helpers.to_look_at = 0;
+        for _ in 0..self.workers.to_look_at.min(LOOKS) {
+            self.workers.to_look_at -= 1;
+            let Some(worker) = self.workers.waiting.front().copied() else {
+                self.workers.to_look_at = 0;
                 return;
             };
-            if !self.grant_anywhere(helper, now) {
-                self.helpers.waiting.rotate_left(1);
+            if !self.grant_anywhere(worker, now) {
+                self.workers.waiting.rotate_left(1);
             }
         }
     }
 
-    /// Looks among the waiting helpers for one that may work on `cpu`.
+    /// Looks among the waiting workers for one that may work on `cpu`.
     fn grant_on(&mut self, cpu: CpuId, now: Ns) {
-        for _ in 0..self.helpers.waiting.len().min(LOOKS) {
+        for _ in 0..self.workers.waiting.len().min(LOOKS) {
             if !self.has_room(cpu, now) {
                 return;
             }
-            let Some(helper) = self.helpers.waiting.front().copied() else {
+            let Some(worker) = self.workers.waiting.front().copied() else {
                 return;
             };
-            let guest = self.helpers.all[helper.index()].guest;
+            let guest = self.workers.all[worker.index()].guest;
             let payer = self
                 .payers(guest)
                 .find(|&payer| self.may_pay_on(payer, cpu, now));
             match payer {
-                Some(payer) => self.grant(helper, payer, cpu, now),
-                None => self.give_way(helper, guest),
+                Some(payer) => self.grant(worker, payer, cpu, now),
+                None => self.give_way(worker, guest),
             }
         }
     }
 
-    /// Finds a CPU for `helper`, which waits. False: there is none now.
-    fn grant_anywhere(&mut self, helper: HelperId, now: Ns) -> bool {
-        let Helper {
+    /// Finds a CPU for `worker`, which waits. False: there is none now.
+    fn grant_anywhere(&mut self, worker: WorkerId, now: Ns) -> bool {
+        let Worker {
             guest, last_cpu, ..
-        } = self.helpers.all[helper.index()];
+        } = self.workers.all[worker.index()];
         let stays = last_cpu
             .filter(|&cpu| self.has_room(cpu, now))
             .and_then(|cpu| {
@@ -175,7 +175,7 @@ impl<E: Events> Scheduler<E> {
                 .find_map(|payer| Some((payer, self.cpu_for(payer, now)?)))
         });
         match found {
-            Some((payer, cpu)) => self.grant(helper, payer, cpu, now),
+            Some((payer, cpu)) => self.grant(worker, payer, cpu, now),
             None => self.next_payer(guest),
         }
         found.is_some()
@@ -194,13 +194,13 @@ impl<E: Events> Scheduler<E> {
         guest.next_payer = (guest.next_payer + LOOKS) % guest.vcpus.len().max(1);
     }
 
-    fn give_way(&mut self, helper: HelperId, guest: GuestId) {
+    fn give_way(&mut self, worker: WorkerId, guest: GuestId) {
         self.next_payer(guest);
-        debug_assert_eq!(self.helpers.waiting.front(), Some(&helper));
-        self.helpers.waiting.rotate_left(1);
+        debug_assert_eq!(self.workers.waiting.front(), Some(&worker));
+        self.workers.waiting.rotate_left(1);
     }
 
-    /// A CPU on which `payer` can pay for a helper: an idle one before one where others run.
+    /// A CPU on which `payer` can pay for a worker: an idle one before one where others run.
     fn cpu_for(&self, payer: VcpuId, now: Ns) -> Option<CpuId> {
         let ec = &self.vcpus[payer.index()].ec;
         let fits = |&cpu: &CpuId| self.has_room(cpu, now) && self.may_pay_on(payer, cpu, now);
@@ -210,42 +210,42 @@ impl<E: Events> Scheduler<E> {
         let least = self.least_urgent(allowed).map(|(_, cpu)| cpu);
         let idle = last.into_iter().chain(idle.iter());
         let own = match self.vcpus[payer.index()].sc.state {
-            ClaimState::OnCpu(cpu) => Some(cpu),
+            ScState::OnCpu(cpu) => Some(cpu),
             _ => None,
         };
         idle.chain(least).chain(own).find(fits)
     }
 
-    /// Whether `cpu` is there, and no helper has a grant for it that still counts.
+    /// Whether `cpu` is there, and no worker has a grant for it that still counts.
     fn has_room(&self, cpu: CpuId, now: Ns) -> bool {
-        let granted = self.cpus[cpu.index()].helper;
+        let granted = self.cpus[cpu.index()].worker;
         self.present.contains(cpu)
             && granted.is_none_or(|(_, since)| now.saturating_sub(since) > OLD_NS)
     }
 
-    fn grant(&mut self, helper: HelperId, payer: VcpuId, cpu: CpuId, now: Ns) {
+    fn grant(&mut self, worker: WorkerId, payer: VcpuId, cpu: CpuId, now: Ns) {
         let left = self.left(payer, now);
         let limit = left.map_or(0, |(_, left)| left.min(GRANT_NS));
-        if let Some((Rank::BestEffort(tag, _), _)) = left {
+        if let Some((Rank::Fair(tag, _), _)) = left {
             // As when a vCPU begins a slice there.
             self.pass_virtual_time(cpu, tag);
         }
-        self.helpers.waiting.retain(|&waits| waits != helper);
-        let known = &mut self.helpers.all[helper.index()];
+        self.workers.waiting.retain(|&waits| waits != worker);
+        let known = &mut self.workers.all[worker.index()];
         (known.state, known.last_cpu) = (State::Works { cpu, payer }, Some(cpu));
-        self.cpus[cpu.index()].helper = Some((helper, now));
+        self.cpus[cpu.index()].worker = Some((worker, now));
         let guest = &mut self.guests[self.vcpus[payer.index()].guest.index()];
         let place = guest.vcpus.iter().position(|&vcpu| vcpu == payer);
         guest.next_payer = place.map_or(0, |place| (place + 1) % guest.vcpus.len());
-        self.helpers.orders.push(HelperOrder::Work(Grant {
-            helper,
+        self.workers.orders.push(WorkerOrder::Work(Grant {
+            worker,
             cpu,
             payer,
             limit,
         }));
     }
 
-    /// Rules 1 and 2, but for other helpers.
+    /// Rules 1 and 2, but for other workers.
     fn may_pay_on(&self, payer: VcpuId, cpu: CpuId, now: Ns) -> bool {
         let v = &self.vcpus[payer.index()];
         if !self.may_run_on(payer, cpu) {
@@ -261,8 +261,8 @@ impl<E: Events> Scheduler<E> {
         if donor.guest == v.guest {
             return true;
         }
-        match (rank, &donor.sc.entitlement) {
-            (Rank::BestEffort(tag, _), Entitlement::BestEffort(fair)) => {
+        match (rank, &donor.sc.class) {
+            (Rank::Fair(tag, _), SchedClass::Fair(fair)) => {
                 let sharers = self.guests[donor.guest.index()].runnable;
                 let ran = now.saturating_sub(running.since);
                 tag <= fair.tag_now(ran, sharers)
@@ -278,16 +278,16 @@ impl<E: Events> Scheduler<E> {
             return None;
         }
         let mut sc = v.sc.clone();
-        match &mut sc.entitlement {
-            Entitlement::Reserved(server) => {
+        match &mut sc.class {
+            SchedClass::Deadline(server) => {
                 match sc.state {
-                    ClaimState::Throttled => return None,
-                    ClaimState::OnCpu(cpu) => {
+                    ScState::Throttled => return None,
+                    ScState::OnCpu(cpu) => {
                         let running = self.cpus[cpu.index()].running;
                         let since = running.map_or(now, |running| running.since);
                         server.owe(now.saturating_sub(since));
                     }
-                    ClaimState::Off => {
+                    ScState::Off => {
                         if let Woken::ThrottledUntil(_) = server.wake(now) {
                             return None;
                         }
@@ -299,8 +299,8 @@ impl<E: Events> Scheduler<E> {
                     .filter(|&left| left > 0)?;
                 Some((sc.rank(), left))
             }
-            Entitlement::BestEffort(fair) => {
-                if sc.state == ClaimState::Off {
+            SchedClass::Fair(fair) => {
+                if sc.state == ScState::Off {
                     let sharers = self.guests[v.guest.index()].runnable;
                     let virtual_time = self.domains[v.ec.domain].virtual_time;
                     fair.wake(virtual_time, self.config.slice_ns, sharers);

@@ -1,7 +1,7 @@
 //! What a simulated vCPU does next.
 
 use crate::ids::VcpuId;
-use crate::rules::stop::Stop;
+use crate::rules::stop::StopReason;
 
 /// What a vCPU does at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub(crate) enum Action {
     /// It runs on; ask `World::runs_for`.
     Run,
     /// It leaves the CPU.
-    Stop(Stop),
+    Stop(StopReason),
     /// It wakes another one, and goes on.
     Wake(VcpuId),
     /// It rings because it released, and says who has the lock now.

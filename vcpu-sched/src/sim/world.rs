@@ -8,7 +8,7 @@
 //!   deferred when it releases its last lock.
 
 use crate::ids::{GuestId, Ns, VcpuId};
-use crate::rules::stop::Stop;
+use crate::rules::stop::StopReason;
 use crate::sim::action::Action;
 use crate::sim::lock::{Lock, LockId, LockKind};
 use crate::sim::script::{Behaviour, Step};
@@ -182,7 +182,7 @@ impl World {
             Phase::Computing(_) => Action::Run,
             Phase::Waiting { lock, since } => self.wait(vcpu, lock, since, now),
             Phase::Sleeping(until) if now >= until => self.done(vcpu, now),
-            Phase::Sleeping(until) => Action::Stop(Stop::Halted(Some(until))),
+            Phase::Sleeping(until) => Action::Stop(StopReason::Halted(Some(until))),
             Phase::Ringing(to) => {
                 v.phase = Phase::Fetch;
                 v.tally.rings += 1;
@@ -204,7 +204,7 @@ impl World {
         };
         if v.next_step == script.steps.len() {
             if !script.repeats {
-                return Action::Stop(Stop::Ended);
+                return Action::Stop(StopReason::Ended);
             }
             v.tally.passes += 1;
             v.next_step = 0;
@@ -216,7 +216,7 @@ impl World {
                 v.phase = Phase::Computing(time);
                 Action::Run
             }
-            Step::Halt => Action::Stop(Stop::Halted(None)),
+            Step::Halt => Action::Stop(StopReason::Halted(None)),
             Step::Sleep(time) => self.sleep(vcpu, now + time),
             Step::NextPeriod(period) => {
                 v.period_start += period;
@@ -234,7 +234,7 @@ impl World {
 
     fn sleep(&mut self, vcpu: VcpuId, until: Ns) -> Action {
         self.vcpus[vcpu.index()].phase = Phase::Sleeping(until);
-        Action::Stop(Stop::Halted(Some(until)))
+        Action::Stop(StopReason::Halted(Some(until)))
     }
 
     /// Takes the lock, or waits on.
@@ -250,14 +250,14 @@ impl World {
         }
         self.vcpus[vcpu.index()].phase = Phase::Waiting { lock, since };
         if self.locks[lock.0].kind == LockKind::Mutex {
-            return Action::Stop(Stop::Halted(None));
+            return Action::Stop(StopReason::Halted(None));
         }
         let rings = self.wants_to_ring(vcpu);
         let v = &mut self.vcpus[vcpu.index()];
         if rings && v.patience == 0 {
             v.patience = PATIENCE;
             v.tally.rings += 1;
-            return Action::Stop(Stop::Rang);
+            return Action::Stop(StopReason::Rang);
         }
         Action::Run
     }

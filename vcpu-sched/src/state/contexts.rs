@@ -3,23 +3,23 @@
 //! carries another vCPU's execution.
 
 use crate::classes::cbs::Server;
-use crate::classes::fair::Fair;
+use crate::classes::fair::FairShare;
 use crate::classes::rank::Rank;
 use crate::counters::Counters;
 use crate::cpuset::CpuSet;
-use crate::ids::{CpuId, GuestId, HelperId, Ns, VcpuId};
+use crate::ids::{CpuId, GuestId, Ns, VcpuId, WorkerId};
 use crate::state::blocked_on::Hints;
 
 /// What a claim is measured by.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Entitlement {
-    Reserved(Server),
-    BestEffort(Fair),
+pub(crate) enum SchedClass {
+    Deadline(Server),
+    Fair(FairShare),
 }
 
 /// Where a claim is. Each move is a method of `Scheduler`; no other state is reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ClaimState {
+pub(crate) enum ScState {
     /// It does not compete: its vCPU sleeps and carries no other.
     Off,
     /// It competes, in the queue of this domain.
@@ -27,7 +27,7 @@ pub(crate) enum ClaimState {
     /// It pays for what runs on this CPU: it is the donor.
     OnCpu(CpuId),
     /// It need not compete: its own vCPU runs already, on another vCPU's budget.
-    Riding,
+    Proxied,
     /// It waits for this vCPU to stop running, or to wake: see `proxy.rs`.
     Parked(VcpuId),
     /// Out of budget until the timer replenishes it.
@@ -37,10 +37,10 @@ pub(crate) enum ClaimState {
 /// A claim on CPU time.
 #[derive(Clone, Debug)]
 pub(crate) struct SchedContext {
-    pub(crate) entitlement: Entitlement,
-    pub(crate) state: ClaimState,
+    pub(crate) class: SchedClass,
+    pub(crate) state: ScState,
     /// Arrival number: breaks ties, and is kept as long as the deadline or tag is.
-    pub(crate) arrival: u64,
+    pub(crate) fifo_seq: u64,
     /// Since when throttled, for the counter.
     pub(crate) throttled_since: Ns,
     /// The last deadline whose miss is known.
@@ -51,9 +51,9 @@ pub(crate) struct SchedContext {
 
 impl SchedContext {
     pub(crate) const fn rank(&self) -> Rank {
-        match &self.entitlement {
-            Entitlement::Reserved(server) => Rank::Reserved(server.deadline(), self.arrival),
-            Entitlement::BestEffort(fair) => Rank::BestEffort(fair.tag(), self.arrival),
+        match &self.class {
+            SchedClass::Deadline(server) => Rank::Deadline(server.deadline(), self.fifo_seq),
+            SchedClass::Fair(fair) => Rank::Fair(fair.tag(), self.fifo_seq),
         }
     }
 }
@@ -94,7 +94,7 @@ pub(crate) struct ExecContext {
 
 /// A vCPU: one claim, one execution.
 #[derive(Clone, Debug)]
-pub(crate) struct Vcpu {
+pub(crate) struct VcpuState {
     pub(crate) guest: GuestId,
     pub(crate) sc: SchedContext,
     pub(crate) ec: ExecContext,
@@ -113,8 +113,8 @@ pub(crate) struct Cpu {
     pub(crate) sleeps_until: Option<Ns>,
     /// It was kicked for one that woke: the slice of what it runs ends.
     pub(crate) yields: bool,
-    /// The helper that has a grant here, and since when, ns.
-    pub(crate) helper: Option<(HelperId, Ns)>,
+    /// The worker that has a grant here, and since when, ns.
+    pub(crate) worker: Option<(WorkerId, Ns)>,
     /// What it stopped for the pick that comes next, until that is done.
     pub(crate) stopped: Option<VcpuId>,
     /// What it ran last, and whether that held a lock if it was stopped against its will.
@@ -127,13 +127,13 @@ pub(crate) struct Running {
     /// Whose claim pays.
     pub(crate) donor: VcpuId,
     /// The vCPU that executes.
-    pub(crate) run: VcpuId,
+    pub(crate) curr: VcpuId,
     /// Since when, ns.
     pub(crate) since: Ns,
     /// When the policy wants the CPU back, ns; a deferral moves that for the executor alone.
     pub(crate) until: Option<Ns>,
     /// When its slice, if best effort pays, may be ended by one that wakes, ns.
-    pub(crate) worn_at: Ns,
+    pub(crate) preemptible_at: Ns,
     /// The lock at the end of the chain that led from `donor` to `run`.
     pub(crate) lock: u64,
     /// The preemption of `run` was put off once already.

@@ -10,7 +10,7 @@ pub(crate) struct Guest {
     pub(crate) runnable: u32,
     /// All that were added.
     pub(crate) vcpus: Vec<VcpuId>,
-    /// The place in `vcpus` of the one that pays next for a helper.
+    /// The place in `vcpus` of the one that pays next for a worker.
     pub(crate) next_payer: usize,
     /// What its wake-ups may take from others.
     pub(crate) credit: Credit,

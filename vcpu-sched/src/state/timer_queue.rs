@@ -36,7 +36,7 @@ impl Timers {
 }
 
 /// The timer that replenishes or unparks a claim.
-pub(crate) const fn claim_timer(vcpu: VcpuId) -> u32 {
+pub(crate) const fn sc_timer(vcpu: VcpuId) -> u32 {
     2 * vcpu.0
 }
 

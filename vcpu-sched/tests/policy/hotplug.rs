@@ -2,16 +2,17 @@
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
 use vcpu_sched::{
-    Claim, Config, CpuId, CpuSet, Doing, GuestId, HelperOrder, Ns, Reservation, Stop, VcpuId,
+    Config, CpuId, CpuSet, Doing, GuestId, Ns, Reservation, SchedParams, StopReason, VcpuId,
+    WorkerOrder,
 };
 
 impl Pool {
     fn leave(&mut self, cpu: u32) -> bool {
-        self.policy.cpu_leaves(CpuId(cpu), self.now)
+        self.policy.cpu_offline(CpuId(cpu), self.now)
     }
 
     fn come_back(&mut self, cpu: u32) -> bool {
-        self.policy.cpu_returns(CpuId(cpu), self.now)
+        self.policy.cpu_online(CpuId(cpu), self.now)
     }
 
     /// Budget and deadline in force, ns.
@@ -29,7 +30,7 @@ impl Pool {
     /// A best-effort vCPU of `guest` that is pinned to `cpu`.
     fn best_effort_in(&mut self, guest: GuestId, cpu: u32) -> VcpuId {
         let own = CpuSet::only(CpuId(cpu));
-        let claim = Claim::BestEffort { weight: 100 };
+        let claim = SchedParams::BestEffort { weight: 100 };
         self.policy.add_vcpu(guest, claim, Some(own)).unwrap()
     }
 
@@ -51,11 +52,11 @@ fn what_ran_on_a_cpu_that_leaves_goes_on_elsewhere_and_nothing_runs_there() {
     p.kicks();
     assert!(p.leave(1));
     assert_eq!(p.kicks(), [1]);
-    p.run(1, 10 * US, Stop::Preempted, quiet());
+    p.run(1, 10 * US, StopReason::Preempted, quiet());
     assert_eq!(p.pick(1), None);
     assert_eq!(p.kicks(), [0], "it ran without a slice");
     assert_eq!(p.counters(b).preemptions, 1);
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert!(p.decide(0).unwrap().until.is_some(), "the two share it");
     assert_eq!(p.pick(1), None, "and it stays away");
 }
@@ -156,7 +157,7 @@ fn no_new_reservation_is_taken_that_does_not_fit_on_the_cpus_that_are_left() {
     let g = p.guest();
     p.hard(g, 5, 10);
     p.leave(1);
-    let claim = |q| Claim::Reserved(Reservation::hard(q * MS, 10 * MS).unwrap());
+    let claim = |q| SchedParams::Reserved(Reservation::hard(q * MS, 10 * MS).unwrap());
     assert!(p.policy.add_vcpu(g, claim(5), None).is_err());
     assert!(p.policy.add_vcpu(g, claim(4), None).is_ok());
 }
@@ -171,7 +172,7 @@ fn a_reduced_reservation_that_runs_is_stopped_when_its_smaller_budget_is_used_up
     assert_eq!(p.decide(0).unwrap().until, Some(8 * MS));
     p.leave(1);
     assert!(p.kicks().contains(&0), "its decision was made for 8 ms");
-    p.run(0, MS, Stop::Preempted, quiet());
+    p.run(0, MS, StopReason::Preempted, quiet());
     let until = p.decide(0).unwrap().until.unwrap();
     assert!(
         (until / US).abs_diff(1_900 - 100) < 10 || until < 2 * MS,
@@ -190,7 +191,7 @@ fn what_a_vcpu_has_run_before_its_reservation_shrinks_is_no_debt() {
     p.pick(0);
     p.pass(5 * MS);
     p.leave(1);
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     let (_, budget, _) = p.policy.view(b).unwrap().reserved.unwrap();
     assert!(budget > 1_890_000, "{budget}");
 }
@@ -204,7 +205,7 @@ fn a_throttled_one_gets_its_budget_when_its_debt_is_paid_off_at_the_new_rate() {
     p.wake(b);
     p.pick(0);
     // 2 ms of debt.
-    p.run(0, 10 * MS - US, Stop::Preempted, quiet());
+    p.run(0, 10 * MS - US, StopReason::Preempted, quiet());
     p.pick(0);
     assert_eq!(p.policy.next_timer(), Some(10 * MS));
     p.leave(1);
@@ -221,7 +222,7 @@ fn a_vcpu_whose_own_cpus_are_all_away_runs_elsewhere_until_one_is_back() {
     assert_eq!(p.pick(0), None);
     assert_eq!(p.pick(1), Some((v, v)));
     p.leave(1);
-    p.run(1, US, Stop::Preempted, quiet());
+    p.run(1, US, StopReason::Preempted, quiet());
     assert_eq!(p.kicks(), [0, 1]);
     assert_eq!(p.pick(1), None);
     assert!(p.policy.view(v).unwrap().displaced);
@@ -229,7 +230,7 @@ fn a_vcpu_whose_own_cpus_are_all_away_runs_elsewhere_until_one_is_back() {
     p.come_back(1);
     assert_eq!(p.kicks(), [0, 1], "it goes home");
     assert_eq!(p.pick(1), None, "it still runs on 0");
-    p.run(0, US, Stop::Preempted, quiet());
+    p.run(0, US, StopReason::Preempted, quiet());
     assert_eq!(p.kicks(), [1]);
     assert_eq!((p.pick(0), p.pick(1)), (None, Some((v, v))));
 }
@@ -241,14 +242,14 @@ fn queues_that_meet_again_share_from_there_and_nobody_catches_up() {
     p.wake(zero);
     assert_eq!(p.pick(0), Some((zero, zero)));
     // A second on CPU 0, in which the other slept.
-    p.run(0, 1_000 * MS, Stop::Preempted, quiet());
+    p.run(0, 1_000 * MS, StopReason::Preempted, quiet());
     p.leave(1);
     p.wake(one);
     let mut ran = [0; 2];
     for _ in 0..20 {
         let (_, run) = p.pick(0).unwrap();
         ran[usize::from(run == one)] += 1;
-        p.run(0, 4 * MS, Stop::Preempted, quiet());
+        p.run(0, 4 * MS, StopReason::Preempted, quiet());
     }
     assert!((9..=11).contains(&ran[0]), "{ran:?}");
 }
@@ -265,13 +266,13 @@ fn claims_that_wait_for_a_holder_on_a_cpu_that_leaves_are_served_elsewhere() {
         p.wake(waiter);
         assert_eq!(p.pick(1), Some((waiter, waiter)));
         let why = match blocks.wait.unwrap().kind {
-            vcpu_sched::WaitKind::Spin => Stop::Rang,
-            vcpu_sched::WaitKind::Block => Stop::Halted(None),
+            vcpu_sched::WaitKind::Spin => StopReason::Rang,
+            vcpu_sched::WaitKind::Block => StopReason::Halted(None),
         };
         p.stop(1, why, blocks);
         assert_eq!(p.pick(1), Some((waiter, holder)), "carried");
         p.leave(1);
-        p.run(1, US, Stop::Preempted, holding());
+        p.run(1, US, StopReason::Preempted, holding());
         assert_eq!(p.pick(1), None);
         p.kicks();
         assert_eq!(p.pick(0), Some((waiter, holder)), "carried on");
@@ -285,7 +286,7 @@ fn timers_that_a_sleeping_cpu_looked_after_are_kept_by_another() {
     let v = p.best_effort(g, 100);
     p.wake(v);
     assert_eq!(p.pick(0), Some((v, v)));
-    p.stop(0, Stop::Halted(Some(5 * MS)), quiet());
+    p.stop(0, StopReason::Halted(Some(5 * MS)), quiet());
     assert_eq!((p.pick(0), p.pick(1)), (None, None));
     p.kicks();
     p.leave(0);
@@ -305,20 +306,20 @@ fn a_helper_on_a_cpu_that_leaves_is_stopped_and_granted_another() {
     let mut p = Pool::new(2);
     let g = p.guest();
     p.best_effort(g, 100);
-    let helper = p.policy.add_helper(g);
+    let worker = p.policy.add_worker(g);
     assert_eq!((p.pick(0), p.pick(1)), (None, None));
-    p.policy.helper_asks(helper, p.now);
-    let order = p.policy.take_helper_orders().next();
-    let Some(HelperOrder::Work(grant)) = order else {
+    p.policy.worker_ready(worker, p.now);
+    let order = p.policy.take_worker_orders().next();
+    let Some(WorkerOrder::Work(grant)) = order else {
         panic!("{order:?}");
     };
-    p.policy.cpu_leaves(grant.cpu, p.now);
-    let order = p.policy.take_helper_orders().next();
-    assert_eq!(order, Some(HelperOrder::Stop(helper)));
-    p.policy.helper_stops(helper, US, p.now);
-    p.policy.helper_asks(helper, p.now);
-    let order = p.policy.take_helper_orders().next();
-    let Some(HelperOrder::Work(again)) = order else {
+    p.policy.cpu_offline(grant.cpu, p.now);
+    let order = p.policy.take_worker_orders().next();
+    assert_eq!(order, Some(WorkerOrder::Stop(worker)));
+    p.policy.worker_stopped(worker, US, p.now);
+    p.policy.worker_ready(worker, p.now);
+    let order = p.policy.take_worker_orders().next();
+    let Some(WorkerOrder::Work(again)) = order else {
         panic!("{order:?}");
     };
     assert_ne!(again.cpu, grant.cpu);
@@ -354,7 +355,7 @@ fn a_holder_that_was_carried_away_from_home_is_offered_to_its_own_cpu_when_that_
     assert_eq!(p.kicks(), [0, 1]);
     assert_eq!(p.pick(1), None, "it still runs on 0");
     p.release(0, None);
-    p.run(0, US, Stop::Rang, quiet());
+    p.run(0, US, StopReason::Rang, quiet());
     assert_eq!(p.kicks(), [1]);
     assert_eq!(p.pick(0), Some((waiter, waiter)));
     assert_eq!(p.pick(1), Some((holder, holder)));

@@ -22,7 +22,7 @@ impl Machine {
         let mut expected = self.edges();
         let sleeps = self.view(vcpu).is_some_and(|v| v.doing == Doing::Halted);
         if sleeps {
-            let from = self.cpus[cpu].running.map(|(_, run)| run);
+            let from = self.cpus[cpu].running.map(|(_, curr)| curr);
             if let (Some(from), Some((holder, lock))) = (from, expected[vcpu.index()])
                 && holder == from
                 && self.vcpus[vcpu.index()].blocks
@@ -61,9 +61,9 @@ impl Machine {
 
     /// A vCPU of the guest of `run`, for most numbers; for the others the vCPU with this number,
     /// perhaps of another guest or of none.
-    pub fn sibling(&self, run: VcpuId, number: VcpuId) -> VcpuId {
+    pub fn sibling(&self, curr: VcpuId, number: VcpuId) -> VcpuId {
         let all = (0..self.vcpus.len() as u32).map(VcpuId);
-        let siblings: Vec<_> = all.filter(|&v| self.guest(v) == self.guest(run)).collect();
+        let siblings: Vec<_> = all.filter(|&v| self.guest(v) == self.guest(curr)).collect();
         match number.0 {
             0..10 => siblings[number.index() % siblings.len()],
             _ => number,
@@ -72,11 +72,11 @@ impl Machine {
 
     /// One of those who wait for what runs on `cpu`, for most numbers.
     pub fn waiter(&self, cpu: usize, number: u32) -> Option<VcpuId> {
-        let (_, run) = self.cpus[cpu]
+        let (_, curr) = self.cpus[cpu]
             .running
             .filter(|_| !number.is_multiple_of(4))?;
         let all = (0..self.vcpus.len() as u32).map(VcpuId);
-        let waits = |&v: &VcpuId| matches!(self.edges()[v.index()], Some((on, _)) if on == run);
+        let waits = |&v: &VcpuId| matches!(self.edges()[v.index()], Some((on, _)) if on == curr);
         let waiters: Vec<_> = all.filter(waits).collect();
         waiters
             .get(number as usize / 4 % waiters.len().max(1))

@@ -2,11 +2,12 @@
 
 use vcpu_sched::sim::audit;
 use vcpu_sched::{
-    Claim, CpuId, Doing, Exhaustion, GuestId, Hints, Ns, Reservation, Stop, VcpuId, VcpuView,
+    CpuId, Doing, Exhaustion, GuestId, Hints, Ns, Reservation, SchedParams, StopReason, VcpuId,
+    VcpuView,
 };
 
 use crate::US;
-use crate::machine::{Helper, Machine};
+use crate::machine::{Machine, Worker};
 use crate::ops::GUESTS;
 
 impl Machine {
@@ -14,12 +15,12 @@ impl Machine {
         audit(&self.policy).unwrap();
         for (index, cpu) in self.cpus.iter().enumerate() {
             assert_eq!(self.policy.running(CpuId(index as u32)), cpu.running);
-            if let Some((donor, run)) = cpu.running {
+            if let Some((donor, curr)) = cpu.running {
                 let guest = |vcpu: VcpuId| self.vcpus[vcpu.index()].guest;
-                assert_eq!(guest(donor), guest(run), "a budget stays in its guest");
+                assert_eq!(guest(donor), guest(curr), "a budget stays in its guest");
                 let elsewhere = self.cpus[index + 1..].iter();
                 for (other_donor, other_run) in elsewhere.filter_map(|cpu| cpu.running) {
-                    assert_ne!(run, other_run, "a vCPU runs once");
+                    assert_ne!(curr, other_run, "a vCPU runs once");
                     assert_ne!(donor, other_donor, "a claim pays once");
                 }
             }
@@ -98,7 +99,7 @@ impl Machine {
     /// most, plus what it was run beyond the ends of its decisions, and what it still owes.
     pub fn check_budget(&self, vcpu: VcpuId) {
         let known = &self.vcpus[vcpu.index()];
-        if let Claim::Reserved(r) = known.claim
+        if let SchedParams::Reserved(r) = known.claim
             && r.exhaustion() == Exhaustion::Hard
             && !known.removed
         {
@@ -121,27 +122,27 @@ impl Machine {
         for cpu in 0..self.cpus.len() {
             if self.cpus[cpu]
                 .running
-                .is_some_and(|(donor, run)| donor != run)
+                .is_some_and(|(donor, curr)| donor != curr)
             {
                 self.policy.release(CpuId(cpu as u32), None, self.now);
-                self.stop(cpu, Stop::Rang, hints);
+                self.stop(cpu, StopReason::Rang, hints);
                 self.pick(cpu);
             }
         }
     }
 
-    /// Helpers that work do so for a short while.
+    /// WorkerTable that work do so for a short while.
     pub fn helpers_work(&mut self) {
         for guest in 0..GUESTS {
-            if let Helper::Works(payer) = self.helpers[guest as usize] {
+            if let Worker::Works(payer) = self.workers[guest as usize] {
                 self.finish(guest, payer, 10 * US);
             }
         }
     }
 
-    /// Whether a helper waits though its guest has a claim that can pay.
+    /// Whether a worker waits though its guest has a claim that can pay.
     pub fn helper_waits(&self, alive: &[VcpuId]) -> bool {
-        let waits = |guest: GuestId| self.helpers[guest.index()] == Helper::Waits;
+        let waits = |guest: GuestId| self.workers[guest.index()] == Worker::Waits;
         alive.iter().any(|&v| waits(self.vcpus[v.index()].guest))
     }
 
@@ -149,8 +150,8 @@ impl Machine {
     /// whenever they ran, or those who wait for them would rightly never run.
     pub fn nobody_is_lost(mut self) {
         let exhaustion = |vcpu: VcpuId| match self.vcpus[vcpu.index()].claim {
-            Claim::Reserved(r) => Some(r.exhaustion()),
-            Claim::BestEffort { .. } => None,
+            SchedParams::Reserved(r) => Some(r.exhaustion()),
+            SchedParams::BestEffort { .. } => None,
         };
         let all = || (0..self.vcpus.len() as u32).map(VcpuId);
         let mut alive: Vec<_> = all().filter(|v| !self.vcpus[v.index()].removed).collect();
@@ -186,7 +187,7 @@ impl Machine {
                 return;
             }
         }
-        let helpers = self.helpers;
-        panic!("{waiting:?} were woken and never ran, or helpers wait: {helpers:?}");
+        let workers = self.workers;
+        panic!("{waiting:?} were woken and never ran, or workers wait: {workers:?}");
     }
 }

@@ -2,14 +2,14 @@
 
 use crate::{MS, hard, soft};
 use vcpu_sched::sim::{Costs, Outcome, Script, Simulation, Step};
-use vcpu_sched::{Claim, Config, CpuId, Ns};
+use vcpu_sched::{Config, CpuId, Ns, SchedParams};
 
 /// A second with both CPUs, ten with one, and a second with both.
 const AWAY: (Ns, Ns) = (1_000 * MS, 11_000 * MS);
 const END: Ns = 12_000 * MS;
 
 /// Hogs with these claims, each in a guest of its own.
-fn hogs(claims: &[Claim]) -> Outcome<()> {
+fn hogs(claims: &[SchedParams]) -> Outcome<()> {
     let mut sim = Simulation::with_events(Config::new(2), Costs::default(), ());
     for &claim in claims {
         let guest = sim.guest();
@@ -50,7 +50,11 @@ fn what_a_kept_soft_reservation_runs_beyond_its_budget_takes_nothing_from_a_redu
 #[test]
 fn best_effort_gives_way_first_and_is_not_starved() {
     let claim = hard(6 * MS, 10 * MS);
-    let ran = ran(&hogs(&[claim, claim, Claim::BestEffort { weight: 100 }]));
+    let ran = ran(&hogs(&[
+        claim,
+        claim,
+        SchedParams::BestEffort { weight: 100 },
+    ]));
     assert!(ran[0] >= 7_190 && ran[1] >= 2 * 600 + 3_880, "{ran:?}");
     // While both CPUs are there, the two others run at the same time.
     assert!(ran[2] >= 2 * 400 + 90, "{ran:?}");

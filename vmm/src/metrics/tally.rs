@@ -50,7 +50,9 @@ impl Tally {
 
     pub(crate) fn event(&mut self, at: Ns, event: &Event) {
         match *event {
-            Event::Pick { run, chain, .. } if chain > 0 => {
+            Event::Pick {
+                curr: run, chain, ..
+            } if chain > 0 => {
                 if let Some(vcpu) = self.vcpus.get_mut(run.index()) {
                     let bucket = CHAIN_BOUNDS
                         .iter()
@@ -99,7 +101,7 @@ mod tests {
                 &Event::Pick {
                     cpu,
                     donor,
-                    run,
+                    curr: run,
                     chain,
                 },
             );

@@ -10,7 +10,7 @@
 
 // The guest needs only a part of what the two files define.
 #[allow(dead_code)]
-#[path = "../src/abi.rs"]
+#[path = "../../vmm/abi/src/hints.rs"]
 mod abi;
 mod apic;
 mod barrier;
@@ -38,11 +38,11 @@ mod smp;
 mod stats;
 mod tasks;
 #[allow(dead_code)]
-#[path = "../src/testdev.rs"]
+#[path = "../../vmm/abi/src/testdev.rs"]
 mod testdev;
 mod virtio;
 #[allow(dead_code)]
-#[path = "../src/wait_buckets.rs"]
+#[path = "../../vmm/abi/src/wait_buckets.rs"]
 mod wait_buckets;
 mod workloads;
 mod x2apic;

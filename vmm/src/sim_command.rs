@@ -3,13 +3,12 @@
 
 use std::io;
 
+use baton_config::units::readable_ns;
+use baton_observe::timeline;
 use vcpu_sched::sim::{Costs, LockId, LockKind, Outcome, Script, Simulation, SplitMix64, Step};
 use vcpu_sched::{
     AdmissionError, Config, Event, GuestId, Ns, Reservation, ReservationError, SchedParams, VcpuId,
 };
-
-use crate::summary::text::readable_ns;
-use crate::timeline;
 
 const US: Ns = 1_000;
 const MS: Ns = 1_000_000;

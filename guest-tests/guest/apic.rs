@@ -1,7 +1,7 @@
 //! The local APIC through its memory page (xAPIC mode).
 
-use crate::idt::{VECTOR_SPURIOUS, VECTOR_TIMER};
 use crate::mmio;
+use crate::vectors::{VECTOR_SPURIOUS, VECTOR_TIMER};
 
 /// Address of the page.
 pub const BASE: u64 = 0xfee0_0000;

@@ -12,7 +12,7 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::abi::{DOORBELL_IDLE, DOORBELL_WAKE};
 use crate::config::{self, IdleKind};
 use crate::cpu::Cpu;
-use crate::idt::VECTOR_WAKE;
+use crate::vectors::VECTOR_WAKE;
 use crate::{apic, clock, hints, preempt, ring0};
 
 const AWAKE: u32 = 0;

@@ -14,21 +14,10 @@ use crate::apic;
 use crate::cpu::{BLOCK_SIZE, Cpu, RING0_TOP};
 use crate::preempt;
 use crate::ring0::AfterHalt;
+use crate::vectors::{VECTOR_POKE, VECTOR_SPURIOUS, VECTOR_TICK, VECTOR_TIMER, VECTOR_WAKE};
 
-/// The vector of the local APIC's timer; ends a halt.
-pub const VECTOR_TIMER: u8 = 0x40;
-/// The vector of the inter-processor interrupt that ends a halt.
-pub const VECTOR_WAKE: u8 = 0x41;
-/// The vector of the inter-processor interrupt whose handler runs at CPL 3; for vCPUs that do not
-/// halt.
-pub const VECTOR_POKE: u8 = 0x42;
-/// The vector of the local APIC's timer where it preempts tasks. In the same class as the others, so
-/// that they do not interrupt each other.
-pub const VECTOR_TICK: u8 = 0x43;
 /// The vector by which CPL 0 enters the handler that keeps the vCPU (`INT 0x80`).
 const VECTOR_KEEP: u8 = 0x80;
-/// The vector of the local APIC's spurious interrupt.
-pub const VECTOR_SPURIOUS: u8 = 0xff;
 
 const CODE_CPL0: u16 = 0x08;
 const CODE_CPL3: u16 = 0x33;

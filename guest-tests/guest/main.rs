@@ -40,6 +40,7 @@ mod tasks;
 #[allow(dead_code)]
 #[path = "../src/testdev.rs"]
 mod testdev;
+mod vectors;
 mod virtio;
 #[allow(dead_code)]
 #[path = "../src/wait_buckets.rs"]

@@ -33,8 +33,8 @@ use core::sync::atomic::compiler_fence;
 use crate::apic;
 use crate::config;
 use crate::cpu::{BLOCK_SIZE, Cpu};
-use crate::idt::VECTOR_TICK;
 use crate::tasks;
+use crate::vectors::VECTOR_TICK;
 
 /// [`Cpu::tick`]: no task runs, or none is to be preempted.
 const OFF: u32 = 0;

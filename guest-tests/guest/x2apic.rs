@@ -1,7 +1,7 @@
 //! The local APIC through its model-specific registers (x2APIC mode). From the switch on the page of
 //! `apic.rs` is gone.
 
-use crate::idt::VECTOR_TIMER;
+use crate::vectors::VECTOR_TIMER;
 use crate::{apic, ring0};
 
 const MSR_APIC_BASE: u32 = 0x1b;

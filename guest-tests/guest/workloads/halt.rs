@@ -12,7 +12,7 @@ use super::all;
 use crate::barrier::Barrier;
 use crate::config;
 use crate::cpu::Cpu;
-use crate::idt::{VECTOR_POKE, VECTOR_TIMER, VECTOR_WAKE};
+use crate::vectors::{VECTOR_POKE, VECTOR_TIMER, VECTOR_WAKE};
 use crate::{apic, clock, console, ring0, smp};
 
 const MSR_TSC_DEADLINE: u32 = 0x6e0;

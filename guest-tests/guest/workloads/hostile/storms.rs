@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::SeqCst;
 use super::end_time;
 use crate::abi::DOORBELL_WAKE;
 use crate::cpu::Cpu;
-use crate::idt::VECTOR_WAKE;
+use crate::vectors::VECTOR_WAKE;
 use crate::{apic, clock, hints, ring0, smp};
 
 /// 1 at the end.

@@ -1,10 +1,9 @@
 //! The local APIC through its memory page (xAPIC mode).
 
+use crate::layout::LOCAL_APIC;
 use crate::mmio;
 use crate::vectors::{VECTOR_SPURIOUS, VECTOR_TIMER};
 
-/// Address of the page.
-pub const BASE: u64 = 0xfee0_0000;
 /// End of interrupt.
 pub const EOI: u64 = 0xb0;
 
@@ -25,13 +24,13 @@ const TIMER_DEADLINE: u32 = 2 << 17;
 const DIVIDE_BY_1: u32 = 0xb;
 
 fn write(register: u64, value: u32) {
-    // SAFETY: a register of the page, which `boot.rs` maps uncached.
-    unsafe { mmio::write(BASE + register, value) };
+    // SAFETY: a register of the page, which `entry.rs` maps uncached.
+    unsafe { mmio::write(LOCAL_APIC + register, value) };
 }
 
 fn read(register: u64) -> u32 {
     // SAFETY: as `write`.
-    unsafe { mmio::read(BASE + register) }
+    unsafe { mmio::read(LOCAL_APIC + register) }
 }
 
 /// This vCPU's APIC id.

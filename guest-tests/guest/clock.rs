@@ -30,7 +30,7 @@ pub fn init(given_khz: Option<u64>) {
 /// The TSC now.
 #[inline(always)]
 pub fn now() -> u64 {
-    // SAFETY: RDTSC has no preconditions where CR4.TSD is clear, and `boot.rs` clears it.
+    // SAFETY: RDTSC has no preconditions where CR4.TSD is clear, and `entry.rs` clears it.
     unsafe { _rdtsc() }
 }
 

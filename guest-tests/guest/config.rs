@@ -2,10 +2,11 @@
 
 use core::cell::UnsafeCell;
 
-use crate::boot;
+use crate::boot_params;
 use crate::console;
 use crate::cpu::MAX_TASKS;
 use crate::exit;
+use crate::step::Step;
 use crate::testdev::EXIT_USAGE;
 
 /// Which lock the lock workloads use.
@@ -139,7 +140,7 @@ pub fn get() -> &'static Config {
 
 /// Parses the command line of the boot parameters; ends the guest if it makes no sense.
 pub fn init() {
-    let text = command_line();
+    let text = boot_params::command_line();
     let Ok(text) = str::from_utf8(text) else {
         console::line(format_args!("guest: the command line is not UTF-8"));
         exit::end(EXIT_USAGE);
@@ -160,33 +161,13 @@ pub fn init() {
 /// The key of a step of the workload that has steps.
 const STEP: &str = "do";
 
-/// The steps on the command line, in order.
-pub fn steps() -> impl Iterator<Item = &'static str> {
-    let text = str::from_utf8(command_line()).unwrap_or_default();
-    text.split_ascii_whitespace()
-        .filter_map(|word| word.strip_prefix(STEP)?.strip_prefix('='))
-}
-
-/// Offset of `hdr.cmd_line_ptr` in the boot parameters.
-const COMMAND_LINE_POINTER: u64 = 0x228;
-const COMMAND_LINE_MAX: u64 = 4096;
-
-fn command_line() -> &'static [u8] {
-    // SAFETY: plain memory, written by the entry code.
-    let params = unsafe { boot::boot_params_address };
-    if params == 0 || params >= boot::MAPPED - COMMAND_LINE_MAX {
-        return &[];
-    }
-    // SAFETY: mapped, and the boot protocol says that the field is there.
-    let start = unsafe { ((params + COMMAND_LINE_POINTER) as *const u32).read_unaligned() };
-    let start = u64::from(start);
-    if start == 0 || start >= boot::MAPPED - COMMAND_LINE_MAX {
-        return &[];
-    }
-    // SAFETY: mapped for COMMAND_LINE_MAX bytes; memory that the guest does not use.
-    let bytes =
-        unsafe { core::slice::from_raw_parts(start as *const u8, COMMAND_LINE_MAX as usize) };
-    bytes.split(|&byte| byte == 0).next().unwrap_or(bytes)
+/// The steps on the command line, in order, each with its text.
+pub fn steps() -> impl Iterator<Item = (&'static str, Step)> {
+    let text = str::from_utf8(boot_params::command_line()).unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|word| {
+        let text = word.strip_prefix(STEP)?.strip_prefix('=')?;
+        Some((text, Step::parse(text)?))
+    })
 }
 
 fn parse(config: &mut Config, word: &str) -> Option<()> {
@@ -231,7 +212,7 @@ fn parse(config: &mut Config, word: &str) -> Option<()> {
         "seed" => config.seed = value.parse().ok()?,
         "cpus" => config.cpus = Some(value.parse().ok()?),
         "tsc_khz" => config.tsc_khz = Some(value.parse().ok()?),
-        STEP if crate::workloads::is_step(value) => {}
+        STEP if Step::parse(value).is_some() => {}
         "console" if value.starts_with("ttyS0") => console::use_port(console::PORT_SERIAL),
         _ if for_linux(key) => {}
         _ => return None,

@@ -12,6 +12,7 @@ use core::cell::UnsafeCell;
 
 use crate::apic;
 use crate::cpu::{BLOCK_SIZE, Cpu, RING0_TOP};
+use crate::layout::LOCAL_APIC;
 use crate::preempt;
 use crate::ring0::AfterHalt;
 use crate::vectors::{VECTOR_POKE, VECTOR_SPURIOUS, VECTOR_TICK, VECTOR_TIMER, VECTOR_WAKE};
@@ -249,5 +250,5 @@ spurious_interrupt:
     after_interrupt = const AfterHalt::Interrupt as u32,
     tick_return = const Cpu::TICK_RETURN_OFFSET,
     tick_entry = sym preempt::entry,
-    eoi = const apic::BASE + apic::EOI,
+    eoi = const LOCAL_APIC + apic::EOI,
 );

@@ -14,17 +14,19 @@
 mod abi;
 mod apic;
 mod barrier;
-mod boot;
+mod boot_params;
 mod busy;
 mod clock;
 mod config;
 mod console;
 mod cpu;
+mod entry;
 mod exit;
 mod fault;
 mod hints;
 mod idle;
 mod idt;
+mod layout;
 mod locks;
 mod mem;
 mod mmio;
@@ -35,7 +37,9 @@ mod random;
 mod report;
 mod ring0;
 mod smp;
+mod start;
 mod stats;
+mod step;
 mod tasks;
 #[allow(dead_code)]
 #[path = "../src/testdev.rs"]
@@ -49,28 +53,6 @@ mod workloads;
 mod x2apic;
 
 use core::panic::PanicInfo;
-
-use cpu::Cpu;
-
-/// First Rust code of vCPU 0, at CPL 3 on its own stack.
-extern "C" fn boot_main() -> ! {
-    idt::fill();
-    let cpu = Cpu::current();
-    config::init();
-    clock::init(config::get().tsc_khz);
-    smp::init_this(cpu, 0);
-    busy::calibrate();
-    smp::start_others(cpu);
-    workloads::run(cpu)
-}
-
-/// First Rust code of every other vCPU.
-extern "C" fn ap_main() -> ! {
-    let cpu = Cpu::current();
-    smp::init_this(cpu, smp::starting());
-    smp::report_online(cpu);
-    workloads::run(cpu)
-}
 
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {

@@ -33,6 +33,7 @@ use core::sync::atomic::compiler_fence;
 use crate::apic;
 use crate::config;
 use crate::cpu::{BLOCK_SIZE, Cpu};
+use crate::layout::LOCAL_APIC;
 use crate::tasks;
 use crate::vectors::VECTOR_TICK;
 
@@ -193,7 +194,7 @@ pub extern "C" fn entry() {
         return_to = const Cpu::TICK_RETURN_OFFSET,
         tick = const Cpu::TICK_OFFSET,
         due = const DUE,
-        eoi = const apic::BASE + apic::EOI,
+        eoi = const LOCAL_APIC + apic::EOI,
         unpreemptible = const Cpu::UNPREEMPTIBLE_OFFSET,
         fx_area = const FX_AREA,
         act = sym tasks::tick,

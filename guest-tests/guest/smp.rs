@@ -1,11 +1,11 @@
 //! Starting the other vCPUs: INIT, SIPI, one after the other.
 
-use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicPtr, AtomicU32};
 
-use crate::boot;
 use crate::config;
 use crate::cpu::{Cpu, MAX_CPUS};
+use crate::layout::TRAMPOLINE;
 use crate::testdev::{EXIT_FAULT, EXIT_USAGE, PORT_INDEX, PORT_VCPUS};
 use crate::{apic, clock, console, exit, hints, idle, port};
 
@@ -15,6 +15,15 @@ const START_LIMIT_NS: u64 = 30_000_000_000;
 
 static COUNT: AtomicU32 = AtomicU32::new(1);
 static STARTING: AtomicU32 = AtomicU32::new(0);
+/// The block of the vCPU being started, for the entry code; written before each SIPI.
+pub static STARTING_CPU: AtomicPtr<Cpu> = AtomicPtr::new(core::ptr::null_mut());
+
+unsafe extern "C" {
+    /// First byte of the real-mode trampoline (`entry.rs`).
+    static trampoline_start: u8;
+    /// One past its last byte.
+    static trampoline_end: u8;
+}
 
 /// Number of vCPUs.
 pub fn count() -> u32 {
@@ -70,9 +79,8 @@ pub fn start_others(cpu: &Cpu) {
 fn start(cpu: &Cpu, index: u32) {
     let target = Cpu::get(index);
     STARTING.store(index, SeqCst);
-    // SAFETY: read only by the AP started below.
-    unsafe { (&raw mut boot::trampoline_cpu).write_volatile(target as *const Cpu as u64) };
-    apic::start(index, (boot::TRAMPOLINE >> 12) as u8);
+    STARTING_CPU.store((&raw const *target).cast_mut(), SeqCst);
+    apic::start(index, (TRAMPOLINE >> 12) as u8);
     let limit = clock::now() + clock::from_ns(START_LIMIT_NS);
     idle::wait_while(cpu, || target.online.load(SeqCst) == 0, limit);
     if target.online.load(SeqCst) == 0 {
@@ -82,17 +90,10 @@ fn start(cpu: &Cpu, index: u32) {
 }
 
 fn place_trampoline() {
-    let (start, end) = (
-        &raw const boot::trampoline_start,
-        &raw const boot::trampoline_end,
-    );
+    let (start, end) = (&raw const trampoline_start, &raw const trampoline_end);
     // SAFETY: the code is position-fixed for this page, which holds nothing that is still needed:
     // the boot parameters have been read.
     unsafe {
-        core::ptr::copy_nonoverlapping(
-            start,
-            boot::TRAMPOLINE as *mut u8,
-            end as usize - start as usize,
-        );
+        core::ptr::copy_nonoverlapping(start, TRAMPOLINE as *mut u8, end as usize - start as usize);
     }
 }

@@ -5,6 +5,7 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
+use crate::layout::VIRTIO_MMIO;
 use crate::mmio;
 
 /// Entries of a [`Queue`].
@@ -20,9 +21,8 @@ pub const NEXT: u16 = 1;
 /// [`Queue::describe`]: the device writes there.
 pub const WRITE: u16 = 2;
 
-/// Address of the first device's registers, mapped by `boot.rs`; those of the next follow.
-const WINDOWS: u64 = 0xd000_0000;
-const WINDOW_LENGTH: u64 = 0x1000;
+/// Bytes of a device's registers; those of the next device follow.
+const REGISTERS_LENGTH: u64 = 0x1000;
 
 const MAGIC: u64 = 0x00;
 const KIND: u64 = 0x08;
@@ -58,7 +58,7 @@ impl Device {
     /// The device in this slot, if there is one.
     pub fn in_slot(slot: u32) -> Option<Self> {
         let device = Self {
-            base: WINDOWS + u64::from(slot) * WINDOW_LENGTH,
+            base: VIRTIO_MMIO + u64::from(slot) * REGISTERS_LENGTH,
         };
         let there = (slot as usize) < MAX_DEVICES && device.read(MAGIC) == MAGIC_VALUE;
         there.then_some(device)
@@ -144,12 +144,12 @@ impl Device {
 
     /// A register.
     pub fn read(&self, register: u64) -> u32 {
-        // SAFETY: within the devices' windows, which `boot.rs` maps.
+        // SAFETY: a device's registers, which `entry.rs` maps uncached.
         unsafe { mmio::read(self.base + register) }
     }
 
     fn write(&self, register: u64, value: u32) {
-        // SAFETY: within the devices' windows, which `boot.rs` maps.
+        // SAFETY: a device's registers, which `entry.rs` maps uncached.
         unsafe { mmio::write(self.base + register, value) };
     }
 }

@@ -1,8 +1,9 @@
 //! The local APIC through its model-specific registers (x2APIC mode). From the switch on the page of
 //! `apic.rs` is gone.
 
+use crate::layout::LOCAL_APIC;
+use crate::ring0;
 use crate::vectors::VECTOR_TIMER;
-use crate::{apic, ring0};
 
 const MSR_APIC_BASE: u32 = 0x1b;
 const BOOT_PROCESSOR: u64 = 1 << 8;
@@ -24,7 +25,7 @@ fn write(register: u32, value: u64) {
 /// Switches this vCPU's APIC to x2APIC mode; `boot` says whether it is the one that started first.
 pub fn switch_on(boot: bool) {
     let boot = if boot { BOOT_PROCESSOR } else { 0 };
-    write(MSR_APIC_BASE, apic::BASE | ENABLE | X2APIC | boot);
+    write(MSR_APIC_BASE, LOCAL_APIC | ENABLE | X2APIC | boot);
 }
 
 /// Starts the timer with this period, of which the hypervisor may make a longer one, and lets no

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use crate::{boot, idt};
+use crate::{idt, layout};
 
 /// No handler for anything: the machine shuts down.
 pub fn triple_fault() -> ! {
@@ -15,6 +15,6 @@ pub fn triple_fault() -> ! {
 pub fn page_fault() -> ! {
     // SAFETY: not sound memory access but a page fault, from which nothing returns.
     unsafe {
-        asm!("mov rax, [{}]", "ud2", in(reg) boot::MAPPED + 0x1234, options(noreturn));
+        asm!("mov rax, [{}]", "ud2", in(reg) layout::MAPPED + 0x1234, options(noreturn));
     }
 }

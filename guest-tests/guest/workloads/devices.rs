@@ -2,21 +2,18 @@
 
 use core::cell::UnsafeCell;
 use core::hint::spin_loop;
-use core::str::Split;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crate::cpu::Cpu;
+use crate::step::{BUFFER_LENGTH, SEGMENT, Step};
 use crate::virtio::{Device, NEXT, Queue, WRITE};
-use crate::{boot, clock, config, console, exit, idle, testdev};
+use crate::{boot_params, clock, config, console, exit, idle, testdev};
 
-/// Longest data of a request, bytes.
-const BUFFER_LENGTH: usize = 512 << 10;
 /// What the buffer holds where no device has written.
 const UNTOUCHED: u8 = 0xa5;
 /// How many times the buffer is filled by a read that takes long.
 const LONG_READ: u16 = 16;
 const PAGE: usize = 4096;
-const SEGMENT: usize = 16;
 /// How often to look whether a device is done.
 const LOOK_NS: u64 = 100_000;
 /// A device that has not answered after this long never will.
@@ -41,100 +38,13 @@ static QUEUE: Queue = Queue::new();
 static HEADER: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static STATUS: AtomicU8 = AtomicU8::new(0);
 
-/// One step.
-#[derive(Clone, Copy)]
-enum Step {
-    Device(u32),
-    Start(u32),
-    Read {
-        sector: u64,
-        bytes: usize,
-    },
-    Write {
-        sector: u64,
-        bytes: usize,
-        value: u8,
-    },
-    Flush,
-    Serial,
-    Discard {
-        sector: u64,
-        sectors: u32,
-        segments: usize,
-    },
-    RestartQueue,
-    Register(u64),
-    ResetAtWork {
-        rounds: u64,
-    },
-    RamDisk,
-}
-
-/// Whether the text is a step.
-pub fn is_step(text: &str) -> bool {
-    parse(text).is_some()
-}
-
-fn parse(text: &str) -> Option<Step> {
-    let mut parts = text.split(':');
-    let step = match parts.next()? {
-        "device" => Step::Device(u32::try_from(number(&mut parts)?).ok()?),
-        "start" => Step::Start(match parts.clone().next() {
-            Some(_) => number(&mut parts)? as u32,
-            None => u32::MAX,
-        }),
-        "read" => Step::Read {
-            sector: number(&mut parts)?,
-            bytes: length(&mut parts)?,
-        },
-        "write" => Step::Write {
-            sector: number(&mut parts)?,
-            bytes: length(&mut parts)?,
-            value: u8::try_from(number(&mut parts)?).ok()?,
-        },
-        "flush" => Step::Flush,
-        "serial" => Step::Serial,
-        "discard" => Step::Discard {
-            sector: number(&mut parts)?,
-            sectors: u32::try_from(number(&mut parts)?).ok()?,
-            segments: Some(number(&mut parts)? as usize)
-                .filter(|count| *count <= BUFFER_LENGTH / SEGMENT)?,
-        },
-        "restart-queue" => Step::RestartQueue,
-        "register" => Step::Register(number(&mut parts).filter(|offset| *offset <= 0xffc)?),
-        "reset-at-work" => Step::ResetAtWork {
-            rounds: number(&mut parts)?,
-        },
-        "ram-disk" => Step::RamDisk,
-        _ => return None,
-    };
-    parts.next().is_none().then_some(step)
-}
-
-fn number(parts: &mut Split<char>) -> Option<u64> {
-    let text = parts.next()?;
-    match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    }
-}
-
-/// A length that the buffer has.
-fn length(parts: &mut Split<char>) -> Option<usize> {
-    number(parts)
-        .map(|length| length as usize)
-        .filter(|length| *length <= BUFFER_LENGTH)
-}
-
 pub fn run(cpu: &Cpu) {
     if cpu.index() != 0 {
         return;
     }
     let mut driver = Driver { cpu, device: None };
-    for text in config::steps() {
-        if let Some(step) = parse(text) {
-            driver.carry_out(text, step);
-        }
+    for (text, step) in config::steps() {
+        driver.carry_out(text, step);
     }
 }
 
@@ -231,8 +141,9 @@ impl Driver<'_> {
                 console::line(format_args!("{text}: touched {touched} times"));
             }
             Step::RamDisk => {
-                let (length, sum) = ram_disk();
-                console::line(format_args!("{text}: {length} bytes, sum {sum}"));
+                let bytes = boot_params::ram_disk();
+                let sum: u64 = bytes.iter().map(|byte| u64::from(*byte)).sum();
+                console::line(format_args!("{text}: {} bytes, sum {sum}", bytes.len()));
             }
         }
     }
@@ -315,22 +226,4 @@ fn byte(at: usize) -> &'static AtomicU8 {
 
 fn fill(value: u8) {
     (0..BUFFER_LENGTH).for_each(|at| byte(at).store(value, Relaxed));
-}
-
-/// Offsets of `hdr.ramdisk_image` and `hdr.ramdisk_size` in the boot parameters.
-const RAM_DISK: [u64; 2] = [0x218, 0x21c];
-
-/// Length of the RAM disk, and the sum of its bytes.
-fn ram_disk() -> (u64, u64) {
-    // SAFETY: plain memory, written by the entry code.
-    let params = unsafe { boot::boot_params_address };
-    // SAFETY: mapped, and the boot protocol says that the fields are there.
-    let [start, length] =
-        RAM_DISK.map(|at| u64::from(unsafe { ((params + at) as *const u32).read_unaligned() }));
-    if start + length > boot::MAPPED || start == 0 {
-        return (0, 0);
-    }
-    // SAFETY: mapped, and memory that nobody writes.
-    let bytes = unsafe { core::slice::from_raw_parts(start as *const u8, length as usize) };
-    (length, bytes.iter().map(|byte| u64::from(*byte)).sum())
 }

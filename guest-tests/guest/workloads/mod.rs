@@ -20,8 +20,6 @@ mod sleep;
 mod stopped;
 mod storm;
 
-pub use devices::is_step;
-
 use crate::barrier::Barrier;
 use crate::config::{self, Attack, Config, Workload};
 use crate::cpu::Cpu;

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, compiler_fence};
 use crate::abi::{self, HintPage};
 use crate::config;
 use crate::cpu::{Cpu, MAX_CPUS};
-use crate::locks::Mode;
+use crate::lock::Mode;
 use crate::port;
 
 #[repr(C, align(4096))]

@@ -17,6 +17,7 @@ mod barrier;
 mod boot_params;
 mod busy;
 mod clock;
+mod condition;
 mod config;
 mod console;
 mod cpu;
@@ -27,6 +28,7 @@ mod hints;
 mod idle;
 mod idt;
 mod layout;
+mod lock;
 mod locks;
 mod mem;
 mod mmio;
@@ -49,6 +51,7 @@ mod virtio;
 #[allow(dead_code)]
 #[path = "../src/wait_buckets.rs"]
 mod wait_buckets;
+mod wait_queue;
 mod workloads;
 mod x2apic;
 

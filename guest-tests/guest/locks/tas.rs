@@ -3,9 +3,9 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::waiter::Waiter;
-use super::{Lock, Mode};
 use crate::cpu::{Cpu, MAX_CPUS};
+use crate::lock::{Lock, Mode};
+use crate::locks::waiter::Waiter;
 use crate::{hints, idle, preempt};
 
 const _: () = assert!(MAX_CPUS <= 64, "one bit each in `sleepers`");

@@ -4,9 +4,9 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::waiter::Waiter;
-use super::{Lock, Mode};
 use crate::cpu::{Cpu, MAX_CPUS};
+use crate::lock::{Lock, Mode};
+use crate::locks::waiter::Waiter;
 use crate::{hints, idle, preempt};
 
 #[repr(align(64))]

@@ -3,9 +3,9 @@
 use core::hint::spin_loop;
 use core::marker::PhantomData;
 
-use super::Mode;
 use crate::abi::{DOORBELL_WAIT, HOLDER_UNKNOWN};
 use crate::cpu::Cpu;
+use crate::lock::Mode;
 use crate::{config, hints, idle};
 
 /// Spins between two looks at who is running: about a microsecond, so that a wait behind a short

@@ -20,7 +20,6 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 
 use crate::cpu::{Cpu, MAX_CPUS, MAX_TASKS};
-use crate::mutex::Mutex;
 use crate::{hints, idle, preempt};
 
 /// A task's name: one more than its vCPU's index times [`MAX_TASKS`] plus its number there. 0 is
@@ -32,6 +31,15 @@ pub const NOBODY: TaskId = 0;
 /// What a task does, given its vCPU and its number there.
 pub type Body = fn(&'static Cpu, u32);
 
+/// What a task sleeps for, if the host can be told which vCPU must run before the sleep ends.
+pub trait BlockedOn {
+    /// Its name to the host, the hint page's `lock`.
+    fn name(&self) -> u64;
+    /// The vCPU that must run before `task`, which sleeps here, can go on; `None` if it is not known.
+    fn ahead(&self, task: TaskId) -> Option<u32>;
+}
+
+/// A task: its saved context, and its place where it waits.
 pub struct Task {
     /// Stack pointer while it does not run.
     context: AtomicUsize,
@@ -41,8 +49,8 @@ pub struct Task {
     pub next: AtomicU32,
     /// The task that was before it when it queued.
     pub before: AtomicU32,
-    /// The mutex for which it sleeps.
-    sleeps_on: AtomicPtr<Mutex>,
+    /// What it sleeps for, if that names a vCPU that must run first; on the sleeping task's stack.
+    blocked_on: AtomicPtr<&'static dyn BlockedOn>,
 }
 
 /// What one vCPU runs. Only `ready` is touched by others.
@@ -91,15 +99,15 @@ impl RunQueue {
         Some(number)
     }
 
-    /// What an idle vCPU waits for: the first of its tasks that sleeps on a mutex for which a task of
-    /// another vCPU must run, that mutex, and that vCPU.
-    fn waits_for(&self, cpu: &Cpu) -> Option<(TaskId, &Mutex, u32)> {
+    /// What an idle vCPU waits for: the first of its tasks that sleeps until a task of another vCPU
+    /// has run, what that task sleeps for, and the other vCPU.
+    fn waits_for(&self, cpu: &Cpu) -> Option<(TaskId, &dyn BlockedOn, u32)> {
         (0..).zip(&self.tasks).find_map(|(number, task)| {
-            // SAFETY: null, or a mutex that the task borrows, which sleeps on while this vCPU idles.
-            let mutex = unsafe { task.sleeps_on.load(Relaxed).as_ref() }?;
+            // SAFETY: null, or on the stack of the task, which goes on sleeping while this vCPU idles.
+            let blocked_on = unsafe { task.blocked_on.load(Relaxed).as_ref() }?;
             let id = id(cpu, number);
-            let ahead = mutex.ahead(id).filter(|&ahead| ahead != cpu.index())?;
-            Some((id, mutex, ahead))
+            let ahead = blocked_on.ahead(id).filter(|&ahead| ahead != cpu.index())?;
+            Some((id, *blocked_on, ahead))
         })
     }
 }
@@ -111,7 +119,7 @@ impl Task {
             parked: AtomicU32::new(0),
             next: AtomicU32::new(NOBODY),
             before: AtomicU32::new(NOBODY),
-            sleeps_on: AtomicPtr::new(core::ptr::null_mut()),
+            blocked_on: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
 }
@@ -182,15 +190,17 @@ pub fn run(cpu: &'static Cpu, count: u32, body: Body) {
 fn idle(cpu: &Cpu, queue: &RunQueue) {
     let wait = queue.waits_for(cpu);
     if hints::on()
-        && let Some((_, mutex, ahead)) = wait
+        && let Some((_, blocked_on, ahead)) = wait
     {
-        hints::sleeping(cpu, mutex.name(), ahead);
+        hints::sleeping(cpu, blocked_on.name(), ahead);
     }
     // It may be another's turn since: what the host is told must be true when it is rung for.
     // (Between this look and the ring it may still change; then this vCPU's budget goes to the
     // former owner until that stops, the new one is no worse off than without hints.)
-    let unchanged =
-        || !hints::on() || wait.is_none_or(|(task, mutex, ahead)| mutex.ahead(task) == Some(ahead));
+    let unchanged = || {
+        !hints::on()
+            || wait.is_none_or(|(task, blocked_on, ahead)| blocked_on.ahead(task) == Some(ahead))
+    };
     idle::sleep_while(cpu, || queue.ready.load(SeqCst) == 0 && unchanged(), 0);
     if hints::on() && wait.is_some() {
         hints::not_waiting(cpu);
@@ -262,19 +272,22 @@ pub extern "C" fn tick(cpu: &Cpu) {
     }
 }
 
-/// Sleeps until this task, which waits somewhere, is woken from there; on a mutex if one is given.
-pub fn sleep(cpu: &Cpu, on: Option<&Mutex>) {
+/// Sleeps until this task, which is in a wait queue, is woken. `blocked_on` is for the host.
+pub fn sleep(cpu: &Cpu, blocked_on: Option<&dyn BlockedOn>) {
     let queue = queue(cpu);
     let task = queue.current();
-    let mutex = on.map_or(core::ptr::null(), |mutex| &raw const *mutex);
+    let published = blocked_on
+        .as_ref()
+        .map_or(core::ptr::null(), |blocked_on| &raw const *blocked_on)
+        .cast::<&'static dyn BlockedOn>();
     // Preempted between the look and the switch, it would lose a wake-up of that time: its bit is cleared
     // when it comes back.
     preempt::undisturbed(cpu, || {
-        task.sleeps_on.store(mutex.cast_mut(), Relaxed);
+        task.blocked_on.store(published.cast_mut(), Relaxed);
         while task.parked.load(SeqCst) != 0 {
             give_way(cpu, queue);
         }
-        task.sleeps_on.store(core::ptr::null_mut(), Relaxed);
+        task.blocked_on.store(core::ptr::null_mut(), Relaxed);
     });
 }
 

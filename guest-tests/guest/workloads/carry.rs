@@ -9,7 +9,8 @@ use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use super::end_time;
 use crate::cpu::Cpu;
-use crate::locks::{self, Lock, Mode, Tas};
+use crate::lock::{Hinted, Lock, Mode, Plain};
+use crate::locks::Tas;
 use crate::{clock, config, hints, idle};
 
 const DONE: u32 = u32::MAX;
@@ -23,9 +24,9 @@ static SERVED: AtomicU32 = AtomicU32::new(0);
 
 pub fn run(cpu: &Cpu) {
     if hints::on() {
-        play::<locks::Hinted>(cpu);
+        play::<Hinted>(cpu);
     } else {
-        play::<locks::Plain>(cpu);
+        play::<Plain>(cpu);
     }
 }
 

@@ -11,9 +11,9 @@ use super::counter::Counter;
 use super::{all, end_time};
 use crate::config;
 use crate::cpu::{Cpu, MAX_CPUS};
-use crate::locks::{Lock, Mode};
+use crate::lock::{Hinted, Lock, Mode, Plain};
 use crate::mutex::Mutex;
-use crate::{busy, clock, hints, locks, report, tasks};
+use crate::{busy, clock, hints, report, tasks};
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
@@ -34,9 +34,9 @@ static LINKS: [Link; MAX_CPUS] = [const {
 pub fn run(cpu: &'static Cpu) {
     tasks::run(cpu, 1, |cpu, _| {
         if hints::on() {
-            turns::<locks::Hinted>(cpu);
+            turns::<Hinted>(cpu);
         } else {
-            turns::<locks::Plain>(cpu);
+            turns::<Plain>(cpu);
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use crate::barrier::Barrier;
 use crate::cpu::Cpu;
-use crate::locks::{self, Lock, Mode};
+use crate::lock::{Hinted, Lock, Mode, Plain};
 use crate::mutex::Mutex;
 use crate::{console, hints, tasks};
 
@@ -17,9 +17,9 @@ pub fn run(cpu: &'static Cpu) {
     }
     tasks::run(cpu, 1, |cpu, _| {
         if hints::on() {
-            embrace::<locks::Hinted>(cpu);
+            embrace::<Hinted>(cpu);
         } else {
-            embrace::<locks::Plain>(cpu);
+            embrace::<Plain>(cpu);
         }
     });
 }

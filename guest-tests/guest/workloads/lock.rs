@@ -2,11 +2,12 @@
 
 use core::hint::spin_loop;
 
+use super::configured_lock::{self, Job};
 use super::counter::Counter;
 use super::{all, end_time};
 use crate::config::{self, Config, LockKind};
 use crate::cpu::Cpu;
-use crate::locks::{self, Job, Lock, Mode};
+use crate::lock::{Lock, Mode};
 use crate::{busy, clock, console, hints, preempt, report, smp, tasks};
 
 static COUNTER: Counter = Counter::new();
@@ -63,7 +64,7 @@ struct Loop {
 pub fn run(cpu: &'static Cpu) {
     run_tasks(cpu, |cpu, number| {
         let pace = Pace::same_for_all(config::get());
-        locks::with_configured(Loop { cpu, pace, number });
+        configured_lock::with(Loop { cpu, pace, number });
     });
 }
 
@@ -71,7 +72,7 @@ pub fn run(cpu: &'static Cpu) {
 pub fn run_throttled_holder(cpu: &'static Cpu) {
     run_tasks(cpu, |cpu, number| {
         let pace = Pace::throttled_holder(config::get(), cpu);
-        locks::with_configured(Loop { cpu, pace, number });
+        configured_lock::with(Loop { cpu, pace, number });
     });
 }
 

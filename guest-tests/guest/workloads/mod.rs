@@ -3,6 +3,7 @@
 mod boot;
 mod carry;
 mod chain;
+mod configured_lock;
 mod counter;
 mod crash;
 mod deadlock;

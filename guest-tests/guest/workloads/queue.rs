@@ -3,10 +3,11 @@
 
 use super::all;
 use super::counter::Counter;
+use crate::condition::Condition;
 use crate::config;
 use crate::cpu::Cpu;
-use crate::locks::{self, Lock, Mode};
-use crate::mutex::{Condition, Mutex};
+use crate::lock::{Hinted, Lock, Mode, Plain};
+use crate::mutex::Mutex;
 use crate::{hints, preempt, smp, tasks};
 
 const ROOM: u64 = 3;
@@ -24,9 +25,9 @@ pub fn run(cpu: &'static Cpu) {
     if cpu.index() < smp::count() & !1 {
         tasks::run(cpu, config::get().tasks, |cpu, _| {
             if hints::on() {
-                items::<locks::Hinted>(cpu);
+                items::<Hinted>(cpu);
             } else {
-                items::<locks::Plain>(cpu);
+                items::<Plain>(cpu);
             }
         });
     }

@@ -15,10 +15,11 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::all;
 use super::counter::Counter;
+use crate::condition::Condition;
 use crate::config;
 use crate::cpu::{Cpu, MAX_CPUS, MAX_TASKS};
-use crate::locks::{self, Lock, Mode};
-use crate::mutex::{Condition, Mutex};
+use crate::lock::{Hinted, Lock, Mode, Plain};
+use crate::mutex::Mutex;
 use crate::{busy, clock, console, hints, preempt, report, smp, tasks};
 
 const ROUNDS: u64 = 20;
@@ -50,8 +51,8 @@ pub fn run(cpu: &'static Cpu) {
     tasks::run(cpu, tasks_of(cpu), |cpu, number| {
         let room = &ROOMS[cpu.index() as usize];
         match (number, hints::on()) {
-            (0, true) => own::<locks::Hinted>(cpu, room),
-            (0, false) => own::<locks::Plain>(cpu, room),
+            (0, true) => own::<Hinted>(cpu, room),
+            (0, false) => own::<Plain>(cpu, room),
             _ => see(room, &room.seen[number as usize]),
         }
     });

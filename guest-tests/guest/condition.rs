@@ -1,22 +1,24 @@
 //! Waiting for something to come true.
 
-use super::{Mutex, Queue};
 use crate::cpu::Cpu;
-use crate::locks::{Lock, Mode, Tas};
+use crate::lock::{Lock, Mode};
+use crate::locks::Tas;
+use crate::mutex::Mutex;
+use crate::wait_queue::WaitQueue;
 use crate::{preempt, tasks};
 
 /// Something that tasks wait for under a mutex. Nobody's vCPU can be named as the one that must run
 /// for it to come true.
 pub struct Condition {
     guard: Tas,
-    waiters: Queue,
+    waiters: WaitQueue,
 }
 
 impl Condition {
     pub const fn new() -> Self {
         Self {
             guard: Tas::new(),
-            waiters: Queue::new(),
+            waiters: WaitQueue::new(),
         }
     }
 

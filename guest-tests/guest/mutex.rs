@@ -56,19 +56,15 @@
 //! named, and carried until it has rung; and a vCPU with several sleeping tasks names somebody for
 //! one of them only.
 
-mod condition;
-mod queue;
-
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::cpu::Cpu;
-use crate::locks::{Lock, Mode, Tas, Waiter};
-use crate::tasks::{self, NOBODY, TaskId};
+use crate::lock::{Lock, Mode};
+use crate::locks::{Tas, Waiter};
+use crate::tasks::{self, BlockedOn, NOBODY, TaskId};
+use crate::wait_queue::WaitQueue;
 use crate::{hints, preempt};
-
-pub use condition::Condition;
-use queue::Queue;
 
 /// Set in the word while tasks wait.
 const WAITERS: u32 = 1 << 31;
@@ -85,7 +81,7 @@ pub struct Mutex {
     /// The owner, and the flags.
     word: AtomicU32,
     guard: Tas,
-    waiters: Queue,
+    waiters: WaitQueue,
 }
 
 impl Mutex {
@@ -93,23 +89,8 @@ impl Mutex {
         Self {
             word: AtomicU32::new(NOBODY),
             guard: Tas::new(),
-            waiters: Queue::new(),
+            waiters: WaitQueue::new(),
         }
-    }
-
-    /// Its name to the host. The lock inside is at another address.
-    pub fn name(&self) -> u64 {
-        &raw const self.word as u64
-    }
-
-    /// The vCPU that must run before `task`, which sleeps here, can go on: that of the waiter before
-    /// it, and for the first, the owner's.
-    pub fn ahead(&self, task: TaskId) -> Option<u32> {
-        if self.waiters.first() == task {
-            return self.owner().map(tasks::vcpu);
-        }
-        let before = tasks::get(task).before.load(Relaxed);
-        (before != NOBODY).then(|| tasks::vcpu(before))
     }
 
     fn owner(&self) -> Option<TaskId> {
@@ -268,6 +249,22 @@ impl Mutex {
     fn released<M: Mode>(&self, cpu: &Cpu, next: TaskId) {
         let next = || (next != NOBODY).then(|| tasks::vcpu(next));
         hints::mutex_released::<M>(cpu, self.name(), next);
+    }
+}
+
+impl BlockedOn for Mutex {
+    /// The guard inside is at another address.
+    fn name(&self) -> u64 {
+        &raw const self.word as u64
+    }
+
+    /// The vCPU of the waiter before `task`; for the first waiter, that of the owner.
+    fn ahead(&self, task: TaskId) -> Option<u32> {
+        if self.waiters.first() == task {
+            return self.owner().map(tasks::vcpu);
+        }
+        let before = tasks::get(task).before.load(Relaxed);
+        (before != NOBODY).then(|| tasks::vcpu(before))
     }
 }
 

@@ -5,14 +5,14 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::tasks::{self, NOBODY, TaskId};
 
-/// Linked through [`tasks::Task::next`]. Used under a lock; only [`Queue::first`] may be read without,
+/// Linked through [`tasks::Task::next`]. Used under a lock; only [`WaitQueue::first`] may be read without,
 /// by who can do with a guess.
-pub struct Queue {
+pub struct WaitQueue {
     head: AtomicU32,
     tail: AtomicU32,
 }
 
-impl Queue {
+impl WaitQueue {
     pub const fn new() -> Self {
         Self {
             head: AtomicU32::new(NOBODY),

@@ -28,13 +28,12 @@
 
 use core::arch::naked_asm;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::compiler_fence;
+use core::sync::atomic::{AtomicUsize, compiler_fence};
 
 use crate::apic;
 use crate::config;
 use crate::cpu::{BLOCK_SIZE, Cpu};
 use crate::layout::LOCAL_APIC;
-use crate::tasks;
 use crate::vectors::VECTOR_TICK;
 
 /// [`Cpu::tick`]: no task runs, or none is to be preempted.
@@ -48,6 +47,20 @@ const DUE: u32 = 2;
 const RED_ZONE: usize = 128;
 /// Bytes that FXSAVE64 stores.
 const FX_AREA: usize = 512;
+
+/// Lets the next ready task of this vCPU run; the scheduler's.
+pub type Reschedule = fn(&Cpu);
+
+/// The scheduler's [`Reschedule`]; 0 until tasks have run.
+static RESCHEDULE: AtomicUsize = AtomicUsize::new(0);
+
+/// Calls the scheduler, on the stack of the task that runs.
+#[cold]
+extern "C" fn reschedule(cpu: &Cpu) {
+    // SAFETY: `begin` stored it from a `Reschedule`, and no tick is due before.
+    let reschedule: Reschedule = unsafe { core::mem::transmute(RESCHEDULE.load(Relaxed)) };
+    reschedule(cpu);
+}
 
 /// Keeps the task that runs on its vCPU, until as many calls of [`enable`].
 #[inline(always)]
@@ -63,7 +76,7 @@ pub fn enable(cpu: &Cpu) {
     // A tick before the count changed found preemption off and is seen here, a later one acts by
     // itself.
     if allow(cpu) && is_due(cpu) {
-        tasks::tick(cpu);
+        reschedule(cpu);
     }
 }
 
@@ -99,7 +112,8 @@ pub fn is_due(cpu: &Cpu) -> bool {
 
 /// The vCPU begins to run tasks. Its own context is not preempted from here on, nor when the tasks
 /// have ended.
-pub fn begin(cpu: &Cpu) {
+pub fn begin(cpu: &Cpu, scheduler: Reschedule) {
+    RESCHEDULE.store(scheduler as usize, Relaxed);
     cpu.unpreemptible.store(1, Relaxed);
     if config::get().tick != 0 {
         apic::aim_timer(VECTOR_TICK);
@@ -197,6 +211,6 @@ pub extern "C" fn entry() {
         eoi = const LOCAL_APIC + apic::EOI,
         unpreemptible = const Cpu::UNPREEMPTIBLE_OFFSET,
         fx_area = const FX_AREA,
-        act = sym tasks::tick,
+        act = sym reschedule,
     )
 }

@@ -30,6 +30,11 @@ pub fn count() -> u32 {
     COUNT.load(Relaxed)
 }
 
+/// All vCPUs of the guest.
+pub fn cpus() -> impl Iterator<Item = &'static Cpu> {
+    (0..count()).map(Cpu::get)
+}
+
 /// Index of the vCPU being started.
 pub fn starting() -> u32 {
     STARTING.load(SeqCst)

@@ -161,7 +161,7 @@ pub fn others_ready(cpu: &Cpu) -> bool {
 /// ended. Not from within a task.
 pub fn run(cpu: &'static Cpu, count: u32, body: Body) {
     let queue = queue(cpu);
-    preempt::begin(cpu);
+    preempt::begin(cpu, tick);
     queue.body.store(body as usize, Relaxed);
     queue.alive.store(count, Relaxed);
     queue.ready.store(0, SeqCst);
@@ -256,8 +256,7 @@ fn step_back(cpu: &Cpu) {
 
 /// Acts on a tick, on the stack of the task that it interrupted (which may be anywhere but where
 /// preemption is off).
-#[cold]
-pub extern "C" fn tick(cpu: &Cpu) {
+fn tick(cpu: &Cpu) {
     // Not by `undisturbed`, which would come back here. One that comes meanwhile has its turn in the
     // next round.
     while preempt::is_due(cpu) {

@@ -7,11 +7,11 @@
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use super::end_time;
+use super::run_length::RunLength;
 use crate::cpu::Cpu;
 use crate::lock::{Hinted, Lock, Mode, Plain};
 use crate::locks::Tas;
-use crate::{clock, config, hints, idle};
+use crate::{clock, hints, idle};
 
 const DONE: u32 = u32::MAX;
 
@@ -39,13 +39,9 @@ fn play<M: Mode>(cpu: &Cpu) {
 }
 
 fn hold<M: Mode>(cpu: &Cpu) {
-    let end = end_time();
+    let length = RunLength::from_now();
     let mut round = 0;
-    let over = |rounds: u32| match config::get().acquisitions {
-        Some(goal) => u64::from(rounds) >= goal,
-        None => clock::now() >= end,
-    };
-    while !over(round) {
+    while !length.is_over(round.into()) {
         round += 1;
         LOCK.lock::<M>(cpu);
         CALLED.store(round, SeqCst);

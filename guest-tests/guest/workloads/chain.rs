@@ -8,7 +8,8 @@
 //! With little budget for vCPU 0, all of them get on as fast as the budgets of the others carry it.
 
 use super::counter::Counter;
-use super::{all, end_time};
+use super::run_length::end_time;
+use super::totals;
 use crate::config;
 use crate::cpu::{Cpu, MAX_CPUS};
 use crate::lock::{Hinted, Lock, Mode, Plain};
@@ -74,5 +75,5 @@ fn with_link<M: Mode>(cpu: &'static Cpu, number: usize, inside: impl FnOnce()) {
 pub fn finish() -> bool {
     let counted: u64 = LINKS.iter().map(|link| link.counter.get()).sum();
     report::counter(counted);
-    counted == all().map(|cpu| cpu.stats.acquisitions.get()).sum()
+    counted == totals::sum(|stats| &stats.acquisitions)
 }

@@ -8,7 +8,6 @@ use core::hint::spin_loop;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::all;
 use crate::barrier::Barrier;
 use crate::config;
 use crate::cpu::Cpu;
@@ -126,8 +125,12 @@ fn be_poked(cpu: &Cpu, count: u64) {
 /// The check, and a line for people. The vector is named so that a log can be matched.
 pub fn finish() -> bool {
     let count = config::get().count;
-    let ticks: u64 = all().map(|cpu| u64::from(cpu.ticks.load(Relaxed))).sum();
-    let pokes: u64 = all().map(|cpu| u64::from(cpu.pokes.load(Relaxed))).sum();
+    let ticks: u64 = smp::cpus()
+        .map(|cpu| u64::from(cpu.ticks.load(Relaxed)))
+        .sum();
+    let pokes: u64 = smp::cpus()
+        .map(|cpu| u64::from(cpu.pokes.load(Relaxed)))
+        .sum();
     let pairs = u64::from(smp::count() >= 2);
     let good = ticks == count * u64::from(smp::count()) && pokes == count * pairs;
     console::line(format_args!(

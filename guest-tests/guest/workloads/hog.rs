@@ -1,6 +1,6 @@
 //! Computes and never yields.
 
-use super::end_time;
+use super::run_length::end_time;
 use crate::cpu::Cpu;
 use crate::{busy, clock};
 

@@ -1,7 +1,7 @@
 //! Says anything at all to the host: random hints, random doorbells, pages outside its memory. The
 //! host must not care, and its other guests must not notice.
 
-use super::end_time;
+use super::run_length::end_time;
 use crate::abi;
 use crate::cpu::Cpu;
 use crate::random::Random;

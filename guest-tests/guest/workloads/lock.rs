@@ -4,7 +4,8 @@ use core::hint::spin_loop;
 
 use super::configured_lock::{self, Job};
 use super::counter::Counter;
-use super::{all, end_time};
+use super::run_length::end_time;
+use super::totals;
 use crate::config::{self, Config, LockKind};
 use crate::cpu::Cpu;
 use crate::lock::{Lock, Mode};
@@ -144,15 +145,9 @@ impl Job for Loop {
 /// The check, and a line for people.
 pub fn finish() -> bool {
     let config = config::get();
-    let sum: u64 = all().map(|cpu| cpu.stats.acquisitions.get()).sum();
-    let elapsed = all()
-        .map(|cpu| cpu.stats.elapsed_ns.get())
-        .max()
-        .unwrap_or(0);
-    let longest = all()
-        .map(|cpu| cpu.stats.wait_max_ns.get())
-        .max()
-        .unwrap_or(0);
+    let sum: u64 = totals::sum(|stats| &stats.acquisitions);
+    let elapsed = totals::max(|stats| &stats.elapsed_ns);
+    let longest = totals::max(|stats| &stats.wait_max_ns);
     let counter = COUNTER.get();
     report::counter(counter);
     let good = counter == sum;
@@ -175,7 +170,7 @@ pub fn finish() -> bool {
 
 /// The longest wait of each vCPU.
 pub fn print_waits() -> bool {
-    for cpu in all() {
+    for cpu in smp::cpus() {
         console::line(format_args!(
             "guest: vCPU {}: {} acquisitions, longest wait {} us",
             cpu.index(),

@@ -17,9 +17,11 @@ mod pingpong;
 mod preempt;
 mod queue;
 mod roam;
+mod run_length;
 mod sleep;
 mod stopped;
 mod storm;
+mod totals;
 
 use crate::barrier::Barrier;
 use crate::config::{self, Attack, Config, Workload};
@@ -105,27 +107,11 @@ fn finish(workload: Workload) -> ! {
         | Workload::Liar
         | Workload::DoorbellStorm
         | Workload::Hostile(_) => {
-            console::line(format_args!("guest: {} iterations", sum_of_iterations()));
+            let iterations = totals::sum(|stats| &stats.iterations);
+            console::line(format_args!("guest: {iterations} iterations"));
             true
         }
         _ => true,
     };
     exit::end(if good { EXIT_OK } else { EXIT_CHECK_FAILED })
-}
-
-fn sum_of_iterations() -> u64 {
-    all().map(|cpu| cpu.stats.iterations.get()).sum()
-}
-
-/// All vCPUs of the guest.
-fn all() -> impl Iterator<Item = &'static Cpu> {
-    (0..smp::count()).map(Cpu::get)
-}
-
-/// The TSC value at which the workload ends if it starts now; `seconds=0` is for ever.
-fn end_time() -> u64 {
-    match config::get().seconds {
-        0 => u64::MAX,
-        ns => clock::now().saturating_add(clock::from_ns(ns)),
-    }
 }

@@ -1,8 +1,8 @@
 //! A bounded queue between tasks: those of even vCPUs put items in, those of odd ones take them
 //! out, with a mutex and two conditions. `acquisitions=` is the number of items of each task.
 
-use super::all;
 use super::counter::Counter;
+use super::totals;
 use crate::condition::Condition;
 use crate::config;
 use crate::cpu::Cpu;
@@ -58,6 +58,6 @@ fn items<M: Mode>(cpu: &Cpu) {
 
 /// The check: all that was put in was taken out.
 pub fn finish() -> bool {
-    let done: u64 = all().map(|cpu| cpu.stats.iterations.get()).sum();
+    let done: u64 = totals::sum(|stats| &stats.iterations);
     PUT.get() == TAKEN.get() && PUT.get() + TAKEN.get() == done
 }

@@ -6,9 +6,9 @@
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use super::end_time;
+use super::run_length::RunLength;
 use crate::cpu::Cpu;
-use crate::{clock, config, hints, idle};
+use crate::{clock, hints, idle};
 
 /// The one that is woken.
 const ROAMER: u32 = 2;
@@ -30,16 +30,12 @@ pub fn run(cpu: &Cpu) {
 
 fn take_turns(cpu: &Cpu) {
     let (own, other) = (cpu.index(), 1 - cpu.index());
-    let end = end_time();
-    let over = || match config::get().acquisitions {
-        Some(goal) => cpu.stats.acquisitions.get() >= goal,
-        None => clock::now() >= end,
-    };
+    let length = RunLength::from_now();
     loop {
         match TURN.load(SeqCst) {
             DONE => return,
             turn if turn == other => idle::sleep_while(cpu, || TURN.load(SeqCst) == other, 0),
-            _ if own == 0 && over() => {
+            _ if own == 0 && length.is_over(cpu.stats.acquisitions.get()) => {
                 for (word, vcpu) in [(&TURN, other), (&CALLED, ROAMER)] {
                     word.store(DONE, SeqCst);
                     idle::wake(vcpu);

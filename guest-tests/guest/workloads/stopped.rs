@@ -7,7 +7,8 @@ use core::mem::offset_of;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
-use super::{end_time, sum_of_iterations};
+use super::run_length::end_time;
+use super::totals;
 use crate::cpu::{Cpu, MAX_CPUS};
 use crate::{apic, clock, config, console, ring0, smp};
 
@@ -97,7 +98,7 @@ pub fn finish() -> bool {
     let good = !WRONG.load(Relaxed);
     console::line(format_args!(
         "guest: vCPUs were told {} times that they were stopped: {}",
-        sum_of_iterations(),
+        totals::sum(|stats| &stats.iterations),
         if good { "right" } else { "WRONG" },
     ));
     good

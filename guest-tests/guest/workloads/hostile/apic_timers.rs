@@ -1,7 +1,8 @@
 //! Timers that run while their vCPUs are idle for ever, and interrupt nobody in the guest.
 
-use super::{end_time, sleep_until};
+use super::idle_until::idle_until;
 use crate::cpu::Cpu;
+use crate::workloads::run_length::end_time;
 use crate::x2apic;
 
 /// Shorter than any hypervisor allows, so it is the shortest that it does.
@@ -13,6 +14,6 @@ pub fn run(cpu: &Cpu) {
     x2apic::switch_on(cpu.index() == 0);
     x2apic::start_masked_periodic_timer(PERIOD_NS);
     cpu.stats.iterations.add(1);
-    sleep_until(cpu, end);
+    idle_until(cpu, end);
     x2apic::stop_timer();
 }

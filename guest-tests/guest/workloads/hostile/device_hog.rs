@@ -4,9 +4,10 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::AtomicU64;
 
-use super::{end_time, sleep_until};
+use super::idle_until::idle_until;
 use crate::cpu::Cpu;
 use crate::virtio::{self, BLOCK, Device, ENTRIES, MAX_DEVICES, NEXT, Queue, WRITE};
+use crate::workloads::run_length::end_time;
 use crate::{clock, config, idle};
 
 const BUFFER_LENGTH: u32 = 1 << 20;
@@ -30,7 +31,7 @@ pub fn run(cpu: &Cpu) {
     let end = end_time();
     match Device::in_slot(cpu.index()) {
         Some(device) => keep_busy(cpu, &device, end),
-        None => sleep_until(cpu, end),
+        None => idle_until(cpu, end),
     }
 }
 

@@ -6,9 +6,9 @@
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use super::end_time;
 use crate::cpu::Cpu;
 use crate::ring0::{self, AfterHalt};
+use crate::workloads::run_length::end_time;
 use crate::{apic, busy, clock, config, idt};
 
 const CHUNK: u64 = 100;

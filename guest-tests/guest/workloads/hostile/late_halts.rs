@@ -3,8 +3,8 @@
 
 use core::sync::atomic::Ordering::SeqCst;
 
-use super::end_time;
 use crate::cpu::Cpu;
+use crate::workloads::run_length::end_time;
 use crate::{apic, clock, config, ring0};
 
 pub fn run(cpu: &Cpu) {

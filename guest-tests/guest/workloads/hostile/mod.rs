@@ -5,14 +5,14 @@ mod apic_timers;
 mod device_hog;
 mod escape;
 mod idle_timers;
+mod idle_until;
 mod late_halts;
 mod serial_strings;
 mod storms;
 
-use super::end_time;
 use crate::config::Attack;
 use crate::cpu::Cpu;
-use crate::{clock, idle, port};
+use crate::port;
 
 const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
 
@@ -32,13 +32,5 @@ pub fn run(cpu: &'static Cpu, attack: Attack) {
         Attack::ApicTimers => apic_timers::run(cpu),
         Attack::LateHalts => late_halts::run(cpu),
         Attack::SerialStrings => serial_strings::run(cpu),
-    }
-}
-
-/// Idles until this TSC value; `u64::MAX` is for ever.
-fn sleep_until(cpu: &Cpu, end: u64) {
-    let until = if end == u64::MAX { 0 } else { end };
-    while clock::now() < end {
-        idle::sleep_while(cpu, || true, until);
     }
 }

@@ -3,9 +3,9 @@
 
 use core::cell::UnsafeCell;
 
-use super::end_time;
 use crate::console::PORT_SERIAL;
 use crate::cpu::{Cpu, MAX_CPUS};
+use crate::workloads::run_length::end_time;
 use crate::{clock, port};
 
 const LENGTH: usize = 4096;

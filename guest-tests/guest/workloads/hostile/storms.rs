@@ -3,10 +3,10 @@
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::SeqCst;
 
-use super::end_time;
 use crate::abi::DOORBELL_WAKE;
 use crate::cpu::Cpu;
 use crate::vectors::VECTOR_WAKE;
+use crate::workloads::run_length::end_time;
 use crate::{apic, clock, hints, ring0, smp};
 
 /// 1 at the end.

@@ -13,8 +13,8 @@ mod witness;
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use super::all;
 use super::counter::Counter;
+use super::totals;
 use crate::condition::Condition;
 use crate::config;
 use crate::cpu::{Cpu, MAX_CPUS, MAX_TASKS};
@@ -125,9 +125,8 @@ fn spin_until(word: &AtomicU64, value: u64) {
 
 /// The check, and a line for people.
 pub fn finish() -> bool {
-    let sum = |count: fn(&Cpu) -> u64| all().map(count).sum::<u64>();
-    let acquisitions = sum(|cpu| cpu.stats.acquisitions.get());
-    let preemptions = sum(|cpu| cpu.stats.task_preemptions.get());
+    let acquisitions = totals::sum(|stats| &stats.acquisitions);
+    let preemptions = totals::sum(|stats| &stats.task_preemptions);
     let counter = COUNTER.get();
     report::counter(counter);
     let counted = counter == acquisitions;

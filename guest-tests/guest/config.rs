@@ -44,7 +44,7 @@ pub enum Workload {
     Hostile(Attack),
 }
 
-/// Ways to take CPU time from other guests.
+/// Attempts to take CPU time from other guests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Attack {
     EscapeInt,
@@ -59,43 +59,43 @@ pub enum Attack {
     SerialStrings,
 }
 
-/// How a vCPU with nothing to do gives its CPU back.
+/// How an idle vCPU gives its CPU back.
 #[derive(Clone, Copy, Debug)]
 pub enum IdleKind {
     /// The idle doorbell where there is one, else a halt.
     Auto,
     /// HLT, ended by an inter-processor interrupt.
     Halt,
-    /// Not at all.
+    /// The vCPU keeps its CPU and spins.
     Pause,
 }
 
-/// The command line, understood. Durations in nanoseconds.
+/// The parsed command line. Durations are in nanoseconds; `guest-tests/src/lib.rs` describes the keys.
 #[derive(Clone, Copy)]
 pub struct Config {
     pub workload: Workload,
     pub lock: LockKind,
-    /// Tell the host who holds and who waits.
+    /// Publish to the host which vCPUs hold locks and which wait.
     pub hints: bool,
     /// Waiters go idle after spinning for a while.
     pub park: bool,
     /// Spin iterations before a waiter goes idle; the default is that of Linux.
     pub spin: u32,
-    /// Tasks of each vCPU, of those workloads that have tasks.
+    /// Tasks of each vCPU in the workloads that have tasks.
     pub tasks: u32,
     /// How often the timer preempts a task, nanoseconds; 0 for never.
     pub tick: u32,
     pub hold: Option<u64>,
     pub outside: Option<u64>,
-    /// How long the workload takes; 0 for ever.
+    /// How long the workload lasts; 0 for ever.
     pub seconds: u64,
-    /// Ends the workload after so many acquisitions (or rounds) per vCPU instead.
+    /// The workload ends after so many acquisitions (or rounds) per vCPU instead.
     pub acquisitions: Option<u64>,
-    /// Report when critical sections were.
+    /// Report the times of critical sections.
     pub log: bool,
-    /// Rounds of each part of the halt workload; stops of the stopped one.
+    /// Rounds of each part of `halt`; stops that `stopped` waits for.
     pub count: u64,
-    /// The timer of the workloads that have one.
+    /// The period of the workloads that have a timer.
     pub period: u64,
     /// Arm the timer through the TSC-deadline MSR.
     pub deadline_timer: bool,
@@ -134,11 +134,11 @@ static CONFIG: Shared = Shared(UnsafeCell::new(Config {
 
 /// The command line; the defaults before [`init`].
 pub fn get() -> &'static Config {
-    // SAFETY: only `init` writes, when nobody holds a reference.
+    // SAFETY: only `init` writes, while there are no references.
     unsafe { &*CONFIG.0.get() }
 }
 
-/// Parses the command line of the boot parameters; ends the guest if it makes no sense.
+/// Parses the command line of the boot parameters; ends the guest if a word is unknown.
 pub fn init() {
     let text = boot_params::command_line();
     let Ok(text) = str::from_utf8(text) else {
@@ -154,11 +154,11 @@ pub fn init() {
             exit::end(EXIT_USAGE);
         }
     }
-    // SAFETY: no other vCPU runs yet and no reference is held.
+    // SAFETY: no other vCPU runs yet, and there are no references.
     unsafe { *CONFIG.0.get() = config };
 }
 
-/// The key of a step of the workload that has steps.
+/// The key of a step of the workload `devices`.
 const STEP: &str = "do";
 
 /// The steps on the command line, in order, each with its text.
@@ -174,34 +174,14 @@ fn parse(config: &mut Config, word: &str) -> Option<()> {
     let (key, value) = word.split_once('=').unwrap_or((word, ""));
     match key {
         "workload" => config.workload = workload(value)?,
-        "lock" => {
-            config.lock = match value {
-                "tas" => LockKind::Tas,
-                "ticket" => LockKind::Ticket,
-                "mcs" => LockKind::Mcs,
-                "mutex" => LockKind::Mutex,
-                _ => return None,
-            }
-        }
+        "lock" => config.lock = lock_kind(value)?,
         "hints" => config.hints = one_of(value, "off", "on")?,
         "log" => config.log = one_of(value, "off", "on")?,
         "wait" => config.park = one_of(value, "spin", "halt")?,
         "timer" => config.deadline_timer = one_of(value, "oneshot", "deadline")?,
-        "idle" => {
-            config.idle = match value {
-                "auto" => IdleKind::Auto,
-                "hlt" => IdleKind::Halt,
-                "pause" => IdleKind::Pause,
-                _ => return None,
-            }
-        }
+        "idle" => config.idle = idle_kind(value)?,
         "spin" => config.spin = value.parse().ok()?,
-        "tasks" => {
-            config.tasks = value.parse().ok()?;
-            (1..=MAX_TASKS as u32)
-                .contains(&config.tasks)
-                .then_some(())?;
-        }
+        "tasks" => config.tasks = tasks(value)?,
         "tick" => config.tick = tick(value)?,
         "hold" => config.hold = Some(duration(value)?),
         "outside" => config.outside = Some(duration(value)?),
@@ -220,7 +200,31 @@ fn parse(config: &mut Config, word: &str) -> Option<()> {
     Some(())
 }
 
-/// Words that VMMs put on every command line because their guests are Linux.
+fn lock_kind(name: &str) -> Option<LockKind> {
+    Some(match name {
+        "tas" => LockKind::Tas,
+        "ticket" => LockKind::Ticket,
+        "mcs" => LockKind::Mcs,
+        "mutex" => LockKind::Mutex,
+        _ => return None,
+    })
+}
+
+fn idle_kind(name: &str) -> Option<IdleKind> {
+    Some(match name {
+        "auto" => IdleKind::Auto,
+        "hlt" => IdleKind::Halt,
+        "pause" => IdleKind::Pause,
+        _ => return None,
+    })
+}
+
+fn tasks(value: &str) -> Option<u32> {
+    let tasks = value.parse().ok()?;
+    (1..=MAX_TASKS as u32).contains(&tasks).then_some(tasks)
+}
+
+/// Words for Linux, which some VMMs add to every command line.
 fn for_linux(key: &str) -> bool {
     key.contains('.')
         || matches!(
@@ -274,8 +278,8 @@ fn attack(name: &str) -> Option<Attack> {
     })
 }
 
-/// The shortest tick, nanoseconds. With shorter ones a slow host would have the next ready before a task
-/// has run.
+/// The shortest tick, nanoseconds. On a slow host a shorter one would be due again before a task has
+/// run.
 const TICK_MIN: u32 = 200_000;
 
 fn tick(value: &str) -> Option<u32> {

@@ -1,7 +1,8 @@
-//! All that runs at CPL 0 on the way in: boot entry, AP trampoline, page tables, the drop to CPL 3.
+//! What runs at CPL 0 before the first Rust code: the boot entry, the trampoline of the other vCPUs, and
+//! the switch to CPL 3; and the page tables.
 //!
-//! Kept short because CPL 0 may be emulated (about half a microsecond per instruction, a limited
-//! set of instructions, no SSE). The page tables are data for the same reason.
+//! It is short because CPL 0 may be emulated (about half a microsecond per instruction, a limited set
+//! of instructions, no SSE). The page tables are data for the same reason.
 
 use core::arch::global_asm;
 
@@ -33,7 +34,7 @@ guest_start:
     mov esi, offset {boot_main}
     # fall through
 
-    # Loads this vCPU's tables and drops to CPL 3. rdi: its block, rsi: where to go on.
+    # Loads this vCPU's tables and switches to CPL 3. rdi: its block, rsi: where it continues.
 enter_cpl3:
     mov rax, 0x00af9b000000ffff # 0x08: code64, DPL 0
     mov [rdi + {gdt} + 0x08], rax

@@ -4,8 +4,8 @@
 //! why the guest is compiled without a red zone), and IRETQ can return natively. An interrupt gate
 //! to CPL 3 would leave interrupts off for good where CPL 3's IRETQ cannot set IF.
 //!
-//! Interrupts that may end a halt arrive at CPL 0, from where no gate leads to CPL 3; their gates
-//! lead to CPL 0. So does that of the tick (`preempt.rs`), which then goes on at CPL 3.
+//! Interrupts that may end a halt arrive at CPL 0, from where no gate leads to CPL 3, so their gates
+//! lead to CPL 0. So does the gate of the tick, which then continues at CPL 3 (`preempt.rs`).
 
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
@@ -24,7 +24,7 @@ const CODE_CPL0: u16 = 0x08;
 const CODE_CPL3: u16 = 0x33;
 const TRAP: u8 = 0x8f;
 const INTERRUPT: u8 = 0x8e;
-/// Adds: software at CPL 3 may use the gate.
+/// Added: software at CPL 3 may use the gate.
 const DPL3: u8 = 0x60;
 
 const VECTOR_DIVIDE_ERROR: u8 = 0;
@@ -34,7 +34,7 @@ const EXCEPTIONS: u8 = 32;
 #[repr(C, align(4096))]
 pub struct Table(UnsafeCell<[[u64; 2]; 256]>);
 
-// SAFETY: written by vCPU 0 before the others start; what is written later is the same whoever does it.
+// SAFETY: written by vCPU 0 before the others start; every vCPU that writes later writes the same.
 unsafe impl Sync for Table {}
 
 pub static TABLE: Table = Table(UnsafeCell::new([[0; 2]; 256]));
@@ -141,9 +141,9 @@ fault_common:
     cld
     call {report}
 
-    # INT3. edi: 0 halt while [rsi] == edx; 1 WRMSR; 2 read CR2; 3 and up as 0, with something else
-    # after the halt. The gate turns interrupts off, so no wake-up slips in between the comparison and
-    # the halt.
+    # INT3. edi: 0 halts while [rsi] == edx; 1 WRMSR; 2 reads CR2; 3 and up as 0, with another
+    # instruction after the halt. The gate disables interrupts, so no wake-up is lost between the
+    # comparison and the halt.
 ring0_service:
     cmp edi, 1
     je 1f
@@ -177,8 +177,8 @@ ring0_service:
     hlt
     div ecx
 
-    # Entering a handler clears TF, so no single step that a hypervisor has set ends here. Leaves by the
-    # frame of the service that was interrupted, the first one on this stack.
+    # Entering a handler clears TF, so a single step that a hypervisor has set does not end here. The
+    # handler leaves by the frame of the interrupted service, the first one on this stack.
 keep_cpu:
     mov rcx, rsp
     and rcx, -{block_size}
@@ -200,8 +200,8 @@ timer_interrupt:
     mov dword ptr [rax + {asleep}], 0
     jmp end_of_interrupt
 
-    # Puts away where the task was and returns to where the tick is handled. In a halt (CPL 0) there
-    # is no task to preempt.
+    # Saves the task's RIP and returns to the handler of the tick. In a halt (CPL 0) there is no task to
+    # preempt.
 tick_interrupt:
     push rax
     test byte ptr [rsp + 16], 3

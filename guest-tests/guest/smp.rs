@@ -9,8 +9,8 @@ use crate::layout::TRAMPOLINE;
 use crate::testdev::{EXIT_FAULT, EXIT_USAGE, PORT_INDEX, PORT_VCPUS};
 use crate::{apic, clock, console, exit, hints, idle, port};
 
-/// How long a vCPU may take to come up before the guest gives up. Generous: on a crowded host it
-/// is one among many.
+/// How long a vCPU may take to start before the guest ends with an error. Long, because on a crowded
+/// host a vCPU is one among many.
 const START_LIMIT_NS: u64 = 30_000_000_000;
 
 static COUNT: AtomicU32 = AtomicU32::new(1);
@@ -46,7 +46,7 @@ pub fn init_this(cpu: &Cpu, index: u32) {
     if index == 0 {
         hints::init();
     }
-    // Indices are handed out by APIC id; the machine must number its vCPUs the same way.
+    // The guest derives indices from APIC ids; the machine must number its vCPUs in the same way.
     let found = port::in32(PORT_INDEX).unwrap_or_else(apic::id);
     if found != index {
         console::line(format_args!(
@@ -58,7 +58,7 @@ pub fn init_this(cpu: &Cpu, index: u32) {
     hints::register(cpu);
 }
 
-/// Tells vCPU 0 that this one is up.
+/// Reports to vCPU 0 that this one is up.
 pub fn report_online(cpu: &Cpu) {
     cpu.online.store(1, SeqCst);
     idle::wake(0);
@@ -96,8 +96,8 @@ fn start(cpu: &Cpu, index: u32) {
 
 fn place_trampoline() {
     let (start, end) = (&raw const trampoline_start, &raw const trampoline_end);
-    // SAFETY: the code is position-fixed for this page, which holds nothing that is still needed:
-    // the boot parameters have been read.
+    // SAFETY: the code is linked for this page, which contains nothing that is still needed: the boot
+    // parameters have been read.
     unsafe {
         core::ptr::copy_nonoverlapping(start, TRAMPOLINE as *mut u8, end as usize - start as usize);
     }

@@ -1,4 +1,4 @@
-//! Computes and never yields.
+//! Every vCPU computes without a pause.
 
 use super::run_length::end_time;
 use crate::cpu::Cpu;

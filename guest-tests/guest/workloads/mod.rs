@@ -1,4 +1,4 @@
-//! What the guest does, one file per kind of thing.
+//! What the guest does, one file for each workload.
 
 mod boot;
 mod carry;
@@ -32,7 +32,7 @@ use crate::{clock, console, exit, idle, report, smp};
 static START: Barrier = Barrier::new();
 static END: Barrier = Barrier::new();
 
-/// Runs the configured workload on this vCPU, together with all others; vCPU 0 ends the guest.
+/// Runs the configured workload on this vCPU, together with all others. vCPU 0 then ends the guest.
 pub fn run(cpu: &'static Cpu) -> ! {
     let config = config::get();
     check_cpus(cpu, config);
@@ -91,7 +91,7 @@ fn check_cpus(cpu: &Cpu, config: &Config) {
     }
 }
 
-/// vCPU 0, when all are done: checks, prints, ends.
+/// Checks and prints the results when all vCPUs have finished, and ends the guest.
 fn finish(workload: Workload) -> ! {
     let good = match workload {
         Workload::Lock => lock::finish(),

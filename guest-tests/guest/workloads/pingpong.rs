@@ -1,4 +1,4 @@
-//! vCPUs 0 and 1 hand a token to each other; the one without it is idle. Counts round trips.
+//! vCPUs 0 and 1 hand a token to each other, and the vCPU without the token is idle. Counts round trips.
 
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -8,7 +8,7 @@ use crate::idle;
 
 const DONE: u32 = u32::MAX;
 
-/// Whose turn it is.
+/// The vCPU that has the token, or [`DONE`].
 static TOKEN: AtomicU32 = AtomicU32::new(0);
 
 pub fn run(cpu: &Cpu) {

@@ -1,4 +1,4 @@
-//! All vCPUs idle.
+//! The workload `idle`: all vCPUs idle.
 
 use super::run_length::end_time;
 use crate::clock;

@@ -1,4 +1,4 @@
-//! Rings the wait doorbell without end and without cause.
+//! Every vCPU rings the wait doorbell without a pause and without cause.
 
 use super::run_length::end_time;
 use crate::abi::DOORBELL_WAIT;

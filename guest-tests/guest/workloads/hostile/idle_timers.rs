@@ -1,4 +1,4 @@
-//! Wakes by itself again and again: all vCPUs go idle, each for `period`, and have nothing to do.
+//! All vCPUs go idle for `period` again and again, and do nothing else.
 
 use crate::cpu::Cpu;
 use crate::workloads::run_length::end_time;

@@ -1,5 +1,5 @@
-//! Halts for `period` at a time and has nothing else to do. A host that does not notice a halt leaves
-//! the vCPU its CPU meanwhile.
+//! All vCPUs halt for `period` again and again. A host that does not notice a halt leaves the vCPU its CPU
+//! meanwhile.
 
 use core::sync::atomic::Ordering::SeqCst;
 

@@ -1,5 +1,5 @@
-//! What a guest may try to take CPU time from its neighbours, one file per way. The host must not care,
-//! and its other guests must not notice.
+//! Attempts of a guest to take CPU time from other guests, one file for each kind. Neither the host nor
+//! its other guests may be affected.
 
 mod apic_timers;
 mod device_hog;
@@ -17,7 +17,7 @@ use crate::port;
 const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
 
 pub fn run(cpu: &'static Cpu, attack: Attack) {
-    // The interrupt controllers of the first PCs still deliver at the vectors of exceptions.
+    // The PICs still deliver at the vectors of exceptions, so all their interrupts are masked.
     for port in PIC_MASKS {
         port::out8(port, 0xff);
     }

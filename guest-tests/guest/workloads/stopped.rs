@@ -97,7 +97,7 @@ fn halt(cpu: &Cpu, period: u64) {
 pub fn finish() -> bool {
     let good = !WRONG.load(Relaxed);
     console::line(format_args!(
-        "guest: vCPUs were told {} times that they were stopped: {}",
+        "guest: {} reports to vCPUs that they were stopped: {}",
         totals::sum(|stats| &stats.iterations),
         if good { "right" } else { "WRONG" },
     ));

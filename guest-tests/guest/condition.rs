@@ -1,22 +1,24 @@
-//! Waiting for something to come true.
+//! A condition variable.
 
-use super::{Mutex, Queue};
 use crate::cpu::Cpu;
-use crate::locks::{Lock, Mode, Tas};
+use crate::lock::{Lock, Mode};
+use crate::locks::Tas;
+use crate::mutex::Mutex;
+use crate::wait_queue::WaitQueue;
 use crate::{preempt, tasks};
 
-/// Something that tasks wait for under a mutex. Nobody's vCPU can be named as the one that must run
-/// for it to come true.
+/// A condition that tasks wait for under a mutex. The host learns nothing about these waits: no vCPU is
+/// known that must run before the condition becomes true.
 pub struct Condition {
     guard: Tas,
-    waiters: Queue,
+    waiters: WaitQueue,
 }
 
 impl Condition {
     pub const fn new() -> Self {
         Self {
             guard: Tas::new(),
-            waiters: Queue::new(),
+            waiters: WaitQueue::new(),
         }
     }
 
@@ -30,9 +32,10 @@ impl Condition {
         mutex.lock::<M>(cpu);
     }
 
-    /// Wakes the task that waits longest.
+    /// Wakes the task that has waited longest.
     pub fn signal<M: Mode>(&self, cpu: &Cpu) {
-        // Nobody else wakes a task that has been taken out.
+        // Only this vCPU wakes a task that it has removed from the queue, so it must not be preempted
+        // in between.
         preempt::disable(cpu);
         self.guard.lock::<M>(cpu);
         let first = self.waiters.pop();

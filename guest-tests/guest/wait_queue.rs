@@ -1,57 +1,59 @@
-//! Tasks that wait, in the order in which they came.
+//! A queue of tasks that wait, first in, first out.
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::tasks::{self, NOBODY, TaskId};
+use crate::tasks::{self, NO_TASK, TaskId};
 
-/// Linked through [`tasks::Task::next`]. Used under a lock; only [`Queue::first`] may be read without,
-/// by who can do with a guess.
-pub struct Queue {
+/// Linked through [`tasks::Task::next`]. Used under its owner's lock, except for [`WaitQueue::first`], whose
+/// result may be outdated without the lock.
+pub struct WaitQueue {
     head: AtomicU32,
     tail: AtomicU32,
 }
 
-impl Queue {
+impl WaitQueue {
     pub const fn new() -> Self {
         Self {
-            head: AtomicU32::new(NOBODY),
-            tail: AtomicU32::new(NOBODY),
+            head: AtomicU32::new(NO_TASK),
+            tail: AtomicU32::new(NO_TASK),
         }
     }
 
-    /// Puts a task at the end, parked.
+    /// Appends a task, parked.
     pub fn push(&self, task: TaskId) {
         let this = tasks::get(task);
-        this.next.store(NOBODY, Relaxed);
+        this.next.store(NO_TASK, Relaxed);
         this.parked.store(1, Relaxed);
         let last = self.tail.load(Relaxed);
         this.before.store(last, Relaxed);
         match last {
-            NOBODY => self.head.store(task, Relaxed),
+            NO_TASK => self.head.store(task, Relaxed),
             last => tasks::get(last).next.store(task, Relaxed),
         }
         self.tail.store(task, Relaxed);
     }
 
+    /// Removes the first task.
     pub fn pop(&self) -> Option<TaskId> {
         let task = self.head.load(Relaxed);
-        if task == NOBODY {
+        if task == NO_TASK {
             return None;
         }
         let next = tasks::get(task).next.load(Relaxed);
         self.head.store(next, Relaxed);
-        if next == NOBODY {
-            self.tail.store(NOBODY, Relaxed);
+        if next == NO_TASK {
+            self.tail.store(NO_TASK, Relaxed);
         }
         Some(task)
     }
 
+    /// The first task, or [`NO_TASK`].
     pub fn first(&self) -> TaskId {
         self.head.load(Relaxed)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.first() == NOBODY
+        self.first() == NO_TASK
     }
 }

@@ -1,28 +1,13 @@
-//! All that runs at CPL 0 on the way in: boot entry, AP trampoline, page tables, the drop to CPL 3.
+//! What runs at CPL 0 before the first Rust code: the boot entry, the trampoline of the other vCPUs, and
+//! the switch to CPL 3; and the page tables.
 //!
-//! Kept short because CPL 0 may be emulated (about half a microsecond per instruction, a limited
-//! set of instructions, no SSE). The page tables are data for the same reason.
+//! It is short because CPL 0 may be emulated (about half a microsecond per instruction, a limited set
+//! of instructions, no SSE). The page tables are data for the same reason.
 
 use core::arch::global_asm;
 
 use crate::cpu::{Cpu, RING0_TOP, RING3_TOP};
-
-/// Where the real-mode trampoline is copied; its page number is the SIPI vector.
-pub const TRAMPOLINE: u64 = 0x8000;
-
-/// Bytes that the guest's page tables map from 0 (identity).
-pub const MAPPED: u64 = 1 << 30;
-
-unsafe extern "C" {
-    /// `RSI` at entry: address of the Linux `boot_params`.
-    pub static boot_params_address: u64;
-    /// First byte of the trampoline.
-    pub static trampoline_start: u8;
-    /// One past the last byte of the trampoline.
-    pub static trampoline_end: u8;
-    /// The `Cpu` block of the AP that is being started; written by the BSP before each SIPI.
-    pub static mut trampoline_cpu: u64;
-}
+use crate::layout::{LOCAL_APIC, TRAMPOLINE, VIRTIO_MMIO};
 
 // Segments. The selectors of CPL 3 (0x33, 0x2b) are those of Linux: KVM-PVM returns to the guest
 // with a native IRETQ, which reloads them against the host's GDT.
@@ -34,7 +19,7 @@ global_asm!(
 guest_start:
     cli
     cld
-    mov [rip + boot_params_address], rsi
+    mov [rip + {boot_params}], rsi
     mov eax, offset guest_pml4
     mov cr3, rax
     mov eax, 0x620              # PAE | OSFXSR | OSXMMEXCPT
@@ -49,7 +34,7 @@ guest_start:
     mov esi, offset {boot_main}
     # fall through
 
-    # Loads this vCPU's tables and drops to CPL 3. rdi: its block, rsi: where to go on.
+    # Loads this vCPU's tables and switches to CPL 3. rdi: its block, rsi: where it continues.
 enter_cpl3:
     mov rax, 0x00af9b000000ffff # 0x08: code64, DPL 0
     mov [rdi + {gdt} + 0x08], rax
@@ -91,17 +76,13 @@ enter_cpl3:
     iretq
 
 ap_long_mode:
-    mov rdi, [rip + trampoline_cpu]
+    mov rdi, [rip + {starting_cpu}]
     mov esi, offset {ap_main}
     jmp enter_cpl3
     .popsection
 
     .pushsection .data.boot, "aw", @progbits
-    .globl boot_params_address
-    .globl trampoline_cpu
     .balign 8
-boot_params_address: .quad 0
-trampoline_cpu: .quad 0
     .word 0, 0, 0
 guest_idtr:
     .word 0xfff
@@ -124,15 +105,19 @@ guest_pd_low:
     .endr
 guest_pd_high:
     .zero 128 * 8
-    .quad 0xd0000000 + 0xff
+    .quad {virtio_mmio} + 0xff
     .zero 374 * 8
-    .quad 0xfee00000 + 0xff
+    .quad {local_apic} + 0xff
     .zero 8 * 8
     .popsection
     "#,
     cpus = sym crate::cpu::BLOCKS,
-    boot_main = sym crate::boot_main,
-    ap_main = sym crate::ap_main,
+    boot_main = sym crate::start::boot_main,
+    ap_main = sym crate::start::ap_main,
+    boot_params = sym crate::boot_params::ADDRESS,
+    starting_cpu = sym crate::smp::STARTING_CPU,
+    virtio_mmio = const VIRTIO_MMIO,
+    local_apic = const LOCAL_APIC,
     idt = sym crate::idt::TABLE,
     gdt = const Cpu::GDT_OFFSET,
     tss = const Cpu::TSS_OFFSET,

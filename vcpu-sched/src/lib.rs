@@ -37,6 +37,7 @@
 mod classes;
 mod config;
 mod counters;
+mod counting;
 mod cpuset;
 mod events;
 mod ids;

@@ -2,11 +2,13 @@
 
 pub(crate) mod blocked_on;
 pub(crate) mod contexts;
+pub(crate) mod cpu_table;
 pub(crate) mod deferral_credit;
 pub(crate) mod disturbance_credit;
 pub(crate) mod domain;
 pub(crate) mod guest;
 pub(crate) mod heap;
 pub(crate) mod lists;
+pub(crate) mod table;
 pub(crate) mod timer_queue;
 pub(crate) mod worker_table;

@@ -50,22 +50,26 @@ impl Counting {
         self.vcpus.push(CountedVcpu::default());
     }
 
+    #[inline]
     pub(crate) fn counters(&self, vcpu: VcpuId) -> Option<&Counters> {
         self.vcpus.get(vcpu).map(|v| &v.counters)
     }
 
+    #[inline]
     pub(crate) fn counters_mut(&mut self, vcpu: VcpuId) -> &mut Counters {
         &mut self.vcpus[vcpu].counters
     }
 
     /// What stopped last on `cpu` was stopped against its will; `holding`: while it held a lock. That is a
     /// preemption unless the CPU goes on with the same vCPU.
+    #[inline]
     pub(crate) fn preempted(&mut self, cpu: CpuId, holding: bool) {
         if let Some(last) = &mut self.cpus[cpu].last_run {
             last.preempted_holding = Some(holding);
         }
     }
 
+    #[inline]
     fn picked(&mut self, cpu: CpuId, curr: VcpuId, chain: u32) {
         let v = &mut self.vcpus[curr];
         v.counters.longest_chain = v.counters.longest_chain.max(chain);
@@ -80,6 +84,7 @@ impl Counting {
     }
 
     /// A CPU runs something else than `last`, or has gone offline.
+    #[inline]
     fn replaced(&mut self, last: Option<LastRun>) {
         if let Some(last) = last
             && let Some(holding) = last.preempted_holding
@@ -90,6 +95,7 @@ impl Counting {
         }
     }
 
+    #[inline]
     fn stopped(&mut self, cpu: CpuId, donor: VcpuId, curr: VcpuId, ran: Ns) {
         self.vcpus[curr].counters.runtime_ns += ran;
         self.vcpus[donor].counters.charged_ns += ran;

@@ -52,11 +52,13 @@ impl SchedClass {
         }
     }
 
+    #[inline]
     pub(crate) const fn is_deadline(&self) -> bool {
         matches!(self, Self::Deadline(_))
     }
 
     /// The server of a reservation.
+    #[inline]
     pub(crate) const fn server(&self) -> Option<&Server> {
         match self {
             Self::Deadline(server) => Some(server),
@@ -64,6 +66,7 @@ impl SchedClass {
         }
     }
 
+    #[inline]
     pub(crate) const fn server_mut(&mut self) -> Option<&mut Server> {
         match self {
             Self::Deadline(server) => Some(server),
@@ -71,6 +74,7 @@ impl SchedClass {
         }
     }
 
+    #[inline]
     pub(crate) const fn rank(&self, fifo_seq: u64) -> Rank {
         match self {
             Self::Deadline(server) => Rank::Deadline(server.deadline(), fifo_seq),
@@ -79,6 +83,7 @@ impl SchedClass {
     }
 
     /// The start tag in the fair order.
+    #[inline]
     pub(crate) const fn tag(&self) -> Option<VirtualTime> {
         match self {
             Self::Deadline(_) => None,
@@ -87,6 +92,7 @@ impl SchedClass {
     }
 
     /// It competes again, since `since`, of which the policy learns at `now`.
+    #[inline]
     pub(crate) fn wake(&mut self, since: Ns, now: Ns, inputs: &FairInputs) -> Woken {
         match self {
             Self::Deadline(server) => server.wake_since(since, now),
@@ -99,6 +105,7 @@ impl SchedClass {
 
     /// Charges `ran` ns that ended at `now`. With `slice_ends`, a slice of best effort ends however short
     /// it was.
+    #[inline]
     pub(crate) fn charge(
         &mut self,
         ran: Ns,
@@ -123,6 +130,7 @@ impl SchedClass {
     }
 
     /// How much of `ran` ns exceeds the budget or the slice.
+    #[inline]
     pub(crate) fn overrun(&self, ran: Ns, slice: Ns) -> Ns {
         let left = match self {
             Self::Deadline(server) => server.budget().max(0).unsigned_abs(),
@@ -133,6 +141,7 @@ impl SchedClass {
 
     /// Charges `spent` ns of other threads, up to `now`, as if the vCPU had woken, run for so long and
     /// halted again.
+    #[inline]
     pub(crate) fn charge_elsewhere(
         &mut self,
         spent: Ns,
@@ -153,6 +162,7 @@ impl SchedClass {
     }
 
     /// Its vCPU has halted.
+    #[inline]
     pub(crate) fn halt(&mut self, sharers: u32) {
         if let Self::Fair(fair) = self {
             fair.end_slice(sharers);
@@ -160,6 +170,7 @@ impl SchedClass {
     }
 
     /// Starts the next budget.
+    #[inline]
     pub(crate) fn replenish(&mut self, now: Ns) {
         if let Self::Deadline(server) = self {
             server.replenish(now);
@@ -167,6 +178,7 @@ impl SchedClass {
     }
 
     /// When throttling ends. Best effort is never throttled.
+    #[inline]
     pub(crate) fn replenished_at(&self) -> Ns {
         match self {
             Self::Deadline(server) => server.replenished_at(),
@@ -176,6 +188,7 @@ impl SchedClass {
 
     /// When a decision that begins at `now` ends by itself. `None`: not before something happens. Best
     /// effort gets a slice only if it is `contended`.
+    #[inline]
     pub(crate) fn decision_end(
         &self,
         now: Ns,
@@ -191,6 +204,7 @@ impl SchedClass {
     }
 
     /// When best effort that wakes up may end a decision that begins at `now`, if it may at all.
+    #[inline]
     pub(crate) const fn preemptible_at(&self, now: Ns, slice: Ns) -> Ns {
         match self {
             Self::Deadline(_) => now,
@@ -199,6 +213,7 @@ impl SchedClass {
     }
 
     /// The start tag of the last slice that it has run in after `ran` ns more.
+    #[inline]
     pub(crate) fn tag_after(&self, ran: Ns, slice: Ns, sharers: u32) -> Option<VirtualTime> {
         match self {
             Self::Deadline(_) => None,
@@ -207,6 +222,7 @@ impl SchedClass {
     }
 
     /// The tag if its slice ended after `ran` ns more; `None` if best effort that wakes may not end it.
+    #[inline]
     pub(crate) fn tag_if_preempted(&self, ran: Ns, slice: Ns, sharers: u32) -> Option<VirtualTime> {
         match self {
             Self::Deadline(_) => None,
@@ -227,6 +243,7 @@ impl SchedClass {
 
     /// The rank that it would have if it competed now, and the CPU time that it has left, ns. `None`: it
     /// has none left.
+    #[inline]
     pub(crate) fn available(
         mut self,
         fifo_seq: u64,
@@ -255,6 +272,7 @@ impl SchedClass {
     }
 
     /// Whether a CPU on which it has been the donor for `ran` ns may be shared with work of this rank.
+    #[inline]
     pub(crate) fn shares_with(&self, visitor: Rank, fifo_seq: u64, ran: Ns, sharers: u32) -> bool {
         match (self, visitor) {
             (Self::Fair(fair), Rank::Fair(tag, _)) => tag <= fair.tag_now(ran, sharers),
@@ -263,6 +281,7 @@ impl SchedClass {
     }
 
     /// The deadlines after `known` that have passed at `now` with budget left: how many, and the last.
+    #[inline]
     pub(crate) fn missed(&self, known: Ns, now: Ns) -> Option<(u64, Ns)> {
         match self {
             Self::Deadline(server) => server.missed(known, now),
@@ -271,6 +290,7 @@ impl SchedClass {
     }
 }
 
+#[inline]
 fn charge_server_elsewhere(
     server: &mut Server,
     spent: Ns,

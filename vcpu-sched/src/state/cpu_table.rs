@@ -78,6 +78,7 @@ pub(crate) struct CpuRow {
 
 impl CpuRow {
     /// The decision in force.
+    #[inline]
     pub(crate) const fn running(&self) -> Option<&Running> {
         match &self.state {
             CpuState::Running(running) => Some(running),
@@ -85,6 +86,7 @@ impl CpuRow {
         }
     }
 
+    #[inline]
     pub(crate) const fn running_mut(&mut self) -> Option<&mut Running> {
         match &mut self.state {
             CpuState::Running(running) => Some(running),
@@ -92,16 +94,19 @@ impl CpuRow {
         }
     }
 
+    #[inline]
     pub(crate) const fn needs_resched(&self) -> bool {
         self.need_resched
     }
 
     /// Whether it will pick without another kick.
+    #[inline]
     pub(crate) const fn will_pick(&self) -> bool {
         self.need_resched || matches!(self.state, CpuState::Picking)
     }
 
     /// When it wakes up by itself, for a CPU that sleeps and has not been kicked.
+    #[inline]
     pub(crate) const fn asleep(&self) -> Option<Option<Ns>> {
         match self.state {
             CpuState::Idle { until } if !self.need_resched => Some(until),
@@ -152,45 +157,55 @@ impl CpuTable {
         }
     }
 
+    #[inline]
     pub(crate) fn row_mut(&mut self, cpu: CpuId) -> &mut CpuRow {
         &mut self.rows[cpu]
     }
 
+    #[inline]
     pub(crate) fn ids(&self) -> impl Iterator<Item = CpuId> + use<> {
         self.rows.ids()
     }
 
     /// The decision in force on `cpu`; `None` also for a CPU that is not of the pool.
+    #[inline]
     pub(crate) fn running(&self, cpu: CpuId) -> Option<&Running> {
         self.rows.get(cpu)?.running()
     }
 
+    #[inline]
     pub(crate) fn running_mut(&mut self, cpu: CpuId) -> Option<&mut Running> {
         self.rows.get_mut(cpu)?.running_mut()
     }
 
+    #[inline]
     pub(crate) const fn all(&self) -> CpuSet {
         self.all
     }
 
+    #[inline]
     pub(crate) const fn online(&self) -> CpuSet {
         self.online
     }
 
+    #[inline]
     pub(crate) const fn idle(&self) -> CpuSet {
         self.idle
     }
 
+    #[inline]
     pub(crate) const fn unsliced(&self) -> CpuSet {
         self.unsliced
     }
 
     /// Whether some CPU picks without another kick.
+    #[inline]
     pub(crate) const fn any_will_pick(&self) -> bool {
         !self.will_pick.is_empty()
     }
 
     /// `cpu` begins to pick.
+    #[inline]
     pub(crate) fn begin_pick(&mut self, cpu: CpuId) {
         self.rows[cpu].state = CpuState::Picking;
         self.will_pick.insert(cpu);
@@ -200,6 +215,7 @@ impl CpuTable {
     }
 
     /// The pick of `cpu` ends with a decision. Without a `slice` it runs until something else competes.
+    #[inline]
     pub(crate) fn start(&mut self, cpu: CpuId, running: Running, rank: Rank, slice: bool) {
         self.end_pick(cpu, CpuState::Running(running));
         self.idle.remove(cpu);
@@ -210,16 +226,19 @@ impl CpuTable {
     }
 
     /// The pick of `cpu` ends with nothing to run: it sleeps until `until`, ns, or a kick.
+    #[inline]
     pub(crate) fn sleep(&mut self, cpu: CpuId, until: Option<Ns>) {
         self.end_pick(cpu, CpuState::Idle { until });
     }
 
     /// `cpu`, which is offline, has picked nothing.
+    #[inline]
     pub(crate) fn deactivate(&mut self, cpu: CpuId) {
         self.end_pick(cpu, CpuState::Inactive);
         self.idle.remove(cpu);
     }
 
+    #[inline]
     fn end_pick(&mut self, cpu: CpuId, state: CpuState) {
         let row = &mut self.rows[cpu];
         (row.state, row.need_resched) = (state, false);
@@ -229,6 +248,7 @@ impl CpuTable {
 
     /// `cpu` stops what it runs and is about to pick. `None`, and nothing changes, if it runs nothing or
     /// is not of the pool.
+    #[inline]
     pub(crate) fn stop(&mut self, cpu: CpuId) -> Option<Running> {
         let running = *self.running(cpu)?;
         self.begin_pick(cpu);
@@ -239,6 +259,7 @@ impl CpuTable {
 
     /// `cpu` needs to reschedule. True if it has to be signalled: it had not been kicked before, and is
     /// not about to pick.
+    #[inline]
     pub(crate) fn kick(&mut self, cpu: CpuId) -> bool {
         let row = &mut self.rows[cpu];
         if row.need_resched {
@@ -255,6 +276,7 @@ impl CpuTable {
     }
 
     /// The CPUs to signal since the last call.
+    #[inline]
     pub(crate) const fn take_kicks(&mut self) -> CpuSet {
         std::mem::replace(&mut self.kicks, CpuSet::EMPTY)
     }
@@ -273,6 +295,7 @@ impl CpuTable {
 
     /// The rank of the donor on `cpu` has changed. False if that is of no consequence, because the CPU
     /// runs nothing or has been kicked.
+    #[inline]
     pub(crate) fn set_rank(&mut self, cpu: CpuId, rank: Rank) -> bool {
         let is_busy = self.busy.contains(cpu.0);
         if is_busy {
@@ -282,6 +305,7 @@ impl CpuTable {
     }
 
     /// The CPU among `cpus` that does the least urgent work and has not been kicked.
+    #[inline]
     pub(crate) fn least_urgent(&self, cpus: CpuSet) -> Option<(Rank, CpuId)> {
         let (Reverse(rank), cpu) = self.busy.first()?;
         if cpus.contains(CpuId(cpu)) {
@@ -314,6 +338,7 @@ impl CpuTable {
 impl Index<CpuId> for CpuTable {
     type Output = CpuRow;
 
+    #[inline]
     fn index(&self, cpu: CpuId) -> &CpuRow {
         &self.rows[cpu]
     }

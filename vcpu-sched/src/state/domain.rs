@@ -17,20 +17,24 @@ impl RunQueue {
         self.0.grow(vcpus);
     }
 
+    #[inline]
     pub(crate) fn first(&self) -> Option<(Rank, VcpuId)> {
         let (rank, vcpu) = self.0.first()?;
         Some((rank, VcpuId(vcpu)))
     }
 
+    #[inline]
     pub(crate) fn contains(&self, vcpu: VcpuId) -> bool {
         self.0.contains(vcpu.0)
     }
 
     /// Puts the scheduling context in, or gives it a new rank.
+    #[inline]
     pub(crate) fn set(&mut self, vcpu: VcpuId, rank: Rank) {
         self.0.set(vcpu.0, rank);
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, vcpu: VcpuId) {
         self.0.remove(vcpu.0);
     }

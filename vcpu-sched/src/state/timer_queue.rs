@@ -16,12 +16,14 @@ pub(crate) enum TimerId {
 
 impl TimerId {
     /// The vCPU whose timer it is.
+    #[inline]
     pub(crate) const fn vcpu(self) -> VcpuId {
         match self {
             Self::Sc(vcpu) | Self::Wake(vcpu) => vcpu,
         }
     }
 
+    #[inline]
     const fn slot(self) -> u32 {
         match self {
             Self::Sc(vcpu) => 2 * vcpu.0,
@@ -29,6 +31,7 @@ impl TimerId {
         }
     }
 
+    #[inline]
     const fn from_slot(slot: u32) -> Self {
         let vcpu = VcpuId(slot / 2);
         if slot.is_multiple_of(2) {
@@ -40,12 +43,14 @@ impl TimerId {
 }
 
 impl Ord for TimerId {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         self.slot().cmp(&other.slot())
     }
 }
 
 impl PartialOrd for TimerId {
+    #[inline]
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
@@ -56,17 +61,20 @@ impl PartialOrd for TimerId {
 pub(crate) struct TimerHeap(Heap<Ns>);
 
 impl TimerHeap {
+    #[inline]
     fn first(&self) -> Option<(Ns, TimerId)> {
         let (at, slot) = self.0.first()?;
         Some((at, TimerId::from_slot(slot)))
     }
 
     /// When the first timer is due.
+    #[inline]
     pub(crate) fn first_at(&self) -> Option<Ns> {
         self.0.first().map(|(at, _)| at)
     }
 
     /// When the first timer is due that comes before `limit` and for which `concerns` holds.
+    #[inline]
     pub(crate) fn first_where(
         &self,
         limit: Ns,
@@ -77,14 +85,17 @@ impl TimerHeap {
     }
 
     /// When `timer` is due, if it is set.
+    #[inline]
     pub(crate) fn due(&self, timer: TimerId) -> Option<Ns> {
         self.0.key(timer.slot())
     }
 
+    #[inline]
     pub(crate) fn set(&mut self, timer: TimerId, at: Ns) {
         self.0.set(timer.slot(), at);
     }
 
+    #[inline]
     pub(crate) fn clear(&mut self, timer: TimerId) {
         self.0.remove(timer.slot());
     }
@@ -117,6 +128,7 @@ impl Timers {
     }
 
     /// The timer that is due first, and when.
+    #[inline]
     pub(crate) fn first(&self) -> Option<(Ns, TimerId)> {
         let heaps = [&self.deadline, &self.fair];
         heaps.into_iter().filter_map(TimerHeap::first).min()

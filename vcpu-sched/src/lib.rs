@@ -37,6 +37,7 @@
 mod classes;
 mod config;
 mod counters;
+mod counting;
 mod cpuset;
 mod events;
 mod ids;
@@ -53,7 +54,7 @@ pub use classes::reservation::{
     Exhaustion, MAX_PERIOD, MIN_BUDGET, Reservation, ReservationError, SchedParams,
 };
 pub use config::Config;
-pub use counters::Counters;
+pub use counters::{CounterField, CounterUnit, Counters};
 pub use cpuset::{CpuSet, MAX_CPUS};
 pub use events::{Event, Events};
 pub use ids::{CpuId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId, WorkerId};

@@ -4,7 +4,7 @@ use crate::classes::reservation::Reservation;
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ExecState, ScState, SchedClass};
+use crate::state::contexts::{ExecState, ScState};
 
 /// What a vCPU is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl<E: Events> Scheduler<E> {
     /// What `vcpu` looks like; `None` if it does not exist.
     #[must_use]
     pub fn view(&self, vcpu: VcpuId) -> Option<VcpuView> {
-        let v = self.vcpus.get(vcpu.index())?;
+        let v = self.vcpus.get(vcpu)?;
         let doing = match (v.ec.state, v.sc.state) {
             (ExecState::Gone, _) => Doing::Gone,
             (ExecState::Halted, _) => Doing::Halted,
@@ -67,19 +67,13 @@ impl<E: Events> Scheduler<E> {
             (ExecState::Runnable { .. }, ScState::OnCpu(cpu)) => Doing::Carrying(cpu),
             (ExecState::Runnable { .. }, _) => Doing::Runnable,
         };
-        let (reserved, reduced) = match &v.sc.class {
-            SchedClass::Deadline(server) => (
-                Some((*server.promised(), server.budget(), server.deadline())),
-                v.sc.reduced_since
-                    .map(|since| (*server.reservation(), since)),
-            ),
-            SchedClass::Fair(_) => (None, None),
-        };
+        let server = v.sc.class.server();
+        let reduced_since = v.sc.reduced_since;
         Some(VcpuView {
             doing,
-            reserved,
-            reduced,
-            displaced: self.present.and(v.ec.allowed).is_empty(),
+            reserved: server.map(|s| (*s.admitted(), s.budget(), s.deadline())),
+            reduced: server.and_then(|s| Some((*s.reservation(), reduced_since?))),
+            displaced: self.cpus.online().and(v.ec.allowed).is_empty(),
             waits_for: self
                 .blocked_on
                 .edge(vcpu)
@@ -90,7 +84,7 @@ impl<E: Events> Scheduler<E> {
     /// What `cpu` runs; `None` if nothing.
     #[must_use]
     pub fn view_cpu(&self, cpu: CpuId) -> Option<CpuView> {
-        let running = self.cpus.get(cpu.index())?.running?;
+        let running = self.cpus.running(cpu)?;
         Some(CpuView {
             donor: running.donor,
             curr: running.curr,

@@ -22,7 +22,7 @@ use crate::ids::Ns;
 pub(crate) struct Server {
     /// In force: what was promised, or less while host CPUs are away (`pool_cpus.rs`).
     reservation: Reservation,
-    promised: Reservation,
+    admitted: Reservation,
     /// What is left of the budget, ns. Negative while an overrun is carried as debt.
     budget: i64,
     /// Absolute deadline, ns.
@@ -54,7 +54,7 @@ impl Server {
         // The deadline in the past makes the first wake-up start a fresh period.
         Self {
             reservation,
-            promised: reservation,
+            admitted: reservation,
             budget: 0,
             deadline: 0,
         }
@@ -66,8 +66,8 @@ impl Server {
     }
 
     /// What was admitted.
-    pub(crate) const fn promised(&self) -> &Reservation {
-        &self.promised
+    pub(crate) const fn admitted(&self) -> &Reservation {
+        &self.admitted
     }
 
     /// Puts `reservation` in the place of what was promised, or what was promised back in force.
@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(s.charge(5 * MS, 7 * MS), Charged::Throttled(10 * MS));
         s.replenish(10 * MS);
         assert_eq!(s.budget(), 3 * MS as i64, "the overrun is still debt");
-        s.put_in_force(*s.promised(), 0);
+        s.put_in_force(*s.admitted(), 0);
         assert_eq!(s.charge(3 * MS, 13 * MS), Charged::Throttled(20 * MS));
         s.replenish(20 * MS);
         assert_eq!(s.budget(), 8 * MS as i64);

@@ -1,39 +1,39 @@
-//! Promises of the policy as a whole, checked from the outside of its rules: nothing is lost, and
-//! nobody waits who should run.
+//! Promises of the policy as a whole, checked from outside its rules: nothing is lost, and nothing waits
+//! that should run.
 
-use crate::classes::rank::more_urgent;
 use crate::events::Events;
 use crate::ids::{CpuId, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{Cpu, ExecState, ScState, SchedClass};
-use crate::state::timer_queue::sc_timer;
+use crate::state::contexts::{ExecState, ScState};
+use crate::state::cpu_table::CpuRow;
+use crate::state::timer_queue::TimerId;
 
-/// Checks `policy` between two calls. What a CPU that has been kicked, or is about to pick, will
-/// put right is not held against it.
+/// Checks `policy` between two calls. A CPU that has been kicked, or is about to pick, will put right what
+/// it finds, so that breaks no promise.
 ///
 /// # Errors
-/// Says which promise is broken.
+/// The promise that is broken.
 pub fn audit<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
-    for index in 0..policy.vcpus.len() {
-        not_lost(policy, VcpuId(index as u32))?;
+    for vcpu in policy.vcpus.ids() {
+        not_lost(policy, vcpu)?;
     }
     order_is_kept(policy)?;
     timer_is_kept(policy)
 }
 
-/// What is awake runs, competes, or will be brought back by something.
+/// A vCPU that is awake runs, competes, or will be brought back by something.
 fn not_lost<E: Events>(policy: &Scheduler<E>, vcpu: VcpuId) -> Result<(), String> {
-    let v = &policy.vcpus[vcpu.index()];
-    let timer = policy.has_timer(sc_timer(vcpu));
+    let v = &policy.vcpus[vcpu];
+    let timer = policy.has_timer(TimerId::Sc(vcpu));
     let runnable = matches!(v.ec.state, ExecState::Runnable { .. });
     let fine = match v.sc.state {
         ScState::OnCpu(_) | ScState::Queued(_) => true,
         ScState::Throttled => timer,
         ScState::Parked(on) => {
-            let state = policy.vcpus[on.index()].ec.state;
+            let state = policy.vcpus[on].ec.state;
             let goes_on = matches!(state, ExecState::Running(_) | ExecState::Halted);
-            let picks = || policy.cpus.iter().any(|cpu| cpu.stopped == Some(on));
-            (goes_on || picks()) && (timer || !runnable)
+            let just_stopped = |cpu| policy.cpus[cpu].just_stopped == Some(on);
+            (goes_on || policy.cpus.ids().any(just_stopped)) && (timer || !runnable)
         }
         ScState::Proxied => matches!(v.ec.state, ExecState::Running(_)),
         ScState::Off => matches!(v.ec.state, ExecState::Halted | ExecState::Gone),
@@ -45,38 +45,35 @@ fn not_lost<E: Events>(policy: &Scheduler<E>, vcpu: VcpuId) -> Result<(), String
     }
 }
 
-fn will_look(cpu: &Cpu) -> bool {
-    cpu.choosing || cpu.kicked || cpu.running.is_some_and(|running| running.deferred)
+fn will_reschedule(cpu: &CpuRow) -> bool {
+    cpu.will_pick() || cpu.running().is_some_and(|running| running.deferred)
 }
 
-/// No claim waits while a CPU that could serve it does nothing, or something less urgent.
+/// No scheduling context waits while a CPU that could serve it does nothing, or something less urgent.
 fn order_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
-    for domain in &policy.domains {
+    for domain in policy.domains.iter() {
         let Some((rank, first)) = domain.queue.first() else {
             continue;
         };
-        let first = VcpuId(first);
-        let state = |cpu: CpuId| &policy.cpus[cpu.index()];
-        // One that has never picked will do so.
-        let starts = |cpu: CpuId| state(cpu).running.is_none() && !policy.idle.contains(cpu);
-        let looks = |cpu: CpuId| will_look(state(cpu)) || starts(cpu);
-        if domain.cpus.iter().any(looks) {
+        // A CPU that has never picked will do so.
+        let starts =
+            |cpu: CpuId| policy.cpus.running(cpu).is_none() && !policy.cpus.idle().contains(cpu);
+        let picks = |cpu: CpuId| will_reschedule(&policy.cpus[cpu]) || starts(cpu);
+        if domain.cpus.iter().any(picks) {
             continue;
         }
         for cpu in domain.cpus.iter() {
-            let Some(running) = state(cpu).running else {
+            let Some(running) = policy.cpus.running(cpu) else {
                 return Err(format!("{first} waits while {cpu} does nothing"));
             };
-            let donor = &policy.vcpus[running.donor.index()].sc;
-            let fair = |of: &SchedClass| matches!(of, SchedClass::Fair(_));
-            if more_urgent(rank, donor.rank()) {
-                let less = donor.rank();
+            let serves = policy.vcpus[running.donor].sc.rank();
+            if rank.preempts(serves) {
                 return Err(format!(
-                    "{first} {rank:?} waits while {cpu} serves {less:?}"
+                    "{first} {rank:?} waits while {cpu} serves {serves:?}"
                 ));
             }
-            let unsliced = policy.unsliced.contains(cpu) && fair(&donor.class);
-            if unsliced && fair(&policy.vcpus[first.index()].sc.class) {
+            let unsliced = policy.cpus.unsliced().contains(cpu) && !serves.is_deadline();
+            if unsliced && !rank.is_deadline() {
                 return Err(format!("{first} waits while {cpu} runs without a slice"));
             }
         }
@@ -84,27 +81,30 @@ fn order_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
     Ok(())
 }
 
-/// If CPUs sleep, one of them wakes up in time for the earliest timer. If none does, the one with the
-/// least urgent work in each domain looks in time for those that could take it off its CPU.
+/// If CPUs sleep, one of them wakes up in time for the earliest timer. If none sleeps, the CPU with the
+/// least urgent work in each domain reschedules in time for the timers that could take that CPU.
 fn timer_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
     let Some(at) = policy.next_timer() else {
         return Ok(());
     };
-    let idle = || policy.idle.iter().map(|cpu| &policy.cpus[cpu.index()]);
-    let in_time = |cpu: &Cpu| cpu.sleeps_until.is_some_and(|until| until <= at);
-    if idle().any(|cpu| will_look(cpu) || in_time(cpu)) {
+    let cpus = &policy.cpus;
+    let in_time = |cpu: CpuId| {
+        let until = cpus[cpu].asleep().flatten();
+        will_reschedule(&cpus[cpu]) || until.is_some_and(|until| until <= at)
+    };
+    if cpus.idle().iter().any(in_time) {
         return Ok(());
     }
-    if !policy.idle.is_empty() {
+    if !cpus.idle().is_empty() {
         return Err(format!("the sleeping CPUs sleep past the timer at {at}"));
     }
-    if policy.cpus.iter().any(will_look) {
+    if cpus.ids().any(|cpu| will_reschedule(&cpus[cpu])) {
         return Ok(());
     }
-    for domain in 0..policy.domains.len() {
-        let least = policy.least_urgent(policy.domains[domain].cpus);
-        if let Some((rank, cpu)) = least
-            && let Some(running) = policy.cpus[cpu.index()].running
+    for domain in policy.domains.ids() {
+        let least_urgent = cpus.least_urgent(policy.domains[domain].cpus);
+        if let Some((rank, cpu)) = least_urgent
+            && let Some(running) = cpus.running(cpu)
             && let Some(at) =
                 policy.timer_of(domain, running.donor, running.preemptible_at, running.until)
         {

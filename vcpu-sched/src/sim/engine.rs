@@ -325,7 +325,7 @@ impl<E: Events> Simulation<E> {
         c.kick_at = None;
         c.state = match decision {
             None => {
-                let present = self.policy.present().contains(CpuId(cpu as u32));
+                let present = self.policy.online_cpus().contains(CpuId(cpu as u32));
                 HostState::Idle(self.policy.next_timer().filter(|_| present))
             }
             Some(decision) => {

@@ -34,10 +34,10 @@ fn a_helper_works_at_once_on_an_idle_cpu_and_its_guest_pays() {
     let worker = p.policy.add_worker(g);
     assert_eq!((p.pick(0), p.pick(1)), (None, None));
     let granted = asks(&mut p, worker);
-    let [Grant { payer, limit, .. }] = granted[..] else {
+    let [Grant { donor, limit, .. }] = granted[..] else {
         panic!("{granted:?}");
     };
-    assert_eq!((payer, limit), (v, 250 * US));
+    assert_eq!((donor, limit), (v, 250 * US));
     stops(&mut p, worker, 200 * US);
     assert_eq!(p.counters(v).elsewhere_ns, 200 * US);
 }
@@ -97,7 +97,7 @@ fn a_reserved_guest_works_where_best_effort_runs() {
     assert_eq!(p.pick(0), Some((hog, hog)));
     let granted = asks(&mut p, worker);
     assert_eq!(
-        granted.iter().map(|g| (g.cpu, g.payer)).collect::<Vec<_>>(),
+        granted.iter().map(|g| (g.cpu, g.donor)).collect::<Vec<_>>(),
         [(CpuId(0), reserved)]
     );
 }
@@ -193,10 +193,10 @@ fn the_claims_of_a_guest_take_turns_and_one_without_budget_is_passed_over() {
     let worker = p.policy.add_worker(g);
     assert_eq!(p.pick(0), None);
     p.policy.charge_elsewhere(vcpus[1], 5 * MS, p.now);
-    let mut payers = Vec::new();
+    let mut donors = Vec::new();
     for _ in 0..4 {
-        payers.push(asks(&mut p, worker)[0].payer);
+        donors.push(asks(&mut p, worker)[0].donor);
         stops(&mut p, worker, US);
     }
-    assert_eq!(payers, [vcpus[0], vcpus[2], vcpus[0], vcpus[2]]);
+    assert_eq!(donors, [vcpus[0], vcpus[2], vcpus[0], vcpus[2]]);
 }

@@ -193,7 +193,7 @@ impl<S: Seam> Executor<S> {
             self.report.decisions += 1;
             let mut state = pool.lock();
             let now = sys::monotonic_ns();
-            self.away = !state.sched.present().contains(self.cpu);
+            self.away = !state.sched.online_cpus().contains(self.cpu);
             let mut may_nap = self.seam.naps() && !self.away;
             let mut sleeper = napped.take().and_then(|(sleeper, end, spent)| {
                 may_nap &= end != NapEnd::NotHere;

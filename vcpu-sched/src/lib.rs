@@ -34,6 +34,7 @@
 //!
 //! Start reading at `proxy.rs`, which is the idea, or at `scheduler.rs`, which lists the rules.
 
+mod audit;
 mod classes;
 mod config;
 mod counters;
@@ -42,7 +43,9 @@ mod cpuset;
 mod events;
 mod ids;
 mod invariants;
+mod policy;
 mod proxy;
+mod round_robin;
 mod rules;
 mod scheduler;
 pub mod sim;
@@ -58,7 +61,9 @@ pub use counters::{CounterField, CounterUnit, Counters};
 pub use cpuset::{CpuSet, MAX_CPUS};
 pub use events::{Event, Events};
 pub use ids::{CpuId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId, WorkerId};
+pub use policy::{Policy, PolicyKind};
 pub use proxy::MAX_CHAIN;
+pub use round_robin::RoundRobin;
 pub use rules::pick::Decision;
 pub use rules::stop::StopReason;
 pub use scheduler::Scheduler;

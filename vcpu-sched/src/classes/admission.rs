@@ -39,6 +39,9 @@ pub enum AdmissionError {
         /// The longest budget that fits with the same period and deadline, ns.
         fitting_budget_ns: u64,
     },
+    /// The policy takes no reservations.
+    #[error("this policy has no reservations; leave them out, or take the policy deadline")]
+    NoReservations,
     /// The pinning names no CPU of the pool.
     #[error("the vCPU is pinned to no CPU of the pool; name at least one of its CPUs")]
     NoCpu,

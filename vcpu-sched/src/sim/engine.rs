@@ -1,15 +1,16 @@
 //! The event loop: what an executor on each host CPU does, in virtual time.
 
+use std::fmt::Debug;
+
 use crate::classes::admission::AdmissionError;
 use crate::classes::reservation::SchedParams;
 use crate::config::Config;
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, GuestId, Ns, VcpuId};
+use crate::policy::{Policy, PolicyKind};
 use crate::rules::stop::StopReason;
-use crate::scheduler::Scheduler;
 use crate::sim::action::Action;
-use crate::sim::audit::audit;
 use crate::sim::host_cpu::{Busy, HostCpu, HostState};
 use crate::sim::lock::{LockId, LockKind};
 use crate::sim::outcome::{Outcome, VcpuOutcome};
@@ -55,8 +56,9 @@ enum Outside {
 /// A pool of simulated host CPUs with guests on it.
 #[derive(Debug)]
 pub struct Simulation<E: Events = Vec<(Ns, Event)>> {
-    policy: Scheduler<E>,
+    policy: Box<dyn Policy<E>>,
     world: World,
+    vcpus: usize,
     cpus: Vec<HostCpu>,
     costs: Costs,
     now: Ns,
@@ -71,16 +73,24 @@ impl Simulation {
     }
 }
 
-impl<E: Events> Simulation<E> {
-    /// A pool whose decisions `events` hears.
+impl<E: Events + Debug + Send + 'static> Simulation<E> {
+    /// A pool under [`PolicyKind::Deadline`] that reports each decision to `events`.
     #[must_use]
     pub fn with_events(config: Config, costs: Costs, events: E) -> Self {
-        let policy = Scheduler::with_events(config, events);
-        let config = policy.config();
+        Self::of_policy(PolicyKind::Deadline.pool(config, events), costs)
+    }
+}
+
+impl<E: Events> Simulation<E> {
+    /// A pool under `policy`, to which nothing was added yet.
+    #[must_use]
+    pub fn of_policy(policy: Box<dyn Policy<E>>, costs: Costs) -> Self {
+        let config = *policy.config();
         Self {
             world: World::new(config.proxy),
             cpus: vec![HostCpu::new(); config.cpus],
             policy,
+            vcpus: 0,
             costs,
             now: 0,
             outside: Vec::new(),
@@ -100,7 +110,7 @@ impl<E: Events> Simulation<E> {
     /// Adds a vCPU that starts at time 0 and may run anywhere.
     ///
     /// # Errors
-    /// As [`Scheduler::add_vcpu`].
+    /// As [`Policy::add_vcpu`].
     ///
     /// # Panics
     /// If its script uses a lock of another guest.
@@ -116,7 +126,7 @@ impl<E: Events> Simulation<E> {
     /// Adds a vCPU that starts at time 0 and may run on these CPUs.
     ///
     /// # Errors
-    /// As [`Scheduler::add_vcpu`].
+    /// As [`Policy::add_vcpu`].
     ///
     /// # Panics
     /// If its script uses a lock of another guest.
@@ -129,6 +139,7 @@ impl<E: Events> Simulation<E> {
     ) -> Result<VcpuId, AdmissionError> {
         let vcpu = self.policy.add_vcpu(guest, claim, allowed)?;
         self.world.add(guest, behaviour.into());
+        self.vcpus += 1;
         self.wake_at(vcpu, 0);
         Ok(vcpu)
     }
@@ -152,7 +163,7 @@ impl<E: Events> Simulation<E> {
     /// Runs until `end`, ns, and says what came of it.
     ///
     /// # Panics
-    /// If the policy breaks a promise that [`audit`] knows (in debug builds), or if a script
+    /// If the policy breaks a promise that [`Policy::audit`] checks (in debug builds), or if a script
     /// unlocks what it does not hold.
     pub fn run(mut self, end: Ns) -> Outcome<E> {
         self.outside.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
@@ -186,9 +197,9 @@ impl<E: Events> Simulation<E> {
             }
         };
         Outcome {
-            vcpus: (0..self.policy.vcpus.len()).map(vcpu).collect(),
+            vcpus: (0..self.vcpus).map(vcpu).collect(),
             end: self.now,
-            events: self.policy.events,
+            events: self.policy.into_events(),
         }
     }
 
@@ -359,7 +370,7 @@ impl<E: Events> Simulation<E> {
     /// In debug builds, at moments when no kick is on its way: is everything as promised?
     fn check(&self) {
         if cfg!(debug_assertions)
-            && let Err(broken) = audit(&self.policy)
+            && let Err(broken) = self.policy.audit()
         {
             panic!("at {} ns: {broken}", self.now);
         }

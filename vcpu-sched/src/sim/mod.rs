@@ -27,7 +27,6 @@
 //! ```
 
 mod action;
-mod audit;
 mod engine;
 mod host_cpu;
 mod liar;
@@ -37,7 +36,7 @@ mod random;
 mod script;
 mod world;
 
-pub use audit::audit;
+pub use crate::audit::audit;
 pub use engine::{Costs, Simulation};
 pub use liar::Liar;
 pub use lock::{LockId, LockKind};

@@ -1,7 +1,7 @@
 //! A deadline scheduler for vCPUs, with split contexts and proxy execution.
 //!
-//! Pure policy: no KVM, no threads, no clock (time is an argument), no I/O, and no allocation once
-//! the vCPUs are added, but for CPUs that leave the pool or come back. The owner of the host CPUs calls it:
+//! Pure policy: no KVM, no threads, no clock (time is an argument), no I/O, and no allocation once the vCPUs
+//! are added, except when CPUs go offline or online. The owner of the host CPUs calls it:
 //!
 //! ```
 //! use vcpu_sched::{SchedParams, Config, CpuId, Hints, Reservation, Scheduler, StopReason, Wait, WaitKind};
@@ -21,7 +21,7 @@
 //! let holding = Hints { depth: 1, ..Hints::default() };
 //! pool.stop(CpuId(0), StopReason::Preempted, holding, ms, ms);
 //!
-//! // The waiter wants the lock, and says so. Its budget carries the holder.
+//! // The waiter spins for the lock, and publishes that. Its budget carries the holder.
 //! pool.wake(waiter, ms);
 //! assert_eq!(pool.pick(CpuId(0), ms).unwrap().curr, waiter);
 //! let wait = Wait { kind: WaitKind::Spin, lock: 0x1000, holder, holder_releases: 0 };
@@ -32,7 +32,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Start reading at `proxy.rs`, which is the idea, or at `scheduler.rs`, which lists the rules.
+//! Start reading at `proxy.rs`, which is the idea, or at `scheduler.rs`, which lists the rules. `classes/` has
+//! the arithmetic of reservations and fair shares, `state/` the tables, `rules/` what happens to them, and
+//! [`sim`] a simulator.
 
 mod classes;
 mod config;

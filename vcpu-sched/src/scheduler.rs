@@ -5,7 +5,7 @@
 //! | `proxy.rs` | which vCPU runs on the scheduling context of a vCPU that waits |
 //! | `rules/pick.rs` | what a CPU runs next |
 //! | `rules/stop.rs` | what happens when a vCPU stops: charge, edges, back into the queue |
-//! | `rules/charge.rs` | who is charged for what ran, and what follows from that |
+//! | `rules/charge.rs` | the donor is charged for what ran; throttling and replenishment |
 //! | `rules/wake.rs` | waking |
 //! | `rules/kick.rs` | which CPU is kicked for a scheduling context that became eligible |
 //! | `rules/timers.rs` | what happens by itself, and which CPU is the timekeeper |

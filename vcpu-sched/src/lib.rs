@@ -4,7 +4,9 @@
 //! are added, except when CPUs go offline or online. The owner of the host CPUs calls it:
 //!
 //! ```
-//! use vcpu_sched::{SchedParams, Config, CpuId, Hints, Reservation, Scheduler, StopReason, Wait, WaitKind};
+//! use vcpu_sched::{
+//!     Config, CpuId, CpuTime, Hints, Reservation, SchedParams, Scheduler, StopReason, Wait, WaitKind,
+//! };
 //!
 //! let mut pool = Scheduler::new(Config::new(1));
 //! let guest = pool.add_guest();
@@ -19,14 +21,14 @@
 //! pool.wake(holder, 0);
 //! assert_eq!(pool.pick(CpuId(0), 0).unwrap().curr, holder);
 //! let holding = Hints { depth: 1, ..Hints::default() };
-//! pool.stop(CpuId(0), StopReason::Preempted, holding, ms, ms);
+//! pool.stop(CpuId(0), StopReason::Preempted, holding, CpuTime(ms), ms);
 //!
 //! // The waiter spins for the lock, and publishes that. Its budget carries the holder.
 //! pool.wake(waiter, ms);
 //! assert_eq!(pool.pick(CpuId(0), ms).unwrap().curr, waiter);
 //! let wait = Wait { kind: WaitKind::Spin, lock: 0x1000, holder, holder_releases: 0 };
 //! let waiting = Hints { wait: Some(wait), ..Hints::default() };
-//! pool.stop(CpuId(0), StopReason::Rang, waiting, 1_000, ms + 1_000);
+//! pool.stop(CpuId(0), StopReason::Rang, waiting, CpuTime(1_000), ms + 1_000);
 //! let decision = pool.pick(CpuId(0), ms + 1_000).unwrap();
 //! assert_eq!((decision.donor, decision.curr), (waiter, holder));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -59,7 +61,7 @@ pub use config::Config;
 pub use counters::{CounterField, CounterUnit, Counters};
 pub use cpuset::{CpuSet, MAX_CPUS};
 pub use events::{Event, Events};
-pub use ids::{CpuId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId, WorkerId};
+pub use ids::{CpuId, CpuTime, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId, WorkerId};
 pub use proxy::MAX_CHAIN;
 pub use rules::pick::Decision;
 pub use rules::stop::StopReason;

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::counting::Counting;
 use crate::cpuset::{CpuSet, MAX_CPUS};
 use crate::events::{Event, Events};
-use crate::ids::{CpuId, DomainId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId};
+use crate::ids::{CpuId, CpuTime, DomainId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId};
 use crate::state::blocked_on::BlockedOn;
 use crate::state::contexts::{ScState, VcpuState};
 use crate::state::cpu_table::{CpuTable, Running};
@@ -214,9 +214,9 @@ impl<E: Events> Scheduler<E> {
             ScState::Off => Activity::Idle,
             ScState::Queued(_) | ScState::Parked(_) | ScState::Proxied => Activity::Competing,
             ScState::OnCpu(cpu) => {
-                let since = self.cpus.running(cpu).map_or(now, |running| running.since);
+                let running = self.cpus.running(cpu);
                 Activity::Donating {
-                    uncharged: now.saturating_sub(since),
+                    uncharged: running.map_or(CpuTime::ZERO, |running| running.ran(now)),
                 }
             }
             ScState::Throttled => Activity::Throttled,

@@ -96,7 +96,7 @@ impl<E: Events> Scheduler<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, Hints, SchedParams, StopReason, Wait, WaitKind};
+    use crate::{Config, CpuTime, Hints, SchedParams, StopReason, Wait, WaitKind};
 
     #[test]
     fn a_view_shows_who_runs_on_whose_budget_and_who_waits_for_whom() {
@@ -119,7 +119,7 @@ mod tests {
             CpuId(0),
             StopReason::Preempted,
             holding,
-            4_000_000,
+            CpuTime(4_000_000),
             4_000_000,
         );
         pool.wake(waiter, 4_000_000);
@@ -134,7 +134,13 @@ mod tests {
             wait: Some(wait),
             ..Hints::default()
         };
-        pool.stop(CpuId(0), StopReason::Rang, waiting, 1_000, 4_001_000);
+        pool.stop(
+            CpuId(0),
+            StopReason::Rang,
+            waiting,
+            CpuTime(1_000),
+            4_001_000,
+        );
         pool.pick(CpuId(0), 4_001_000).expect("the holder, proxied");
         let cpu = pool.view_cpu(CpuId(0)).expect("runs");
         assert_eq!((cpu.donor, cpu.curr, cpu.lock), (waiter, holder, 7));

@@ -5,7 +5,7 @@ use crate::classes::reservation::SchedParams;
 use crate::config::Config;
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
-use crate::ids::{CpuId, GuestId, Ns, VcpuId};
+use crate::ids::{CpuId, CpuTime, GuestId, Ns, VcpuId};
 use crate::rules::stop::StopReason;
 use crate::scheduler::Scheduler;
 use crate::sim::action::Action;
@@ -313,7 +313,7 @@ impl<E: Events> Simulation<E> {
         self.cpus[cpu].state = HostState::Idle(None);
         *self.world.host(curr) = Default::default();
         let hints = self.world.hints(curr);
-        let ran = self.now - since;
+        let ran = CpuTime(self.now - since);
         let id = CpuId(cpu as u32);
         self.policy.stop(id, why, hints, ran, self.now);
         self.send_kicks();

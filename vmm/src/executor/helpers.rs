@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
-use vcpu_sched::{Grant, Ns, WorkerId, WorkerOrder};
+use vcpu_sched::{CpuTime, Grant, Ns, WorkerId, WorkerOrder};
 
 use super::pins::{Pinned, Pins};
 use super::pool::Pool;
@@ -137,7 +137,7 @@ impl Granter for Helper {
             let mut state = pool.lock();
             state
                 .sched
-                .worker_stopped(self.id, spent_ns, sys::monotonic_ns());
+                .worker_stopped(self.id, CpuTime(spent_ns), sys::monotonic_ns());
             state.after()
         };
         pool.finish(after);

@@ -7,6 +7,22 @@ use crate::state::table::Id;
 /// Nanoseconds: a point in time (since an origin that the caller chooses) or a length of time.
 pub type Ns = u64;
 
+/// A length of CPU time that was used, ns. Where a call takes such a length and a point in time, the types
+/// keep them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CpuTime(pub Ns);
+
+impl CpuTime {
+    /// None.
+    pub const ZERO: Self = Self(0);
+
+    /// The time from `since` to `now`, on a CPU throughout; zero if `since` is later.
+    #[must_use]
+    pub const fn between(since: Ns, now: Ns) -> Self {
+        Self(now.saturating_sub(since))
+    }
+}
+
 macro_rules! index {
     ($(#[$doc:meta])* $visibility:vis $name:ident, $prefix:literal) => {
         $(#[$doc])*

@@ -1,8 +1,8 @@
 //! The seam between a scheduling policy and the owner of the host CPUs: executors on KVM, or the simulator.
 //!
 //! [`Scheduler`] is the policy of this crate. A researcher who wants to try another one implements [`Policy`]
-//! for it, adds it to [`PolicyKind`], and runs it under `baton run --policy`, `baton sim --policy` and
-//! `baton bench lhp --policies`. [`RoundRobin`] is such a policy, and short enough to start from.
+//! for it, adds it to [`PolicyKind`](crate::PolicyKind), and runs it under `baton run --policy`, `baton sim --policy` and
+//! `baton bench lhp --policies`. [`RoundRobin`](crate::RoundRobin) is such a policy, and short enough to start from.
 //!
 //! # What the owner does
 //! For each CPU, in a loop: [`Policy::pick`] a decision, run [`Decision::curr`] until [`Decision::until`], a
@@ -22,39 +22,13 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::cpuset::CpuSet;
 use crate::events::Events;
-use crate::ids::{CpuId, GuestId, Ns, VcpuId, WorkerId};
-use crate::round_robin::RoundRobin;
+use crate::ids::{CpuId, CpuTime, GuestId, Ns, VcpuId, WorkerId};
 use crate::rules::pick::Decision;
 use crate::rules::stop::StopReason;
 use crate::scheduler::Scheduler;
 use crate::state::blocked_on::Hints;
 use crate::state::worker_table::WorkerOrder;
 use crate::view::{CpuView, VcpuView};
-
-/// The policies of this crate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PolicyKind {
-    /// [`Scheduler`]: earliest deadline first, budgets, fair shares of the rest, proxy execution.
-    #[default]
-    Deadline,
-    /// [`RoundRobin`]: equal slices in turn, for comparison.
-    RoundRobin,
-}
-
-impl PolicyKind {
-    /// An empty pool under this policy, which reports each decision to `events`.
-    #[must_use]
-    pub fn pool<E: Events + Debug + Send + 'static>(
-        self,
-        config: Config,
-        events: E,
-    ) -> Box<dyn Policy<E>> {
-        match self {
-            Self::Deadline => Box::new(Scheduler::with_events(config, events)),
-            Self::RoundRobin => Box::new(RoundRobin::with_events(config, events)),
-        }
-    }
-}
 
 /// A scheduling policy of one pool of host CPUs. See the [module](self) for how it is called.
 pub trait Policy<E: Events>: Debug + Send {
@@ -84,9 +58,9 @@ pub trait Policy<E: Events>: Debug + Send {
     /// [`Policy::next_timer`].
     fn pick(&mut self, cpu: CpuId, now: Ns) -> Option<Decision>;
 
-    /// `cpu` has stopped what it ran, which used `ran` ns of CPU time and published `hints`. The next call
+    /// `cpu` has stopped what it ran, which used `ran` of CPU time and published `hints`. The next call
     /// for this CPU is [`Policy::pick`].
-    fn stop(&mut self, cpu: CpuId, why: StopReason, hints: Hints, ran: Ns, now: Ns);
+    fn stop(&mut self, cpu: CpuId, why: StopReason, hints: Hints, ran: CpuTime, now: Ns);
 
     /// The vCPU has something to run. For one that is not halted, the next halt ends at once.
     fn wake(&mut self, vcpu: VcpuId, now: Ns);
@@ -126,17 +100,17 @@ pub trait Policy<E: Events>: Debug + Send {
 
     // CPU time that a vCPU uses while it does not run.
 
-    /// Other threads have used `spent` ns of CPU time for `vcpu`.
-    fn charge_elsewhere(&mut self, vcpu: VcpuId, spent: Ns, now: Ns);
+    /// Other threads have used `spent` of CPU time for `vcpu`.
+    fn charge_elsewhere(&mut self, vcpu: VcpuId, spent: CpuTime, now: Ns);
 
-    /// The sleep of `vcpu` and its wake-up have used `spent` ns of CPU time, on `cpu` if that is of the pool.
-    fn charge_sleep(&mut self, vcpu: VcpuId, spent: Ns, cpu: Option<CpuId>, now: Ns) {
+    /// The sleep of `vcpu` and its wake-up have used `spent` of CPU time, on `cpu` if that is of the pool.
+    fn charge_sleep(&mut self, vcpu: VcpuId, spent: CpuTime, cpu: Option<CpuId>, now: Ns) {
         let _ = cpu;
         self.charge_elsewhere(vcpu, spent, now);
     }
 
-    /// The host gave `ns` of the time in which `vcpu` was on a CPU to others.
-    fn host_took(&mut self, vcpu: VcpuId, ns: Ns);
+    /// The host gave `taken` of the time in which `vcpu` was on a CPU to others.
+    fn host_took(&mut self, vcpu: VcpuId, taken: CpuTime);
 
     /// Whether `vcpu` has no budget at present.
     fn is_throttled(&self, vcpu: VcpuId) -> bool {
@@ -161,8 +135,8 @@ pub trait Policy<E: Events>: Debug + Send {
     /// `worker` has something to do. It begins when [`Policy::take_worker_orders`] permits it.
     fn worker_ready(&mut self, worker: WorkerId, now: Ns);
 
-    /// `worker` has stopped, and used `spent` ns of CPU time since it stopped last.
-    fn worker_stopped(&mut self, worker: WorkerId, spent: Ns, now: Ns);
+    /// `worker` has stopped, and used `spent` of CPU time since it stopped last.
+    fn worker_stopped(&mut self, worker: WorkerId, spent: CpuTime, now: Ns);
 
     /// What workers are permitted or asked to do because of what happened since the last call.
     fn take_worker_orders(&mut self) -> Vec<WorkerOrder>;
@@ -235,7 +209,7 @@ impl<E: Events + Debug + Send> Policy<E> for Scheduler<E> {
         self.pick(cpu, now)
     }
 
-    fn stop(&mut self, cpu: CpuId, why: StopReason, hints: Hints, ran: Ns, now: Ns) {
+    fn stop(&mut self, cpu: CpuId, why: StopReason, hints: Hints, ran: CpuTime, now: Ns) {
         self.stop(cpu, why, hints, ran, now);
     }
 
@@ -267,16 +241,16 @@ impl<E: Events + Debug + Send> Policy<E> for Scheduler<E> {
         self.defer(cpu, hints, now)
     }
 
-    fn charge_elsewhere(&mut self, vcpu: VcpuId, spent: Ns, now: Ns) {
+    fn charge_elsewhere(&mut self, vcpu: VcpuId, spent: CpuTime, now: Ns) {
         self.charge_elsewhere(vcpu, spent, now);
     }
 
-    fn charge_sleep(&mut self, vcpu: VcpuId, spent: Ns, cpu: Option<CpuId>, now: Ns) {
+    fn charge_sleep(&mut self, vcpu: VcpuId, spent: CpuTime, cpu: Option<CpuId>, now: Ns) {
         self.charge_sleep(vcpu, spent, cpu, now);
     }
 
-    fn host_took(&mut self, vcpu: VcpuId, ns: Ns) {
-        self.host_took(vcpu, ns);
+    fn host_took(&mut self, vcpu: VcpuId, taken: CpuTime) {
+        self.host_took(vcpu, taken);
     }
 
     fn is_throttled(&self, vcpu: VcpuId) -> bool {
@@ -295,7 +269,7 @@ impl<E: Events + Debug + Send> Policy<E> for Scheduler<E> {
         self.worker_ready(worker, now);
     }
 
-    fn worker_stopped(&mut self, worker: WorkerId, spent: Ns, now: Ns) {
+    fn worker_stopped(&mut self, worker: WorkerId, spent: CpuTime, now: Ns) {
         self.worker_stopped(worker, spent, now);
     }
 

@@ -10,7 +10,7 @@
 //!
 //! What happens, in this order:
 //!
-//! 1. The waiter stops and has published whom it waits for. The edge is drawn (`rules/stop.rs`,
+//! 1. The waiter stops and has published for which vCPU it waits. The edge is drawn (`rules/stop.rs`,
 //!    `rules/edges.rs`).
 //! 2. The waiter's scheduling context is the most urgent of a CPU's queues (`rules/pick.rs`).
 //! 3. [`Scheduler::find_proxy`] follows the edges from it, and decides: run the vCPU at the end of the

@@ -17,7 +17,7 @@ use crate::counters::Counters;
 use crate::counting::Counting;
 use crate::cpuset::{CpuSet, MAX_CPUS};
 use crate::events::{Event, Events};
-use crate::ids::{CpuId, GuestId, MAX_VCPUS, Ns, VcpuId, WorkerId};
+use crate::ids::{CpuId, CpuTime, GuestId, MAX_VCPUS, Ns, VcpuId, WorkerId};
 use crate::policy::Policy;
 use crate::rules::pick::Decision;
 use crate::rules::stop::StopReason;
@@ -327,7 +327,7 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
         decision
     }
 
-    fn stop(&mut self, cpu: CpuId, why: StopReason, hints: Hints, ran: Ns, now: Ns) {
+    fn stop(&mut self, cpu: CpuId, why: StopReason, hints: Hints, ran: CpuTime, now: Ns) {
         let here = &mut self.cpus[cpu];
         let CpuState::Runs { vcpu, .. } = here.state else {
             return;
@@ -340,7 +340,7 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
                 cpu,
                 donor,
                 curr,
-                ran,
+                ran: ran.0,
             },
         );
         if why == StopReason::Preempted {
@@ -380,24 +380,24 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
         self.next_wake()
     }
 
-    fn charge_elsewhere(&mut self, vcpu: VcpuId, spent: Ns, _now: Ns) {
+    fn charge_elsewhere(&mut self, vcpu: VcpuId, spent: CpuTime, _now: Ns) {
         if self.vcpus.get(vcpu).is_some() {
             let counters = self.counting.counters_mut(vcpu);
-            counters.charged_ns += spent;
-            counters.elsewhere_ns += spent;
+            counters.charged_ns += spent.0;
+            counters.elsewhere_ns += spent.0;
         }
     }
 
-    fn charge_sleep(&mut self, vcpu: VcpuId, spent: Ns, _cpu: Option<CpuId>, now: Ns) {
+    fn charge_sleep(&mut self, vcpu: VcpuId, spent: CpuTime, _cpu: Option<CpuId>, now: Ns) {
         self.charge_elsewhere(vcpu, spent, now);
         if self.vcpus.get(vcpu).is_some() {
-            self.counting.counters_mut(vcpu).sleep_ns += spent;
+            self.counting.counters_mut(vcpu).sleep_ns += spent.0;
         }
     }
 
-    fn host_took(&mut self, vcpu: VcpuId, ns: Ns) {
+    fn host_took(&mut self, vcpu: VcpuId, taken: CpuTime) {
         if self.vcpus.get(vcpu).is_some() {
-            self.counting.counters_mut(vcpu).host_steal_ns += ns;
+            self.counting.counters_mut(vcpu).host_steal_ns += taken.0;
         }
     }
 
@@ -429,13 +429,13 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
         }
     }
 
-    fn worker_stopped(&mut self, worker: WorkerId, spent: Ns, now: Ns) {
+    fn worker_stopped(&mut self, worker: WorkerId, spent: CpuTime, now: Ns) {
         let Some(known) = self.workers.get_mut(worker) else {
             return;
         };
         known.busy = false;
         if let Some(&donor) = self.guests[known.guest].first() {
-            self.counting.counters_mut(donor).devices_ns += spent;
+            self.counting.counters_mut(donor).devices_ns += spent.0;
             self.charge_elsewhere(donor, spent, now);
         }
     }

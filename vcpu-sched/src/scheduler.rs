@@ -5,7 +5,7 @@
 //! | `proxy.rs` | which vCPU runs on the scheduling context of a vCPU that waits |
 //! | `rules/pick.rs` | what a CPU runs next |
 //! | `rules/stop.rs` | what happens when a vCPU stops: charge, edges, back into the queue |
-//! | `rules/charge.rs` | who is charged for what ran, and what follows from that |
+//! | `rules/charge.rs` | the donor is charged for what ran; throttling and replenishment |
 //! | `rules/wake.rs` | waking |
 //! | `rules/kick.rs` | which CPU is kicked for a scheduling context that became eligible |
 //! | `rules/timers.rs` | what happens by itself, and which CPU is the timekeeper |
@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::counting::Counting;
 use crate::cpuset::{CpuSet, MAX_CPUS};
 use crate::events::{Event, Events};
-use crate::ids::{CpuId, DomainId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId};
+use crate::ids::{CpuId, CpuTime, DomainId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId};
 use crate::state::blocked_on::BlockedOn;
 use crate::state::contexts::{ScState, VcpuState};
 use crate::state::cpu_table::{CpuTable, Running};
@@ -214,9 +214,9 @@ impl<E: Events> Scheduler<E> {
             ScState::Off => Activity::Idle,
             ScState::Queued(_) | ScState::Parked(_) | ScState::Proxied => Activity::Competing,
             ScState::OnCpu(cpu) => {
-                let since = self.cpus.running(cpu).map_or(now, |running| running.since);
+                let running = self.cpus.running(cpu);
                 Activity::Donating {
-                    uncharged: now.saturating_sub(since),
+                    uncharged: running.map_or(CpuTime::ZERO, |running| running.ran(now)),
                 }
             }
             ScState::Throttled => Activity::Throttled,

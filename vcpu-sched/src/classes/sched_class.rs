@@ -6,7 +6,7 @@ use crate::classes::fair::{FairInputs, FairShare};
 use crate::classes::rank::Rank;
 use crate::classes::reservation::SchedParams;
 use crate::classes::virtual_time::{VirtualSpan, VirtualTime};
-use crate::ids::Ns;
+use crate::ids::{CpuTime, Ns};
 
 /// By what a scheduling context is measured.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +24,8 @@ pub(crate) enum Activity {
     Idle,
     /// It competes, or would if its vCPU did not run or wait.
     Competing,
-    /// It is the donor on a CPU. The last `uncharged` ns have yet to be charged.
-    Donating { uncharged: Ns },
+    /// It is the donor on a CPU. Its last CPU time has yet to be charged.
+    Donating { uncharged: CpuTime },
     /// It waits for its next budget.
     Throttled,
 }
@@ -103,20 +103,20 @@ impl SchedClass {
         }
     }
 
-    /// Charges `ran` ns that ended at `now`. With `slice_ends`, a slice of best effort ends however short
+    /// Charges `ran`, which ended at `now`. With `slice_ends`, a slice of best effort ends however short
     /// it was.
     #[inline]
     pub(crate) fn charge(
         &mut self,
-        ran: Ns,
+        ran: CpuTime,
         slice_ends: bool,
         now: Ns,
         inputs: &FairInputs,
     ) -> Charged {
         match self {
-            Self::Deadline(server) => server.charge(ran, now),
+            Self::Deadline(server) => server.charge(ran.0, now),
             Self::Fair(fair) => {
-                let ended = fair.charge(ran, inputs);
+                let ended = fair.charge(ran.0, inputs);
                 if slice_ends && !ended {
                     fair.end_slice(inputs.sharers);
                 }
@@ -129,22 +129,22 @@ impl SchedClass {
         }
     }
 
-    /// How much of `ran` ns exceeds the budget or the slice.
+    /// How much of `ran` exceeds the budget or the slice.
     #[inline]
-    pub(crate) fn overrun(&self, ran: Ns, slice: Ns) -> Ns {
+    pub(crate) fn overrun(&self, ran: CpuTime, slice: Ns) -> CpuTime {
         let left = match self {
             Self::Deadline(server) => server.budget().max(0).unsigned_abs(),
             Self::Fair(fair) => fair.left(slice),
         };
-        ran.saturating_sub(left)
+        CpuTime(ran.0.saturating_sub(left))
     }
 
-    /// Charges `spent` ns of other threads, up to `now`, as if the vCPU had woken, run for so long and
+    /// Charges what other threads have `spent`, up to `now`, as if the vCPU had woken, run for so long and
     /// halted again.
     #[inline]
     pub(crate) fn charge_elsewhere(
         &mut self,
-        spent: Ns,
+        spent: CpuTime,
         activity: Activity,
         now: Ns,
         inputs: &FairInputs,
@@ -152,7 +152,7 @@ impl SchedClass {
         match self {
             Self::Deadline(server) => charge_server_elsewhere(server, spent, activity, now),
             Self::Fair(fair) => {
-                if fair.charge(spent, inputs) {
+                if fair.charge(spent.0, inputs) {
                     ChargedElsewhere::Moved
                 } else {
                     ChargedElsewhere::Unchanged
@@ -212,21 +212,26 @@ impl SchedClass {
         }
     }
 
-    /// The start tag of the last slice that it has run in after `ran` ns more.
+    /// The start tag of the last slice that it has run in after `ran` more.
     #[inline]
-    pub(crate) fn tag_after(&self, ran: Ns, slice: Ns, sharers: u32) -> Option<VirtualTime> {
+    pub(crate) fn tag_after(&self, ran: CpuTime, slice: Ns, sharers: u32) -> Option<VirtualTime> {
         match self {
             Self::Deadline(_) => None,
-            Self::Fair(fair) => Some(fair.tag_after(ran, slice, sharers)),
+            Self::Fair(fair) => Some(fair.tag_after(ran.0, slice, sharers)),
         }
     }
 
-    /// The tag if its slice ended after `ran` ns more; `None` if best effort that wakes may not end it.
+    /// The tag if its slice ended after `ran` more; `None` if best effort that wakes may not end it.
     #[inline]
-    pub(crate) fn tag_if_preempted(&self, ran: Ns, slice: Ns, sharers: u32) -> Option<VirtualTime> {
+    pub(crate) fn tag_if_preempted(
+        &self,
+        ran: CpuTime,
+        slice: Ns,
+        sharers: u32,
+    ) -> Option<VirtualTime> {
         match self {
             Self::Deadline(_) => None,
-            Self::Fair(fair) => fair.tag_if_preempted(ran, slice, sharers),
+            Self::Fair(fair) => fair.tag_if_preempted(ran.0, slice, sharers),
         }
     }
 
@@ -253,7 +258,7 @@ impl SchedClass {
     ) -> Option<(Rank, Ns)> {
         match (&mut self, activity) {
             (Self::Deadline(_), Activity::Throttled) => return None,
-            (Self::Deadline(server), Activity::Donating { uncharged }) => server.owe(uncharged),
+            (Self::Deadline(server), Activity::Donating { uncharged }) => server.owe(uncharged.0),
             (Self::Deadline(server), Activity::Idle) => {
                 if let Woken::ThrottledUntil(_) = server.wake(now) {
                     return None;
@@ -271,11 +276,17 @@ impl SchedClass {
         Some((self.rank(fifo_seq), left))
     }
 
-    /// Whether a CPU on which it has been the donor for `ran` ns may be shared with work of this rank.
+    /// Whether a CPU on which it has been the donor for `ran` may be shared with work of this rank.
     #[inline]
-    pub(crate) fn shares_with(&self, visitor: Rank, fifo_seq: u64, ran: Ns, sharers: u32) -> bool {
+    pub(crate) fn shares_with(
+        &self,
+        visitor: Rank,
+        fifo_seq: u64,
+        ran: CpuTime,
+        sharers: u32,
+    ) -> bool {
         match (self, visitor) {
-            (Self::Fair(fair), Rank::Fair(tag, _)) => tag <= fair.tag_now(ran, sharers),
+            (Self::Fair(fair), Rank::Fair(tag, _)) => tag <= fair.tag_now(ran.0, sharers),
             _ => visitor.preempts(self.rank(fifo_seq)),
         }
     }
@@ -293,32 +304,32 @@ impl SchedClass {
 #[inline]
 fn charge_server_elsewhere(
     server: &mut Server,
-    spent: Ns,
+    spent: CpuTime,
     activity: Activity,
     now: Ns,
 ) -> ChargedElsewhere {
     match activity {
         // It is charged for the decision under way when that stops, and throttled then.
         Activity::Donating { uncharged } => {
-            server.owe(spent);
-            if i64::try_from(uncharged).unwrap_or(i64::MAX) >= server.budget() {
+            server.owe(spent.0);
+            if i64::try_from(uncharged.0).unwrap_or(i64::MAX) >= server.budget() {
                 return ChargedElsewhere::DonorExhausted;
             }
             return ChargedElsewhere::Unchanged;
         }
         Activity::Throttled => {
-            server.owe(spent);
+            server.owe(spent.0);
             return ChargedElsewhere::ThrottledUntil(server.replenished_at());
         }
         Activity::Idle => {
             if let Woken::ThrottledUntil(_) = server.wake(now) {
-                server.owe(spent);
+                server.owe(spent.0);
                 return ChargedElsewhere::ThrottledUntil(server.replenished_at());
             }
         }
         Activity::Competing => {}
     }
-    match server.charge(spent, now) {
+    match server.charge(spent.0, now) {
         Charged::Throttled(at) => ChargedElsewhere::ThrottledUntil(at),
         // What is idle has no place that could move.
         Charged::Postponed if activity == Activity::Competing => ChargedElsewhere::Moved,

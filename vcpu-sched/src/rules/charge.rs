@@ -2,24 +2,24 @@
 
 use crate::classes::cbs::Charged;
 use crate::events::{Event, Events};
-use crate::ids::{CpuId, Ns, VcpuId};
+use crate::ids::{CpuId, CpuTime, Ns, VcpuId};
 use crate::scheduler::Scheduler;
 use crate::state::contexts::ScState;
 use crate::state::cpu_table::Running;
 use crate::state::timer_queue::TimerId;
 
 impl<E: Events> Scheduler<E> {
-    /// Charges `ran` ns of a decision that ended at `now` to its donor.
-    pub(crate) fn charge(&mut self, running: &Running, ran: Ns, now: Ns) {
+    /// Charges the CPU time of a decision that ended at `now` to its donor.
+    pub(crate) fn charge(&mut self, running: &Running, ran: CpuTime, now: Ns) {
         let donor = running.donor;
         let overrun = self.vcpus[donor]
             .sc
             .class
             .overrun(ran, self.config.slice_ns);
         // A deadline after the moment at which the budget was used up is kept.
-        self.count_misses(donor, now.saturating_sub(overrun));
+        self.count_misses(donor, now.saturating_sub(overrun.0));
         if running.deferred {
-            self.counting.counters_mut(donor).deferral_debt_ns += overrun;
+            self.counting.counters_mut(donor).deferral_debt_ns += overrun.0;
         }
         let inputs = self.fair_inputs(donor);
         let class = &mut self.vcpus[donor].sc.class;
@@ -56,9 +56,9 @@ impl<E: Events> Scheduler<E> {
         self.kick_for(vcpu, now);
     }
 
-    /// `donor` has been charged on `cpu` for `ran` ns, perhaps for several slices: virtual time passes with
+    /// `donor` has been charged on `cpu` for `ran`, perhaps for several slices: virtual time passes with
     /// them.
-    pub(crate) fn advance_by_slices(&mut self, cpu: CpuId, donor: VcpuId, ran: Ns) {
+    pub(crate) fn advance_by_slices(&mut self, cpu: CpuId, donor: VcpuId, ran: CpuTime) {
         let (slice, sharers) = (self.config.slice_ns, self.sharers(donor));
         if let Some(tag) = self.vcpus[donor].sc.class.tag_after(ran, slice, sharers) {
             self.advance_virtual_time(cpu, tag);

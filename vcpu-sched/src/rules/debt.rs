@@ -7,23 +7,23 @@
 
 use crate::classes::sched_class::ChargedElsewhere;
 use crate::events::Events;
-use crate::ids::{Ns, VcpuId};
+use crate::ids::{CpuTime, Ns, VcpuId};
 use crate::scheduler::Scheduler;
 use crate::state::contexts::{ExecState, ScState};
 use crate::state::timer_queue::TimerId;
 
 impl<E: Events> Scheduler<E> {
-    /// Another thread than that of a run has used `spent` ns of CPU time for `vcpu`, up to `now`. The
+    /// Another thread than that of a run has used `spent` for `vcpu`, up to `now`. The
     /// vCPU's scheduling context is charged, whatever it does. If that uses up its budget, it waits until
     /// the debt is paid off. Does nothing for a vCPU that does not exist.
-    pub fn charge_elsewhere(&mut self, vcpu: VcpuId, spent: Ns, now: Ns) {
-        let Some(v) = self.vcpus.get(vcpu).filter(|_| spent > 0) else {
+    pub fn charge_elsewhere(&mut self, vcpu: VcpuId, spent: CpuTime, now: Ns) {
+        let Some(v) = self.vcpus.get(vcpu).filter(|_| spent > CpuTime::ZERO) else {
             return;
         };
         let gone = v.ec.state == ExecState::Gone;
         let counters = self.counting.counters_mut(vcpu);
-        counters.charged_ns += spent;
-        counters.elsewhere_ns += spent;
+        counters.charged_ns += spent.0;
+        counters.elsewhere_ns += spent.0;
         if gone {
             return;
         }

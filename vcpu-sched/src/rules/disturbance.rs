@@ -13,7 +13,7 @@
 //! the other guests nothing.
 
 use crate::events::Events;
-use crate::ids::{CpuId, Ns, VcpuId};
+use crate::ids::{CpuId, CpuTime, Ns, VcpuId};
 use crate::scheduler::Scheduler;
 use crate::state::contexts::ScState;
 
@@ -21,11 +21,11 @@ use crate::state::contexts::ScState;
 const WAKE_AFTER: (Ns, Ns) = (1_000_000, 16_000_000);
 
 impl<E: Events> Scheduler<E> {
-    /// The thread on which `vcpu` slept has used `spent` ns of CPU time to wake the vCPU or to let it sleep,
+    /// The thread on which `vcpu` slept has used `spent` to wake the vCPU or to let it sleep,
     /// up to `now`, on `cpu` if that is one of the pool's. The vCPU is charged. See
     /// [`Scheduler::may_sleep`] for what follows if that CPU has a more urgent donor. The wake-up itself is
     /// reported by [`Scheduler::wake`].
-    pub fn charge_sleep(&mut self, vcpu: VcpuId, spent: Ns, cpu: Option<CpuId>, now: Ns) {
+    pub fn charge_sleep(&mut self, vcpu: VcpuId, spent: CpuTime, cpu: Option<CpuId>, now: Ns) {
         let Some(guest) = self.vcpus.get(vcpu).map(|v| v.guest) else {
             return;
         };
@@ -33,10 +33,10 @@ impl<E: Events> Scheduler<E> {
             let guests = self.guests.len() as u64;
             let credit = &mut self.guests[guest].disturbance;
             credit.refill(now, guests);
-            credit.spend(spent);
-            self.counting.counters_mut(vcpu).disturbing_ns += spent;
+            credit.spend(spent.0);
+            self.counting.counters_mut(vcpu).disturbing_ns += spent.0;
         }
-        self.counting.counters_mut(vcpu).sleep_ns += spent;
+        self.counting.counters_mut(vcpu).sleep_ns += spent.0;
         self.charge_elsewhere(vcpu, spent, now);
     }
 

@@ -215,7 +215,7 @@ impl<E: Events> Scheduler<E> {
 
     fn put_in_force(&mut self, vcpu: VcpuId, reservation: Reservation, now: Ns) {
         let uncharged = match self.activity(vcpu, now) {
-            Activity::Donating { uncharged } => uncharged,
+            Activity::Donating { uncharged } => uncharged.0,
             _ => 0,
         };
         let sc = &mut self.vcpus[vcpu].sc;

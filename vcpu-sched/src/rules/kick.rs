@@ -33,7 +33,7 @@ use crate::ids::{CpuId, DomainId, Ns, VcpuId};
 use crate::proxy::Proxy;
 use crate::scheduler::Scheduler;
 use crate::state::contexts::{ExecState, ScState};
-use crate::state::cpu_table::{CpuRow, Running};
+use crate::state::cpu_table::CpuRow;
 
 impl<E: Events> Scheduler<E> {
     /// `cpu` reschedules: its executor is kicked, unless that has been done or the CPU is about to pick.
@@ -137,10 +137,10 @@ impl<E: Events> Scheduler<E> {
 
     /// The tag of the best-effort donor on `cpu` if its slice ended now; `None` if it may not end.
     fn tag_if_preempted(&self, cpu: CpuId, now: Ns) -> Option<VirtualTime> {
-        let &Running { donor, since, .. } = self.cpus.running(cpu)?;
-        let ran = now.saturating_sub(since);
-        let class = &self.vcpus[donor].sc.class;
-        class.tag_if_preempted(ran, self.config.slice_ns, self.sharers(donor))
+        let running = self.cpus.running(cpu)?;
+        let class = &self.vcpus[running.donor].sc.class;
+        let sharers = self.sharers(running.donor);
+        class.tag_if_preempted(running.ran(now), self.config.slice_ns, sharers)
     }
 
     /// `cpu` has picked. The next scheduling context in each of its queues may deserve another CPU: two can

@@ -2,7 +2,7 @@
 //! (`defer.rs`, `edges.rs`), then where the scheduling contexts go.
 
 use crate::events::{Event, Events};
-use crate::ids::{CpuId, Ns, VcpuId};
+use crate::ids::{CpuId, CpuTime, Ns, VcpuId};
 use crate::scheduler::Scheduler;
 use crate::state::blocked_on::Hints;
 use crate::state::contexts::{ExecState, ScState};
@@ -22,9 +22,8 @@ pub enum StopReason {
 }
 
 impl<E: Events> Scheduler<E> {
-    /// `cpu` has stopped what it ran, which used `ran` ns of CPU time since the last charge and has
-    /// published `hints`. Call [`Scheduler::pick`] next. Does nothing on a CPU that runs nothing.
-    pub fn stop(&mut self, cpu: CpuId, why: StopReason, hints: Hints, ran: Ns, now: Ns) {
+    /// `cpu` has stopped what it ran, which used `ran` since the last charge and has published `hints`. Call [`Scheduler::pick`] next. Does nothing on a CPU that runs nothing.
+    pub fn stop(&mut self, cpu: CpuId, why: StopReason, hints: Hints, ran: CpuTime, now: Ns) {
         let Some(running) = self.cpus.stop(cpu) else {
             return;
         };
@@ -35,7 +34,7 @@ impl<E: Events> Scheduler<E> {
             cpu,
             donor,
             curr,
-            ran,
+            ran: ran.0,
         };
         self.emit(now, stop);
         if why == StopReason::Preempted {

@@ -7,7 +7,7 @@
 
 use crate::counters::Counters;
 use crate::events::{Event, Events};
-use crate::ids::{Ns, VcpuId};
+use crate::ids::{CpuTime, Ns, VcpuId};
 use crate::scheduler::Scheduler;
 use crate::state::contexts::{ExecState, ScState, VcpuState};
 
@@ -79,11 +79,11 @@ impl<E: Events> Scheduler<E> {
         self.vcpus[vcpu].find_misses(now);
     }
 
-    /// The host gave `ns` of the time in which `vcpu` was on a CPU to others. Nothing is charged for that.
+    /// The host gave `time` of the time in which `vcpu` was on a CPU to others. Nothing is charged for that.
     /// Does nothing for a vCPU that does not exist.
-    pub fn host_took(&mut self, vcpu: VcpuId, ns: Ns) {
+    pub fn host_took(&mut self, vcpu: VcpuId, time: CpuTime) {
         if self.vcpus.get(vcpu).is_some() {
-            self.counting.counters_mut(vcpu).host_steal_ns += ns;
+            self.counting.counters_mut(vcpu).host_steal_ns += time.0;
         }
     }
 

@@ -73,8 +73,7 @@ impl<E: Events> Scheduler<E> {
     fn advance_by_unsliced(&mut self, now: Ns) {
         for cpu in self.cpus.unsliced().iter() {
             if let Some(running) = self.cpus.running(cpu) {
-                let ran = now.saturating_sub(running.since);
-                self.advance_by_slices(cpu, running.donor, ran);
+                self.advance_by_slices(cpu, running.donor, running.ran(now));
             }
         }
     }

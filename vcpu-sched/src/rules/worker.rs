@@ -21,7 +21,7 @@
 
 use crate::classes::rank::Rank;
 use crate::events::Events;
-use crate::ids::{CpuId, GuestId, Ns, VcpuId, WorkerId};
+use crate::ids::{CpuId, CpuTime, GuestId, Ns, VcpuId, WorkerId};
 use crate::scheduler::Scheduler;
 use crate::state::contexts::{ExecState, ScState};
 use crate::state::cpu_table::GrantOnCpu;
@@ -63,8 +63,8 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// `worker` has stopped, or gives up waiting. It has used `spent` ns of CPU time since it last stopped.
-    pub fn worker_stopped(&mut self, worker: WorkerId, spent: Ns, now: Ns) {
+    /// `worker` has stopped, or gives up waiting. It has used `spent` since it last stopped.
+    pub fn worker_stopped(&mut self, worker: WorkerId, spent: CpuTime, now: Ns) {
         let Some(row) = self.workers.rows.get_mut(worker) else {
             return;
         };
@@ -88,8 +88,8 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    fn charge_worker(&mut self, donor: VcpuId, spent: Ns, now: Ns) {
-        self.counting.counters_mut(donor).devices_ns += spent;
+    fn charge_worker(&mut self, donor: VcpuId, spent: CpuTime, now: Ns) {
+        self.counting.counters_mut(donor).devices_ns += spent.0;
         self.charge_elsewhere(donor, spent, now);
     }
 
@@ -249,12 +249,11 @@ impl<E: Events> Scheduler<E> {
         if self.same_guest(donor, running.donor) {
             return true;
         }
-        let ran = now.saturating_sub(running.since);
         let present = &self.vcpus[running.donor].sc;
         let sharers = self.sharers(running.donor);
         present
             .class
-            .shares_with(rank, present.fifo_seq, ran, sharers)
+            .shares_with(rank, present.fifo_seq, running.ran(now), sharers)
     }
 
     /// The rank that the scheduling context of `vcpu` would have if it competed now, and the CPU time that it

@@ -7,8 +7,9 @@ use crate::classes::reservation::SchedParams;
 use crate::config::Config;
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
-use crate::ids::{CpuId, GuestId, Ns, VcpuId};
-use crate::policy::{Policy, PolicyKind};
+use crate::ids::{CpuId, CpuTime, GuestId, Ns, VcpuId};
+use crate::policy::Policy;
+use crate::policy_kind::PolicyKind;
 use crate::rules::stop::StopReason;
 use crate::sim::action::Action;
 use crate::sim::host_cpu::{Busy, HostCpu, HostState};
@@ -17,17 +18,17 @@ use crate::sim::outcome::{Outcome, VcpuOutcome};
 use crate::sim::script::Behaviour;
 use crate::sim::world::World;
 
-/// So many things at one moment are a loop without progress: a bug of the policy.
+/// More events than this at one moment are a loop without progress: a bug of the policy.
 const TOO_BUSY: u64 = 1_000_000;
 
-/// What the host's mechanism costs, ns. All zero by default.
+/// What the host's mechanisms cost, ns. All zero by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Costs {
     /// To enter another vCPU than the one before.
     pub switch_ns: Ns,
     /// To enter the same vCPU again.
     pub exit_ns: Ns,
-    /// From a kick to the moment when the CPU looks.
+    /// From a kick to the moment when the CPU reschedules.
     pub kick_ns: Ns,
 }
 
@@ -117,10 +118,10 @@ impl<E: Events> Simulation<E> {
     pub fn vcpu(
         &mut self,
         guest: GuestId,
-        claim: SchedParams,
+        params: SchedParams,
         behaviour: impl Into<Behaviour>,
     ) -> Result<VcpuId, AdmissionError> {
-        self.vcpu_on(guest, claim, None, behaviour)
+        self.vcpu_on(guest, params, None, behaviour)
     }
 
     /// Adds a vCPU that starts at time 0 and may run on these CPUs.
@@ -133,11 +134,11 @@ impl<E: Events> Simulation<E> {
     pub fn vcpu_on(
         &mut self,
         guest: GuestId,
-        claim: SchedParams,
+        params: SchedParams,
         allowed: Option<CpuSet>,
         behaviour: impl Into<Behaviour>,
     ) -> Result<VcpuId, AdmissionError> {
-        let vcpu = self.policy.add_vcpu(guest, claim, allowed)?;
+        let vcpu = self.policy.add_vcpu(guest, params, allowed)?;
         self.world.add(guest, behaviour.into());
         self.vcpus += 1;
         self.wake_at(vcpu, 0);
@@ -154,13 +155,13 @@ impl<E: Events> Simulation<E> {
         self.outside.push((at, Outside::Remove(vcpu)));
     }
 
-    /// The CPU goes away at this time, ns, and is back at that one.
-    pub fn away(&mut self, cpu: CpuId, from: Ns, to: Ns) {
+    /// The CPU is offline between these times, ns.
+    pub fn offline(&mut self, cpu: CpuId, from: Ns, to: Ns) {
         self.outside.push((from, Outside::CpuOffline(cpu)));
         self.outside.push((to, Outside::CpuOnline(cpu)));
     }
 
-    /// Runs until `end`, ns, and says what came of it.
+    /// Runs until `end`, ns, and returns what came of it.
     ///
     /// # Panics
     /// If the policy breaks a promise that [`Policy::audit`] checks (in debug builds), or if a script
@@ -203,7 +204,7 @@ impl<E: Events> Simulation<E> {
         }
     }
 
-    /// When something happens next.
+    /// When the next event happens.
     fn next_event(&self) -> Option<Ns> {
         let outside = self.outside.last().map(|&(at, _)| at);
         let cpus = (0..self.cpus.len()).filter_map(|cpu| self.next_event_of(cpu));
@@ -238,7 +239,7 @@ impl<E: Events> Simulation<E> {
         self.now = to;
     }
 
-    /// Does what is due now.
+    /// Handles what is due now.
     fn serve(&mut self) {
         while let Some(&(at, outside)) = self.outside.last() {
             if at > self.now {
@@ -307,8 +308,8 @@ impl<E: Events> Simulation<E> {
             return;
         };
         let hints = self.world.hints(busy.curr);
-        if let Some(grace) = self.policy.defer(CpuId(cpu as u32), &hints, self.now) {
-            busy.until = Some(grace);
+        if let Some(end) = self.policy.defer(CpuId(cpu as u32), &hints, self.now) {
+            busy.until = Some(end);
             self.world.host(busy.curr).deferred = true;
             self.cpus[cpu].kick_at = None;
         } else {
@@ -324,7 +325,7 @@ impl<E: Events> Simulation<E> {
         self.cpus[cpu].state = HostState::Idle(None);
         *self.world.host(curr) = Default::default();
         let hints = self.world.hints(curr);
-        let ran = self.now - since;
+        let ran = CpuTime(self.now - since);
         let id = CpuId(cpu as u32);
         self.policy.stop(id, why, hints, ran, self.now);
         self.send_kicks();
@@ -367,7 +368,7 @@ impl<E: Events> Simulation<E> {
         }
     }
 
-    /// In debug builds, at moments when no kick is on its way: is everything as promised?
+    /// In debug builds: panics if the policy has broken a promise.
     fn check(&self) {
         if cfg!(debug_assertions)
             && let Err(broken) = self.policy.audit()

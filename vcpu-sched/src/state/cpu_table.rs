@@ -18,7 +18,7 @@ use std::ops::Index;
 
 use crate::classes::rank::Rank;
 use crate::cpuset::CpuSet;
-use crate::ids::{CpuId, Ns, VcpuId, WorkerId};
+use crate::ids::{CpuId, CpuTime, Ns, VcpuId, WorkerId};
 use crate::state::heap::Heap;
 use crate::state::table::Table;
 
@@ -41,6 +41,14 @@ pub(crate) struct Running {
     pub(crate) deferred: bool,
     /// The CPU was kicked for a best-effort vCPU that woke: the donor's slice ends with this decision.
     pub(crate) slice_ends: bool,
+}
+
+impl Running {
+    /// For how long the decision has been in force at `now`.
+    #[inline]
+    pub(crate) const fn ran(&self, now: Ns) -> CpuTime {
+        CpuTime::between(self.since, now)
+    }
 }
 
 /// What a CPU does.

@@ -1,8 +1,8 @@
 //! A caller of the policy, with what its executors know.
 
 use vcpu_sched::{
-    Config, CpuId, CpuSet, Event, GuestId, Hints, Ns, SchedParams, Scheduler, StopReason, VcpuId,
-    VcpuView, Wait, WaitKind, WorkerId, WorkerOrder,
+    Config, CpuId, CpuSet, CpuTime, Event, GuestId, Hints, Ns, SchedParams, Scheduler, StopReason,
+    VcpuId, VcpuView, Wait, WaitKind, WorkerId, WorkerOrder,
 };
 
 use crate::US;
@@ -158,9 +158,9 @@ impl Machine {
                 }
                 if sleeps {
                     self.policy
-                        .charge_sleep(vcpu, spent, Some(CpuId(0)), self.now);
+                        .charge_sleep(vcpu, CpuTime(spent), Some(CpuId(0)), self.now);
                 } else {
-                    self.policy.charge_elsewhere(vcpu, spent, self.now);
+                    self.policy.charge_elsewhere(vcpu, CpuTime(spent), self.now);
                 }
                 self.spend(vcpu, spent);
             }
@@ -265,7 +265,7 @@ impl Machine {
                 self.vcpus[donor.index()].overrun += self.now.saturating_sub(until);
             }
             let id = CpuId(cpu as u32);
-            self.policy.stop(id, why, hints, ran, self.now);
+            self.policy.stop(id, why, hints, CpuTime(ran), self.now);
         }
     }
 
@@ -321,7 +321,8 @@ impl Machine {
     /// The worker of `guest` stops, and `donor` pays.
     pub fn finish(&mut self, guest: u32, donor: VcpuId, spent: Ns) {
         self.workers[guest as usize] = Worker::Idle;
-        self.policy.worker_stopped(WorkerId(guest), spent, self.now);
+        self.policy
+            .worker_stopped(WorkerId(guest), CpuTime(spent), self.now);
         self.spend(donor, spent);
         self.take_worker_orders();
     }

@@ -116,7 +116,7 @@ fn random_pools_lose_no_vcpu_under_round_robin() {
             vcpus.push(sim.vcpu_on(guest, ANY, pinned, script).unwrap());
         }
         if random.one_in(2) {
-            sim.away(CpuId(0), 30 * MS, 90 * MS);
+            sim.offline(CpuId(0), 30 * MS, 90 * MS);
         }
         if random.one_in(2) {
             sim.remove_at(vcpus[0], 50 * MS);

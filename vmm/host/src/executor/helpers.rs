@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use baton_machine::devices::Granter;
 use baton_os::sys;
-use vcpu_sched::{Grant, Ns, WorkerId, WorkerOrder};
+use vcpu_sched::{CpuTime, Grant, Ns, WorkerId, WorkerOrder};
 
 use super::pins::{Pinned, Pins};
 use super::pool::Pool;
@@ -137,7 +137,7 @@ impl Granter for Helper {
             let mut state = pool.lock();
             state
                 .sched
-                .worker_stopped(self.id, spent_ns, sys::monotonic_ns());
+                .worker_stopped(self.id, CpuTime(spent_ns), sys::monotonic_ns());
             state.after()
         };
         pool.finish(after);

@@ -8,9 +8,7 @@ use std::process::{Command, exit};
 
 fn main() {
     println!("cargo::rerun-if-changed=guest");
-    println!("cargo::rerun-if-changed=src/abi.rs");
-    println!("cargo::rerun-if-changed=src/testdev.rs");
-    println!("cargo::rerun-if-changed=src/wait_buckets.rs");
+    println!("cargo::rerun-if-changed=../vmm/abi/src");
     println!("cargo::rerun-if-changed=build.rs");
     let target = variable("TARGET");
     if !target.starts_with("x86_64-") || !target.contains("-linux-") {

@@ -22,7 +22,7 @@
 
 // The guest needs only a part of what the two files define.
 #[allow(dead_code)]
-#[path = "../src/abi.rs"]
+#[path = "../../vmm/abi/src/hints.rs"]
 mod abi;
 mod apic;
 mod barrier;
@@ -56,12 +56,12 @@ mod stats;
 mod step;
 mod tasks;
 #[allow(dead_code)]
-#[path = "../src/testdev.rs"]
+#[path = "../../vmm/abi/src/testdev.rs"]
 mod testdev;
 mod vectors;
 mod virtio;
 #[allow(dead_code)]
-#[path = "../src/wait_buckets.rs"]
+#[path = "../../vmm/abi/src/wait_buckets.rs"]
 mod wait_buckets;
 mod wait_queue;
 mod workloads;

@@ -1,8 +1,4 @@
-//! What guests and Baton share, and the bare-metal guest that exercises it.
-
-pub mod abi;
-pub mod testdev;
-pub mod wait_buckets;
+//! The bare-metal guest that exercises the hint ABI.
 
 /// The bare-metal guest: a static ELF that boots by the 64-bit Linux boot protocol, with up to 64 vCPUs
 /// whose APIC ids are their indices.

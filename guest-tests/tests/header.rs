@@ -8,7 +8,7 @@ use std::mem::{align_of, offset_of, size_of};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use guest_tests::abi::{self, GuestHints, HintPage, HostHints};
+use baton_abi::hints::{self as abi, GuestHints, HintPage, HostHints};
 
 const HEADER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/include/baton_hints.h");
 

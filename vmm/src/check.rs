@@ -5,14 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use baton_config::MAX_VCPUS;
+use baton_config::units::format_cpus;
+use baton_host::halt::{self, HaltSignal};
+use baton_machine::apic_timer;
+use baton_machine::kvm::{self, KvmError};
+use baton_os::signals;
+use baton_os::sys;
 use kvm_ioctls::{Cap, Kvm};
-
-use crate::config::MAX_VCPUS;
-use crate::halt::{self, HaltSignal};
-use crate::machine::apic_timer;
-use crate::machine::kvm::{self, KvmError};
-use crate::units::format_cpus;
-use crate::{signals, sys};
 
 /// Linux before this pays milliseconds whenever a vCPU changes thread.
 const FAST_VCPU_MIGRATION: (u32, u32) = (6, 13);

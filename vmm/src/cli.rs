@@ -4,18 +4,16 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-
-use crate::bench::args::BenchCommand;
-use crate::config::file::{self, parse_defer};
-use crate::config::{
+use baton_bench::args::BenchCommand;
+use baton_config::file::{self, parse_defer};
+use baton_config::units::{self, UnitError};
+use baton_config::values::{CpuList, Switch, parse_cpu_list};
+use baton_config::{
     ConfigError, DiskConfig, GuestConfig, KernelSource, LateHalts, NetConfig, Reservation,
     RunConfig, SchedMode, SummaryForm, Timeline, VcpuThreads, VsockConfig,
 };
-use crate::control::Control;
-use crate::metrics::Target;
-use crate::top;
-use crate::units::{self, UnitError};
+use baton_config::{Control, MetricsTarget};
+use clap::{Args, Parser, Subcommand};
 
 /// A KVM virtual machine monitor with its own CPU scheduler.
 #[derive(Debug, Parser)]
@@ -26,7 +24,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What `baton run --help` says of [`crate::exit_status`].
+/// What `baton run --help` says of [`baton_run::exit_status`].
 const EXIT_STATUS: &str = "\
 Exit status:
   0         The guests ended well, or were stopped because you wanted that
@@ -85,15 +83,6 @@ pub struct SimArgs {
     /// Run a preempted lock holder on its waiters' budgets
     #[arg(long, default_value = "on")]
     pub proxy: Switch,
-}
-
-/// `on` or `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    /// Do so.
-    On,
-    /// Do not.
-    Off,
 }
 
 /// Flags of `baton run`.
@@ -163,7 +152,7 @@ pub struct RunArgs {
     #[arg(
         long,
         value_name = "BUDGET/PERIOD[/DEADLINE][,hard|soft]",
-        value_parser = units::parse_reservation,
+        value_parser = baton_config::parse_reservation,
         conflicts_with = "file"
     )]
     pub reservation: Option<Reservation>,
@@ -216,8 +205,8 @@ pub struct RunArgs {
     pub trace: Option<PathBuf>,
     /// Offer metrics at an address or a socket, or in a file for node_exporter, such as 127.0.0.1:9469, unix:/path.sock
     /// or file:/path.prom
-    #[arg(long, value_name = "WHERE", value_parser = str::parse::<Target>)]
-    pub metrics: Option<Target>,
+    #[arg(long, value_name = "WHERE", value_parser = str::parse::<MetricsTarget>)]
+    pub metrics: Option<MetricsTarget>,
     /// Where baton top finds the run [default: a socket in the runtime directory]
     #[arg(long, value_name = "PATH|off", value_parser = str::parse::<Control>)]
     pub control: Option<Control>,
@@ -229,15 +218,6 @@ pub struct RunArgs {
     pub summary: Option<SummaryForm>,
 }
 
-/// A list of host CPUs as one value: clap takes a bare `Vec` for repetition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CpuList(pub Vec<usize>);
-
-/// Reads a list of host CPUs, for every command that takes one.
-pub(crate) fn parse_cpu_list(text: &str) -> Result<CpuList, UnitError> {
-    units::parse_cpus(text).map(CpuList)
-}
-
 /// A time or `off` as one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defer(pub Option<Duration>);
@@ -245,9 +225,9 @@ pub struct Defer(pub Option<Duration>);
 /// Reads the time between two looks of `baton top`.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     match units::parse_duration(text) {
-        Ok(interval) if interval < top::SHORTEST => Err(format!(
+        Ok(interval) if interval < baton_top::SHORTEST => Err(format!(
             "'{text}' is too short, for each look stops the scheduler for a moment: give at least {}",
-            units::format_ns(top::SHORTEST.as_nanos() as u64)
+            units::format_ns(baton_top::SHORTEST.as_nanos() as u64)
         )),
         Ok(interval) => Ok(interval),
         Err(error) => Err(error.to_string()),
@@ -262,7 +242,7 @@ fn parse_vcpu_reservation(text: &str) -> Result<(usize, Reservation), UnitError>
     let bad = || UnitError::VcpuReservation(text.to_owned());
     let (index, reservation) = text.split_once('=').ok_or_else(bad)?;
     let index = index.trim().parse().map_err(|_| bad())?;
-    Ok((index, units::parse_reservation(reservation)?))
+    Ok((index, baton_config::parse_reservation(reservation)?))
 }
 
 impl RunArgs {
@@ -330,10 +310,10 @@ impl RunArgs {
 
     fn guest(&self) -> Result<GuestConfig, ConfigError> {
         let cpus = self.cpus.unwrap_or(1);
-        if cpus == 0 || cpus > crate::config::MAX_VCPUS {
+        if cpus == 0 || cpus > baton_config::MAX_VCPUS {
             return Err(ConfigError(format!(
                 "--cpus is {cpus}, must be 1 to {}",
-                crate::config::MAX_VCPUS
+                baton_config::MAX_VCPUS
             )));
         }
         let mut guest = GuestConfig::new("guest").with_cpus(cpus);

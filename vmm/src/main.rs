@@ -3,16 +3,20 @@
 use std::io;
 use std::process::ExitCode;
 
-use baton::bench::Finished;
-use baton::bench::args::{BenchCommand, LhpArgs, SwitchArgs};
-use baton::bench::attacks::AttacksArgs;
-use baton::bench::linux::LinuxArgs;
-use baton::cli::{Cli, Command, RunArgs, SimArgs, Switch, TopArgs};
-use baton::config::{SummaryForm, Timeline};
-use baton::exit_status::ExitStatus;
-use baton::signals::{self, StopSignals};
-use baton::{bench, check, output, run, say, sim_command, summary, top};
+use baton::cli::{Cli, Command, RunArgs, SimArgs, TopArgs};
+use baton::{check, sim_command};
+use baton_bench::Finished;
+use baton_bench::args::{BenchCommand, LhpArgs, SwitchArgs};
+use baton_bench::attacks::AttacksArgs;
+use baton_bench::linux::LinuxArgs;
+use baton_config::values::Switch;
+use baton_config::{SummaryForm, Timeline};
+use baton_os::signals::{self, StopSignals};
+use baton_os::{output, say};
+use baton_run::exit_status::ExitStatus;
+use baton_run::summary;
 use clap::Parser;
+use guest_tests::GUEST_ELF;
 
 /// How a command ends, or the sentence that tells why it could not.
 type Ended = Result<ExitStatus, Box<dyn std::error::Error>>;
@@ -57,7 +61,7 @@ fn command(command: Command) -> ExitStatus {
 fn run_guests(args: &RunArgs) -> Ended {
     let config = args.config()?;
     let signals = StopSignals::block()?;
-    let summary = run::run(&config, Some(&signals))?;
+    let summary = baton_run::run(&config, GUEST_ELF, Some(&signals))?;
     // From here on Ctrl-C ends the program at once.
     drop(signals);
     let text = match config.summary {
@@ -81,14 +85,14 @@ fn run_guests(args: &RunArgs) -> Ended {
 
 fn bench_lhp(args: &LhpArgs) -> Ended {
     let signals = StopSignals::block()?;
-    let finished = bench::lhp(args, Some(&signals))?;
+    let finished = baton_bench::lhp(args, Some(&signals))?;
     drop(signals);
     finish(&finished)
 }
 
 fn bench_attacks(args: &AttacksArgs) -> Ended {
     let signals = StopSignals::block()?;
-    let finished = bench::attacks(args, Some(&signals))?;
+    let finished = baton_bench::attacks(args, Some(&signals))?;
     drop(signals);
     finish(&finished)
 }
@@ -104,7 +108,7 @@ fn finish(finished: &Finished) -> Ended {
 
 fn bench_switch(args: &SwitchArgs) -> Ended {
     let signals = StopSignals::block()?;
-    let text = bench::switch(args, Some(&signals))?;
+    let text = baton_bench::switch(args, Some(&signals))?;
     drop(signals);
     print(&text)?;
     Ok(ExitStatus::Success)
@@ -112,7 +116,7 @@ fn bench_switch(args: &SwitchArgs) -> Ended {
 
 fn bench_linux(args: &LinuxArgs) -> Ended {
     let signals = StopSignals::block()?;
-    let text = bench::linux(args, Some(&signals))?;
+    let text = baton_bench::linux(args, Some(&signals))?;
     drop(signals);
     print(&text)?;
     Ok(ExitStatus::Success)
@@ -121,16 +125,16 @@ fn bench_linux(args: &LinuxArgs) -> Ended {
 fn watch(args: &TopArgs) -> Ended {
     let path = match &args.socket {
         Some(path) => path.clone(),
-        None => top::find(args.pid)?,
+        None => baton_top::find(args.pid)?,
     };
     if args.json {
-        let snapshot = top::client::snapshot(&path)?;
+        let snapshot = baton_top::client::snapshot(&path)?;
         print(&format!("{}\n", serde_json::to_string_pretty(&snapshot)?))?;
     } else if args.once {
-        print(&top::once(path, args.interval)?)?;
+        print(&baton_top::once(path, args.interval)?)?;
     } else {
         let signals = StopSignals::block()?;
-        let end = top::live(path, args.interval, &signals)?;
+        let end = baton_top::live(path, args.interval, &signals)?;
         drop(signals);
         if !end.is_empty() {
             print(&format!("{end}\n"))?;

@@ -6,10 +6,11 @@ mod common;
 use std::arch::global_asm;
 use std::mem::offset_of;
 
-use baton::machine::apic_timer::{most, possible};
-use baton::machine::kvm::shortest_timer_period;
+use baton_abi::{hints as abi, testdev};
+use baton_machine::apic_timer::{most, possible};
+use baton_machine::kvm::shortest_timer_period;
+
 use common::{Ran, baton, elf, file};
-use guest_tests::{abi, testdev};
 
 /// Where a hint page says until when its vCPU is idle.
 const IDLE_UNTIL: usize =

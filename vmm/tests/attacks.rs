@@ -11,10 +11,11 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use baton::bench::attacks::{Attack, AttackError, BUDGET, Beside, Figures, Run, run};
+use baton_bench::attacks::{Attack, AttackError, BUDGET, Beside, Figures, Run, run};
 use clap::ValueEnum;
-use common::{baton, number, sum, vcpus};
 use serde_json::Value;
+
+use common::{baton, number, sum, vcpus};
 
 const MS: u64 = 1_000_000;
 /// How long the victim works.

@@ -274,8 +274,8 @@ fn cpus_of_threads(pid: u32, prefix: &str) -> Vec<String> {
 
 #[test]
 fn a_halted_vcpu_sleeps_where_it_may_run() {
-    let kvm = baton::machine::kvm::open().expect("KVM");
-    if let Err(error) = baton::halt::check_wake_step(&kvm) {
+    let kvm = baton_machine::kvm::open().expect("KVM");
+    if let Err(error) = baton_host::halt::check_wake_step(&kvm) {
         eprintln!("not tested: {error}");
         return;
     }

@@ -4,8 +4,9 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{baton, spawn_and_interrupt};
 use serde_json::Value;
+
+use common::{baton, spawn_and_interrupt};
 
 /// A path in the directory of the test build.
 fn path(name: &str) -> PathBuf {

@@ -13,7 +13,7 @@ fn guest(cmdline: &str) -> common::Ran {
 fn a_guest_that_ends_well_gives_0_and_one_that_fails_gives_its_code() {
     assert_eq!(guest("workload=boot").code, 0);
     let usage = guest("no-such-word=1");
-    assert_eq!(usage.code, guest_tests::testdev::EXIT_USAGE as i32);
+    assert_eq!(usage.code, baton_abi::testdev::EXIT_USAGE as i32);
     assert!(usage.stderr.contains("failed with code 2"), "{usage:?}");
 }
 

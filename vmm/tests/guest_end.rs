@@ -10,9 +10,10 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use common::pvh::{OWNER, PHYS32_ENTRY, elf};
 use common::{baton, command, file, number, sum, vcpus};
-use serde_json::Value;
 
 /// When the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);

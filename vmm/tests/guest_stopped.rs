@@ -6,8 +6,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use common::{baton, number, vcpus};
 use serde_json::Value;
+
+use common::{baton, number, vcpus};
 
 /// Ends a run that waits for ever.
 const LIMIT: &str = "60s";

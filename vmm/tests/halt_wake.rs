@@ -13,14 +13,17 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use baton::halt::{Berth, BerthEnd, ExitOnWake, check_wake_events, check_wake_step, is_halted};
-use baton::machine::{Exit, Vcpu, kvm};
+use baton_host::halt::{
+    Berth, BerthEnd, ExitOnWake, check_wake_events, check_wake_step, is_halted,
+};
+use baton_machine::{Exit, Vcpu, kvm};
+use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, kvm_regs};
+
 use executor::Executor;
 use guest::{
     ICR_FIXED, ICR_INIT, ICR_STARTUP, INT, INVALID_OPCODE, TestGuest, after_hlt, handler,
     is_on_its_way, is_pending, stays,
 };
-use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, kvm_regs};
 
 /// Only ends a test that has failed.
 const LOST: Duration = Duration::from_secs(60);
@@ -452,7 +455,7 @@ fn a_guest_that_has_ended_leaves_the_berth() {
         let (guest, mut sleeper, _) = TestGuest::create();
         Executor::new().run_until_halt(&mut sleeper);
         let berth = TestBerth::new(way);
-        guest.0.end(baton::machine::GuestEnd::Killed);
+        guest.0.end(baton_machine::GuestEnd::Killed);
         berth.put(sleeper);
         assert_eq!(berth.back().1, BerthEnd::Exited(Exit::Ended));
     }

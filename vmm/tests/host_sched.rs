@@ -46,7 +46,7 @@ fn four_vcpus_start_each_other_and_their_counter_is_right() {
 #[test]
 fn guest_that_fails_gives_its_own_exit_code() {
     let ran = baton(&["run", "--sched", "host", "--cmdline", "no-such-word=1"]);
-    assert_eq!(ran.code, guest_tests::testdev::EXIT_USAGE as i32, "{ran:?}");
+    assert_eq!(ran.code, baton_abi::testdev::EXIT_USAGE as i32, "{ran:?}");
     assert!(
         ran.stderr.contains("guest guest: failed with code 2"),
         "{ran:?}"

@@ -12,9 +12,10 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use common::{Ran, number};
 use cpuset::Cpuset;
-use serde_json::Value;
 
 /// Longest wait for anything that must happen.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::{baton, file, number, run_baton, sum, vcpus};
 use serde_json::Value;
+
+use common::{baton, file, number, run_baton, sum, vcpus};
 
 /// Runs a file of guests under a scheduler; exit code and summary.
 fn run(sched: &str, name: &str, text: &str) -> (i32, Value) {

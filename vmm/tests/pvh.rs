@@ -4,9 +4,10 @@ mod common;
 
 use std::arch::global_asm;
 
+use baton_abi::testdev;
+
 use common::pvh::{OWNER, PHYS32_ENTRY, elf};
 use common::{baton, file};
-use guest_tests::testdev;
 
 // Prints the command line and the RAM disk, and ends with 0; with 9 if it finds no start info or
 // paging on.

@@ -8,9 +8,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use baton_abi::testdev;
+
 use common::pvh::{OWNER, PHYS32_ENTRY, elf};
 use common::{command, file};
-use guest_tests::testdev;
 
 /// How many bytes the guest prints: more than a pipe of one page and the console's queue hold.
 const PRINTED: u32 = 20_000;

@@ -4,8 +4,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{baton, finish, number, start};
 use serde_json::Value;
+
+use common::{baton, finish, number, start};
 
 /// Whether SIGSTOP has reached every thread of `pid`.
 fn all_threads_stopped(pid: i32) -> bool {

@@ -12,9 +12,10 @@ use std::process::{Child, Command, ExitStatus};
 use std::ptr;
 use std::sync::{Arc, Mutex};
 
+use baton_abi::testdev;
+
 use common::file;
 use common::pvh::{OWNER, PHYS32_ENTRY, elf};
-use guest_tests::testdev;
 
 // Wants input from its serial port, and prints without end.
 global_asm!(

@@ -5,10 +5,11 @@ mod common;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use baton::trace::perfetto::{COUNTER, INSTANT, SLICE_BEGIN, SLICE_END, Trace, TrackEvent};
-use common::{Ran, baton, file};
+use baton_observe::trace::perfetto::{COUNTER, INSTANT, SLICE_BEGIN, SLICE_END, Trace, TrackEvent};
 use prost::Message;
 use serde_json::Value;
+
+use common::{Ran, baton, file};
 
 /// A slice of a track.
 #[derive(Clone, Debug, Default)]

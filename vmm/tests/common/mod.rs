@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// The first host CPU that this test may use.
 pub fn first_cpu() -> String {
-    let cpus = baton::sys::affinity().expect("the host tells");
+    let cpus = baton_os::sys::affinity().expect("the host tells");
     cpus[0].to_string()
 }
 

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use baton::halt::{HaltSignal, is_halted};
-use baton::machine::{Exit, Vcpu};
+use baton_host::halt::{HaltSignal, is_halted};
+use baton_machine::{Exit, Vcpu};
 use kvm_bindings::KVM_MP_STATE_RUNNABLE;
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use baton::config::{GuestConfig, KernelSource};
-use baton::machine::{Guest, Vcpu, kvm};
+use baton_config::{GuestConfig, KernelSource};
+use baton_machine::{Guest, Vcpu, kvm};
 use kvm_bindings::{KVM_MP_STATE_RUNNABLE, kvm_msi, kvm_regs};
 use vm_memory::{Bytes, GuestAddress};
 

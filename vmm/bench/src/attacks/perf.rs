@@ -1,0 +1,41 @@
+//! A run without perf events, as an ordinary user has it on most hosts.
+
+use std::{fs, thread};
+
+use baton_host::halt::HaltSignal;
+use baton_os::signals;
+
+use super::process::Privileges;
+
+/// With which privileges a run has no perf events.
+///
+/// # Errors
+/// Why it would have them all the same, in a sentence.
+pub fn without_events() -> Result<Privileges, String> {
+    if !has_events() {
+        return Ok(Privileges::All);
+    }
+    let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok();
+    let level = level.and_then(|text| text.trim().parse::<i32>().ok());
+    if let Some(level @ ..=1) = level {
+        return Err(format!(
+            "every user has perf events here (kernel.perf_event_paranoid is {level}), so no halt is \
+             noticed late"
+        ));
+    }
+    // SAFETY: takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return Err("only root can take the right to perf events away from a run".to_owned());
+    }
+    Ok(Privileges::NoPerfEvents)
+}
+
+/// Whether a thread of this process can have its halts announced.
+fn has_events() -> bool {
+    // The signal may come before the event is closed again, and must then do nothing.
+    if signals::install_kick().is_err() {
+        return false;
+    }
+    let thread = thread::spawn(|| HaltSignal::arm(signals::kick_signal()).is_ok());
+    thread.join().unwrap_or(false)
+}

@@ -1,0 +1,224 @@
+//! The operations: for each the guest that does little else, and what its run tells.
+
+use std::time::Duration;
+
+use baton_abi::testdev::{RESULT_ACQUISITIONS, RESULT_WAIT_SUM_NS};
+use baton_config::{GuestConfig, LateHalts, Reservation, RunConfig, SchedMode};
+use baton_run::summary::{RunSummary, VcpuSummary};
+use serde::Serialize;
+
+/// Timer period of the halts, ns.
+const PERIOD_NS: u64 = 1_000_000;
+/// The slice of all runs, and the shorter one between which preemptions are weighed.
+pub(super) const SHORT: Duration = Duration::from_micros(500);
+
+/// One operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// A port write to user space, a decision, and back.
+    Doorbell,
+    /// A vCPU wakes another and goes idle: from one to the other on one host CPU.
+    Switch,
+    /// The same with a host CPU for each: a kick.
+    Kick,
+    /// A vCPU is woken on another host CPU than the one where it ran last: until it runs.
+    Migration,
+    /// A halted vCPU's timer is due: until it runs.
+    HaltWake,
+    /// A vCPU's turn is over: until the next one runs.
+    Preemption,
+    /// A waiter rings: until the holder has run on its budget, released, and the waiter has the lock.
+    Proxy,
+}
+
+/// What one run tells of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sample {
+    /// Nanoseconds an operation.
+    pub(super) ns: u64,
+    /// Operations.
+    pub(super) count: u64,
+}
+
+impl Sample {
+    /// `total` ns for `count` operations; `None` if there was none.
+    pub(super) fn of(total: u64, count: u64) -> Option<Self> {
+        let ns = total.checked_div(count)?;
+        Some(Self { ns, count })
+    }
+}
+
+impl Operation {
+    /// All of them, in the order of the report.
+    pub const ALL: [Self; 7] = [
+        Self::Doorbell,
+        Self::Switch,
+        Self::Kick,
+        Self::Migration,
+        Self::HaltWake,
+        Self::Preemption,
+        Self::Proxy,
+    ];
+
+    /// What is measured, for people.
+    pub(super) const fn what(self) -> &'static str {
+        match self {
+            Self::Doorbell => "doorbell: exit, decision, entry (CPU time)",
+            Self::Switch => "switch: wake a sibling, go idle, same host CPU",
+            Self::Kick => "kick: wake a sibling, go idle, another host CPU",
+            Self::Migration => "migration: wake one that last ran elsewhere",
+            Self::HaltWake => "halt: timer due to guest running",
+            Self::Preemption => "preemption: one vCPU off, the next on",
+            Self::Proxy => "proxy: ring, holder runs, release, waiter runs",
+        }
+    }
+
+    /// Why it cannot be measured on so many host CPUs; `None` if it can.
+    pub(super) fn refusal(self, cpus: usize) -> Option<String> {
+        (self == Self::Migration && cpus < 2).then(|| {
+            "a vCPU that moves needs two host CPUs, and the pool has one: name two with --host-cpus"
+                .to_owned()
+        })
+    }
+
+    /// Whether runs with a thread per vCPU tell what the same takes there.
+    pub(super) const fn has_host(self) -> bool {
+        match self {
+            // Only Baton sets slices, and only its policy says where a vCPU runs next.
+            Self::Preemption | Self::Migration => false,
+            Self::Doorbell | Self::Switch | Self::Kick | Self::HaltWake | Self::Proxy => true,
+        }
+    }
+
+    /// The guest that does little else, in a run under `sched` for `time`.
+    pub(super) fn config(self, sched: SchedMode, cpus: &[usize], time: Duration) -> RunConfig {
+        let seconds = time.as_secs_f64();
+        let count = (time.as_nanos() as u64 / PERIOD_NS).max(1);
+        let (vcpus, text) = match self {
+            Self::Doorbell => (1, format!("workload=doorbell-storm seconds={seconds}")),
+            Self::Switch | Self::Kick => (2, format!("workload=pingpong seconds={seconds}")),
+            Self::Migration => (3, format!("workload=roam seconds={seconds}")),
+            Self::HaltWake => (1, format!("workload=halt count={count} period=1ms")),
+            Self::Preemption => (2, format!("workload=hog seconds={seconds}")),
+            Self::Proxy => (2, format!("workload=carry seconds={seconds}")),
+        };
+        let mut config = run_of(vcpus, &text, sched);
+        let several = matches!(self, Self::Kick | Self::Migration) && cpus.len() > 1;
+        config.host_cpus = cpus[..if several { 2 } else { 1 }].to_vec();
+        match self {
+            Self::Kick if several => pin(&mut config, &[Some(0), Some(1)]),
+            Self::Migration => pin(&mut config, &[Some(0), Some(1), None]),
+            _ => {}
+        }
+        if self == Self::Proxy {
+            // The waiter's claim goes before the holder's whenever it wants to run; a holder that
+            // was given a grace would release in it.
+            // The host's scheduler has no claims.
+            config.guests[0].reservations[1] = (sched == SchedMode::Baton).then_some(WAITER);
+            config.defer = None;
+        }
+        config
+    }
+
+    /// The same without what is measured, where there is such a thing: for a migration, a
+    /// vCPU that is woken by the same two others and stays on its host CPU.
+    pub(super) fn without(self, cpus: &[usize], time: Duration) -> Option<RunConfig> {
+        (self == Self::Migration).then(|| {
+            let mut config = self.config(SchedMode::Baton, cpus, time);
+            pin(&mut config, &[Some(0), Some(0), Some(1)]);
+            config
+        })
+    }
+
+    /// What a run tells; `None` if it did none.
+    pub(super) fn sample(self, summary: &RunSummary) -> Option<Sample> {
+        let guest = &summary.guests[0];
+        let sum = |f: fn(&VcpuSummary) -> u64| guest.vcpus.iter().map(f).sum::<u64>();
+        let (elapsed, rounds) = (guest.workload.elapsed_ns, guest.workload.iterations);
+        // Only the vCPUs whose waits are the operation count them.
+        let result = |key| -> u64 {
+            let each = guest.vcpus.iter().filter_map(|v| v.results.get(&key));
+            each.sum()
+        };
+        let waits = || Sample::of(result(RESULT_WAIT_SUM_NS), result(RESULT_ACQUISITIONS));
+        match self {
+            Self::Doorbell => Sample::of(
+                sum(|v| v.account.ran_ns),
+                sum(|v| v.account.exits.doorbells + v.account.exits.nonsense),
+            ),
+            // A round trip is two.
+            Self::Switch | Self::Kick => Sample::of(elapsed, 2 * rounds),
+            Self::Migration => waits().map(|each| Sample {
+                count: guest.vcpus[2].account.migrations,
+                ..each
+            }),
+            Self::HaltWake => Sample::of(elapsed, rounds).map(|each| Sample {
+                ns: each.ns.saturating_sub(PERIOD_NS),
+                ..each
+            }),
+            Self::Preemption => None,
+            Self::Proxy => waits().map(|each| Sample {
+                count: guest.vcpus[0].account.proxied,
+                ..each
+            }),
+        }
+    }
+}
+
+/// Soft, so that it is never throttled, and so short that it always goes first.
+const WAITER: Reservation = Reservation {
+    budget_ns: 5_000_000,
+    period_ns: 10_000_000,
+    deadline_ns: 10_000_000,
+    hard: false,
+};
+
+/// A run of one guest.
+fn run_of(vcpus: usize, text: &str, sched: SchedMode) -> RunConfig {
+    let mut guest = GuestConfig::new("guest").with_cpus(vcpus);
+    guest.cmdline = format!("{text} hints=on");
+    RunConfig {
+        guests: vec![guest],
+        sched,
+        slice: SHORT,
+        late_halts: LateHalts::Allow,
+        quiet: true,
+        ..RunConfig::default()
+    }
+}
+
+/// Each vCPU on the host CPU at this place in the pool, or free.
+fn pin(config: &mut RunConfig, places: &[Option<usize>]) {
+    let at = |place: &Option<usize>| place.map(|place| vec![config.host_cpus[place]]);
+    config.guests[0].host_cpus = places.iter().map(at).collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_migration_is_refused_and_only_on_one_cpu() {
+        for operation in Operation::ALL {
+            let refused = operation.refusal(1).is_some();
+            assert_eq!(refused, operation == Operation::Migration);
+            assert_eq!(operation.refusal(2), None);
+        }
+    }
+
+    #[test]
+    fn all_guests_can_be_configured() {
+        let time = Duration::from_millis(100);
+        for operation in Operation::ALL {
+            let config = operation.config(SchedMode::Baton, &[2, 5, 6], time);
+            assert_eq!(config.validate(), Ok(()), "{operation:?}");
+            if let Some(without) = operation.without(&[2, 5, 6], time) {
+                assert_eq!(without.validate(), Ok(()), "{operation:?}");
+                let stays = |cpu| Some(vec![cpu]);
+                let guest = &without.guests[0];
+                assert_eq!(guest.host_cpus, [2, 2, 5].map(stays));
+            }
+        }
+    }
+}

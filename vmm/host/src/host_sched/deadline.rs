@@ -1,0 +1,120 @@
+//! vCPU threads under the host kernel's `SCHED_DEADLINE`.
+
+use baton_config::Reservation;
+use baton_config::units::format_cpus;
+use baton_machine::Vcpu;
+use baton_os::sys;
+
+use super::{HostSchedError, Placement};
+use crate::runner::ReadyGuest;
+
+/// Period of the threads of vCPUs without a reservation.
+const SHARE_PERIOD_NS: u64 = 10_000_000;
+/// The kernel admits up to 95 % of each CPU to real-time threads; stay a little below.
+const USABLE_PER_MILLE: u64 = 900;
+/// Smallest budget handed out, above the kernel's own limit of 1 us.
+const MIN_BUDGET_NS: u64 = 10_000;
+
+/// A reservation for every vCPU: its own, or an equal share (by weight) of what those leave.
+pub(super) fn placements(
+    pool: &[usize],
+    guests: &[ReadyGuest],
+) -> Result<Vec<Vec<Placement>>, HostSchedError> {
+    let all = online_cpus();
+    let pinned = guests
+        .iter()
+        .any(|g| g.config.host_cpus.iter().any(Option::is_some));
+    if pool != all || pinned {
+        return Err(HostSchedError::DeadlinePinned {
+            all: format_cpus(&all),
+            pool: format_cpus(pool),
+        });
+    }
+    let reserved: u64 = guests
+        .iter()
+        .flat_map(|g| g.config.reservations.iter().flatten())
+        .map(|r| in_share_period(r.budget_ns, r.period_ns))
+        .fold(0, u64::saturating_add);
+    let capacity = pool.len() as u64 * SHARE_PERIOD_NS / 1000 * USABLE_PER_MILLE;
+    let weights: u64 = guests
+        .iter()
+        .map(|g| {
+            let sharing = g.config.reservations.iter().filter(|r| r.is_none()).count();
+            u64::from(g.config.weight) * sharing as u64
+        })
+        .sum();
+    let left = capacity.saturating_sub(reserved);
+    Ok(guests
+        .iter()
+        .map(|g| {
+            let share = left * u64::from(g.config.weight) / weights.max(1);
+            g.config
+                .reservations
+                .iter()
+                .map(|own| Placement::Deadline(own.unwrap_or_else(|| share_of(share))))
+                .collect()
+        })
+        .collect())
+}
+
+fn in_share_period(budget: u64, period: u64) -> u64 {
+    let scaled = u128::from(budget) * u128::from(SHARE_PERIOD_NS) / u128::from(period.max(1));
+    u64::try_from(scaled).unwrap_or(u64::MAX)
+}
+
+fn share_of(budget: u64) -> Reservation {
+    let most = SHARE_PERIOD_NS / 1000 * USABLE_PER_MILLE;
+    Reservation {
+        budget_ns: budget.clamp(MIN_BUDGET_NS, most),
+        period_ns: SHARE_PERIOD_NS,
+        deadline_ns: SHARE_PERIOD_NS,
+        hard: true,
+    }
+}
+
+/// All CPUs of the host that are on; those of this process if the kernel does not tell.
+fn online_cpus() -> Vec<usize> {
+    std::fs::read_to_string("/sys/devices/system/cpu/online")
+        .ok()
+        .and_then(|list| baton_config::units::parse_cpus(list.trim()).ok())
+        .or_else(|| sys::affinity().ok())
+        .unwrap_or_default()
+}
+
+/// Puts the calling thread, which is to run `vcpu`, under `reservation`.
+pub(super) fn apply(vcpu: &Vcpu, reservation: Reservation) -> Result<(), HostSchedError> {
+    sys::set_deadline_policy(
+        reservation.budget_ns,
+        reservation.deadline_ns,
+        reservation.period_ns,
+    )
+    .map_err(|source| HostSchedError::Deadline {
+        guest: vcpu.guest.name.clone(),
+        vcpu: vcpu.index,
+        reservation,
+        advice: match source.raw_os_error() {
+            Some(libc::EPERM) => {
+                "run as root or with CAP_SYS_NICE, in a cgroup with all CPUs and real-time runtime"
+            }
+            Some(libc::EBUSY) => {
+                "the host has not that much real-time left: reserve less, or stop others"
+            }
+            Some(libc::EINVAL) => "budgets must be at least 1024ns and periods 100us to 4s",
+            _ => "see sched_setattr(2)",
+        },
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_stay_within_what_the_kernel_admits() {
+        assert_eq!(share_of(u64::MAX).budget_ns, 9_000_000);
+        assert_eq!(share_of(0).budget_ns, MIN_BUDGET_NS);
+        assert_eq!(in_share_period(1, 0), SHARE_PERIOD_NS);
+        assert_eq!(in_share_period(5_000_000, 10_000_000), 5_000_000);
+    }
+}

@@ -1,0 +1,13 @@
+//! The host threads that run vCPUs.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`executor`] | a thread for each host CPU of the pool, which runs the vCPU that the policy picks |
+//! | [`halt`] | vCPUs that are halted, and how the policy learns that they wake |
+//! | [`host_sched`] | a thread for each vCPU under the host kernel's scheduler, as the baseline |
+//! | [`runner`] | what both take, and what they report at the end |
+
+pub mod executor;
+pub mod halt;
+pub mod host_sched;
+pub mod runner;

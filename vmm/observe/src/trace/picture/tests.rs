@@ -1,0 +1,245 @@
+use prost::Message;
+
+use super::*;
+use crate::trace::VcpuName;
+use crate::trace::perfetto::{
+    COUNTER, INSTANT, SEQUENCE_CLEARED, SLICE_BEGIN, SLICE_END, Trace, TracePacket,
+};
+
+fn names() -> Names {
+    let vcpu = |index| VcpuName {
+        guest: 0,
+        guest_name: "db".into(),
+        index,
+    };
+    Names {
+        host_cpus: vec![3],
+        vcpus: vec![vcpu(0), vcpu(1)],
+    }
+}
+
+fn trace(records: &[(Ns, What)], lost: u64) -> Vec<TracePacket> {
+    let mut picture = Picture::new(Packets::new(Vec::new(), 5, 5), &names(), 10);
+    for &(at, what) in records {
+        picture.hear(Record { at, what });
+    }
+    let (bytes, result) = picture.finish(lost);
+    result.expect("a vector takes all");
+    Trace::decode(&bytes[..]).expect("is a trace").packets
+}
+
+/// The events of one track as `time +name` for begins, `time -` for ends, `time !name` for moments.
+fn lane(packets: &[TracePacket], track: u64) -> String {
+    let mut names = std::collections::HashMap::new();
+    let mut lane = Vec::new();
+    for packet in packets {
+        for name in packet
+            .interned_data
+            .iter()
+            .flat_map(|data| &data.event_names)
+        {
+            names.insert(name.iid(), name.name().to_owned());
+        }
+        let Some(event) = packet
+            .track_event
+            .as_ref()
+            .filter(|e| e.track_uuid() == track)
+        else {
+            continue;
+        };
+        let name = names.get(&event.name_iid()).map_or("", |n| n);
+        let at = packet.timestamp();
+        lane.push(match event.r#type() {
+            SLICE_BEGIN => format!("{at} +{name}"),
+            SLICE_END => format!("{at} -"),
+            INSTANT => format!("{at} !{name}"),
+            COUNTER => format!("{at} ={}", event.counter_value()),
+            other => panic!("type {other}"),
+        });
+    }
+    lane.join(", ")
+}
+
+const CPU: CpuId = CpuId(0);
+const HOLDER: VcpuId = VcpuId(0);
+const WAITER: VcpuId = VcpuId(1);
+
+fn pick(donor: VcpuId, run: VcpuId) -> What {
+    What::Policy(Event::Pick {
+        cpu: CPU,
+        donor,
+        curr: run,
+        chain: u32::from(donor != run),
+    })
+}
+
+fn stop(donor: VcpuId, run: VcpuId, ran: Ns) -> What {
+    What::Policy(Event::Stop {
+        cpu: CPU,
+        donor,
+        curr: run,
+        ran,
+    })
+}
+
+#[test]
+fn a_waiters_budget_carries_a_throttled_holder() {
+    let packets = trace(
+        &[
+            (10, What::Policy(Event::Wake(HOLDER))),
+            (10, What::Policy(Event::Wake(WAITER))),
+            (10, pick(HOLDER, HOLDER)),
+            (20, What::Policy(Event::Throttle(HOLDER, 90))),
+            (20, stop(HOLDER, HOLDER, 9)),
+            (20, pick(WAITER, WAITER)),
+            (30, stop(WAITER, WAITER, 10)),
+            (
+                30,
+                What::Policy(Event::EdgeOn {
+                    waiter: WAITER,
+                    holder: HOLDER,
+                }),
+            ),
+            (30, pick(WAITER, HOLDER)),
+            (
+                35,
+                What::Exit {
+                    cpu: CPU,
+                    vcpu: HOLDER,
+                    kind: ExitKind::Doorbell,
+                },
+            ),
+            (
+                38,
+                What::Policy(Event::Defer {
+                    cpu: CPU,
+                    curr: HOLDER,
+                }),
+            ),
+            (40, What::Policy(Event::EdgeOff(WAITER))),
+            (40, stop(WAITER, HOLDER, 11)),
+            (40, pick(WAITER, WAITER)),
+            (50, stop(WAITER, WAITER, 10)),
+            (50, What::Policy(Event::Halt(WAITER))),
+            (60, What::Gone(HOLDER)),
+        ],
+        0,
+    );
+    assert_eq!(
+        lane(&packets, tracks::cpu(CPU)),
+        "10 +v0, 20 -, 20 +v1, 30 -, 30 +v0 on v1's budget, 35 !doorbell, 40 -, 40 +v1, 50 -"
+    );
+    assert_eq!(
+        lane(&packets, tracks::vcpu(HOLDER)),
+        "10 +runs, 20 -, 20 +throttled, 30 -, 30 +runs on v1's budget, 38 +deferral, 40 -, 40 -, \
+         40 +throttled, 60 -"
+    );
+    assert_eq!(
+        lane(&packets, tracks::vcpu(WAITER)),
+        "10 +runnable, 20 -, 20 +runs, 30 !waits for v0, 30 -, 30 +pays for v0, \
+         40 !waits no more, 40 -, 40 +runs, 50 -, 50 +halted, 60 -"
+    );
+    assert_eq!(
+        lane(&packets, tracks::budget(HOLDER)),
+        "20 +throttled, 60 -"
+    );
+    assert_eq!(
+        lane(&packets, tracks::budget(WAITER)),
+        "30 +pays for v0, 40 -"
+    );
+    assert_eq!(lane(&packets, tracks::donated(WAITER)), "40 =11");
+    assert_eq!(lane(&packets, POOL), "");
+
+    let flows: Vec<_> = packets
+        .iter()
+        .filter_map(|packet| packet.track_event.as_ref())
+        .filter(|e| !e.flow_ids.is_empty() || !e.terminating_flow_ids.is_empty())
+        .map(|e| {
+            (
+                e.track_uuid(),
+                e.flow_ids.clone(),
+                e.terminating_flow_ids.clone(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        flows,
+        [
+            (tracks::budget(WAITER), vec![1], vec![]),
+            (tracks::vcpu(HOLDER), vec![1], vec![]),
+            (tracks::cpu(CPU), vec![], vec![1]),
+        ],
+        "from the waiter's claim by the holder to the CPU"
+    );
+}
+
+#[test]
+fn a_gap_ends_all_slices_and_what_follows_is_drawn_again() {
+    let packets = trace(
+        &[
+            (10, What::Policy(Event::Wake(HOLDER))),
+            (10, pick(WAITER, HOLDER)),
+            (20, What::Lost(7)),
+            (20, stop(HOLDER, HOLDER, 3)),
+            (30, pick(HOLDER, HOLDER)),
+        ],
+        9,
+    );
+    assert_eq!(
+        lane(&packets, tracks::cpu(CPU)),
+        "10 +v0 on v1's budget, 20 -, 30 +v0, 30 -"
+    );
+    assert_eq!(
+        lane(&packets, tracks::budget(WAITER)),
+        "10 +pays for v0, 20 -"
+    );
+    assert_eq!(
+        lane(&packets, POOL),
+        "20 !records lost, 30 !records lost",
+        "one gap between, one at the end"
+    );
+}
+
+#[test]
+fn the_first_packet_clears_the_names_and_the_clocks_are_told() {
+    let packets = trace(&[], 0);
+    assert_eq!(packets[0].sequence_flags, Some(SEQUENCE_CLEARED));
+    let clocks = &packets[1].clock_snapshot.as_ref().expect("clocks").clocks;
+    assert_eq!(
+        clocks
+            .iter()
+            .map(|c| (c.clock_id(), c.timestamp()))
+            .collect::<Vec<_>>(),
+        [(3, 5), (6, 5)]
+    );
+}
+
+#[test]
+fn names_that_do_not_exist_do_no_harm() {
+    let nobody = VcpuId(99);
+    trace(
+        &[
+            (
+                10,
+                What::Policy(Event::Pick {
+                    cpu: CpuId(9),
+                    donor: nobody,
+                    curr: HOLDER,
+                    chain: 1,
+                }),
+            ),
+            (
+                11,
+                What::Policy(Event::Stop {
+                    cpu: CpuId(9),
+                    donor: nobody,
+                    curr: nobody,
+                    ran: 1,
+                }),
+            ),
+            (12, What::Policy(Event::Throttle(nobody, 1))),
+            (13, What::Gone(nobody)),
+        ],
+        0,
+    );
+}

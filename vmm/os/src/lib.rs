@@ -1,0 +1,20 @@
+//! The host kernel as Baton uses it.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | [`sys`] | clocks, CPU time of threads, affinity |
+//! | [`signals`] | what each signal means, and the thread that takes those of a user |
+//! | [`tty`], [`mod@say`], [`output`] | the terminal, sentences for the user, writes that do not wait for ever |
+//! | [`abandon`] | work that may hang, and that a stop signal leaves behind |
+//! | [`directory`], [`listener`] | files and sockets that other users may reach |
+//! | [`nospec`] | indices that a guest chooses, masked against speculation |
+
+pub mod abandon;
+pub mod directory;
+pub mod listener;
+pub mod nospec;
+pub mod output;
+pub mod say;
+pub mod signals;
+pub mod sys;
+pub mod tty;

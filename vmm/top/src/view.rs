@@ -1,0 +1,193 @@
+//! Drawing the view: on a terminal, or as plain text.
+
+use std::fmt::Write;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout};
+use ratatui::style::{Color, Modifier, Style, Stylize};
+use ratatui::text::Line;
+use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table};
+
+use super::app::App;
+use super::columns::{Laid, lay_out};
+use super::cpus;
+
+/// Draws `app` on the whole terminal.
+pub(super) fn draw(frame: &mut Frame, app: &App) {
+    let (now, area) = (app.now(), frame.area());
+    let lines = cpus::lines(&now.cpus);
+    // The rest is the table's.
+    let room = lines.len().min(usize::from(area.height / 2));
+    let [head, cpus, table, foot] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(room as u16 + 1),
+        Constraint::Min(3),
+        Constraint::Length(1),
+    ])
+    .areas(area);
+    frame.render_widget(Line::from(title(app)).bold(), head);
+    let lines: Vec<Line> = cpus::window(lines, app.cpu_scroll, room)
+        .into_iter()
+        .map(|line| match line.proxied {
+            true => Line::from(line.text).fg(Color::Green),
+            false => Line::from(line.text),
+        })
+        .collect();
+    frame.render_widget(Paragraph::new(lines), cpus);
+    let rows = app.rows();
+    let Laid {
+        headings,
+        widths,
+        lines,
+        left_out,
+    } = lay_out(&rows, app.sort(), Some(area.width));
+    let shown = rows.iter().zip(lines).skip(app.scroll).map(|(row, cells)| {
+        TableRow::new(cells.into_iter().map(Cell::from)).style(style(&row.vcpu.state))
+    });
+    let header = TableRow::new(headings.into_iter().map(Cell::from))
+        .style(Style::new().add_modifier(Modifier::REVERSED));
+    frame.render_widget(
+        Table::new(shown, widths.into_iter().map(Constraint::Length)).header(header),
+        table,
+    );
+    let prompt = match left_out {
+        0 => app.prompt(),
+        hidden => format!("{}  ({hidden} columns hidden)", app.prompt()),
+    };
+    frame.render_widget(Line::from(prompt).dim(), foot);
+}
+
+/// `app` as lines of text.
+pub(super) fn plain(app: &App) -> String {
+    let mut text = title(app);
+    text.push('\n');
+    for cpu in &app.now().cpus {
+        text.push_str(&cpus::line(cpu).text);
+        text.push('\n');
+    }
+    let laid = lay_out(&app.rows(), app.sort(), None);
+    for line in std::iter::once(&laid.headings).chain(&laid.lines) {
+        let mut row = String::new();
+        for (cell, width) in line.iter().zip(&laid.widths) {
+            // A string takes all that is written to it.
+            let _ = write!(row, "{cell:width$} ", width = usize::from(*width));
+        }
+        text.push_str(row.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn title(app: &App) -> String {
+    let now = app.now();
+    format!(
+        "baton {}  {} vCPUs on {} host CPUs  proxy {}",
+        now.pid,
+        now.vcpus.len(),
+        now.cpus.len(),
+        if now.proxy { "on" } else { "off" }
+    )
+}
+
+fn style(state: &str) -> Style {
+    match state {
+        "running" => Style::new().add_modifier(Modifier::BOLD),
+        "carrying" => Style::new().fg(Color::Green),
+        "throttled" => Style::new().fg(Color::Red),
+        "halted" | "gone" => Style::new().add_modifier(Modifier::DIM),
+        _ => Style::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use baton_observe::control::snapshot::{Cpu, Snapshot, Vcpu};
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    fn app() -> App {
+        let vcpu = |index, state: &str| Vcpu {
+            guest: "db".to_owned(),
+            index,
+            state: state.to_owned(),
+            waits_for: (index == 1).then(|| "db/0".to_owned()),
+            ..Vcpu::default()
+        };
+        App::new(Snapshot {
+            pid: 7,
+            proxy: true,
+            cpus: vec![Cpu {
+                run: Some("db/0".to_owned()),
+                donor: Some("db/1".to_owned()),
+                lock: Some(0x1000),
+                ..Cpu::default()
+            }],
+            vcpus: vec![vcpu(0, "running"), vcpu(1, "carrying")],
+            ..Snapshot::default()
+        })
+    }
+
+    #[test]
+    fn the_view_says_who_runs_on_whose_budget() {
+        let mut terminal = Terminal::new(TestBackend::new(130, 12)).expect("backend");
+        terminal.draw(|frame| draw(frame, &app())).expect("draws");
+        let screen = terminal.backend().to_string();
+        for part in [
+            "db/0 on the budget of db/1",
+            "carrying",
+            "q quit",
+            "baton 7",
+        ] {
+            assert!(screen.contains(part), "{part} in {screen}");
+        }
+    }
+
+    #[test]
+    fn at_80_columns_no_two_vcpus_look_the_same_and_what_is_hidden_is_said() {
+        let vcpu = |index| Vcpu {
+            guest: "web".to_owned(),
+            index,
+            state: "throttled".to_owned(),
+            reservation: Some("5ms/20ms,hard".to_owned()),
+            budget_ns: Some(5_000_000),
+            waits_for: Some("web/0".to_owned()),
+            ..Vcpu::default()
+        };
+        let app = App::new(Snapshot {
+            cpus: (0..64)
+                .map(|cpu| Cpu {
+                    cpu,
+                    ..Cpu::default()
+                })
+                .collect(),
+            vcpus: (0..4).map(vcpu).collect(),
+            ..Snapshot::default()
+        });
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("backend");
+        terminal.draw(|frame| draw(frame, &app)).expect("draws");
+        let screen = terminal.backend().to_string();
+        for index in 0..4 {
+            let row = format!("web/{index} throttled");
+            assert!(screen.contains(&row), "{row} in {screen}");
+        }
+        for part in ["idle: 0-63", "columns hidden", "5.000ms of 5ms/20ms,hard"] {
+            assert!(screen.contains(part), "{part} in {screen}");
+        }
+    }
+
+    #[test]
+    fn a_tiny_terminal_does_no_harm() {
+        for (width, height) in [(1, 1), (20, 3), (200, 1)] {
+            let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("backend");
+            terminal.draw(|frame| draw(frame, &app())).expect("draws");
+        }
+    }
+
+    #[test]
+    fn plain_text_has_a_line_for_each_vcpu() {
+        let text = plain(&app());
+        assert_eq!(text.lines().count(), 1 + 1 + 1 + 2);
+        assert!(text.contains("db/1"));
+    }
+}

@@ -11,8 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use virtio_queue::Queue;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::access::{self, Access};
-use super::leave::Leave;
+use super::cpu_grant::Leave;
+use super::queue_access::{self, Access};
 
 /// What driver and device have agreed on when the driver starts the device; nothing after a reset.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ impl Orders {
     /// Work on what is agreed on now. The queues of before are the driver's when this returns, but for
     /// one piece of memory, if the thread touches it: see [`Access::touched`].
     pub(super) fn set_up(&self, setup: Setup) {
-        self.give(access::ALL, |order| {
+        self.give(queue_access::ALL, |order| {
             order.changes.clear();
             order.setup = Some(setup);
         });
@@ -91,12 +91,12 @@ impl Orders {
     /// Work on `queue` as queue `index`, or on none there if it is not ready. The one of before is the
     /// driver's as above.
     pub(super) fn change(&self, index: usize, queue: Queue) {
-        self.give(access::bit(index), |order| order.change(index, queue));
+        self.give(queue_access::bit(index), |order| order.change(index, queue));
     }
 
     /// End.
     pub(super) fn end(&self) {
-        self.give(access::ALL, |order| order.end = true);
+        self.give(queue_access::ALL, |order| order.end = true);
     }
 
     fn give(&self, revoked: u32, put: impl FnOnce(&mut Order)) {

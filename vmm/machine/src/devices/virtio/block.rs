@@ -8,7 +8,7 @@
 //!
 //! Source: VIRTIO 1.2, 5.2.
 
-mod claim;
+mod disk_lock;
 mod serial;
 
 use std::fs::File;
@@ -24,8 +24,8 @@ use virtio_bindings::virtio_blk::{
 };
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 
+use super::rate_limiter::Throttle;
 use super::request::NoMemory;
-use super::throttle::Throttle;
 use super::{Device, DeviceError, Request, Rings};
 
 const SECTOR: u64 = 512;
@@ -102,7 +102,7 @@ impl Block {
             path: path.clone(),
             source,
         };
-        let mut file = claim::open(path, config.read_only)?;
+        let mut file = disk_lock::open(path, config.read_only)?;
         let bytes = file.seek(SeekFrom::End(0)).map_err(failed)?;
         let (sectors, rest) = (bytes / SECTOR, bytes % SECTOR);
         if sectors == 0 {

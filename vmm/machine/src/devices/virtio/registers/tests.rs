@@ -156,9 +156,9 @@ fn a_queue_that_works_can_be_stopped_and_reads_so_when_its_memory_is_the_drivers
         panic!("it does not stop");
     };
     assert!(!queue.ready());
-    driver.touched = access::bit(0);
+    driver.touched = queue_access::bit(0);
     assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 1);
-    driver.touched = access::bit(1);
+    driver.touched = queue_access::bit(1);
     assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 0);
     // Nothing more to stop, and the device goes on.
     assert!(matches!(driver.set_ready(0, 0), Action::None));
@@ -223,7 +223,7 @@ fn a_reset_is_complete_when_no_memory_is_touched_any_more() {
         driver.write(reg::VIRTIO_MMIO_STATUS, 0),
         Action::Stop
     ));
-    assert!(!driver.registers.completes_reset(access::bit(1)));
+    assert!(!driver.registers.completes_reset(queue_access::bit(1)));
     assert_eq!(driver.read(reg::VIRTIO_MMIO_STATUS), before);
     // Not complete is not undone: a second one changes nothing.
     driver.write(reg::VIRTIO_MMIO_STATUS, 0);
@@ -236,7 +236,7 @@ fn a_reset_is_complete_when_no_memory_is_touched_any_more() {
 #[test]
 fn a_driver_that_does_not_wait_for_a_reset_goes_on_at_once() {
     let mut driver = Driver::at_work();
-    driver.touched = access::bit(0);
+    driver.touched = queue_access::bit(0);
     driver.write(reg::VIRTIO_MMIO_STATUS, 0);
     assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 0);
     driver.write(reg::VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_ACKNOWLEDGE);

@@ -8,9 +8,9 @@ use virtio_bindings::virtio_mmio::VIRTIO_MMIO_QUEUE_NOTIFY;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::interrupt::Interrupt;
-use super::leave::Granter;
-use super::orders::Setup;
+use super::cpu_grant::Granter;
+use super::irq_trigger::Interrupt;
+use super::mailbox::Setup;
 use super::registers::{Action, CONFIG, Registers};
 use super::worker::Worker;
 use super::{Device, DeviceError};

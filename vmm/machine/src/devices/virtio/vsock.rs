@@ -10,8 +10,8 @@
 //! Source: VIRTIO 1.2, 5.10.
 
 mod connection;
-mod exchange;
-mod host;
+mod listener;
+mod muxer;
 mod packet;
 
 use std::io;
@@ -23,9 +23,9 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 
 use super::{Device, DeviceError, Request, Rings};
 use connection::BUFFER;
-pub use exchange::Bounds;
-use exchange::Exchange;
-use host::Listener;
+use listener::Listener;
+pub use muxer::Bounds;
+use muxer::Exchange;
 use packet::{HEADER, Header, op};
 
 const RECEIVE: usize = 0;

@@ -5,10 +5,10 @@ use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::super::orders::Orders;
-use super::super::orders::Setup;
-use super::super::rings::tests::{memory, rings};
-use super::super::throttle::tests::{Time, per_100ms};
+use super::super::mailbox::Orders;
+use super::super::mailbox::Setup;
+use super::super::queues::tests::{memory, rings};
+use super::super::rate_limiter::tests::{Time, per_100ms};
 use super::*;
 
 const NEXT: u16 = 1;

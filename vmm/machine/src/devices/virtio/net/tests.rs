@@ -6,8 +6,8 @@ use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::super::rings::tests::{memory, rings};
-use super::super::throttle::tests::{Time, per_100ms};
+use super::super::queues::tests::{memory, rings};
+use super::super::rate_limiter::tests::{Time, per_100ms};
 use super::*;
 
 const WRITE: u16 = 2;

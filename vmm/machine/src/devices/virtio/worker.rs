@@ -17,10 +17,10 @@ use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::access::Access;
-use super::interrupt::Interrupt;
-use super::leave::Granter;
-use super::orders::{Orders, Setup};
+use super::cpu_grant::Granter;
+use super::irq_trigger::Interrupt;
+use super::mailbox::{Orders, Setup};
+use super::queue_access::Access;
 use super::{Device, Rings};
 
 /// A device's thread; ends when dropped.
@@ -226,8 +226,8 @@ mod tests {
     use virtio_queue::mock::MockSplitQueue;
     use vm_memory::GuestAddress;
 
-    use super::super::throttle::Throttle;
-    use super::super::throttle::tests::per_100ms;
+    use super::super::rate_limiter::Throttle;
+    use super::super::rate_limiter::tests::per_100ms;
     use super::*;
     use baton_config::rate::RateLimit;
 

@@ -14,7 +14,7 @@ use baton_os::nospec;
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MAC;
 
-use super::throttle::Throttle;
+use super::rate_limiter::Throttle;
 use super::{Device, DeviceError, Rings};
 
 const RECEIVE: usize = 0;

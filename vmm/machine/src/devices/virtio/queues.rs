@@ -5,9 +5,9 @@ use std::sync::Arc;
 use virtio_queue::{QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
-use super::agreed;
-use super::interrupt::Interrupt;
-use super::orders::{Orders, Setup};
+use super::descriptor_chain;
+use super::irq_trigger::Interrupt;
+use super::mailbox::{Orders, Setup};
 use super::request::Request;
 
 /// Most requests at a stretch. A driver that adds to a queue as fast as the device takes from it
@@ -68,7 +68,7 @@ impl Rings {
                 break;
             };
             let head = chain.head_index();
-            let request = match agreed::keeps_to(queue, &self.memory, head) {
+            let request = match descriptor_chain::keeps_to(queue, &self.memory, head) {
                 true => Request::new(&self.memory, chain, &self.orders, index),
                 false => None,
             };

@@ -9,7 +9,7 @@ use baton_config::rate::RateLimit;
 use baton_os::sys;
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::rate_limit::{Limiter, Ns};
+use super::token_bucket::{Limiter, Ns};
 
 /// The thread comes back no earlier than this, so that a queue does not wake it for each request:
 /// tokens go on coming meanwhile, and every bucket holds those of ten times as long.

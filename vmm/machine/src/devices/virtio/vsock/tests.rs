@@ -9,9 +9,9 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use super::super::rings::tests::{memory, rings};
+use super::super::queues::tests::{memory, rings};
 use super::connection::BUFFER;
-use super::exchange::{MOST_CONNECTIONS, MOST_NEWCOMERS, MOST_RESETS};
+use super::muxer::{MOST_CONNECTIONS, MOST_NEWCOMERS, MOST_RESETS};
 use super::packet::{HOST, NEITHER, NO_RECEIVE, NO_SEND, STREAM};
 use super::*;
 

@@ -16,8 +16,8 @@ use virtio_bindings::virtio_mmio as reg;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
-use super::orders::Setup;
-use super::{QUEUE_SIZE, access};
+use super::mailbox::Setup;
+use super::{QUEUE_SIZE, queue_access};
 
 /// "virt".
 const MAGIC: u32 = 0x7472_6976;
@@ -89,7 +89,7 @@ impl Registers {
     }
 
     /// Whether a reset is complete now that was not before. `touched` are the queues whose memory the
-    /// device's thread touches, as in [`access::Access::touched`].
+    /// device's thread touches, as in [`queue_access::Access::touched`].
     pub(super) fn completes_reset(&mut self, touched: u32) -> bool {
         let completes = self.leaving != 0 && touched == 0;
         if completes {
@@ -109,7 +109,8 @@ impl Registers {
             reg::VIRTIO_MMIO_DEVICE_FEATURES => half(self.offered, self.offered_half),
             reg::VIRTIO_MMIO_QUEUE_NUM_MAX => queue.map_or(0, |_| QUEUE_SIZE.into()),
             reg::VIRTIO_MMIO_QUEUE_READY => queue.map_or(0, |queue| {
-                let held = queue.stopped && touched & access::bit(self.selected as usize) != 0;
+                let held =
+                    queue.stopped && touched & queue_access::bit(self.selected as usize) != 0;
                 (queue.ready || held).into()
             }),
             reg::VIRTIO_MMIO_INTERRUPT_STATUS => pending,

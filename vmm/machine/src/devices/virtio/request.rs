@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use virtio_queue::{DescriptorChain, Reader, Writer};
 use vm_memory::GuestMemoryMmap;
 
-use super::orders::Orders;
+use super::mailbox::Orders;
 
 /// Most bytes that may be read or written at a time: a driver that resets the device waits for that.
 pub(super) const MOST_AT_ONCE: usize = 128 << 10;

@@ -18,7 +18,7 @@ use std::os::unix::net::UnixStream;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::connection::{BUFFER, Connection};
-use super::host::{Listener, Newcomer, Said};
+use super::listener::{Listener, Newcomer, Said};
 use super::packet::{HOST, Header, STREAM, op};
 
 /// Most connections, if there are files for them.

@@ -1,4 +1,4 @@
-//! A device's interrupt: why, as the driver reads it, and the line.
+//! A device's IRQ: the reasons for it, as the driver reads them, and the eventfd that raises it.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,43 +7,50 @@ use kvm_ioctls::VmFd;
 use virtio_bindings::virtio_mmio::VIRTIO_MMIO_INT_VRING;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-/// One device's interrupt.
+/// Raises one device's IRQ.
 #[derive(Debug)]
-pub(super) struct Interrupt {
-    line: EventFd,
-    why: AtomicU32,
+pub(super) struct IrqTrigger {
+    irqfd: EventFd,
+    /// Bits of the InterruptStatus register.
+    reasons: AtomicU32,
 }
 
-impl Interrupt {
-    /// On input `irq` of the I/O APIC.
+impl IrqTrigger {
+    /// A trigger for input `irq` of the guest's I/O APIC.
     pub(super) fn new(vm: &VmFd, irq: u32) -> io::Result<Self> {
-        let interrupt = Self::unconnected()?;
-        vm.register_irqfd(&interrupt.line, irq)?;
-        Ok(interrupt)
+        let trigger = Self::unconnected()?;
+        vm.register_irqfd(&trigger.irqfd, irq)?;
+        Ok(trigger)
     }
 
-    /// With a line that ends nowhere.
+    /// A trigger that is connected to no virtual machine.
     pub(super) fn unconnected() -> io::Result<Self> {
         Ok(Self {
-            line: EventFd::new(EFD_NONBLOCK)?,
-            why: AtomicU32::new(0),
+            irqfd: EventFd::new(EFD_NONBLOCK)?,
+            reasons: AtomicU32::new(0),
         })
     }
 
-    /// The device has used something that the driver put into a queue.
+    /// Raises the IRQ because the device has used a buffer of a queue.
     pub(super) fn queue_used(&self) {
-        self.why.fetch_or(VIRTIO_MMIO_INT_VRING, Ordering::AcqRel);
-        // Only a counter at its maximum refuses, and KVM empties it.
-        let _ = self.line.write(1);
+        self.reasons
+            .fetch_or(VIRTIO_MMIO_INT_VRING, Ordering::AcqRel);
+        // The write fails only if the counter is at its maximum, and KVM resets the counter.
+        let _ = self.irqfd.write(1);
     }
 
-    /// Reasons that the driver has not acknowledged.
+    /// The reasons that the driver has not acknowledged.
     pub(super) fn pending(&self) -> u32 {
-        self.why.load(Ordering::Acquire)
+        self.reasons.load(Ordering::Acquire)
     }
 
-    /// The driver has seen these reasons.
-    pub(super) fn acknowledge(&self, seen: u32) {
-        self.why.fetch_and(!seen, Ordering::AcqRel);
+    /// The driver acknowledges these reasons.
+    pub(super) fn acknowledge(&self, reasons: u32) {
+        self.reasons.fetch_and(!reasons, Ordering::AcqRel);
+    }
+
+    /// Withdraws all reasons, because the driver has reset the device.
+    pub(super) fn reset(&self) {
+        self.acknowledge(u32::MAX);
     }
 }

@@ -1,7 +1,7 @@
-//! What the vCPUs' side wants of a device's thread.
+//! How the vCPUs' side tells a device's thread what the driver has done.
 //!
-//! One place, not a list: a driver that resets its device over and over while the thread is busy must
-//! not fill the host's memory, and of each queue only the last word counts.
+//! A mailbox holds one message, not a list. A driver that resets its device over and over while the
+//! thread is busy must not fill the host's memory, and only the last state of each queue counts.
 
 use std::io;
 use std::mem;
@@ -11,152 +11,162 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use virtio_queue::Queue;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::cpu_grant::Leave;
-use super::queue_access::{self, Access};
+use super::cpu_grant::CpuGrant;
+use super::features::Features;
+use super::queue_access::QueueAccess;
+use super::queue_set::QueueSet;
 
-/// What driver and device have agreed on when the driver starts the device; nothing after a reset.
+/// What driver and device have negotiated when the driver starts the device; empty after a reset.
 #[derive(Debug, Default)]
-pub(super) struct Setup {
-    /// Feature bits that the driver has accepted.
-    pub(super) features: u64,
+pub(super) struct DriverSetup {
+    /// Features that the driver has accepted.
+    pub(super) features: Features,
     /// The queues.
     pub(super) queues: Vec<Queue>,
 }
 
-/// What the thread shall do, in this order.
+/// What the thread must do, in the sequence of these fields.
 #[derive(Debug, Default)]
-pub(super) struct Order {
-    /// Forget all of before and work on this.
-    pub(super) setup: Option<Setup>,
-    /// Put these in the place of the queues with these indices, each named once.
-    pub(super) changes: Vec<(usize, Queue)>,
+pub(super) struct Message {
+    /// Forget the setup of before and work with this one.
+    pub(super) setup: Option<DriverSetup>,
+    /// Replace the queues with these indices, each named once.
+    pub(super) replaced: Vec<(usize, Queue)>,
     /// End.
     pub(super) end: bool,
 }
 
-impl Order {
-    fn is_nothing(&self) -> bool {
-        self.setup.is_none() && self.changes.is_empty() && !self.end
+impl Message {
+    fn is_empty(&self) -> bool {
+        self.setup.is_none() && self.replaced.is_empty() && !self.end
     }
 
-    fn change(&mut self, index: usize, queue: Queue) {
+    fn set_up(&mut self, setup: DriverSetup) {
+        self.replaced.clear();
+        self.setup = Some(setup);
+    }
+
+    fn replace(&mut self, index: usize, queue: Queue) {
         match &mut self.setup {
             Some(setup) => {
-                if let Some(place) = setup.queues.get_mut(index) {
-                    *place = queue;
+                if let Some(replaced) = setup.queues.get_mut(index) {
+                    *replaced = queue;
                 }
             }
             None => {
-                self.changes.retain(|(other, _)| *other != index);
-                self.changes.push((index, queue));
+                self.replaced.retain(|(other, _)| *other != index);
+                self.replaced.push((index, queue));
             }
         }
     }
 }
 
-/// The place for an order.
+/// The mailbox of one device's thread, with the conditions under which the thread may work.
 #[derive(Debug)]
-pub(super) struct Orders {
-    latest: Mutex<Order>,
-    /// There is one; for those who look often.
-    waiting: AtomicBool,
-    /// Whose the memory of the queues is.
-    access: Access,
-    /// Readable when there may be an order.
-    attention: EventFd,
+pub(super) struct Mailbox {
+    latest: Mutex<Message>,
+    /// Whether there is a message; the thread checks this after each request.
+    has_message: AtomicBool,
+    /// Which queues the thread may touch.
+    access: QueueAccess,
+    /// Readable when there may be a message.
+    event: EventFd,
     /// When the thread may work.
-    leave: Leave,
+    grant: CpuGrant,
 }
 
-impl Orders {
+impl Mailbox {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             latest: Mutex::default(),
-            waiting: AtomicBool::new(false),
-            access: Access::default(),
-            attention: EventFd::new(EFD_NONBLOCK)?,
-            leave: Leave::default(),
+            has_message: AtomicBool::new(false),
+            access: QueueAccess::default(),
+            event: EventFd::new(EFD_NONBLOCK)?,
+            grant: CpuGrant::default(),
         })
     }
 
-    /// Work on what is agreed on now. The queues of before are the driver's when this returns, but for
-    /// one piece of memory, if the thread touches it: see [`Access::touched`].
-    pub(super) fn set_up(&self, setup: Setup) {
-        self.give(queue_access::ALL, |order| {
-            order.changes.clear();
-            order.setup = Some(setup);
+    /// The thread is to work with `setup`. When this returns, the queues of before belong to the driver,
+    /// except for one piece of memory if the thread touches it just then: see [`QueueAccess::touched`].
+    pub(super) fn set_up(&self, setup: DriverSetup) {
+        self.put(QueueSet::ALL, |message| message.set_up(setup));
+    }
+
+    /// The thread is to work with `queue` as queue `index`, or to stop that queue if `queue` is not ready. The
+    /// queue of before belongs to the driver, as in [`Self::set_up`].
+    pub(super) fn replace_queue(&self, index: usize, queue: Queue) {
+        self.put(QueueSet::only(index), |message| {
+            message.replace(index, queue);
         });
     }
 
-    /// Work on `queue` as queue `index`, or on none there if it is not ready. The one of before is the
-    /// driver's as above.
-    pub(super) fn change(&self, index: usize, queue: Queue) {
-        self.give(queue_access::bit(index), |order| order.change(index, queue));
-    }
-
-    /// End.
+    /// The thread is to end. Does not wait for that.
     pub(super) fn end(&self) {
-        self.give(queue_access::ALL, |order| order.end = true);
+        self.put(QueueSet::ALL, |message| message.end = true);
+        // The thread may wait for a grant that the scheduler never gives.
+        self.grant.close();
     }
 
-    fn give(&self, revoked: u32, put: impl FnOnce(&mut Order)) {
+    fn put(&self, revoked: QueueSet, change: impl FnOnce(&mut Message)) {
         let mut latest = self.lock();
-        put(&mut latest);
-        // Both under the lock, or the thread could take the order before, and undo this after.
+        change(&mut latest);
+        // Both under the lock. Otherwise the thread could take the message before this and restore the access
+        // after it.
         self.access.revoke(revoked);
-        self.waiting.store(true, Ordering::Release);
+        self.has_message.store(true, Ordering::Release);
         drop(latest);
-        // Only a counter at its maximum refuses, and then the thread is awake.
-        let _ = self.attention.write(1);
+        // The write fails only if the counter is at its maximum, and then the thread is awake.
+        let _ = self.event.write(1);
     }
 
-    /// The order that waits, if one does. The thread works on no queue of before any more.
-    pub(super) fn take(&self) -> Option<Order> {
-        let _ = self.attention.read();
+    /// Takes the message, if there is one. The caller must process no queue of before any more.
+    pub(super) fn take(&self) -> Option<Message> {
+        let _ = self.event.read();
         let mut latest = self.lock();
-        self.waiting.store(false, Ordering::Release);
-        let order = mem::take(&mut *latest);
-        if !order.end {
+        self.has_message.store(false, Ordering::Release);
+        let message = mem::take(&mut *latest);
+        if !message.end {
             self.access.restore();
         }
-        (!order.is_nothing()).then_some(order)
+        (!message.is_empty()).then_some(message)
     }
 
-    /// Whether an order waits.
-    pub(super) fn waiting(&self) -> bool {
-        self.waiting.load(Ordering::Acquire)
+    pub(super) fn has_message(&self) -> bool {
+        self.has_message.load(Ordering::Acquire)
     }
 
-    /// Between two requests: waits until the thread may go on. Gives whether it shall not, because an
-    /// order waits or because it may never work again.
-    pub(super) fn waiting_after_pause(&self) -> bool {
-        self.leave.pause_if_over();
-        self.waiting() || self.leave.is_over()
+    /// Between two requests, on the device's thread: waits for a new CPU grant if the old one has expired.
+    /// Returns false if the thread must not take another request now, because there is a message or because
+    /// there will be no further grant.
+    pub(super) fn may_take_request(&self) -> bool {
+        self.grant.renew_if_expired();
+        !self.has_message() && !self.grant.is_closed()
     }
 
-    /// Between two pieces of a request in queue `index`: the same, but an order that leaves this queue
-    /// alone has time.
-    pub(super) fn may_go_on_after_pause(&self, index: usize) -> bool {
-        self.leave.pause_if_over();
-        !self.access.is_revoked(index) && !self.leave.is_over()
+    /// Between two pieces of a request in queue `index`, on the device's thread: waits like
+    /// [`Self::may_take_request`]. Returns false if the request must end. A message about other queues does
+    /// not end it.
+    pub(super) fn may_continue_request(&self, index: usize) -> bool {
+        self.grant.renew_if_expired();
+        !self.access.is_revoked(index) && !self.grant.is_closed()
     }
 
-    /// Whose the memory of the queues is.
-    pub(super) fn access(&self) -> &Access {
+    /// Which queues the thread may touch.
+    pub(super) fn access(&self) -> &QueueAccess {
         &self.access
     }
 
     /// When the thread may work.
-    pub(super) fn leave(&self) -> &Leave {
-        &self.leave
+    pub(super) fn grant(&self) -> &CpuGrant {
+        &self.grant
     }
 
-    /// What is readable when there may be an order.
-    pub(super) fn attention(&self) -> &EventFd {
-        &self.attention
+    /// Readable when there may be a message.
+    pub(super) fn event(&self) -> &EventFd {
+        &self.event
     }
 
-    fn lock(&self) -> MutexGuard<'_, Order> {
+    fn lock(&self) -> MutexGuard<'_, Message> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -174,52 +184,52 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_order_is_kept() {
-        let orders = Orders::new().expect("orders");
+    fn only_the_last_message_is_kept() {
+        let mailbox = Mailbox::new().expect("a mailbox");
         for _ in 0..1000 {
-            orders.set_up(Setup::default());
-            orders.change(0, queue(false));
+            mailbox.set_up(DriverSetup::default());
+            mailbox.replace_queue(0, queue(false));
         }
-        orders.end();
-        assert!(orders.waiting());
-        assert!(orders.access().touch(0, || ()).is_none());
-        let order = orders.take().expect("an order");
-        assert!(order.end && order.changes.is_empty());
-        assert!(orders.take().is_none() && !orders.waiting());
+        mailbox.end();
+        assert!(mailbox.has_message());
+        assert!(mailbox.access().touch(0, || ()).is_none());
+        let message = mailbox.take().expect("a message");
+        assert!(message.end && message.replaced.is_empty());
+        assert!(mailbox.take().is_none() && !mailbox.has_message());
     }
 
     #[test]
     fn a_queue_that_is_stopped_is_the_drivers_and_others_are_not() {
-        let orders = Orders::new().expect("orders");
+        let mailbox = Mailbox::new().expect("a mailbox");
         for ready in [false, true, false] {
-            orders.change(1, queue(ready));
+            mailbox.replace_queue(1, queue(ready));
         }
-        assert!(orders.waiting());
-        assert!(orders.may_go_on_after_pause(0) && !orders.may_go_on_after_pause(1));
-        let order = orders.take().expect("an order");
-        assert!(order.setup.is_none() && !order.end);
-        let changes: Vec<_> = order
-            .changes
+        assert!(mailbox.has_message());
+        assert!(mailbox.may_continue_request(0) && !mailbox.may_continue_request(1));
+        let message = mailbox.take().expect("a message");
+        assert!(message.setup.is_none() && !message.end);
+        let replaced: Vec<_> = message
+            .replaced
             .iter()
             .map(|(at, q)| (*at, q.ready()))
             .collect();
-        assert_eq!(changes, [(1, false)]);
-        assert!(orders.may_go_on_after_pause(1));
+        assert_eq!(replaced, [(1, false)]);
+        assert!(mailbox.may_continue_request(1));
     }
 
     #[test]
-    fn what_is_said_of_a_queue_before_a_reset_is_void_and_after_a_start_is_part_of_it() {
-        let orders = Orders::new().expect("orders");
-        orders.change(0, queue(true));
-        orders.set_up(Setup {
-            features: 5,
+    fn a_queue_replaced_before_a_reset_is_void_and_one_replaced_after_a_start_is_part_of_it() {
+        let mailbox = Mailbox::new().expect("a mailbox");
+        mailbox.replace_queue(0, queue(true));
+        mailbox.set_up(DriverSetup {
+            features: Features::of(&[0, 2]),
             queues: vec![queue(true), queue(true)],
         });
-        orders.change(1, queue(false));
-        let order = orders.take().expect("an order");
-        assert!(order.changes.is_empty());
-        let setup = order.setup.expect("a setup");
-        assert_eq!(setup.features, 5);
+        mailbox.replace_queue(1, queue(false));
+        let message = mailbox.take().expect("a message");
+        assert!(message.replaced.is_empty());
+        let setup = message.setup.expect("a setup");
+        assert_eq!(setup.features, Features::of(&[0, 2]));
         let ready: Vec<_> = setup.queues.iter().map(QueueT::ready).collect();
         assert_eq!(ready, [true, false]);
     }

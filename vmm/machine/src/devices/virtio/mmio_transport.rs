@@ -1,4 +1,5 @@
-//! A window: the registers of one device in guest memory, and its lines to KVM and to its thread.
+//! The vCPUs' side of one device: its registers in guest memory (virtio-mmio), connected to KVM and to the
+//! device's thread.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,143 +9,110 @@ use virtio_bindings::virtio_mmio::VIRTIO_MMIO_QUEUE_NOTIFY;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::cpu_grant::Granter;
-use super::irq_trigger::Interrupt;
-use super::mailbox::Setup;
-use super::registers::{Action, CONFIG, Registers};
+use super::cpu_grant::CpuGranter;
+use super::device::VirtioDevice;
+use super::irq_trigger::IrqTrigger;
+use super::mailbox::DriverSetup;
+use super::registers::{CONFIG_SPACE, RegisterEffect, Registers};
 use super::worker::Worker;
-use super::{Device, DeviceError};
-use crate::layout::MMIO_HOLE_START;
+use crate::devices::error::DeviceError;
+use crate::devices::mmio_region::MmioRegion;
 
-/// The first window; the others follow.
-const FIRST: u64 = MMIO_HOLE_START + 0x1000_0000;
-/// Length of a window.
-const LENGTH: u64 = 0x1000;
-/// Input of the I/O APIC for the first window: those below are a PC's.
-const FIRST_IRQ: u32 = 16;
-
-/// Where a window is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Guest address.
-    pub base: u64,
-    /// Bytes.
-    pub length: u64,
-    /// Input of the I/O APIC; edges.
-    pub irq: u32,
-}
-
-impl Place {
-    pub(super) fn of_slot(slot: u32) -> Self {
-        Self {
-            base: FIRST + u64::from(slot) * LENGTH,
-            length: LENGTH,
-            irq: FIRST_IRQ + slot,
-        }
-    }
-
-    /// How far `address` is into the window, if it is inside.
-    pub(super) fn offset(&self, address: u64) -> Option<u64> {
-        address
-            .checked_sub(self.base)
-            .filter(|offset| *offset < self.length)
-    }
-}
-
-/// One window and its device.
+/// The registers of one device and the thread behind them.
 #[derive(Debug)]
-pub(super) struct Window {
-    place: Place,
+pub(crate) struct MmioTransport {
+    region: MmioRegion,
     memory: GuestMemoryMmap,
     registers: Mutex<Registers>,
-    config: Vec<u8>,
-    interrupt: Arc<Interrupt>,
+    config_space: Vec<u8>,
+    irq: Arc<IrqTrigger>,
     worker: Worker,
 }
 
-impl Window {
-    /// Puts `device` into slot `slot` of the guest `vm`.
-    pub(super) fn open(
+impl MmioTransport {
+    /// Puts `device` into slot `slot` of the guest `vm` and starts its thread.
+    pub(crate) fn open(
         vm: &VmFd,
         memory: &GuestMemoryMmap,
         slot: u32,
-        device: Box<dyn Device>,
+        device: Box<dyn VirtioDevice>,
     ) -> Result<Self, DeviceError> {
-        let place = Place::of_slot(slot);
-        let host = |error: kvm_ioctls::Error| DeviceError::Host(error.into());
-        let interrupt = Arc::new(Interrupt::new(vm, place.irq)?);
-        let notify = IoEventAddress::Mmio(place.base + u64::from(VIRTIO_MMIO_QUEUE_NOTIFY));
-        let mut kicks = Vec::with_capacity(device.queues());
-        for queue in 0..device.queues() as u32 {
-            let kick = EventFd::new(EFD_NONBLOCK)?;
-            vm.register_ioevent(&kick, &notify, queue).map_err(host)?;
-            kicks.push(kick);
-        }
-        let registers = Registers::new(device.kind(), device.features(), device.queues());
+        let region = MmioRegion::of_slot(slot);
+        let irq = Arc::new(IrqTrigger::new(vm, region.irq)?);
+        let notifications = notifications(vm, region, device.queue_count())?;
+        let registers = Registers::new(device.device_id(), device.features(), device.queue_count());
         Ok(Self {
-            place,
+            region,
             memory: memory.clone(),
             registers: Mutex::new(registers),
-            config: device.config(),
-            interrupt: Arc::clone(&interrupt),
-            worker: Worker::spawn(slot, device, kicks, memory.clone(), interrupt)?,
+            config_space: device.config_space(),
+            irq: Arc::clone(&irq),
+            worker: Worker::spawn(slot, device, notifications, memory.clone(), irq)?,
         })
     }
 
-    /// From now on the device's thread works only when `granter` lets it.
-    pub(super) fn ask_for_leave(&self, granter: Arc<dyn Granter>) {
-        self.worker.ask_for_leave(granter);
+    /// From now on the device's thread works only when `granter` grants it CPU time.
+    pub(crate) fn require_cpu_grants(&self, granter: Arc<dyn CpuGranter>) {
+        self.worker.require_cpu_grants(granter);
     }
 
-    /// Asks the device's thread to end, and does not wait for it.
-    pub(super) fn end(&self) {
+    /// Requests that the device's thread end. Does not wait for that.
+    pub(crate) fn end(&self) {
         self.worker.end();
     }
 
-    pub(super) fn place(&self) -> Place {
-        self.place
+    pub(crate) fn region(&self) -> MmioRegion {
+        self.region
     }
 
-    /// A read `offset` bytes into the window. Registers are 32 bits wide.
-    pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
-        if offset >= CONFIG {
-            let start = (offset - CONFIG) as usize;
-            for (at, byte) in (start..).zip(data) {
-                *byte = nospec::get(&self.config, at).copied().unwrap_or(0);
-            }
+    /// A vCPU reads `offset` bytes into the region. Registers are 32 bits wide.
+    pub(crate) fn read(&self, offset: u64, data: &mut [u8]) {
+        if offset >= CONFIG_SPACE {
+            self.read_config_space((offset - CONFIG_SPACE) as usize, data);
         } else if let Ok(word) = <&mut [u8; 4]>::try_from(&mut *data) {
-            let mut registers = self.lock();
-            let touched = self.worker.access().touched();
-            if registers.completes_reset(touched) {
-                // The thread may have raised it in its last moment.
-                self.interrupt.acknowledge(u32::MAX);
-            }
-            let pending = self.interrupt.pending();
-            *word = registers.read(offset, pending, touched).to_le_bytes();
+            *word = self.read_register(offset).to_le_bytes();
         } else {
             data.fill(0xff);
         }
     }
 
-    /// A write `offset` bytes into the window. The configuration space cannot be written.
-    pub(super) fn write(&self, offset: u64, data: &[u8]) {
+    fn read_config_space(&self, start: usize, data: &mut [u8]) {
+        for (at, byte) in (start..).zip(data) {
+            *byte = nospec::get(&self.config_space, at).copied().unwrap_or(0);
+        }
+    }
+
+    fn read_register(&self, offset: u64) -> u32 {
+        let mut registers = self.lock();
+        let touched = self.worker.access().touched();
+        if registers.completes_reset(touched) {
+            // The thread may have raised the IRQ in its last piece of work.
+            self.irq.reset();
+        }
+        registers.read(offset, self.irq.pending(), touched)
+    }
+
+    /// A vCPU writes `offset` bytes into the region. A write to the configuration space, or one that is not 32
+    /// bits wide, has no effect.
+    pub(crate) fn write(&self, offset: u64, data: &[u8]) {
         let Ok(bytes) = <[u8; 4]>::try_from(data) else {
             return;
         };
-        if offset >= CONFIG {
+        if offset >= CONFIG_SPACE {
             return;
         }
         let value = u32::from_le_bytes(bytes);
         let mut registers = self.lock();
         match registers.write(offset, value, &self.memory) {
-            Action::None => {}
-            Action::Acknowledge(seen) => self.interrupt.acknowledge(seen),
-            // In the order in which the driver wants it, so under the lock; neither waits.
-            Action::Start(setup) => self.worker.set_up(setup),
-            Action::Change(index, queue) => self.worker.change(index, queue),
-            Action::Stop => {
-                self.worker.set_up(Setup::default());
-                self.interrupt.acknowledge(u32::MAX);
+            RegisterEffect::None => {}
+            RegisterEffect::Acknowledge(reasons) => self.irq.acknowledge(reasons),
+            // The thread gets these in the driver's sequence, so they are passed on under the lock. None of
+            // them waits for the thread.
+            RegisterEffect::Start(setup) => self.worker.set_up(setup),
+            RegisterEffect::ReplaceQueue(index, queue) => self.worker.replace_queue(index, queue),
+            RegisterEffect::Reset => {
+                self.worker.set_up(DriverSetup::default());
+                self.irq.reset();
             }
         }
     }
@@ -154,6 +122,47 @@ impl Window {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A transport that is connected to no virtual machine.
+    #[cfg(test)]
+    pub(super) fn unconnected(
+        device: Box<dyn VirtioDevice>,
+        memory: GuestMemoryMmap,
+    ) -> std::io::Result<Self> {
+        let irq = Arc::new(IrqTrigger::unconnected()?);
+        let notifications = (0..device.queue_count())
+            .map(|_| EventFd::new(EFD_NONBLOCK))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            region: MmioRegion::of_slot(0),
+            memory: memory.clone(),
+            registers: Mutex::new(Registers::new(
+                device.device_id(),
+                device.features(),
+                device.queue_count(),
+            )),
+            config_space: device.config_space(),
+            irq: Arc::clone(&irq),
+            worker: Worker::spawn(0, device, notifications, memory, irq)?,
+        })
+    }
+}
+
+/// For each queue the eventfd that KVM signals when the driver notifies that queue.
+fn notifications(
+    vm: &VmFd,
+    region: MmioRegion,
+    queues: usize,
+) -> Result<Vec<EventFd>, DeviceError> {
+    let register = IoEventAddress::Mmio(region.base + u64::from(VIRTIO_MMIO_QUEUE_NOTIFY));
+    (0..queues as u32)
+        .map(|queue| {
+            let event = EventFd::new(EFD_NONBLOCK)?;
+            vm.register_ioevent(&event, &register, queue)
+                .map_err(|error| DeviceError::Host(error.into()))?;
+            Ok(event)
+        })
+        .collect()
 }
 
 #[cfg(test)]

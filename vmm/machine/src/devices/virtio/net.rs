@@ -14,36 +14,41 @@ use baton_os::nospec;
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MAC;
 
-use super::rate_limiter::Throttle;
-use super::{Device, DeviceError, Rings};
+use super::device::VirtioDevice;
+use super::features::Features;
+use super::queues::Queues;
+use super::rate_limiter::RateLimiter;
+use crate::devices::error::DeviceError;
 
-const RECEIVE: usize = 0;
-const TRANSMIT: usize = 1;
-/// `struct virtio_net_hdr_v1`, in front of each frame.
+/// Index of the queue with frames for the guest.
+const RX_QUEUE: usize = 0;
+/// Index of the queue with frames of the guest.
+const TX_QUEUE: usize = 1;
+/// Bytes of `struct virtio_net_hdr_v1`, in front of each frame.
 const HEADER: usize = 12;
-/// Its last field, the number of buffers that a received frame takes: one.
+/// Offset of its last field, the number of buffers of a received frame, which is always one.
 const HEADER_BUFFERS: usize = 10;
-/// Longest frame with its header: an MTU of 64 KiB.
-const MOST: usize = HEADER + 65_550;
+/// Most bytes of a frame with its header: an MTU of 64 KiB.
+const MAX_FRAME: usize = HEADER + 65_550;
 
-/// An interface.
-pub(super) struct Net {
+/// A network interface of one guest.
+pub(crate) struct Net {
     tap: File,
     mac: Option<[u8; 6]>,
-    received: Vec<u8>,
-    sent: Vec<u8>,
-    /// Of frames to the guest.
-    receiving: Throttle,
-    /// Of frames from it.
-    sending: Throttle,
+    /// The frame for the guest that is being handled.
+    rx_frame: Vec<u8>,
+    /// The frame of the guest that is being handled.
+    tx_frame: Vec<u8>,
+    rx_limiter: RateLimiter,
+    tx_limiter: RateLimiter,
 }
 
 impl Net {
-    /// Opens the tap.
-    pub(super) fn open(config: &NetConfig) -> Result<Self, DeviceError> {
+    /// Attaches to the tap that `config` names.
+    pub(crate) fn open(config: &NetConfig) -> Result<Self, DeviceError> {
         let tap = &config.tap;
         if !Path::new("/sys/class/net").join(tap).exists() {
-            return Err(DeviceError::NoTap { tap: tap.clone() });
+            return Err(DeviceError::TapMissing { tap: tap.clone() });
         }
         let file = attach(tap).map_err(|source| DeviceError::Tap {
             tap: tap.clone(),
@@ -52,21 +57,21 @@ impl Net {
         Ok(Self {
             tap: file,
             mac: config.mac,
-            received: vec![0; MOST],
-            sent: vec![0; MOST],
-            receiving: Throttle::new(&config.rx)?,
-            sending: Throttle::new(&config.tx)?,
+            rx_frame: vec![0; MAX_FRAME],
+            tx_frame: vec![0; MAX_FRAME],
+            rx_limiter: RateLimiter::new(&config.rx)?,
+            tx_limiter: RateLimiter::new(&config.tx)?,
         })
     }
 
     /// The next frame from the tap, with its header.
     fn next_frame(&mut self) -> Option<&[u8]> {
         loop {
-            match self.tap.read(&mut self.received) {
+            match self.tap.read(&mut self.rx_frame) {
                 Ok(0) => return None,
                 Ok(length) if length > HEADER => {
-                    self.received[HEADER_BUFFERS..HEADER].copy_from_slice(&1u16.to_le_bytes());
-                    return Some(&self.received[..length]);
+                    self.rx_frame[HEADER_BUFFERS..HEADER].copy_from_slice(&1u16.to_le_bytes());
+                    return Some(&self.rx_frame[..length]);
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -75,33 +80,33 @@ impl Net {
         }
     }
 
-    fn receive(&mut self, rings: &mut Rings) {
-        rings.each(RECEIVE, |request| {
-            // The tap keeps what has no tokens, and does not say how long it is.
-            if !self.receiving.has_tokens() {
+    fn receive(&mut self, queues: &mut Queues) {
+        queues.for_each_request(RX_QUEUE, |request| {
+            // A frame without tokens stays in the tap, and its length is not known before it is read.
+            if !self.rx_limiter.has_tokens() {
                 return None;
             }
             let length = self.next_frame()?.len();
-            self.receiving.spend((length - HEADER) as u64);
-            let frame = &self.received[..length];
+            self.rx_limiter.spend((length - HEADER) as u64);
+            let frame = &self.rx_frame[..length];
             // A frame that is longer than the driver's buffer is lost.
             let written = request.write(frame).map_or(0, |()| frame.len());
             Some(written as u32)
         });
     }
 
-    fn transmit(&mut self, rings: &mut Rings) {
-        rings.each(TRANSMIT, |request| {
+    fn transmit(&mut self, queues: &mut Queues) {
+        queues.for_each_request(TX_QUEUE, |request| {
             let length = request.readable().saturating_sub(HEADER);
-            if !self.sending.admits(|| length as u64) {
+            if !self.tx_limiter.admit(|| length as u64) {
                 return None;
             }
-            if let Some(frame) = nospec::first_mut(&mut self.sent, request.readable())
+            if let Some(frame) = nospec::first_mut(&mut self.tx_frame, request.readable())
                 && request.read(frame).is_ok()
                 && let Some(header) = frame.get_mut(..HEADER)
             {
-                // No offloads are agreed on, so the host shall not carry out any: what the driver
-                // says here would go on to the host's network and to its neighbours.
+                // No offloads are negotiated, so the host must not carry out any: what the driver has
+                // written here would reach the host's network and its neighbours.
                 header.fill(0);
                 // A tap that is down or full loses frames, as a wire does.
                 let _ = self.tap.write(frame);
@@ -111,44 +116,47 @@ impl Net {
     }
 }
 
-impl Device for Net {
-    fn kind(&self) -> u32 {
+impl VirtioDevice for Net {
+    fn device_id(&self) -> u32 {
         VIRTIO_ID_NET
     }
 
-    fn features(&self) -> u64 {
-        // Without an address of its own the driver makes one up.
-        self.mac.map_or(0, |_| 1 << VIRTIO_NET_F_MAC)
+    fn features(&self) -> Features {
+        match self.mac {
+            Some(_) => Features::of(&[VIRTIO_NET_F_MAC]),
+            // The driver chooses an address.
+            None => Features::default(),
+        }
     }
 
-    fn queues(&self) -> usize {
+    fn queue_count(&self) -> usize {
         2
     }
 
-    fn config(&self) -> Vec<u8> {
+    fn config_space(&self) -> Vec<u8> {
         self.mac.unwrap_or_default().to_vec()
     }
 
-    fn serve(&mut self, index: usize, rings: &mut Rings) {
+    fn process_queue(&mut self, index: usize, queues: &mut Queues) {
         match index {
-            RECEIVE => self.receive(rings),
-            _ => self.transmit(rings),
+            RX_QUEUE => self.receive(queues),
+            _ => self.transmit(queues),
         }
     }
 
-    fn calls(&self, index: usize) -> Option<RawFd> {
+    fn rate_limit_timer(&self, index: usize) -> Option<RawFd> {
         match index {
-            RECEIVE => self.receiving.calls(),
-            _ => self.sending.calls(),
+            RX_QUEUE => self.rx_limiter.timer(),
+            _ => self.tx_limiter.timer(),
         }
     }
 
-    fn source(&self) -> Option<io::Result<RawFd>> {
-        Some(Ok(self.tap.as_raw_fd()))
+    fn host_event(&self) -> Option<RawFd> {
+        Some(self.tap.as_raw_fd())
     }
 
-    fn arrived(&mut self, rings: &mut Rings) {
-        self.receive(rings);
+    fn on_host_event(&mut self, queues: &mut Queues) {
+        self.receive(queues);
     }
 }
 
@@ -176,7 +184,7 @@ fn attach(name: &str) -> io::Result<File> {
     let failed = unsafe {
         libc::ioctl(fd, libc::TUNSETIFF, &raw const request) < 0
             || libc::ioctl(fd, libc::TUNSETVNETHDRSZ, &raw const header) < 0
-            // The driver knows of no offloads: whole frames with checksums.
+            // No offloads: the driver gets whole frames with checksums.
             || libc::ioctl(fd, libc::TUNSETOFFLOAD, 0) < 0
     };
     match failed {

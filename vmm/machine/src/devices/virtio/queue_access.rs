@@ -1,61 +1,54 @@
-//! Who has the memory of a queue's requests: the device's thread, or the driver again.
+//! Who may touch the memory of a queue and its requests: the device's thread, or only the driver.
 //!
 //! A driver that resets its device, or stops a queue, may use the memory for something else as soon as
-//! that is done. A request can be under way then, in a read of a slow disk for instance, and no vCPU may
-//! be made to wait for that. So the vCPUs' side revokes the access and goes on, and the thread asks before
-//! each piece of memory that it touches. What it touches at that very moment is one bounded piece, and
-//! the driver reads in the device's registers whether that is over.
+//! the reset is complete. The thread may be in the middle of a request then, for instance reading a slow
+//! disk, and no vCPU may wait for that. So the vCPUs' side revokes the access and goes on, and the thread
+//! checks its access before each piece of memory that it touches. At most one bounded piece is being touched
+//! at the time of the revocation; the device's registers show to the driver when that is over.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Access to the memory of a device's queues, up to 32.
+use super::queue_set::QueueSet;
+
+/// Access to the memory of a device's queues.
 #[derive(Debug, Default)]
-pub(super) struct Access {
-    /// A bit for each queue that the driver has back.
+pub(super) struct QueueAccess {
+    /// The [`QueueSet`] of which the memory belongs to the driver again.
     revoked: AtomicU32,
-    /// The bit of the queue whose memory the thread touches now.
+    /// The [`QueueSet`] whose memory the thread touches now: one queue or none.
     touched: AtomicU32,
 }
 
-/// All queues.
-pub(super) const ALL: u32 = u32::MAX;
-
-/// The bit of queue `index`; of one that has none, all.
-pub(super) fn bit(index: usize) -> u32 {
-    u32::try_from(index)
-        .ok()
-        .and_then(|index| 1u32.checked_shl(index))
-        .unwrap_or(ALL)
-}
-
-impl Access {
-    /// The driver has these queues back: the thread begins to touch nothing of theirs any more.
-    pub(super) fn revoke(&self, queues: u32) {
-        self.revoked.fetch_or(queues, Ordering::SeqCst);
+impl QueueAccess {
+    /// Gives `queues` back to the driver. The thread starts to touch no further piece of their memory.
+    pub(super) fn revoke(&self, queues: QueueSet) {
+        self.revoked.fetch_or(queues.bits(), Ordering::SeqCst);
     }
 
-    /// The thread has heard of all that the driver wants and works on no queue of before.
+    /// Gives access to all queues. The thread must have taken over all changes by the driver, so that it does
+    /// not process an earlier queue.
     pub(super) fn restore(&self) {
         self.revoked.store(0, Ordering::SeqCst);
     }
 
-    /// Whether the driver has queue `index` back.
+    /// Whether the memory of queue `index` belongs to the driver again.
     pub(super) fn is_revoked(&self, index: usize) -> bool {
-        self.revoked.load(Ordering::SeqCst) & bit(index) != 0
+        QueueSet::from_bits(self.revoked.load(Ordering::SeqCst)).contains(index)
     }
 
-    /// The queues that are touched at this moment. If a revoked one is not among them, it will not be
-    /// touched again.
-    pub(super) fn touched(&self) -> u32 {
-        self.touched.load(Ordering::SeqCst)
+    /// The queues whose memory the thread touches at this moment. A revoked queue that is not in the set will
+    /// not be touched again.
+    pub(super) fn touched(&self) -> QueueSet {
+        QueueSet::from_bits(self.touched.load(Ordering::SeqCst))
     }
 
-    /// On the device's thread: does `work` on memory of queue `index`, or nothing if the driver has it
-    /// back. The work must be short: a driver may wait for its end.
+    /// On the device's thread: does `work` on memory of queue `index`, or returns `None` if the access is
+    /// revoked. The work must be short, because a driver may wait for its end.
     pub(super) fn touch<T>(&self, index: usize, work: impl FnOnce() -> T) -> Option<T> {
-        // Sequentially consistent, as is the other side, which writes `revoked` and then reads
-        // `touched`: one of the two sees what the other has written.
-        self.touched.store(bit(index), Ordering::SeqCst);
+        // Sequentially consistent on both sides: the other one writes `revoked` and then reads `touched`, so
+        // that one of the two sees what the other has written.
+        self.touched
+            .store(QueueSet::only(index).bits(), Ordering::SeqCst);
         let done = (!self.is_revoked(index)).then(work);
         self.touched.store(0, Ordering::SeqCst);
         done
@@ -67,24 +60,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_driver_has_back_is_not_touched_and_other_queues_are() {
-        let access = Access::default();
-        access.revoke(bit(1));
-        assert_eq!(access.touch(0, || access.touched()), Some(bit(0)));
+    fn revoked_queues_are_not_touched_and_others_are() {
+        let access = QueueAccess::default();
+        access.revoke(QueueSet::only(1));
+        assert_eq!(
+            access.touch(0, || access.touched()),
+            Some(QueueSet::only(0))
+        );
         assert_eq!(access.touch(1, || ()), None);
-        assert_eq!(access.touched(), 0);
+        assert!(access.touched().is_empty());
         access.restore();
         assert_eq!(access.touch(1, || ()), Some(()));
     }
 
     #[test]
-    fn a_piece_that_is_touched_when_it_is_revoked_is_seen_to_its_end() {
-        let access = Access::default();
+    fn a_piece_that_is_touched_when_it_is_revoked_is_visible_to_its_end() {
+        let access = QueueAccess::default();
         access.touch(2, || {
-            access.revoke(ALL);
-            assert_eq!(access.touched(), bit(2));
+            access.revoke(QueueSet::ALL);
+            assert_eq!(access.touched(), QueueSet::only(2));
         });
-        assert_eq!(access.touched(), 0);
+        assert!(access.touched().is_empty());
         assert!(access.touch(2, || ()).is_none());
     }
 }

@@ -1,50 +1,54 @@
-//! The queues of a device at work, and how long it works on them at a stretch.
+//! The queues that a device processes, and for how long it processes one of them at a time.
 
 use std::sync::Arc;
 
-use virtio_queue::{QueueOwnedT, QueueT};
+use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
 use super::descriptor_chain;
-use super::irq_trigger::Interrupt;
-use super::mailbox::{Orders, Setup};
+use super::irq_trigger::IrqTrigger;
+use super::mailbox::{DriverSetup, Mailbox};
+use super::queue_set::QueueSet;
 use super::request::Request;
 
-/// Most requests at a stretch. A driver that adds to a queue as fast as the device takes from it
-/// would otherwise keep the thread from its other queue, and from the end of the guest.
-const STRETCH: u32 = 64;
+/// Most requests of one queue at a time. Otherwise a driver that fills a queue as fast as the device
+/// empties it would keep the thread from its other queues, and from ending.
+const BATCH: u32 = 64;
 
-/// The queues.
-pub(super) struct Rings {
-    /// What was agreed on with the driver; no queues after a reset.
-    pub(super) setup: Setup,
+/// The queues of one device, for use on its thread.
+pub(crate) struct Queues {
+    /// What is negotiated with the driver; no queues after a reset.
+    pub(super) setup: DriverSetup,
     memory: GuestMemoryMmap,
-    interrupt: Arc<Interrupt>,
-    orders: Arc<Orders>,
-    /// A bit for each queue that was left before it was empty.
-    unfinished: u32,
+    irq: Arc<IrqTrigger>,
+    mailbox: Arc<Mailbox>,
+    /// The queues that may have more requests, because a batch of them has ended.
+    unfinished: QueueSet,
 }
 
-impl Rings {
-    /// None yet.
+impl Queues {
+    /// No queues yet: the driver has not started the device.
     pub(super) fn new(
         memory: GuestMemoryMmap,
-        interrupt: Arc<Interrupt>,
-        orders: Arc<Orders>,
+        irq: Arc<IrqTrigger>,
+        mailbox: Arc<Mailbox>,
     ) -> Self {
         Self {
-            setup: Setup::default(),
+            setup: DriverSetup::default(),
             memory,
-            interrupt,
-            orders,
-            unfinished: 0,
+            irq,
+            mailbox,
+            unfinished: QueueSet::default(),
         }
     }
 
-    /// Takes requests from queue `index` until there are none, or `handle` wants no more: it gives
-    /// the number of bytes that it wrote for the driver, or `None` to leave the request in the
-    /// queue. Stops also when an order waits, for whatever queue, and after a while; see [`Self::take_unfinished`].
-    pub(super) fn each(
+    /// Takes requests from queue `index` and passes each to `handle`, until the queue is empty or `handle`
+    /// declines a request. `handle` returns the number of bytes that it has written for the driver, or
+    /// `None` if the request is to stay in the queue.
+    ///
+    /// Ends earlier if the mailbox has a message, for whichever queue, and after a batch of requests:
+    /// see [`Self::take_unfinished`].
+    pub(super) fn for_each_request(
         &mut self,
         index: usize,
         mut handle: impl FnMut(&mut Request) -> Option<u32>,
@@ -55,35 +59,31 @@ impl Rings {
         if !queue.ready() {
             return;
         }
-        let access = self.orders.access();
+        let access = self.mailbox.access();
         let mut used = false;
-        let mut left = STRETCH;
-        while !self.orders.waiting_after_pause() {
-            if left == 0 {
-                self.unfinished |= 1 << index;
+        let mut left_in_batch = BATCH;
+        while self.mailbox.may_take_request() {
+            if left_in_batch == 0 {
+                self.unfinished.insert(index);
                 break;
             }
-            left -= 1;
+            left_in_batch -= 1;
             let Some(chain) = queue.pop_descriptor_chain(&self.memory) else {
                 break;
             };
             let head = chain.head_index();
-            let request = match descriptor_chain::keeps_to(queue, &self.memory, head) {
-                true => Request::new(&self.memory, chain, &self.orders, index),
-                false => None,
-            };
-            let taken = match request {
+            let handled = match request(queue, &self.memory, chain, &self.mailbox, index) {
                 Some(mut request) => handle(&mut request),
-                // No request: it goes back as it is.
+                // A chain that is no request goes back to the driver with nothing written.
                 None => Some(0),
             };
-            let Some(written) = taken else {
+            let Some(written) = handled else {
                 queue.go_to_previous_position();
                 break;
             };
-            // After a reset the memory of the queue is the driver's.
+            // After a reset the memory of the queue belongs to the driver.
             match access.touch(index, || queue.add_used(&self.memory, head, written)) {
-                // Fails for a ring outside of memory, which concerns its driver alone.
+                // Fails if the used ring is outside of memory, which harms only this driver.
                 Some(added) => used |= added.is_ok(),
                 None => return,
             }
@@ -91,20 +91,32 @@ impl Rings {
         if used {
             access.touch(index, || {
                 if queue.needs_notification(&self.memory).unwrap_or(true) {
-                    self.interrupt.queue_used();
+                    self.irq.queue_used();
                 }
             });
         }
     }
 
-    /// Whether queue `index` was left only because the device had worked on it for long.
+    /// Whether queue `index` may have more requests, because a batch of them has ended. Answers so once for
+    /// each batch.
     pub(super) fn take_unfinished(&mut self, index: usize) -> bool {
-        let bit = 1 << index;
-        let was = self.unfinished & bit != 0;
-        self.unfinished &= !bit;
-        was
+        self.unfinished.remove(index)
+    }
+}
+
+/// The request in `chain`, if the chain is valid and all of it is in the guest's memory.
+fn request<'a>(
+    queue: &Queue,
+    memory: &'a GuestMemoryMmap,
+    chain: DescriptorChain<&GuestMemoryMmap>,
+    mailbox: &'a Mailbox,
+    index: usize,
+) -> Option<Request<'a>> {
+    match descriptor_chain::is_valid(queue, memory, chain.head_index()) {
+        true => Request::new(memory, chain, mailbox, index),
+        false => None,
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

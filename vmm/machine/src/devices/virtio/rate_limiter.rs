@@ -1,5 +1,5 @@
-//! A device's limit at work: what has no tokens stays in its queue, and a timer calls the device's thread
-//! back when there are some.
+//! Applies a rate limit to a queue: a request without tokens stays in the queue, and a timer wakes the
+//! device's thread when there are tokens again.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -9,86 +9,88 @@ use baton_config::rate::RateLimit;
 use baton_os::sys;
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::token_bucket::{Limiter, Ns};
+use super::token_bucket::{Ns, TokenBuckets};
 
-/// The thread comes back no earlier than this, so that a queue does not wake it for each request:
-/// tokens go on coming meanwhile, and every bucket holds those of ten times as long.
-const PAUSE_NS: Ns = 1_000_000;
+/// The timer expires no earlier than this, so that the thread does not wake for each request. Nothing is lost:
+/// the buckets are refilled meanwhile, and each has room for the tokens of at least ten times as long.
+const MIN_WAIT_NS: Ns = 1_000_000;
 
-/// The limit of one queue; without one all goes through.
-pub(super) struct Throttle(Option<Limited>);
+/// The rate limit of one queue. Without a limit each request is admitted.
+pub(super) struct RateLimiter(Option<Limit>);
 
-struct Limited {
-    limiter: Limiter,
-    clock: Clock,
+struct Limit {
+    buckets: TokenBuckets,
+    now: Now,
     timer: TimerFd,
-    /// When the timer expires, if it has not.
-    called: Ns,
+    /// When the timer expires; in the past if it has expired.
+    expires_at: Ns,
 }
 
-/// Where the time comes from; tests have their own.
-type Clock = Box<dyn Fn() -> Ns + Send>;
+/// Returns the current time, ns; tests have their own.
+type Now = Box<dyn Fn() -> Ns + Send>;
 
-impl Throttle {
+impl RateLimiter {
     /// # Errors
-    /// If the host has no timer.
+    /// If there is a limit and the host has no timer for it.
     pub(super) fn new(limit: &RateLimit) -> io::Result<Self> {
         Self::with_clock(limit, Box::new(sys::monotonic_ns))
     }
 
-    pub(super) fn with_clock(limit: &RateLimit, clock: Clock) -> io::Result<Self> {
-        let Some(limiter) = Limiter::new(limit, clock()) else {
+    pub(super) fn with_clock(limit: &RateLimit, now: Now) -> io::Result<Self> {
+        let Some(buckets) = TokenBuckets::new(limit, now()) else {
             return Ok(Self(None));
         };
-        Ok(Self(Some(Limited {
-            limiter,
-            clock,
+        Ok(Self(Some(Limit {
+            buckets,
+            now,
             timer: TimerFd::new()?,
-            called: 0,
+            expires_at: 0,
         })))
     }
 
-    /// Whether a request of so many bytes may go through; its tokens are taken then. If not, it is to
-    /// stay in the queue, which is to be served again when [`Self::calls`] says.
-    pub(super) fn admits(&mut self, bytes: impl FnOnce() -> u64) -> bool {
+    /// Whether a request of `bytes` is admitted; if so, its tokens are taken. If not, the request must stay in
+    /// the queue, which must be processed again when [`Self::timer`] expires.
+    pub(super) fn admit(&mut self, bytes: impl FnOnce() -> u64) -> bool {
         self.0
             .as_mut()
-            .is_none_or(|limited| limited.ask(|limiter, now| limiter.take(bytes(), now)))
+            .is_none_or(|limit| limit.apply(|buckets, now| buckets.take(bytes(), now)))
     }
 
-    /// The same before the size is known: whether there are tokens at all. What goes through is to be
-    /// told by [`Self::spend`].
+    /// As [`Self::admit`], but for a request of unknown size: whether there are any tokens. The caller
+    /// must pass the size to [`Self::spend`] when the request is handled.
     pub(super) fn has_tokens(&mut self) -> bool {
         self.0
             .as_mut()
-            .is_none_or(|limited| limited.ask(|limiter, now| limiter.has_room(1, now)))
+            .is_none_or(|limit| limit.apply(|buckets, now| buckets.check(1, now)))
     }
 
-    /// So many bytes have gone through.
+    /// A request of `bytes` has been handled after [`Self::has_tokens`].
     pub(super) fn spend(&mut self, bytes: u64) {
-        if let Some(limited) = &mut self.0 {
-            limited.limiter.spend(bytes);
+        if let Some(limit) = &mut self.0 {
+            limit.buckets.spend(bytes);
         }
     }
 
-    /// What becomes readable when there are tokens for what was left in the queue; reported once each
-    /// time.
-    pub(super) fn calls(&self) -> Option<RawFd> {
-        self.0.as_ref().map(|limited| limited.timer.as_raw_fd())
+    /// A file that becomes readable when there are tokens for a request that had to stay in the queue. `None`
+    /// without a limit.
+    pub(super) fn timer(&self) -> Option<RawFd> {
+        self.0.as_ref().map(|limit| limit.timer.as_raw_fd())
     }
 }
 
-impl Limited {
-    fn ask(&mut self, ask: impl FnOnce(&mut Limiter, Ns) -> Result<(), Ns>) -> bool {
-        let now = (self.clock)();
-        let Err(ready) = ask(&mut self.limiter, now) else {
+impl Limit {
+    /// Whether `admit` succeeds now. If it does not, sets the timer for the time that it returns.
+    fn apply(&mut self, admit: impl FnOnce(&mut TokenBuckets, Ns) -> Result<(), Ns>) -> bool {
+        let now = (self.now)();
+        let Err(ready_at) = admit(&mut self.buckets, now) else {
             return true;
         };
-        if self.called <= now {
-            let pause = ready.saturating_sub(now).max(PAUSE_NS);
-            // It takes every time that is not zero. If it did not, the next notification would do.
-            if self.timer.reset(Duration::from_nanos(pause), None).is_ok() {
-                self.called = now.saturating_add(pause);
+        if self.expires_at <= now {
+            let wait = ready_at.saturating_sub(now).max(MIN_WAIT_NS);
+            // A timer accepts each duration except zero. If it fails nevertheless, the queue is processed at
+            // the driver's next notification.
+            if self.timer.reset(Duration::from_nanos(wait), None).is_ok() {
+                self.expires_at = now.saturating_add(wait);
             }
         }
         false
@@ -96,62 +98,33 @@ impl Limited {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
+mod tests {
+    use super::super::test_support::{TestClock, per_100ms};
     use super::*;
-    use baton_config::rate::Bucket;
-
-    /// A clock that stands still until it is set on.
-    #[derive(Clone, Default)]
-    pub(in super::super) struct Time(Arc<AtomicU64>);
-
-    impl Time {
-        pub(in super::super) fn pass_ms(&self, ms: u64) {
-            self.0.fetch_add(ms * 1_000_000, Ordering::Relaxed);
-        }
-
-        /// What a limit lets through at this time.
-        pub(in super::super) fn throttle(&self, limit: RateLimit) -> Throttle {
-            let time = Arc::clone(&self.0);
-            let clock = Box::new(move || time.load(Ordering::Relaxed));
-            Throttle::with_clock(&limit, clock).expect("a timer")
-        }
-    }
-
-    /// So much in each 100 ms.
-    pub(in super::super) fn per_100ms(size: u64) -> Option<Bucket> {
-        Some(Bucket {
-            size,
-            refill: Duration::from_millis(100),
-            burst: 0,
-        })
-    }
 
     #[test]
-    fn a_thread_that_finds_no_tokens_is_called_once_for_that() {
-        let time = Time::default();
-        let mut throttle = time.throttle(RateLimit {
+    fn a_thread_that_finds_no_tokens_is_woken_once_for_that() {
+        let clock = TestClock::default();
+        let mut limiter = clock.rate_limiter(RateLimit {
             ops: per_100ms(2),
             ..RateLimit::default()
         });
-        let called = |throttle: &Throttle| throttle.0.as_ref().map(|limited| limited.called);
-        assert!(throttle.admits(|| 0) && throttle.admits(|| 0));
-        assert_eq!(called(&throttle), Some(0));
-        assert!(!throttle.admits(|| 0));
-        assert_eq!(called(&throttle), Some(50_000_000));
-        time.pass_ms(20);
-        assert!(!throttle.admits(|| 0));
-        assert_eq!(called(&throttle), Some(50_000_000));
-        time.pass_ms(30);
-        assert!(throttle.admits(|| 0));
+        let expires_at = |limiter: &RateLimiter| limiter.0.as_ref().map(|limit| limit.expires_at);
+        assert!(limiter.admit(|| 0) && limiter.admit(|| 0));
+        assert_eq!(expires_at(&limiter), Some(0));
+        assert!(!limiter.admit(|| 0));
+        assert_eq!(expires_at(&limiter), Some(50_000_000));
+        clock.pass_ms(20);
+        assert!(!limiter.admit(|| 0));
+        assert_eq!(expires_at(&limiter), Some(50_000_000));
+        clock.pass_ms(30);
+        assert!(limiter.admit(|| 0));
     }
 
     #[test]
-    fn without_a_limit_there_is_no_timer_and_all_goes_through() {
-        let mut throttle = Throttle::new(&RateLimit::default()).expect("no timer");
-        assert!(throttle.calls().is_none());
-        assert!((0..1000).all(|_| throttle.admits(|| u64::MAX) && throttle.has_tokens()));
+    fn without_a_limit_there_is_no_timer_and_each_request_is_admitted() {
+        let mut limiter = RateLimiter::new(&RateLimit::default()).expect("no timer");
+        assert!(limiter.timer().is_none());
+        assert!((0..1000).all(|_| limiter.admit(|| u64::MAX) && limiter.has_tokens()));
     }
 }

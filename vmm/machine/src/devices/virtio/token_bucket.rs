@@ -1,28 +1,29 @@
-//! Token buckets: how many bytes and requests a device may handle by now. Pure, with the time as an
-//! argument.
+//! Token buckets: how many bytes and requests a device may have handled by now. Pure arithmetic; the time is
+//! an argument.
 
 use baton_config::rate::{Bucket as BucketConfig, RateLimit};
 
 /// A time, ns.
 pub(super) type Ns = u64;
 
-/// A bucket.
+/// A bucket of tokens, each of which admits one byte or one request.
 ///
-/// It holds `size` tokens and fills evenly in its refill time; a burst lies beside it once. What is
-/// larger than the bucket goes through when that is full, and the tokens that it lacks are a debt. So in
-/// any time `t` no more than `size + burst + size * t / refill` tokens go through, and one request's debt.
+/// The bucket holds `size` tokens and is refilled evenly over its refill time. A burst of further tokens is
+/// there once and is used first. A request that is larger than the bucket is admitted when the bucket is
+/// full, and the missing tokens become a debt. So within any time `t` at most
+/// `size + burst + size * t / refill` tokens are used, plus the debt of one request.
 #[derive(Clone, Debug)]
-struct Bucket {
+struct TokenBucket {
     size: u64,
     refill_ns: u64,
     burst: u64,
-    /// Tokens times `refill_ns`, so that no part of one is lost; below zero for a debt.
+    /// Tokens times `refill_ns`, so that no fraction of a token is lost; negative for a debt.
     level: i128,
-    /// When that was so.
-    at: Ns,
+    /// When the bucket had this level.
+    updated: Ns,
 }
 
-impl Bucket {
+impl TokenBucket {
     fn new(config: &BucketConfig, now: Ns) -> Self {
         let size = config.size.max(1);
         let refill_ns = u64::try_from(config.refill.as_nanos())
@@ -33,33 +34,34 @@ impl Bucket {
             refill_ns,
             burst: config.burst,
             level: i128::from(size).saturating_mul(refill_ns.into()),
-            at: now,
+            updated: now,
         }
     }
 
+    /// `tokens` in the unit of `level`.
     fn scaled(&self, tokens: u64) -> i128 {
         i128::from(tokens).saturating_mul(self.refill_ns.into())
     }
 
-    /// When there are `tokens` in it, or as many as it holds.
-    fn ready(&mut self, tokens: u64, now: Ns) -> Ns {
-        let passed = now.saturating_sub(self.at);
+    /// When the bucket has `tokens`, or is full if it never has as many.
+    fn ready_at(&mut self, tokens: u64, now: Ns) -> Ns {
+        let passed = now.saturating_sub(self.updated);
         let full = self.scaled(self.size);
-        let filled = i128::from(self.size).saturating_mul(passed.into());
-        self.level = self.level.saturating_add(filled).min(full);
-        self.at = self.at.max(now);
-        let wanted = self.scaled(tokens.saturating_sub(self.burst)).min(full);
-        let lacks = wanted.saturating_sub(self.level);
-        if lacks <= 0 {
+        let refilled = i128::from(self.size).saturating_mul(passed.into());
+        self.level = self.level.saturating_add(refilled).min(full);
+        self.updated = self.updated.max(now);
+        let needed = self.scaled(tokens.saturating_sub(self.burst)).min(full);
+        let missing = needed.saturating_sub(self.level);
+        if missing <= 0 {
             return now;
         }
         let size = i128::from(self.size);
-        let wait = (lacks - 1) / size + 1;
-        self.at
+        let wait = (missing - 1) / size + 1;
+        self.updated
             .saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 
-    /// Takes `tokens` out, also those that are not in it.
+    /// Takes `tokens`. Those that are missing become a debt.
     fn spend(&mut self, tokens: u64) {
         let of_burst = tokens.min(self.burst);
         self.burst -= of_burst;
@@ -67,17 +69,17 @@ impl Bucket {
     }
 }
 
-/// The buckets of one device, or of one direction of it.
+/// The buckets of one device, or of one direction of it: one for bytes and one for requests.
 #[derive(Clone, Debug)]
-pub(super) struct Limiter {
-    bandwidth: Option<Bucket>,
-    ops: Option<Bucket>,
+pub(super) struct TokenBuckets {
+    bandwidth: Option<TokenBucket>,
+    ops: Option<TokenBucket>,
 }
 
-impl Limiter {
-    /// `None`: no limit.
+impl TokenBuckets {
+    /// The full buckets for `config`; `None` if that is no limit.
     pub(super) fn new(config: &RateLimit, now: Ns) -> Option<Self> {
-        let bucket = |config: &BucketConfig| Bucket::new(config, now);
+        let bucket = |config: &BucketConfig| TokenBucket::new(config, now);
         let this = Self {
             bandwidth: config.bandwidth.as_ref().map(bucket),
             ops: config.ops.as_ref().map(bucket),
@@ -85,34 +87,34 @@ impl Limiter {
         (this.bandwidth.is_some() || this.ops.is_some()).then_some(this)
     }
 
-    /// Lets a request of `bytes` through and takes its tokens.
+    /// Admits a request of `bytes` and takes its tokens.
     ///
     /// # Errors
-    /// When it may come back; nothing has been taken.
+    /// The time at which the request would be admitted. No tokens have been taken.
     pub(super) fn take(&mut self, bytes: u64, now: Ns) -> Result<(), Ns> {
-        self.has_room(bytes, now)?;
+        self.check(bytes, now)?;
         self.spend(bytes);
         Ok(())
     }
 
-    /// Whether a request of `bytes` may go through.
+    /// Whether a request of `bytes` would be admitted. Takes no tokens.
     ///
     /// # Errors
     /// As [`Self::take`].
-    pub(super) fn has_room(&mut self, bytes: u64, now: Ns) -> Result<(), Ns> {
-        let mut ready = now;
+    pub(super) fn check(&mut self, bytes: u64, now: Ns) -> Result<(), Ns> {
+        let mut ready_at = now;
         for (bucket, tokens) in [(&mut self.bandwidth, bytes), (&mut self.ops, 1)] {
             if let Some(bucket) = bucket {
-                ready = ready.max(bucket.ready(tokens, now));
+                ready_at = ready_at.max(bucket.ready_at(tokens, now));
             }
         }
-        match ready > now {
-            true => Err(ready),
+        match ready_at > now {
+            true => Err(ready_at),
             false => Ok(()),
         }
     }
 
-    /// Takes the tokens of a request of `bytes` that has gone through, however large it was.
+    /// Takes the tokens of a request of `bytes` that has been handled, however large it was.
     pub(super) fn spend(&mut self, bytes: u64) {
         for (bucket, tokens) in [(&mut self.bandwidth, bytes), (&mut self.ops, 1)] {
             if let Some(bucket) = bucket {

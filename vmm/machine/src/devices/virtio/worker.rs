@@ -1,15 +1,17 @@
-//! A device's thread: it sleeps until the driver notifies a queue, or something comes from outside.
+//! A device's thread. It sleeps until the driver notifies a queue, the host has something for the device, or
+//! there is a message in its mailbox.
 //!
-//! A reset does not wait for a request that is under way, for that would make a vCPU's executor wait
-//! for a disk: the thread may still work on such a request, but no longer touches its memory or its
-//! queue (`access.rs`). A request that takes long looks for a reset between its parts.
+//! A reset does not wait for the request that the thread works on: a vCPU's executor would wait for a disk
+//! then. The thread may finish that request, but it touches neither the request's memory nor its queue any
+//! more (`queue_access.rs`). A long request ends at its next piece.
 //!
-//! Nor does it wait for a driver that never stops: after a stretch of work it yields the CPU and looks
-//! for what else there is, orders first.
+//! Nor does a driver that never stops keep the thread from anything else: after a batch of requests the
+//! thread yields the CPU and handles what else there is, messages first.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
@@ -17,80 +19,78 @@ use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::cpu_grant::Granter;
-use super::irq_trigger::Interrupt;
-use super::mailbox::{Orders, Setup};
-use super::queue_access::Access;
-use super::{Device, Rings};
+use super::cpu_grant::CpuGranter;
+use super::device::VirtioDevice;
+use super::irq_trigger::IrqTrigger;
+use super::mailbox::{DriverSetup, Mailbox};
+use super::queue_access::QueueAccess;
+use super::queues::Queues;
 
-/// A device's thread; ends when dropped.
+/// A handle to a device's thread. Dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Worker {
-    orders: Arc<Orders>,
+    mailbox: Arc<Mailbox>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
-    /// Starts the thread of `device`, whose queues are notified by `kicks`.
+    /// Starts the thread of `device`, whose queues are notified by `notifications`.
     pub(super) fn spawn(
         slot: u32,
-        device: Box<dyn Device>,
-        kicks: Vec<EventFd>,
+        device: Box<dyn VirtioDevice>,
+        notifications: Vec<EventFd>,
         memory: GuestMemoryMmap,
-        interrupt: Arc<Interrupt>,
+        irq: Arc<IrqTrigger>,
     ) -> io::Result<Self> {
-        let orders = Arc::new(Orders::new()?);
-        let served = Served {
-            source: device.source().transpose()?,
-            calls: (0..kicks.len()).map(|index| device.calls(index)).collect(),
+        let mailbox = Arc::new(Mailbox::new()?);
+        let ended = Arc::new(AtomicBool::new(false));
+        let queues = Queues::new(memory, irq, Arc::clone(&mailbox));
+        let handler = EventHandler {
+            host_event: device.host_event(),
+            rate_limit_timers: (0..notifications.len())
+                .map(|index| device.rate_limit_timer(index))
+                .collect(),
             device,
-            kicks,
-            rings: Rings::new(memory, interrupt, Arc::clone(&orders)),
-            orders: Arc::clone(&orders),
-            over: Arc::default(),
+            notifications,
+            queues,
+            mailbox: Arc::clone(&mailbox),
+            ended: Arc::clone(&ended),
         };
-        let over = Arc::clone(&served.over);
         let mut manager =
             EventManager::<Box<dyn MutEventSubscriber + Send>>::new().map_err(io::Error::other)?;
-        manager.add_subscriber(Box::new(served));
+        manager.add_subscriber(Box::new(handler));
         let thread = thread::Builder::new()
             .name(format!("virtio{slot}"))
-            .spawn(move || {
-                while !over.load(std::sync::atomic::Ordering::Acquire) && manager.run().is_ok() {}
-            })?;
+            .spawn(move || while !ended.load(Ordering::Acquire) && manager.run().is_ok() {})?;
         Ok(Self {
-            orders,
+            mailbox,
             thread: Some(thread),
         })
     }
 
-    /// From now on the thread works only when `granter` lets it.
-    pub(super) fn ask_for_leave(&self, granter: Arc<dyn Granter>) {
-        self.orders.leave().ask_from_now_on(granter);
+    /// From now on the thread works only when `granter` grants it CPU time.
+    pub(super) fn require_cpu_grants(&self, granter: Arc<dyn CpuGranter>) {
+        self.mailbox.grant().require(granter);
     }
 
-    /// Works on this from now on, and on nothing of before.
-    pub(super) fn set_up(&self, setup: Setup) {
-        self.orders.set_up(setup);
+    /// See [`Mailbox::set_up`].
+    pub(super) fn set_up(&self, setup: DriverSetup) {
+        self.mailbox.set_up(setup);
     }
 
-    /// Works on `queue` as queue `index` from now on, or leaves that alone if it is not ready.
-    pub(super) fn change(&self, index: usize, queue: Queue) {
-        self.orders.change(index, queue);
+    /// See [`Mailbox::replace_queue`].
+    pub(super) fn replace_queue(&self, index: usize, queue: Queue) {
+        self.mailbox.replace_queue(index, queue);
     }
 
-    /// Whose the memory of the queues is.
-    pub(super) fn access(&self) -> &Access {
-        self.orders.access()
+    /// Which queues the thread may touch.
+    pub(super) fn access(&self) -> &QueueAccess {
+        self.mailbox.access()
     }
-}
 
-impl Worker {
-    /// Asks the thread to end, and does not wait for it.
+    /// Requests that the thread end. Does not wait for that.
     pub(super) fn end(&self) {
-        self.orders.end();
-        // It may wait for leave, which nobody gives any more.
-        self.orders.leave().close();
+        self.mailbox.end();
     }
 }
 
@@ -98,8 +98,8 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.end();
         if let Some(thread) = self.thread.take()
-            // The last who knew the guest may be this thread, on its way to or from the policy: it ends by
-            // itself, and cannot be waited for.
+            // This may run on the device's own thread, if that held the last reference to the guest on its way
+            // to or from the policy. The thread then ends by itself, and cannot be joined.
             && thread.thread().id() != thread::current().id()
         {
             let _ = thread.join();
@@ -107,108 +107,119 @@ impl Drop for Worker {
     }
 }
 
-/// The thread's side.
-struct Served {
-    device: Box<dyn Device>,
-    kicks: Vec<EventFd>,
-    source: Option<i32>,
-    /// By queue: [`Device::calls`].
-    calls: Vec<Option<i32>>,
-    orders: Arc<Orders>,
-    rings: Rings,
-    over: Arc<std::sync::atomic::AtomicBool>,
+/// The thread's own side: handles the events of one device.
+struct EventHandler {
+    device: Box<dyn VirtioDevice>,
+    /// By queue: signalled by KVM when the driver notifies the queue.
+    notifications: Vec<EventFd>,
+    /// [`VirtioDevice::host_event`].
+    host_event: Option<RawFd>,
+    /// By queue: [`VirtioDevice::rate_limit_timer`].
+    rate_limit_timers: Vec<Option<RawFd>>,
+    mailbox: Arc<Mailbox>,
+    queues: Queues,
+    /// The thread is to end after this event.
+    ended: Arc<AtomicBool>,
 }
 
-impl Served {
-    fn obey(&mut self) {
-        let Some(order) = self.orders.take() else {
+impl EventHandler {
+    fn handle_message(&mut self) {
+        let Some(message) = self.mailbox.take() else {
             return;
         };
-        if order.end {
-            return self.over.store(true, std::sync::atomic::Ordering::Release);
+        if message.end {
+            return self.ended.store(true, Ordering::Release);
         }
-        if let Some(setup) = order.setup {
-            self.rings.setup = setup;
-            self.device.restarted(&self.rings);
+        if let Some(setup) = message.setup {
+            self.queues.setup = setup;
+            self.device.on_restart(&self.queues);
         }
-        for (index, queue) in order.changes {
-            if let Some(place) = self.rings.setup.queues.get_mut(index) {
-                *place = queue;
+        for (index, queue) in message.replaced {
+            if let Some(replaced) = self.queues.setup.queues.get_mut(index) {
+                *replaced = queue;
             }
         }
-        // The driver may have notified before this was heard, and what was under way has been left.
-        for index in 0..self.kicks.len() {
-            self.serve(index);
+        // The driver may have notified a queue before this message was taken, and a queue in progress was
+        // abandoned for the message.
+        for index in 0..self.notifications.len() {
+            self.process_queue(index);
         }
     }
 
-    fn serve(&mut self, index: usize) {
-        self.device.serve(index, &mut self.rings);
-        self.go_on_later();
+    fn process_queue(&mut self, index: usize) {
+        self.device.process_queue(index, &mut self.queues);
+        self.reschedule_unfinished();
     }
 
     /// `file` has become readable.
-    fn work_for(&mut self, file: RawFd) {
-        if file == self.orders.attention().as_raw_fd() {
-            return self.obey();
+    fn on_readable(&mut self, file: RawFd) {
+        if file == self.mailbox.event().as_raw_fd() {
+            return self.handle_message();
         }
-        if Some(file) == self.source {
-            self.device.arrived(&mut self.rings);
-            return self.go_on_later();
+        if Some(file) == self.host_event {
+            self.device.on_host_event(&mut self.queues);
+            return self.reschedule_unfinished();
         }
-        if let Some(index) = self.calls.iter().position(|call| *call == Some(file)) {
-            return self.serve(index);
+        let mut timers = self.rate_limit_timers.iter();
+        if let Some(index) = timers.position(|timer| *timer == Some(file)) {
+            return self.process_queue(index);
         }
-        let kicked = self.kicks.iter().position(|kick| kick.as_raw_fd() == file);
-        if let Some(index) = kicked {
-            let _ = self.kicks[index].read();
-            self.serve(index);
+        let mut notifications = self.notifications.iter();
+        if let Some(index) = notifications.position(|event| event.as_raw_fd() == file) {
+            let _ = self.notifications[index].read();
+            self.process_queue(index);
         }
     }
 
-    /// Comes back to what was left unfinished when all else has had its turn, other programs of this
-    /// host CPU too.
-    fn go_on_later(&mut self) {
-        let mut more = false;
-        for (index, kick) in self.kicks.iter().enumerate() {
-            if self.rings.take_unfinished(index) {
-                // Only a counter at its maximum refuses, and then the notification is there.
-                let _ = kick.write(1);
-                more = true;
+    /// Notifies this thread of the queues that are unfinished, so that it returns to them after everything else
+    /// that is readable, and after other programs on this host CPU.
+    fn reschedule_unfinished(&mut self) {
+        let mut any = false;
+        for (index, notification) in self.notifications.iter().enumerate() {
+            if self.queues.take_unfinished(index) {
+                // The write fails only if the counter is at its maximum, and then the queue is notified.
+                let _ = notification.write(1);
+                any = true;
             }
         }
-        if more {
+        if any {
             thread::yield_now();
         }
     }
 }
 
-impl MutEventSubscriber for Served {
+impl MutEventSubscriber for EventHandler {
     fn process(&mut self, events: Events, ops: &mut EventOps) {
-        let orders = Arc::clone(&self.orders);
+        let mailbox = Arc::clone(&self.mailbox);
         let file = events.fd();
-        if orders.leave().begin() {
-            self.work_for(file);
-        } else if file == orders.attention().as_raw_fd() {
-            self.obey();
+        if mailbox.grant().acquire() {
+            self.on_readable(file);
+        } else if file == mailbox.event().as_raw_fd() {
+            // Without a further grant the thread only ends.
+            self.handle_message();
         } else {
-            // It would be reported again and again.
+            // The file stays readable, so it would be reported without end.
             let _ = ops.remove(Events::new_raw(file, EventSet::empty()));
         }
-        orders.leave().end();
+        mailbox.grant().release();
     }
 
     fn init(&mut self, ops: &mut EventOps) {
-        // Fails only when the host is out of memory; the device is deaf then.
-        let _ = ops.add(Events::new(self.orders.attention(), EventSet::IN));
-        for kick in &self.kicks {
-            let _ = ops.add(Events::new(kick, EventSet::IN));
+        // `add` fails only if the host is out of memory; the device does not react to that file then.
+        let _ = ops.add(Events::new(self.mailbox.event(), EventSet::IN));
+        for notification in &self.notifications {
+            let _ = ops.add(Events::new(notification, EventSet::IN));
         }
-        // Once for each: what has no room stays where it is until the driver makes some, and a timer is
-        // not read.
-        for source in self.calls.iter().flatten().chain(&self.source) {
+        // These stay readable: timers are not read, and what a queue has no room for is not taken from the
+        // host. So each event is reported once.
+        for file in self
+            .rate_limit_timers
+            .iter()
+            .flatten()
+            .chain(&self.host_event)
+        {
             let _ = ops.add(Events::new_raw(
-                *source,
+                *file,
                 EventSet::IN | EventSet::EDGE_TRIGGERED,
             ));
         }
@@ -216,153 +227,4 @@ impl MutEventSubscriber for Served {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{Sender, channel};
-
-    use std::time::{Duration, Instant};
-
-    use virtio_queue::QueueT;
-    use virtio_queue::desc::{RawDescriptor, split::Descriptor};
-    use virtio_queue::mock::MockSplitQueue;
-    use vm_memory::GuestAddress;
-
-    use super::super::rate_limiter::Throttle;
-    use super::super::rate_limiter::tests::per_100ms;
-    use super::*;
-    use baton_config::rate::RateLimit;
-
-    /// A device that tells of each restart how many queues there are.
-    struct Telling(Sender<usize>);
-
-    impl Device for Telling {
-        fn kind(&self) -> u32 {
-            2
-        }
-
-        fn features(&self) -> u64 {
-            0
-        }
-
-        fn queues(&self) -> usize {
-            1
-        }
-
-        fn config(&self) -> Vec<u8> {
-            Vec::new()
-        }
-
-        fn serve(&mut self, _: usize, _: &mut Rings) {}
-
-        fn restarted(&mut self, rings: &Rings) {
-            // Nobody listens any more when the test has failed.
-            let _ = self.0.send(rings.setup.queues.len());
-        }
-    }
-
-    #[test]
-    fn a_device_hears_of_each_start_and_reset() {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
-        let interrupt = Arc::new(Interrupt::unconnected().expect("a line"));
-        let (told, restarts) = channel();
-        let worker = Worker::spawn(0, Box::new(Telling(told)), Vec::new(), memory, interrupt)
-            .expect("a thread");
-        for queues in [1, 0, 2] {
-            let new = || Queue::new(16).expect("a queue");
-            worker.set_up(Setup {
-                features: 0,
-                queues: (0..queues).map(|_| new()).collect(),
-            });
-            assert_eq!(restarts.recv(), Ok(queues));
-        }
-        worker.set_up(Setup::default());
-        assert_eq!(restarts.recv(), Ok(0));
-        drop(worker);
-        assert!(restarts.recv().is_err());
-    }
-
-    /// A device that does nothing, but not too often.
-    struct Limited(Throttle);
-
-    impl Device for Limited {
-        fn kind(&self) -> u32 {
-            4
-        }
-
-        fn features(&self) -> u64 {
-            0
-        }
-
-        fn queues(&self) -> usize {
-            1
-        }
-
-        fn config(&self) -> Vec<u8> {
-            Vec::new()
-        }
-
-        fn calls(&self, _: usize) -> Option<i32> {
-            self.0.calls()
-        }
-
-        fn serve(&mut self, index: usize, rings: &mut Rings) {
-            rings.each(index, |_| self.0.admits(|| 0).then_some(0));
-        }
-    }
-
-    /// Waits until the device has carried out so many requests.
-    fn wait_for(mock: &MockSplitQueue<GuestMemoryMmap>, done: u16) {
-        let patience = Instant::now() + Duration::from_secs(60);
-        while u16::from_le(mock.used().idx().load()) < done {
-            assert!(Instant::now() < patience, "requests stay in the queue");
-            thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn a_queue_that_is_started_later_is_served_at_once() {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
-        let mock = MockSplitQueue::new(&memory, 16);
-        let part = RawDescriptor::from(Descriptor::new(0x8000, 0, 0, 0));
-        mock.add_desc_chains(&[part], 0).expect("a request");
-        let device = Limited(Throttle::new(&RateLimit::default()).expect("no timer"));
-        let kick = EventFd::new(0).expect("an event");
-        let interrupt = Arc::new(Interrupt::unconnected().expect("a line"));
-        let worker = Worker::spawn(0, Box::new(device), vec![kick], memory.clone(), interrupt)
-            .expect("a thread");
-        worker.set_up(Setup {
-            features: 0,
-            queues: vec![Queue::new(16).expect("a queue")],
-        });
-        // What is said before that is heard becomes a part of it.
-        while worker.orders.waiting() {
-            thread::yield_now();
-        }
-        worker.change(0, mock.create_queue().expect("a queue"));
-        wait_for(&mock, 1);
-    }
-
-    #[test]
-    fn a_queue_that_was_left_for_want_of_tokens_is_served_when_there_are_some() {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory");
-        let mock = MockSplitQueue::new(&memory, 16);
-        for at in 0..4 {
-            let part = RawDescriptor::from(Descriptor::new(0x8000, 0, 0, 0));
-            mock.add_desc_chains(&[part], at).expect("a request");
-        }
-        let limit = RateLimit {
-            bandwidth: None,
-            ops: per_100ms(1),
-        };
-        let device = Limited(Throttle::new(&limit).expect("a timer"));
-        let kick = EventFd::new(0).expect("an event");
-        let interrupt = Arc::new(Interrupt::unconnected().expect("a line"));
-        let worker = Worker::spawn(0, Box::new(device), vec![kick], memory.clone(), interrupt)
-            .expect("a thread");
-        // Nobody notifies after this.
-        worker.set_up(Setup {
-            features: 0,
-            queues: vec![mock.create_queue().expect("a queue")],
-        });
-        wait_for(&mock, 4);
-    }
-}
+mod tests;

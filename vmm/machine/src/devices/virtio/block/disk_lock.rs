@@ -1,13 +1,13 @@
-//! Opens a disk so that nobody else uses it at the same time: no other guest or program writes it, and if
-//! this guest does, nobody else reads it.
+//! Opens a disk so that no other guest or program writes it at the same time, or, if this guest writes it,
+//! also reads it.
 //!
-//! There are three ways by which others say that they use a file, and each is heard and taken:
-//! - the kernel's own claim on a block device: mounted file systems, swap, device mapper and RAID have it,
-//!   and `O_EXCL` takes it. Only who writes needs it; it has no form for several readers.
-//! - QEMU's locks on single bytes: a lock on byte 100 + n says "I do this", one on 200 + n "nobody else
-//!   may" (QEMU, block/file-posix.c, include/block/block-common.h). Cloud Hypervisor locks the whole file
-//!   with the same kind of lock.
-//! - `flock`, as util-linux and earlier versions of this program do.
+//! There are three ways by which programs lock a disk. All three are checked and used:
+//! - the kernel's exclusive use of a block device: mounted file systems, swap, device mapper and RAID have
+//!   it, and `O_EXCL` requests it. Only a writer needs it, because readers cannot share it.
+//! - QEMU's locks on single bytes: a lock on byte 100 + n means "this program does n", one on byte 200 + n
+//!   "no other program may do n" (QEMU, block/file-posix.c, include/block/block-common.h). Cloud Hypervisor
+//!   locks the whole file with the same kind of lock.
+//! - `flock`, which util-linux and earlier versions of this program use.
 
 use std::fs::{File, OpenOptions, TryLockError, metadata};
 use std::io;
@@ -16,32 +16,32 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::devices::DeviceError;
+use crate::devices::error::DeviceError;
 
-/// Byte of "I do this".
+/// Byte of the lock "this program does operation 0".
 const DOES: libc::off_t = 100;
-/// Byte of "nobody else may do this".
+/// Byte of the lock "no other program may do operation 0".
 const FORBIDS: libc::off_t = 200;
-/// QEMU's numbers of what may be done: reads that see a consistent image, writes, and changes of its size.
+/// QEMU's numbers of operations: reads that see a consistent image, writes, and changes of the image's size.
 const READ: libc::off_t = 0;
 const WRITE: libc::off_t = 1;
 const RESIZE: libc::off_t = 3;
-/// What no disk of a guest allows others: QEMU's `share-rw=off`, its default.
+/// The operations that a guest's disk does not allow to other programs: QEMU's `share-rw=off`, its default.
 const FORBIDDEN: [libc::off_t; 2] = [WRITE, RESIZE];
 
-/// Opens the disk at `path` for one guest.
+/// Opens and locks the disk at `path` for one guest.
 ///
 /// # Errors
-/// If there is none, it is no disk, or somebody else uses it.
+/// If there is no such file, it is not a disk, or another guest or program uses it.
 pub(super) fn open(path: &Path, read_only: bool) -> Result<File, DeviceError> {
     let failed = |source| DeviceError::Disk {
         path: path.to_owned(),
         source,
     };
-    // Before it is opened: a pipe would wait there for its other end.
+    // Checked before the file is opened: `open` of a pipe would wait for its other end.
     let kind = metadata(path).map_err(failed)?.file_type();
     if !kind.is_file() && !kind.is_block_device() {
-        return Err(DeviceError::NoDisk {
+        return Err(DeviceError::NotADisk {
             path: path.to_owned(),
         });
     }
@@ -52,7 +52,7 @@ pub(super) fn open(path: &Path, read_only: bool) -> Result<File, DeviceError> {
         .custom_flags(if exclusive { libc::O_EXCL } else { 0 })
         .open(path)
         .map_err(|source| match source.raw_os_error() {
-            Some(libc::EBUSY) if exclusive => DeviceError::DiskClaimed {
+            Some(libc::EBUSY) if exclusive => DeviceError::BlockDeviceBusy {
                 path: path.to_owned(),
             },
             _ => failed(source),
@@ -67,25 +67,27 @@ pub(super) fn open(path: &Path, read_only: bool) -> Result<File, DeviceError> {
     }
 }
 
-/// Takes QEMU's locks. False: somebody does what this forbids, or forbids what this does.
+/// Takes QEMU's locks. Returns false if another program does what these locks forbid, or forbids what this
+/// guest does.
 fn lock_bytes(file: &File, read_only: bool) -> io::Result<bool> {
     let does: &[libc::off_t] = match read_only {
         true => &[READ],
         false => &[READ, WRITE],
     };
-    // First say it, then look: of two who come at once one sees the other, or both do.
-    let said = does.iter().map(|what| DOES + what);
-    for byte in said.chain(FORBIDDEN.map(|what| FORBIDS + what)) {
+    // First lock, then check. Of two programs that do so at the same time, at least one finds the locks of
+    // the other.
+    let done = does.iter().map(|operation| DOES + operation);
+    for byte in done.chain(FORBIDDEN.map(|operation| FORBIDS + operation)) {
         match lock_byte(file, byte) {
             Ok(()) => {}
             Err(error) if is_locked(&error) => return Ok(false),
-            // A file system without such locks: then nobody can have one.
-            Err(error) if is_unknown(&error) => return Ok(true),
+            // The file system has no such locks, so no program has one.
+            Err(error) if is_unsupported(&error) => return Ok(true),
             Err(error) => return Err(error),
         }
     }
-    let forbidden = does.iter().map(|what| FORBIDS + what);
-    for byte in forbidden.chain(FORBIDDEN.map(|what| DOES + what)) {
+    let forbidden = does.iter().map(|operation| FORBIDS + operation);
+    for byte in forbidden.chain(FORBIDDEN.map(|operation| DOES + operation)) {
         if has_other_lock(file, byte)? {
             return Ok(false);
         }
@@ -97,16 +99,16 @@ fn is_locked(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES))
 }
 
-fn is_unknown(error: &io::Error) -> bool {
+fn is_unsupported(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EINVAL | libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS)
     )
 }
 
-/// A lock on one byte; it belongs to the open file, and ends with that.
+/// A lock on one byte. It belongs to the open file description, and ends with it.
 fn byte_lock(kind: i32, byte: libc::off_t) -> libc::flock {
-    // SAFETY: integers only, for which all zeroes is a value; an OFD lock must have no process.
+    // SAFETY: the struct has only integers, for which all zeroes is valid. `l_pid` of an OFD lock must be 0.
     let mut lock: libc::flock = unsafe { mem::zeroed() };
     lock.l_type = kind as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
@@ -115,7 +117,7 @@ fn byte_lock(kind: i32, byte: libc::off_t) -> libc::flock {
     lock
 }
 
-/// Locks one byte as all do, for reading: such locks do not exclude each other.
+/// Locks one byte for reading, as QEMU does: such locks do not exclude each other.
 fn lock_byte(file: &File, byte: libc::off_t) -> io::Result<()> {
     let lock = byte_lock(libc::F_RDLCK, byte);
     // SAFETY: the file is open, and the lock lives through the call, which only reads it.
@@ -128,17 +130,17 @@ fn lock_byte(file: &File, byte: libc::off_t) -> io::Result<()> {
 /// Whether another open file has a lock on this byte.
 fn has_other_lock(file: &File, byte: libc::off_t) -> io::Result<bool> {
     let mut lock = byte_lock(libc::F_WRLCK, byte);
-    // SAFETY: the file is open, and the lock lives through the call, which writes the answer there.
+    // SAFETY: the file is open, and the lock lives through the call, which writes its result there.
     match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) } {
         0 => Ok(i32::from(lock.l_type) != libc::F_UNLCK),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Takes `flock`'s lock on the whole file. False: another has it.
+/// Takes `flock`'s lock on the whole file. Returns false if another program has it.
 fn flock(file: &File, read_only: bool) -> io::Result<bool> {
-    // There it is made of locks on bytes, and would meet those of above.
-    if is_remote(file)? {
+    // On such file systems `flock` is implemented by byte locks, which would conflict with QEMU's.
+    if is_on_network(file)? {
         return Ok(true);
     }
     let locked = match read_only {
@@ -153,7 +155,7 @@ fn flock(file: &File, read_only: bool) -> io::Result<bool> {
 }
 
 /// Whether the file is on NFS or SMB.
-fn is_remote(file: &File) -> io::Result<bool> {
+fn is_on_network(file: &File) -> io::Result<bool> {
     const NFS: i64 = 0x6969;
     const SMB: i64 = 0x517b;
     const SMB2: i64 = 0xfe53_4d42;
@@ -166,18 +168,18 @@ fn is_remote(file: &File) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    /// A file of one sector that is gone when dropped.
+    /// A file of one sector, which is removed when this is dropped.
     struct Image(std::path::PathBuf);
 
     impl Image {
         fn new(name: &str) -> Self {
-            let name = format!("baton-claim-{}-{name}", std::process::id());
+            let name = format!("baton-disk-lock-{}-{name}", std::process::id());
             let path = std::env::temp_dir().join(name);
             std::fs::write(&path, [0; 512]).expect("a file");
             Self(path)
         }
 
-        /// Opened by somebody else who has locked these bytes.
+        /// The file as another program has opened it, with these bytes locked.
         fn locked_at(&self, bytes: &[libc::off_t]) -> File {
             let file = File::open(&self.0).expect("opens");
             for byte in bytes {
@@ -211,7 +213,7 @@ mod tests {
         assert!(!image.is_free(false) && image.is_free(true));
         drop(reader);
         assert!(image.is_free(false) && image.is_free(true));
-        // A QEMU that shares its writes with others may have them, but no reader of ours.
+        // A QEMU that shares its writes with other programs does not share them with a reader of ours.
         let sharing = image.locked_at(&[100, 101, 203]);
         assert!(!image.is_free(false) && !image.is_free(true));
         drop(sharing);
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn others_see_what_a_guest_does_with_its_image_and_what_it_forbids() {
+    fn other_programs_see_what_a_guest_does_with_its_image_and_what_it_forbids() {
         let image = Image::new("ours");
         let other = File::open(&image.0).expect("opens");
         for (read_only, locked) in [
@@ -244,20 +246,20 @@ mod tests {
             let disk = open(&image.0, read_only).expect("free");
             let bytes = (100..105).chain(200..205);
             let seen: Vec<_> = bytes
-                .filter(|byte| has_other_lock(&other, *byte).expect("an answer"))
+                .filter(|byte| has_other_lock(&other, *byte).expect("a result"))
                 .collect();
             assert_eq!(seen, locked);
             drop(disk);
         }
-        assert!((0..300).all(|byte| !has_other_lock(&other, byte).expect("an answer")));
+        assert!((0..300).all(|byte| !has_other_lock(&other, byte).expect("a result")));
     }
 
     #[test]
-    fn what_is_neither_a_file_nor_a_block_device_is_no_disk() {
+    fn neither_a_directory_nor_a_character_device_is_a_disk() {
         for path in ["/", "/dev/null", "/dev/zero"] {
-            let error = open(Path::new(path), false).expect_err("no disk");
+            let error = open(Path::new(path), false).expect_err("not a disk");
             assert!(
-                matches!(error, DeviceError::NoDisk { .. }),
+                matches!(error, DeviceError::NotADisk { .. }),
                 "{path}: {error}"
             );
         }

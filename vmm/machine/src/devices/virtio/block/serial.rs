@@ -1,8 +1,9 @@
-//! The serial number by which a guest knows a disk again: it names links of udev, and multipath takes two
-//! disks with one number for two ways to one disk.
+//! The serial number by which a guest recognises a disk: udev names links after it, and multipath takes two
+//! disks with the same number for two paths to one disk.
 //!
-//! Without one of the user's it is made of what the host knows the file by, so that two files never have
-//! the same one and one file always has, however it is named. 20 bytes hold all of that exactly.
+//! If the user gives no serial number, it is made of the numbers by which the host identifies the file. So two
+//! files never have the same serial number, and a file keeps its own under whatever path it is opened. Its
+//! 20 bytes have room for all possible numbers.
 
 use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -11,16 +12,19 @@ use baton_config::identity::Serial;
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 
 const LENGTH: usize = VIRTIO_BLK_ID_BYTES as usize;
-/// Digits of a number that has too many in base 16.
+/// A serial number; zeroes follow a shorter one.
+pub(super) type DiskSerial = [u8; LENGTH];
+/// The digits of base 32, for numbers that are too long in base 16.
 const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
-/// As the user wants it.
-pub(super) fn given(serial: &Serial) -> [u8; LENGTH] {
+/// The serial number that the user has given.
+pub(super) fn given(serial: &Serial) -> DiskSerial {
     padded(serial.as_str())
 }
 
-/// Of a file: numbers of its device and inode; of a block device its own number.
-pub(super) fn of_file(metadata: &Metadata) -> [u8; LENGTH] {
+/// The serial number of a file without a given one: of a regular file the numbers of its device and inode,
+/// of a block device its own number.
+pub(super) fn of_file(metadata: &Metadata) -> DiskSerial {
     padded(&match metadata.file_type().is_block_device() {
         true => of_block_device(metadata.rdev()),
         false => of_inode(metadata.dev(), metadata.ino()),
@@ -36,16 +40,16 @@ fn of_inode(device: u64, inode: u64) -> String {
     if plain.len() <= LENGTH {
         return plain;
     }
-    // Linux's own number of a device has 32 bits, so that both have 96, and 20 digits have 100.
+    // Linux's own number of a device has 32 bits, so that both numbers have 96 bits, and 20 digits have 100.
     let device = u128::from(libc::major(device)) << 20 | u128::from(libc::minor(device));
     let number = device << 64 | u128::from(inode);
     (0..LENGTH)
         .rev()
-        .map(|place| char::from(DIGITS[(number >> (5 * place)) as usize % DIGITS.len()]))
+        .map(|digit| char::from(DIGITS[(number >> (5 * digit)) as usize % DIGITS.len()]))
         .collect()
 }
 
-fn padded(text: &str) -> [u8; LENGTH] {
+fn padded(text: &str) -> DiskSerial {
     let mut serial = [0; LENGTH];
     for (to, from) in serial.iter_mut().zip(text.bytes()) {
         *to = from;
@@ -60,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn serials_of_different_files_differ_and_fit_whatever_their_numbers() {
+    fn serials_of_different_files_differ_and_fit_for_all_numbers() {
         let devices = [0, 1, 0x801, 0xfd01, libc::makedev(0xfff, 0xf_ffff)];
         let inodes = [0, 1, 12, 0x80_0000_0001, u64::MAX - 1, u64::MAX];
         let all: BTreeSet<_> = devices

@@ -2,26 +2,26 @@ use virtio_bindings::virtio_config::{VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_
 
 use super::*;
 
-const FEATURE: u64 = 1 << 9;
+const FEATURE: u32 = 9;
 const READY: u32 = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
 
 struct Driver {
     registers: Registers,
     memory: GuestMemoryMmap,
     /// Queues whose memory the device's thread touches.
-    touched: u32,
+    touched: QueueSet,
 }
 
 impl Driver {
     fn new() -> Self {
         Self {
-            registers: Registers::new(2, FEATURE, 2),
-            touched: 0,
+            registers: Registers::new(2, Features::of(&[FEATURE]), 2),
+            touched: QueueSet::default(),
             memory: GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory"),
         }
     }
 
-    fn write(&mut self, register: u32, value: u32) -> Action {
+    fn write(&mut self, register: u32, value: u32) -> RegisterEffect {
         self.registers.write(register.into(), value, &self.memory)
     }
 
@@ -29,11 +29,11 @@ impl Driver {
         self.registers.read(register.into(), 0, self.touched)
     }
 
-    fn accept(&mut self, features: u64) {
+    fn accept(&mut self, features: Features) {
         self.write(reg::VIRTIO_MMIO_STATUS, READY);
-        for which in [0, 1] {
+        for (which, half) in [(0, Half::Low), (1, Half::High)] {
             self.write(reg::VIRTIO_MMIO_DRIVER_FEATURES_SEL, which);
-            self.write(reg::VIRTIO_MMIO_DRIVER_FEATURES, half(features, which));
+            self.write(reg::VIRTIO_MMIO_DRIVER_FEATURES, features.half(half));
         }
         self.write(reg::VIRTIO_MMIO_STATUS, READY | VIRTIO_CONFIG_S_FEATURES_OK);
     }
@@ -68,44 +68,44 @@ impl Driver {
         self.write(reg::VIRTIO_MMIO_QUEUE_READY, 1);
     }
 
-    fn go(&mut self) -> Action {
+    fn go(&mut self) -> RegisterEffect {
         let status = self.read(reg::VIRTIO_MMIO_STATUS);
         self.write(reg::VIRTIO_MMIO_STATUS, status | VIRTIO_CONFIG_S_DRIVER_OK)
     }
 }
 
-const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
+const VERSION_1: u32 = VIRTIO_F_VERSION_1;
 
 #[test]
-fn a_driver_that_keeps_the_order_starts_the_device() {
+fn a_driver_that_keeps_the_sequence_starts_the_device() {
     let mut driver = Driver::new();
     assert_eq!(driver.read(reg::VIRTIO_MMIO_MAGIC_VALUE), MAGIC);
-    driver.accept(VERSION_1 | FEATURE);
+    driver.accept(Features::of(&[VERSION_1, FEATURE]));
     assert!(driver.accepted());
     driver.describe(8, 0x4000);
-    let Action::Start(Setup { features, queues }) = driver.go() else {
-        panic!("it does not start");
+    let RegisterEffect::Start(DriverSetup { features, queues }) = driver.go() else {
+        panic!("the device does not start");
     };
-    assert_eq!(features, VERSION_1 | FEATURE);
+    assert_eq!(features, Features::of(&[VERSION_1, FEATURE]));
     assert_eq!((queues[0].size(), queues[0].desc_table()), (8, 0x4000));
     assert!(matches!(
         driver.write(reg::VIRTIO_MMIO_STATUS, 0),
-        Action::Stop
+        RegisterEffect::Reset
     ));
     assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 0);
 }
 
 #[test]
 fn features_that_are_not_offered_or_a_legacy_driver_are_not_accepted() {
-    for features in [VERSION_1 | 1 << 3, FEATURE, 0] {
+    for features in [&[VERSION_1, 3][..], &[FEATURE], &[]] {
         let mut driver = Driver::new();
-        driver.accept(features);
+        driver.accept(Features::of(features));
         assert!(!driver.accepted());
     }
 }
 
 #[test]
-fn queues_that_cannot_work_do_not_start_and_the_driver_is_told() {
+fn queues_that_cannot_work_do_not_start_and_the_driver_must_reset() {
     for (size, at) in [
         (0, 0x4000),
         (7, 0x4000),
@@ -115,9 +115,12 @@ fn queues_that_cannot_work_do_not_start_and_the_driver_is_told() {
         (8, !0x2fff),
     ] {
         let mut driver = Driver::new();
-        driver.accept(VERSION_1);
+        driver.accept(Features::of(&[VERSION_1]));
         driver.describe(size, at);
-        assert!(matches!(driver.go(), Action::None), "{size} {at:#x}");
+        assert!(
+            matches!(driver.go(), RegisterEffect::None),
+            "{size} {at:#x}"
+        );
         let status = driver.read(reg::VIRTIO_MMIO_STATUS);
         assert_ne!(status & VIRTIO_CONFIG_S_NEEDS_RESET, 0);
     }
@@ -126,42 +129,42 @@ fn queues_that_cannot_work_do_not_start_and_the_driver_is_told() {
 #[test]
 fn a_queue_that_works_cannot_be_moved() {
     let mut driver = Driver::new();
-    driver.accept(VERSION_1);
+    driver.accept(Features::of(&[VERSION_1]));
     driver.describe(8, 0x4000);
     driver.go();
     driver.describe(8, 0x8000);
-    assert_eq!(driver.registers.queues[0].descriptors, 0x4000);
+    assert_eq!(driver.registers.queues[0].descriptor_table, 0x4000);
 }
 
 impl Driver {
-    /// One whose queue 0 works.
+    /// A driver whose queue 0 works.
     fn at_work() -> Self {
         let mut driver = Self::new();
-        driver.accept(VERSION_1);
+        driver.accept(Features::of(&[VERSION_1]));
         driver.describe(8, 0x4000);
-        assert!(matches!(driver.go(), Action::Start(_)));
+        assert!(matches!(driver.go(), RegisterEffect::Start(_)));
         driver
     }
 
-    fn set_ready(&mut self, queue: u32, ready: u32) -> Action {
+    fn set_ready(&mut self, queue: u32, ready: u32) -> RegisterEffect {
         self.write(reg::VIRTIO_MMIO_QUEUE_SEL, queue);
         self.write(reg::VIRTIO_MMIO_QUEUE_READY, ready)
     }
 }
 
 #[test]
-fn a_queue_that_works_can_be_stopped_and_reads_so_when_its_memory_is_the_drivers() {
+fn a_stopped_queue_reads_as_stopped_when_its_memory_is_the_drivers() {
     let mut driver = Driver::at_work();
-    let Action::Change(0, queue) = driver.set_ready(0, 0) else {
-        panic!("it does not stop");
+    let RegisterEffect::ReplaceQueue(0, queue) = driver.set_ready(0, 0) else {
+        panic!("the queue does not stop");
     };
     assert!(!queue.ready());
-    driver.touched = queue_access::bit(0);
+    driver.touched = QueueSet::only(0);
     assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 1);
-    driver.touched = queue_access::bit(1);
+    driver.touched = QueueSet::only(1);
     assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 0);
-    // Nothing more to stop, and the device goes on.
-    assert!(matches!(driver.set_ready(0, 0), Action::None));
+    // There is nothing more to stop, and the device goes on.
+    assert!(matches!(driver.set_ready(0, 0), RegisterEffect::None));
     let working = READY | VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
     assert_eq!(driver.read(reg::VIRTIO_MMIO_STATUS), working);
 }
@@ -176,8 +179,8 @@ fn a_queue_that_was_stopped_or_never_worked_can_be_described_and_started() {
         driver.write(reg::VIRTIO_MMIO_QUEUE_DESC_LOW, 0x8000);
         driver.write(reg::VIRTIO_MMIO_QUEUE_AVAIL_LOW, 0x9000);
         driver.write(reg::VIRTIO_MMIO_QUEUE_USED_LOW, 0xa000);
-        let Action::Change(at, queue) = driver.set_ready(index, 1) else {
-            panic!("it does not start");
+        let RegisterEffect::ReplaceQueue(at, queue) = driver.set_ready(index, 1) else {
+            panic!("the device does not start");
         };
         assert_eq!(at, index as usize);
         assert!(queue.ready());
@@ -187,30 +190,30 @@ fn a_queue_that_was_stopped_or_never_worked_can_be_described_and_started() {
 }
 
 #[test]
-fn a_queue_that_cannot_work_is_not_started_again_and_the_driver_is_told() {
+fn a_queue_that_cannot_work_is_not_started_again_and_the_driver_must_reset() {
     let mut driver = Driver::at_work();
     driver.set_ready(0, 0);
     driver.write(reg::VIRTIO_MMIO_QUEUE_NUM, 7);
-    assert!(matches!(driver.set_ready(0, 1), Action::None));
+    assert!(matches!(driver.set_ready(0, 1), RegisterEffect::None));
     assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 0);
     let status = driver.read(reg::VIRTIO_MMIO_STATUS);
     assert_ne!(status & VIRTIO_CONFIG_S_NEEDS_RESET, 0);
 }
 
 #[test]
-fn what_is_agreed_on_does_not_change_while_the_device_works() {
+fn negotiated_features_do_not_change_while_the_device_works() {
     let mut driver = Driver::at_work();
     for which in [0, 1] {
         driver.write(reg::VIRTIO_MMIO_DRIVER_FEATURES_SEL, which);
         driver.write(reg::VIRTIO_MMIO_DRIVER_FEATURES, u32::MAX);
     }
-    assert_eq!(driver.registers.accepted, VERSION_1);
+    assert_eq!(driver.registers.accepted, Features::of(&[VERSION_1]));
     let status = driver.read(reg::VIRTIO_MMIO_STATUS);
     // Bits are only added, and the device is not started twice.
-    assert!(matches!(driver.go(), Action::None));
+    assert!(matches!(driver.go(), RegisterEffect::None));
     assert!(matches!(
         driver.write(reg::VIRTIO_MMIO_STATUS, 1),
-        Action::None
+        RegisterEffect::None
     ));
     assert_eq!(driver.read(reg::VIRTIO_MMIO_STATUS), status);
 }
@@ -221,22 +224,22 @@ fn a_reset_is_complete_when_no_memory_is_touched_any_more() {
     let before = driver.read(reg::VIRTIO_MMIO_STATUS);
     assert!(matches!(
         driver.write(reg::VIRTIO_MMIO_STATUS, 0),
-        Action::Stop
+        RegisterEffect::Reset
     ));
-    assert!(!driver.registers.completes_reset(queue_access::bit(1)));
+    assert!(!driver.registers.completes_reset(QueueSet::only(1)));
     assert_eq!(driver.read(reg::VIRTIO_MMIO_STATUS), before);
-    // Not complete is not undone: a second one changes nothing.
+    // A second reset does not undo the first one, which is not complete.
     driver.write(reg::VIRTIO_MMIO_STATUS, 0);
     assert_eq!(driver.read(reg::VIRTIO_MMIO_STATUS), before);
-    assert!(driver.registers.completes_reset(0));
-    assert!(!driver.registers.completes_reset(0));
+    assert!(driver.registers.completes_reset(QueueSet::default()));
+    assert!(!driver.registers.completes_reset(QueueSet::default()));
     assert_eq!(driver.read(reg::VIRTIO_MMIO_STATUS), 0);
 }
 
 #[test]
 fn a_driver_that_does_not_wait_for_a_reset_goes_on_at_once() {
     let mut driver = Driver::at_work();
-    driver.touched = queue_access::bit(0);
+    driver.touched = QueueSet::only(0);
     driver.write(reg::VIRTIO_MMIO_STATUS, 0);
     assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_READY), 0);
     driver.write(reg::VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_ACKNOWLEDGE);

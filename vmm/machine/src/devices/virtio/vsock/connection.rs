@@ -1,57 +1,59 @@
-//! One connection: a Unix socket here, a vsock in the guest, and what each side may still send.
+//! One connection between a Unix socket of the host and a vsock of the guest.
 //!
-//! Each side tells the other in every packet how many bytes it keeps at most (`buf_alloc`) and how
-//! many have left that buffer (`fwd_cnt`); the other sends no more than fits. We keep the guest's
-//! bytes until the Unix socket takes them, and leave the host's in the Unix socket until the guest has
-//! room, so that neither a slow program nor a slow guest costs memory beyond [`BUFFER`].
-//!
-//! All counters wrap. What a guest says of its own buffer only bounds what it is sent, at one packet
-//! at a time, so nothing that it says is wrong for the host.
+//! The guest's bytes are buffered until the Unix socket accepts them, and the host's bytes stay in the Unix
+//! socket until the guest has room. So neither a slow program nor a slow guest uses memory beyond
+//! [`BUFFER`](super::credit::BUFFER).
 //!
 //! Source: VIRTIO 1.2, 5.10.6.3 (buffer space) and 5.10.6.5 (stream sockets).
 
-use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use super::packet::{Header, NEITHER, NO_RECEIVE, NO_SEND, op};
-
-/// Most bytes of the guest's that are kept.
-pub(super) const BUFFER: u32 = 64 << 10;
+use super::credit::{ReceiveCredit, SendCredit};
+use super::from_host::FromHost;
+use super::packet::{PacketHeader, ShutdownFlags, op};
+use super::poller::Readiness;
+use super::to_host::{Overflow, ToHost};
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// A program of the host wants it, and the guest has not agreed.
-    Asked,
+    /// A program of the host has requested the connection, and the guest has not accepted it.
+    Requested,
     /// Data flows.
     Open,
-    /// It is over for the guest, and the host has not taken all.
-    Leaving,
+    /// The guest has closed the connection, and the host's program has not read everything.
+    Closing,
 }
 
-/// A packet that the guest may not send at this point: its connection ends.
+/// The guest has sent a packet that it may not send at this point, so the connection ends.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Broken;
+pub(super) struct ProtocolError;
 
-/// A packet for the guest, as far as its connection knows it.
+impl From<Overflow> for ProtocolError {
+    fn from(_: Overflow) -> Self {
+        Self
+    }
+}
+
+/// A packet for the guest, without the fields that are the same for each packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Packet {
     pub(super) op: u16,
-    pub(super) flags: u32,
-    /// Bytes of data that were put into the buffer.
+    pub(super) shutdown: ShutdownFlags,
+    /// Bytes of data, which are in the caller's buffer.
     pub(super) len: usize,
 }
 
 impl Packet {
-    fn of(op: u16) -> Option<Self> {
-        Some(Self {
+    fn of(op: u16) -> Self {
+        Self {
             op,
-            flags: 0,
+            shutdown: ShutdownFlags::default(),
             len: 0,
-        })
+        }
     }
 }
 
@@ -60,76 +62,41 @@ impl Packet {
 pub(super) struct Connection {
     stream: UnixStream,
     phase: Phase,
-    /// A request or an answer that the guest has not been sent.
+    /// The request or response that opens the connection, until the guest has been sent it.
     opening: Option<u16>,
-    /// It stands in the line of those who have something for the guest.
-    pub(super) queued: bool,
-
-    /// The guest's bytes that the host has not taken.
-    kept: VecDeque<u8>,
-    /// How many have come from the guest.
-    received: u32,
-    /// The count of those that have left the buffer, as the guest has heard it last.
-    told: u32,
-    /// It wants to hear it.
-    wants_credit: bool,
-    /// What the guest will not do any more.
-    guest_ended: u32,
-    /// The host has been told that no more comes.
-    end_passed_on: bool,
-    /// The Unix socket takes bytes, as far as we know.
-    writable: bool,
-    /// It is watched for that, too.
-    watched_for_room: bool,
-
-    /// How many bytes have gone to the guest.
-    sent: u32,
-    /// What it keeps, and how many have left there.
-    guest_buffer: u32,
-    guest_taken: u32,
-    /// It has been asked for more room.
-    asked_for_room: bool,
-    /// What the host will not do any more, and what of that the guest has heard.
-    host_ended: u32,
-    host_ended_told: u32,
-    /// The Unix socket has bytes, or its end, as far as we know.
-    readable: bool,
+    to_host: ToHost,
+    from_host: FromHost,
+    receive_credit: ReceiveCredit,
+    send_credit: SendCredit,
+    /// The directions that the guest has ended.
+    guest_ended: ShutdownFlags,
+    /// The directions that the host's program has ended, as reported to the guest.
+    host_ended_reported: ShutdownFlags,
 }
 
 impl Connection {
-    /// One that a program of the host wants.
-    pub(super) fn asked_by_host(stream: UnixStream) -> Self {
+    /// A connection that a program of the host requests.
+    pub(super) fn requested_by_host(stream: UnixStream) -> Self {
         Self {
             stream,
-            phase: Phase::Asked,
+            phase: Phase::Requested,
             opening: Some(op::REQUEST),
-            queued: false,
-            kept: VecDeque::new(),
-            received: 0,
-            told: 0,
-            wants_credit: false,
-            guest_ended: 0,
-            end_passed_on: false,
-            writable: true,
-            watched_for_room: false,
-            sent: 0,
-            guest_buffer: 0,
-            guest_taken: 0,
-            asked_for_room: false,
-            host_ended: 0,
-            host_ended_told: 0,
-            readable: true,
+            to_host: ToHost::new(),
+            from_host: FromHost::new(),
+            receive_credit: ReceiveCredit::default(),
+            send_credit: SendCredit::default(),
+            guest_ended: ShutdownFlags::default(),
+            host_ended_reported: ShutdownFlags::default(),
         }
     }
 
-    /// One that the guest wants and the host has agreed to.
-    pub(super) fn asked_by_guest(stream: UnixStream, request: &Header) -> Self {
+    /// A connection that the guest has requested and a program of the host has accepted.
+    pub(super) fn requested_by_guest(stream: UnixStream, request: &PacketHeader) -> Self {
         Self {
             phase: Phase::Open,
             opening: Some(op::RESPONSE),
-            guest_buffer: request.buf_alloc,
-            guest_taken: request.fwd_cnt,
-            ..Self::asked_by_host(stream)
+            send_credit: SendCredit::new(request.buf_alloc, request.fwd_cnt),
+            ..Self::requested_by_host(stream)
         }
     }
 
@@ -137,225 +104,204 @@ impl Connection {
         self.stream.as_raw_fd()
     }
 
-    /// Whether the guest knows nothing of it yet.
-    pub(super) fn unheard_of(&self) -> bool {
+    /// Whether the guest has not been sent the request for this connection.
+    pub(super) fn is_unannounced(&self) -> bool {
         self.opening == Some(op::REQUEST)
     }
 
-    /// Whether it is over for the guest.
-    pub(super) fn is_leaving(&self) -> bool {
-        self.phase == Phase::Leaving
+    /// Whether the guest has closed the connection.
+    pub(super) fn is_closing(&self) -> bool {
+        self.phase == Phase::Closing
     }
 
-    /// How many of the guest's bytes have left the buffer.
-    fn forwarded(&self) -> u32 {
-        self.received.wrapping_sub(self.kept.len() as u32)
+    /// Whether both sides have closed the connection.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closing() && self.to_host.is_empty()
     }
 
-    /// The count of bytes that have left the buffer, for a packet that goes to the guest now.
-    pub(super) fn tell(&mut self) -> u32 {
-        self.told = self.forwarded();
-        self.wants_credit = false;
-        self.told
+    /// Whether the host's program has closed its socket before the guest has accepted the connection.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.phase == Phase::Requested && self.to_host.is_closed()
     }
 
-    /// Takes a packet of the guest's, other than a reset. `local` is the port of the host's side.
-    pub(super) fn take(&mut self, header: &Header, data: &[u8], local: u32) -> Result<(), Broken> {
-        self.guest_buffer = header.buf_alloc;
-        self.guest_taken = header.fwd_cnt;
-        if self.room_at_guest() > 0 {
-            self.asked_for_room = false;
-        }
+    /// The value of `fwd_cnt` for a packet that goes to the guest now.
+    pub(super) fn report_credit(&mut self) -> u32 {
+        self.receive_credit.report(self.to_host.buffered())
+    }
+
+    /// Handles a packet of the guest other than a reset. `host_port` is the port of the host's side.
+    pub(super) fn handle_packet(
+        &mut self,
+        header: &PacketHeader,
+        data: &[u8],
+        host_port: u32,
+    ) -> Result<(), ProtocolError> {
+        self.send_credit.update(header.buf_alloc, header.fwd_cnt);
         match (self.phase, header.op) {
-            (Phase::Asked, op::RESPONSE) if !self.unheard_of() => self.agreed(local),
-            (Phase::Open, op::DATA) if self.guest_ended & NO_SEND == 0 => self.keep(data),
+            (Phase::Requested, op::RESPONSE) if !self.is_unannounced() => self.accepted(host_port),
+            (Phase::Open, op::DATA) if !self.guest_ended.contains(ShutdownFlags::NO_SEND) => {
+                self.receive(data)
+            }
             (Phase::Open, op::SHUTDOWN) => {
-                self.guest_ended |= header.flags & NEITHER;
-                if self.guest_ended & NO_RECEIVE != 0 {
-                    // The host's programs hear of it when they write.
-                    let _ = self.stream.shutdown(Shutdown::Read);
-                }
+                self.shut_down(ShutdownFlags::from_guest(header.flags));
                 Ok(())
             }
             (Phase::Open, op::CREDIT_UPDATE) => Ok(()),
             (Phase::Open, op::CREDIT_REQUEST) => {
-                self.wants_credit = true;
+                self.receive_credit.request();
                 Ok(())
             }
-            _ => Err(Broken),
+            _ => Err(ProtocolError),
         }
     }
 
-    /// The guest has agreed: the program hears `OK`.
-    fn agreed(&mut self, local: u32) -> Result<(), Broken> {
+    /// The guest has accepted the connection, which is reported to the host's program by `OK`.
+    fn accepted(&mut self, host_port: u32) -> Result<(), ProtocolError> {
         self.phase = Phase::Open;
-        let line = format!("OK {local}\n");
-        // Nothing was written before, so there is room for a line.
-        match (&self.stream).write(line.as_bytes()) {
-            Ok(written) if written == line.len() => Ok(()),
-            _ => Err(Broken),
+        let reply = format!("OK {host_port}\n");
+        // Nothing was written to the socket before, so there is room for the reply.
+        match (&self.stream).write(reply.as_bytes()) {
+            Ok(written) if written == reply.len() => Ok(()),
+            _ => Err(ProtocolError),
         }
     }
 
-    /// Takes bytes of the guest's, which must fit: it knows how much room there is.
-    fn keep(&mut self, data: &[u8]) -> Result<(), Broken> {
-        if data.len() > BUFFER as usize - self.kept.len() {
-            return Err(Broken);
-        }
-        self.received = self.received.wrapping_add(data.len() as u32);
-        // Nobody reads any more: it is as if somebody had.
-        if self.host_ended & NO_RECEIVE == 0 {
-            self.kept.extend(data);
-        }
+    /// Takes bytes of the guest. They must fit into the buffer, because its free space is reported to the guest.
+    fn receive(&mut self, data: &[u8]) -> Result<(), ProtocolError> {
+        self.to_host.push(data)?;
+        self.receive_credit.receive(data.len() as u32);
         self.flush();
         Ok(())
     }
 
-    /// Gives the host what it takes, and then the end if the guest has ended.
+    /// The guest ends these directions.
+    fn shut_down(&mut self, ended: ShutdownFlags) {
+        self.guest_ended.insert(ended);
+        if self.guest_ended.contains(ShutdownFlags::NO_RECEIVE) {
+            // The next write of the host's program fails then.
+            let _ = self.stream.shutdown(Shutdown::Read);
+        }
+        if self.guest_ended.contains(ShutdownFlags::NO_SEND) {
+            self.to_host.end();
+        }
+    }
+
+    /// Writes to the Unix socket what it accepts.
     pub(super) fn flush(&mut self) {
-        while self.writable && !self.kept.is_empty() {
-            let (first, _) = self.kept.as_slices();
-            match (&self.stream).write(first) {
-                Ok(gone @ 1..) => drop(self.kept.drain(..gone)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
-                Ok(0) | Err(_) => self.host_reads_no_more(),
-            }
+        self.to_host.flush(&self.stream);
+    }
+
+    /// See [`ToHost::take_watch_change`].
+    pub(super) fn take_watch_change(&mut self) -> Option<bool> {
+        self.to_host.take_watch_change()
+    }
+
+    /// The Unix socket has become ready.
+    pub(super) fn on_socket_ready(&mut self, ready: Readiness) {
+        if ready.readable || ready.hung_up {
+            self.from_host.on_readable();
         }
-        if self.kept.is_empty() && self.guest_ended & NO_SEND != 0 && !self.end_passed_on {
-            self.end_passed_on = true;
-            // Fails if the host has gone.
-            let _ = self.stream.shutdown(Shutdown::Write);
+        if ready.writable {
+            self.to_host.on_writable();
         }
-    }
-
-    /// Whether it is to be watched for room in the Unix socket from now on, or no more; `None` if all
-    /// is as it was. Watched all the time, it would wake the thread whenever a program reads.
-    pub(super) fn watch_for_room(&mut self) -> Option<bool> {
-        let wanted = !self.writable && !self.kept.is_empty();
-        let changes = wanted != self.watched_for_room;
-        self.watched_for_room = wanted;
-        changes.then_some(wanted)
-    }
-
-    fn host_reads_no_more(&mut self) {
-        self.host_ended |= NO_RECEIVE;
-        self.writable = false;
-        self.kept = VecDeque::new();
-    }
-
-    /// The Unix socket has news.
-    pub(super) fn stirred(&mut self, readable: bool, writable: bool, gone: bool) {
-        self.readable |= readable || gone;
-        self.writable |= writable && self.host_ended & NO_RECEIVE == 0;
-        if gone {
-            self.host_reads_no_more();
+        if ready.hung_up {
+            self.to_host.close();
         }
     }
 
-    /// Whether the program has gone before the guest agreed.
-    pub(super) fn given_up(&self) -> bool {
-        self.phase == Phase::Asked && self.host_ended & NO_RECEIVE != 0
-    }
-
-    /// Whether the guest wants no more of it. It does not hear of what the host takes after that.
-    pub(super) fn guest_has_left(&mut self) -> bool {
-        let left = self.phase == Phase::Open && self.guest_ended == NEITHER;
-        if left {
-            self.phase = Phase::Leaving;
+    /// Closes the connection for the guest if it has ended both directions. Returns whether that was so. What
+    /// the host's program reads after this is not reported to the guest.
+    pub(super) fn take_guest_close(&mut self) -> bool {
+        let closes = self.phase == Phase::Open && self.guest_ended == ShutdownFlags::BOTH;
+        if closes {
+            self.phase = Phase::Closing;
         }
-        left
+        closes
     }
 
-    /// Whether it is over for both.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_leaving() && self.kept.is_empty()
+    /// The directions that the host's program has ended.
+    fn host_ended(&self) -> ShutdownFlags {
+        let mut ended = ShutdownFlags::default();
+        if self.to_host.is_closed() {
+            ended.insert(ShutdownFlags::NO_RECEIVE);
+        }
+        if self.from_host.has_ended() {
+            ended.insert(ShutdownFlags::NO_SEND);
+        }
+        ended
     }
 
-    /// Bytes that the guest has room for.
-    fn room_at_guest(&self) -> u32 {
-        let under_way = self.sent.wrapping_sub(self.guest_taken);
-        self.guest_buffer.saturating_sub(under_way)
+    /// Whether there may be bytes for the guest, or their end, and the guest receives them.
+    fn may_have_input(&self) -> bool {
+        self.from_host.may_have_input() && !self.guest_ended.contains(ShutdownFlags::NO_RECEIVE)
     }
 
-    /// Whether the host may have bytes for the guest, or its end.
-    fn has_input(&self) -> bool {
-        self.readable && self.host_ended & NO_SEND == 0 && self.guest_ended & NO_RECEIVE == 0
+    fn is_credit_report_due(&self) -> bool {
+        self.receive_credit.is_report_due(self.to_host.buffered())
     }
 
-    /// Whether the guest is to hear how much room there is: it believes that there is little, and
-    /// there is more.
-    fn credit_is_due(&self) -> bool {
-        let believed = BUFFER.saturating_sub(self.received.wrapping_sub(self.told));
-        self.wants_credit || believed < BUFFER / 2 && self.told != self.forwarded()
-    }
-
-    /// Whether there may be something for the guest.
-    pub(super) fn has_news(&self) -> bool {
+    /// Whether there may be a packet for the guest.
+    pub(super) fn may_have_packet(&self) -> bool {
+        let can_proceed = self.send_credit.available() > 0 || self.send_credit.is_request_due();
         let open = self.phase == Phase::Open;
-        let input = self.has_input() && (self.room_at_guest() > 0 || !self.asked_for_room);
-        let ended = self.host_ended != self.host_ended_told;
-        self.opening.is_some() || open && (self.credit_is_due() || input || ended)
+        self.opening.is_some()
+            || open
+                && (self.is_credit_report_due()
+                    || self.may_have_input() && can_proceed
+                    || self.host_ended() != self.host_ended_reported)
     }
 
-    /// The next packet for the guest, with data in `buffer` if it is of that kind.
-    pub(super) fn next(&mut self, buffer: &mut [u8]) -> Option<Packet> {
+    /// The next packet for the guest. The data of a data packet is put into `buffer`.
+    pub(super) fn next_packet(&mut self, buffer: &mut [u8]) -> Option<Packet> {
         if let Some(op) = self.opening.take() {
-            return Packet::of(op);
+            return Some(Packet::of(op));
         }
         if self.phase != Phase::Open {
             return None;
         }
-        if self.credit_is_due() {
-            return Packet::of(op::CREDIT_UPDATE);
+        if self.is_credit_report_due() {
+            return Some(Packet::of(op::CREDIT_UPDATE));
         }
-        if self.has_input() {
-            let room = self.room_at_guest();
-            if room > 0 {
-                let most = buffer.len().min(room as usize);
-                if let Some(len) = self.read(&mut buffer[..most]) {
-                    self.sent = self.sent.wrapping_add(len as u32);
-                    return Some(Packet {
-                        op: op::DATA,
-                        flags: 0,
-                        len,
-                    });
-                }
-            } else if !self.asked_for_room {
-                self.asked_for_room = true;
-                return Packet::of(op::CREDIT_REQUEST);
-            }
+        // The shutdown comes last. Otherwise it would overtake the data.
+        self.next_input(buffer).or_else(|| self.next_shutdown())
+    }
+
+    /// A packet with data, or the request for the credit that this needs.
+    fn next_input(&mut self, buffer: &mut [u8]) -> Option<Packet> {
+        if !self.may_have_input() {
+            return None;
         }
-        // After the data, or the end would overtake it.
-        let ended = self.host_ended != self.host_ended_told;
-        ended.then(|| {
-            self.host_ended_told = self.host_ended;
-            Packet {
-                op: op::SHUTDOWN,
-                flags: self.host_ended,
-                len: 0,
-            }
+        if self.send_credit.is_request_due() {
+            self.send_credit.request();
+            return Some(Packet::of(op::CREDIT_REQUEST));
+        }
+        let limit = buffer.len().min(self.send_credit.available() as usize);
+        if limit == 0 {
+            return None;
+        }
+        let len = self.from_host.read(&self.stream, &mut buffer[..limit])?;
+        self.send_credit.spend(len as u32);
+        Some(Packet {
+            len,
+            ..Packet::of(op::DATA)
         })
     }
 
-    /// Bytes from the host; none if there are none now, or never again.
-    fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        loop {
-            match self.stream.read(buffer) {
-                Ok(length @ 1..) => return Some(length),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Ok(0) | Err(_) => self.host_ended |= NO_SEND,
-            }
-            self.readable = false;
+    fn next_shutdown(&mut self) -> Option<Packet> {
+        let shutdown = self.host_ended();
+        if shutdown == self.host_ended_reported {
             return None;
         }
+        self.host_ended_reported = shutdown;
+        Some(Packet {
+            shutdown,
+            ..Packet::of(op::SHUTDOWN)
+        })
     }
 
     /// Fails if a bound does not hold.
     #[cfg(test)]
-    pub(super) fn check(&self) {
-        assert!(self.kept.len() <= BUFFER as usize);
-        assert!(self.kept.capacity() <= 2 * BUFFER as usize);
+    pub(super) fn assert_bounds(&self) {
+        self.to_host.assert_bounds();
     }
 }

@@ -1,4 +1,4 @@
-//! How the vCPUs' side tells a device's thread what the driver has done.
+//! Passes on what the driver does, from the vCPUs' side to the device's thread.
 //!
 //! A mailbox holds one message, not a list. A driver that resets its device over and over while the
 //! thread is busy must not fill the host's memory, and only the last state of each queue counts.

@@ -1,4 +1,4 @@
-//! Who may touch the memory of a queue and its requests: the device's thread, or only the driver.
+//! Whether the device's thread may touch the memory of a queue and its requests, or only the driver may.
 //!
 //! A driver that resets its device, or stops a queue, may use the memory for something else as soon as
 //! the reset is complete. The thread may be in the middle of a request then, for instance reading a slow

@@ -53,13 +53,21 @@ impl Queues {
         index: usize,
         mut handle: impl FnMut(&mut Request) -> Option<u32>,
     ) {
-        let Some(queue) = self.setup.queues.get_mut(index) else {
-            return;
-        };
-        if !queue.ready() {
-            return;
+        if self.process_batch(index, &mut handle) {
+            self.notify_driver(index);
         }
-        let access = self.mailbox.access();
+    }
+
+    /// Returns whether a request was used, so that the driver must be notified.
+    fn process_batch(
+        &mut self,
+        index: usize,
+        handle: &mut impl FnMut(&mut Request) -> Option<u32>,
+    ) -> bool {
+        let queue = self.setup.queues.get_mut(index);
+        let Some(queue) = queue.filter(|queue| queue.ready()) else {
+            return false;
+        };
         let mut used = false;
         let mut left_in_batch = BATCH;
         while self.mailbox.may_take_request() {
@@ -81,20 +89,27 @@ impl Queues {
                 queue.go_to_previous_position();
                 break;
             };
-            // After a reset the memory of the queue belongs to the driver.
-            match access.touch(index, || queue.add_used(&self.memory, head, written)) {
+            let add = || queue.add_used(&self.memory, head, written);
+            match self.mailbox.access().touch(index, add) {
                 // Fails if the used ring is outside of memory, which harms only this driver.
                 Some(added) => used |= added.is_ok(),
-                None => return,
+                // After a reset the memory of the queue belongs to the driver.
+                None => return false,
             }
         }
-        if used {
-            access.touch(index, || {
-                if queue.needs_notification(&self.memory).unwrap_or(true) {
-                    self.irq.queue_used();
-                }
-            });
-        }
+        used
+    }
+
+    /// Raises the IRQ, unless the driver has suppressed that for queue `index`.
+    fn notify_driver(&mut self, index: usize) {
+        let Some(queue) = self.setup.queues.get_mut(index) else {
+            return;
+        };
+        self.mailbox.access().touch(index, || {
+            if queue.needs_notification(&self.memory).unwrap_or(true) {
+                self.irq.queue_used();
+            }
+        });
     }
 
     /// Whether queue `index` may have more requests, because a batch of them has ended. Answers so once for

@@ -169,9 +169,9 @@ mod tests {
     use super::*;
 
     /// A file of one sector, which is removed when this is dropped.
-    struct Image(std::path::PathBuf);
+    struct ImageFile(std::path::PathBuf);
 
-    impl Image {
+    impl ImageFile {
         fn new(name: &str) -> Self {
             let name = format!("baton-disk-lock-{}-{name}", std::process::id());
             let path = std::env::temp_dir().join(name);
@@ -197,7 +197,7 @@ mod tests {
         }
     }
 
-    impl Drop for Image {
+    impl Drop for ImageFile {
         fn drop(&mut self) {
             let _ = std::fs::remove_file(&self.0);
         }
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_image_that_qemu_writes_is_in_use_and_one_that_it_reads_has_readers() {
-        let image = Image::new("qemu");
+        let image = ImageFile::new("qemu");
         let writer = image.locked_at(&[100, 101, 201, 203]);
         assert!(!image.is_free(false) && !image.is_free(true));
         drop(writer);
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn an_image_that_is_locked_as_a_whole_is_in_use() {
-        let image = Image::new("whole");
+        let image = ImageFile::new("whole");
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn other_programs_see_what_a_guest_does_with_its_image_and_what_it_forbids() {
-        let image = Image::new("ours");
+        let image = ImageFile::new("ours");
         let other = File::open(&image.0).expect("opens");
         for (read_only, locked) in [
             (false, &[100, 101, 201, 203][..]),

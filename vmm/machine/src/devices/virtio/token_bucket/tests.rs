@@ -92,9 +92,9 @@ fn extreme_numbers_do_no_harm() {
 }
 
 /// A request of so many bytes, made so many ns after the one before, or as soon as it is admitted.
-type Request = (u64, Option<Ns>);
+type TimedRequest = (u64, Option<Ns>);
 
-fn requests() -> impl Strategy<Value = Vec<Request>> {
+fn requests() -> impl Strategy<Value = Vec<TimedRequest>> {
     proptest::collection::vec((0..5000u64, proptest::option::of(0..300 * MS)), 1..200)
 }
 

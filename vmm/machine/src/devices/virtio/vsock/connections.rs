@@ -15,7 +15,7 @@ const FIRST_PORT: u32 = 1 << 30;
 #[derive(Debug)]
 pub(super) struct Connections {
     limit: usize,
-    connections: BTreeMap<ConnectionKey, Entry>,
+    connections: BTreeMap<ConnectionKey, TrackedConnection>,
     /// The connections that may have a packet for the guest.
     ready: VecDeque<ConnectionKey>,
     /// The next port for a program of the host, relative to the first.
@@ -23,7 +23,7 @@ pub(super) struct Connections {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct TrackedConnection {
     connection: Connection,
     /// Whether the connection is in `ready`.
     queued: bool,
@@ -50,7 +50,7 @@ impl Connections {
     pub(super) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
         self.connections
             .get_mut(&key)
-            .map(|entry| &mut entry.connection)
+            .map(|tracked| &mut tracked.connection)
     }
 
     pub(super) fn keys(&self) -> Vec<ConnectionKey> {
@@ -58,13 +58,16 @@ impl Connections {
     }
 
     pub(super) fn insert(&mut self, key: ConnectionKey, connection: Connection) {
-        let queued = false;
-        self.connections.insert(key, Entry { connection, queued });
+        let tracked = TrackedConnection {
+            connection,
+            queued: false,
+        };
+        self.connections.insert(key, tracked);
     }
 
     pub(super) fn remove(&mut self, key: ConnectionKey) {
         let removed = self.connections.remove(&key);
-        if removed.is_some_and(|entry| entry.queued) {
+        if removed.is_some_and(|tracked| tracked.queued) {
             self.ready.retain(|other| *other != key);
         }
     }
@@ -91,11 +94,11 @@ impl Connections {
 
     /// Queues the connection `key` if it may have a packet for the guest.
     pub(super) fn enqueue(&mut self, key: ConnectionKey) {
-        if let Some(entry) = self.connections.get_mut(&key)
-            && !entry.queued
-            && entry.connection.may_have_packet()
+        if let Some(tracked) = self.connections.get_mut(&key)
+            && !tracked.queued
+            && tracked.connection.may_have_packet()
         {
-            entry.queued = true;
+            tracked.queued = true;
             self.ready.push_back(key);
         }
     }
@@ -108,8 +111,8 @@ impl Connections {
     /// Takes the next connection that may have a packet for the guest out of the queue.
     pub(super) fn pop_ready(&mut self) -> Option<ConnectionKey> {
         let key = self.ready.pop_front()?;
-        if let Some(entry) = self.connections.get_mut(&key) {
-            entry.queued = false;
+        if let Some(tracked) = self.connections.get_mut(&key) {
+            tracked.queued = false;
         }
         Some(key)
     }
@@ -118,11 +121,11 @@ impl Connections {
     #[cfg(test)]
     pub(super) fn assert_bounds(&self) {
         assert!(self.connections.len() <= self.limit);
-        let queued = self.connections.values().filter(|entry| entry.queued);
+        let queued = self.connections.values().filter(|tracked| tracked.queued);
         assert_eq!(queued.count(), self.ready.len());
-        for entry in self.connections.values() {
-            entry.connection.assert_bounds();
-            assert!(entry.queued || !entry.connection.may_have_packet());
+        for tracked in self.connections.values() {
+            tracked.connection.assert_bounds();
+            assert!(tracked.queued || !tracked.connection.may_have_packet());
         }
     }
 }

@@ -152,8 +152,8 @@ impl VsockMuxer {
 
     // The guest's side.
 
-    /// Handles a packet of the guest. `data` is `None` if the packet does not have as much data as its header
-    /// says, or more than fits.
+    /// Handles a packet of the guest. `data` is `None` if the packet has less data than its header states, or if
+    /// that is more than fits.
     pub(super) fn handle_packet(&mut self, header: &PacketHeader, data: Option<&[u8]>) {
         if header.src_cid != self.cid {
             return;

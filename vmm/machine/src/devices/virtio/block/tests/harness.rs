@@ -10,7 +10,7 @@ use virtio_bindings::virtio_blk::{
 };
 use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::super::super::device::VirtioDevice;
 use super::super::super::mailbox::Mailbox;
@@ -100,12 +100,12 @@ pub(super) fn request_under(
         VIRTIO_BLK_T_IN | VIRTIO_BLK_T_GET_ID => WRITE,
         _ => 0,
     };
-    let outcome = send(block, mailbox, kind, sector, data, &[(length, flags)]);
-    (outcome.status, outcome.data)
+    let completion = send(block, mailbox, kind, sector, data, &[(length, flags)]);
+    (completion.status, completion.data)
 }
 
 /// What the driver finds after a request.
-pub(super) struct Outcome {
+pub(super) struct Completion {
     pub(super) status: u8,
     pub(super) data: Vec<u8>,
     /// Bytes written for the driver, as reported by the device; `None` if it was no request.
@@ -120,8 +120,29 @@ pub(super) fn send(
     sector: u64,
     data: &[u8],
     middle: &[(u32, u16)],
-) -> Outcome {
+) -> Completion {
     let memory = memory();
+    write_request(&memory, kind, sector, data);
+    let queue = MockSplitQueue::create(&memory, GuestAddress(DESCRIPTION), 16);
+    let chain = queue
+        .build_desc_chain(&descriptors(middle))
+        .expect("a chain");
+    let mut request = Request::new(&memory, chain, mailbox, 0).expect("a request");
+    let written = block.request(&mut request);
+    let length = middle.iter().map(|(length, _)| *length as usize).max();
+    let mut data = vec![0; length.unwrap_or(0)];
+    memory
+        .read_slice(&mut data, GuestAddress(DATA))
+        .expect("data");
+    Completion {
+        status: memory.read_obj(GuestAddress(STATUS)).expect("status"),
+        data,
+        written,
+    }
+}
+
+/// Writes header, data and the status of before into memory.
+fn write_request(memory: &GuestMemoryMmap, kind: u32, sector: u64, data: &[u8]) {
     let mut header = [0; 16];
     header[..4].copy_from_slice(&kind.to_le_bytes());
     header[8..].copy_from_slice(&sector.to_le_bytes());
@@ -132,38 +153,19 @@ pub(super) fn send(
     memory
         .write_obj(NO_STATUS, GuestAddress(STATUS))
         .expect("status");
+}
+
+/// The descriptors of header, the parts in the middle that have a length, and status.
+fn descriptors(middle: &[(u32, u16)]) -> Vec<RawDescriptor> {
     let middle = middle.iter().filter(|(length, _)| *length > 0);
-    let parts: Vec<RawDescriptor> = [(HEADER, 16, 0)]
+    [(HEADER, 16, 0)]
         .into_iter()
-        .chain(
-            middle
-                .clone()
-                .map(|(length, flags)| (DATA, *length, *flags)),
-        )
+        .chain(middle.map(|(length, flags)| (DATA, *length, *flags)))
         .chain([(STATUS, 1, WRITE)])
         .zip(1..)
         .map(|((at, length, flags), next)| {
             let more = if at == STATUS { 0 } else { NEXT };
             RawDescriptor::from(Descriptor::new(at, length, flags | more, next))
         })
-        .collect();
-    let queue = MockSplitQueue::create(&memory, GuestAddress(DESCRIPTION), 16);
-    let chain = queue.build_desc_chain(&parts).expect("a chain");
-    let mut request = Request::new(&memory, chain, mailbox, 0).expect("a request");
-    let written = block.request(&mut request);
-    let mut back = vec![
-        0;
-        middle
-            .map(|(length, _)| *length as usize)
-            .max()
-            .unwrap_or(0)
-    ];
-    memory
-        .read_slice(&mut back, GuestAddress(DATA))
-        .expect("data");
-    Outcome {
-        status: memory.read_obj(GuestAddress(STATUS)).expect("status"),
-        data: back,
-        written,
-    }
+        .collect()
 }

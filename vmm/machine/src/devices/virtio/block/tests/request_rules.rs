@@ -31,8 +31,8 @@ fn a_request_with_more_data_than_its_kind_has_fails_as_a_whole() {
         (VIRTIO_BLK_T_DISCARD, &[(16, 0), (1, WRITE)]),
         (VIRTIO_BLK_T_FLUSH, &[(1, WRITE)]),
     ] {
-        let outcome = send(&mut block, &mailbox, kind, 1, &[], middle);
-        assert_eq!(outcome.status, FAILED, "{kind} {middle:?}");
+        let completion = send(&mut block, &mailbox, kind, 1, &[], middle);
+        assert_eq!(completion.status, FAILED, "{kind} {middle:?}");
     }
     let file = std::fs::read(&image.0).expect("the file");
     assert_eq!((file[512], file[1023]), (1, 1));
@@ -52,7 +52,7 @@ fn a_request_counts_as_written_only_what_was_written_without_a_gap() {
         (VIRTIO_BLK_T_OUT, 0, &[(512, 0)], 1),
         (VIRTIO_BLK_T_OUT, 4, &[(512, 0)], 1),
     ] {
-        let outcome = send(&mut block, &mailbox, kind, sector, &[], middle);
-        assert_eq!(outcome.written, Some(written), "{kind} {sector}");
+        let completion = send(&mut block, &mailbox, kind, sector, &[], middle);
+        assert_eq!(completion.written, Some(written), "{kind} {sector}");
     }
 }

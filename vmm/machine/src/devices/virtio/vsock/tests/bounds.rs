@@ -4,11 +4,11 @@ use super::super::super::device::VirtioDevice;
 use super::super::bounds::{MAX_CONNECTIONS, MAX_PENDING, VsockBounds};
 use super::super::packet::op;
 use super::super::resets::MAX_RESETS;
-use super::harness::{Guest, HOST_PORT, is_closed};
+use super::harness::{HOST_PORT, TestGuest, is_closed};
 
 #[test]
 fn programs_that_send_nothing_make_room_for_others() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let silent: Vec<_> = (0..=MAX_PENDING).map(|_| guest.program(b"")).collect();
     // They are accepted in two batches, and the second is not forgotten.
     guest.vsock.on_host_event(&mut guest.queues);
@@ -25,7 +25,7 @@ fn programs_that_send_nothing_make_room_for_others() {
 fn a_guest_whose_share_of_files_is_small_has_fewer_sockets() {
     let bounds = VsockBounds::of_sockets(8);
     assert_eq!(bounds.sockets(), 8);
-    let mut guest = Guest::with(bounds);
+    let mut guest = TestGuest::with(bounds);
     let silent: Vec<_> = (0..=bounds.pending).map(|_| guest.program(b"")).collect();
     guest.vsock.on_host_event(&mut guest.queues);
     assert!(is_closed(&silent[0]) && !is_closed(&silent[1]));
@@ -45,7 +45,7 @@ fn a_guest_whose_share_of_files_is_small_has_fewer_sockets() {
 
 #[test]
 fn connections_have_a_bound_for_both_sides() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let listener = guest.listen();
     let programs: Vec<_> = (0..MAX_CONNECTIONS as u32)
         .map(|port| {
@@ -74,7 +74,7 @@ fn connections_have_a_bound_for_both_sides() {
 
 #[test]
 fn resets_that_wait_for_a_buffer_have_a_bound() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     for _ in 0..2 * MAX_RESETS {
         guest.send(op::DATA);
     }

@@ -6,11 +6,11 @@ use super::super::super::device::VirtioDevice;
 use super::super::credit::BUFFER;
 use super::super::device::RX_QUEUE;
 use super::super::packet::{HEADER, op};
-use super::harness::{Guest, RECEIVED, WRITE, drain, is_closed};
+use super::harness::{RECEIVED, TestGuest, WRITE, drain, is_closed};
 
 #[test]
 fn the_guest_gets_no_more_than_it_has_room_for_and_the_rest_later() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     guest.buf_alloc = 1000;
     let mut program = guest.connected();
     let all: Vec<u8> = (0..5000u32).map(|n| n as u8).collect();
@@ -36,7 +36,7 @@ fn the_guest_gets_no_more_than_it_has_room_for_and_the_rest_later() {
 
 #[test]
 fn a_guest_without_buffers_gets_its_data_when_it_gives_some() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let mut program = guest.connected();
     // The buffer that is available now is used for the first packet.
     assert_eq!(guest.next(), None);
@@ -53,7 +53,7 @@ fn a_guest_without_buffers_gets_its_data_when_it_gives_some() {
 
 #[test]
 fn buffers_that_are_too_short_or_nowhere_are_returned_and_lose_nothing() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let mut program = guest.connected();
     program.write_all(b"data").expect("room");
     for (at, length, flags) in [
@@ -74,7 +74,7 @@ fn buffers_that_are_too_short_or_nowhere_are_returned_and_lose_nothing() {
 
 #[test]
 fn a_guest_that_keeps_to_its_credit_gets_everything_across() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let program = guest.connected();
     let all: Vec<u8> = (0..1_000_000u32).map(|n| (n / 7) as u8).collect();
     let (mut sent, mut taken, mut got) = (0, 0, Vec::new());
@@ -97,7 +97,7 @@ fn a_guest_that_keeps_to_its_credit_gets_everything_across() {
 
 #[test]
 fn a_guest_that_requests_credit_gets_a_report() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let _program = guest.connected();
     guest.send_data(b"1234");
     assert_eq!(guest.next(), None);
@@ -110,7 +110,7 @@ fn a_guest_that_requests_credit_gets_a_report() {
 
 #[test]
 fn a_guest_that_sends_beyond_its_credit_loses_the_connection_and_no_more_is_buffered() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let program = guest.connected();
     let piece = vec![1; BUFFER as usize];
     // What the Unix socket accepts, what is buffered, and one piece too many.
@@ -130,7 +130,7 @@ fn a_guest_that_sends_beyond_its_credit_loses_the_connection_and_no_more_is_buff
 #[test]
 fn no_report_of_a_guest_about_its_buffer_does_harm() {
     for (buf_alloc, fwd_cnt) in [(u32::MAX, u32::MAX), (0, 1 << 31), (1, 0), (u32::MAX, 5)] {
-        let mut guest = Guest::new();
+        let mut guest = TestGuest::new();
         guest.buf_alloc = buf_alloc;
         guest.fwd_cnt = fwd_cnt;
         let mut program = guest.connected();

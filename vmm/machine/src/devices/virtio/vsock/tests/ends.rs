@@ -6,11 +6,11 @@ use std::net::Shutdown;
 use super::super::super::device::VirtioDevice;
 use super::super::credit::BUFFER;
 use super::super::packet::{ShutdownFlags, op};
-use super::harness::{Guest, drain, is_closed};
+use super::harness::{TestGuest, drain, is_closed};
 
 #[test]
 fn a_guest_that_sends_no_more_still_receives() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let mut program = guest.connected();
     guest.send_data(b"last");
     guest.shut_down(ShutdownFlags::NO_SEND);
@@ -24,7 +24,7 @@ fn a_guest_that_sends_no_more_still_receives() {
 
 #[test]
 fn a_guest_that_receives_no_more_still_sends() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let mut program = guest.connected();
     guest.shut_down(ShutdownFlags::NO_RECEIVE);
     let error = program.write(b"x").expect_err("the guest does not read");
@@ -36,7 +36,7 @@ fn a_guest_that_receives_no_more_still_sends() {
 
 #[test]
 fn a_program_that_sends_no_more_still_receives() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let mut program = guest.connected();
     program.write_all(b"last").expect("room");
     program.shutdown(Shutdown::Write).expect("a socket");
@@ -54,7 +54,7 @@ fn a_program_that_sends_no_more_still_receives() {
 
 #[test]
 fn a_program_that_receives_no_more_still_sends() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let mut program = guest.connected();
     program.shutdown(Shutdown::Read).expect("a socket");
     // This is found out when the device writes. What the guest sends after that is lost.
@@ -73,7 +73,7 @@ fn a_program_that_receives_no_more_still_sends() {
 
 #[test]
 fn the_guest_gets_all_bytes_of_a_program_that_has_closed_and_ends_the_connection() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let mut program = guest.connected();
     program.write_all(&[7; 6000]).expect("room");
     drop(program);
@@ -94,7 +94,7 @@ fn the_guest_gets_all_bytes_of_a_program_that_has_closed_and_ends_the_connection
 
 #[test]
 fn a_guest_that_closes_need_not_wait_and_the_program_reads_everything() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let program = guest.connected();
     let sent = guest.overfill_socket(0);
     guest.shut_down(ShutdownFlags::BOTH);
@@ -115,14 +115,14 @@ fn a_guest_that_closes_need_not_wait_and_the_program_reads_everything() {
 
 #[test]
 fn after_a_reset_by_the_driver_all_connections_are_closed() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let open = guest.connected();
-    let asked = guest.program(b"CONNECT 52\n");
+    let requested = guest.program(b"CONNECT 52\n");
     assert_eq!(guest.next_op(), Some((op::REQUEST, 0)));
     guest.send_header(guest.header(op::DATA, 9, 9));
     // The driver has started the device again before the thread has handled the reset.
     guest.vsock.on_restart(&guest.queues);
-    assert!(is_closed(&open) && is_closed(&asked));
+    assert!(is_closed(&open) && is_closed(&requested));
     assert_eq!(guest.next(), None);
     let _program = guest.program(b"CONNECT 52\n");
     assert_eq!(guest.next_op(), Some((op::REQUEST, 0)));

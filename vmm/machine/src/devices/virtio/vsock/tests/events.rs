@@ -5,11 +5,11 @@ use std::io::Write;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::super::super::device::VirtioDevice;
-use super::harness::{Guest, drain};
+use super::harness::{TestGuest, drain};
 
 #[test]
 fn each_event_wakes_the_thread_once() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let mut program = guest.connected();
     guest.vsock.on_host_event(&mut guest.queues);
     // The thread watches the file in this way.

@@ -4,11 +4,11 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixListener;
 
 use super::super::packet::{HEADER, PacketHeader, op};
-use super::harness::{GUEST_PORT, Guest, HOST_PORT, SocketPath, drain};
+use super::harness::{GUEST_PORT, HOST_PORT, SocketPath, TestGuest, drain};
 
 #[test]
 fn the_guest_reaches_a_program_of_the_host() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let mut program = guest.connected();
     guest.send_data(b"to the host");
     assert_eq!(drain(&program).0, b"to the host");
@@ -22,7 +22,7 @@ fn the_guest_reaches_a_program_of_the_host() {
 
 #[test]
 fn a_port_where_no_program_listens_is_refused() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     guest.send(op::REQUEST);
     let (reset, _) = guest.next().expect("a reset");
     assert_eq!(reset.op, op::RESET);
@@ -35,7 +35,7 @@ fn a_port_where_no_program_listens_is_refused() {
 
 #[test]
 fn a_symbolic_link_in_the_place_of_a_port_is_not_followed() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     // For instance a socket in a directory that only this process may enter.
     let elsewhere = SocketPath::new();
     let secret = UnixListener::bind(&elsewhere.0).expect("listens");
@@ -49,7 +49,7 @@ fn a_symbolic_link_in_the_place_of_a_port_is_not_followed() {
 
 #[test]
 fn a_packet_in_many_parts_arrives_whole() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let program = guest.connected();
     let header = PacketHeader {
         len: 100,
@@ -63,7 +63,7 @@ fn a_packet_in_many_parts_arrives_whole() {
 
 #[test]
 fn connections_that_end_before_their_response_is_sent_are_forgotten() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let listener = guest.listen();
     for _ in 0..1000 {
         guest.send(op::REQUEST);

@@ -74,7 +74,7 @@ impl Drop for SocketPath {
 }
 
 /// A guest and its device.
-pub(super) struct Guest {
+pub(super) struct TestGuest {
     pub(super) vsock: Vsock,
     pub(super) queues: Queues,
     pub(super) memory: GuestMemoryMmap,
@@ -86,7 +86,7 @@ pub(super) struct Guest {
     pub(super) fwd_cnt: u32,
 }
 
-impl Guest {
+impl TestGuest {
     pub(super) fn new() -> Self {
         Self::with(VsockBounds::default())
     }

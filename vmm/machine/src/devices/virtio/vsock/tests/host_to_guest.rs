@@ -5,11 +5,11 @@ use std::io::Write;
 use super::super::super::device::VirtioDevice;
 use super::super::credit::BUFFER;
 use super::super::packet::{HOST_CID, PacketHeader, STREAM, op};
-use super::harness::{Guest, drain, is_closed};
+use super::harness::{TestGuest, drain, is_closed};
 
 #[test]
 fn a_program_of_the_host_reaches_the_guest() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let mut program = guest.program(b"CONNECT 52\n");
     let (request, _) = guest.next().expect("a request");
     assert_eq!((request.op, request.dst_port), (op::REQUEST, 52));
@@ -35,7 +35,7 @@ fn a_program_of_the_host_reaches_the_guest() {
 
 #[test]
 fn what_a_program_sends_before_the_guest_accepts_is_kept() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let program = guest.program(b"connect 52\nhello");
     let (request, _) = guest.next().expect("a request");
     assert_eq!(guest.next(), None);
@@ -46,7 +46,7 @@ fn what_a_program_sends_before_the_guest_accepts_is_kept() {
 
 #[test]
 fn a_port_that_the_guest_refuses_closes_the_programs_socket() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let program = guest.program(b"CONNECT 52\n");
     let (request, _) = guest.next().expect("a request");
     guest.send_header(guest.header(op::RESET, request.src_port, 52));
@@ -56,7 +56,7 @@ fn a_port_that_the_guest_refuses_closes_the_programs_socket() {
 
 #[test]
 fn a_program_that_closes_before_the_guest_accepts_is_forgotten() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let program = guest.program(b"CONNECT 52\n");
     let (request, _) = guest.next().expect("a request");
     drop(program);
@@ -75,7 +75,7 @@ fn a_program_that_closes_before_the_guest_accepts_is_forgotten() {
 
 #[test]
 fn a_response_to_a_request_that_was_not_sent_is_an_error() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     // The guest has no buffer available, so it has not got the request.
     let program = guest.program(b"CONNECT 52\n");
     guest.vsock.on_host_event(&mut guest.queues);
@@ -96,12 +96,12 @@ fn commands_that_name_no_port_close_the_programs_socket() {
         "\n",
         "CONNECT 0000000000000000000000000052\n",
     ] {
-        let mut guest = Guest::new();
+        let mut guest = TestGuest::new();
         let program = guest.program(command.as_bytes());
         assert_eq!(guest.next(), None, "{command}");
         assert!(is_closed(&program), "{command}");
     }
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let program = guest.program(b"\xff\xfe\n");
     assert_eq!(guest.next(), None);
     assert!(is_closed(&program));
@@ -109,7 +109,7 @@ fn commands_that_name_no_port_close_the_programs_socket() {
 
 #[test]
 fn a_command_may_arrive_in_pieces() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let mut program = guest.program(b"CONN");
     assert_eq!(guest.next(), None);
     program.write_all(b"ECT 52").expect("room");
@@ -120,7 +120,7 @@ fn a_command_may_arrive_in_pieces() {
 
 #[test]
 fn without_a_driver_programs_are_not_kept_waiting() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     guest.queues.setup.queues.clear();
     guest.vsock.on_restart(&guest.queues);
     let program = guest.program(b"CONNECT 52\n");

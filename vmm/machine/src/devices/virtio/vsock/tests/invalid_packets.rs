@@ -2,11 +2,11 @@
 
 use super::super::credit::BUFFER;
 use super::super::packet::{HEADER, HOST_CID, PacketHeader, op};
-use super::harness::{CID, GUEST_PORT, Guest, HOST_PORT, SENT, WRITE, drain, is_closed};
+use super::harness::{CID, GUEST_PORT, HOST_PORT, SENT, TestGuest, WRITE, drain, is_closed};
 
 #[test]
 fn packets_that_cannot_be_parsed_are_dropped() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let program = guest.connected();
     let header = guest.header(op::DATA, HOST_PORT, GUEST_PORT);
     for length in [0, 1, HEADER - 1] {
@@ -27,7 +27,7 @@ fn packets_that_cannot_be_parsed_are_dropped() {
 
 #[test]
 fn packets_without_a_connection_are_answered_by_a_reset_except_resets() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let _listener = guest.listen();
     let request = guest.header(op::REQUEST, HOST_PORT, GUEST_PORT);
     let wrong = [
@@ -65,7 +65,7 @@ fn packets_without_a_connection_are_answered_by_a_reset_except_resets() {
 #[test]
 fn packets_that_a_connection_does_not_expect_end_it() {
     for op in [op::REQUEST, op::RESPONSE, 0, 8, u16::MAX] {
-        let mut guest = Guest::new();
+        let mut guest = TestGuest::new();
         let program = guest.connected();
         guest.send(op);
         assert_eq!(guest.next_op(), Some((op::RESET, 0)), "{op}");
@@ -76,7 +76,7 @@ fn packets_that_a_connection_does_not_expect_end_it() {
 #[test]
 fn a_wrong_length_ends_the_connection() {
     for len in [5, BUFFER, BUFFER + 1, u32::MAX] {
-        let mut guest = Guest::new();
+        let mut guest = TestGuest::new();
         let program = guest.connected();
         let header = guest.header(op::DATA, HOST_PORT, GUEST_PORT);
         let mut bytes = PacketHeader { len, ..header }.bytes().to_vec();
@@ -89,7 +89,7 @@ fn a_wrong_length_ends_the_connection() {
 
 #[test]
 fn the_length_of_a_packet_without_data_is_ignored() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let program = guest.connected();
     let header = guest.header(op::CREDIT_UPDATE, HOST_PORT, GUEST_PORT);
     guest.send_header(PacketHeader {
@@ -103,7 +103,7 @@ fn the_length_of_a_packet_without_data_is_ignored() {
 
 #[test]
 fn a_connection_of_which_a_packet_is_lost_ends() {
-    let mut guest = Guest::new();
+    let mut guest = TestGuest::new();
     let program = guest.connected();
     let lost = PacketHeader {
         src_port: HOST_PORT,

@@ -1,4 +1,4 @@
-//! A guest and programs that do anything.
+//! Random behaviour of a guest and programs.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use super::super::super::device::VirtioDevice;
 use super::super::credit::BUFFER;
 use super::super::packet::{HEADER, PacketHeader};
-use super::harness::{Guest, HOST_PORT, drain};
+use super::harness::{HOST_PORT, TestGuest, drain};
 
 /// A pseudo-random generator (xorshift).
 struct Dice(u64);
@@ -25,17 +25,17 @@ impl Dice {
     }
 }
 
-/// A guest and the host's programs, all of which do anything.
-struct Everybody {
-    guest: Guest,
+/// A guest and programs of the host, which do random things.
+struct RandomWalk {
+    guest: TestGuest,
     listener: UnixListener,
     programs: Vec<UnixStream>,
     dice: Dice,
 }
 
-impl Everybody {
+impl RandomWalk {
     fn new(seed: u64) -> Self {
-        let guest = Guest::new();
+        let guest = TestGuest::new();
         Self {
             listener: guest.listen(),
             guest,
@@ -99,13 +99,13 @@ impl Everybody {
 #[test]
 fn whatever_both_sides_do_all_bounds_hold() {
     for seed in 1..=20 {
-        let mut everybody = Everybody::new(seed);
+        let mut walk = RandomWalk::new(seed);
         for _ in 0..3000 {
-            everybody.step();
-            everybody.guest.vsock.muxer.assert_bounds();
+            walk.step();
+            walk.guest.vsock.muxer.assert_bounds();
         }
         // Nothing keeps the thread awake.
-        let mut guest = everybody.guest;
+        let mut guest = walk.guest;
         while guest.next().is_some() {}
         assert!(!guest.has_host_event());
     }

@@ -8,6 +8,7 @@ use baton_config::rate::RateLimit;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN,
 };
+use virtio_bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -20,23 +21,19 @@ use super::super::device::Block;
 use super::super::disk::SECTOR;
 use crate::devices::error::DeviceError;
 
-pub(super) const NEXT: u16 = 1;
-
-pub(super) const WRITE: u16 = 2;
-
+/// Flag of a descriptor that another one follows.
+pub(super) const NEXT: u16 = VRING_DESC_F_NEXT as u16;
+/// Flag of a descriptor that the device writes.
+pub(super) const WRITE: u16 = VRING_DESC_F_WRITE as u16;
+/// Addresses of the parts of a request.
 pub(super) const HEADER: u64 = 0x1000;
-
 pub(super) const DATA: u64 = 0x2000;
-
 pub(super) const STATUS: u64 = 0x8000;
-
-pub(super) const DESCRIPTION: u64 = 0x1_0000;
-
+/// Address of the queue.
+const QUEUE: u64 = 0x1_0000;
 /// The status byte before the device writes it.
 pub(super) const NO_STATUS: u8 = 0xff;
-
 pub(super) const OK: u8 = VIRTIO_BLK_S_OK as u8;
-
 pub(super) const FAILED: u8 = VIRTIO_BLK_S_IOERR as u8;
 
 /// A file of so many sectors, each filled with its number. Dropping this removes the file.
@@ -123,7 +120,7 @@ pub(super) fn send(
 ) -> Completion {
     let memory = memory();
     write_request(&memory, kind, sector, data);
-    let queue = MockSplitQueue::create(&memory, GuestAddress(DESCRIPTION), 16);
+    let queue = MockSplitQueue::create(&memory, GuestAddress(QUEUE), 16);
     let chain = queue
         .build_desc_chain(&descriptors(middle))
         .expect("a chain");

@@ -21,18 +21,17 @@ use super::super::packet::{HEADER, HOST_CID, PacketHeader, STREAM, ShutdownFlags
 use super::driver_queue::DriverQueue;
 use crate::devices::error::DeviceError;
 
+/// The guest's address.
 pub(super) const CID: u32 = 3;
-
+/// Flag of a descriptor that the device writes.
 pub(super) const WRITE: u16 = VRING_DESC_F_WRITE as u16;
-
-/// Where the guest keeps things.
+/// Address of the packet that the guest sends.
 pub(super) const SENT: u64 = 0x4_0000;
-
+/// Address of the guest's buffer for a packet.
 pub(super) const RECEIVED: u64 = 0x8_0000;
-
-/// Ports of a connection in most tests.
+/// The guest's port of a connection, in most tests.
 pub(super) const GUEST_PORT: u32 = 5000;
-
+/// The host's port of a connection, in most tests.
 pub(super) const HOST_PORT: u32 = 7;
 
 /// A path for a socket. Dropping this removes the socket and that of [`HOST_PORT`].
@@ -81,8 +80,9 @@ pub(super) struct TestGuest {
     pub(super) rx: DriverQueue,
     pub(super) tx: DriverQueue,
     pub(super) path: SocketPath,
-    /// The guest's buffer, as the guest reports it.
+    /// The size of the guest's buffer, as the guest reports it.
     pub(super) buf_alloc: u32,
+    /// The bytes that have left the guest's buffer, as the guest reports them.
     pub(super) fwd_cnt: u32,
 }
 

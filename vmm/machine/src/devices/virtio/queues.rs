@@ -112,8 +112,8 @@ impl Queues {
         });
     }
 
-    /// Whether queue `index` may have more requests, because a batch of them has ended. Answers so once for
-    /// each batch.
+    /// Whether queue `index` may have more requests, because a batch of them has ended. Returns true once
+    /// for each batch.
     pub(super) fn take_unfinished(&mut self, index: usize) -> bool {
         self.unfinished.remove(index)
     }

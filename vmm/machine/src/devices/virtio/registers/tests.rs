@@ -1,5 +1,6 @@
 use virtio_bindings::virtio_config::{VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER};
 
+use super::super::test_support::memory;
 use super::*;
 
 const FEATURE: u32 = 9;
@@ -17,7 +18,7 @@ impl Driver {
         Self {
             registers: Registers::new(2, Features::of(&[FEATURE]), 2),
             touched: QueueSet::default(),
-            memory: GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("memory"),
+            memory: memory(),
         }
     }
 

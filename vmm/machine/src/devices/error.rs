@@ -35,7 +35,7 @@ pub enum DeviceError {
     },
     /// The kernel has opened the block device exclusively for another purpose.
     #[error(
-        "disk {} is in use: it is mounted, a part of another device, or another guest or program writes it; \
+        "disk {} is in use: it is mounted, part of another device, or written by another guest or program; \
          free it first",
         path.display()
     )]
@@ -85,8 +85,8 @@ pub enum DeviceError {
     },
     /// The path for vsock is taken by a file that is not a socket.
     #[error(
-        "cannot listen for vsock at {}: there is a file that is no socket; remove it or name another \
-         path",
+        "cannot listen for vsock at {}: a file that is not a socket exists there; remove it or name \
+         another path",
         path.display()
     )]
     VsockPathTaken {

@@ -42,7 +42,7 @@ impl CpuGrant {
         let _ = self.granter.set(granter);
     }
 
-    /// Before work, on the device's thread: waits for a grant. Returns false if there will be none any more.
+    /// Before work, on the device's thread: waits for a grant. Returns false if there will be no further grant.
     pub(super) fn acquire(&self) -> bool {
         let Some(granter) = self.granter.get() else {
             return true;
@@ -84,7 +84,7 @@ impl CpuGrant {
         }
     }
 
-    /// The device ends, so its thread must not wait for a grant any more.
+    /// The device ends, so its thread must no longer wait for a grant.
     pub(super) fn close(&self) {
         if let Some(granter) = self.granter.get() {
             granter.close();

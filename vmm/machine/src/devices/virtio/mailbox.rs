@@ -28,7 +28,7 @@ pub(super) struct DriverSetup {
 /// What the thread must do, in the sequence of these fields.
 #[derive(Debug, Default)]
 pub(super) struct Message {
-    /// Forget the setup of before and work with this one.
+    /// Discard the previous setup and work with this one.
     pub(super) setup: Option<DriverSetup>,
     /// Replace the queues with these indices, each named once.
     pub(super) replaced: Vec<(usize, Queue)>,
@@ -86,14 +86,14 @@ impl Mailbox {
         })
     }
 
-    /// The thread is to work with `setup`. When this returns, the queues of before belong to the driver,
+    /// The thread is to work with `setup`. When this returns, the previous queues belong to the driver,
     /// except for one piece of memory if the thread touches it just then: see [`QueueAccess::touched`].
     pub(super) fn set_up(&self, setup: DriverSetup) {
         self.put(QueueSet::ALL, |message| message.set_up(setup));
     }
 
     /// The thread is to work with `queue` as queue `index`, or to stop that queue if `queue` is not ready. The
-    /// queue of before belongs to the driver, as in [`Self::set_up`].
+    /// previous queue belongs to the driver, as in [`Self::set_up`].
     pub(super) fn replace_queue(&self, index: usize, queue: Queue) {
         self.put(QueueSet::only(index), |message| {
             message.replace(index, queue);
@@ -119,7 +119,7 @@ impl Mailbox {
         let _ = self.event.write(1);
     }
 
-    /// Takes the message, if there is one. The caller must process no queue of before any more.
+    /// Takes the message, if there is one. The caller must not process a previous queue after this.
     pub(super) fn take(&self) -> Option<Message> {
         let _ = self.event.read();
         let mut latest = self.lock();

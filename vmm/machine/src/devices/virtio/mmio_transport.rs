@@ -1,6 +1,7 @@
 //! The vCPUs' side of one device: its registers in guest memory (virtio-mmio), connected to KVM and to the
 //! device's thread.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_os::nospec;
@@ -40,9 +41,19 @@ impl MmioTransport {
         let region = MmioRegion::of_slot(slot);
         let irq = Arc::new(IrqTrigger::new(vm, region.irq)?);
         let notifications = notifications(vm, region, device.queue_count())?;
+        Ok(Self::new(slot, memory, device, notifications, irq)?)
+    }
+
+    fn new(
+        slot: u32,
+        memory: &GuestMemoryMmap,
+        device: Box<dyn VirtioDevice>,
+        notifications: Vec<EventFd>,
+        irq: Arc<IrqTrigger>,
+    ) -> io::Result<Self> {
         let registers = Registers::new(device.device_id(), device.features(), device.queue_count());
         Ok(Self {
-            region,
+            region: MmioRegion::of_slot(slot),
             memory: memory.clone(),
             registers: Mutex::new(registers),
             config_space: device.config_space(),
@@ -127,24 +138,13 @@ impl MmioTransport {
     #[cfg(test)]
     pub(super) fn unconnected(
         device: Box<dyn VirtioDevice>,
-        memory: GuestMemoryMmap,
-    ) -> std::io::Result<Self> {
+        memory: &GuestMemoryMmap,
+    ) -> io::Result<Self> {
         let irq = Arc::new(IrqTrigger::unconnected()?);
         let notifications = (0..device.queue_count())
             .map(|_| EventFd::new(EFD_NONBLOCK))
             .collect::<Result<_, _>>()?;
-        Ok(Self {
-            region: MmioRegion::of_slot(0),
-            memory: memory.clone(),
-            registers: Mutex::new(Registers::new(
-                device.device_id(),
-                device.features(),
-                device.queue_count(),
-            )),
-            config_space: device.config_space(),
-            irq: Arc::clone(&irq),
-            worker: Worker::spawn(0, device, notifications, memory, irq)?,
-        })
+        Self::new(0, memory, device, notifications, irq)
     }
 }
 

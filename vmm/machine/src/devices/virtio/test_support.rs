@@ -37,7 +37,7 @@ pub(super) fn used(mock: &MockSplitQueue<GuestMemoryMmap>) -> u16 {
 
 /// The transport of `device`, with its thread, and no virtual machine around it.
 pub(crate) fn transport_of(device: Box<dyn VirtioDevice>) -> MmioTransport {
-    MmioTransport::unconnected(device, memory()).expect("a thread")
+    MmioTransport::unconnected(device, &memory()).expect("a thread")
 }
 
 /// A clock that moves only when a test lets time pass.

@@ -1,5 +1,5 @@
-//! Token buckets: how many bytes and requests a device may have handled by now. Pure arithmetic; the time is
-//! an argument.
+//! Token buckets: how many bytes and requests a device may handle in a time. Pure arithmetic; the time is an
+//! argument.
 
 use baton_config::rate::{Bucket as BucketConfig, RateLimit};
 

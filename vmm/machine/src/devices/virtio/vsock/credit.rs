@@ -67,7 +67,7 @@ pub(super) struct SendCredit {
 }
 
 impl SendCredit {
-    /// The credit at the begin of a connection.
+    /// The credit at the start of a connection.
     pub(super) fn new(buf_alloc: u32, fwd_cnt: u32) -> Self {
         Self {
             buf_alloc,

@@ -24,7 +24,7 @@ const MAX_PATH: usize = 96;
 pub(super) struct VsockListener(OwnListener);
 
 impl VsockListener {
-    /// Listens at `path`. A socket at which no program listens any more is replaced; any other file is an error.
+    /// Listens at `path`. A socket at which no program listens is replaced; any other file is an error.
     pub(super) fn open(path: &Path) -> Result<Self, DeviceError> {
         let owned = || path.to_owned();
         if path.as_os_str().len() > MAX_PATH {

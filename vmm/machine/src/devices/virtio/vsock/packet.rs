@@ -40,11 +40,11 @@ pub(super) mod op {
 pub(super) struct ShutdownFlags(u32);
 
 impl ShutdownFlags {
-    /// The sender will not receive any more.
+    /// The sender will no longer receive.
     pub(super) const NO_RECEIVE: Self = Self(1);
-    /// The sender will not send any more.
+    /// The sender will no longer send.
     pub(super) const NO_SEND: Self = Self(2);
-    /// The sender will neither receive nor send any more.
+    /// The sender will neither receive nor send any longer.
     pub(super) const BOTH: Self = Self(3);
 
     /// The flags in a header that the guest has sent; unknown bits are ignored.

@@ -23,7 +23,7 @@ pub(super) struct ToHost {
     ended: bool,
     /// The end has been passed on to the Unix socket.
     end_forwarded: bool,
-    /// The host's program does not receive any more.
+    /// The host's program no longer receives.
     closed: bool,
 }
 
@@ -48,12 +48,12 @@ impl ToHost {
         self.buffer.is_empty()
     }
 
-    /// Whether the host's program does not receive any more.
+    /// Whether the host's program no longer receives.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Takes bytes of the guest. If the host's program does not receive any more, they are dropped, as if it
+    /// Takes bytes of the guest. If the host's program no longer receives, they are dropped, as if it
     /// had read them.
     pub(super) fn push(&mut self, data: &[u8]) -> Result<(), Overflow> {
         if data.len() > BUFFER as usize - self.buffer.len() {
@@ -88,7 +88,7 @@ impl ToHost {
         }
     }
 
-    /// The host's program does not receive any more.
+    /// The host's program no longer receives.
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.writable = false;

@@ -34,7 +34,7 @@ impl VirtioDevice for Reporting {
     fn process_queue(&mut self, _: usize, _: &mut Queues) {}
 
     fn on_restart(&mut self, queues: &Queues) {
-        // Fails if the test has failed and does not receive any more.
+        // Fails if the test has failed and no longer receives.
         let _ = self.0.send(queues.setup.queues.len());
     }
 }

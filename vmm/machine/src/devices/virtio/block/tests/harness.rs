@@ -138,7 +138,7 @@ pub(super) fn send(
     }
 }
 
-/// Writes header, data and the status of before into memory.
+/// Writes header, data and [`NO_STATUS`] into memory.
 fn write_request(memory: &GuestMemoryMmap, kind: u32, sector: u64, data: &[u8]) {
     let mut header = [0; 16];
     header[..4].copy_from_slice(&kind.to_le_bytes());

@@ -27,7 +27,7 @@ fn a_port_where_no_program_listens_is_refused() {
     let (reset, _) = guest.next().expect("a reset");
     assert_eq!(reset.op, op::RESET);
     assert_eq!((reset.src_port, reset.dst_port), (HOST_PORT, GUEST_PORT));
-    // The file of a socket at which no program listens any more is refused too.
+    // The file of a socket at which no program listens is refused too.
     drop(guest.listen());
     guest.send(op::REQUEST);
     assert_eq!(guest.next_op(), Some((op::RESET, 0)));

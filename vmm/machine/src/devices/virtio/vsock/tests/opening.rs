@@ -35,7 +35,7 @@ fn a_socket_that_is_left_over_is_replaced_and_no_other_file() {
     drop(vsock);
     std::fs::write(&path.0, "notes").expect("a file");
     let error = path.open().err().expect("refused").to_string();
-    assert!(error.contains("no socket"), "{error}");
+    assert!(error.contains("not a socket"), "{error}");
     assert_eq!(std::fs::read(&path.0).expect("a file"), b"notes");
 }
 

@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     pool.wake(waiter, MS);
     show(MS, pool.pick(CPU, MS));
-    println!("          it finds the lock taken, publishes for whom it waits, and rings");
+    println!("          it finds the lock taken, publishes for which vCPU it waits, and rings");
     let wait = Wait {
         kind: WaitKind::Spin,
         lock: LOCK,
@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn show(now: u64, decision: Option<vcpu_sched::Decision>) {
     match decision {
         Some(decision) => println!(
-            "{:>6} us: vCPU {} runs, vCPU {} pays",
+            "{:>6} us: vCPU {} runs, vCPU {} is charged",
             now / US,
             decision.curr.0,
             decision.donor.0

@@ -1,4 +1,4 @@
-//! CPUs that leave the pool and come back.
+//! CPUs that go offline and online.
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
 use vcpu_sched::{
@@ -30,8 +30,8 @@ impl Pool {
     /// A best-effort vCPU of `guest` that is pinned to `cpu`.
     fn best_effort_in(&mut self, guest: GuestId, cpu: u32) -> VcpuId {
         let own = CpuSet::only(CpuId(cpu));
-        let claim = SchedParams::BestEffort { weight: 100 };
-        self.policy.add_vcpu(guest, claim, Some(own)).unwrap()
+        let params = SchedParams::BestEffort { weight: 100 };
+        self.policy.add_vcpu(guest, params, Some(own)).unwrap()
     }
 
     fn best_effort_on(&mut self, cpu: u32) -> VcpuId {
@@ -58,11 +58,11 @@ fn what_ran_on_a_cpu_that_leaves_goes_on_elsewhere_and_nothing_runs_there() {
     assert_eq!(p.counters(b).preemptions, 1);
     p.stop(0, StopReason::Preempted, quiet());
     assert!(p.decide(0).unwrap().until.is_some(), "the two share it");
-    assert_eq!(p.pick(1), None, "and it stays away");
+    assert_eq!(p.pick(1), None, "and it stays offline");
 }
 
 #[test]
-fn a_cpu_that_is_back_is_asked_for_what_waits() {
+fn a_cpu_that_goes_online_is_kicked_for_what_waits() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let [a, b] = [(); 2].map(|()| p.best_effort(g, 100));
@@ -74,11 +74,11 @@ fn a_cpu_that_is_back_is_asked_for_what_waits() {
     assert!(p.come_back(1));
     assert_eq!(p.kicks(), [1]);
     assert_eq!(p.pick(1), Some((b, b)));
-    assert!(!p.come_back(1), "it was not away");
+    assert!(!p.come_back(1), "it was not offline");
 }
 
 #[test]
-fn the_last_cpu_stays_and_one_that_is_away_does_not_leave_again() {
+fn the_last_cpu_stays_online_and_one_that_is_offline_does_not_go_offline_again() {
     let mut p = Pool::new(2);
     assert!(p.leave(0));
     assert!(!p.leave(0) && !p.leave(1) && !p.leave(7));
@@ -131,7 +131,7 @@ fn best_effort_gives_way_before_a_reservation_does() {
 }
 
 #[test]
-fn when_a_guest_ends_while_a_cpu_is_away_others_get_their_reservations_back() {
+fn when_a_guest_ends_while_a_cpu_is_offline_others_get_their_reservations_back() {
     let mut p = Pool::new(2);
     let [first, second] = [(); 2].map(|()| p.guest());
     let a = p.hard(first, 8, 10);
@@ -157,9 +157,9 @@ fn no_new_reservation_is_taken_that_does_not_fit_on_the_cpus_that_are_left() {
     let g = p.guest();
     p.hard(g, 5, 10);
     p.leave(1);
-    let claim = |q| SchedParams::Reserved(Reservation::hard(q * MS, 10 * MS).unwrap());
-    assert!(p.policy.add_vcpu(g, claim(5), None).is_err());
-    assert!(p.policy.add_vcpu(g, claim(4), None).is_ok());
+    let params = |q| SchedParams::Reserved(Reservation::hard(q * MS, 10 * MS).unwrap());
+    assert!(p.policy.add_vcpu(g, params(5), None).is_err());
+    assert!(p.policy.add_vcpu(g, params(4), None).is_ok());
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_throttled_one_gets_its_budget_when_its_debt_is_paid_off_at_the_new_rate() {
 }
 
 #[test]
-fn a_vcpu_whose_own_cpus_are_all_away_runs_elsewhere_until_one_is_back() {
+fn a_vcpu_whose_own_cpus_are_all_offline_runs_elsewhere_until_one_is_online() {
     let mut p = Pool::new(2);
     let v = p.best_effort_on(1);
     p.wake(v);
@@ -228,7 +228,7 @@ fn a_vcpu_whose_own_cpus_are_all_away_runs_elsewhere_until_one_is_back() {
     assert!(p.policy.view(v).unwrap().displaced);
     assert_eq!(p.pick(0), Some((v, v)));
     p.come_back(1);
-    assert_eq!(p.kicks(), [0, 1], "it goes home");
+    assert_eq!(p.kicks(), [0, 1], "it goes back to its own CPU");
     assert_eq!(p.pick(1), None, "it still runs on 0");
     p.run(0, US, StopReason::Preempted, quiet());
     assert_eq!(p.kicks(), [1]);
@@ -236,12 +236,12 @@ fn a_vcpu_whose_own_cpus_are_all_away_runs_elsewhere_until_one_is_back() {
 }
 
 #[test]
-fn queues_that_meet_again_share_from_there_and_nobody_catches_up() {
+fn queues_that_meet_again_share_from_there_and_none_catches_up() {
     let mut p = Pool::new(2);
     let [zero, one] = [0, 1].map(|cpu| p.best_effort_on(cpu));
     p.wake(zero);
     assert_eq!(p.pick(0), Some((zero, zero)));
-    // A second on CPU 0, in which the other slept.
+    // A second on CPU 0, in which the other vCPU slept.
     p.run(0, 1_000 * MS, StopReason::Preempted, quiet());
     p.leave(1);
     p.wake(one);
@@ -255,7 +255,7 @@ fn queues_that_meet_again_share_from_there_and_nobody_catches_up() {
 }
 
 #[test]
-fn claims_that_wait_for_a_holder_on_a_cpu_that_leaves_are_served_elsewhere() {
+fn waiters_for_a_holder_on_a_cpu_that_goes_offline_are_served_elsewhere() {
     for hints in [spins_on as fn(VcpuId) -> _, sleeps_on] {
         let mut p = Pool::new(2);
         let g = p.guest();
@@ -280,7 +280,7 @@ fn claims_that_wait_for_a_holder_on_a_cpu_that_leaves_are_served_elsewhere() {
 }
 
 #[test]
-fn timers_that_a_sleeping_cpu_looked_after_are_kept_by_another() {
+fn timers_of_a_timekeeper_that_goes_offline_are_kept_by_another_cpu() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let v = p.best_effort(g, 100);
@@ -302,7 +302,7 @@ fn timers_that_a_sleeping_cpu_looked_after_are_kept_by_another() {
 }
 
 #[test]
-fn a_helper_on_a_cpu_that_leaves_is_stopped_and_granted_another() {
+fn a_worker_on_a_cpu_that_goes_offline_is_stopped_and_granted_another() {
     let mut p = Pool::new(2);
     let g = p.guest();
     p.best_effort(g, 100);
@@ -326,7 +326,7 @@ fn a_helper_on_a_cpu_that_leaves_is_stopped_and_granted_another() {
 }
 
 #[test]
-fn reservations_pinned_to_a_cpu_that_is_away_count_on_those_that_are_left() {
+fn reservations_pinned_to_a_cpu_that_is_offline_count_on_those_that_are_online() {
     let mut p = Pool::with(Config::new(3));
     let [first, second, third] = [(); 3].map(|()| p.guest());
     let a = p.hard_on(first, 6, 10, Some(&[0]));
@@ -341,7 +341,7 @@ fn reservations_pinned_to_a_cpu_that_is_away_count_on_those_that_are_left() {
 }
 
 #[test]
-fn a_holder_that_was_carried_away_from_home_is_offered_to_its_own_cpu_when_that_is_back() {
+fn a_holder_that_was_carried_on_another_cpu_is_offered_to_its_own_when_that_is_online() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let holder = p.best_effort_in(g, 1);

@@ -1,6 +1,5 @@
-//! Random pools of everything at once: many CPUs, some of which are away for a while, pinnings, locks,
-//! liars, removals. The simulator
-//! audits the policy at every event in debug builds; here the sums are checked.
+//! Random pools of everything at once: several CPUs, some of which are offline for a while, pinnings, locks,
+//! liars, removals. The simulator audits the policy at every event in debug builds. Here the sums are checked.
 
 use crate::{MS, US};
 use vcpu_sched::sim::{
@@ -10,7 +9,7 @@ use vcpu_sched::{
     Config, CpuId, CpuSet, Exhaustion, GuestId, Ns, Reservation, SchedParams, VcpuId,
 };
 
-fn claim(random: &mut SplitMix64) -> SchedParams {
+fn params(random: &mut SplitMix64) -> SchedParams {
     let period = random.within(500, 50_000) * US;
     let deadline = random.within(period / 2, period);
     let budget = random.within(deadline / 50, deadline / 3).max(10 * US);
@@ -94,8 +93,8 @@ fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
             } else {
                 script(&mut random, &locks, &peers).into()
             };
-            let claim = claim(&mut random);
-            let Ok(vcpu) = sim.vcpu_on(guest, claim, allowed, behaviour) else {
+            let params = params(&mut random);
+            let Ok(vcpu) = sim.vcpu_on(guest, params, allowed, behaviour) else {
                 continue;
             };
             next = vcpu.0 + 1;

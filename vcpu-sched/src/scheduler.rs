@@ -246,7 +246,7 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// Gives a scheduling context a fresh place behind those with the same deadline or tag.
-    pub(crate) fn to_back_of_equals(&mut self, vcpu: VcpuId) {
+    pub(crate) fn move_behind_equals(&mut self, vcpu: VcpuId) {
         self.last_fifo_seq += 1;
         self.vcpus[vcpu].sc.fifo_seq = self.last_fifo_seq;
     }

@@ -420,79 +420,97 @@ fn spinner_behind_a_sleeper_is_carried_along_the_mutex() {
     assert_eq!(p.pick(0), Some((spinner, sleeper)));
 }
 
+/// Numbers for one seed (xorshift).
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// One random call on one of two CPUs.
+fn random_call(p: &mut Pool, all: &[VcpuId], draw: &mut Draw) {
+    let cpu = draw.below(2) as u32;
+    let (one, other) = (all[draw.below(6) as usize], all[draw.below(6) as usize]);
+    let mut hints = if draw.below(2) == 0 {
+        sleeps_on(other)
+    } else {
+        sleeps_on_another_lock(other)
+    };
+    if draw.below(4) == 0 {
+        hints = spins_on(other);
+    }
+    p.pass(draw.below(2 * MS));
+    let runs = p.policy.running(CpuId(cpu)).is_some();
+    match draw.below(6) {
+        0 => p.wake(one),
+        1 | 2 => wake_by(p, cpu, one),
+        3 => p.policy.hand_over(CpuId(cpu), LOCK, one, p.now),
+        4 if runs && draw.below(4) == 0 => p.release(cpu, Some(one)),
+        _ if runs => {
+            let why = [
+                StopReason::Halted(None),
+                StopReason::Preempted,
+                StopReason::Rang,
+            ];
+            p.stop(cpu, why[draw.below(3) as usize], hints);
+            p.pick(cpu);
+        }
+        _ => drop(p.pick(cpu)),
+    }
+}
+
+/// Runs two CPUs for long enough that all debts are paid off. All locks have been released, so no vCPU spins
+/// for them.
+fn run_on(p: &mut Pool) {
+    let released = Hints {
+        releases: 1,
+        ..Hints::default()
+    };
+    for _ in 0..4000 {
+        for cpu in [0, 1] {
+            p.stop(cpu, StopReason::Preempted, released);
+            p.pick(cpu);
+        }
+        p.pass(MS);
+    }
+}
+
 /// Sleeps, wake-ups by holders and by others, releases and ends, in any order. The policy checks itself (in
 /// debug builds), and in the end every vCPU that is woken runs.
 #[test]
 fn no_order_of_sleeps_wakes_and_hand_overs_breaks_the_state_or_loses_a_vcpu() {
     for seed in 1..60_u64 {
-        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut draw = |n: u64| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            random % n
-        };
+        let mut draw = Draw(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut p = Pool::new(2);
         let g = p.guest();
         let pinned: [&[u32]; 3] = [&[0], &[1], &[0, 1]];
         let all: Vec<VcpuId> = (0..6)
             .map(|i| match i {
                 0 | 1 => p.best_effort(g, 100),
-                _ => p.hard_on(g, 1 + draw(2), 10 + 5 * i, Some(pinned[i as usize % 3])),
+                _ => p.hard_on(
+                    g,
+                    1 + draw.below(2),
+                    10 + 5 * i,
+                    Some(pinned[i as usize % 3]),
+                ),
             })
             .collect();
         for _ in 0..300 {
-            let cpu = draw(2) as u32;
-            let (one, other) = (all[draw(6) as usize], all[draw(6) as usize]);
-            let mut hints = if draw(2) == 0 {
-                sleeps_on(other)
-            } else {
-                sleeps_on_another_lock(other)
-            };
-            if draw(4) == 0 {
-                hints = spins_on(other);
-            }
-            p.pass(draw(2 * MS));
-            let runs = p.policy.running(CpuId(cpu)).is_some();
-            match draw(6) {
-                0 => p.wake(one),
-                1 | 2 => wake_by(&mut p, cpu, one),
-                3 => p.policy.hand_over(CpuId(cpu), LOCK, one, p.now),
-                4 if runs && draw(4) == 0 => p.release(cpu, Some(one)),
-                _ if runs => {
-                    let why = [
-                        StopReason::Halted(None),
-                        StopReason::Preempted,
-                        StopReason::Rang,
-                    ];
-                    p.stop(cpu, why[draw(3) as usize], hints);
-                    p.pick(cpu);
-                }
-                _ => drop(p.pick(cpu)),
-            }
+            random_call(&mut p, &all, &mut draw);
         }
         for &vcpu in &all {
             p.wake(vcpu);
         }
-        // All locks have been released, so no vCPU spins for them any longer.
-        let released = Hints {
-            releases: 1,
-            ..Hints::default()
-        };
-        // Long enough for all debts to be paid off.
         let before: Vec<_> = all.iter().map(|&v| p.counters(v).runtime_ns).collect();
-        for _ in 0..4000 {
-            for cpu in [0, 1] {
-                p.stop(cpu, StopReason::Preempted, released);
-                p.pick(cpu);
-            }
-            p.pass(MS);
-        }
+        run_on(&mut p);
         for (&vcpu, before) in all.iter().zip(before) {
-            assert!(
-                p.counters(vcpu).runtime_ns > before,
-                "{vcpu} of seed {seed}"
-            );
+            let ran = p.counters(vcpu).runtime_ns;
+            assert!(ran > before, "{vcpu} of seed {seed}");
         }
     }
 }

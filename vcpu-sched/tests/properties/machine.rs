@@ -99,51 +99,18 @@ impl Machine {
     pub fn apply(&mut self, op: Op) {
         let cpu = |number: u32| number as usize % self.cpus.len();
         let count = self.vcpus.len().max(1) as u32;
+        let vcpu = |number: u32| VcpuId(number % count);
         match op {
             Op::Add(guest, params, pin) => self.add(guest, params, pin),
-            Op::Wake(vcpu) => self.policy.wake(VcpuId(vcpu % count), self.now),
-            Op::Remove(vcpu) => {
-                let vcpu = VcpuId(vcpu % count);
-                self.policy.remove(vcpu, self.now);
-                if let Some(known) = self.vcpus.get_mut(vcpu.index()) {
-                    known.removed = true;
-                }
-            }
+            Op::Wake(number) => self.policy.wake(vcpu(number), self.now),
+            Op::Remove(number) => self.remove(vcpu(number)),
             Op::Pass(time) => self.pass(self.now + time),
-            Op::Stop(number, why, hints) => {
+            Op::Stop(number, why, hints) => self.stop_by_itself(cpu(number), why, hints),
+            Op::Release(number, to) => self.release(cpu(number), to),
+            Op::WakeBy(number, woken) => {
                 let cpu = cpu(number);
-                let Some((_, curr)) = self.cpus[cpu].running else {
-                    return;
-                };
-                let wait = hints.wait.map(|wait| Wait {
-                    holder: self.sibling(curr, wait.holder),
-                    ..wait
-                });
-                let hints = Hints { wait, ..hints };
-                let why = match why {
-                    Why::Rang => StopReason::Rang,
-                    Why::Halted => StopReason::Halted(None),
-                    Why::Naps(time) => StopReason::Halted(Some(self.now + time)),
-                    Why::Ended => StopReason::Ended,
-                };
-                self.vcpus[curr.index()].removed |= why == StopReason::Ended;
-                self.stop(cpu, why, hints);
-                self.pick(cpu);
-            }
-            Op::Release(number, to) => {
-                let cpu = cpu(number);
-                let curr = self.cpus[cpu].running.map(|(_, curr)| curr);
-                let to = curr.and_then(|curr| Some(self.sibling(curr, VcpuId(to?))));
-                self.policy.release(CpuId(cpu as u32), to, self.now);
-                if self.cpus[cpu].running.is_some() {
-                    self.stop(cpu, StopReason::Rang, Hints::default());
-                    self.pick(cpu);
-                }
-            }
-            Op::WakeBy(number, vcpu) => {
-                let cpu = cpu(number);
-                let vcpu = self.waiter(cpu, vcpu).unwrap_or(VcpuId(vcpu % count));
-                self.wake_by(cpu, vcpu);
+                let woken = self.waiter(cpu, woken).unwrap_or(vcpu(woken));
+                self.wake_by(cpu, woken);
             }
             Op::HandOver(number, lock, to) => {
                 let cpu = cpu(number);
@@ -151,19 +118,7 @@ impl Machine {
                 let to = curr.map_or(VcpuId(to), |curr| self.sibling(curr, VcpuId(to)));
                 self.hand_over(cpu, lock, to);
             }
-            Op::Spend(vcpu, spent, sleeps) => {
-                let vcpu = VcpuId(vcpu % count);
-                if Some(vcpu) == self.watched {
-                    return;
-                }
-                if sleeps {
-                    self.policy
-                        .charge_sleep(vcpu, CpuTime(spent), Some(CpuId(0)), self.now);
-                } else {
-                    self.policy.charge_elsewhere(vcpu, CpuTime(spent), self.now);
-                }
-                self.spend(vcpu, spent);
-            }
+            Op::Spend(number, spent, sleeps) => self.spend_elsewhere(vcpu(number), spent, sleeps),
             Op::WorkerReady(guest) => {
                 if self.workers[guest as usize] == Worker::Idle {
                     self.workers[guest as usize] = Worker::Waits;
@@ -176,25 +131,13 @@ impl Machine {
                 }
             }
             Op::Offline(number) => {
-                let cpu = CpuId(cpu(number) as u32);
-                self.policy.cpu_offline(cpu, self.now);
+                self.policy.cpu_offline(CpuId(cpu(number) as u32), self.now);
                 assert!(!self.policy.online_cpus().is_empty(), "the last CPU stays");
             }
             Op::Online(number) => {
-                let cpu = CpuId(cpu(number) as u32);
-                self.policy.cpu_online(cpu, self.now);
+                self.policy.cpu_online(CpuId(cpu(number) as u32), self.now);
             }
-            Op::Defer(number, hints) => {
-                let cpu = cpu(number);
-                let due = self.cpus[cpu].until.is_some_and(|until| until <= self.now);
-                if (due || self.cpus[cpu].kicked)
-                    && let Some(end) = self.policy.defer(CpuId(cpu as u32), &hints, self.now)
-                {
-                    self.cpus[cpu].until = Some(end);
-                    self.cpus[cpu].kicked = false;
-                    self.cpus[cpu].deferred = true;
-                }
-            }
+            Op::Defer(number, hints) => self.defer(cpu(number), &hints),
         }
         self.take_kicks();
         self.take_worker_orders();
@@ -202,6 +145,69 @@ impl Machine {
             self.serve();
         }
         self.check();
+    }
+
+    fn remove(&mut self, vcpu: VcpuId) {
+        self.policy.remove(vcpu, self.now);
+        if let Some(known) = self.vcpus.get_mut(vcpu.index()) {
+            known.removed = true;
+        }
+    }
+
+    fn stop_by_itself(&mut self, cpu: usize, why: Why, hints: Hints) {
+        let Some((_, curr)) = self.cpus[cpu].running else {
+            return;
+        };
+        let wait = hints.wait.map(|wait| Wait {
+            holder: self.sibling(curr, wait.holder),
+            ..wait
+        });
+        let hints = Hints { wait, ..hints };
+        let why = match why {
+            Why::Rang => StopReason::Rang,
+            Why::Halted => StopReason::Halted(None),
+            Why::Sleeps(time) => StopReason::Halted(Some(self.now + time)),
+            Why::Ended => StopReason::Ended,
+        };
+        self.vcpus[curr.index()].removed |= why == StopReason::Ended;
+        self.stop(cpu, why, hints);
+        self.pick(cpu);
+    }
+
+    fn release(&mut self, cpu: usize, to: Option<u32>) {
+        let curr = self.cpus[cpu].running.map(|(_, curr)| curr);
+        let to = curr.and_then(|curr| Some(self.sibling(curr, VcpuId(to?))));
+        self.policy.release(CpuId(cpu as u32), to, self.now);
+        if self.cpus[cpu].running.is_some() {
+            self.stop(cpu, StopReason::Rang, Hints::default());
+            self.pick(cpu);
+        }
+    }
+
+    fn spend_elsewhere(&mut self, vcpu: VcpuId, spent: Ns, sleeps: bool) {
+        if Some(vcpu) == self.watched {
+            return;
+        }
+        if sleeps {
+            let cpu = Some(CpuId(0));
+            self.policy
+                .charge_sleep(vcpu, CpuTime(spent), cpu, self.now);
+        } else {
+            self.policy.charge_elsewhere(vcpu, CpuTime(spent), self.now);
+        }
+        self.spend(vcpu, spent);
+    }
+
+    /// Requests a deferral for a CPU that should reschedule.
+    fn defer(&mut self, cpu: usize, hints: &Hints) {
+        let due = self.cpus[cpu].until.is_some_and(|until| until <= self.now);
+        if (due || self.cpus[cpu].kicked)
+            && let Some(end) = self.policy.defer(CpuId(cpu as u32), hints, self.now)
+        {
+            self.cpus[cpu].until = Some(end);
+            self.cpus[cpu].kicked = false;
+            self.cpus[cpu].deferred = true;
+        }
     }
 
     pub fn add(&mut self, guest: u32, params: SchedParams, pin: u32) {

@@ -42,7 +42,7 @@ pub enum Op {
 pub enum Why {
     Rang,
     Halted,
-    Naps(Ns),
+    Sleeps(Ns),
     Ended,
 }
 
@@ -102,7 +102,7 @@ pub fn op() -> impl Strategy<Value = Op> {
     let why = prop_oneof![
         6 => Just(Why::Rang),
         5 => Just(Why::Halted),
-        4 => (1..5_000_u64).prop_map(|time| Why::Naps(time * US)),
+        4 => (1..5_000_u64).prop_map(|time| Why::Sleeps(time * US)),
         1 => Just(Why::Ended),
     ];
     prop_oneof![

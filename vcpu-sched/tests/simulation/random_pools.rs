@@ -56,15 +56,26 @@ fn script(random: &mut SplitMix64, locks: &[LockId], peers: &[VcpuId]) -> Script
     Script::forever(steps)
 }
 
-fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
-    let mut random = SplitMix64::new(seed);
+fn config(random: &mut SplitMix64) -> Config {
     let cpus = random.within(1, 4) as usize;
-    let config = Config {
+    Config {
         proxy: !random.one_in(6),
         defer_ns: (!random.one_in(3)).then_some(50 * US),
         slice_ns: random.within(100, 5_000) * US,
         ..Config::new(cpus)
-    };
+    }
+}
+
+fn some_of(cpus: usize, random: &mut SplitMix64) -> CpuSet {
+    let bits = random.within(1, (1 << cpus) - 1);
+    let all = CpuSet::first(cpus).iter();
+    all.filter(|cpu| bits >> cpu.0 & 1 == 1).collect()
+}
+
+fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
+    let mut random = SplitMix64::new(seed);
+    let config = config(&mut random);
+    let cpus = config.cpus;
     let costs = if random.one_in(2) {
         Costs::default()
     } else {
@@ -83,11 +94,7 @@ fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
         let count = random.within(1, 6) as u32;
         let peers: Vec<_> = (next..next + count).map(VcpuId).collect();
         for _ in 0..count {
-            let allowed = random.one_in(3).then(|| {
-                let bits = random.within(1, (1 << cpus) - 1);
-                let all = CpuSet::first(cpus).iter();
-                all.filter(|cpu| bits >> cpu.0 & 1 == 1).collect()
-            });
+            let allowed = random.one_in(3).then(|| some_of(cpus, &mut random));
             let behaviour: Behaviour = if random.one_in(5) {
                 Liar::new(random.next()).into()
             } else {

@@ -51,6 +51,7 @@ mod rules;
 mod scheduler;
 pub mod sim;
 mod state;
+mod table;
 mod view;
 
 pub use classes::admission::AdmissionError;

@@ -35,9 +35,9 @@ use crate::state::cpu_table::{CpuTable, Running};
 use crate::state::domain::Domain;
 use crate::state::guest::GuestState;
 use crate::state::lists::Lists;
-use crate::state::table::Table;
 use crate::state::timer_queue::TimerId;
 use crate::state::worker_table::WorkerTable;
+use crate::table::Table;
 
 /// The policy of one pool. The times that its methods take must not go back.
 #[derive(Clone, Debug)]

@@ -17,8 +17,8 @@ fn assert_gone(p: &mut Pool, gone: VcpuId) {
     let before = p.counters(gone).runtime_ns;
     p.wake(gone);
     for _ in 0..20 {
-        if let Some((donor, run)) = p.pick(0) {
-            assert!(donor != gone && run != gone, "{gone} is gone");
+        if let Some((donor, curr)) = p.pick(0) {
+            assert!(donor != gone && curr != gone, "{gone} is gone");
             p.pass(MS);
             p.stop(0, StopReason::Preempted, quiet());
         } else {

@@ -62,7 +62,7 @@ impl Machine {
         );
     }
 
-    /// For most numbers, a vCPU of the guest of `run`. For the others, the vCPU with this number, which may be
+    /// For most numbers, a vCPU of the guest of `curr`. For the others, the vCPU with this number, which may be
     /// of another guest or not exist.
     pub fn sibling(&self, curr: VcpuId, number: VcpuId) -> VcpuId {
         let all = (0..self.vcpus.len() as u32).map(VcpuId);

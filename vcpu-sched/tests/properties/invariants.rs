@@ -19,8 +19,8 @@ impl Machine {
                 let guest = |vcpu: VcpuId| self.vcpus[vcpu.index()].guest;
                 assert_eq!(guest(donor), guest(curr), "a budget stays in its guest");
                 let elsewhere = self.cpus[index + 1..].iter();
-                for (other_donor, other_run) in elsewhere.filter_map(|cpu| cpu.running) {
-                    assert_ne!(curr, other_run, "a vCPU runs once");
+                for (other_donor, other_curr) in elsewhere.filter_map(|cpu| cpu.running) {
+                    assert_ne!(curr, other_curr, "a vCPU runs once");
                     assert_ne!(donor, other_donor, "a vCPU is the donor once");
                 }
             }

@@ -123,7 +123,7 @@ fn lying_guest_hands_over_what_it_does_not_hold() {
     // Edges that moved to another holder, by the event that follows before the next stop. After a release by
     // doorbell there is none; after a wake-up by a holder, it is the wake-up of the new holder; otherwise it is
     // a kick.
-    let (mut by_wake, mut by_word) = (0, 0);
+    let (mut by_wake, mut by_report) = (0, 0);
     for seed in 0..10 {
         let mut sim = Simulation::new(Config::new(2), Costs::default());
         let bad = sim.guest();
@@ -134,9 +134,9 @@ fn lying_guest_hands_over_what_it_does_not_hold() {
         let (mut stopped, mut moved, mut kicked) = (None, None, false);
         for (_, event) in sim.run(END).events {
             match event {
-                Event::Stop { curr: run, .. } => {
-                    by_word += u64::from(moved.take().is_some() && kicked);
-                    stopped = Some(run);
+                Event::Stop { curr, .. } => {
+                    by_report += u64::from(moved.take().is_some() && kicked);
+                    stopped = Some(curr);
                 }
                 Event::EdgeOn { waiter, holder } if stopped != Some(waiter) => {
                     (moved, kicked) = (Some(holder), false);
@@ -147,7 +147,7 @@ fn lying_guest_hands_over_what_it_does_not_hold() {
             }
         }
     }
-    assert!(by_wake > 0 && by_word > 0, "{by_wake} {by_word}");
+    assert!(by_wake > 0 && by_report > 0, "{by_wake} {by_report}");
 }
 
 #[test]

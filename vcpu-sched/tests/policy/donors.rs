@@ -16,7 +16,7 @@ fn two_donors() -> (Pool, VcpuId, VcpuId, VcpuId) {
 }
 
 #[test]
-fn earliest_deadline_pays_first_and_when_its_budget_ends_the_next() {
+fn the_earliest_deadline_is_charged_first_and_the_next_when_its_budget_ends() {
     let (mut p, holder, later, earlier) = two_donors();
     assert_eq!(p.pick(0), Some((earlier, holder)));
     p.run(0, 2 * MS, StopReason::Preempted, holding());

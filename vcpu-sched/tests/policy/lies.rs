@@ -121,7 +121,7 @@ fn release_by_a_vcpu_that_is_not_carried_does_nothing() {
 /// What an honest guest with one queue lock publishes: the waiter named the holder, and the holder let go and
 /// queued again behind the waiter. The waiter's edge is stale, though it closes a circle.
 #[test]
-fn stale_word_that_closes_a_circle_is_no_deadlock_and_the_head_of_the_queue_is_carried() {
+fn a_stale_edge_that_closes_a_circle_is_no_deadlock_and_the_head_of_the_queue_is_carried() {
     for between in [0, 1] {
         let mut p = Pool::new(1);
         let g = p.guest();

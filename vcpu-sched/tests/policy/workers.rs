@@ -43,7 +43,7 @@ fn a_worker_works_at_once_on_an_idle_cpu_and_its_guest_is_charged() {
 }
 
 #[test]
-fn the_helpers_of_a_guest_get_no_more_than_its_hard_reservations() {
+fn the_workers_of_a_guest_get_no_more_than_its_hard_reservations() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let vcpus = [p.hard(g, 1, 100), p.hard(g, 1, 100)];

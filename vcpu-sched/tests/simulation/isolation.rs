@@ -49,7 +49,7 @@ fn liar(seed: u64) -> impl Fn(u64) -> Behaviour {
 }
 
 #[test]
-fn on_one_cpu_a_lying_guest_makes_nobody_else_miss_a_deadline() {
+fn on_one_cpu_a_lying_guest_makes_no_other_guest_miss_a_deadline() {
     let quiet = |_| Script::forever([Step::Halt]).into();
     let (alone, good, _) = beside(1, periodic, quiet);
     for seed in 0..60 {
@@ -65,7 +65,7 @@ fn on_one_cpu_a_lying_guest_makes_nobody_else_miss_a_deadline() {
 }
 
 #[test]
-fn on_two_cpus_a_lying_guest_takes_nobody_elses_bandwidth() {
+fn on_two_cpus_a_lying_guest_takes_no_bandwidth_of_another_guest() {
     for seed in 0..40 {
         let (outcome, good, _) = beside(2, |_, _| Script::hog(), liar(seed));
         let params = HONEST.into_iter().cycle();

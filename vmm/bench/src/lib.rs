@@ -15,32 +15,18 @@ use baton_run::RunError;
 use serde::Serialize;
 use thiserror::Error;
 
-use args::{LhpArgs, is_stdout};
-use progress::Progress;
-use report::{Plan, Report};
-use rounds::Extent;
-use scene::Scenes;
+use lhp::args::{self, LhpArgs, is_stdout};
+use lhp::progress::Progress;
+use lhp::report::{Plan, Report};
+use lhp::rounds::{self, Extent};
+use lhp::scene::{self, Scenes};
+use lhp::{cell_run as cell, csv, html, json, table};
 
-pub mod args;
 pub mod attacks;
-pub mod cell;
-pub mod csv;
-pub mod disturbance;
-pub mod html;
-pub mod json;
+pub mod lhp;
 pub mod linux;
-pub mod matrix;
-pub mod percentiles;
-pub mod plot;
-pub mod progress;
 pub mod report;
-pub mod rounds;
-pub mod scene;
-pub mod scene_plot;
-pub mod stats;
-pub mod svg;
 pub mod switch;
-pub mod table;
 
 /// A benchmark that could not be made or written.
 #[derive(Debug, Error)]

@@ -7,7 +7,7 @@ use baton_config::values::{CpuList, parse_cpu_list};
 use clap::{Args, ValueEnum};
 
 use super::Attack;
-use crate::args::{chosen, parse_seconds};
+use crate::lhp::args::{chosen, parse_seconds};
 
 /// Flags of `baton bench attacks`.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{AttacksReport, Skipped};
-use crate::stats::Spread;
+use crate::report::stats::Spread;
 
 /// The report as a table.
 #[must_use]

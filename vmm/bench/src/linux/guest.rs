@@ -33,7 +33,7 @@ pub(super) struct Figure {
 
 impl Figure {
     pub(super) fn per_second(&self) -> u64 {
-        super::stats::per_second(self.done, self.in_ns)
+        crate::report::stats::per_second(self.done, self.in_ns)
     }
 
     /// Reads a line `... bench: WORK done N in_ns T [max_wait_ns W] [median_wait_ns M] ...`.

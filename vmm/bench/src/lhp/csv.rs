@@ -77,7 +77,7 @@ pub fn render(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::report;
+    use crate::lhp::report::tests::report;
 
     #[test]
     fn every_line_has_every_column() {

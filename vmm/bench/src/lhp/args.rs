@@ -8,11 +8,11 @@ use baton_config::values::{CpuList, parse_cpu_list};
 use baton_os::sys;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::BenchError;
-use super::attacks::AttacksArgs;
-use super::linux::LinuxArgs;
 use super::matrix::{Load, Lock, Matrix, Policy};
 use super::report::Plan;
+use crate::BenchError;
+use crate::attacks::AttacksArgs;
+use crate::linux::LinuxArgs;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -46,7 +46,7 @@ pub struct SwitchArgs {
 
 impl SwitchArgs {
     /// Runs of each operation, and how long one takes.
-    pub(super) fn extent(&self) -> (u32, Duration) {
+    pub(crate) fn extent(&self) -> (u32, Duration) {
         let (runs, ms) = if self.quick { (3, 100) } else { (9, 300) };
         (self.runs.unwrap_or(runs), Duration::from_millis(ms))
     }
@@ -105,7 +105,7 @@ const QUICK_POLICIES: [Policy; 5] = [
 ];
 
 /// Reads `2`, `0.5` or `500ms`.
-pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let time = match text.trim().parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
         Err(_) => units::parse_duration(text).map_err(|error| error.to_string())?,
@@ -169,7 +169,7 @@ impl LhpArgs {
 }
 
 /// What the user named, each once, or else the default.
-pub(super) fn chosen<T: Copy + PartialEq>(named: &[T], default: &[T]) -> Vec<T> {
+pub(crate) fn chosen<T: Copy + PartialEq>(named: &[T], default: &[T]) -> Vec<T> {
     let mut chosen = Vec::new();
     for value in if named.is_empty() { default } else { named } {
         if !chosen.contains(value) {

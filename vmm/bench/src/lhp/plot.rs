@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use super::html::Escaped;
 use super::matrix::{Cell, Load, Lock, Policy, name};
 use super::report::{Plan, Report, Row};
-use super::svg::{LogScale, Sheet};
+use crate::report::svg::{LogScale, Sheet};
 
 const WIDTH: f64 = 920.0;
 const HEIGHT: f64 = 230.0;
@@ -205,7 +205,7 @@ impl<'a> Drawing<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::{plan, report};
+    use crate::lhp::report::tests::{plan, report};
 
     #[test]
     fn there_is_a_bar_for_each_row_and_none_leaves_the_drawing() {

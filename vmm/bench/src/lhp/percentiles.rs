@@ -6,8 +6,8 @@ use baton_config::units::readable_ns;
 use super::matrix::{Cell, Load, Lock, name};
 use super::plot::color;
 use super::report::{Report, Row};
-use super::svg::{LogScale, Sheet};
 use super::table::describe;
+use crate::report::svg::{LogScale, Sheet};
 
 const WIDTH: f64 = 920.0;
 const HEIGHT: f64 = 260.0;
@@ -103,7 +103,7 @@ fn x(percent: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::report;
+    use crate::lhp::report::tests::report;
 
     /// The numbers of the paths of this class.
     fn lines(svg: &str) -> Vec<Vec<(f64, f64)>> {

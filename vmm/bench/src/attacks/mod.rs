@@ -15,7 +15,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::BenchError;
-use super::stats::{self, Spread};
+use crate::report::stats::{self, Spread};
 pub use args::AttacksArgs;
 pub use attack::{Attack, BUDGET, Beside, PERIOD};
 pub use figures::Figures;

@@ -13,7 +13,7 @@ pub fn render(report: &Report) -> serde_json::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::report;
+    use crate::lhp::report::tests::report;
     use serde_json::Value;
 
     /// The names of an object, in order.
@@ -34,7 +34,7 @@ mod tests {
         all.extend(names(&json["limits"][0]));
         all.extend(names(&json["results"][0]));
         all.extend(names(&json["skipped"][0]));
-        let document = include_str!("../../../docs/bench-schema.md");
+        let document = include_str!("../../../../docs/bench-schema.md");
         for name in all {
             assert!(
                 document.contains(&format!("`{name}`")),

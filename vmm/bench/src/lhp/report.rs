@@ -8,11 +8,11 @@ use baton_config::{DEFAULT_DEFER, DEFAULT_SLICE};
 use baton_run::waits::{WaitFigures, Waits};
 use serde::Serialize;
 
-use super::cell::Run;
+use super::cell_run::Run;
 use super::disturbance::LIMIT_PER_MILLE;
 use super::matrix::{Cell, HOLD_NS, Lock, Matrix, OUTSIDE_NS, name, serialize_name};
 use super::rounds::Kept;
-use super::stats::{Spread, median, per_second, ratio};
+use crate::report::stats::{Spread, median, per_second, ratio};
 
 /// Version of the schema.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -351,8 +351,8 @@ fn row(plan: &Plan, cell: Cell, kept: &Kept, limits: &[Limit], measured: &[(Cell
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::matrix::{Load, Policy};
-    use crate::rounds::Excluded;
+    use crate::lhp::matrix::{Load, Policy};
+    use crate::lhp::rounds::Excluded;
 
     /// A plan of ticket locks, at 4x and 8x, under three policies.
     pub fn plan() -> Plan {

@@ -69,7 +69,7 @@ fn line(step: Step, cell: &Cell, elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::Lock;
+    use crate::lhp::matrix::Lock;
 
     #[test]
     fn line_tells_what_runs_and_how_long_it_will_take() {

@@ -236,10 +236,10 @@ fn numbers(out: &mut String, report: &Report) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::Policy;
-    use crate::report::tests::{plan, report};
-    use crate::scene::SceneError;
-    use crate::scene::tests::example;
+    use crate::lhp::matrix::Policy;
+    use crate::lhp::report::tests::{plan, report};
+    use crate::lhp::scene::SceneError;
+    use crate::lhp::scene::tests::example;
 
     fn page() -> String {
         let scenes = [Policy::BatonNoHints, Policy::Baton].map(example);

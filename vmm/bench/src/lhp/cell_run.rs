@@ -194,7 +194,7 @@ fn spun(vcpu: &VcpuSummary) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::{Load, Lock, Policy};
+    use crate::lhp::matrix::{Load, Lock, Policy};
     use baton_abi::testdev::{RESULT_COUNTER, RESULT_WAIT_BUCKET, RESULT_WAIT_MAX_NS};
     use baton_abi::wait_buckets::last_ns;
     use baton_host::runner::VcpuAccount;

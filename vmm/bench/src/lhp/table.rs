@@ -8,7 +8,7 @@ use baton_config::units::{format_cpus, format_ns};
 
 use super::matrix::{Cell, HARD_BUDGET, Load, Lock, name};
 use super::report::{Limit, Plan, Report, Row};
-use super::stats::Spread;
+use crate::report::stats::Spread;
 
 /// All tables and what has to be said about them.
 #[must_use]
@@ -197,7 +197,7 @@ fn notes(text: &mut String, report: &Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::{plan, report};
+    use crate::lhp::report::tests::{plan, report};
 
     #[test]
     fn blocks_have_a_column_for_each_policy_and_gaps_are_explained() {

@@ -12,7 +12,7 @@ use baton_os::sys;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::stats::{self, Spread};
+use crate::report::stats::{self, Spread};
 pub use args::LinuxArgs;
 use args::{Load, Policy};
 use guest::{Figure, Outcome};

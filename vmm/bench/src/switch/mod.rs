@@ -14,8 +14,9 @@ use baton_run::summary::RunSummary;
 use guest_tests::GUEST_ELF;
 use serde::Serialize;
 
-use super::stats::Spread;
-use super::{BenchError, args::SwitchArgs};
+use crate::BenchError;
+use crate::lhp::args::SwitchArgs;
+use crate::report::stats::Spread;
 use operation::{SHORT, Sample};
 
 pub use operation::Operation;

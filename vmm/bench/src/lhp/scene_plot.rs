@@ -7,7 +7,7 @@ use baton_observe::timeline::lanes::{Span, State};
 use vcpu_sched::{Ns, VcpuId};
 
 use super::scene::Scene;
-use super::svg::Sheet;
+use crate::report::svg::Sheet;
 
 const WIDTH: f64 = 920.0;
 const LEFT: f64 = 70.0;
@@ -225,8 +225,8 @@ fn step(length: Ns) -> Ns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::Policy;
-    use crate::scene::tests::example;
+    use crate::lhp::matrix::Policy;
+    use crate::lhp::scene::tests::example;
 
     #[test]
     fn rows_show_who_runs_who_holds_and_the_wait() {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::cell::{Outcome, Run};
+use super::cell_run::{Outcome, Run};
 
 /// What there is of a cell.
 #[derive(Clone, Debug, Default, PartialEq)]

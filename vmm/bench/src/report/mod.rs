@@ -1,0 +1,4 @@
+//! What the reports of several benchmarks share.
+
+pub mod stats;
+pub mod svg;

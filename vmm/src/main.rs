@@ -5,10 +5,7 @@ use std::process::ExitCode;
 
 use baton::cli::{Cli, Command, RunArgs, SimArgs, TopArgs};
 use baton::{check, sim_command};
-use baton_bench::Finished;
-use baton_bench::attacks::AttacksArgs;
-use baton_bench::lhp::args::{BenchCommand, LhpArgs, SwitchArgs};
-use baton_bench::linux::LinuxArgs;
+use baton_bench::BenchCommand;
 use baton_config::values::Switch;
 use baton_config::{SummaryForm, Timeline};
 use baton_os::signals::{self, StopSignals};
@@ -42,12 +39,7 @@ fn main() -> ExitCode {
 fn command(command: Command) -> ExitStatus {
     let ended = match command {
         Command::Run(args) => run_guests(&args),
-        Command::Bench { command } => match *command {
-            BenchCommand::Lhp(args) => bench_lhp(&args),
-            BenchCommand::Switch(args) => bench_switch(&args),
-            BenchCommand::Linux(args) => bench_linux(&args),
-            BenchCommand::Attacks(args) => bench_attacks(&args),
-        },
+        Command::Bench { command } => bench(&command),
         Command::Top(args) => watch(&args),
         Command::Sim(args) => simulate(&args),
         Command::Check => check_host(),
@@ -83,43 +75,16 @@ fn run_guests(args: &RunArgs) -> Ended {
     Ok(ExitStatus::of_run(&summary))
 }
 
-fn bench_lhp(args: &LhpArgs) -> Ended {
+fn bench(command: &BenchCommand) -> Ended {
     let signals = StopSignals::block()?;
-    let finished = baton_bench::lhp(args, Some(&signals))?;
+    let finished = command.run(Some(&signals))?;
     drop(signals);
-    finish(&finished)
-}
-
-fn bench_attacks(args: &AttacksArgs) -> Ended {
-    let signals = StopSignals::block()?;
-    let finished = baton_bench::attacks(args, Some(&signals))?;
-    drop(signals);
-    finish(&finished)
-}
-
-fn finish(finished: &Finished) -> Ended {
     print(&finished.text)?;
     Ok(if finished.good {
         ExitStatus::Success
     } else {
         ExitStatus::Negative
     })
-}
-
-fn bench_switch(args: &SwitchArgs) -> Ended {
-    let signals = StopSignals::block()?;
-    let text = baton_bench::switch(args, Some(&signals))?;
-    drop(signals);
-    print(&text)?;
-    Ok(ExitStatus::Success)
-}
-
-fn bench_linux(args: &LinuxArgs) -> Ended {
-    let signals = StopSignals::block()?;
-    let text = baton_bench::linux(args, Some(&signals))?;
-    drop(signals);
-    print(&text)?;
-    Ok(ExitStatus::Success)
 }
 
 fn watch(args: &TopArgs) -> Ended {

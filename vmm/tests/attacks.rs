@@ -11,7 +11,9 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use baton_bench::attacks::{Attack, AttackError, BUDGET, Beside, Figures, Run, run};
+use baton_bench::attacks::{
+    Attack, AttackError, AttackFigures, BUDGET, Neighbour, VictimRun, run_victim,
+};
 use clap::ValueEnum;
 use serde_json::Value;
 
@@ -33,11 +35,11 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Runs beside the idle guest and beside the attacker; none if this host cannot show the attack.
-fn runs(attack: Attack) -> Option<[Run; 2]> {
+fn runs(attack: Attack) -> Option<[VictimRun; 2]> {
     let _alone = alone();
     let program = Path::new(env!("CARGO_BIN_EXE_baton"));
-    let sides = [Beside::Idle, Beside::Attacker].map(|beside| {
-        match run(program, attack, beside, &[0, 1], TIME) {
+    let sides = [Neighbour::Idle, Neighbour::Attacker].map(|neighbour| {
+        match run_victim(program, attack, neighbour, &[0, 1], TIME) {
             Ok(run) => Some(run),
             Err(AttackError::Refused(reason)) => {
                 eprintln!("{attack} is left out: {reason}");
@@ -124,8 +126,12 @@ fn wrong_sums(summary: &Value) -> Vec<String> {
 
 /// The victim's exits beside the attacker. Where the machine is busy, there are as many more as beside the
 /// idle guest.
-fn too_many_exits(idle: &Figures, attacked: &Figures, in_budget: u64) -> Option<String> {
-    let budgets = |run: &Figures| {
+fn too_many_exits(
+    idle: &AttackFigures,
+    attacked: &AttackFigures,
+    in_budget: u64,
+) -> Option<String> {
+    let budgets = |run: &AttackFigures| {
         let budgets = u128::from(run.victim_charged_ns) / BUDGET.as_nanos() + 1;
         u64::try_from(budgets).expect("a short run")
     };
@@ -142,7 +148,7 @@ fn too_many_exits(idle: &Figures, attacked: &Figures, in_budget: u64) -> Option<
 }
 
 /// What may be charged to no guest: what starting takes, and of the rest a small part.
-fn most_uncharged_ns(idle: &Figures, attacked: &Figures) -> u64 {
+fn most_uncharged_ns(idle: &AttackFigures, attacked: &AttackFigures) -> u64 {
     match attacked.is_exact {
         true => attacked.process_ns / 50 + 5 * MS,
         // Starting a guest takes not the same each time.
@@ -151,7 +157,7 @@ fn most_uncharged_ns(idle: &Figures, attacked: &Figures) -> u64 {
 }
 
 /// What the process used and no guest was charged, if that is too much.
-fn uncharged(idle: &Figures, attacked: &Figures) -> Option<String> {
+fn uncharged(idle: &AttackFigures, attacked: &AttackFigures) -> Option<String> {
     let most = most_uncharged_ns(idle, attacked);
     let uncharged = attacked.uncharged_ns();
     (uncharged > most).then(|| {
@@ -166,7 +172,11 @@ fn uncharged(idle: &Figures, attacked: &Figures) -> Option<String> {
 }
 
 /// What the attacker used above its reservations, and above what may be charged to no guest.
-fn above_reservation(idle: &Figures, attacked: &Figures, reserved: Reserved) -> Option<String> {
+fn above_reservation(
+    idle: &AttackFigures,
+    attacked: &AttackFigures,
+    reserved: Reserved,
+) -> Option<String> {
     let used = attacked.attacker_used_ns();
     let most = reserved.most_ns(attacked.elapsed_ns) + most_uncharged_ns(idle, attacked);
     (used > most).then(|| {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use baton_bench::lhp::args::BenchCommand;
+use baton_bench::BenchCommand;
 use baton_config::file::{self, parse_defer};
 use baton_config::units::{self, UnitError};
 use baton_config::values::{CpuList, Switch, parse_cpu_list};

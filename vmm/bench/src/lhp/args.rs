@@ -1,56 +1,16 @@
-//! Flags of `baton bench lhp`.
+//! The flags of `baton bench lhp`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use baton_config::units;
 use baton_config::values::{CpuList, parse_cpu_list};
-use baton_os::sys;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
-use super::matrix::{Load, Lock, Matrix, Policy};
-use super::report::Plan;
-use crate::BenchError;
-use crate::attacks::AttacksArgs;
-use crate::linux::LinuxArgs;
-
-/// What to measure.
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Measure lock-holder preemption: locks under overcommit, by Baton's policies and the host kernel's
-    Lhp(LhpArgs),
-    /// Measure the machine itself: doorbell, switch, kick, migration, halt and wake, preemption, proxy
-    Switch(SwitchArgs),
-    /// Measure Linux guests: stock and patched kernels under overcommit
-    Linux(LinuxArgs),
-    /// Measure what a victim with a reservation loses beside hostile guests
-    Attacks(AttacksArgs),
-}
-
-/// Flags of `baton bench switch`.
-#[derive(Debug, Args)]
-pub struct SwitchArgs {
-    /// Make fewer and shorter runs, which takes some seconds
-    #[arg(long)]
-    pub quick: bool,
-    /// Runs of each operation [default: 9, with --quick 3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub runs: Option<u32>,
-    /// Host CPUs to use, such as 0-3 or 0,2 [default: all that this process may use]
-    #[arg(long, value_name = "CPUS", value_parser = parse_cpu_list)]
-    pub host_cpus: Option<CpuList>,
-    /// Write the results as JSON to this file, or - for standard output
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-}
-
-impl SwitchArgs {
-    /// Runs of each operation, and how long one takes.
-    pub(crate) fn extent(&self) -> (u32, Duration) {
-        let (runs, ms) = if self.quick { (3, 100) } else { (9, 300) };
-        (self.runs.unwrap_or(runs), Duration::from_millis(ms))
-    }
-}
+use super::axes::{Load, Lock, Policy};
+use super::matrix::Matrix;
+use super::plan::Plan;
+use crate::error::BenchError;
+use crate::flags::{distinct, host_cpus, is_stdout, parse_seconds};
 
 /// Flags of `baton bench lhp`.
 #[derive(Debug, Args)]
@@ -88,11 +48,7 @@ pub struct LhpArgs {
     pub html: Option<PathBuf>,
 }
 
-/// Shortest run: below, starting the guest is most of it.
-const MIN_TIME: Duration = Duration::from_millis(10);
-/// Longest run.
-const MAX_TIME: Duration = Duration::from_secs(3600);
-/// `--quick` leaves rounds out that would not end by then.
+/// Rounds of `--quick` that would not end within this time are left out.
 const QUICK_LIMIT: Duration = Duration::from_secs(55);
 const QUICK_LOCKS: [Lock; 3] = [Lock::Tas, Lock::Ticket, Lock::Mcs];
 const QUICK_LOADS: [Load; 3] = [Load::X1, Load::X4, Load::Hog];
@@ -104,42 +60,47 @@ const QUICK_POLICIES: [Policy; 5] = [
     Policy::Baton,
 ];
 
-/// Reads `2`, `0.5` or `500ms`.
-pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let time = match text.trim().parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
-        Err(_) => units::parse_duration(text).map_err(|error| error.to_string())?,
-    };
-    if (MIN_TIME..=MAX_TIME).contains(&time) {
-        Ok(time)
-    } else {
-        Err("must be 10ms to 60m".to_owned())
-    }
-}
-
-/// Whether `path` means standard output.
-#[must_use]
-pub fn is_stdout(path: &Path) -> bool {
-    path == Path::new("-")
-}
-
 impl LhpArgs {
-    /// What these flags ask for.
+    /// The plan that these flags describe.
     ///
     /// # Errors
-    /// If flags exclude each other, or the host does not tell its CPUs.
+    /// If flags exclude each other, or the CPUs of this process cannot be read.
     pub fn plan(&self) -> Result<Plan, BenchError> {
-        let on_stdout = |path: &Option<PathBuf>| path.as_deref().is_some_and(is_stdout);
-        if on_stdout(&self.html) {
+        self.check_outputs()?;
+        let (runs, time) = if self.quick {
+            (3, Duration::from_millis(250))
+        } else {
+            (5, Duration::from_secs(1))
+        };
+        Ok(Plan {
+            matrix: self.matrix(),
+            runs: self.runs.unwrap_or(runs),
+            time: self.seconds_per_run.unwrap_or(time),
+            host_cpus: host_cpus(self.host_cpus.as_ref())?,
+            limit: self.quick.then_some(QUICK_LIMIT),
+        })
+    }
+
+    /// The paths of the outputs that are files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.json, &self.csv, &self.html]
+            .into_iter()
+            .filter_map(Option::as_deref)
+            .filter(|path| !is_stdout(path))
+    }
+
+    fn check_outputs(&self) -> Result<(), BenchError> {
+        let is_on_stdout = |path: &Option<PathBuf>| path.as_deref().is_some_and(is_stdout);
+        if is_on_stdout(&self.html) {
             return Err(BenchError::HtmlToStdout);
         }
-        if on_stdout(&self.json) && on_stdout(&self.csv) {
+        if is_on_stdout(&self.json) && is_on_stdout(&self.csv) {
             return Err(BenchError::TwoToStdout);
         }
-        let host_cpus = match &self.host_cpus {
-            Some(CpuList(cpus)) => cpus.clone(),
-            None => sys::affinity().map_err(BenchError::Affinity)?,
-        };
+        Ok(())
+    }
+
+    fn matrix(&self) -> Matrix {
         let (locks, loads, policies) = if self.quick {
             (&QUICK_LOCKS[..], &QUICK_LOADS[..], &QUICK_POLICIES[..])
         } else {
@@ -149,34 +110,12 @@ impl LhpArgs {
                 &Policy::DECIDING[..],
             )
         };
-        let (runs, time) = if self.quick {
-            (3, Duration::from_millis(250))
-        } else {
-            (5, Duration::from_secs(1))
-        };
-        Ok(Plan {
-            matrix: Matrix {
-                locks: chosen(&self.locks, locks),
-                loads: chosen(&self.loads, loads),
-                policies: chosen(&self.policies, policies),
-            },
-            runs: self.runs.unwrap_or(runs),
-            time: self.seconds_per_run.unwrap_or(time),
-            host_cpus,
-            limit: self.quick.then_some(QUICK_LIMIT),
-        })
-    }
-}
-
-/// What the user named, each once, or else the default.
-pub(crate) fn chosen<T: Copy + PartialEq>(named: &[T], default: &[T]) -> Vec<T> {
-    let mut chosen = Vec::new();
-    for value in if named.is_empty() { default } else { named } {
-        if !chosen.contains(value) {
-            chosen.push(*value);
+        Matrix {
+            locks: distinct(&self.locks, locks),
+            loads: distinct(&self.loads, loads),
+            policies: distinct(&self.policies, policies),
         }
     }
-    chosen
 }
 
 #[cfg(test)]
@@ -234,15 +173,6 @@ mod tests {
         assert_eq!(plan.matrix.policies, [Policy::BatonDefer]);
         assert_eq!((plan.runs, plan.time), (7, Duration::from_millis(500)));
         assert_eq!(plan.cells().len(), 4 + 2);
-    }
-
-    #[test]
-    fn times_are_seconds_or_have_a_unit() {
-        assert_eq!(parse_seconds("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_seconds("2"), Ok(Duration::from_secs(2)));
-        for bad in ["1ms", "-1", "nan", "2h", "7200", ""] {
-            assert!(parse_seconds(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The report as CSV: a line of names, then a line for each cell that was measured. All values are
 //! numbers or plain names, so nothing needs quotes.
 
-use super::matrix::{Policy, name};
-use super::report::{Report, Row};
+use super::axes::{Policy, name};
+use super::schema::{CellRow, LhpReport};
 
-type Column = (&'static str, fn(&Row) -> String);
+/// The name of a column, and its value in a row.
+type CsvColumn = (&'static str, fn(&CellRow) -> String);
 
-const COLUMNS: [Column; 32] = [
+const COLUMNS: [CsvColumn; 32] = [
     ("lock", |row| name(&row.cell.lock)),
     ("load", |row| name(&row.cell.load)),
     ("policy", |row| name(&row.cell.policy)),
@@ -24,7 +25,7 @@ const COLUMNS: [Column; 32] = [
     ("acq_per_s_per_host_cpu", |row| {
         row.acq_per_s_per_host_cpu.to_string()
     }),
-    ("ratio_to_limit", |row| optional(row.ratio_to_limit)),
+    ("ratio_to_limit", |row| optional(row.ratio_to_reference)),
     ("ratio_to_host_spin", |row| ratio_to(row, Policy::HostSpin)),
     ("ratio_to_host_pv", |row| ratio_to(row, Policy::HostPv)),
     ("ratio_to_host_deadline", |row| {
@@ -55,13 +56,13 @@ fn optional(value: Option<f64>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
-fn ratio_to(row: &Row, baseline: Policy) -> String {
+fn ratio_to(row: &CellRow, baseline: Policy) -> String {
     optional(row.ratio_to.get(&name(&baseline)).copied())
 }
 
 /// The whole file.
 #[must_use]
-pub fn render(report: &Report) -> String {
+pub fn render(report: &LhpReport) -> String {
     let mut text = String::new();
     let mut line = |values: Vec<String>| {
         text.push_str(&values.join(","));

@@ -1,48 +1,48 @@
-//! How much of the pool's CPU time others took while a run was measured.
+//! The part of the pool's CPU time that other processes took while a run was measured.
 //!
-//! What counts is everything that the host CPUs of the pool did, from `/proc/stat` (and what the
-//! machine that this host may itself be a guest of kept from them), less the CPU time of this
-//! process: the one measure that means the same under the host's scheduling, where the vCPUs' own
-//! threads delay each other, and under Baton's. The kernel counts in ticks, so runs shorter than
-//! some tenths of a second are judged coarsely.
+//! It is the time for which the host CPUs of the pool were busy, from `/proc/stat`, without the CPU time of
+//! this process. Steal time counts as busy if this host is a virtual machine itself. This measure means the
+//! same under the host's scheduler, where the threads of the vCPUs delay each other, and under Baton's. The
+//! kernel counts in ticks, so the result is coarse for runs shorter than some tenths of a second.
 
 use baton_os::sys;
 
-/// A run is disturbed if others took more than this of the pool, per mille.
+/// A run is disturbed if other processes took more than this of the pool's CPU time, per mille.
 pub const LIMIT_PER_MILLE: u32 = 100;
 
 /// A measurement that has begun.
 #[derive(Debug)]
-pub struct Probe {
+pub struct DisturbanceProbe {
     cpus: Vec<usize>,
-    from: Reading,
+    begin: CpuTimes,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Reading {
+struct CpuTimes {
     at_ns: u64,
-    /// `None` where the host does not tell.
+    /// Time for which the CPUs were busy; `None` if it cannot be read.
     busy_ns: Option<u64>,
     own_ns: u64,
 }
 
-impl Probe {
-    /// Begins to watch `cpus`.
+impl DisturbanceProbe {
+    /// Begins a measurement on `cpus`.
     #[must_use]
     pub fn start(cpus: &[usize]) -> Self {
         Self {
             cpus: cpus.to_vec(),
-            from: Reading::now(cpus),
+            begin: CpuTimes::now(cpus),
         }
     }
 
-    /// What others took of these CPUs since then, per mille; `None` where the host does not tell.
+    /// The part of these CPUs' time that other processes took since then, per mille; `None` if it cannot be
+    /// read.
     #[must_use]
     pub fn finish(self) -> Option<u32> {
-        let to = Reading::now(&self.cpus);
-        let busy = to.busy_ns?.saturating_sub(self.from.busy_ns?);
-        let others = busy.saturating_sub(to.own_ns.saturating_sub(self.from.own_ns));
-        let wall = to.at_ns.saturating_sub(self.from.at_ns);
+        let end = CpuTimes::now(&self.cpus);
+        let busy = end.busy_ns?.saturating_sub(self.begin.busy_ns?);
+        let others = busy.saturating_sub(end.own_ns.saturating_sub(self.begin.own_ns));
+        let wall = end.at_ns.saturating_sub(self.begin.at_ns);
         per_mille(others, wall.saturating_mul(self.cpus.len() as u64))
     }
 }
@@ -52,7 +52,7 @@ fn per_mille(part: u64, whole: u64) -> Option<u32> {
     Some(share.min(1000) as u32)
 }
 
-impl Reading {
+impl CpuTimes {
     fn now(cpus: &[usize]) -> Self {
         let tick_ns = tick_ns();
         Self {
@@ -86,8 +86,8 @@ fn process_cpu_ns() -> u64 {
         .saturating_add(time.tv_nsec as u64)
 }
 
-/// Ticks that `cpus` were not idle, from `/proc/stat`: all but idle and iowait, and without the
-/// guest columns, which user and nice contain.
+/// Ticks for which `cpus` were busy, from `/proc/stat`: all columns but idle and iowait, and but the guest
+/// columns, which user and nice contain. `None` if one of the CPUs is missing.
 fn busy_ticks(stat: &str, cpus: &[usize]) -> Option<u64> {
     const USER_NICE_SYSTEM_IRQ_SOFTIRQ_STEAL: [usize; 6] = [0, 1, 2, 5, 6, 7];
     let mut found = 0;
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn cpu_that_the_host_does_not_tell_about_is_unknown() {
+    fn busy_time_is_unknown_if_a_cpu_is_missing() {
         assert_eq!(busy_ticks(STAT, &[0, 2]), None);
         assert_eq!(busy_ticks("", &[0]), None);
     }
@@ -141,10 +141,10 @@ mod tests {
     }
 
     #[test]
-    fn this_host_tells() {
+    fn the_times_of_this_host_can_be_read() {
         let cpus = sys::affinity().expect("affinity");
-        let probe = Probe::start(&cpus[..1]);
-        assert!(probe.from.busy_ns.is_some());
-        assert!(probe.from.own_ns > 0);
+        let probe = DisturbanceProbe::start(&cpus[..1]);
+        assert!(probe.begin.busy_ns.is_some());
+        assert!(probe.begin.own_ns > 0);
     }
 }

@@ -1,17 +1,21 @@
 //! The report as one HTML page with drawings, complete in itself: no scripts, no other files.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Write};
 
 use baton_config::units::readable_ns;
 use baton_config::units::{format_cpus, format_ns};
 
-use super::matrix::{Cell, name};
+use super::axes::{Lock, name};
+use super::cell::Cell;
+use super::color;
 use super::percentiles;
+use super::plan::Plan;
 use super::plot;
-use super::report::{Plan, Report, Row};
 use super::scene::Scenes;
 use super::scene_plot;
-use super::table::{describe, reference, runs};
+use super::schema::{CellRow, LhpReport};
+use super::table::{describe, reference_note, runs};
+use crate::report::escape::Escaped;
 
 const STYLE: &str = "\
 :root{--ink:#1a1a1a;--faint:#8a8a8a;--grid:#e2e2e2;--paper:#fff}\
@@ -27,34 +31,35 @@ svg .on{fill:var(--paper)}svg .wait{fill:none;stroke:var(--ink);stroke-dasharray
 th,td{padding:.15rem .6rem;text-align:right;border-bottom:1px solid var(--grid)}\
 th:nth-child(-n+3),td:nth-child(-n+3){text-align:left}.note{color:var(--faint)}";
 
-/// Text that is no markup.
-pub(super) struct Escaped<'a>(pub &'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '&' => f.write_str("&amp;")?,
-                '"' => f.write_str("&quot;")?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The whole page; `scenes` may not have been wanted.
+/// The whole page; `scenes` is `None` if the scenes were not recorded.
 #[must_use]
-pub fn render(plan: &Plan, report: &Report, scenes: Option<&Scenes>) -> String {
+pub fn render(plan: &Plan, report: &LhpReport, scenes: Option<&Scenes>) -> String {
     let mut page = String::new();
     // Writing to a String cannot fail.
     let _ = page_to(&mut page, plan, report, scenes);
     page
 }
 
-fn page_to(out: &mut String, plan: &Plan, report: &Report, scenes: Option<&Scenes>) -> fmt::Result {
+fn page_to(
+    out: &mut String,
+    plan: &Plan,
+    report: &LhpReport,
+    scenes: Option<&Scenes>,
+) -> fmt::Result {
+    introduction(out, plan, report)?;
+    throughput(out, plan, report)?;
+    waits(out, plan, report)?;
+    distribution(out, &plan.matrix.locks, report)?;
+    if let Some(scenes) = scenes {
+        critical_section(out, scenes)?;
+    }
+    writeln!(out, "<h2>All numbers</h2>")?;
+    numbers(out, report)?;
+    writeln!(out, "</body></html>")
+}
+
+/// The head of the page, what was measured and where, and the legend of the drawings.
+fn introduction(out: &mut String, plan: &Plan, report: &LhpReport) -> fmt::Result {
     writeln!(
         out,
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -82,8 +87,10 @@ fn page_to(out: &mut String, plan: &Plan, report: &Report, scenes: Option<&Scene
         let loads: Vec<String> = loads.map(|l| describe(*l, plan.host_cpus.len())).collect();
         loads.join("; ")
     })?;
-    writeln!(out, "<p>{}</p>", plot::legend(&plan.matrix.policies))?;
+    writeln!(out, "<p>{}</p>", color::legend(&plan.matrix.policies))
+}
 
+fn throughput(out: &mut String, plan: &Plan, report: &LhpReport) -> fmt::Result {
     writeln!(
         out,
         "<h2>Throughput</h2>\n<p class=\"note\">Acquisitions per second of CPU time, relative to the \
@@ -91,7 +98,7 @@ fn page_to(out: &mut String, plan: &Plan, report: &Report, scenes: Option<&Scene
          too. Medians; whiskers from the lowest to the highest run.</p>"
     )?;
     for &lock in &plan.matrix.locks {
-        let reference = report.reference(lock).map(reference);
+        let reference = report.reference(lock).map(reference_note);
         writeln!(
             out,
             "<h3>{}</h3>\n<p class=\"note\">{}</p>\n{}",
@@ -100,7 +107,10 @@ fn page_to(out: &mut String, plan: &Plan, report: &Report, scenes: Option<&Scene
             plot::throughput(plan, report, lock)
         )?;
     }
+    Ok(())
+}
 
+fn waits(out: &mut String, plan: &Plan, report: &LhpReport) -> fmt::Result {
     writeln!(
         out,
         "<h2>Waits</h2>\n<p class=\"note\">From the median (dot) over 99 % and 99.9 % (ticks) to the \
@@ -110,30 +120,26 @@ fn page_to(out: &mut String, plan: &Plan, report: &Report, scenes: Option<&Scene
         let plot = plot::waits(plan, report, lock);
         writeln!(out, "<h3>{}</h3>\n{plot}", name(&lock))?;
     }
+    Ok(())
+}
 
+fn distribution(out: &mut String, locks: &[Lock], report: &LhpReport) -> fmt::Result {
     writeln!(
         out,
         "<h2>Distribution of waits</h2>\n<p class=\"note\">How long so many percent of all waits were \
          at most, on a logarithmic scale; all runs together. The percentages are exact, the times \
          rounded up by at most a sixteenth.</p>"
     )?;
-    for &lock in &plan.matrix.locks {
+    for &lock in locks {
         if let Some((title, plot)) = percentiles::plot(report, lock) {
             writeln!(out, "<h3>{}</h3>\n{plot}", Escaped(&title))?;
         }
     }
-
-    if let Some(scenes) = scenes {
-        section(out, scenes)?;
-    }
-
-    writeln!(out, "<h2>All numbers</h2>")?;
-    numbers(out, report)?;
-    writeln!(out, "</body></html>")
+    Ok(())
 }
 
-/// One preempted critical section, without and with proxying.
-fn section(out: &mut String, scenes: &Scenes) -> fmt::Result {
+/// The section about one preempted critical section, without and with proxying.
+fn critical_section(out: &mut String, scenes: &Scenes) -> fmt::Result {
     writeln!(
         out,
         "<h2>One preempted critical section</h2>\n<p class=\"note\">vCPU 0 has 1 ms in 10 ms and needs \
@@ -159,7 +165,7 @@ fn host_cpus(plan: &Plan) -> String {
     format!("host CPUs {}", format_cpus(&plan.host_cpus))
 }
 
-fn notes(out: &mut String, report: &Report) -> fmt::Result {
+fn notes(out: &mut String, report: &LhpReport) -> fmt::Result {
     if report.disturbed_runs > 0 {
         writeln!(
             out,
@@ -191,15 +197,16 @@ fn notes(out: &mut String, report: &Report) -> fmt::Result {
     Ok(())
 }
 
-type Column = (&'static str, fn(&Row) -> String);
+/// The heading of a column, and its value in a row.
+type HtmlColumn = (&'static str, fn(&CellRow) -> String);
 
-const COLUMNS: [Column; 18] = [
+const COLUMNS: [HtmlColumn; 18] = [
     ("lock", |row| name(&row.cell.lock)),
     ("load", |row| name(&row.cell.load)),
     ("policy", |row| name(&row.cell.policy)),
     ("per CPU s", |row| row.acq_per_cpu_s.median.to_string()),
     ("to reference", |row| {
-        row.ratio_to_limit
+        row.ratio_to_reference
             .map_or_else(|| "?".to_owned(), |ratio| format!("{ratio:.3}"))
     }),
     ("p50", |row| readable_ns(row.wait_ns.p50)),
@@ -217,7 +224,7 @@ const COLUMNS: [Column; 18] = [
     ("disturbed", |row| format!("{}/{}", row.disturbed, row.runs)),
 ];
 
-fn numbers(out: &mut String, report: &Report) -> fmt::Result {
+fn numbers(out: &mut String, report: &LhpReport) -> fmt::Result {
     write!(out, "<div class=\"wide\"><table><tr>")?;
     for (title, _) in COLUMNS {
         write!(out, "<th>{title}</th>")?;
@@ -236,7 +243,7 @@ fn numbers(out: &mut String, report: &Report) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lhp::matrix::Policy;
+    use crate::lhp::axes::Policy;
     use crate::lhp::report::tests::{plan, report};
     use crate::lhp::scene::SceneError;
     use crate::lhp::scene::tests::example;
@@ -277,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn scene_is_missing_with_a_reason_or_because_nobody_wants_it() {
+    fn scene_is_missing_with_a_reason_or_because_it_was_not_recorded() {
         let failed = Err(SceneError::Guest("died of <lies>".to_owned()));
         let page = render(&plan(), &report(), Some(&failed));
         assert!(page.contains("Not recorded: the guest died of &lt;lies&gt;."));

@@ -1,12 +1,12 @@
-//! The report as JSON, for programs.
+//! The report as JSON.
 
-use super::report::Report;
+use super::schema::LhpReport;
 
 /// One JSON object, ending in a newline.
 ///
 /// # Errors
-/// None for a report of numbers and names; the serializer's otherwise.
-pub fn render(report: &Report) -> serde_json::Result<String> {
+/// Those of the serializer; none, for a report of numbers and names.
+pub fn render(report: &LhpReport) -> serde_json::Result<String> {
     serde_json::to_string_pretty(report).map(|json| json + "\n")
 }
 

@@ -1,11 +1,12 @@
-//! The distribution of waits for one lock, drawn as is usual for HDR histograms: to the right each
-//! step leaves a tenth of the longest waits, upwards time is logarithmic. A line for each policy.
+//! The distribution of waits for one lock, in the usual form for HDR histograms: each step to the right
+//! leaves a tenth of the longest waits, and time is logarithmic, upwards. There is a line for each policy.
 
 use baton_config::units::readable_ns;
 
-use super::matrix::{Cell, Load, Lock, name};
-use super::plot::color;
-use super::report::{Report, Row};
+use super::axes::{Load, Lock, name};
+use super::cell::Cell;
+use super::color::color;
+use super::schema::{CellRow, LhpReport};
 use super::table::describe;
 use crate::report::svg::{LogScale, Sheet};
 
@@ -15,11 +16,11 @@ const LEFT: f64 = 52.0;
 const RIGHT: f64 = 30.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 24.0;
-/// What the horizontal axis shows, percent.
+/// The labels of the horizontal axis, percent.
 const MARKS: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 100.0];
-/// Where the longest wait stands: the fifth nine, which no percentile reaches.
+/// The place of the longest wait, as a number of nines; no percentile reaches it.
 const LONGEST: f64 = 5.0;
-/// The load to show if it was measured; else the first of the others that was.
+/// The loads in the order of preference: the first one that was measured is shown.
 const LOADS: [Load; 7] = [
     Load::X4,
     Load::X8,
@@ -30,13 +31,13 @@ const LOADS: [Load; 7] = [
     Load::X1,
 ];
 
-/// The plot for `lock` with what it shows as a title; `None` if nothing was measured.
+/// The title and the drawing for `lock`; `None` if nothing was measured.
 #[must_use]
-pub fn plot(report: &Report, lock: Lock) -> Option<(String, String)> {
-    let rows: Vec<&Row> = LOADS.iter().find_map(|load| {
+pub fn plot(report: &LhpReport, lock: Lock) -> Option<(String, String)> {
+    let rows: Vec<&CellRow> = LOADS.iter().find_map(|load| {
         let rows = report.results.iter();
         let cell = |cell: Cell| cell.lock == lock && cell.load == *load;
-        let rows: Vec<&Row> = rows
+        let rows: Vec<&CellRow> = rows
             .filter(|row| cell(row.cell) && row.wait_percentiles_ns.is_some())
             .collect();
         (!rows.is_empty()).then_some(rows)
@@ -50,8 +51,8 @@ pub fn plot(report: &Report, lock: Lock) -> Option<(String, String)> {
     Some((title, draw(&rows)))
 }
 
-fn draw(rows: &[&Row]) -> String {
-    let points = |row: &Row| row.wait_percentiles_ns.clone().unwrap_or_default();
+fn draw(rows: &[&CellRow]) -> String {
+    let points = |row: &CellRow| row.wait_percentiles_ns.clone().unwrap_or_default();
     let times = rows.iter().flat_map(|row| points(row)).map(|(_, ns)| ns);
     let scale = LogScale::new(times, TOP, HEIGHT - BOTTOM);
     let mut sheet = Sheet::new(WIDTH, HEIGHT);
@@ -92,7 +93,7 @@ fn draw(rows: &[&Row]) -> String {
     sheet.finish()
 }
 
-/// Where a percentage is: by the number of nines.
+/// The place of a percentage, by its number of nines.
 fn x(percent: f64) -> f64 {
     let nines = |percent: f64| (2.0 - (100.0 - percent).log10()).min(LONGEST);
     let from = nines(MARKS[0]);

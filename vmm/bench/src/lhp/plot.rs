@@ -1,14 +1,15 @@
-//! The drawings of the HTML report, as SVG: for each lock, a group for each load, a place in it for
-//! each policy.
+//! Throughput and waits of one lock as SVG: a group for each load, and in it a place for each policy.
 
 use std::fmt;
 
 use baton_config::units::readable_ns;
-use clap::ValueEnum;
 
-use super::html::Escaped;
-use super::matrix::{Cell, Load, Lock, Policy, name};
-use super::report::{Plan, Report, Row};
+use super::axes::{Load, Lock, Policy, name};
+use super::cell::Cell;
+use super::color::color;
+use super::plan::Plan;
+use super::schema::{CellRow, LhpReport};
+use crate::report::escape::Escaped;
 use crate::report::svg::{LogScale, Sheet};
 
 const WIDTH: f64 = 920.0;
@@ -20,33 +21,9 @@ const BOTTOM: f64 = 24.0;
 /// Empty space between two groups, in places.
 const GAP: f64 = 1.0;
 
-/// Baselines in browns, Baton in blues: told apart by lightness too, also in print.
-pub(super) fn color(policy: Policy) -> &'static str {
-    const COLORS: [&str; 8] = [
-        "#dcc3a1", "#b98b54", "#7d5526", "#bcd9ee", "#7fb6dd", "#3f86c1", "#0a4a8f", "#54457f",
-    ];
-    let index = Policy::value_variants().iter().position(|p| *p == policy);
-    index.and_then(|i| COLORS.get(i)).unwrap_or(&"#888888")
-}
-
-/// What the colours mean.
+/// Throughput relative to the reference, as bars.
 #[must_use]
-pub fn legend(policies: &[Policy]) -> String {
-    policies
-        .iter()
-        .map(|policy| {
-            format!(
-                "<span class=\"key\" style=\"background:{}\"></span>{}",
-                color(*policy),
-                name(policy)
-            )
-        })
-        .collect()
-}
-
-/// Ratio to the reference, as bars.
-#[must_use]
-pub fn throughput(plan: &Plan, report: &Report, lock: Lock) -> String {
+pub fn throughput(plan: &Plan, report: &LhpReport, lock: Lock) -> String {
     let reference = report.reference(lock);
     let reference = reference.map_or(1, |found| found.acq_per_cpu_s.median.max(1)) as f64;
     let rows = rows(report, lock);
@@ -56,7 +33,7 @@ pub fn throughput(plan: &Plan, report: &Report, lock: Lock) -> String {
     let top = highest.fold(1.0, f64::max) * 1.05;
     let y = |ratio: f64| TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - ratio / top);
     let step = if top > 3.0 { 1.0 } else { 0.25 };
-    let mut drawing = Drawing::new(plan);
+    let mut drawing = GroupedDrawing::new(plan);
     for k in 0..=(top / step) as u32 {
         let ratio = f64::from(k) * step;
         drawing.grid_line(y(ratio), &format!("{ratio:.2}"), "grid");
@@ -89,14 +66,14 @@ pub fn throughput(plan: &Plan, report: &Report, lock: Lock) -> String {
 
 /// Wait percentiles on a logarithmic scale.
 #[must_use]
-pub fn waits(plan: &Plan, report: &Report, lock: Lock) -> String {
+pub fn waits(plan: &Plan, report: &LhpReport, lock: Lock) -> String {
     let rows = rows(report, lock);
     let times = rows
         .iter()
         .flat_map(|row| [row.wait_ns.p50, row.wait_ns.max]);
     let scale = LogScale::new(times, TOP, HEIGHT - BOTTOM);
     let y = |ns| scale.y(ns);
-    let mut drawing = Drawing::new(plan);
+    let mut drawing = GroupedDrawing::new(plan);
     for (y, label) in scale.decades() {
         drawing.grid_line(y, &label, "grid");
     }
@@ -131,24 +108,24 @@ pub fn waits(plan: &Plan, report: &Report, lock: Lock) -> String {
     drawing.finish()
 }
 
-fn rows(report: &Report, lock: Lock) -> Vec<&Row> {
+fn rows(report: &LhpReport, lock: Lock) -> Vec<&CellRow> {
     let rows = report.results.iter();
     rows.filter(|row| row.cell.lock == lock).collect()
 }
 
-fn title(row: &Row) -> String {
+fn title(row: &CellRow) -> String {
     let Cell { load, policy, .. } = row.cell;
     format!("{} {}", name(&load), name(&policy))
 }
 
-/// A sheet with groups and places.
-struct Drawing<'a> {
+/// A drawing with a group for each load, and in it a place for each policy.
+struct GroupedDrawing<'a> {
     sheet: Sheet,
     loads: &'a [Load],
     policies: &'a [Policy],
 }
 
-impl<'a> Drawing<'a> {
+impl<'a> GroupedDrawing<'a> {
     fn new(plan: &'a Plan) -> Self {
         let mut drawing = Self {
             sheet: Sheet::new(WIDTH, HEIGHT),
@@ -187,12 +164,12 @@ impl<'a> Drawing<'a> {
         LEFT + self.unit() * (groups + GAP / 2.0 + place as f64)
     }
 
-    /// Left edge and width of what stands for `row`.
-    fn place(&self, row: &Row) -> Option<(f64, f64)> {
+    /// Left edge and width of the place of `row`.
+    fn place(&self, row: &CellRow) -> Option<(f64, f64)> {
         let group = self.loads.iter().position(|l| *l == row.cell.load)?;
         let place = self.policies.iter().position(|p| *p == row.cell.policy)?;
         let width = self.unit() * 0.88;
-        // A lone place is no wall.
+        // A place that is alone would be very wide.
         let shown = width.min(60.0);
         Some((self.x(group, place) + (width - shown) / 2.0, shown))
     }

@@ -1,46 +1,16 @@
-//! One line on a terminal that tells how far a long benchmark is.
+//! The status line of `baton bench lhp`.
 
-use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use super::matrix::{Cell, name};
+use super::axes::name;
+use super::cell::Cell;
 use super::rounds::Step;
 
-/// The line; silent where stderr is no terminal.
-#[derive(Debug)]
-pub struct Progress {
-    shown: bool,
-}
-
-impl Progress {
-    /// For stderr.
-    #[must_use]
-    pub fn on_stderr() -> Self {
-        Self {
-            shown: io::stderr().is_terminal(),
-        }
-    }
-
-    /// `step`, which runs `cell`, begins after `elapsed`.
-    pub fn show(&self, step: Step, cell: &Cell, elapsed: Duration) {
-        if self.shown {
-            // Progress that cannot be shown is no reason to stop.
-            let _ = write!(io::stderr(), "\r\x1b[K{}", line(step, cell, elapsed));
-            let _ = io::stderr().flush();
-        }
-    }
-
-    /// Takes the line away.
-    pub fn clear(&self) {
-        if self.shown {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
+/// Width of the bar, characters.
 const BAR: u64 = 20;
 
-fn line(step: Step, cell: &Cell, elapsed: Duration) -> String {
+/// The text while `step` runs `cell`, which began `elapsed` after the start of the benchmark.
+pub(super) fn line(step: Step, cell: &Cell, elapsed: Duration) -> String {
     let full = (step.done * BAR / step.total.max(1)) as usize;
     let mut line = format!(
         "[{:<width$}] {}/{}  round {}: {} {} {}",
@@ -69,10 +39,10 @@ fn line(step: Step, cell: &Cell, elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lhp::matrix::Lock;
+    use crate::lhp::axes::Lock;
 
     #[test]
-    fn line_tells_what_runs_and_how_long_it_will_take() {
+    fn line_shows_what_runs_and_how_long_the_rest_will_take() {
         let step = Step {
             cell: 0,
             round: 1,
@@ -81,7 +51,11 @@ mod tests {
             again: true,
         };
         assert_eq!(
-            line(step, &Cell::limit_of(Lock::Mcs), Duration::from_secs(30)),
+            line(
+                step,
+                &Cell::reference_of(Lock::Mcs),
+                Duration::from_secs(30)
+            ),
             "[#####               ] 30/120  round 2: 1x mcs host-spin, again, 2 min left"
         );
     }

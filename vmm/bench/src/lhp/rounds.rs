@@ -1,38 +1,18 @@
-//! The order of runs. All cells are run once per round, so that what drifts (other load, clock
-//! rates, temperature) touches all of them alike; every other round goes backwards, so that none is
-//! always first. A run that others disturbed is repeated once, and the less disturbed of the two
-//! counts.
+//! The order of runs. Each round runs every cell once, so that what drifts (other load, clock rates,
+//! temperature) affects all cells alike. Every other round goes backwards, so that no cell is always first. A
+//! run that other processes disturbed is repeated once, and the less disturbed of the two counts.
 
 use std::time::Duration;
 
-use super::cell_run::{Outcome, Run};
-
-/// What there is of a cell.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Kept {
-    /// The runs that count.
-    pub runs: Vec<Run>,
-    /// Runs that were repeated because they were disturbed.
-    pub repeated: u32,
-    /// Why the cell counts no more.
-    pub excluded: Option<Excluded>,
-}
-
-/// Why a cell counts no more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Excluded {
-    /// A sentence.
-    pub reason: String,
-    /// Whether something is wrong, rather than this host not able.
-    pub failed: bool,
-}
+use super::cell_runs::CellRuns;
+use super::lock_run::RunOutcome;
 
 /// One run to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// Index of the cell.
     pub cell: usize,
-    /// Which round, from 0.
+    /// Number of the round, from 0.
     pub round: u32,
     /// Runs made, without repeats.
     pub done: u64,
@@ -47,10 +27,9 @@ pub struct Step {
 pub struct Extent {
     /// Number of cells.
     pub cells: usize,
-    /// Rounds that are wanted.
+    /// Planned number of rounds.
     pub rounds: u32,
-    /// Rounds after the first, and repeats, are left out if they would take longer than this in
-    /// all.
+    /// Time for all runs together. Rounds after the first, and repeats, that would exceed it are left out.
     pub limit: Option<Duration>,
 }
 
@@ -64,120 +43,111 @@ pub fn order(cells: usize, round: u32) -> Vec<usize> {
     }
 }
 
-/// Makes all runs by calling `run`; `clock` tells the time since the beginning. Also returns whether
-/// the user interrupted it.
+/// Makes all runs by calling `run`; `clock` returns the time since the beginning. Also returns whether the
+/// user interrupted the benchmark.
 ///
 /// # Errors
-/// The first one of `run`.
+/// The first error of `run`.
 pub fn measure<E>(
     extent: Extent,
     clock: impl Fn() -> Duration,
-    mut run: impl FnMut(Step) -> Result<Outcome, E>,
-) -> Result<(Vec<Kept>, bool), E> {
-    let mut kept = vec![Kept::default(); extent.cells];
-    let total = extent.cells as u64 * u64::from(extent.rounds);
-    let mut done = 0;
-    let mut made = 0u32;
-    for round in 0..extent.rounds {
-        let pace = Pace {
-            limit: extent.limit,
-            elapsed: clock(),
-            made,
-        };
-        if round > 0 && !pace.has_time_for(extent.cells as u64) {
-            break;
-        }
-        for cell in order(extent.cells, round) {
-            let mut step = Step {
-                cell,
-                round,
-                done,
-                total,
-                again: false,
-            };
-            done += 1;
-            if kept[cell].excluded.is_some() {
-                continue;
-            }
-            made += 1;
-            match run(step)? {
-                Outcome::Interrupted => return Ok((kept, true)),
-                outcome => {
-                    let Some(first) = kept[cell].take(outcome) else {
-                        continue;
-                    };
-                    kept[cell].runs.push(first);
-                }
-            }
-            let pace = Pace {
-                limit: extent.limit,
-                elapsed: clock(),
-                made,
-            };
-            let disturbed = kept[cell].runs.last().is_some_and(Run::is_disturbed);
-            if disturbed && pace.has_time_for(total - done + 1) {
-                step.again = true;
-                made += 1;
-                match run(step)? {
-                    Outcome::Interrupted => return Ok((kept, true)),
-                    outcome => {
-                        let Some(second) = kept[cell].take(outcome) else {
-                            continue;
-                        };
-                        kept[cell].replace_last_if_calmer(second);
-                    }
-                }
-                kept[cell].repeated += 1;
-            }
-        }
-    }
-    Ok((kept, false))
+    run: impl FnMut(Step) -> Result<RunOutcome, E>,
+) -> Result<(Vec<CellRuns>, bool), E> {
+    let mut rounds = Rounds {
+        extent,
+        clock,
+        run,
+        cells: vec![CellRuns::default(); extent.cells],
+        made: 0,
+    };
+    let interrupted = rounds.make_all()?;
+    Ok((rounds.cells, interrupted))
 }
 
-impl Kept {
-    /// The run, if one was measured; otherwise notes why not. What could run before, and now cannot,
-    /// only misses this run.
-    fn take(&mut self, outcome: Outcome) -> Option<Run> {
-        let (reason, failed) = match outcome {
-            Outcome::Measured(run) => return Some(*run),
-            Outcome::Unavailable(_) if !self.runs.is_empty() => return None,
-            Outcome::Unavailable(reason) => (reason, false),
-            Outcome::Failed(reason) => (reason, true),
-            Outcome::Interrupted => return None,
-        };
-        self.excluded = Some(Excluded { reason, failed });
-        None
-    }
-
-    fn replace_last_if_calmer(&mut self, second: Run) {
-        if let Some(last) = self.runs.last_mut()
-            && second.others_per_mille <= last.others_per_mille
-        {
-            *last = second;
-        }
-    }
-}
-
-/// How fast it goes.
-struct Pace {
-    limit: Option<Duration>,
-    elapsed: Duration,
+/// All rounds, under way.
+struct Rounds<C, R> {
+    extent: Extent,
+    clock: C,
+    run: R,
+    cells: Vec<CellRuns>,
+    /// Runs made, with repeats.
     made: u32,
 }
 
-impl Pace {
-    /// Whether so many more runs of the mean length so far end in time.
+impl<C: Fn() -> Duration, E, R: FnMut(Step) -> Result<RunOutcome, E>> Rounds<C, R> {
+    /// Makes all runs; returns whether the user interrupted the benchmark.
+    fn make_all(&mut self) -> Result<bool, E> {
+        let total = self.extent.cells as u64 * u64::from(self.extent.rounds);
+        let mut done = 0;
+        for round in 0..self.extent.rounds {
+            if round > 0 && !self.has_time_for(self.extent.cells as u64) {
+                break;
+            }
+            for cell in order(self.extent.cells, round) {
+                let step = Step {
+                    cell,
+                    round,
+                    done,
+                    total,
+                    again: false,
+                };
+                done += 1;
+                if self.cells[cell].exclusion.is_none() && self.step(step)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes the run of one cell in one round, and repeats it if it was disturbed and there is time; returns
+    /// whether the user interrupted the benchmark.
+    fn step(&mut self, mut step: Step) -> Result<bool, E> {
+        let first = match self.run_once(step)? {
+            RunOutcome::Interrupted => return Ok(true),
+            outcome => self.cells[step.cell].take(outcome),
+        };
+        let Some(first) = first else {
+            return Ok(false);
+        };
+        let is_disturbed = first.is_disturbed();
+        self.cells[step.cell].runs.push(first);
+        if !is_disturbed || !self.has_time_for(step.total - step.done) {
+            return Ok(false);
+        }
+        step.again = true;
+        let second = match self.run_once(step)? {
+            RunOutcome::Interrupted => return Ok(true),
+            outcome => self.cells[step.cell].take(outcome),
+        };
+        if let Some(second) = second {
+            self.cells[step.cell].replace_last_if_calmer(second);
+            self.cells[step.cell].repeated += 1;
+        }
+        Ok(false)
+    }
+
+    fn run_once(&mut self, step: Step) -> Result<RunOutcome, E> {
+        self.made += 1;
+        (self.run)(step)
+    }
+
+    /// Whether so many more runs of the mean length so far end within the limit.
     fn has_time_for(&self, runs: u64) -> bool {
-        let Some(limit) = self.limit else { return true };
+        let Some(limit) = self.extent.limit else {
+            return true;
+        };
         let runs = u32::try_from(runs).unwrap_or(u32::MAX);
-        let needed = (self.elapsed / self.made.max(1)).saturating_mul(runs);
-        self.elapsed.saturating_add(needed) <= limit
+        let elapsed = (self.clock)();
+        let needed = (elapsed / self.made.max(1)).saturating_mul(runs);
+        elapsed.saturating_add(needed) <= limit
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lhp::lock_run::LockRun;
     use std::cell::{Cell, RefCell};
 
     fn extent(cells: usize, rounds: u32) -> Extent {
@@ -188,11 +158,11 @@ mod tests {
         }
     }
 
-    fn measured(acquisitions: u64, others_per_mille: u32) -> Outcome {
-        Outcome::Measured(Box::new(Run {
+    fn measured(acquisitions: u64, others_per_mille: u32) -> RunOutcome {
+        RunOutcome::Measured(Box::new(LockRun {
             acquisitions,
             others_per_mille: Some(others_per_mille),
-            ..Run::default()
+            ..LockRun::default()
         }))
     }
 
@@ -203,8 +173,8 @@ mod tests {
     /// Runs `extent`; `outcome` gets the step and how many runs came before.
     fn all(
         extent: Extent,
-        outcome: impl Fn(Step, usize) -> Outcome,
-    ) -> (Vec<Kept>, bool, Vec<Step>) {
+        outcome: impl Fn(Step, usize) -> RunOutcome,
+    ) -> (Vec<CellRuns>, bool, Vec<Step>) {
         let steps = RefCell::new(Vec::new());
         let result = measure(extent, no_time, |step| {
             let before = steps.borrow().len();
@@ -242,13 +212,13 @@ mod tests {
     #[test]
     fn cell_that_cannot_run_is_not_tried_again() {
         let (kept, _, steps) = all(extent(2, 3), |step, _| match step.cell {
-            0 => Outcome::Unavailable("not here".to_owned()),
+            0 => RunOutcome::Unavailable("not here".to_owned()),
             _ => measured(1, 0),
         });
         assert_eq!(steps.iter().filter(|step| step.cell == 0).count(), 1);
-        let excluded = kept[0].excluded.as_ref().expect("excluded");
+        let exclusion = kept[0].exclusion.as_ref().expect("excluded");
         assert_eq!(
-            (excluded.reason.as_str(), excluded.failed),
+            (exclusion.reason.as_str(), exclusion.failed),
             ("not here", false)
         );
         assert_eq!(kept[1].runs.len(), 3);
@@ -257,26 +227,26 @@ mod tests {
     #[test]
     fn cell_that_could_run_before_only_misses_a_run() {
         let (kept, _, _) = all(extent(1, 3), |step, _| match step.round {
-            1 => Outcome::Unavailable("busy".to_owned()),
+            1 => RunOutcome::Unavailable("busy".to_owned()),
             _ => measured(1, 0),
         });
-        assert_eq!((kept[0].runs.len(), &kept[0].excluded), (2, &None));
+        assert_eq!((kept[0].runs.len(), &kept[0].exclusion), (2, &None));
     }
 
     #[test]
     fn failure_excludes_even_what_ran_before() {
         let (kept, _, steps) = all(extent(1, 3), |step, _| match step.round {
-            1 => Outcome::Failed("wrong".to_owned()),
+            1 => RunOutcome::Failed("wrong".to_owned()),
             _ => measured(1, 0),
         });
         assert_eq!(steps.len(), 2);
-        assert!(kept[0].excluded.as_ref().is_some_and(|e| e.failed));
+        assert!(kept[0].exclusion.as_ref().is_some_and(|e| e.failed));
     }
 
     #[test]
     fn interruption_keeps_what_there_is() {
         let (kept, interrupted, _) = all(extent(2, 3), |_, before| match before {
-            3 => Outcome::Interrupted,
+            3 => RunOutcome::Interrupted,
             _ => measured(1, 0),
         });
         assert!(interrupted);

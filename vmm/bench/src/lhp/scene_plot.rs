@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use baton_config::units::readable_ns;
-use baton_observe::timeline::lanes::{Span, State};
+use baton_machine::testdev::Section;
+use baton_observe::timeline::lanes::{Busy, Span, State};
 use vcpu_sched::{Ns, VcpuId};
 
 use super::scene::Scene;
@@ -12,22 +13,22 @@ use crate::report::svg::Sheet;
 const WIDTH: f64 = 920.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 10.0;
-/// Room for the length of the wait above the rows, and for the scale below.
+/// Space for the length of the wait above the rows, and for the scale below them.
 const TOP: f64 = 22.0;
 const BOTTOM: f64 = 22.0;
 const ROW: f64 = 34.0;
-/// Heights of what runs, and of the lock below it.
+/// Heights of the bar of what runs, and of the bar of the lock below it.
 const BAR: f64 = 16.0;
 const LOCK: f64 = 8.0;
-/// What is narrower cannot be seen.
+/// Bars narrower than this are left out.
 const VISIBLE: f64 = 0.1;
-/// Width that a letter takes.
+/// Width of a letter.
 const LETTER: f64 = 6.0;
 
-const HOLDS: &str = "#1a1a1a";
-const WANTS: &str = "#e08a1e";
+const HOLDER: &str = "#1a1a1a";
+const WAITER: &str = "#e08a1e";
 
-/// What colours mean; halted vCPUs are not drawn.
+/// The colour and the meaning of each state; halted vCPUs are not drawn.
 const STATES: [(State, &str, &str); 5] = [
     (State::Runs, "#3f86c1", "runs on its own budget"),
     (State::Carried, "#0a4a8f", "runs on another's budget"),
@@ -41,11 +42,11 @@ fn color(state: State) -> Option<&'static str> {
     of.map(|(_, color, _)| *color)
 }
 
-/// What the colours mean.
+/// The legend of the colours.
 #[must_use]
 pub fn legend() -> String {
     let states = STATES.map(|(_, color, meaning)| (color, meaning));
-    let lock = [(HOLDS, "has the lock"), (WANTS, "waits for the lock")];
+    let lock = [(HOLDER, "has the lock"), (WAITER, "waits for the lock")];
     states
         .into_iter()
         .chain(lock)
@@ -60,9 +61,9 @@ pub fn legend() -> String {
 pub fn plot(scene: &Scene) -> String {
     let rows = scene.lanes.cpus.len() + scene.lanes.vcpus.len();
     let height = TOP + ROW * rows as f64 + BOTTOM;
-    let mut drawing = Drawing {
+    let mut drawing = SceneDrawing {
         sheet: Sheet::new(WIDTH, height),
-        window: scene.window,
+        shown: scene.shown,
         bottom: height - BOTTOM,
     };
     drawing.scale(scene.wait.asked);
@@ -71,16 +72,7 @@ pub fn plot(scene: &Scene) -> String {
         let number = scene.host_cpus.get(*index as usize);
         let label = number.map_or_else(|| format!("#{index}"), |number| format!("CPU {number}"));
         drawing.label(top, &label);
-        for span in merged(spans) {
-            let (donor, run) = (span.what.donor, span.what.run);
-            let (state, texts) = if donor == run {
-                (State::Runs, [vcpu(run), run.0.to_string()])
-            } else {
-                let long = format!("{} on the budget of {}", vcpu(run), vcpu(donor));
-                (State::Carried, [long, format!("{} on {}", run.0, donor.0)])
-            };
-            drawing.bar(&span, (top, BAR + LOCK), color(state), &texts);
-        }
+        drawing.cpu_row(top, spans);
         top += ROW;
     }
     for (id, spans) in &scene.lanes.vcpus {
@@ -88,17 +80,8 @@ pub fn plot(scene: &Scene) -> String {
         for span in merged(spans) {
             drawing.bar(&span, (top, BAR), color(span.what), &[]);
         }
-        for (_, section) in scene.sections.iter().filter(|(of, _)| of == id) {
-            let lock = |from, to| Span { from, to, what: () };
-            let place = (top + BAR, LOCK);
-            drawing.bar(&lock(section.asked, section.got), place, Some(WANTS), &[]);
-            drawing.bar(
-                &lock(section.got, section.released),
-                place,
-                Some(HOLDS),
-                &[],
-            );
-        }
+        let own = scene.sections.iter().filter(|(of, _)| of == id);
+        own.for_each(|(_, section)| drawing.lock(top, section));
         top += ROW;
     }
     drawing.wait(scene);
@@ -109,7 +92,7 @@ fn vcpu(id: VcpuId) -> String {
     format!("vCPU {}", id.0)
 }
 
-/// Neighbours that show the same as one: a vCPU that is picked again at once has run on.
+/// The spans, with neighbours that show the same as one: a vCPU that is picked again at once has run on.
 fn merged<T: Copy + PartialEq>(spans: &[Span<T>]) -> Vec<Span<T>> {
     let mut merged: Vec<Span<T>> = Vec::new();
     for span in spans.iter().filter(|span| span.from < span.to) {
@@ -121,16 +104,18 @@ fn merged<T: Copy + PartialEq>(spans: &[Span<T>]) -> Vec<Span<T>> {
     merged
 }
 
-struct Drawing {
+/// The drawing of a scene, in the making.
+struct SceneDrawing {
     sheet: Sheet,
-    window: (Ns, Ns),
+    /// Start and end of the time that is shown.
+    shown: (Ns, Ns),
     /// Lower end of the rows.
     bottom: f64,
 }
 
-impl Drawing {
+impl SceneDrawing {
     fn x(&self, at: Ns) -> f64 {
-        let (from, to) = self.window;
+        let (from, to) = self.shown;
         let place = (at.clamp(from, to.max(from)) - from) as f64 / (to.max(from + 1) - from) as f64;
         LEFT + (WIDTH - LEFT - RIGHT) * place
     }
@@ -143,8 +128,8 @@ impl Drawing {
         ));
     }
 
-    /// A span at this height. The first of `texts` is its title, and the first for which there is
-    /// room stands in it.
+    /// A bar for `span` at this height. Its title is the first of `texts`, and the first text that fits stands
+    /// in it.
     fn bar<T>(
         &mut self,
         span: &Span<T>,
@@ -174,9 +159,35 @@ impl Drawing {
         }
     }
 
+    /// The row of a host CPU: what runs there, and on which budget.
+    fn cpu_row(&mut self, top: f64, spans: &[Span<Busy>]) {
+        for span in merged(spans) {
+            let (donor, run) = (span.what.donor, span.what.run);
+            let (state, texts) = if donor == run {
+                (State::Runs, [vcpu(run), run.0.to_string()])
+            } else {
+                let long = format!("{} on the budget of {}", vcpu(run), vcpu(donor));
+                (State::Carried, [long, format!("{} on {}", run.0, donor.0)])
+            };
+            self.bar(&span, (top, BAR + LOCK), color(state), &texts);
+        }
+    }
+
+    /// The lock below the bar of a vCPU: the time for which the vCPU waited for it and held it.
+    fn lock(&mut self, top: f64, section: &Section) {
+        let place = (top + BAR, LOCK);
+        for (from, to, color) in [
+            (section.asked, section.got, WAITER),
+            (section.got, section.released, HOLDER),
+        ] {
+            let span = Span { from, to, what: () };
+            self.bar(&span, place, Some(color), &[]);
+        }
+    }
+
     /// Lines at round times before and after `origin`.
     fn scale(&mut self, origin: Ns) {
-        let (from, to) = self.window;
+        let (from, to) = self.shown;
         let step = step(to.saturating_sub(from));
         let mut path = String::new();
         let before = origin.saturating_sub(from) / step;
@@ -225,11 +236,11 @@ fn step(length: Ns) -> Ns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lhp::matrix::Policy;
+    use crate::lhp::axes::Policy;
     use crate::lhp::scene::tests::example;
 
     #[test]
-    fn rows_show_who_runs_who_holds_and_the_wait() {
+    fn rows_show_what_runs_the_holder_and_the_wait() {
         let svg = plot(&example(Policy::Baton));
         for text in [
             ">CPU 3<",
@@ -242,19 +253,19 @@ mod tests {
         }
         let spans = |color: &str| svg.matches(&format!("fill=\"{color}\"")).count();
         // The holder's critical section, and the waiter's short one.
-        assert_eq!((spans(WANTS), spans(HOLDS)), (2, 2));
+        assert_eq!((spans(WAITER), spans(HOLDER)), (2, 2));
         let runs = color(State::Runs).expect("drawn");
         assert_eq!(spans(runs), 2, "the host CPU's row and the vCPU's");
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
     }
 
     #[test]
-    fn what_lies_outside_the_window_is_cut_off() {
+    fn what_lies_outside_the_shown_time_is_cut_off() {
         let mut scene = example(Policy::Baton);
-        for window in [(0, u64::MAX), (150, 151), (300, 300), (400, 10)] {
-            scene.window = window;
+        for shown in [(0, u64::MAX), (150, 151), (300, 300), (400, 10)] {
+            scene.shown = shown;
             let svg = plot(&scene);
-            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{window:?}");
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{shown:?}");
             for path in svg.split(" d=\"M").skip(1) {
                 let x = path.split(' ').next().expect("a number");
                 let x: f64 = x.parse().unwrap_or(LEFT);
@@ -264,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_between_two_turns_are_not_drawn() {
+    fn moments_between_two_runs_of_a_vcpu_are_not_drawn() {
         let span = |from, to, what| Span { from, to, what };
         let spans = [
             span(1, 5, State::Runs),

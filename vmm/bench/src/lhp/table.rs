@@ -6,13 +6,15 @@ use std::fmt::Write;
 use baton_config::units::readable_ns;
 use baton_config::units::{format_cpus, format_ns};
 
-use super::matrix::{Cell, HARD_BUDGET, Load, Lock, name};
-use super::report::{Limit, Plan, Report, Row};
+use super::axes::{HARD_BUDGET, Load, Lock, name};
+use super::cell::Cell;
+use super::plan::Plan;
+use super::schema::{CellRow, LhpReport, Reference, SkippedCell};
 use crate::report::stats::Spread;
 
-/// All tables and what has to be said about them.
+/// All tables, and the notes below them.
 #[must_use]
-pub fn render(plan: &Plan, report: &Report) -> String {
+pub fn render(plan: &Plan, report: &LhpReport) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -32,44 +34,27 @@ pub fn render(plan: &Plan, report: &Report) -> String {
     text
 }
 
-/// How many runs there are of a cell; fewer than were wanted if time was short.
+/// The number of runs of a cell, which is lower than planned if the time was short.
 #[must_use]
-pub fn runs(report: &Report) -> String {
-    let wanted = u64::from(report.settings.runs);
+pub fn runs(report: &LhpReport) -> String {
+    let planned = u64::from(report.settings.runs);
     match report.results.iter().map(|row| row.runs).max() {
-        Some(made) if made < wanted => format!("{made} of {wanted} runs"),
-        _ if wanted == 1 => "1 run".to_owned(),
-        _ => format!("{wanted} runs"),
+        Some(made) if made < planned => format!("{made} of {planned} runs"),
+        _ if planned == 1 => "1 run".to_owned(),
+        _ => format!("{planned} runs"),
     }
 }
 
-fn block(text: &mut String, plan: &Plan, report: &Report, load: Load) {
-    let policies = &plan.matrix.policies;
-    let mut lines: Vec<Vec<String>> = Vec::new();
-    let mut title = vec![String::new()];
-    title.extend(policies.iter().map(name));
-    lines.push(title);
-    for &lock in &plan.matrix.locks {
-        let row = |&policy| report.row(Cell { lock, load, policy });
-        let cells = |of: fn(&Row, &Report) -> String| {
-            policies
-                .iter()
-                .map(row)
-                .map(move |row| row.map_or_else(|| "-".to_owned(), |row| of(row, report)))
-        };
-        let mut ratios = vec![marked(lock, report)];
-        ratios.extend(cells(ratio));
-        lines.push(ratios);
-        let mut waits = vec![String::new()];
-        waits.extend(cells(|row, _| readable_ns(row.wait_ns.max)));
-        lines.push(waits);
-    }
-    let widths: Vec<usize> = (0..=policies.len())
+/// The table of one load.
+fn block(text: &mut String, plan: &Plan, report: &LhpReport, load: Load) {
+    let lines = cells(plan, report, load);
+    let widths: Vec<usize> = (0..=plan.matrix.policies.len())
         .map(|column| {
             let cells = lines.iter().map(|line| line[column].chars().count());
             cells.max().unwrap_or(0)
         })
         .collect();
+    // Writing to a String cannot fail.
     let _ = writeln!(text, "\n{}", describe(load, plan.host_cpus.len()));
     for line in lines {
         let mut cells = line.iter().zip(&widths);
@@ -83,7 +68,28 @@ fn block(text: &mut String, plan: &Plan, report: &Report, load: Load) {
     }
 }
 
-/// What a load is, on a pool of `cpus` host CPUs.
+/// The cells of that table: the names of the policies, then for each lock a line of ratios and one of waits.
+fn cells(plan: &Plan, report: &LhpReport, load: Load) -> Vec<Vec<String>> {
+    let policies = &plan.matrix.policies;
+    let mut title = vec![String::new()];
+    title.extend(policies.iter().map(name));
+    let mut lines = vec![title];
+    for &lock in &plan.matrix.locks {
+        let line = |first: String, of: fn(&CellRow, &LhpReport) -> String| {
+            let mut line = vec![first];
+            line.extend(policies.iter().map(|&policy| {
+                let row = report.row(Cell { lock, load, policy });
+                row.map_or_else(|| "-".to_owned(), |row| of(row, report))
+            }));
+            line
+        };
+        lines.push(line(marked(lock, report), ratio));
+        lines.push(line(String::new(), |row, _| readable_ns(row.wait_ns.max)));
+    }
+    lines
+}
+
+/// A description of `load` on a pool of `cpus` host CPUs.
 #[must_use]
 pub fn describe(load: Load, cpus: usize) -> String {
     let vcpus = match load.lock_guests(cpus)[..] {
@@ -109,8 +115,8 @@ pub fn describe(load: Load, cpus: usize) -> String {
 }
 
 /// The name of a lock, with a mark if the reference of its ratios was disturbed.
-fn marked(lock: Lock, report: &Report) -> String {
-    let is_disturbed = |reference: &Limit| reference.disturbed > 0;
+fn marked(lock: Lock, report: &LhpReport) -> String {
+    let is_disturbed = |reference: &Reference| reference.disturbed > 0;
     let mark = match report.reference(lock).is_some_and(is_disturbed) {
         true => "*",
         false => "",
@@ -118,20 +124,20 @@ fn marked(lock: Lock, report: &Report) -> String {
     name(&lock) + mark
 }
 
-/// What the ratios of a lock are relative to, and how sure that is.
+/// The reference of the ratios of one lock, with its spread and a warning if it was disturbed.
 #[must_use]
-pub fn reference(limit: &Limit) -> String {
-    let Spread { median, min, max } = limit.acq_per_cpu_s;
-    let lock = name(&limit.lock);
-    let spread = match limit.runs {
+pub fn reference_note(reference: &Reference) -> String {
+    let Spread { median, min, max } = reference.acq_per_cpu_s;
+    let lock = name(&reference.lock);
+    let spread = match reference.runs {
         1 => "one run".to_owned(),
         runs => format!("{min} to {max} in {runs} runs"),
     };
-    let warning = match limit.disturbed {
+    let warning = match reference.disturbed {
         0 => String::new(),
         disturbed => format!(
             " * Other processes disturbed {disturbed} of {}, so all ratios of {lock} may be too high.",
-            limit.runs
+            reference.runs
         ),
     };
     format!(
@@ -139,11 +145,11 @@ pub fn reference(limit: &Limit) -> String {
     )
 }
 
-fn ratio(row: &Row, report: &Report) -> String {
+fn ratio(row: &CellRow, report: &LhpReport) -> String {
     let mark = if row.disturbed > 0 { "*" } else { "" };
     let reference = report.reference(row.cell.lock);
     let reference = reference.map_or(0, |reference| reference.acq_per_cpu_s.median);
-    match row.ratio_to_limit {
+    match row.ratio_to_reference {
         Some(ratio) if row.runs > 1 => {
             let Spread { min, max, .. } = row.acq_per_cpu_s;
             let spread = (max - min) as f64 / 2.0 / reference.max(1) as f64;
@@ -154,10 +160,10 @@ fn ratio(row: &Row, report: &Report) -> String {
     }
 }
 
-fn notes(text: &mut String, report: &Report) {
+fn notes(text: &mut String, report: &LhpReport) {
     text.push('\n');
-    for limit in &report.limits {
-        let _ = writeln!(text, "{}", reference(limit));
+    for reference in &report.references {
+        let _ = writeln!(text, "{}", reference_note(reference));
     }
     if report.disturbed_runs > 0 || report.repeated_runs > 0 {
         let _ = writeln!(
@@ -169,29 +175,33 @@ fn notes(text: &mut String, report: &Report) {
             report.repeated_runs
         );
     }
-    // Most often a policy is missing everywhere for one reason: say it once.
-    let mut said: Vec<(String, &str)> = Vec::new();
-    for skipped in &report.skipped {
-        let Cell { lock, load, policy } = skipped.cell;
-        let entry = if skipped.failed {
-            (
-                format!("FAILED: {} {} {}", name(&lock), name(&load), name(&policy)),
-                skipped.reason.as_str(),
-            )
-        } else {
-            (
-                format!("Not measured: {}", name(&policy)),
-                skipped.reason.as_str(),
-            )
-        };
-        if !said.contains(&entry) {
-            let _ = writeln!(text, "{}: {}", entry.0, entry.1);
-            said.push(entry);
-        }
-    }
+    text.push_str(&skipped(&report.skipped));
     if report.interrupted {
         text.push_str("Interrupted: not all rounds were measured.\n");
     }
+}
+
+/// One line for each cell that failed, and one for each reason for which a policy was not measured, which is
+/// often the same for all cells.
+fn skipped(cells: &[SkippedCell]) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for SkippedCell {
+        cell: Cell { lock, load, policy },
+        reason,
+        failed,
+    } in cells
+    {
+        let line = if *failed {
+            let (lock, load, policy) = (name(lock), name(load), name(policy));
+            format!("FAILED: {lock} {load} {policy}: {reason}\n")
+        } else {
+            format!("Not measured: {}: {reason}\n", name(policy))
+        };
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.concat()
 }
 
 #[cfg(test)]
@@ -219,15 +229,15 @@ mod tests {
         assert!(text.contains("The reference of ticket: 200 "));
         assert!(
             !text.contains("limit"),
-            "what can be beaten is none: {text}"
+            "a reference can be beaten, so it is no limit: {text}"
         );
         assert!(text.contains("Not measured: host-deadline: needs <root>\n"));
         assert!(text.contains("FAILED: ticket 8x host-deadline: needs <root>\n"));
     }
 
     #[test]
-    fn a_reference_has_a_spread_and_says_if_it_was_disturbed() {
-        let limit = |runs, disturbed| Limit {
+    fn a_reference_has_a_spread_and_a_warning_if_it_was_disturbed() {
+        let reference = |runs, disturbed| Reference {
             lock: Lock::Mcs,
             runs,
             disturbed,
@@ -238,19 +248,19 @@ mod tests {
             },
         };
         assert_eq!(
-            reference(&limit(3, 0)),
+            reference_note(&reference(3, 0)),
             "The reference of mcs: 200 acquisitions per second of CPU time (150 to 210 in 3 runs)."
         );
-        let disturbed = reference(&limit(3, 2));
+        let disturbed = reference_note(&reference(3, 2));
         assert!(
             disturbed.ends_with("disturbed 2 of 3, so all ratios of mcs may be too high."),
             "{disturbed}"
         );
-        assert!(reference(&limit(1, 0)).ends_with("(one run)."));
+        assert!(reference_note(&reference(1, 0)).ends_with("(one run)."));
     }
 
     #[test]
-    fn loads_say_who_is_there() {
+    fn loads_are_described_by_their_guests() {
         assert_eq!(
             describe(Load::TwoGuests, 2),
             "two-guests: 2 + 2 vCPUs on 2 host CPUs"

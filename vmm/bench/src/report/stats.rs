@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// A median and what lay around it.
+/// A median, with the smallest and the largest value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Spread {
     /// The value in the middle; between two values their mean, rounded down.
@@ -14,7 +14,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of any values; all zero if there are none.
+    /// The spread of `values`; all zero if there are none.
     #[must_use]
     pub fn of(values: impl IntoIterator<Item = u64>) -> Self {
         let mut values: Vec<u64> = values.into_iter().collect();
@@ -53,7 +53,7 @@ fn rounded(value: f64) -> f64 {
     (value * 10_000.0).round() / 10_000.0
 }
 
-/// `count * 1e9 / ns`: so many per second; 0 if no time passed.
+/// `count` in `ns` nanoseconds as a rate per second; 0 if no time passed.
 #[must_use]
 pub fn per_second(count: u64, ns: u64) -> u64 {
     (u128::from(count) * 1_000_000_000)

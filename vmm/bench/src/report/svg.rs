@@ -1,17 +1,17 @@
-//! What the drawings of the HTML report have in common: the sheet, and a logarithmic axis of times.
+//! The sheet of an SVG drawing, and a logarithmic axis of times.
 
 use std::fmt::{self, Write};
 
 use baton_config::units::readable_ns;
 
-/// An SVG in the making. Lengths are in its own units; the page scales it to its width.
+/// An SVG drawing in the making. Lengths are in the units of the sheet, which a page scales to its own width.
 #[derive(Debug)]
 pub struct Sheet {
     svg: String,
 }
 
 impl Sheet {
-    /// An empty one.
+    /// An empty sheet.
     #[must_use]
     pub fn new(width: f64, height: f64) -> Self {
         Self {
@@ -58,7 +58,7 @@ pub struct LogScale {
 }
 
 impl LogScale {
-    /// For `times` in nanoseconds, and at least 1 us to 10 us; drawn from `bottom` up to `top`.
+    /// An axis for `times` in nanoseconds that spans at least 1 us to 10 us, drawn from `bottom` up to `top`.
     #[must_use]
     pub fn new(times: impl IntoIterator<Item = u64>, top: f64, bottom: f64) -> Self {
         let (low, high) = times
@@ -73,14 +73,14 @@ impl LogScale {
         }
     }
 
-    /// Where `ns` nanoseconds are.
+    /// The place of `ns` nanoseconds.
     #[must_use]
     pub fn y(&self, ns: u64) -> f64 {
         let place = (decade(ns).clamp(self.low, self.high) - self.low) / (self.high - self.low);
         self.bottom - (self.bottom - self.top) * place
     }
 
-    /// Its decades: where they are, and what they are called.
+    /// The decades of the axis, each with its place and its label.
     pub fn decades(&self) -> impl Iterator<Item = (f64, String)> + use<> {
         let scale = *self;
         (self.low as u32..=self.high as u32).map(move |k| {

@@ -1,4 +1,4 @@
-//! One run of one cell: what was measured in it, or why nothing was.
+//! One run of one cell: its figures, or the reason for which it has none.
 
 use std::thread;
 use std::time::Duration;
@@ -12,84 +12,84 @@ use baton_run::summary::{GuestSummary, RunSummary, VcpuSummary};
 use baton_run::waits::Waits;
 use guest_tests::GUEST_ELF;
 
-use super::disturbance::{LIMIT_PER_MILLE, Probe};
-use super::matrix::{Cell, HOLD_NS, OUTSIDE_NS, longest};
+use super::cell::{Cell, HOLD_NS, OUTSIDE_NS, longest};
+use super::disturbance::{DisturbanceProbe, LIMIT_PER_MILLE};
 
-/// What the guests with the lock did in one run.
+/// The figures of the guests with the lock in one run.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Run {
+pub struct LockRun {
     /// Lock acquisitions.
     pub acquisitions: u64,
     /// CPU time that the vCPUs got, nanoseconds.
     pub ran_ns: u64,
-    /// CPU time that there was: host CPUs of the pool times guest time, nanoseconds.
+    /// CPU time of the pool: number of host CPUs times guest time, nanoseconds.
     pub pool_ns: u64,
     /// The waits for the lock.
     pub waits: Waits,
-    /// CPU time that went into waiting, at most, nanoseconds; see `spun`.
+    /// Upper bound of the CPU time that went into waiting, nanoseconds; see `spun`.
     pub spin_ns: u64,
-    /// Acquisitions of the vCPU with the fewest, per acquisition of the one with the most.
+    /// Acquisitions of the vCPU with the fewest, divided by those of the vCPU with the most.
     pub fairness: f64,
     /// Times that a vCPU was put on a CPU.
     pub switches: u64,
-    /// Exits.
+    /// Number of exits.
     pub exits: u64,
     /// Times that a vCPU ran on a waiter's budget.
     pub proxied: u64,
-    /// Times that the preemption of a holder was put off.
+    /// Times that the preemption of a holder was deferred.
     pub deferrals: u64,
-    /// Times that a holder was preempted; only Baton sees that.
+    /// Times that a holder was preempted; counted only under Baton.
     pub holder_preemptions: u64,
-    /// Part of the pool that other processes took, per mille; `None` where the host does not tell.
+    /// Part of the pool's CPU time that other processes took, per mille; `None` if it cannot be read.
     pub others_per_mille: Option<u32>,
 }
 
-impl Run {
-    /// Whether other processes took so much that the numbers are in doubt.
+impl LockRun {
+    /// Whether other processes took so much CPU time that the figures are in doubt.
     #[must_use]
     pub fn is_disturbed(&self) -> bool {
         self.others_per_mille.is_some_and(|o| o > LIMIT_PER_MILLE)
     }
 }
 
-/// How a run came out.
+/// The outcome of a run.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// As it should.
-    Measured(Box<Run>),
-    /// This host cannot run it; why.
+pub enum RunOutcome {
+    /// The run ended well.
+    Measured(Box<LockRun>),
+    /// This host cannot make the run; the text is the reason.
     Unavailable(String),
-    /// Something is wrong with the guest or with Baton; what.
+    /// The guest or Baton failed; the text is what happened.
     Failed(String),
-    /// The user wants to stop.
+    /// The user stopped the benchmark.
     Interrupted,
 }
 
-/// Runs `cell` once on `host_cpus`: its vCPUs contend for `time`.
+/// Runs `cell` once on `host_cpus`; its vCPUs contend for `time`.
 ///
 /// # Errors
-/// What would keep any other cell from running as well.
+/// If the run fails for a reason for which the runs of all other cells would fail, too.
 pub fn run(
     cell: &Cell,
     host_cpus: &[usize],
     time: Duration,
     signals: Option<&StopSignals>,
-) -> Result<Outcome, RunError> {
+) -> Result<RunOutcome, RunError> {
     let config = match cell.config(host_cpus, time) {
         Ok(config) => config,
-        Err(reason) => return Ok(Outcome::Unavailable(reason)),
+        Err(reason) => return Ok(RunOutcome::Unavailable(reason)),
     };
-    // One that came between two runs.
+    // A signal may have arrived between two runs.
     if signals.is_some_and(StopSignals::take) {
-        return Ok(Outcome::Interrupted);
+        return Ok(RunOutcome::Interrupted);
     }
-    let probe = Probe::start(host_cpus);
+    let probe = DisturbanceProbe::start(host_cpus);
     let summary = match run_when_free(&config, signals) {
         Ok(summary) => summary,
         Err(error @ (RunError::Config(_) | RunError::Kvm(_) | RunError::NoSuchCpu { .. })) => {
             return Err(error);
         }
-        Err(error) => return Ok(Outcome::Unavailable(error.to_string())),
+        Err(error) => return Ok(RunOutcome::Unavailable(error.to_string())),
     };
     let others_per_mille = probe.finish();
     Ok(judge(
@@ -101,8 +101,8 @@ pub fn run(
     ))
 }
 
-/// The kernel takes real-time bandwidth back only at the end of the period of a thread that has
-/// gone, so that right after another run there may not be enough of it.
+/// Runs the guests, again if the kernel lacks real-time bandwidth: it takes the bandwidth of a thread that
+/// has ended back only at the end of the thread's period, so there may be too little right after a run.
 fn run_when_free(
     config: &RunConfig,
     signals: Option<&StopSignals>,
@@ -122,37 +122,38 @@ fn run_when_free(
     baton_run::run(config, GUEST_ELF, signals)
 }
 
+/// The outcome of a run with this summary.
 fn judge(
     cell: &Cell,
     summary: &RunSummary,
     cpus: usize,
     time: Duration,
     others_per_mille: Option<u32>,
-) -> Outcome {
+) -> RunOutcome {
     if let Some(guest) = summary.guests.iter().find(|guest| !guest.ok) {
-        return Outcome::Failed(format!("guest {}: {}", guest.name, guest.end));
+        return RunOutcome::Failed(format!("guest {}: {}", guest.name, guest.end));
     }
     if summary.guests.iter().any(|guest| guest.exit_code.is_none()) {
         let limit = longest(time);
         return if u128::from(summary.elapsed_ns) >= limit.as_nanos() {
-            Outcome::Failed(format!("did not end within {} s", limit.as_secs()))
+            RunOutcome::Failed(format!("did not end within {} s", limit.as_secs()))
         } else {
-            Outcome::Interrupted
+            RunOutcome::Interrupted
         };
     }
     let guests = &summary.guests[..cell.load.lock_guests(cpus).len().min(summary.guests.len())];
     if guests.iter().any(|g| g.workload.counter_ok != Some(true)) {
-        return Outcome::Failed(
+        return RunOutcome::Failed(
             "the counter under the lock differs from the acquisitions".to_owned(),
         );
     }
     let mut run = figures(guests, cpus);
     run.others_per_mille = others_per_mille;
-    Outcome::Measured(Box::new(run))
+    RunOutcome::Measured(Box::new(run))
 }
 
-/// Guests report these numbers, and may report anything; so sums saturate.
-fn figures(guests: &[GuestSummary], cpus: usize) -> Run {
+/// The figures of a run. Sums saturate, because guests report some of these numbers and may report anything.
+fn figures(guests: &[GuestSummary], cpus: usize) -> LockRun {
     let vcpus = || guests.iter().flat_map(|guest| &guest.vcpus);
     let sum = |of: fn(&VcpuSummary) -> u64| vcpus().map(of).fold(0, u64::saturating_add);
     let most = |key| vcpus().map(|v| result(v, key)).max().unwrap_or(0);
@@ -160,7 +161,7 @@ fn figures(guests: &[GuestSummary], cpus: usize) -> Run {
     vcpus().for_each(|v| waits.add(&Waits::of_results(&v.results)));
     let acquisitions = |v: &VcpuSummary| result(v, RESULT_ACQUISITIONS);
     let fewest = vcpus().map(acquisitions).min().unwrap_or(0);
-    Run {
+    LockRun {
         acquisitions: sum(acquisitions),
         ran_ns: sum(|v| v.account.ran_ns),
         pool_ns: most(RESULT_ELAPSED_NS).saturating_mul(cpus as u64),
@@ -180,9 +181,9 @@ fn result(vcpu: &VcpuSummary, key: u32) -> u64 {
     vcpu.results.get(&key).copied().unwrap_or(0)
 }
 
-/// CPU time that a vCPU waited away, nanoseconds: not more than it waited, and not more than it ran
-/// beyond the work that its acquisitions took. Both are upper bounds: part of a wait may have passed
-/// off the CPU, and what it ran beyond its work is also start, exits and the lock's own instructions.
+/// Upper bound of the CPU time that a vCPU spent waiting, nanoseconds: the smaller of the time that it waited
+/// and the time that it ran beyond the work of its acquisitions. Part of a wait may have passed off the CPU,
+/// and the time beyond the work also contains the start, exits and the lock's own instructions.
 fn spun(vcpu: &VcpuSummary) -> u64 {
     let work = result(vcpu, RESULT_ACQUISITIONS).saturating_mul(HOLD_NS + OUTSIDE_NS);
     vcpu.account
@@ -194,7 +195,7 @@ fn spun(vcpu: &VcpuSummary) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lhp::matrix::{Load, Lock, Policy};
+    use crate::lhp::axes::{Load, Lock, Policy};
     use baton_abi::testdev::{RESULT_COUNTER, RESULT_WAIT_BUCKET, RESULT_WAIT_MAX_NS};
     use baton_abi::wait_buckets::last_ns;
     use baton_host::runner::VcpuAccount;
@@ -250,7 +251,7 @@ mod tests {
         GuestSummary::new("hog", &GuestEnd::Exited(0), 0, vcpus)
     }
 
-    fn outcome(guests: Vec<GuestSummary>, elapsed_ns: u64) -> Outcome {
+    fn outcome(guests: Vec<GuestSummary>, elapsed_ns: u64) -> RunOutcome {
         let summary = RunSummary {
             guests,
             elapsed_ns,
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn only_the_guests_with_the_lock_count() {
-        let Outcome::Measured(run) = outcome(vec![lock_guest(150), hog()], 1) else {
+        let RunOutcome::Measured(run) = outcome(vec![lock_guest(150), hog()], 1) else {
             panic!("measured");
         };
         assert_eq!((run.acquisitions, run.ran_ns), (150, 1_000_000));
@@ -275,7 +276,7 @@ mod tests {
 
     #[test]
     fn waiting_costs_no_more_than_the_wait_or_what_work_leaves() {
-        let Outcome::Measured(run) = outcome(vec![lock_guest(150), hog()], 1) else {
+        let RunOutcome::Measured(run) = outcome(vec![lock_guest(150), hog()], 1) else {
             panic!("measured");
         };
         assert_eq!(run.spin_ns, 150_000 + (400_000 - 50 * 4_000));
@@ -285,7 +286,7 @@ mod tests {
     fn wrong_counter_is_a_failure() {
         assert!(matches!(
             outcome(vec![lock_guest(149), hog()], 1),
-            Outcome::Failed(_)
+            RunOutcome::Failed(_)
         ));
     }
 
@@ -294,7 +295,7 @@ mod tests {
         let failed = GuestSummary::new("hog", &GuestEnd::Exited(3), 0, Vec::new());
         assert_eq!(
             outcome(vec![lock_guest(150), failed], 1),
-            Outcome::Failed("guest hog: failed with code 3".to_owned())
+            RunOutcome::Failed("guest hog: failed with code 3".to_owned())
         );
     }
 
@@ -303,11 +304,11 @@ mod tests {
         let stopped = || GuestSummary::new("hog", &GuestEnd::Killed, 0, Vec::new());
         assert_eq!(
             outcome(vec![lock_guest(150), stopped()], 5),
-            Outcome::Interrupted
+            RunOutcome::Interrupted
         );
         assert!(matches!(
             outcome(vec![lock_guest(150), stopped()], 41_000_000_000),
-            Outcome::Failed(_)
+            RunOutcome::Failed(_)
         ));
     }
 }

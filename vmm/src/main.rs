@@ -15,14 +15,14 @@ use baton_run::summary;
 use clap::Parser;
 use guest_tests::GUEST_ELF;
 
-/// How a command ends, or the sentence that tells why it could not.
+/// The exit status of a command, or the error for which it failed.
 type Ended = Result<ExitStatus, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     signals::prepare();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Also if the user asked for help or the version. That nobody reads it is no error.
+        // This includes requests for help and for the version. A closed standard output is no error.
         Err(answer) => {
             let _ = answer.print();
             return match answer.exit_code() {
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             };
         }
     };
-    // A panic has said what is wrong; its status is no guest's either.
+    // A panic has printed its message. Its status must not be taken for that of a guest.
     let ended = std::panic::catch_unwind(|| command(cli.command));
     ended.unwrap_or(ExitStatus::Failed).into()
 }
@@ -121,7 +121,7 @@ fn simulate(args: &SimArgs) -> Ended {
 }
 
 fn check_host() -> Ended {
-    let report = check::Report::of_this_host();
+    let report = check::this_host();
     print(&report.to_string())?;
     Ok(if report.can_run() {
         ExitStatus::Success
@@ -130,7 +130,7 @@ fn check_host() -> Ended {
     })
 }
 
-/// Prints to stdout; that nobody reads it is no error.
+/// Prints to standard output; a closed pipe is no error.
 fn print(text: &str) -> io::Result<()> {
     match output::write_all(&io::stdout(), text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{assert_locks_held, assert_paid, baton, file, number, run_baton, sum, vcpus};
+use common::{assert_all_charged, assert_locks_held, baton, file, number, run_baton, sum, vcpus};
 
 /// Every lock, overcommitted, in both forms of the seam: mutual exclusion holds while vCPUs move
 /// between host CPUs and budgets, and every charge has one who ran.
@@ -87,7 +87,7 @@ fn without_proxying_nobody_runs_on_anothers_budget() {
         (0, 0),
         "{summary}"
     );
-    assert_paid(guest);
+    assert_all_charged(guest);
 }
 
 /// What a hard reservation may be charged in a run: a budget for each period that began, and one
@@ -134,7 +134,7 @@ fn no_guest_gets_more_than_its_hard_reservations_whether_its_hints_lie_or_not() 
                 "{guest}"
             );
         }
-        assert_paid(guest);
+        assert_all_charged(guest);
         assert!(sum(guest, "ran_ns") > 0, "{guest}");
     }
     // Reservations take 1.6 CPUs. There is a rest only if neighbours leave the executors more.
@@ -195,7 +195,7 @@ fn doorbells_for_throttled_vcpus_asleep_in_kvm_keep_nobody_from_its_end() {
                 "threads {threads}: {guest}"
             );
         }
-        assert_paid(guest);
+        assert_all_charged(guest);
     }
 }
 
@@ -294,16 +294,15 @@ fn a_halted_vcpu_sleeps_where_it_may_run() {
             "--host-cpus",
             "0-1",
         ];
-        let child = common::start(&words);
-        let pid = child.id();
+        let mut run = common::start(&words);
+        let pid = run.id();
         // In the second form a vCPU's thread is pinned where it runs, and goes back when it sleeps.
-        while cpus_of_threads(pid, prefix).is_empty()
-            || cpus_of_threads(pid, prefix).iter().any(|cpus| cpus != "1")
-        {
-            std::thread::yield_now();
-        }
-        common::interrupt(&child);
-        assert_eq!(common::finish(child).code, 0);
+        run.until("the vCPUs sleep on host CPU 1", || {
+            let cpus = cpus_of_threads(pid, prefix);
+            !cpus.is_empty() && cpus.iter().all(|cpus| cpus == "1")
+        });
+        common::signal_when_ready(&mut run, libc::SIGINT);
+        assert_eq!(run.finish().code, 0);
     }
 }
 

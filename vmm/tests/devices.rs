@@ -259,13 +259,10 @@ fn a_ram_disk_comes_from_a_pipe_as_from_a_file() {
         "--cmdline",
         cmdline,
     ];
-    let child = common::command(&args)
-        .stdin(reader)
-        .spawn()
-        .expect("baton starts");
+    let run = common::Running::spawn(common::command(&args).stdin(reader));
     io::Write::write_all(&mut writer, &bytes).expect("baton reads");
     drop(writer);
-    let ran = common::finish(child);
+    let ran = run.finish();
     assert!(said(&ran).any(|line| line == expected), "{ran:?}");
 }
 

@@ -1,6 +1,8 @@
 //! The documents agree with the tree: links lead somewhere, SPECIFICATION names tests that exist, and the
 //! reference has every flag.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -128,10 +130,8 @@ fn specification_names_tests_that_exist() {
 
 #[test]
 fn reference_has_every_flag_of_a_run() {
-    let help = Command::new(env!("CARGO_BIN_EXE_baton"))
-        .args(["run", "--help"])
-        .output()
-        .expect("baton starts");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+    let help = common::output(command.args(["run", "--help"]));
     let help = String::from_utf8(help.stdout).expect("text");
     let reference = fs::read_to_string(root().join("docs/reference.md")).expect("the reference");
     let flags: Vec<&str> = help

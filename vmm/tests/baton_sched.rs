@@ -300,7 +300,7 @@ fn a_halted_vcpu_sleeps_where_it_may_run() {
         ];
         let mut run = common::start(&words);
         let pid = run.id();
-        // With vCPU threads, the thread is pinned where the vCPU runs, and unpinned when the vCPU sleeps.
+        // With vCPU threads, the thread is pinned where the vCPU runs, and has the CPUs of its vCPU when that sleeps.
         run.until("the vCPUs sleep on host CPU 1", || {
             let cpus = cpus_of_threads(pid, prefix);
             !cpus.is_empty() && cpus.iter().all(|cpus| cpus == "1")

@@ -15,7 +15,7 @@ use baton_run::summary;
 use clap::Parser;
 use guest_tests::GUEST_ELF;
 
-/// The exit status of a command, or the error for which it failed.
+/// The exit status of a command, or the error that made it fail.
 type Ended = Result<ExitStatus, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {

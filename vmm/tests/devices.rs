@@ -1,4 +1,4 @@
-//! Virtio devices in whole runs: the test guest drives them as its command line says.
+//! Virtio devices in whole runs: the test guest drives them by the steps on its command line.
 
 mod common;
 
@@ -30,11 +30,11 @@ fn run(name: &str, flags: &[&str], steps: &str) -> Ran {
     baton(&args)
 }
 
-/// What the guest says of the steps of one disk.
+/// The lines that the guest prints about the steps of one disk.
 fn of_disk(name: &str, disk: &str, steps: &str) -> Vec<String> {
     let ran = run(name, &["--disk", disk], &format!("device:0 {steps}"));
     assert_eq!(ran.code, 0, "{ran:?}");
-    // The first line tells the kind.
+    // The first line has the kind of the device.
     said(&ran).skip(1).map(str::to_owned).collect()
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::{assert_locks_held, number, run_baton, sum, vcpus};
 
 /// Contended by one task and by several tasks of each vCPU, with and without hints: no acquisition
-/// is lost, no sleeper is forgotten, and every charge has one who ran.
+/// is lost, every sleeper is woken, and each charge belongs to a vCPU that ran.
 fn mutexes_hold(name: &str, flags: &[&str]) {
     let guest = |hints, tasks| {
         format!(

@@ -25,7 +25,7 @@ struct Slice {
     texts: HashMap<String, String>,
 }
 
-/// What a trace says about one track.
+/// The description of one track in a trace.
 #[derive(Debug, Default)]
 struct Track {
     slices: Vec<Slice>,
@@ -192,7 +192,7 @@ fn assert_consistent(ran: &Ran, mut tracks: HashMap<String, Track>) {
         );
     }
 
-    // Every proxied turn has an arrow that begins at the payer's claim and passes who runs.
+    // Every proxied turn has an arrow that begins at the donor's track and passes the vCPU that runs.
     let mut flows = HashSet::new();
     for turn in turns.iter().filter(|turn| turn.category == "proxied") {
         let [flow] = turn.flows[..] else {

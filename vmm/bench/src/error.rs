@@ -1,4 +1,4 @@
-//! The reasons for which a whole benchmark fails.
+//! The reasons why a whole benchmark fails.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use thiserror::Error;
 /// A benchmark could not be made, or its results could not be written.
 #[derive(Debug, Error)]
 pub enum BenchError {
-    /// A run failed for a reason for which every other run on this host would fail, too.
+    /// A run failed for a reason that would make every other run on this host fail, too.
     #[error(transparent)]
     Run(#[from] RunError),
     /// The CPU affinity of this process, which is the default pool, could not be read.

@@ -135,7 +135,7 @@ pub struct RunArgs {
     /// 127.0.0.1:9469, unix:/path.sock or file:/path.prom
     #[arg(long, value_name = "WHERE", value_parser = str::parse::<MetricsTarget>)]
     pub metrics: Option<MetricsTarget>,
-    /// Where baton top finds the run [default: a socket in the runtime directory]
+    /// Control socket, by which baton top finds the run [default: a socket in the runtime directory]
     #[arg(long, value_name = "PATH|off", value_parser = str::parse::<Control>)]
     pub control: Option<Control>,
     /// Let guests have more memory together than the host has, because they will not use it all

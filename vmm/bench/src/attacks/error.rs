@@ -1,4 +1,4 @@
-//! The reasons for which one run of a victim fails.
+//! The reasons why one run of a victim fails.
 
 use thiserror::Error;
 
@@ -7,7 +7,7 @@ use crate::error::BenchError;
 /// One run of a victim failed.
 #[derive(Debug, Error)]
 pub enum AttackError {
-    /// The run failed for a reason for which every other run would fail, too.
+    /// The run failed for a reason that would make every other run fail, too.
     #[error(transparent)]
     Bench(#[from] BenchError),
     /// This host cannot make the run; the text is the reason.

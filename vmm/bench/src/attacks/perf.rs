@@ -10,7 +10,7 @@ use super::process::Privileges;
 /// The privileges with which a run has no perf events.
 ///
 /// # Errors
-/// The reason, as a sentence, for which every run on this host has perf events.
+/// The reason, as a sentence, why every run on this host has perf events.
 pub fn without_events() -> Result<Privileges, String> {
     if !has_events() {
         return Ok(Privileges::All);

@@ -41,7 +41,7 @@ impl Cell {
     /// The run of this cell, in which vCPUs contend for `time`, on `host_cpus`.
     ///
     /// # Errors
-    /// The reason, as a sentence, for which the pool is too large or the policy does not support the load.
+    /// The reason, as a sentence, why the pool is too large or the policy does not support the load.
     pub fn config(&self, host_cpus: &[usize], time: Duration) -> Result<RunConfig, String> {
         let mut guests = self.lock_guests(host_cpus.len(), time)?;
         guests.extend(self.hog(host_cpus.len(), time));

@@ -14,7 +14,7 @@ pub struct CellRuns {
     pub exclusion: Option<Exclusion>,
 }
 
-/// The reason for which a cell cannot be measured.
+/// The reason why a cell cannot be measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exclusion {
     /// The reason, as a sentence.

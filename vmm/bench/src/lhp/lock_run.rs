@@ -1,4 +1,4 @@
-//! One run of one cell: its figures, or the reason for which it has none.
+//! One run of one cell: its figures, or the reason why it has none.
 
 use std::thread;
 use std::time::Duration;
@@ -68,7 +68,7 @@ pub enum RunOutcome {
 /// Runs `cell` once on `host_cpus`; its vCPUs contend for `time`.
 ///
 /// # Errors
-/// If the run fails for a reason for which the runs of all other cells would fail, too.
+/// If the run fails for a reason that would make the runs of all other cells fail, too.
 pub fn run(
     cell: &Cell,
     host_cpus: &[usize],

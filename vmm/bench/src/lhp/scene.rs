@@ -74,7 +74,7 @@ pub struct Scene {
     pub sections: Vec<(VcpuId, Section)>,
 }
 
-/// The scene without and with proxying, or the reason for which it could not be recorded.
+/// The scene without and with proxying, or the reason why it could not be recorded.
 pub type Scenes = Result<[Scene; 2], SceneError>;
 
 /// Records the scene without and with proxying, on at most two of `host_cpus`. Both show the same length of

@@ -181,7 +181,7 @@ fn notes(text: &mut String, report: &LhpReport) {
     }
 }
 
-/// One line for each cell that failed, and one for each reason for which a policy was not measured, which is
+/// One line for each cell that failed, and one for each reason why a policy was not measured, which is
 /// often the same for all cells.
 fn skipped(cells: &[SkippedCell]) -> String {
     let mut lines: Vec<String> = Vec::new();

@@ -76,7 +76,7 @@ impl Operation {
         }
     }
 
-    /// The reason for which it cannot be measured on a pool of `cpus` host CPUs; `None` if it can.
+    /// The reason why it cannot be measured on a pool of `cpus` host CPUs; `None` if it can.
     pub(super) fn refusal(self, cpus: usize) -> Option<String> {
         (self == Self::Migration && cpus < 2).then(|| {
             "a vCPU that moves needs two host CPUs, and the pool has one: name two with --host-cpus"

@@ -183,7 +183,7 @@ fn kernel_that_is_not_there_gives_one_sentence() {
 fn kernel_that_is_no_elf_file_gives_one_sentence() {
     const NO_KERNEL: &str = "cannot be booted: ";
     let shared = {
-        // Of type ET_DYN, as most programs are.
+        // Of type ET_DYN, like most programs.
         let mut image = guest_tests::GUEST_ELF.to_vec();
         image[16] = 3;
         image

@@ -8,7 +8,7 @@ use baton_os::signals::StopSignals;
 use super::args::AttacksArgs;
 use super::attack::{Attack, Neighbour};
 use super::error::AttackError;
-use super::report::{self, AttacksReport, Pair, SCHEMA_VERSION, SkippedAttack};
+use super::report::{self, AttackPair, AttacksReport, SCHEMA_VERSION, SkippedAttack};
 use super::victim_run::run_victim;
 use crate::error::BenchError;
 use crate::flags::host_cpus;
@@ -85,7 +85,12 @@ fn skip(attack: Attack, error: AttackError) -> Result<SkippedAttack, BenchError>
 }
 
 /// A run beside the idle guest and one beside the attacker; every other round begins with the attacker.
-fn pair(attack: Attack, round: u32, pool: &[usize], time: Duration) -> Result<Pair, AttackError> {
+fn pair(
+    attack: Attack,
+    round: u32,
+    pool: &[usize],
+    time: Duration,
+) -> Result<AttackPair, AttackError> {
     let run = |neighbour| {
         let run = run_victim(Path::new(SELF), attack, neighbour, pool, time)?;
         Ok::<_, AttackError>(run.figures)

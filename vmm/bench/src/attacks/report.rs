@@ -75,10 +75,10 @@ pub struct SkippedAttack {
 }
 
 /// The figures of a run beside the idle guest and of one beside the attacker, in the same round.
-pub(super) type Pair = [AttackFigures; 2];
+pub(super) type AttackPair = [AttackFigures; 2];
 
 /// The row of `attack`.
-pub(super) fn row(attack: Attack, pairs: &[Pair]) -> AttackRow {
+pub(super) fn row(attack: Attack, pairs: &[AttackPair]) -> AttackRow {
     let ratio = |value: fn(&AttackFigures) -> Option<f64>| {
         let ratios: Vec<f64> = pairs
             .iter()

@@ -85,14 +85,14 @@ impl LinuxReport {
 }
 
 /// The figures of one run, and those under the host's scheduler in the same round.
-type Pair<'a> = (&'a WorkFigures, Option<&'a WorkFigures>);
+type WorkPair<'a> = (&'a WorkFigures, Option<&'a WorkFigures>);
 
 /// The pairs of all rounds in which the guest of this row reported the work.
 fn pairs(
     runs: &[GuestRun],
     rounds: u32,
     (work, load, policy): (Work, LinuxLoad, LinuxPolicy),
-) -> Vec<Pair<'_>> {
+) -> Vec<WorkPair<'_>> {
     let figures = |round, policy| {
         runs.iter()
             .find(|run| run.round == round && run.load == load && run.policy == policy)
@@ -112,7 +112,7 @@ impl WorkRow {
         load: LinuxLoad,
         policy: LinuxPolicy,
         host_cpus: usize,
-        pairs: &[Pair<'_>],
+        pairs: &[WorkPair<'_>],
     ) -> Self {
         let ratio = |value: fn(&WorkFigures) -> Option<u64>| {
             let ratios: Vec<f64> = pairs

@@ -56,6 +56,7 @@ mod preempt;
 mod proxy;
 mod release;
 mod reservation;
+mod reservation_text;
 mod scheduler;
 pub mod sim;
 mod stop;
@@ -74,6 +75,9 @@ pub use ids::{CpuId, GuestId, HelperId, Ns, VcpuId};
 pub use pick::Decision;
 pub use proxy::MAX_CHAIN;
 pub use reservation::{Claim, Exhaustion, MAX_PERIOD, MIN_BUDGET, Reservation, ReservationError};
+pub use reservation_text::{
+    ParseDurationError, ParseReservationError, format_ns, parse_duration_ns,
+};
 pub use scheduler::{Config, MAX_PINNINGS, MAX_VCPUS, Scheduler};
 pub use stop::Stop;
 pub use view::{CpuView, Doing, VcpuView};

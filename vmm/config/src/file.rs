@@ -24,7 +24,7 @@
 //! )
 //! .unwrap();
 //! assert_eq!(config.guests.len(), 3);
-//! assert_eq!(config.guests[0].reservations[3].unwrap().budget_ns, 2_000_000);
+//! assert_eq!(config.guests[0].reservations[3].unwrap().budget(), 2_000_000);
 //! ```
 //!
 //! A Linux guest may have disks, network interfaces and vsock, written as for `--disk`, `--net` and
@@ -63,7 +63,6 @@ use super::{
     ConfigError, DiskConfig, GuestConfig, KernelSource, LateHalts, Reservation, RunConfig,
     SchedMode, SummaryForm, VcpuThreads, VsockConfig, fail, names,
 };
-use crate::reservation::{parse_reservation, parse_shared_reservation};
 use crate::units::{self, UnitError};
 
 /// Most guests that a file may ask for.
@@ -266,7 +265,7 @@ impl GuestTable {
         ) {
             (None, None, None) => Ok(vec![None; cpus]),
             (Some(each), None, None) => {
-                let each = field("reservation", parse_reservation(each))?;
+                let each = field("reservation", reservation(each))?;
                 Ok(vec![Some(each); cpus])
             }
             (None, Some(list), None) => {
@@ -280,7 +279,7 @@ impl GuestTable {
                 list.iter()
                     .map(|text| match text.trim() {
                         "" => Ok(None),
-                        text => field("vcpu_reservations", parse_reservation(text)).map(Some),
+                        text => field("vcpu_reservations", reservation(text)).map(Some),
                     })
                     .collect()
             }
@@ -332,9 +331,13 @@ pub fn parse_defer(text: &str) -> Result<Option<Duration>, UnitError> {
     }
 }
 
+fn reservation(text: &str) -> Result<Reservation, UnitError> {
+    Ok(text.parse()?)
+}
+
 /// A reservation for `cpus` vCPUs together, as each one's part. It may exceed one CPU.
 fn parse_shared(text: &str, cpus: usize) -> Result<Reservation, UnitError> {
-    parse_shared_reservation(text, cpus as u64)
+    Ok(Reservation::parse_shared(text, cpus as u64)?)
 }
 
 fn field<T>(name: &str, value: Result<T, UnitError>) -> Result<T, ConfigError> {

@@ -4,6 +4,7 @@
 use super::{ConfigError, DEFAULT_WEIGHT, GuestConfig, RunConfig, SchedMode, VcpuThreads, fail};
 use crate::Control;
 use crate::{Reservation, Timeline};
+use vcpu_sched::Exhaustion;
 
 /// Which of the options that have a default the user has given a value. A default asks for nothing, so
 /// that `baton run --sched host` needs no `--proxy off`.
@@ -84,7 +85,9 @@ fn check_guest(guest: &GuestConfig, sched: SchedMode) -> Result<(), ConfigError>
                 ),
             }
     };
-    let kept = |reservation: &Reservation| sched == SchedMode::HostDeadline && reservation.hard;
+    let kept = |reservation: &Reservation| {
+        sched == SchedMode::HostDeadline && reservation.exhaustion() == Exhaustion::Hard
+    };
     for (vcpu, reservation) in guest.reservations.iter().enumerate() {
         if let Some(reservation) = reservation
             && !kept(reservation)

@@ -14,7 +14,6 @@ mod kept;
 mod metrics_target;
 mod names;
 pub mod rate;
-mod reservation;
 pub mod units;
 pub mod values;
 
@@ -22,7 +21,7 @@ pub use control::Control;
 pub use kept::Given;
 pub use metrics_target::MetricsTarget;
 use rate::{RateLimit, RateOptions};
-pub use reservation::{Reservation, parse_reservation, parse_shared_reservation};
+pub use vcpu_sched::Reservation;
 
 /// Most vCPUs a guest may have.
 pub const MAX_VCPUS: usize = 254;

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use vcpu_sched::ReservationError;
+pub use vcpu_sched::format_ns;
+use vcpu_sched::{ParseDurationError, ParseReservationError, parse_duration_ns};
 
 /// A quantity that could not be read, with an example of what can.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UnitError {
     /// Not a duration.
-    #[error("'{0}' is not a duration: write a whole number and ns, us, ms, s or m, as in 50us")]
-    Duration(String),
+    #[error(transparent)]
+    Duration(#[from] ParseDurationError),
     /// Not a size.
     #[error("'{0}' is not a size: write a whole number and K, M, G or T, as in 512M")]
     Bytes(String),
@@ -20,72 +21,22 @@ pub enum UnitError {
     )]
     Cpus(String),
     /// Not a reservation.
-    #[error(
-        "'{0}' is not a reservation: write budget/period, as in 5ms/10ms, or \
-         budget/period/deadline, and ,hard or ,soft after it if wanted"
-    )]
-    Reservation(String),
+    #[error(transparent)]
+    Reservation(#[from] ParseReservationError),
     /// Not a reservation of one vCPU.
     #[error("'{0}' is not a vCPU's reservation: write index=budget/period, as in 0=1ms/100ms,hard")]
     VcpuReservation(String),
-    /// Times of a reservation that break a bound of the policy.
-    #[error("'{text}' is a reservation that cannot be kept: {source}")]
-    ReservationBounds {
-        /// As written.
-        text: String,
-        /// Which bound.
-        source: ReservationError,
-    },
 }
 
 /// Highest host CPU number that a list may name.
 pub const MAX_CPU: usize = 8191;
-
-const DURATION_UNITS: [(&str, u64); 5] = [
-    ("ns", 1),
-    ("us", 1_000),
-    ("ms", 1_000_000),
-    ("m", 60_000_000_000),
-    ("s", 1_000_000_000),
-];
 
 /// Reads `50us`, `4ms`, `10s`, `2m`, `100ns`.
 ///
 /// # Errors
 /// [`UnitError::Duration`] if there is no unit, no whole number, or it is out of range.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
-    let bad = || UnitError::Duration(text.to_owned());
-    let trimmed = text.trim();
-    let split = trimmed
-        .find(|c: char| !c.is_ascii_digit())
-        .ok_or_else(bad)?;
-    let (number, unit) = trimmed.split_at(split);
-    let number: u64 = number.parse().map_err(|_| bad())?;
-    let scale = DURATION_UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .map(|(_, scale)| *scale)
-        .ok_or_else(bad)?;
-    number
-        .checked_mul(scale)
-        .map(Duration::from_nanos)
-        .ok_or_else(bad)
-}
-
-/// The shortest whole way to write `ns` nanoseconds.
-#[must_use]
-pub fn format_ns(ns: u64) -> String {
-    for (unit, scale) in [
-        ("m", 60_000_000_000),
-        ("s", 1_000_000_000),
-        ("ms", 1_000_000),
-        ("us", 1_000),
-    ] {
-        if ns != 0 && ns.is_multiple_of(scale) {
-            return format!("{}{unit}", ns / scale);
-        }
-    }
-    format!("{ns}ns")
+    Ok(parse_duration_ns(text).map(Duration::from_nanos)?)
 }
 
 /// A time to about three digits.

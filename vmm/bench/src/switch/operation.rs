@@ -167,11 +167,9 @@ impl Operation {
 }
 
 /// Soft, so that it is never throttled, and so short that it always goes first.
-const WAITER: Reservation = Reservation {
-    budget_ns: 5_000_000,
-    period_ns: 10_000_000,
-    deadline_ns: 10_000_000,
-    hard: false,
+const WAITER: Reservation = match Reservation::soft(5_000_000, 10_000_000) {
+    Ok(reservation) => reservation,
+    Err(_) => panic!("it is within the bounds"),
 };
 
 /// A run of one guest.

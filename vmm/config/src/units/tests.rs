@@ -31,7 +31,7 @@ fn cpu_lists_are_sorted_and_without_repeats() {
 }
 
 #[test]
-fn what_is_written_reads_back_the_same() {
+fn a_written_quantity_reads_back_the_same() {
     for text in ["0", "0-3", "0,2", "0-1,4,6-7"] {
         assert_eq!(format_cpus(&parse_cpus(text).expect(text)), text);
     }

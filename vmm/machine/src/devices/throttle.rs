@@ -101,7 +101,7 @@ pub(super) mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use baton_config::rate::Bucket;
+    use baton_config::rate::BucketConfig;
 
     /// A clock that stands still until it is set on.
     #[derive(Clone, Default)]
@@ -121,8 +121,8 @@ pub(super) mod tests {
     }
 
     /// So much in each 100 ms.
-    pub(in super::super) fn per_100ms(size: u64) -> Option<Bucket> {
-        Some(Bucket {
+    pub(in super::super) fn per_100ms(size: u64) -> Option<BucketConfig> {
+        Some(BucketConfig {
             size,
             refill: Duration::from_millis(100),
             burst: 0,

@@ -1,4 +1,4 @@
-//! By what a guest tells its devices apart: serial numbers of disks and addresses of network interfaces.
+//! What tells the devices of a guest apart: serial numbers of disks, addresses of network interfaces.
 
 use std::fmt;
 use std::str::FromStr;

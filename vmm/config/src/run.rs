@@ -21,7 +21,7 @@ pub struct RunConfig {
     pub guests: Vec<GuestConfig>,
     /// Host CPUs of the pool, ascending, none twice. Empty: all that this process may use.
     pub host_cpus: Vec<usize>,
-    /// Who decides which vCPU runs.
+    /// The scheduler that decides which vCPU runs.
     pub sched: SchedMode,
     /// Run preempted lock holders on their waiters' budgets ([`SchedMode::Baton`] only).
     pub proxy: bool,

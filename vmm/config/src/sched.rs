@@ -1,6 +1,6 @@
 //! How the vCPUs of a run are scheduled.
 
-/// Who decides which vCPU runs.
+/// The scheduler that decides which vCPU runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SchedMode {
     /// Baton's own policy on one executor per host CPU.
@@ -33,7 +33,7 @@ pub enum LateHalts {
     Allow,
 }
 
-/// Which of the options that have a default were given a value. A default asks for nothing, so
+/// Which of the options that have a default were given a value. A default requests nothing, so
 /// `baton run --sched host` needs no `--proxy off`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Given {

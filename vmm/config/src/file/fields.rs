@@ -40,7 +40,7 @@ pub(super) fn choice<T: clap::ValueEnum>(name: &str, text: &str) -> Result<T, Co
 }
 
 /// Reads the value of the key `name`, a list with an entry for each of `cpus` vCPUs. An empty entry
-/// stands for `None`; `empty_means` says in the error what that is.
+/// stands for `None`; `empty_means` is the name of that in the error.
 pub(super) fn for_each_vcpu<T, E: Into<UnitError>>(
     name: &str,
     list: &[String],

@@ -4,7 +4,7 @@ use baton_abi::hints as abi;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
 
-use super::reset;
+use crate::firmware_state;
 
 /// Leaf 1, ECX: x2APIC.
 const X2APIC: u32 = 1 << 21;
@@ -22,7 +22,7 @@ const TSC_DEADLINE: u32 = 1 << 24;
 /// If KVM does not say.
 pub fn supported(kvm: &Kvm, features: u32, own_steal: bool) -> Result<CpuId, kvm_ioctls::Error> {
     let mut cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
-    let deadline = reset::has_deadline_timer(kvm);
+    let deadline = firmware_state::has_deadline_timer(kvm);
     for entry in cpuid.as_mut_slice() {
         if entry.function == 1 {
             entry.ecx |= X2APIC;

@@ -70,7 +70,7 @@ pub struct Gaps {
 
 impl Gaps {
     /// It has left `KVM_RUN` at `now`, and may go on there.
-    pub(super) fn leaves(&mut self, now: u64) {
+    pub(crate) fn leaves(&mut self, now: u64) {
         self.due = Some(now);
     }
 
@@ -98,7 +98,7 @@ impl Gaps {
 
     /// It enters `KVM_RUN` at `now`. How long it was kept from that.
     #[must_use]
-    pub(super) fn end(&mut self, now: u64) -> u64 {
+    pub(crate) fn end(&mut self, now: u64) -> u64 {
         let due = self.due.take();
         let late = due.map_or(0, |due| now.saturating_sub(due));
         std::mem::take(&mut self.waited).max(late)
@@ -124,7 +124,7 @@ impl Gaps {
 
 /// Tells the guest of `fd` that this vCPU has missed `gap` nanoseconds, if it is to be told. Costs
 /// nothing for a gap that is not [long](is_long), else an ioctl or two.
-pub(super) fn tell(fd: &VcpuFd, gaps: &mut Gaps, gap: u64) {
+pub(crate) fn tell(fd: &VcpuFd, gaps: &mut Gaps, gap: u64) {
     // The processor's current privilege level is that of the stack segment.
     let in_user_mode = || fd.get_sregs().is_ok_and(|sregs| sregs.ss.dpl == 3);
     if gaps.is_told(gap, in_user_mode) {

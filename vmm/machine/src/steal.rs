@@ -70,7 +70,7 @@ impl StealTime {
     ///
     /// # Errors
     /// If KVM cannot filter MSRs (before Linux 5.10).
-    pub(super) fn trap(vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
+    pub(crate) fn trap(vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
         vm.enable_cap(&kvm_enable_cap {
             cap: KVM_CAP_X86_USER_SPACE_MSR,
             args: [MsrExitReason::Filter.bits().into(), 0, 0, 0],
@@ -89,7 +89,7 @@ impl StealTime {
 
     /// Carries out a write of `value` to the MSR by vCPU `index`, in the guest's `memory`. False: the
     /// value makes no sense, and nothing has changed.
-    pub(super) fn write_msr(&self, index: u32, value: u64, memory: &GuestMemoryMmap) -> bool {
+    pub(crate) fn write_msr(&self, index: u32, value: u64, memory: &GuestMemoryMmap) -> bool {
         let Some(slot) = self.slots.get(index as usize) else {
             return false;
         };
@@ -112,7 +112,7 @@ impl StealTime {
     }
 
     /// What vCPU `index` reads from the MSR.
-    pub(super) fn read_msr(&self, index: u32) -> u64 {
+    pub(crate) fn read_msr(&self, index: u32) -> u64 {
         self.slots
             .get(index as usize)
             .map_or(0, |slot| slot.msr.load(Ordering::Relaxed))

@@ -11,7 +11,7 @@ use crate::power::SLEEP_TYPE_OFF;
 use crate::serial;
 
 /// The table as bytes.
-pub(super) struct Dsdt(Vec<u8>);
+pub(crate) struct Dsdt(Vec<u8>);
 
 impl Aml for Dsdt {
     fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {
@@ -20,13 +20,13 @@ impl Aml for Dsdt {
 }
 
 /// With COM1 and the virtio windows at `places`.
-pub(super) fn table(places: &[Place]) -> Dsdt {
-    let mut dsdt = super::table(*b"DSDT", 36, 6);
+pub(crate) fn table(places: &[Place]) -> Dsdt {
+    let mut dsdt = super::tables::table(*b"DSDT", 36, 6);
     dsdt.append_slice(&com1());
     for (number, place) in (0..).zip(places) {
         dsdt.append_slice(&virtio(number, place));
     }
-    dsdt.append_slice(&super::bytes(&Name::new(
+    dsdt.append_slice(&super::tables::bytes(&Name::new(
         "_S5_".into(),
         &Package::new(vec![&SLEEP_TYPE_OFF]),
     )));
@@ -35,7 +35,7 @@ pub(super) fn table(places: &[Place]) -> Dsdt {
 }
 
 fn com1() -> Vec<u8> {
-    super::bytes(&Device::new(
+    super::tables::bytes(&Device::new(
         "_SB_.COM1".into(),
         vec![
             &Name::new("_HID".into(), &EISAName::new("PNP0501")),
@@ -53,7 +53,7 @@ fn com1() -> Vec<u8> {
 
 /// A virtio-mmio window, under the id by which Linux's driver is known.
 fn virtio(number: u32, place: &Place) -> Vec<u8> {
-    super::bytes(&Device::new(
+    super::tables::bytes(&Device::new(
         format!("_SB_.VR{number:02}").as_str().into(),
         vec![
             &Name::new("_HID".into(), &"LNRO0005"),

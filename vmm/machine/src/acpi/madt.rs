@@ -14,8 +14,8 @@ const PROCESSOR_ENABLED: u32 = 1;
 const ALL: u8 = 0xff;
 
 /// Processors 0 to `cpus` - 1, whose APIC ids are their numbers; one I/O APIC for all interrupts.
-pub(super) fn table(cpus: u32) -> Sdt {
-    let mut madt = super::table(*b"APIC", HEAD, 4);
+pub(crate) fn table(cpus: u32) -> Sdt {
+    let mut madt = super::tables::table(*b"APIC", HEAD, 4);
     madt.write_u32(36, LOCAL_APIC);
     madt.write_u32(40, FLAG_HAS_8259);
     for index in 0..cpus {

@@ -11,11 +11,11 @@ use linux_loader::loader::elf::start_info::{
 };
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
-use super::{BootError, CMDLINE, Handover, STACK_TOP, ZERO_PAGE, e820, write_error};
+use super::handover::{BootError, CMDLINE, Handover, STACK_TOP, ZERO_PAGE, e820, write_error};
 use crate::loader::Initrd;
 
 /// Where the structure is: in the place of `boot_params`, which this protocol does not have.
-pub(super) const START_INFO: u64 = ZERO_PAGE;
+pub(crate) const START_INFO: u64 = ZERO_PAGE;
 /// Its only module, the RAM disk.
 const MODULES: u64 = START_INFO + 0x100;
 const MEMORY_MAP: u64 = START_INFO + 0x200;
@@ -33,7 +33,7 @@ const _: () = assert!(
 );
 
 /// Writes the structure, the memory map and the module.
-pub(super) fn write_start_info(
+pub(crate) fn write_start_info(
     memory: &GuestMemoryMmap,
     memory_size: u64,
     handover: Handover,

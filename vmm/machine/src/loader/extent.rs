@@ -1,7 +1,7 @@
 //! How long a kernel's file has to be by what its own headers say. A copy that ended early (a full disk, a
 //! broken download) would boot zeros.
 
-use super::LoadError;
+use super::kernel::LoadError;
 
 /// Bytes of an ELF header, and of each program header.
 const ELF_HEADER: usize = 64;
@@ -17,10 +17,10 @@ const DEFAULT_SETUP_SECTS: u8 = 4;
 const SECTOR: u64 = 512;
 const PARAGRAPH: u64 = 16;
 /// First instruction behind the 64-bit entry: without it there is nothing to enter.
-const LEAST_CODE: u64 = super::ENTRY_64 + 1;
+const LEAST_CODE: u64 = super::kernel::ENTRY_64 + 1;
 
 /// That the ELF file `image` has all that its headers speak of.
-pub(super) fn check_elf(what: &str, image: &[u8]) -> Result<(), LoadError> {
+pub(crate) fn check_elf(what: &str, image: &[u8]) -> Result<(), LoadError> {
     whole(what, image, ELF_HEADER as u64)?;
     let headers = number(image, 32);
     let count = u64::from(u16::from_le_bytes([image[56], image[57]]));
@@ -44,7 +44,7 @@ pub(super) fn check_elf(what: &str, image: &[u8]) -> Result<(), LoadError> {
 }
 
 /// That the bzImage `image`, of which the header is there, has all that it speaks of.
-pub(super) fn check_bzimage(what: &str, image: &[u8]) -> Result<(), LoadError> {
+pub(crate) fn check_bzimage(what: &str, image: &[u8]) -> Result<(), LoadError> {
     whole(what, image, SETUP_SECTS_AT as u64 + 1)?;
     let sectors = match image[SETUP_SECTS_AT] {
         0 => DEFAULT_SETUP_SECTS,
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_bzimage_without_code_at_its_entry_is_cut_short() {
-        let image = bzimage(super::super::ENTRY_64 as usize);
+        let image = bzimage(crate::loader::kernel::ENTRY_64 as usize);
         assert_eq!(needed(check_bzimage("k", &image)), image.len() as u64 + 1);
     }
 }

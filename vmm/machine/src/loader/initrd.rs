@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::{ELF_INITRD_MAX, Loaded};
+use super::kernel::{ELF_INITRD_MAX, Loaded};
 use crate::layout::MMIO_HOLE_START;
 
 const PAGE: u64 = 4096;

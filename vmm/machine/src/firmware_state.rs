@@ -19,7 +19,7 @@ const MTRR_WRITE_BACK: u64 = 1 << 11 | 6;
 ///
 /// # Errors
 /// If KVM does not take its own local APIC's state back.
-pub(super) fn like_firmware(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+pub(crate) fn like_firmware(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     let mut lapic = fd.get_lapic()?;
     for (register, mode) in [(LVT_LINT0, DELIVER_EXTINT), (LVT_LINT1, DELIVER_NMI)] {
         for (byte, value) in lapic.regs[register..].iter_mut().zip(mode.to_le_bytes()) {
@@ -45,7 +45,7 @@ pub(super) fn like_firmware(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
 }
 
 /// Whether KVM's local APIC has the TSC deadline timer, which its CPUID does not tell.
-pub(super) fn has_deadline_timer(kvm: &Kvm) -> bool {
+pub(crate) fn has_deadline_timer(kvm: &Kvm) -> bool {
     kvm.check_extension_raw(KVM_CAP_TSC_DEADLINE_TIMER.into()) > 0
         || kvm.check_extension(Cap::TscDeadlineTimer)
 }

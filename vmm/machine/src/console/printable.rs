@@ -4,7 +4,7 @@
 /// Appends `text`, at most one line, to `out`. Control characters but for the tab and the end of the
 /// line, and bytes that are no UTF-8, become `\xNN`. Carriage returns before the end of the line are
 /// left out: Linux ends its lines so.
-pub(super) fn append(out: &mut Vec<u8>, text: &[u8]) {
+pub(crate) fn append(out: &mut Vec<u8>, text: &[u8]) {
     let (mut body, end) = match text.strip_suffix(b"\n") {
         Some(body) => (body, &b"\n"[..]),
         None => (text, &b""[..]),

@@ -11,7 +11,7 @@ const ESCAPE: u8 = 1;
 
 /// What to do with what the user typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(crate) enum Key {
     /// The guest gets this.
     Guest(u8),
     /// The user wants to leave.
@@ -22,13 +22,13 @@ pub(super) enum Key {
 
 /// Finds Ctrl-a x (leave) and Ctrl-a Ctrl-a (one Ctrl-a for the guest) among the keys.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     escaped: bool,
 }
 
 impl Keys {
     /// Takes the next key. Ctrl-a and any other key is nothing.
-    pub(super) fn press(&mut self, key: u8) -> Key {
+    pub(crate) fn press(&mut self, key: u8) -> Key {
         match (mem::take(&mut self.escaped), key) {
             (false, ESCAPE) => {
                 self.escaped = true;
@@ -45,14 +45,14 @@ impl Keys {
 /// A terminal in raw mode whenever it is ours, until dropped: keys come one by one, unseen, and none of them
 /// is a signal of this program's. What the guest prints still gets its carriage returns.
 #[derive(Debug)]
-pub(super) struct RawTerminal {
+pub(crate) struct RawTerminal {
     changed: Changed,
     keys: Keys,
 }
 
 impl RawTerminal {
     /// Takes `terminal` for the guest; `None` if it is no terminal.
-    pub(super) fn new(terminal: BorrowedFd) -> Option<Self> {
+    pub(crate) fn new(terminal: BorrowedFd) -> Option<Self> {
         Some(Self {
             changed: Changed::new(terminal, raw)?,
             keys: Keys::default(),
@@ -60,17 +60,17 @@ impl RawTerminal {
     }
 
     /// Whether the keys are the guest's now. In the background they are the shell's.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.changed.is_ours()
     }
 
     /// Becomes readable when the process goes on after a stop.
-    pub(super) fn continued(&self) -> &EventFd {
+    pub(crate) fn continued(&self) -> &EventFd {
         self.changed.continued()
     }
 
     /// Takes the next key.
-    pub(super) fn press(&mut self, key: u8) -> Key {
+    pub(crate) fn press(&mut self, key: u8) -> Key {
         self.keys.press(key)
     }
 }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::clock::Clock;
-use super::console::ConsolePort;
-use super::guest::GuestEnd;
-use super::testdev::Results;
+use super::create::GuestEnd;
+use crate::clock::Clock;
+use crate::console::ConsolePort;
+use crate::testdev::Results;
 
 type EndHook = Box<dyn Fn(&GuestRecord, &GuestEnd) + Send + Sync>;
 
@@ -39,7 +39,7 @@ impl fmt::Debug for GuestRecord {
 
 impl GuestRecord {
     /// Of guest `number`, which has `vcpus` vCPUs and has not ended.
-    pub(super) fn new(
+    pub(crate) fn new(
         number: usize,
         name: String,
         vcpus: u32,

@@ -19,7 +19,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
 
 use super::terminal::{Key, RawTerminal};
-use super::{Guest, GuestEnd};
+use crate::{Guest, GuestEnd};
 
 const STDIN: RawFd = libc::STDIN_FILENO;
 /// How often to look whether this process has come to the foreground.

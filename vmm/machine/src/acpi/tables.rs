@@ -5,9 +5,7 @@
 //! KVM's PIC, I/O APIC and PIT: a kernel can then calibrate its local APIC timer where it has no
 //! TSC deadline timer.
 
-mod dsdt;
-mod fadt;
-mod madt;
+use super::{dsdt, fadt, madt};
 
 use acpi_tables::facs::FACS;
 use acpi_tables::rsdp::Rsdp;
@@ -26,9 +24,9 @@ const END: u64 = 0x10_0000;
 /// Tables are aligned to this; the FACS has to be.
 const ALIGNMENT: u64 = 64;
 
-const OEM_ID: [u8; 6] = *b"BATON ";
-const OEM_TABLE_ID: [u8; 8] = *b"BATONVMM";
-const OEM_REVISION: u32 = 1;
+pub(crate) const OEM_ID: [u8; 6] = *b"BATON ";
+pub(crate) const OEM_TABLE_ID: [u8; 8] = *b"BATONVMM";
+pub(crate) const OEM_REVISION: u32 = 1;
 
 /// Tables that cannot be placed.
 #[derive(Debug, Error)]
@@ -69,7 +67,7 @@ pub fn write(
 }
 
 /// An empty table with room for `length` bytes.
-fn table(signature: [u8; 4], length: u32, revision: u8) -> Sdt {
+pub(crate) fn table(signature: [u8; 4], length: u32, revision: u8) -> Sdt {
     Sdt::new(
         signature,
         length,
@@ -80,7 +78,7 @@ fn table(signature: [u8; 4], length: u32, revision: u8) -> Sdt {
     )
 }
 
-fn bytes(table: &dyn Aml) -> Vec<u8> {
+pub(crate) fn bytes(table: &dyn Aml) -> Vec<u8> {
     let mut bytes = Vec::new();
     table.to_aml_bytes(&mut bytes);
     bytes

@@ -3,7 +3,7 @@
 use acpi_tables::fadt::{FADT, FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 
-use crate::ports::{KEYBOARD_COMMAND, KEYBOARD_RESET};
+use crate::i8042;
 use crate::power::{CONTROL, CONTROL_LENGTH, EVENT, EVENT_LENGTH};
 
 /// ACPI's own interrupt.
@@ -14,15 +14,15 @@ const HAS_LEGACY_DEVICES: u16 = 1 << 0;
 const NO_VGA: u16 = 1 << 2;
 const NO_CMOS_CLOCK: u16 = 1 << 5;
 
-/// With the tables at `dsdt` and `facs`.
+/// The table, with the others at `dsdt` and `facs`.
 pub(crate) fn table(dsdt: u64, facs: u64) -> FADT {
     let mut fadt = FADTBuilder::new(
-        super::tables::OEM_ID,
-        super::tables::OEM_TABLE_ID,
-        super::tables::OEM_REVISION,
+        super::table::OEM_ID,
+        super::table::OEM_TABLE_ID,
+        super::table::OEM_REVISION,
     )
     .dsdt_64(dsdt)
-    // Below 4 GiB, and where kernels look first.
+    // Below 4 GiB, in the field that kernels read first.
     .firmware_ctrl_32(facs as u32)
     .flag(Flags::Wbinvd)
     .flag(Flags::ProcC1)
@@ -41,8 +41,8 @@ pub(crate) fn table(dsdt: u64, facs: u64) -> FADT {
         8,
         0,
         AccessSize::ByteAccess,
-        KEYBOARD_COMMAND.into(),
+        i8042::COMMAND.into(),
     );
-    fadt.reset_value = KEYBOARD_RESET;
+    fadt.reset_value = i8042::RESET;
     fadt.finalize()
 }

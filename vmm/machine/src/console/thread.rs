@@ -1,10 +1,6 @@
-//! Console output: from guests to stdout without ever making a vCPU wait.
-//!
-//! Lines go through a bounded queue to a thread that writes them. When the queue is full (a guest
-//! floods, or nobody reads our stdout) the line is dropped. What has not been written at the end is
-//! counted, whatever the reason.
+//! The thread that writes what guests print.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,67 +13,32 @@ use baton_os::output::Writer;
 use baton_os::sys;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::printable;
+use super::account::{Account, charge};
+use super::port::{ConsolePort, Piece};
 
-/// Longest piece that is queued; longer lines are split.
-const MAX_LINE: usize = 256;
-/// Pieces that may wait to be written: at most 1 MiB, and 4 MiB of what has to be escaped, without the
+/// Pieces that may wait to be written: at most 1 MiB, or 4 MiB if everything has to be escaped, without the
 /// names of guests.
 const QUEUE: usize = 4096;
-/// How often is asked, at the end, whether to wait on.
-const ASKED_EVERY: Duration = Duration::from_millis(100);
-
-/// How long the thread may take to see that the rest is given up.
-const A_MOMENT: Duration = Duration::from_secs(1);
-
-/// What one guest has printed, and at what cost.
-#[derive(Debug, Default)]
-struct Account {
-    /// CPU time that the console's thread has used for this guest and nobody has asked for, ns.
-    spent_ns: AtomicU64,
-    /// Bytes of what it printed.
-    printed: AtomicU64,
-    /// How many of them have been written.
-    written: AtomicU64,
-}
-
-/// How much of what a guest printed is lost.
-#[derive(Clone, Debug)]
-pub struct ConsoleCount(Arc<Account>);
-
-impl ConsoleCount {
-    /// Bytes that have not been written: when the console has ended, those that were dropped.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        // In this order: what is printed meanwhile is not taken for written before.
-        let written = self.0.written.load(Ordering::Acquire);
-        let printed = self.0.printed.load(Ordering::Acquire);
-        printed.saturating_sub(written)
-    }
-}
-
-/// Bytes to be written, and whose they are.
-struct Piece {
-    bytes: Box<[u8]>,
-    /// How many of them, at the end, the guest printed, without what was put before them or escaped.
-    printed: usize,
-    account: Arc<Account>,
-}
+/// How often [`ConsoleThread::finish`] calls its argument.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the thread may take to notice that it is to drop the rest.
+const GIVE_UP_TIME: Duration = Duration::from_secs(1);
 
 /// The thread that writes what guests print.
 #[derive(Debug)]
 pub struct ConsoleThread {
     queue: SyncSender<Piece>,
     done: Receiver<()>,
-    shared: Arc<Shared>,
+    output: Arc<Output>,
     thread: JoinHandle<()>,
 }
 
+/// What the thread and its owner share.
 #[derive(Debug)]
-struct Shared {
+struct Output {
     /// Readable when nothing more is to be written.
     give_up: EventFd,
-    /// Bytes written: it goes on as long as there is a reader.
+    /// Bytes written. The number grows as long as the output has a reader.
     progress: AtomicU64,
 }
 
@@ -85,73 +46,52 @@ impl ConsoleThread {
     /// Starts the thread, writing to `out`, whether that blocks or not.
     ///
     /// # Errors
-    /// If the host gives no thread or event.
+    /// If the host refuses a thread or an event.
     pub fn spawn(out: impl AsFd + Send + 'static) -> io::Result<Self> {
         let (queue, pieces) = mpsc::sync_channel::<Piece>(QUEUE);
         let (finished, done) = mpsc::sync_channel(1);
-        let shared = Arc::new(Shared {
+        let output = Arc::new(Output {
             give_up: EventFd::new(EFD_NONBLOCK)?,
             progress: AtomicU64::new(0),
         });
-        let own = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("console".to_owned())
-            .spawn(move || {
-                let mut batch = Vec::new();
-                let mut of_whom = Vec::new();
-                let mut reported = sys::thread_cpu_ns();
-                while let Ok(piece) = pieces.recv() {
-                    batch.clear();
-                    // A guest without lines sends single characters: write them in one go.
-                    for piece in iter::once(piece).chain(pieces.try_iter().take(QUEUE)) {
-                        batch.extend_from_slice(&piece.bytes);
-                        of_whom.push(Part {
-                            length: piece.bytes.len(),
-                            printed: piece.printed,
-                            account: piece.account,
-                        });
-                    }
-                    own.write(out.as_fd(), &batch, &of_whom);
-                    let now = sys::thread_cpu_ns();
-                    let parts = of_whom.drain(..).map(|part| (part.length, part.account));
-                    share(now - mem::replace(&mut reported, now), parts);
-                }
+        let thread = thread::Builder::new().name("console".to_owned()).spawn({
+            let output = Arc::clone(&output);
+            move || {
+                output.write_all(out.as_fd(), &pieces);
                 let _ = finished.send(());
-            })?;
+            }
+        })?;
         Ok(Self {
             queue,
             done,
-            shared,
+            output,
             thread,
         })
     }
 
-    /// A port for one guest; `prefix` (such as `[name] `) begins each of its lines.
+    /// A port for one guest. Each line of the guest begins with `prefix` (such as `[name] `).
     #[must_use]
     pub fn port(&self, prefix: String) -> ConsolePort {
-        ConsolePort {
-            queue: Some(self.queue.clone()),
-            prefix: prefix.into(),
-            account: Arc::default(),
-        }
+        ConsolePort::new(self.queue.clone(), prefix)
     }
 
-    /// Waits until all that was queued is written. `enough` is asked now and then, and told for how long
-    /// nothing could be written; when it says so, the rest is dropped. All ports must be gone.
-    pub fn finish(self, mut enough: impl FnMut(Duration) -> bool) {
+    /// Waits until everything in the queue is written. Every now and then, `is_enough` is called with the
+    /// time for which nothing could be written. When it returns true, the rest is dropped. All ports must
+    /// have been dropped.
+    pub fn finish(self, mut is_enough: impl FnMut(Duration) -> bool) {
         drop(self.queue);
         let mut before = 0;
         let mut since = Instant::now();
-        while self.done.recv_timeout(ASKED_EVERY) == Err(RecvTimeoutError::Timeout) {
-            let now = self.shared.progress.load(Ordering::Acquire);
+        while self.done.recv_timeout(CHECK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            let now = self.output.progress.load(Ordering::Acquire);
             if mem::replace(&mut before, now) != now {
                 since = Instant::now();
             }
-            if enough(since.elapsed()) {
+            if is_enough(since.elapsed()) {
                 // Only a counter at its maximum refuses a write, and one write cannot take it there.
-                let _ = self.shared.give_up.write(1);
-                // One that blocks in a write all the same, to a terminal that has been stopped, is left.
-                if self.done.recv_timeout(A_MOMENT) == Err(RecvTimeoutError::Timeout) {
+                let _ = self.output.give_up.write(1);
+                // A thread that blocks in a write all the same, to a terminal that has been stopped, is left.
+                if self.done.recv_timeout(GIVE_UP_TIME) == Err(RecvTimeoutError::Timeout) {
                     return;
                 }
                 break;
@@ -161,27 +101,33 @@ impl ConsoleThread {
     }
 }
 
+/// Pieces that are written in one go.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    parts: Vec<BatchPart>,
+}
+
 /// The part of a batch that is one piece.
-struct Part {
+struct BatchPart {
     length: usize,
     printed: usize,
     account: Arc<Account>,
 }
 
-impl Shared {
-    /// Writes `batch`, which consists of `parts`. That it cannot is no reason to stop the guests: what is
-    /// lost shows in what has been written.
-    fn write(&self, out: BorrowedFd<'_>, batch: &[u8], parts: &[Part]) {
-        // SAFETY: the event lives as long as `self`.
-        let give_up = unsafe { BorrowedFd::borrow_raw(self.give_up.as_raw_fd()) };
-        let mut writer = Writer::new(out);
-        writer.give_up = Some(give_up);
-        let mut written = 0;
-        let _ = writer.write(batch, |more| {
-            written += more;
-            self.progress.fetch_add(more as u64, Ordering::Release);
+impl Batch {
+    fn push(&mut self, piece: Piece) {
+        self.bytes.extend_from_slice(&piece.bytes);
+        self.parts.push(BatchPart {
+            length: piece.bytes.len(),
+            printed: piece.printed,
+            account: piece.account,
         });
-        for part in parts {
+    }
+
+    /// Counts what the guests printed of the first `written` bytes.
+    fn count_written(&self, mut written: usize) {
+        for part in &self.parts {
             let own = written.min(part.length);
             written -= own;
             // The guest's bytes are the last of a piece.
@@ -189,159 +135,59 @@ impl Shared {
                 0 => part.printed,
                 _ => (part.length - own).min(part.printed),
             };
-            let seen = (part.printed - lost) as u64;
-            part.account.written.fetch_add(seen, Ordering::Release);
-        }
-    }
-}
-
-/// Divides `spent` ns by the number of bytes among those whose they were.
-fn share(spent: u64, written: impl Iterator<Item = (usize, Arc<Account>)>) {
-    let written: Vec<_> = written.collect();
-    let bytes: u64 = written.iter().map(|(bytes, _)| *bytes as u64).sum();
-    for (own, account) in written {
-        let part = u128::from(spent) * own as u128 / u128::from(bytes.max(1));
-        account.spent_ns.fetch_add(part as u64, Ordering::Relaxed);
-    }
-}
-
-/// Where one guest's lines go.
-#[derive(Clone, Debug)]
-pub struct ConsolePort {
-    queue: Option<SyncSender<Piece>>,
-    prefix: Arc<str>,
-    account: Arc<Account>,
-}
-
-impl ConsolePort {
-    /// A port whose output goes nowhere.
-    #[must_use]
-    pub fn discard() -> Self {
-        Self {
-            queue: None,
-            prefix: "".into(),
-            account: Arc::default(),
+            part.account.add_written((part.printed - lost) as u64);
         }
     }
 
-    /// CPU time that writing what the guest printed has taken since the last call, ns.
-    pub fn take_spent_ns(&self) -> u64 {
-        match self.account.spent_ns.load(Ordering::Relaxed) {
-            0 => 0,
-            _ => self.account.spent_ns.swap(0, Ordering::Relaxed),
-        }
-    }
-
-    /// How much is lost of what the guest prints here; it can be asked when the port is gone.
-    #[must_use]
-    pub fn count(&self) -> ConsoleCount {
-        ConsoleCount(Arc::clone(&self.account))
-    }
-
-    /// Whether lines of several guests share the output.
-    fn is_shared(&self) -> bool {
-        !self.prefix.is_empty()
-    }
-
-    fn send(&self, text: &[u8]) {
-        let Some(queue) = &self.queue else { return };
-        let mut bytes = Vec::with_capacity(self.prefix.len() + text.len());
-        bytes.extend_from_slice(self.prefix.as_bytes());
-        match self.is_shared() {
-            true => printable::append(&mut bytes, text),
-            // The terminal is the guest's, and what it draws there too.
-            false => bytes.extend_from_slice(text),
-        }
-        let piece = Piece {
-            bytes: bytes.into_boxed_slice(),
-            printed: text.len(),
-            account: Arc::clone(&self.account),
-        };
-        self.account
-            .printed
-            .fetch_add(text.len() as u64, Ordering::Release);
-        // One that there is no room for is never written, and so counts as lost.
-        let _ = queue.try_send(piece);
+    /// Empties the batch, and charges the guests `ns` of CPU time for it.
+    fn charge_and_clear(&mut self, ns: u64) {
+        self.bytes.clear();
+        let parts = self.parts.drain(..);
+        charge(ns, parts.map(|part| (part.length, part.account)));
     }
 }
 
-/// Gathers characters to lines for a [`ConsolePort`]. Each vCPU has its own, so lines of different
-/// vCPUs do not run into each other.
-#[derive(Debug)]
-pub struct LineBuffer {
-    line: Vec<u8>,
-    port: ConsolePort,
-    /// Pass characters on as they come.
-    raw: bool,
-}
-
-impl LineBuffer {
-    /// A buffer that sends whole lines.
-    #[must_use]
-    pub fn lines(port: ConsolePort) -> Self {
-        Self {
-            line: Vec::with_capacity(MAX_LINE),
-            port,
-            raw: false,
+impl Output {
+    /// Writes all `pieces` to `out`, until no port is left.
+    fn write_all(&self, out: BorrowedFd<'_>, pieces: &Receiver<Piece>) {
+        let mut batch = Batch::default();
+        let mut charged = sys::thread_cpu_ns();
+        while let Ok(piece) = pieces.recv() {
+            // A guest without lines sends single characters: write them in one go.
+            for piece in iter::once(piece).chain(pieces.try_iter().take(QUEUE)) {
+                batch.push(piece);
+            }
+            self.write(out, &batch);
+            let now = sys::thread_cpu_ns();
+            batch.charge_and_clear(now - mem::replace(&mut charged, now));
         }
     }
 
-    /// A buffer that sends characters as they come if the guest has the output for itself, so that
-    /// prompts show.
-    #[must_use]
-    pub fn interactive(port: ConsolePort) -> Self {
-        let raw = !port.is_shared();
-        let mut buffer = Self::lines(port);
-        buffer.raw = raw;
-        buffer
-    }
-
-    /// Takes one character.
-    pub fn push(&mut self, byte: u8) {
-        self.line.push(byte);
-        if self.raw || byte == b'\n' {
-            self.port.send(&self.line);
-            self.line.clear();
-        } else if self.line.len() >= MAX_LINE - 1 {
-            self.end_line();
-        }
-    }
-
-    /// Sends what there is of a line.
-    pub fn end_line(&mut self) {
-        if !self.line.is_empty() {
-            self.line.push(b'\n');
-            self.port.send(&self.line);
-            self.line.clear();
-        }
-    }
-}
-
-impl Write for LineBuffer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        bytes.iter().for_each(|byte| self.push(*byte));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for LineBuffer {
-    fn drop(&mut self) {
-        self.end_line();
+    /// Writes `batch`. Output that cannot be written is no reason to stop the guests: the counts of written
+    /// bytes show the loss.
+    fn write(&self, out: BorrowedFd<'_>, batch: &Batch) {
+        // SAFETY: the event lives as long as `self`.
+        let give_up = unsafe { BorrowedFd::borrow_raw(self.give_up.as_raw_fd()) };
+        let mut writer = Writer::new(out);
+        writer.give_up = Some(give_up);
+        let mut written = 0;
+        let _ = writer.write(&batch.bytes, |more| {
+            written += more;
+            self.progress.fetch_add(more as u64, Ordering::Release);
+        });
+        batch.count_written(written);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::console::line_buffer::LineBuffer;
 
-    /// What `print` writes by ports of a console, given their lines' beginnings.
+    /// What `print` writes through the ports of a console, whose lines begin with `prefixes`.
     fn printed<const N: usize>(
         prefixes: [&str; N],
         print: impl FnOnce([ConsolePort; N]),
@@ -370,14 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn who_prints_pays_for_the_writing_by_the_byte() {
-        let [much, little] = [(); 2].map(|()| Arc::new(Account::default()));
-        let written = [(300, Arc::clone(&much)), (100, Arc::clone(&little))];
-        share(1_000, written.into_iter());
-        assert_eq!(
-            [much, little].map(|account| account.spent_ns.load(Ordering::Relaxed)),
-            [750, 250]
-        );
+    fn writing_is_charged_to_the_guest_that_prints() {
         printed(["[a] "], |[port]| {
             assert_eq!(port.take_spent_ns(), 0);
             LineBuffer::lines(port.clone()).push(b'x');
@@ -392,31 +231,10 @@ mod tests {
         for (prefix, shown) in [("", "\x1b[2Kone\r\n"), ("[a] ", "[a] \\x1b[2Kone\n")] {
             let text = printed([prefix], |[port]| {
                 let mut serial = LineBuffer::interactive(port);
-                serial.write_all(b"\x1b[2Kone\r\n").expect("taken");
+                serial.write_all(b"\x1b[2Kone\r\n").expect("accepted");
             });
             assert_eq!(text, shown);
         }
-    }
-
-    #[test]
-    fn flood_with_no_reader_drops_and_never_waits() {
-        let (queue, reader) = mpsc::sync_channel(2);
-        let port = ConsolePort {
-            queue: Some(queue),
-            prefix: "".into(),
-            account: Arc::default(),
-        };
-        let mut buffer = LineBuffer::lines(port.clone());
-        for _ in 0..10 {
-            buffer.push(b'\n');
-        }
-        assert_eq!(reader.try_iter().count(), 2, "the others did not wait");
-        assert_eq!(port.count().dropped(), 10, "nothing is written");
-        // A line without end does not grow either.
-        for _ in 0..10_000 {
-            buffer.push(b'x');
-        }
-        assert!(buffer.line.capacity() <= MAX_LINE);
     }
 
     #[test]
@@ -430,7 +248,7 @@ mod tests {
         let line = vec![b'y'; 100];
         let mut buffer = LineBuffer::lines(port);
         for _ in 0..QUEUE {
-            buffer.write_all(&line).expect("taken");
+            buffer.write_all(&line).expect("accepted");
             buffer.end_line();
         }
         drop(buffer);
@@ -445,16 +263,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_is_counted_in_bytes_whether_nobody_reads_or_it_cannot_be_written() {
+    fn lost_output_is_counted_in_bytes_whether_it_is_not_read_or_cannot_be_written() {
         let flood = |console: ConsoleThread, prefix: &str| {
             let port = console.port(prefix.to_owned());
             let count = port.count();
             let mut buffer = LineBuffer::lines(port);
             for _ in 0..2 * QUEUE {
-                // Ten bytes and an end, of which the first are shown as four each.
+                // Ten bytes and a line end. The first five bytes are shown as four characters each.
                 buffer
                     .write_all(b"\x07\x07\x07\x07\x07yyyyy")
-                    .expect("taken");
+                    .expect("accepted");
                 buffer.end_line();
             }
             drop(buffer);

@@ -1,53 +1,24 @@
-//! Hint pages: the host's side of [`baton_abi::hints`].
-//!
-//! Everything a guest writes is copied once, checked, and believed only as far as it concerns the
-//! guest itself. All accesses are atomic on an address that was checked when the page was
-//! registered: no lock, no allocation and no search on the path of a scheduling decision.
+//! The hint pages of a guest.
 
 use std::mem::size_of;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicPtr, Ordering, fence};
 
 use baton_abi::hints::{
-    GuestHints, HELD_DEPTH_BITS, HintPage, HostHints, RING_DEFER, RING_DONATED, WAIT_BLOCK,
-    WAIT_IPI, WAIT_NONE, WAIT_SPIN,
+    HELD_DEPTH_BITS, HintPage, RING_DEFER, RING_DONATED, WAIT_BLOCK, WAIT_IPI, WAIT_NONE, WAIT_SPIN,
 };
 use baton_os::nospec;
 use vcpu_sched::WaitKind;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-/// A hint page is a page.
+use super::mapped_page::MappedPage;
+use super::snapshot::{HintSnapshot, PublishedWait};
+
+/// Bytes of a page, which a hint page has to itself.
 const PAGE: u64 = 4096;
 const _: () = assert!(size_of::<HintPage>() <= PAGE as usize);
-// The plain integers of the ABI are read and written here as atomics of the same layout.
-const _: () = assert!(size_of::<GuestHints>() == 64 && size_of::<HostHints>() == 64);
 
-/// A vCPU's statement that it waits for another one of its guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait {
-    /// How it waits.
-    pub kind: WaitKind,
-    /// The lock's name within the guest.
-    pub lock: u64,
-    /// Index of the vCPU it waits for: below the guest's number of vCPUs, and not the waiter.
-    pub holder: u32,
-    /// The holder's release count when the waiter looked; compare with
-    /// [`HintSnapshot::releases`] of the holder, modulo 2^24.
-    pub holder_releases: u32,
-}
-
-/// A checked copy of what one vCPU says about itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HintSnapshot {
-    /// Locks held now.
-    pub depth: u32,
-    /// Locks released so far, modulo 2^24.
-    pub releases: u32,
-    /// Whom it waits for, if that makes sense.
-    pub wait: Option<Wait>,
-}
-
-/// Why a page was not registered.
+/// A hint page was not registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadHintPage {
     /// There is no such vCPU.
@@ -58,13 +29,13 @@ pub enum BadHintPage {
 
 /// The hint pages of one guest, by vCPU index.
 ///
-/// Lives inside the guest beside its memory, and is dropped before it.
+/// The value lives inside the guest beside the guest's memory, and is dropped before the memory.
 #[derive(Debug)]
-pub struct Hints {
+pub struct HintPages {
     pages: Vec<AtomicPtr<HintPage>>,
 }
 
-impl Hints {
+impl HintPages {
     /// Room for `vcpus` pages, none registered.
     #[must_use]
     pub fn new(vcpus: usize) -> Self {
@@ -73,13 +44,13 @@ impl Hints {
         }
     }
 
-    /// Registers the page with frame number `pfn` for vCPU `index`; `pfn` 0 takes it back.
+    /// Registers the page with frame number `pfn` for vCPU `index`. `pfn` 0 ends the registration.
     ///
-    /// `memory` must be the memory of the guest that this value belongs to: its mappings outlive
-    /// the addresses that are kept here.
+    /// `memory` must be the memory of the guest to which this value belongs: the mappings outlive the
+    /// addresses that are kept here.
     ///
     /// # Errors
-    /// If the page is not wholly in the guest's RAM; a page registered before stays.
+    /// If the page is not wholly in the guest's RAM. A page registered before stays.
     pub fn register(
         &self,
         index: u32,
@@ -118,7 +89,7 @@ impl Hints {
         self.page(index).is_some()
     }
 
-    /// What vCPU `index` says now; all zero and waiting for nobody without a page.
+    /// The hints of vCPU `index` now. Without a page, all counts are zero and the vCPU waits for none.
     #[must_use]
     pub fn snapshot(&self, index: u32) -> HintSnapshot {
         let Some(page) = self.page(index) else {
@@ -132,19 +103,19 @@ impl Hints {
         }
     }
 
-    /// The wait record of `page` if it is whole and names a vCPU that can be waited for.
-    fn wait(&self, page: Page, index: u32) -> Option<Wait> {
+    /// The wait record of `page` if the record is whole and names a vCPU other than `index` that exists.
+    fn wait(&self, page: MappedPage, index: u32) -> Option<PublishedWait> {
         let before = page.seq().load(Ordering::Acquire);
         if before & 1 == 1 {
             return None;
         }
         let kind = match page.wait_kind().load(Ordering::Relaxed) {
-            // Whoever waits for an answer to an interrupt spins, and the answer is the release.
+            // A vCPU that waits until an interrupt is handled spins, and the handling is the release.
             WAIT_SPIN | WAIT_IPI => WaitKind::Spin,
             WAIT_BLOCK => WaitKind::Block,
             _ => return None,
         };
-        let wait = Wait {
+        let wait = PublishedWait {
             kind,
             lock: page.lock().load(Ordering::Relaxed),
             holder: nospec::below(
@@ -153,21 +124,21 @@ impl Hints {
             )? as u32,
             holder_releases: page.holder_gen().load(Ordering::Relaxed),
         };
-        // The reads above must not move below the second look at the count.
+        // The reads above must not move below the second read of the count.
         fence(Ordering::Acquire);
         let whole = page.seq().load(Ordering::Relaxed) == before;
         (whole && wait.holder != index).then_some(wait)
     }
 
-    /// Guest TSC value at which the idle vCPU `index` wants to wake; 0 for never.
+    /// Guest TSC value at which the idle vCPU `index` is to wake; 0 for never.
     #[must_use]
     pub fn idle_until_tsc(&self, index: u32) -> u64 {
         self.page(index)
             .map_or(0, |page| page.idle_until_tsc().load(Ordering::Relaxed))
     }
 
-    /// The lock that vCPU `index`, waiting for nobody, names in its record: with a release doorbell,
-    /// the one that it has handed on.
+    /// The lock in the record of vCPU `index`, if the vCPU waits for none. With a release doorbell, this is
+    /// the lock that the vCPU has handed on.
     #[must_use]
     pub fn handed_lock(&self, index: u32) -> Option<u64> {
         let page = self.page(index)?;
@@ -176,7 +147,7 @@ impl Hints {
         (!waits && lock != 0).then_some(lock)
     }
 
-    /// Tells the guest whether vCPU `index` is on a host CPU.
+    /// Publishes to the guest whether vCPU `index` is on a host CPU.
     pub fn set_running(&self, index: u32, running: bool) {
         if let Some(page) = self.page(index) {
             page.host_running()
@@ -184,8 +155,8 @@ impl Hints {
         }
     }
 
-    /// Asks vCPU `index` to ring (`RING_*` bits); `donated_lock` and `donor` go with
-    /// [`RING_DONATED`]. 0 takes the request back.
+    /// Requests that vCPU `index` rings (`RING_*` bits). `donated_lock` and `donor` are valid with
+    /// [`RING_DONATED`]. `bits` 0 withdraws the request.
     pub fn set_ring(&self, index: u32, bits: u32, donated_lock: u64, donor: u32) {
         debug_assert_eq!(bits & !(RING_DONATED | RING_DEFER), 0);
         if let Some(page) = self.page(index) {
@@ -196,63 +167,26 @@ impl Hints {
         }
     }
 
-    /// Adds `ns` to the time that vCPU `index` was runnable and did not run.
+    /// Adds `ns` to the time for which vCPU `index` was runnable and did not run.
     pub fn add_steal(&self, index: u32, ns: u64) {
         if let Some(page) = self.page(index) {
             page.host_steal_ns().fetch_add(ns, Ordering::Relaxed);
         }
     }
 
-    /// Counts that vCPU `index` was taken off its host CPU against its will.
+    /// Counts a preemption of vCPU `index`.
     pub fn count_preemption(&self, index: u32) {
         if let Some(page) = self.page(index) {
             page.host_preemptions().fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn page(&self, index: u32) -> Option<Page<'_>> {
+    fn page(&self, index: u32) -> Option<MappedPage<'_>> {
         let page = self.pages.get(index as usize)?.load(Ordering::Acquire);
-        (!page.is_null()).then_some(Page { page, _hints: self })
+        // SAFETY: `register` has checked that the whole page, which is aligned, is in guest memory, and
+        // guest memory outlives this value.
+        (!page.is_null()).then(|| unsafe { MappedPage::new(page) })
     }
-}
-
-/// A registered page; its fields as atomics.
-#[derive(Clone, Copy)]
-struct Page<'a> {
-    page: *mut HintPage,
-    // The page lives as long as the guest's memory, which outlives `Hints`.
-    _hints: &'a Hints,
-}
-
-macro_rules! fields {
-    ($($name:ident: $half:ident . $field:ident as $atomic:ty;)*) => {
-        impl<'a> Page<'a> {
-            $(
-                fn $name(self) -> &'a $atomic {
-                    // SAFETY: `register` checked that the whole page is in guest memory, which
-                    // stays mapped longer than 'a. Pages are aligned, and so is every field. The
-                    // guest may write at any time; this process touches it only by atomics.
-                    unsafe { <$atomic>::from_ptr(&raw mut (*self.page).$half.$field) }
-                }
-            )*
-        }
-    };
-}
-
-fields! {
-    seq: guest.seq as AtomicU32;
-    wait_kind: guest.wait_kind as AtomicU32;
-    lock: guest.lock as AtomicU64;
-    holder: guest.holder as AtomicU32;
-    holder_gen: guest.holder_gen as AtomicU32;
-    held: guest.held as AtomicU32;
-    idle_until_tsc: guest.idle_until_tsc as AtomicU64;
-    host_running: host.running as AtomicU32;
-    host_ring: host.ring as AtomicU32;
-    host_donated_lock: host.donated_lock as AtomicU64;
-    host_steal_ns: host.steal_ns as AtomicU64;
-    host_preemptions: host.preemptions as AtomicU32;
-    host_donor: host.donor as AtomicU32;
 }
 
 #[cfg(test)]

@@ -1,132 +1,55 @@
-//! The device thread: what happens to devices from outside, on rust-vmm's event manager.
-//!
-//! That is stdin to the serial port. It begins when the guest's driver wants input; a terminal is then
-//! the guest's (`terminal`) until the thread ends, but for the times when this process is in the background:
-//! then the keys are the shell's, and the thread looks now and then whether that is over, which nobody tells.
-//! Virtio devices have threads of their own.
+//! From stdin to the serial port, no faster than the guest reads.
 
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use baton_os::tty;
-use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vmm_sys_util::timerfd::TimerFd;
 
 use super::terminal::{Key, RawTerminal};
-use crate::{Guest, GuestEnd};
+use crate::guest::{Guest, GuestEnd};
 
 const STDIN: RawFd = libc::STDIN_FILENO;
-/// How often to look whether this process has come to the foreground.
-const LOOK: Duration = Duration::from_millis(300);
+/// How often to check whether this process has come to the foreground.
+const CHECK_INTERVAL: Duration = Duration::from_millis(300);
 
-/// The device thread of one guest; ends when dropped.
-#[derive(Debug)]
-pub struct DeviceThread {
-    stop: Arc<Stop>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-struct Stop {
-    requested: AtomicBool,
-    event: EventFd,
-}
-
-impl DeviceThread {
-    /// Starts the thread for `guest`, which gets this program's stdin.
-    ///
-    /// # Errors
-    /// If the host gives no thread or event.
-    pub fn spawn(guest: Arc<Guest>) -> io::Result<Self> {
-        let stop = Arc::new(Stop {
-            requested: AtomicBool::new(false),
-            event: EventFd::new(EFD_NONBLOCK)?,
-        });
-        let mut manager =
-            EventManager::<Box<dyn MutEventSubscriber + Send>>::new().map_err(io::Error::other)?;
-        manager.add_subscriber(Box::new(StopEvent(Arc::clone(&stop))));
-        manager.add_subscriber(Box::new(SerialInput::new(guest)?));
-        let until = Arc::clone(&stop);
-        let thread = thread::Builder::new()
-            .name("devices".to_owned())
-            .spawn(move || {
-                // A guest that wants keys is no reason to stop all of them.
-                let _ = tty::outlive_the_background();
-                while !until.requested.load(Ordering::Acquire) {
-                    if manager.run().is_err() {
-                        // Guests run on without input.
-                        return;
-                    }
-                }
-            })?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for DeviceThread {
-    fn drop(&mut self) {
-        self.stop.requested.store(true, Ordering::Release);
-        let _ = self.stop.event.write(1);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Wakes the thread so that it sees that it should end.
-struct StopEvent(Arc<Stop>);
-
-impl MutEventSubscriber for StopEvent {
-    fn process(&mut self, _: Events, _: &mut EventOps) {}
-
-    fn init(&mut self, ops: &mut EventOps) {
-        let _ = ops.add(Events::new(&self.0.event, EventSet::IN));
-    }
-}
-
-/// Where stdin is in its life as input of the guest.
+/// What is done with stdin now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stdin {
-    /// Nobody wants it yet, or the guest has no room.
-    Resting,
-    /// Read when readable.
+enum StdinState {
+    /// It is not read: the guest does not accept input yet, or has no room.
+    Paused,
+    /// It is read when readable.
     Watched,
-    /// A terminal that is somebody else's for now.
-    Elsewhere,
-    /// A regular file: cannot be watched, can always be read.
+    /// It is not read: it is a terminal, and this process is in the background.
+    Background,
+    /// It is read whenever the guest has room: it is a regular file, which cannot be watched.
     File,
-    /// At its end.
-    Over,
+    /// It is at its end.
+    Ended,
 }
 
 /// stdin to the serial port, no faster than the guest reads it.
-struct SerialInput {
+pub(super) struct SerialInput {
     guest: Arc<Guest>,
-    stdin: Stdin,
+    stdin: StdinState,
     terminal: Option<RawTerminal>,
-    /// Whether the user has been told how to leave.
-    told: bool,
-    /// Runs while the terminal is elsewhere.
-    look: TimerFd,
+    /// Whether the user has been shown how to leave.
+    is_explained: bool,
+    /// Runs while this process is in the background.
+    foreground_check: TimerFd,
 }
 
 impl SerialInput {
-    fn new(guest: Arc<Guest>) -> io::Result<Self> {
+    pub(super) fn new(guest: Arc<Guest>) -> io::Result<Self> {
         Ok(Self {
             guest,
-            stdin: Stdin::Resting,
+            stdin: StdinState::Paused,
             terminal: None,
-            told: false,
-            look: TimerFd::new()?,
+            is_explained: false,
+            foreground_check: TimerFd::new()?,
         })
     }
 
@@ -139,10 +62,10 @@ impl SerialInput {
         }
         if let Some(terminal) = &self.terminal {
             if !terminal.is_ours() {
-                return self.look_later(ops);
+                return self.wait_for_foreground(ops);
             }
-            if !mem::replace(&mut self.told, true) {
-                // Nobody may be reading, which is no reason to fail.
+            if !mem::replace(&mut self.is_explained, true) {
+                // Standard error may have no reader, which is no reason to fail.
                 let _ = writeln!(
                     io::stderr(),
                     "baton: the keys are the guest's; Ctrl-a x leaves"
@@ -150,74 +73,67 @@ impl SerialInput {
             }
         }
         self.stdin = match ops.add(Events::new_raw(STDIN, EventSet::IN)) {
-            Ok(()) => Stdin::Watched,
-            Err(_) => Stdin::File,
+            Ok(()) => StdinState::Watched,
+            Err(_) => StdinState::File,
         };
     }
 
-    fn rest(&mut self, ops: &mut EventOps, stdin: Stdin) {
-        if self.stdin == Stdin::Watched {
+    /// Ends the watch on stdin, with `stdin` as the new state.
+    fn unwatch(&mut self, ops: &mut EventOps, stdin: StdinState) {
+        if self.stdin == StdinState::Watched {
             let _ = ops.remove(Events::empty_raw(STDIN));
         }
         self.stdin = stdin;
     }
 
-    /// The terminal is not ours: to read it now would take the shell's keys.
-    fn look_later(&mut self, ops: &mut EventOps) {
-        self.rest(ops, Stdin::Elsewhere);
-        // The time is valid, and a timer that is not armed is started by the next continuation.
-        let _ = self.look.reset(LOOK, None);
+    /// Reads no keys until this process is in the foreground: until then they are the shell's.
+    fn wait_for_foreground(&mut self, ops: &mut EventOps) {
+        self.unwatch(ops, StdinState::Background);
+        // The time is valid. If the timer cannot be armed, the next continuation of the process takes its
+        // place.
+        let _ = self.foreground_check.reset(CHECK_INTERVAL, None);
     }
 
-    /// Moves what there is room for; never more, so nothing is kept here.
+    /// Moves as much input as the guest has room for. Never more, so no input is stored here.
     fn transfer(&mut self, ops: &mut EventOps) {
-        if self
-            .terminal
-            .as_ref()
-            .is_some_and(|terminal| !terminal.is_ours())
-        {
-            return self.look_later(ops);
+        if self.is_in_background() {
+            return self.wait_for_foreground(ops);
         }
         let mut buffer = [0u8; 64];
         let room = self.guest.serial().room().min(buffer.len());
         if room == 0 {
-            return self.rest(ops, Stdin::Resting);
+            return self.unwatch(ops, StdinState::Paused);
         }
         // SAFETY: the buffer has at least `room` bytes.
         let read = unsafe { libc::read(STDIN, buffer.as_mut_ptr().cast(), room) };
         match usize::try_from(read) {
-            Ok(0) => self.rest(ops, Stdin::Over),
+            Ok(0) => self.unwatch(ops, StdinState::Ended),
             Ok(length) => self.typed(&mut buffer[..length]),
             Err(_) => match io::Error::last_os_error().kind() {
                 io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {}
-                // It went to the background a moment ago.
-                _ if self
-                    .terminal
-                    .as_ref()
-                    .is_some_and(|terminal| !terminal.is_ours()) =>
-                {
-                    self.look_later(ops);
-                }
-                _ => self.rest(ops, Stdin::Over),
+                // The process went to the background after the check above.
+                _ if self.is_in_background() => self.wait_for_foreground(ops),
+                _ => self.unwatch(ops, StdinState::Ended),
             },
         }
     }
 
-    /// The timer, or a continuation: whose is the terminal now?
-    fn look(&mut self, ops: &mut EventOps) {
-        if self.stdin == Stdin::Elsewhere {
+    /// After the timer, or a continuation of the process: checks whose the terminal is now.
+    fn check_foreground(&mut self, ops: &mut EventOps) {
+        if self.stdin == StdinState::Background {
             self.watch(ops);
-        } else if let Some(terminal) = &self.terminal
-            && !terminal.is_ours()
-            && self.stdin == Stdin::Watched
-        {
-            self.look_later(ops);
+        } else if self.stdin == StdinState::Watched && self.is_in_background() {
+            self.wait_for_foreground(ops);
         }
     }
-}
 
-impl SerialInput {
-    /// Gives the guest what is for it.
+    /// Whether stdin is a terminal whose keys are the shell's now.
+    fn is_in_background(&self) -> bool {
+        let terminal = self.terminal.as_ref();
+        terminal.is_some_and(|terminal| !terminal.is_ours())
+    }
+
+    /// Gives the guest the keys that are for the guest.
     fn typed(&mut self, bytes: &mut [u8]) {
         let Some(terminal) = &mut self.terminal else {
             self.guest.serial().input(bytes);
@@ -243,29 +159,29 @@ impl MutEventSubscriber for SerialInput {
         if events.fd() == STDIN {
             return self.transfer(ops);
         }
-        if events.fd() == self.look.as_raw_fd() {
-            // So that it is readable no more.
-            let _ = self.look.clear();
-            return self.look(ops);
+        if events.fd() == self.foreground_check.as_raw_fd() {
+            // The timer is readable until it is cleared.
+            let _ = self.foreground_check.clear();
+            return self.check_foreground(ops);
         }
         let continued = |terminal: &RawTerminal| terminal.continued().as_raw_fd();
         if self.terminal.as_ref().map(continued) == Some(events.fd()) {
             if let Some(terminal) = &self.terminal {
                 let _ = terminal.continued().read();
             }
-            return self.look(ops);
+            return self.check_foreground(ops);
         }
-        let wanted = self.guest.serial().take_attention();
-        if wanted && self.stdin == Stdin::Resting {
+        let accepts_input = self.guest.serial().take_attention();
+        if accepts_input && self.stdin == StdinState::Paused {
             self.watch(ops);
         }
-        if wanted && self.stdin == Stdin::File {
+        if accepts_input && self.stdin == StdinState::File {
             self.transfer(ops);
         }
     }
 
     fn init(&mut self, ops: &mut EventOps) {
         let _ = ops.add(Events::new(self.guest.serial(), EventSet::IN));
-        let _ = ops.add(Events::new(&self.look, EventSet::IN));
+        let _ = ops.add(Events::new(&self.foreground_check, EventSet::IN));
     }
 }

@@ -1,7 +1,7 @@
 //! Console output: from guests to stdout, without ever making a vCPU wait.
 //!
 //! Lines go through a bounded queue to a thread that writes them. When the queue is full (a guest
-//! floods it, or our stdout is not read) the line is dropped. Output that has not been written at the end
+//! floods it, or stdout is not read) the line is dropped. Output that has not been written at the end
 //! is counted, whatever the reason.
 //!
 //! | file | idea |

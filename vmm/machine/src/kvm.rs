@@ -1,4 +1,4 @@
-//! Opening `/dev/kvm`, with errors that say what to do.
+//! Opening `/dev/kvm`, with errors that describe what to do.
 
 use std::time::Duration;
 

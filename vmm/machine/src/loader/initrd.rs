@@ -78,7 +78,7 @@ pub fn load_initrd(
         return Err(InitrdError::Empty(path.to_owned()));
     }
     let address = room
-        .place(size.bytes())
+        .address_for(size.bytes())
         .ok_or_else(|| room.refuse(path, size))?;
     content
         .write(memory, GuestAddress(address))

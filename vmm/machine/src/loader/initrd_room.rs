@@ -104,7 +104,7 @@ impl InitrdRoom {
     }
 
     /// The highest start of a page from which `size` bytes fit.
-    pub(super) fn place(self, size: u64) -> Option<u64> {
+    pub(super) fn address_for(self, size: u64) -> Option<u64> {
         let address = self.end().checked_sub(size)? & !(PAGE - 1);
         (address >= self.start).then_some(address)
     }
@@ -121,7 +121,7 @@ impl InitrdRoom {
     pub(super) fn refuse(self, path: &Path, size: InitrdSize) -> InitrdError {
         let path = path.to_owned();
         let most = self.with_all_memory();
-        match most.place(size.bytes()) {
+        match most.address_for(size.bytes()) {
             Some(_) => InitrdError::DoesNotFit { path, size },
             None => InitrdError::OutOfReach {
                 path,
@@ -151,15 +151,15 @@ mod tests {
     fn a_ram_disk_ends_with_low_memory_or_where_the_kernel_reaches() {
         let all = u64::MAX;
         assert_eq!(
-            room(16 * MIB, 64 * MIB, all).place(5000),
+            room(16 * MIB, 64 * MIB, all).address_for(5000),
             Some(64 * MIB - 8192)
         );
         assert_eq!(
-            room(16 * MIB, 8 << 30, 2 << 30).place(MIB),
+            room(16 * MIB, 8 << 30, 2 << 30).address_for(MIB),
             Some((2 << 30) - MIB)
         );
         assert_eq!(
-            room(16 * MIB, 8 << 30, 4 << 30).place(MIB),
+            room(16 * MIB, 8 << 30, 4 << 30).address_for(MIB),
             Some(MMIO_HOLE_START - MIB)
         );
     }
@@ -167,9 +167,9 @@ mod tests {
     #[test]
     fn a_ram_disk_that_would_lie_in_the_kernel_does_not_fit() {
         let room = room(16 * MIB, 64 * MIB, u64::MAX);
-        assert_eq!(room.place(48 * MIB), Some(16 * MIB));
-        assert_eq!(room.place(48 * MIB + 1), None);
-        assert_eq!(room.place(u64::MAX), None);
+        assert_eq!(room.address_for(48 * MIB), Some(16 * MIB));
+        assert_eq!(room.address_for(48 * MIB + 1), None);
+        assert_eq!(room.address_for(u64::MAX), None);
     }
 
     #[test]
@@ -177,8 +177,8 @@ mod tests {
         for start in [16 * MIB, 16 * MIB + 1, 16 * MIB + PAGE - 1] {
             for end in [64 * MIB, 64 * MIB - 1, 64 * MIB - PAGE + 1] {
                 for room in [room(start, end, u64::MAX), room(start, u64::MAX, end)] {
-                    assert!(room.place(room.size()).is_some(), "{room:?}");
-                    assert_eq!(room.place(room.size() + 1), None, "{room:?}");
+                    assert!(room.address_for(room.size()).is_some(), "{room:?}");
+                    assert_eq!(room.address_for(room.size() + 1), None, "{room:?}");
                 }
             }
         }

@@ -19,7 +19,8 @@ enum Command {
     End,
 }
 
-/// Sends work to a [`ReaperThread`]. Without one (the default), everything is done on the calling thread.
+/// Sends work to a [`ReaperThread`]. Without one (the default), values and tasks are dropped on the calling
+/// thread.
 #[derive(Clone, Debug, Default)]
 pub struct Reaper(Option<Connected>);
 

@@ -43,7 +43,7 @@ impl ConsolePort {
     }
 
     /// CPU time that writing what the guest printed has taken since the last call, ns.
-    pub fn take_spent_ns(&self) -> u64 {
+    pub fn take_cpu_ns(&self) -> u64 {
         self.account.take_cpu_ns()
     }
 

@@ -218,9 +218,9 @@ mod tests {
     #[test]
     fn writing_is_charged_to_the_guest_that_prints() {
         printed(["[a] "], |[port]| {
-            assert_eq!(port.take_spent_ns(), 0);
+            assert_eq!(port.take_cpu_ns(), 0);
             LineBuffer::lines(port.clone()).push(b'x');
-            while port.take_spent_ns() == 0 {
+            while port.take_cpu_ns() == 0 {
                 thread::yield_now();
             }
         });

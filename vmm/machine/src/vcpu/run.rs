@@ -87,18 +87,20 @@ impl Vcpu {
             }
             Handled::Again => {
                 let error = kvm_ioctls::Error::new(libc::EAGAIN);
-                self.failed(format!("KVM_RUN failed: {error}"))
+                self.internal_error(format!("KVM_RUN failed: {error}"))
             }
             Handled::TripleFault => GuestEnd::TripleFault { vcpu: self.index },
             Handled::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN | KVM_SYSTEM_EVENT_RESET) => {
                 GuestEnd::Exited(0)
             }
-            Handled::SystemEvent(event) => self.failed(format!("the guest reported event {event}")),
+            Handled::SystemEvent(event) => {
+                self.internal_error(format!("the guest reported event {event}"))
+            }
             Handled::InternalError => {
                 let text = failure::describe_internal_error(&mut self.fd);
-                self.failed(text)
+                self.internal_error(text)
             }
-            Handled::Failed(text) => self.failed(text),
+            Handled::Failed(text) => self.internal_error(text),
         };
         if !matches!(end, GuestEnd::Exited(_)) {
             self.exits.other += 1;
@@ -126,7 +128,7 @@ impl Vcpu {
         }
     }
 
-    fn failed(&self, text: String) -> GuestEnd {
+    fn internal_error(&self, text: String) -> GuestEnd {
         GuestEnd::InternalError {
             vcpu: self.index,
             text,
@@ -154,7 +156,8 @@ impl Vcpu {
         }
         self.immediate_exit.set(false);
         if mem::take(&mut self.has_pending_access) {
-            let end = self.failed("an instruction's memory access does not come to an end".into());
+            let end = self
+                .internal_error("an instruction's memory access does not come to an end".into());
             self.guest.end(end);
         }
     }

@@ -3,7 +3,10 @@
 //!
 //!     cargo run -p vcpu-sched --example inversion
 
-use vcpu_sched::{Claim, Config, CpuId, Hints, Reservation, Scheduler, Stop, Wait, WaitKind};
+use vcpu_sched::{
+    Config, CpuId, CpuTime, Hints, Reservation, SchedParams, Scheduler, StopReason, VcpuId, Wait,
+    WaitKind,
+};
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
@@ -13,8 +16,8 @@ const LOCK: u64 = 0x1000;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut pool = Scheduler::new(Config::new(1));
     let guest = pool.add_guest();
-    let small = Claim::Reserved(Reservation::hard(MS, 100 * MS)?);
-    let large = Claim::Reserved(Reservation::hard(5 * MS, 10 * MS)?);
+    let small = SchedParams::Reserved(Reservation::hard(MS, 100 * MS)?);
+    let large = SchedParams::Reserved(Reservation::hard(5 * MS, 10 * MS)?);
     let holder = pool.add_vcpu(guest, small, None)?;
     let waiter = pool.add_vcpu(guest, large, None)?;
 
@@ -25,22 +28,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         depth: 1,
         ..Hints::default()
     };
-    pool.stop(CPU, Stop::Preempted, holding, MS, MS);
+    pool.stop(CPU, StopReason::Preempted, holding, CpuTime(MS), MS);
 
     pool.wake(waiter, MS);
     show(MS, pool.pick(CPU, MS));
-    println!("          it finds the lock taken, publishes for whom it waits, and rings");
-    let wait = Wait {
-        kind: WaitKind::Spin,
-        lock: LOCK,
-        holder,
-        holder_releases: 0,
-    };
-    let waiting = Hints {
-        wait: Some(wait),
-        ..Hints::default()
-    };
-    pool.stop(CPU, Stop::Rang, waiting, US, MS + US);
+    println!("          it finds the lock taken, publishes for which vCPU it waits, and rings");
+    let waiting = spins_on(holder);
+    pool.stop(CPU, StopReason::Rang, waiting, CpuTime(US), MS + US);
 
     show(MS + US, pool.pick(CPU, MS + US));
     println!("          the waiter's budget carries the holder, which releases the lock and rings");
@@ -49,30 +43,44 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         releases: 1,
         ..Hints::default()
     };
-    pool.stop(CPU, Stop::Rang, released, 300 * US, MS + 301 * US);
+    pool.stop(
+        CPU,
+        StopReason::Rang,
+        released,
+        CpuTime(300 * US),
+        MS + 301 * US,
+    );
 
     show(MS + 301 * US, pool.pick(CPU, MS + 301 * US));
-    let (holder, waiter) = (pool.counters(holder), pool.counters(waiter));
     println!();
-    println!(
-        "the holder ran {} us and was charged {} us",
-        holder.runtime_ns / US,
-        holder.charged_ns / US
-    );
-    println!(
-        "the waiter ran {} us and was charged {} us",
-        waiter.runtime_ns / US,
-        waiter.charged_ns / US
-    );
+    for (name, vcpu) in [("holder", holder), ("waiter", waiter)] {
+        let counters = pool.counters(vcpu);
+        let (ran, charged) = (counters.runtime_ns / US, counters.charged_ns / US);
+        println!("the {name} ran {ran} us and was charged {charged} us");
+    }
     Ok(())
+}
+
+/// What a vCPU publishes that spins for the lock.
+fn spins_on(holder: VcpuId) -> Hints {
+    let wait = Wait {
+        kind: WaitKind::Spin,
+        lock: LOCK,
+        holder,
+        holder_releases: 0,
+    };
+    Hints {
+        wait: Some(wait),
+        ..Hints::default()
+    }
 }
 
 fn show(now: u64, decision: Option<vcpu_sched::Decision>) {
     match decision {
         Some(decision) => println!(
-            "{:>6} us: vCPU {} runs, vCPU {} pays",
+            "{:>6} us: vCPU {} runs, vCPU {} is charged",
             now / US,
-            decision.run.0,
+            decision.curr.0,
             decision.donor.0
         ),
         None => println!("{:>6} us: nothing to run", now / US),

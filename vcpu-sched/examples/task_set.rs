@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use vcpu_sched::sim::{Costs, LockId, LockKind, Script, Simulation, Step};
-use vcpu_sched::{Claim, Config, GuestId, Ns, Reservation};
+use vcpu_sched::{Config, GuestId, Ns, Reservation, SchedParams};
 
 const US: Ns = 1_000;
 
@@ -25,7 +25,7 @@ struct TaskSet {
     vcpu: Vec<Task>,
 }
 
-/// A vCPU that does one job in each period, or computes without end if it has none.
+/// A vCPU that does one job in each period. Without a period it computes without end.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Task {
@@ -43,10 +43,12 @@ struct Task {
 }
 
 impl Task {
-    fn claim(&self) -> Result<Claim, Box<dyn Error>> {
+    fn params(&self) -> Result<SchedParams, Box<dyn Error>> {
         Ok(match self.reservation {
-            Some((budget, period)) => Claim::Reserved(Reservation::hard(budget * US, period * US)?),
-            None => Claim::BestEffort {
+            Some((budget, period)) => {
+                SchedParams::Reserved(Reservation::hard(budget * US, period * US)?)
+            }
+            None => SchedParams::BestEffort {
                 weight: self.weight.unwrap_or(100),
             },
         })
@@ -92,7 +94,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .entry((&task.guest, lock))
                 .or_insert_with(|| simulation.lock(guest, LockKind::Ticket))
         });
-        simulation.vcpu(guest, task.claim()?, task.script(lock))?;
+        simulation.vcpu(guest, task.params()?, task.script(lock))?;
     }
 
     let outcome = simulation.run(set.duration * US);

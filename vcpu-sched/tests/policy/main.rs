@@ -1,4 +1,4 @@
-//! What the policy promises, through its public face: one module for each kind of promise.
+//! What the policy promises, by its public API: one module for each kind of promise.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod admission;
@@ -9,13 +9,13 @@ mod debt;
 mod deferral;
 mod disturbance;
 mod donors;
-mod helpers;
 mod holder_states;
+mod hotplug;
 mod lies;
 mod misses;
 mod pool;
-mod pool_cpus;
 mod regressions;
 mod removal;
 mod timers;
 mod waking;
+mod workers;

@@ -3,7 +3,7 @@
 
 use crate::{MS, US, hard};
 use vcpu_sched::sim::{Costs, LockKind, Outcome, Script, Simulation, SplitMix64, Step};
-use vcpu_sched::{Claim, Config, Event, Ns, VcpuId};
+use vcpu_sched::{Config, Event, Ns, SchedParams, VcpuId};
 
 const KINDS: [LockKind; 3] = [LockKind::Ticket, LockKind::TestAndSet, LockKind::Mutex];
 
@@ -16,8 +16,8 @@ fn config(cpus: usize, proxy: bool) -> Config {
     }
 }
 
-/// A holder with 1 ms in 100 that holds a lock for `section`, and a waiter with 5 ms in 10 that
-/// wants it now and then, beside a best-effort hog. Gives the waiter's longest wait.
+/// A holder with 1 ms in 100 that holds a lock for `section`, and a waiter with 5 ms in 10 that takes the lock
+/// now and then, beside a best-effort hog. Returns the waiter's longest wait.
 fn throttled_holder(kind: LockKind, proxy: bool, section: Ns, costs: Costs) -> Ns {
     let mut sim = Simulation::with_events(config(1, proxy), costs, ());
     let guest = sim.guest();
@@ -37,7 +37,7 @@ fn throttled_holder(kind: LockKind, proxy: bool, section: Ns, costs: Costs) -> N
     sim.vcpu(guest, hard(MS, 100 * MS), holder).unwrap();
     let waiter = sim.vcpu(guest, hard(5 * MS, 10 * MS), waiter).unwrap();
     let stranger = sim.guest();
-    let weight = Claim::BestEffort { weight: 100 };
+    let weight = SchedParams::BestEffort { weight: 100 };
     sim.vcpu(stranger, weight, Script::hog()).unwrap();
     let outcome = sim.run(2_000 * MS);
     assert!(!proxy || outcome.vcpu(waiter).acquisitions > 200);
@@ -77,8 +77,8 @@ fn without_proxying_the_wait_is_as_long_as_the_throttling() {
     }
 }
 
-/// Three claims as in the textbook: the low one holds the lock, the middle one only computes, the
-/// high one waits.
+/// Three vCPUs as in the textbook: the low one holds the lock, the middle one only computes, and the high one
+/// waits.
 fn textbook(proxy: bool) -> Ns {
     let mut sim = Simulation::with_events(config(1, proxy), Costs::default(), ());
     let guest = sim.guest();
@@ -98,7 +98,7 @@ fn textbook(proxy: bool) -> Ns {
 }
 
 #[test]
-fn middle_claim_delays_the_high_one_only_without_proxying() {
+fn middle_vcpu_delays_the_high_one_only_without_proxying() {
     assert_eq!(textbook(true), 1_500 * US, "what was left of the section");
     assert!(
         textbook(false) >= 20 * MS,
@@ -106,7 +106,7 @@ fn middle_claim_delays_the_high_one_only_without_proxying() {
     );
 }
 
-/// vCPUs that fight for a lock, more than there are CPUs.
+/// More vCPUs than CPUs, all of which contend for a lock.
 fn fight(kind: LockKind, proxy: bool, vcpus: u64) -> Outcome<Vec<(Ns, Event)>> {
     let mut sim = Simulation::new(config(2, proxy), Costs::typical());
     let guest = sim.guest();
@@ -118,7 +118,7 @@ fn fight(kind: LockKind, proxy: bool, vcpus: u64) -> Outcome<Vec<(Ns, Event)>> {
             Step::Unlock(lock),
             Step::Compute(2 * US + index),
         ]);
-        let weight = Claim::BestEffort { weight: 100 };
+        let weight = SchedParams::BestEffort { weight: 100 };
         sim.vcpu(guest, weight, script).unwrap();
     }
     sim.run(1_000 * MS)
@@ -174,7 +174,7 @@ fn deferral_prevents_what_proxying_would_cure() {
                 Step::Unlock(lock),
                 Step::Compute(3_170),
             ]);
-            let weight = Claim::BestEffort { weight: 1 };
+            let weight = SchedParams::BestEffort { weight: 1 };
             sim.vcpu(guest, weight, script).unwrap();
         }
         let outcome = sim.run(1_000 * MS);

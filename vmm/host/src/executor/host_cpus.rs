@@ -9,7 +9,7 @@
 //! |---|---|
 //! | on its CPU alone | all is well |
 //! | on its CPU and others | its CPU is back: it is pinned there again |
-//! | elsewhere | its CPU is away: the pool goes on without (`vcpu-sched/src/pool_cpus.rs`) |
+//! | elsewhere | its CPU is away: the pool goes on without (`vcpu-sched/src/rules/hotplug.rs`) |
 //!
 //! The pool gets no other CPUs than those it began with: which these are is its user's choice.
 
@@ -309,10 +309,10 @@ impl State {
         let at = sys::monotonic_ns();
         // First those that are back, so that one of these can be the last.
         for cpu in now.iter() {
-            self.sched.cpu_returns(cpu, at);
+            self.sched.cpu_online(cpu, at);
         }
         for cpu in all.minus(now).iter() {
-            self.sched.cpu_leaves(cpu, at);
+            self.sched.cpu_offline(cpu, at);
         }
         self.after()
     }

@@ -13,7 +13,8 @@ use baton_observe::trace::{Names, TraceError, TraceFile, VcpuName};
 use baton_os::sys;
 use thiserror::Error;
 use vcpu_sched::{
-    AdmissionError, Claim, Config, Counters, CpuId, CpuSet, GuestId, MAX_CPUS, Scheduler, VcpuId,
+    AdmissionError, Config, Counters, CpuId, CpuSet, GuestId, MAX_CPUS, SchedParams, Scheduler,
+    VcpuId,
 };
 
 use super::berths;
@@ -111,7 +112,7 @@ pub fn start(
     let mut vcpus = Vec::new();
     let mut new = Vec::new();
     for ((ready, first), guest) in guests.into_iter().zip(firsts).zip((0..).map(GuestId)) {
-        let helpers = (0..ready.guest.devices().count()).map(|_| sched.add_helper(guest));
+        let helpers = (0..ready.guest.devices().count()).map(|_| sched.add_worker(guest));
         members.push(NewMember {
             helpers: helpers.collect(),
             guest: ready.guest,
@@ -141,7 +142,7 @@ pub fn start(
             let seat = Arc::clone(pool.seat(helper));
             let cpus = Arc::clone(&host_cpus);
             let helper = Helper::new(helper, seat, &pool, cpus);
-            guest.devices().ask_for_leave(slot, Arc::new(helper));
+            guest.devices().require_cpu_grants(slot, Arc::new(helper));
         }
     }
     let mut threads = None;
@@ -264,10 +265,10 @@ fn names_of(cpus: &[usize], guests: &[ReadyGuest]) -> Names {
     }
 }
 
-fn claim(config: &GuestConfig, vcpu: usize) -> Claim {
+fn claim(config: &GuestConfig, vcpu: usize) -> SchedParams {
     match config.reservations[vcpu] {
-        Some(reservation) => Claim::Reserved(reservation),
-        None => Claim::BestEffort {
+        Some(reservation) => SchedParams::Reserved(reservation),
+        None => SchedParams::BestEffort {
             weight: config.weight,
         },
     }
@@ -377,7 +378,7 @@ fn summarize(c: Counters, exits: ExitCounts) -> VcpuAccount {
         charged_ns: c.charged_ns,
         elsewhere_ns: c.elsewhere_ns,
         sleep_ns: c.sleep_ns,
-        devices_ns: c.helpers_ns,
+        devices_ns: c.devices_ns,
         disturbing_ns: c.disturbing_ns,
         donated_ns: c.donated_ns,
         received_ns: c.received_ns,

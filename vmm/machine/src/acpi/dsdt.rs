@@ -5,7 +5,7 @@ use acpi_tables::aml::{
     Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, ResourceTemplate,
 };
 
-use crate::devices::Place as MmioRegion;
+use crate::devices::MmioRegion;
 use crate::power::SLEEP_TYPE_OFF;
 use crate::serial;
 

@@ -9,7 +9,7 @@ use acpi_tables::xsdt::XSDT;
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::devices::Place as MmioRegion;
+use crate::devices::MmioRegion;
 
 /// Where the tables begin: in the BIOS area, which the memory map reserves. The root pointer is first. A
 /// kernel that does not get its address searches for it there.

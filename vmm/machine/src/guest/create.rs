@@ -16,7 +16,7 @@ use super::wiring::GuestWiring;
 use crate::acpi;
 use crate::boot::{self, Handover};
 use crate::cpuid;
-use crate::devices::{Devices, Place as MmioRegion};
+use crate::devices::{Devices, MmioRegion};
 use crate::loader::{self, Entry};
 use crate::memory::GuestMemory;
 use crate::serial::SerialPort;
@@ -83,7 +83,7 @@ fn create(
     let regions = Devices::planned(config)?;
     let entry = load(config, wiring.builtin, &memory, &regions)?;
     let devices = Devices::new(&vm, memory.regions(), config, wiring.vsock)?;
-    debug_assert_eq!(devices.places(), regions);
+    debug_assert_eq!(devices.regions(), regions);
 
     let supported = cpuid::supported(kvm, wiring.features, own_steal)
         .map_err(kvm_refused("to report its CPUID"))?;

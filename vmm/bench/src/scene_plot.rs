@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use baton_config::units::readable_ns;
-use baton_observe::timeline::lanes::{Span, State};
+use baton_observe::timeline::lanes::{LaneState, Span};
 use vcpu_sched::{Ns, VcpuId};
 
 use super::scene::Scene;
@@ -28,15 +28,15 @@ const HOLDS: &str = "#1a1a1a";
 const WANTS: &str = "#e08a1e";
 
 /// What colours mean; halted vCPUs are not drawn.
-const STATES: [(State, &str, &str); 5] = [
-    (State::Runs, "#3f86c1", "runs on its own budget"),
-    (State::Carried, "#0a4a8f", "runs on another's budget"),
-    (State::Pays, "#a9cfe9", "its budget carries another"),
-    (State::Waits, "#e2e2e2", "wants to run"),
-    (State::Throttled, "#d9b8b0", "throttled"),
+const STATES: [(LaneState, &str, &str); 5] = [
+    (LaneState::Runs, "#3f86c1", "runs on its own budget"),
+    (LaneState::Proxied, "#0a4a8f", "runs on another's budget"),
+    (LaneState::Carries, "#a9cfe9", "its budget carries another"),
+    (LaneState::Runnable, "#e2e2e2", "wants to run"),
+    (LaneState::Throttled, "#d9b8b0", "throttled"),
 ];
 
-fn color(state: State) -> Option<&'static str> {
+fn color(state: LaneState) -> Option<&'static str> {
     let of = STATES.iter().find(|(other, ..)| *other == state);
     of.map(|(_, color, _)| *color)
 }
@@ -72,12 +72,15 @@ pub fn plot(scene: &Scene) -> String {
         let label = number.map_or_else(|| format!("#{index}"), |number| format!("CPU {number}"));
         drawing.label(top, &label);
         for span in merged(spans) {
-            let (donor, run) = (span.what.donor, span.what.run);
+            let (donor, run) = (span.what.donor, span.what.curr);
             let (state, texts) = if donor == run {
-                (State::Runs, [vcpu(run), run.0.to_string()])
+                (LaneState::Runs, [vcpu(run), run.0.to_string()])
             } else {
                 let long = format!("{} on the budget of {}", vcpu(run), vcpu(donor));
-                (State::Carried, [long, format!("{} on {}", run.0, donor.0)])
+                (
+                    LaneState::Proxied,
+                    [long, format!("{} on {}", run.0, donor.0)],
+                )
             };
             drawing.bar(&span, (top, BAR + LOCK), color(state), &texts);
         }
@@ -243,7 +246,7 @@ mod tests {
         let spans = |color: &str| svg.matches(&format!("fill=\"{color}\"")).count();
         // The holder's critical section, and the waiter's short one.
         assert_eq!((spans(WANTS), spans(HOLDS)), (2, 2));
-        let runs = color(State::Runs).expect("drawn");
+        let runs = color(LaneState::Runs).expect("drawn");
         assert_eq!(spans(runs), 2, "the host CPU's row and the vCPU's");
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
     }
@@ -267,14 +270,17 @@ mod tests {
     fn moments_between_two_turns_are_not_drawn() {
         let span = |from, to, what| Span { from, to, what };
         let spans = [
-            span(1, 5, State::Runs),
-            span(5, 5, State::Waits),
-            span(5, 9, State::Runs),
-            span(9, 12, State::Throttled),
+            span(1, 5, LaneState::Runs),
+            span(5, 5, LaneState::Runnable),
+            span(5, 9, LaneState::Runs),
+            span(9, 12, LaneState::Throttled),
         ];
         assert_eq!(
             merged(&spans),
-            [span(1, 9, State::Runs), span(9, 12, State::Throttled)]
+            [
+                span(1, 9, LaneState::Runs),
+                span(9, 12, LaneState::Throttled)
+            ]
         );
     }
 

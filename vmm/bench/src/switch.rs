@@ -145,8 +145,16 @@ fn preemption(
     };
     let work = |summary: &RunSummary| {
         let guest = &summary.guests[0];
-        let ran: u64 = guest.vcpus.iter().map(|v| v.account.ran_ns).sum();
-        let preemptions: u64 = guest.vcpus.iter().map(|v| v.account.preemptions).sum();
+        let ran: u64 = guest
+            .vcpus
+            .iter()
+            .map(|v| v.account.counters.runtime_ns)
+            .sum();
+        let preemptions: u64 = guest
+            .vcpus
+            .iter()
+            .map(|v| v.account.counters.preemptions)
+            .sum();
         (guest.workload.iterations, ran, preemptions)
     };
     let (long, long_ran, _) = work(&run(LONG)?);

@@ -1,13 +1,4 @@
-//! `baton run --metrics WHERE`: counters of the running pool, for Prometheus and what speaks like it.
-//!
-//! | file | idea |
-//! |---|---|
-//! | `tally.rs` | what is counted from the policy's events, under the pool's lock |
-//! | `gauges.rs` | what an executor counts by itself |
-//! | `pool_now.rs` | which host CPUs can be used, and what is kept of reservations |
-//! | `snapshot.rs` | all of it, copied at one moment |
-//! | `families.rs` | what of it is offered |
-//! | `text.rs`, `classic.rs` | that as text: OpenMetrics, and the format of before |
+//! Where metrics are offered: in a file that is written anew every few seconds, or by a server.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,58 +6,50 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use thiserror::Error;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
-
-pub mod classic;
-mod families;
-pub mod gauges;
-pub mod pool_now;
-pub mod snapshot;
-pub mod tally;
-pub mod text;
-
-use crate::http::request::Asked;
-use crate::http::{Listener, Page, Waiter};
 use baton_config::MetricsTarget;
 use baton_os::directory::Directory;
 use baton_os::listener::Access;
-use snapshot::Snapshot;
+use thiserror::Error;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-/// How often a file is written anew.
+use super::snapshot::MetricsSnapshot;
+use super::{classic, open_metrics};
+use crate::http::{HttpPage, HttpRequest, HttpServer, RequestWaiter};
+
+/// How often the file is written anew.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Metrics could not be offered.
 #[derive(Debug, Error)]
 pub enum MetricsError {
-    /// The address cannot be listened on.
+    /// The server could not listen at its address.
     #[error("cannot offer metrics at {target}: {source}")]
     Listen {
         /// The address.
         target: MetricsTarget,
-        /// Why not.
+        /// The error of the host.
         source: io::Error,
     },
-    /// The file cannot be written.
+    /// The file could not be written.
     #[error("cannot write metrics to {}: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the host.
         source: io::Error,
     },
-    /// No thread.
+    /// The thread could not be started.
     #[error("cannot start the thread that offers metrics: {0}")]
     Thread(io::Error),
-    /// The thread failed.
+    /// The thread panicked.
     #[error("the thread that offered metrics has failed")]
     Failed,
 }
 
 /// Where the numbers come from.
-pub trait Source: Send + 'static {
-    /// Copies them. The pool's lock is held for that, and for nothing else.
-    fn snapshot(&self) -> Snapshot;
+pub trait MetricsSource: Send + 'static {
+    /// Copies the numbers. The pool's lock is held for the copy and for nothing else.
+    fn snapshot(&self) -> MetricsSnapshot;
 }
 
 /// Metrics on offer.
@@ -78,7 +61,10 @@ pub struct Metrics {
 
 impl Metrics {
     /// Offers the numbers of `source` at `target`.
-    pub fn start(target: &MetricsTarget, source: impl Source) -> Result<Self, MetricsError> {
+    ///
+    /// # Errors
+    /// If the file, the address or the thread cannot be had.
+    pub fn start(target: &MetricsTarget, source: impl MetricsSource) -> Result<Self, MetricsError> {
         let fail = |source| MetricsError::Listen {
             target: target.clone(),
             source,
@@ -90,24 +76,14 @@ impl Metrics {
             MetricsTarget::File(path) => {
                 let path = path.clone();
                 write(&path, &source)?;
-                let waiter = Waiter::new(stopped, None).map_err(fail)?;
-                spawn.spawn(move || {
-                    while !waiter.stopped(Some(EVERY)) {
-                        // A disk that is full now may have room in five seconds.
-                        let _ = write(&path, &source);
-                    }
-                    write(&path, &source)
-                })
+                let waiter = RequestWaiter::new(stopped, None).map_err(fail)?;
+                spawn.spawn(move || write_until_stopped(&path, &waiter, &source))
             }
             MetricsTarget::Tcp(_) | MetricsTarget::Unix(_) => {
-                let listener = Listener::bind(target, Access::Umask).map_err(fail)?;
-                let waiter = Waiter::new(stopped, Some(&listener)).map_err(fail)?;
+                let server = HttpServer::bind(target, Access::Umask).map_err(fail)?;
+                let waiter = RequestWaiter::new(stopped, Some(&server)).map_err(fail)?;
                 spawn.spawn(move || {
-                    while !waiter.stopped(None) {
-                        listener.answer(|asked| {
-                            (asked.path == "/metrics").then(|| page(asked, &source))
-                        });
-                    }
+                    answer_until_stopped(&server, &waiter, &source);
                     Ok(())
                 })
             }
@@ -118,7 +94,10 @@ impl Metrics {
         })
     }
 
-    /// Ends the offer; a file shows the last numbers.
+    /// Ends the offer. A file keeps the last numbers.
+    ///
+    /// # Errors
+    /// If the last numbers could not be written, or the thread panicked.
     pub fn finish(self) -> Result<(), MetricsError> {
         // Only a counter at its maximum refuses a write, and one write cannot take it there.
         let _ = self.stop.write(1);
@@ -126,29 +105,48 @@ impl Metrics {
     }
 }
 
-/// The numbers in the format that was asked for.
-fn page(asked: &Asked<'_>, source: &impl Source) -> Page {
-    let snapshot = source.snapshot();
-    match asked.reads_classic_only() {
-        true => Page {
-            kind: classic::CONTENT_TYPE,
-            text: classic::render(&snapshot),
-        },
-        false => Page {
-            kind: text::CONTENT_TYPE,
-            text: text::render(&snapshot),
-        },
+fn write_until_stopped(
+    path: &Path,
+    waiter: &RequestWaiter,
+    source: &impl MetricsSource,
+) -> Result<(), MetricsError> {
+    while !waiter.stopped(Some(EVERY)) {
+        // A disk that is full now may have room in five seconds.
+        let _ = write(path, source);
     }
+    write(path, source)
 }
 
-/// Writes the numbers anew, for node_exporter's textfile collector, which reads the classic format only. The directory may be another one than the last time.
-fn write(path: &Path, source: &impl Source) -> Result<(), MetricsError> {
+/// Writes the numbers in the classic format, the only one that node_exporter's textfile collector reads. The
+/// path may lead to another directory than the last time.
+fn write(path: &Path, source: &impl MetricsSource) -> Result<(), MetricsError> {
     let text = classic::render(&source.snapshot());
     Directory::of(path)
-        // Collectors take files by their ending, so they leave the one that is written alone.
+        // Collectors choose files by their ending, so they skip the one that is being written.
         .and_then(|(directory, name)| directory.replace(&name, text.as_bytes()))
         .map_err(|source| MetricsError::File {
             path: path.to_owned(),
             source,
         })
+}
+
+fn answer_until_stopped(server: &HttpServer, waiter: &RequestWaiter, source: &impl MetricsSource) {
+    while !waiter.stopped(None) {
+        server.answer(|request| (request.path == "/metrics").then(|| page(request, source)));
+    }
+}
+
+/// The numbers in the format that the client reads.
+fn page(request: &HttpRequest<'_>, source: &impl MetricsSource) -> HttpPage {
+    let snapshot = source.snapshot();
+    match request.reads_classic_only() {
+        true => HttpPage {
+            content_type: classic::CONTENT_TYPE,
+            text: classic::render(&snapshot),
+        },
+        false => HttpPage {
+            content_type: open_metrics::CONTENT_TYPE,
+            text: open_metrics::render(&snapshot),
+        },
+    }
 }

@@ -1,6 +1,4 @@
-//! A stretch of the policy's decisions as text: who runs on each host CPU, on whose budget, and
-//! what each vCPU does meanwhile. For real runs and for simulated ones, which tell the same events.
-//! [`lanes`] has the same as numbers.
+//! Lanes as text: which vCPU runs on each host CPU, on whose budget, and what each vCPU does meanwhile.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,46 +7,44 @@ use std::ops::Range;
 use baton_config::units::readable_ns;
 use vcpu_sched::{Event, Ns, VcpuId};
 
-use lanes::{Busy, Lanes, Span, State};
-
-pub mod lanes;
+use super::lanes::{Busy, LaneState, Lanes, Span};
 
 /// Columns of a lane.
 const WIDTH: usize = 96;
 
-fn sign(state: State) -> char {
+fn sign(state: LaneState) -> char {
     match state {
-        State::Halted => ' ',
-        State::Waits => '.',
-        State::Throttled => '-',
-        State::Runs => '#',
-        State::Pays => '$',
-        State::Carried => '@',
+        LaneState::Halted => ' ',
+        LaneState::Runnable => '.',
+        LaneState::Throttled => '-',
+        LaneState::Runs => '#',
+        LaneState::Carries => '$',
+        LaneState::Proxied => '@',
     }
 }
 
 const LEGEND: &str = "# runs on its own budget   @ runs on another's   $ its budget carries another\n\
                       . wants to run   - throttled   (blank) halted\n";
 
-/// Draws `events` between `from` and `to`; `name` gives what stands before a vCPU's lane.
+/// Draws what `events` did between `from` and `to`, ns. `name` gives the label of a vCPU's lane.
 #[must_use]
 pub fn render(events: &[(Ns, Event)], from: Ns, to: Ns, name: impl Fn(VcpuId) -> String) -> String {
     let lanes = Lanes::of(events, from, to.max(from + 1));
-    let picture = Picture {
+    let drawing = Drawing {
         from,
         to: to.max(from + 1),
     };
-    picture.draw(&lanes, name)
+    drawing.draw(&lanes, name)
 }
 
-/// A stretch of time in columns.
-struct Picture {
+/// A stretch of time, divided into columns.
+struct Drawing {
     from: Ns,
     to: Ns,
 }
 
-impl Picture {
-    /// The columns of a span: at least one.
+impl Drawing {
+    /// The columns that a span covers, at least one.
     fn columns<T>(&self, span: &Span<T>) -> Range<usize> {
         let column = |at: Ns| {
             let past = u128::from(at.clamp(self.from, self.to) - self.from);
@@ -58,6 +54,7 @@ impl Picture {
         first..column(span.to).max(first + 1)
     }
 
+    /// The lane of a host CPU.
     fn cpu(&self, spans: &[Span<Busy>], sign: impl Fn(&Busy) -> char) -> String {
         let mut lane = vec![' '; WIDTH];
         for span in spans {
@@ -66,8 +63,9 @@ impl Picture {
         lane.into_iter().collect()
     }
 
-    fn vcpu(&self, spans: &[Span<State>]) -> String {
-        let mut lane = vec![State::Halted; WIDTH];
+    /// The lane of a vCPU. Where several states share a column, the greatest is shown.
+    fn vcpu(&self, spans: &[Span<LaneState>]) -> String {
+        let mut lane = vec![LaneState::Halted; WIDTH];
         for span in spans {
             for state in &mut lane[self.columns(span)] {
                 *state = (*state).max(span.what);
@@ -78,12 +76,7 @@ impl Picture {
 
     fn draw(&self, lanes: &Lanes, name: impl Fn(VcpuId) -> String) -> String {
         let mut text = String::new();
-        let symbols: BTreeMap<VcpuId, char> = lanes
-            .vcpus
-            .keys()
-            .copied()
-            .zip(('0'..='9').chain('a'..='z').chain('A'..='Z'))
-            .collect();
+        let symbols = symbols(lanes);
         let symbol = |vcpu: &VcpuId| symbols.get(vcpu).copied().unwrap_or('?');
         let labels = lanes
             .vcpus
@@ -100,11 +93,11 @@ impl Picture {
             readable_ns(self.to - self.from)
         );
         for (cpu, spans) in &lanes.cpus {
-            let runs = self.cpu(spans, |busy| symbol(&busy.run));
-            let pays = self.cpu(spans, |busy| symbol(&busy.donor));
+            let runs = self.cpu(spans, |busy| symbol(&busy.curr));
+            let donors = self.cpu(spans, |busy| symbol(&busy.donor));
             let label = format!("cpu{cpu} runs");
             let _ = writeln!(text, "{label:labels$} |{runs}|");
-            let _ = writeln!(text, "{:labels$} |{pays}|", "     pays");
+            let _ = writeln!(text, "{:labels$} |{donors}|", "     pays");
         }
         for (vcpu, spans) in &lanes.vcpus {
             let label = format!("{} = {}", symbol(vcpu), name(*vcpu));
@@ -113,6 +106,12 @@ impl Picture {
         text.push_str(LEGEND);
         text
     }
+}
+
+/// A character for each vCPU, as long as there are some.
+fn symbols(lanes: &Lanes) -> BTreeMap<VcpuId, char> {
+    let characters = ('0'..='9').chain('a'..='z').chain('A'..='Z');
+    lanes.vcpus.keys().copied().zip(characters).collect()
 }
 
 #[cfg(test)]

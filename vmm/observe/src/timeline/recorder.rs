@@ -1,38 +1,41 @@
-//! Remembers the policy's decisions for a timeline at the end of a run: those around the longest time
-//! that one vCPU ran on another's budget, or all of a short run.
+//! Keeps the policy's decisions for a timeline at the end of a run: those around the longest time that one
+//! vCPU ran on another's budget, or all of a short run.
 
 use std::collections::VecDeque;
 
 use baton_config::Timeline;
 use vcpu_sched::{Event, Events, Ns};
 
-/// Events that are kept; older ones fall off.
+/// Most recent events that are kept.
 const KEPT: usize = 8192;
-/// Events of a whole run that are kept; later ones are not. Some thousand come in a second.
+/// Most events that are kept of a whole run; later ones are dropped. A second has some thousand.
 const KEPT_OF_ALL: usize = 1 << 16;
 /// How much is shown before and after the moment, in its own lengths.
 const AROUND: Ns = 2;
 
 /// A listener of the policy.
 #[derive(Debug, Default)]
-pub enum Recorder {
-    /// Hears nothing.
+pub struct Recorder(Mode);
+
+#[derive(Debug, Default)]
+enum Mode {
+    /// Records nothing.
     #[default]
     Off,
     /// Records what is around the longest proxied run.
-    On(Recording),
+    Longest(Longest),
     /// Records all.
-    All(Vec<(Ns, Event)>),
+    Whole(Vec<(Ns, Event)>),
 }
 
-/// What was heard.
+/// What is around the longest proxied run.
 #[derive(Debug, Default)]
-pub struct Recording {
+struct Longest {
     recent: VecDeque<(Ns, Event)>,
-    /// Start and end of the longest proxied run so far.
-    longest: Option<(Ns, Ns)>,
-    /// It has not been copied yet, since what comes after it is still to come.
-    waits: bool,
+    /// Start and end of the longest proxied run so far, ns.
+    run: Option<(Ns, Ns)>,
+    /// That run has not been copied to `best` yet, because some of what follows it is still to come.
+    copy_is_due: bool,
     best: Vec<(Ns, Event)>,
 }
 
@@ -40,44 +43,44 @@ impl Recorder {
     /// A recorder of what `timeline` shows.
     #[must_use]
     pub fn new(timeline: Timeline) -> Self {
-        match timeline {
-            Timeline::Off => Self::Off,
-            Timeline::LongestCarried => Self::On(Recording::default()),
-            // Room from the start: it is filled under the pool's lock.
-            Timeline::Whole => Self::All(Vec::with_capacity(KEPT_OF_ALL)),
-        }
-    }
-
-    /// The events around the moment, and its start and end; `None` if nobody ran on another's
-    /// budget, nothing happened, or nobody listened.
-    pub fn finish(&mut self) -> Option<Moment> {
-        let recording = match self {
-            Self::Off => return None,
-            Self::On(recording) => recording,
-            Self::All(events) => return whole(std::mem::take(events)),
-        };
-        if recording.waits {
-            recording.copy();
-        }
-        let (start, end) = recording.longest?;
-        Some(Moment {
-            events: std::mem::take(&mut recording.best),
-            start,
-            end,
+        Self(match timeline {
+            Timeline::Off => Mode::Off,
+            Timeline::LongestCarried => Mode::Longest(Longest::default()),
+            // All memory is allocated here, because events come under the pool's lock.
+            Timeline::Whole => Mode::Whole(Vec::with_capacity(KEPT_OF_ALL)),
         })
     }
+
+    /// The recorded moment. `None` if no vCPU ran on another's budget, nothing happened, or nothing was to be
+    /// recorded.
+    pub fn finish(&mut self) -> Option<Moment> {
+        match &mut self.0 {
+            Mode::Off => None,
+            Mode::Longest(longest) => longest.finish(),
+            Mode::Whole(events) => whole(std::mem::take(events)),
+        }
+    }
 }
 
-fn whole(events: Vec<(Ns, Event)>) -> Option<Moment> {
-    let (start, end) = (events.first()?.0, events.last()?.0);
-    Some(Moment { events, start, end })
+impl Events for Recorder {
+    fn event(&mut self, at: Ns, event: Event) {
+        match &mut self.0 {
+            Mode::Off => {}
+            Mode::Longest(longest) => longest.record(at, event),
+            Mode::Whole(events) => {
+                if events.len() < KEPT_OF_ALL {
+                    events.push((at, event));
+                }
+            }
+        }
+    }
 }
 
-/// A stretch of time to look at, in which a waiter's budget carried a holder unless a whole run was
-/// to be recorded, and what happened around it.
+/// A stretch of time, and what happened around it. A waiter's budget carried a holder in it, unless a whole
+/// run was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// What the policy decided, in order.
+    /// What the policy decided, in order, with times in ns.
     pub events: Vec<(Ns, Event)>,
     /// When it began, ns.
     pub start: Ns,
@@ -85,17 +88,41 @@ pub struct Moment {
     pub end: Ns,
 }
 
-impl Recording {
-    /// The stretch around the moment that is shown.
-    fn window(start: Ns, end: Ns) -> (Ns, Ns) {
-        let around = (end - start).saturating_mul(AROUND);
-        (start.saturating_sub(around), end.saturating_add(around))
+fn whole(events: Vec<(Ns, Event)>) -> Option<Moment> {
+    let (start, end) = (events.first()?.0, events.last()?.0);
+    Some(Moment { events, start, end })
+}
+
+impl Longest {
+    fn record(&mut self, at: Ns, event: Event) {
+        if self.copy_is_due
+            && self
+                .run
+                .is_some_and(|(start, end)| at > around(start, end).1)
+        {
+            self.copy();
+        }
+        if self.recent.len() == KEPT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((at, event));
+        if let Event::Stop {
+            donor, run, ran, ..
+        } = event
+            && donor != run
+            && !self.copy_is_due
+            && self.run.is_none_or(|(start, end)| ran > end - start)
+        {
+            self.run = Some((at.saturating_sub(ran), at));
+            self.copy_is_due = true;
+        }
     }
 
+    /// Copies what is around the longest run from the recent events.
     fn copy(&mut self) {
-        self.waits = false;
-        if let Some((start, end)) = self.longest {
-            let (from, to) = Self::window(start, end);
+        self.copy_is_due = false;
+        if let Some((start, end)) = self.run {
+            let (from, to) = around(start, end);
             let within = self
                 .recent
                 .iter()
@@ -103,44 +130,24 @@ impl Recording {
             self.best = within.copied().collect();
         }
     }
+
+    fn finish(&mut self) -> Option<Moment> {
+        if self.copy_is_due {
+            self.copy();
+        }
+        let (start, end) = self.run?;
+        Some(Moment {
+            events: std::mem::take(&mut self.best),
+            start,
+            end,
+        })
+    }
 }
 
-impl Events for Recorder {
-    fn event(&mut self, at: Ns, event: Event) {
-        let recording = match self {
-            Self::Off => return,
-            Self::On(recording) => recording,
-            Self::All(events) => {
-                if events.len() < KEPT_OF_ALL {
-                    events.push((at, event));
-                }
-                return;
-            }
-        };
-        if recording.waits
-            && recording
-                .longest
-                .is_some_and(|(start, end)| at > Recording::window(start, end).1)
-        {
-            recording.copy();
-        }
-        if recording.recent.len() == KEPT {
-            recording.recent.pop_front();
-        }
-        recording.recent.push_back((at, event));
-        if let Event::Stop {
-            donor, run, ran, ..
-        } = event
-            && donor != run
-            && !recording.waits
-            && recording
-                .longest
-                .is_none_or(|(start, end)| ran > end - start)
-        {
-            recording.longest = Some((at.saturating_sub(ran), at));
-            recording.waits = true;
-        }
-    }
+/// The stretch around a moment that is shown.
+fn around(start: Ns, end: Ns) -> (Ns, Ns) {
+    let margin = (end - start).saturating_mul(AROUND);
+    (start.saturating_sub(margin), end.saturating_add(margin))
 }
 
 #[cfg(test)]
@@ -183,7 +190,7 @@ mod tests {
         let mut recorder = Recorder::new(Timeline::LongestCarried);
         recorder.event(5, stop(0, 5));
         assert_eq!(recorder.finish(), None);
-        assert_eq!(Recorder::Off.finish(), None);
+        assert_eq!(Recorder::default().finish(), None);
     }
 
     #[test]

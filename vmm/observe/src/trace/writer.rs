@@ -1,117 +1,61 @@
-//! `baton run --trace FILE`: every decision of the policy, and every exit, as a trace that Perfetto
-//! shows ([`perfetto`] has the format; <https://ui.perfetto.dev> opens it).
-//!
-//! | file | idea |
-//! |---|---|
-//! | `record.rs` | what is recorded, and the rings that carry it here |
-//! | `picture.rs` | from records to slices, arrows and counters |
-//! | `tracks.rs` | the lanes |
-//! | `packets.rs` | names become numbers, packets become bytes |
-//! | `perfetto.rs` | the messages of the format |
-//! | `output.rs` | the file until the run is known to start |
+//! The thread that empties the rings into the file, from the start of the run to its end.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::Duration;
 
 use baton_os::sys;
 use rtrb::Consumer;
-use thiserror::Error;
 use vcpu_sched::Ns;
 
-mod output;
-mod packets;
-pub mod perfetto;
-mod picture;
-pub mod record;
-mod tracks;
+use super::error::TraceError;
+use super::packets::Packets;
+use super::picture::TracePicture;
+use super::probes::{ExitProbe, PolicyProbe, TraceProbes};
+use super::record::{RING_LENGTH, RingWriter, TraceRecord};
+use super::trace_file::TraceFile;
+use crate::names::Names;
 
-pub use output::TraceFile;
-pub use tracks::{Names, VcpuName};
-
-use packets::Packets;
-use picture::Picture;
-use record::{Port, RING, Record};
-
-/// How often the rings are emptied. Producers make no system call, so nobody wakes the writer.
+/// How often the rings are emptied. Producers make no system call, so nothing wakes the writer.
 const EVERY: Duration = Duration::from_millis(50);
 
-/// A trace could not be written.
-#[derive(Debug, Error)]
-pub enum TraceError {
-    /// No file, or no room in it.
-    #[error("cannot write the trace to {}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// No thread.
-    #[error("cannot start the thread that writes the trace: {0}")]
-    Thread(io::Error),
-    /// The thread failed.
-    #[error("the thread that writes the trace has failed; the trace in {} is not whole", .0.display())]
-    Failed(PathBuf),
-    /// The writer did not keep up.
-    #[error(
-        "the trace in {} lacks {lost} records: the disk or the CPUs were too busy for its writer",
-        path.display()
-    )]
-    Lost {
-        /// The file.
-        path: PathBuf,
-        /// Records that were dropped.
-        lost: u64,
-    },
-}
+/// How long the file may take no bytes at the end of the run. Its reader, if it is a pipe, may never read
+/// again, and the summary must not wait for that.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A trace that is being written.
-#[derive(Debug)]
-pub struct Tracing {
-    path: PathBuf,
-    lost: Arc<AtomicU64>,
-    stop: Sender<()>,
-    writer: JoinHandle<io::Result<()>>,
-}
+/// Bytes that are written to the file at once.
+const BUFFER: usize = 1 << 18;
 
-/// The recording ends of a trace.
+/// A trace whose probes may record, and whose file has not been changed yet.
 #[derive(Debug)]
-pub struct Ports {
-    /// For the policy, under the pool's lock.
-    pub policy: Port,
-    /// For each executor.
-    pub executors: Vec<Port>,
-}
-
-/// A trace whose ports may record, and whose file has not been changed yet.
-#[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedTrace {
     file: TraceFile,
     names: Names,
     lost: Arc<AtomicU64>,
-    rings: Vec<Consumer<Record>>,
+    rings: Vec<Consumer<TraceRecord>>,
     /// The same moment on both clocks, before the first record, ns.
     now: Ns,
     boottime: Ns,
 }
 
-impl Prepared {
+impl PreparedTrace {
     /// Prepares a trace of `names` in `file`.
-    pub fn new(file: TraceFile, names: &Names) -> (Self, Ports) {
+    pub fn new(file: TraceFile, names: &Names) -> (Self, TraceProbes) {
         let (boottime, now) = (boottime_ns(), sys::monotonic_ns());
         let lost = Arc::new(AtomicU64::new(0));
-        let (policy, first) = Port::new(RING, &lost);
-        let (executors, mut rings): (Vec<_>, Vec<_>) = names
-            .host_cpus
-            .iter()
-            .map(|_| Port::new(RING, &lost))
-            .unzip();
-        rings.insert(0, first);
+        let (policy, ring) = RingWriter::new(RING_LENGTH, &lost);
+        let mut rings = vec![ring];
+        let mut executors = Vec::with_capacity(names.host_cpus.len());
+        for _ in &names.host_cpus {
+            let (executor, ring) = RingWriter::new(RING_LENGTH, &lost);
+            executors.push(ExitProbe(executor));
+            rings.push(ring);
+        }
         let prepared = Self {
             file,
             names: names.clone(),
@@ -120,78 +64,144 @@ impl Prepared {
             now,
             boottime,
         };
-        (prepared, Ports { policy, executors })
+        let policy = PolicyProbe(policy);
+        (prepared, TraceProbes { policy, executors })
     }
 
-    /// The run starts: empties the file and starts the writer.
-    pub fn begin(self) -> Result<Tracing, TraceError> {
-        let Self {
-            mut file,
-            names,
-            lost,
-            mut rings,
-            now,
-            boottime,
-        } = self;
-        let path = file.path().to_owned();
+    /// Empties the file and starts the writer, because the run starts.
+    ///
+    /// # Errors
+    /// [`TraceError::File`] or [`TraceError::Thread`] if the host refuses.
+    pub fn begin(mut self) -> Result<Tracing, TraceError> {
+        let path = self.file.path().to_owned();
         let fail = |source| TraceError::File {
             path: path.clone(),
             source,
         };
-        let file = file.begin().map_err(fail)?;
+        let file = self.file.begin().map_err(fail)?;
         let file = file.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
-        let file = BufWriter::with_capacity(1 << 18, file);
-        let mut picture = Picture::new(Packets::new(file, now, boottime), &names, now);
+        let written = Arc::new(AtomicU64::new(0));
+        let file = Counted {
+            file,
+            written: Arc::clone(&written),
+        };
+        let out = BufWriter::with_capacity(BUFFER, file);
+        let packets = Packets::new(out, self.now, self.boottime);
+        let picture = TracePicture::new(packets, &self.names, self.now);
         let (stop, stopped) = mpsc::channel();
-        let total = Arc::clone(&lost);
-        let writer = thread::Builder::new().name("trace".into()).spawn(move || {
-            loop {
-                // The last round begins after the last record.
-                let last = stopped.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout);
-                for ring in &mut rings {
-                    drain(ring, &mut picture);
-                }
-                if last {
-                    return picture.finish(total.load(Ordering::Relaxed)).1;
-                }
-            }
-        });
-        let writer = writer.map_err(TraceError::Thread)?;
+        let (done, ended) = mpsc::channel();
+        let (rings, lost) = (self.rings, Arc::clone(&self.lost));
+        thread::Builder::new()
+            .name("trace".into())
+            .spawn(move || {
+                let result = write_until(&stopped, rings, picture, &lost);
+                // Where the run has ended without waiting, the result is of no use.
+                let _ = done.send(result);
+            })
+            .map_err(TraceError::Thread)?;
         Ok(Tracing {
             path,
-            lost,
+            lost: self.lost,
+            written,
             stop,
-            writer,
+            ended,
         })
     }
 }
 
-impl Tracing {
-    /// Writes what is still in the rings, and ends the trace. Nobody may record any more.
-    pub fn finish(self) -> Result<(), TraceError> {
-        let Self {
-            path,
-            lost,
-            stop,
-            writer,
-        } = self;
-        drop(stop);
-        match (writer.join(), lost.load(Ordering::Relaxed)) {
-            (Err(_), _) => Err(TraceError::Failed(path)),
-            (Ok(Err(source)), _) => Err(TraceError::File { path, source }),
-            (Ok(Ok(())), 0) => Ok(()),
-            (Ok(Ok(())), lost) => Err(TraceError::Lost { path, lost }),
+/// Draws the records of `rings` until `stopped` is disconnected, and ends the trace.
+fn write_until<W: Write>(
+    stopped: &Receiver<()>,
+    mut rings: Vec<Consumer<TraceRecord>>,
+    mut picture: TracePicture<W>,
+    lost: &AtomicU64,
+) -> io::Result<()> {
+    loop {
+        // The last round begins after the last record.
+        let last = stopped.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout);
+        for ring in &mut rings {
+            drain(ring, &mut picture);
+        }
+        if last {
+            return picture.finish(lost.load(Ordering::Relaxed)).1;
         }
     }
 }
 
-/// Draws what is in the ring now; what comes meanwhile waits for the next round.
-fn drain<W: Write>(ring: &mut Consumer<Record>, picture: &mut Picture<W>) {
+/// Draws what is in the ring now. What is recorded meanwhile waits for the next round.
+fn drain<W: Write>(ring: &mut Consumer<TraceRecord>, picture: &mut TracePicture<W>) {
     for _ in 0..ring.slots() {
         match ring.pop() {
-            Ok(record) => picture.hear(record),
+            Ok(record) => picture.draw(record),
             Err(_) => return,
         }
+    }
+}
+
+/// A trace that is being written.
+#[derive(Debug)]
+pub struct Tracing {
+    path: PathBuf,
+    lost: Arc<AtomicU64>,
+    /// Bytes written to the file.
+    written: Arc<AtomicU64>,
+    /// Dropped to stop the writer.
+    stop: Sender<()>,
+    /// Gets the writer's result at its end.
+    ended: Receiver<io::Result<()>>,
+}
+
+impl Tracing {
+    /// Writes what is still in the rings, and ends the trace. Nothing may be recorded any more. A writer that
+    /// makes no progress for some seconds is left behind.
+    ///
+    /// # Errors
+    /// If the trace is not whole.
+    pub fn finish(self) -> Result<(), TraceError> {
+        self.finish_within(PATIENCE)
+    }
+
+    /// The same, where the writer may go without progress for `patience`.
+    fn finish_within(self, patience: Duration) -> Result<(), TraceError> {
+        let path = self.path;
+        drop(self.stop);
+        let mut before = self.written.load(Ordering::Relaxed);
+        let result = loop {
+            match self.ended.recv_timeout(patience) {
+                Ok(result) => break result,
+                Err(RecvTimeoutError::Disconnected) => return Err(TraceError::Failed(path)),
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = self.written.load(Ordering::Relaxed);
+                    if std::mem::replace(&mut before, now) == now {
+                        return Err(TraceError::Stuck { path, patience });
+                    }
+                }
+            }
+        };
+        match (result, self.lost.load(Ordering::Relaxed)) {
+            (Err(source), _) => Err(TraceError::File { path, source }),
+            (Ok(()), 0) => Ok(()),
+            (Ok(()), lost) => Err(TraceError::Lost { path, lost }),
+        }
+    }
+}
+
+/// A file that counts the bytes that it has taken.
+#[derive(Debug)]
+struct Counted {
+    file: File,
+    written: Arc<AtomicU64>,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.written.fetch_add(written as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

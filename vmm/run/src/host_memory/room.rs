@@ -1,50 +1,50 @@
-//! Whether the memory that guests may use exists: guests share the process, and the kernel that finds
-//! none left ends it with all of them.
+//! How much memory this process may use.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use baton_config::RunConfig;
 use baton_config::units::format_bytes;
 use thiserror::Error;
 
-/// The guests' memory cannot fit.
+use super::cgroup::groups;
+use super::proc_file::{read, value_of};
+
+/// The guests have more memory than there can ever be.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
     "the guests have {} of memory together, more than the {} {}: give them less, or say \
      --overcommit-memory if they will not use it all",
     format_bytes(*wanted),
-    about(*most),
+    whole_mib(*most),
     if *by_cgroup { "that this process's cgroup may use" } else { "of this host" }
 )]
 pub struct NotEnoughMemory {
     /// Memory of all guests, bytes.
     pub wanted: u64,
-    /// What there is at most, bytes.
+    /// Memory that there is at most, bytes.
     pub most: u64,
-    /// Whether a cgroup sets that bound, and not the host's size.
+    /// Whether a cgroup sets that bound, and not the size of the host.
     pub by_cgroup: bool,
 }
 
-/// Memory that this process may use. Unknown numbers are the largest.
+/// Memory that this process may use. A number that is unknown is the largest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Memory of the host, bytes.
     pub total: u64,
-    /// The least limit of the cgroups that this process is in, bytes.
+    /// The least limit of the cgroups of this process, bytes.
     pub limit: u64,
-    /// What can be had now without taking it from others, bytes.
+    /// Memory that is free now, bytes.
     pub free: u64,
 }
 
 impl Room {
-    /// As the kernel tells.
+    /// The numbers that the kernel gives.
     #[must_use]
     pub fn of_this_process() -> Self {
         Self::below(Path::new("/"))
     }
 
-    /// As told by the files below `root`, which is `/` but in tests.
+    /// The numbers from the files below `root`, which is `/` except in tests.
     fn below(root: &Path) -> Self {
         let meminfo = read(&root.join("proc/meminfo"));
         let kib = |name| value_of(&meminfo, name).map_or(u64::MAX, |kib| kib.saturating_mul(1024));
@@ -61,11 +61,11 @@ impl Room {
         room
     }
 
-    /// Whether guests with `wanted` bytes of memory together fit. A sentence if they do only once
-    /// others have given some back.
+    /// Whether guests with `wanted` bytes of memory together fit. If they fit only when other processes give memory
+    /// back, returns a warning.
     ///
     /// # Errors
-    /// If they never do.
+    /// If they can never fit.
     pub fn check(&self, wanted: u64) -> Result<Option<String>, NotEnoughMemory> {
         let most = self.total.min(self.limit);
         if wanted > most {
@@ -81,140 +81,21 @@ impl Room {
                  kernel may end this run with all its guests; give them less, or say \
                  --overcommit-memory",
                 format_bytes(wanted),
-                about(self.free)
+                whole_mib(self.free)
             )
         }))
     }
 }
 
-/// Checks the memory of all guests of `config`; that it is not all free now is said on standard error.
-///
-/// # Errors
-/// If there can never be enough, unless the user overcommits.
-pub fn check(config: &RunConfig) -> Result<(), NotEnoughMemory> {
-    if config.overcommit_memory {
-        return Ok(());
-    }
-    let sizes = config.guests.iter().map(|guest| guest.memory);
-    let wanted = sizes.fold(0, u64::saturating_add);
-    if let Some(warning) = Room::of_this_process().check(wanted)? {
-        baton_os::say!("baton: {warning}");
-    }
-    Ok(())
-}
-
-/// The two forms of cgroups; a process may be in a memory cgroup of one of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    One,
-    Two,
-}
-
-/// One cgroup's directory.
-#[derive(Debug)]
-struct Group {
-    path: PathBuf,
-    version: Version,
-}
-
-impl Group {
-    fn number(&self, one: &str, two: &str) -> Option<u64> {
-        let name = match self.version {
-            Version::One => one,
-            Version::Two => two,
-        };
-        read(&self.path.join(name)).trim().parse().ok()
-    }
-
-    /// `None` if there is none: version 2 says `max`, and version 1 a number that no host has.
-    fn limit(&self) -> Option<u64> {
-        self.number("memory.limit_in_bytes", "memory.max")
-    }
-
-    /// In use, without the file contents that the kernel drops first when memory is short.
-    fn used(&self) -> u64 {
-        let used = self.number("memory.usage_in_bytes", "memory.current");
-        let files = match self.version {
-            Version::One => "total_inactive_file",
-            Version::Two => "inactive_file",
-        };
-        let droppable = value_of(&read(&self.path.join("memory.stat")), files);
-        used.unwrap_or(0).saturating_sub(droppable.unwrap_or(0))
-    }
-}
-
-/// The memory cgroup of this process and those above it, as far as they can be seen.
-fn groups(root: &Path) -> Vec<Group> {
-    let memberships = read(&root.join("proc/self/cgroup"));
-    let mounts = read(&root.join("proc/self/mountinfo"));
-    let mut groups = Vec::new();
-    for line in memberships.lines() {
-        // Number, controllers, path; version 2 is number 0 and names no controllers.
-        let mut parts = line.splitn(3, ':');
-        let (Some(number), Some(controllers), Some(path)) =
-            (parts.next(), parts.next(), parts.next())
-        else {
-            continue;
-        };
-        let version = match number {
-            "0" if controllers.is_empty() => Version::Two,
-            _ if controllers.split(',').any(|one| one == "memory") => Version::One,
-            _ => continue,
-        };
-        let Some((mount, top)) = mounts.lines().find_map(|line| mount_of(line, version)) else {
-            continue;
-        };
-        // A container may see a part of the tree only.
-        let path = Path::new(path);
-        let below = path.strip_prefix(top).unwrap_or(Path::new(""));
-        for part in below.ancestors() {
-            let mount = Path::new(mount).strip_prefix("/").unwrap_or(Path::new(""));
-            groups.push(Group {
-                path: root.join(mount).join(part),
-                version,
-            });
-        }
-    }
-    groups
-}
-
-/// Where the cgroups of `version` are mounted, and which of them is the top there, if `line` of
-/// mountinfo says so.
-fn mount_of(line: &str, version: Version) -> Option<(&str, &str)> {
-    let (place, kind) = line.split_once(" - ")?;
-    let mut place = place.split(' ').skip(3);
-    let (top, mount) = (place.next()?, place.next()?);
-    let mut kind = kind.split(' ');
-    let (name, options) = (kind.next()?, kind.nth(1)?);
-    let ours = match version {
-        Version::One => name == "cgroup" && options.split(',').any(|one| one == "memory"),
-        Version::Two => name == "cgroup2",
-    };
-    ours.then_some((mount, top))
-}
-
-/// `bytes` in whole MiB.
-fn about(bytes: u64) -> String {
+/// `bytes` as text, rounded down to MiB.
+fn whole_mib(bytes: u64) -> String {
     format_bytes(bytes >> 20 << 20)
-}
-
-/// What a file says; nothing if there is none.
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_default()
-}
-
-/// The number that stands behind `name` in a line of `text`.
-fn value_of(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| {
-        let mut words = line.split_ascii_whitespace();
-        (words.next() == Some(name))
-            .then(|| words.next()?.parse().ok())
-            .flatten()
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
@@ -317,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_tells_nothing_bounds_nothing() {
+    fn a_kernel_that_gives_no_numbers_sets_no_bound() {
         let room = Room::below(Path::new("/nonexistent"));
         assert_eq!(room.check(u64::MAX), Ok(None));
     }

@@ -1,10 +1,11 @@
-//! All vCPUs idle.
+//! The workload `idle`: all vCPUs idle.
 
-use super::end_time;
+use super::run_length::end_time;
 use crate::clock;
 use crate::cpu::Cpu;
 use crate::idle;
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let end = end_time();
     let until = if end == u64::MAX { 0 } else { end };

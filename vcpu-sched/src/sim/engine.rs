@@ -1,30 +1,34 @@
 //! The event loop: what an executor on each host CPU does, in virtual time.
 
-use crate::admission::AdmissionError;
+use std::fmt::Debug;
+
+use crate::classes::admission::AdmissionError;
+use crate::classes::reservation::SchedParams;
+use crate::config::Config;
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
-use crate::ids::{CpuId, GuestId, Ns, VcpuId};
-use crate::reservation::Claim;
-use crate::scheduler::{Config, Scheduler};
-use crate::sim::audit::audit;
+use crate::ids::{CpuId, CpuTime, GuestId, Ns, VcpuId};
+use crate::policy::Policy;
+use crate::policy_kind::PolicyKind;
+use crate::rules::stop::StopReason;
+use crate::sim::action::Action;
 use crate::sim::host_cpu::{Busy, HostCpu, HostState};
 use crate::sim::lock::{LockId, LockKind};
 use crate::sim::outcome::{Outcome, VcpuOutcome};
 use crate::sim::script::Behaviour;
-use crate::sim::world::{Action, World};
-use crate::stop::Stop;
+use crate::sim::world::World;
 
-/// So many things at one moment are a loop without progress: a bug of the policy.
+/// More events than this at one moment are a loop without progress: a bug of the policy.
 const TOO_BUSY: u64 = 1_000_000;
 
-/// What the host's mechanism costs, ns. All zero by default.
+/// What the host's mechanisms cost, ns. All zero by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Costs {
     /// To enter another vCPU than the one before.
     pub switch_ns: Ns,
     /// To enter the same vCPU again.
     pub exit_ns: Ns,
-    /// From a kick to the moment when the CPU looks.
+    /// From a kick to the moment when the CPU reschedules.
     pub kick_ns: Ns,
 }
 
@@ -46,15 +50,16 @@ impl Costs {
 enum Outside {
     Wake(VcpuId),
     Remove(VcpuId),
-    CpuLeaves(CpuId),
-    CpuReturns(CpuId),
+    CpuOffline(CpuId),
+    CpuOnline(CpuId),
 }
 
 /// A pool of simulated host CPUs with guests on it.
 #[derive(Debug)]
 pub struct Simulation<E: Events = Vec<(Ns, Event)>> {
-    policy: Scheduler<E>,
+    policy: Box<dyn Policy<E>>,
     world: World,
+    vcpus: usize,
     cpus: Vec<HostCpu>,
     costs: Costs,
     now: Ns,
@@ -69,16 +74,24 @@ impl Simulation {
     }
 }
 
-impl<E: Events> Simulation<E> {
-    /// A pool whose decisions `events` hears.
+impl<E: Events + Debug + Send + 'static> Simulation<E> {
+    /// A pool under [`PolicyKind::Deadline`] that reports each decision to `events`.
     #[must_use]
     pub fn with_events(config: Config, costs: Costs, events: E) -> Self {
-        let policy = Scheduler::with_events(config, events);
-        let config = policy.config();
+        Self::of_policy(PolicyKind::Deadline.pool(config, events), costs)
+    }
+}
+
+impl<E: Events> Simulation<E> {
+    /// A pool under `policy`, to which nothing was added yet.
+    #[must_use]
+    pub fn of_policy(policy: Box<dyn Policy<E>>, costs: Costs) -> Self {
+        let config = *policy.config();
         Self {
             world: World::new(config.proxy),
             cpus: vec![HostCpu::new(); config.cpus],
             policy,
+            vcpus: 0,
             costs,
             now: 0,
             outside: Vec::new(),
@@ -98,35 +111,36 @@ impl<E: Events> Simulation<E> {
     /// Adds a vCPU that starts at time 0 and may run anywhere.
     ///
     /// # Errors
-    /// As [`Scheduler::add_vcpu`].
+    /// As [`Policy::add_vcpu`].
     ///
     /// # Panics
     /// If its script uses a lock of another guest.
     pub fn vcpu(
         &mut self,
         guest: GuestId,
-        claim: Claim,
+        params: SchedParams,
         behaviour: impl Into<Behaviour>,
     ) -> Result<VcpuId, AdmissionError> {
-        self.vcpu_on(guest, claim, None, behaviour)
+        self.vcpu_on(guest, params, None, behaviour)
     }
 
     /// Adds a vCPU that starts at time 0 and may run on these CPUs.
     ///
     /// # Errors
-    /// As [`Scheduler::add_vcpu`].
+    /// As [`Policy::add_vcpu`].
     ///
     /// # Panics
     /// If its script uses a lock of another guest.
     pub fn vcpu_on(
         &mut self,
         guest: GuestId,
-        claim: Claim,
+        params: SchedParams,
         allowed: Option<CpuSet>,
         behaviour: impl Into<Behaviour>,
     ) -> Result<VcpuId, AdmissionError> {
-        let vcpu = self.policy.add_vcpu(guest, claim, allowed)?;
+        let vcpu = self.policy.add_vcpu(guest, params, allowed)?;
         self.world.add(guest, behaviour.into());
+        self.vcpus += 1;
         self.wake_at(vcpu, 0);
         Ok(vcpu)
     }
@@ -141,16 +155,16 @@ impl<E: Events> Simulation<E> {
         self.outside.push((at, Outside::Remove(vcpu)));
     }
 
-    /// The CPU goes away at this time, ns, and is back at that one.
-    pub fn away(&mut self, cpu: CpuId, from: Ns, to: Ns) {
-        self.outside.push((from, Outside::CpuLeaves(cpu)));
-        self.outside.push((to, Outside::CpuReturns(cpu)));
+    /// The CPU is offline between these times, ns.
+    pub fn offline(&mut self, cpu: CpuId, from: Ns, to: Ns) {
+        self.outside.push((from, Outside::CpuOffline(cpu)));
+        self.outside.push((to, Outside::CpuOnline(cpu)));
     }
 
-    /// Runs until `end`, ns, and says what came of it.
+    /// Runs until `end`, ns, and returns what came of it.
     ///
     /// # Panics
-    /// If the policy breaks a promise that [`audit`] knows (in debug builds), or if a script
+    /// If the policy breaks a promise that [`Policy::audit`] checks (in debug builds), or if a script
     /// unlocks what it does not hold.
     pub fn run(mut self, end: Ns) -> Outcome<E> {
         self.outside.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
@@ -164,7 +178,7 @@ impl<E: Events> Simulation<E> {
         }
         self.advance(end.max(self.now));
         for cpu in 0..self.cpus.len() {
-            self.stop(cpu, Stop::Preempted);
+            self.stop(cpu, StopReason::Preempted);
         }
         self.outcome()
     }
@@ -184,13 +198,13 @@ impl<E: Events> Simulation<E> {
             }
         };
         Outcome {
-            vcpus: (0..self.policy.vcpus.len()).map(vcpu).collect(),
+            vcpus: (0..self.vcpus).map(vcpu).collect(),
             end: self.now,
-            events: self.policy.events,
+            events: self.policy.into_events(),
         }
     }
 
-    /// When something happens next.
+    /// When the next event happens.
     fn next_event(&self) -> Option<Ns> {
         let outside = self.outside.last().map(|&(at, _)| at);
         let cpus = (0..self.cpus.len()).filter_map(|cpu| self.next_event_of(cpu));
@@ -205,7 +219,7 @@ impl<E: Events> Simulation<E> {
                 (Some(self.now + busy.overhead), busy.until)
             }
             HostState::Busy(busy) => {
-                let runs_for = self.world.runs_for(busy.run);
+                let runs_for = self.world.runs_for(busy.curr);
                 (runs_for.map(|time| self.now + time), busy.until)
             }
         };
@@ -219,13 +233,13 @@ impl<E: Events> Simulation<E> {
             if let HostState::Busy(busy) = &mut cpu.state {
                 let overhead = busy.overhead.min(time);
                 busy.overhead -= overhead;
-                self.world.pass(busy.run, time - overhead);
+                self.world.pass(busy.curr, time - overhead);
             }
         }
         self.now = to;
     }
 
-    /// Does what is due now.
+    /// Handles what is due now.
     fn serve(&mut self) {
         while let Some(&(at, outside)) = self.outside.last() {
             if at > self.now {
@@ -238,11 +252,11 @@ impl<E: Events> Simulation<E> {
                     self.policy.remove(vcpu, self.now);
                     self.world.forget(vcpu);
                 }
-                Outside::CpuLeaves(cpu) => {
-                    self.policy.cpu_leaves(cpu, self.now);
+                Outside::CpuOffline(cpu) => {
+                    self.policy.cpu_offline(cpu, self.now);
                 }
-                Outside::CpuReturns(cpu) => {
-                    self.policy.cpu_returns(cpu, self.now);
+                Outside::CpuOnline(cpu) => {
+                    self.policy.cpu_online(cpu, self.now);
                 }
             }
             self.send_kicks();
@@ -262,10 +276,10 @@ impl<E: Events> Simulation<E> {
     fn guest_acts(&mut self, cpu: usize) {
         let id = CpuId(cpu as u32);
         while let HostState::Busy(busy) = self.cpus[cpu].state {
-            if busy.overhead > 0 || self.world.runs_for(busy.run) != Some(0) {
+            if busy.overhead > 0 || self.world.runs_for(busy.curr) != Some(0) {
                 return;
             }
-            match self.world.act(busy.run, self.now) {
+            match self.world.act(busy.curr, self.now) {
                 Action::Run => {}
                 Action::Wake(vcpu) => {
                     self.policy.wake_by(id, vcpu, self.now);
@@ -277,7 +291,7 @@ impl<E: Events> Simulation<E> {
                 }
                 Action::Release(to) => {
                     self.policy.release(id, to, self.now);
-                    self.stop(cpu, Stop::Rang);
+                    self.stop(cpu, StopReason::Rang);
                     self.pick(cpu);
                 }
                 Action::Stop(why) => {
@@ -293,25 +307,25 @@ impl<E: Events> Simulation<E> {
         let HostState::Busy(busy) = &mut self.cpus[cpu].state else {
             return;
         };
-        let hints = self.world.hints(busy.run);
-        if let Some(grace) = self.policy.defer(CpuId(cpu as u32), &hints, self.now) {
-            busy.until = Some(grace);
-            self.world.host(busy.run).deferred = true;
+        let hints = self.world.hints(busy.curr);
+        if let Some(end) = self.policy.defer(CpuId(cpu as u32), &hints, self.now) {
+            busy.until = Some(end);
+            self.world.host(busy.curr).deferred = true;
             self.cpus[cpu].kick_at = None;
         } else {
-            self.stop(cpu, Stop::Preempted);
+            self.stop(cpu, StopReason::Preempted);
             self.pick(cpu);
         }
     }
 
-    fn stop(&mut self, cpu: usize, why: Stop) {
-        let HostState::Busy(Busy { run, since, .. }) = self.cpus[cpu].state else {
+    fn stop(&mut self, cpu: usize, why: StopReason) {
+        let HostState::Busy(Busy { curr, since, .. }) = self.cpus[cpu].state else {
             return;
         };
         self.cpus[cpu].state = HostState::Idle(None);
-        *self.world.host(run) = Default::default();
-        let hints = self.world.hints(run);
-        let ran = self.now - since;
+        *self.world.host(curr) = Default::default();
+        let hints = self.world.hints(curr);
+        let ran = CpuTime(self.now - since);
         let id = CpuId(cpu as u32);
         self.policy.stop(id, why, hints, ran, self.now);
         self.send_kicks();
@@ -323,16 +337,16 @@ impl<E: Events> Simulation<E> {
         c.kick_at = None;
         c.state = match decision {
             None => {
-                let present = self.policy.present().contains(CpuId(cpu as u32));
+                let present = self.policy.online_cpus().contains(CpuId(cpu as u32));
                 HostState::Idle(self.policy.next_timer().filter(|_| present))
             }
             Some(decision) => {
-                let same = c.last_run.replace(decision.run) == Some(decision.run);
-                let host = self.world.host(decision.run);
+                let same = c.last_run.replace(decision.curr) == Some(decision.curr);
+                let host = self.world.host(decision.curr);
                 host.running = true;
                 host.donated = decision.is_proxied().then_some(decision.lock);
                 HostState::Busy(Busy {
-                    run: decision.run,
+                    curr: decision.curr,
                     since: self.now,
                     overhead: if same {
                         self.costs.exit_ns
@@ -354,10 +368,10 @@ impl<E: Events> Simulation<E> {
         }
     }
 
-    /// In debug builds, at moments when no kick is on its way: is everything as promised?
+    /// In debug builds: panics if the policy has broken a promise.
     fn check(&self) {
         if cfg!(debug_assertions)
-            && let Err(broken) = audit(&self.policy)
+            && let Err(broken) = self.policy.audit()
         {
             panic!("at {} ns: {broken}", self.now);
         }

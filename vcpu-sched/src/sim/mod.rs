@@ -1,21 +1,21 @@
 //! A discrete-event simulator of host CPUs and guests around the policy.
 //!
 //! It calls the policy exactly as an executor on KVM does, in virtual time, and is deterministic:
-//! the same input gives the same trace. Guests behave as the paravirt ABI asks them to: they say
-//! whom they wait for, ring when that one is not running, and ring when they release while they
-//! are carried or deferred. [`Liar`] does the opposite: it also wakes whom it likes and hands over what
-//! it does not hold.
+//! the same input gives the same trace. The guests follow the paravirt ABI: a vCPU publishes for which
+//! vCPU it waits, rings when that one is not running, and rings when it releases a lock while it is carried
+//! or deferred. A [`Liar`] does the opposite: it also wakes any vCPU and hands over locks that it does not
+//! hold.
 //!
 //! ```
 //! use vcpu_sched::sim::{Costs, LockKind, Script, Simulation, Step};
-//! use vcpu_sched::{Claim, Config, Reservation};
+//! use vcpu_sched::{SchedParams, Config, Reservation};
 //!
 //! let ms = 1_000_000;
 //! let mut sim = Simulation::new(Config::new(1), Costs::default());
 //! let guest = sim.guest();
 //! let lock = sim.lock(guest, LockKind::Ticket);
-//! let small = Claim::Reserved(Reservation::hard(ms, 100 * ms)?);
-//! let large = Claim::Reserved(Reservation::hard(5 * ms, 10 * ms)?);
+//! let small = SchedParams::Reserved(Reservation::hard(ms, 100 * ms)?);
+//! let large = SchedParams::Reserved(Reservation::hard(5 * ms, 10 * ms)?);
 //! // Takes the lock for 2 ms with 1 ms of budget.
 //! let holder = Script::once([Step::Lock(lock), Step::Compute(2 * ms), Step::Unlock(lock)]);
 //! let waiter = Script::once([Step::Sleep(ms / 2), Step::Lock(lock), Step::Unlock(lock)]);
@@ -26,7 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod audit;
+mod action;
 mod engine;
 mod host_cpu;
 mod liar;
@@ -36,7 +36,7 @@ mod random;
 mod script;
 mod world;
 
-pub use audit::audit;
+pub use crate::audit::audit;
 pub use engine::{Costs, Simulation};
 pub use liar::Liar;
 pub use lock::{LockId, LockKind};

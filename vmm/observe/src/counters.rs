@@ -1,19 +1,17 @@
-//! The counters of a vCPU: one table, from which the columns of the summary, its JSON, the metrics and the
-//! control socket are made. `docs/metrics.md` and `docs/control.md` are held against it by tests.
+//! The counters of a vCPU as the outputs show them. [`Counters::FIELDS`](vcpu_sched::Counters::FIELDS) is the table of
+//! their names, descriptions, units and values; the metrics list it as it is.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `fields.rs` | what the policy counts: name, description, unit, value |
-//! | `table.rs` | under which names the outputs show it |
+//! | `table.rs` | order and columns of the summary, and which counters the control socket has |
 //! | `values.rs` | values by key, as they travel in the JSON of the control socket |
 //!
-//! To add a counter, count it in the policy, add a field to `fields.rs`, and name it in `table.rs` for each
-//! output that is to show it.
+//! To add a counter, count it in the policy and add it to the table there. A counter with a name for metrics is in
+//! the metrics then. If it has a name for JSON, it needs a row in `table.rs` too. Tests hold the tables against each
+//! other and against `docs/metrics.md` and `docs/control.md`.
 
-mod fields;
 mod table;
 mod values;
 
-pub use fields::{CounterField, FIELDS, Unit};
-pub use table::{VCPU_COUNTERS, VcpuCounter, serialize_for_summary};
+pub use table::{VCPU_COUNTERS, VcpuCounter, metric_name, serialize_for_summary};
 pub use values::{ControlKey, ControlValues};

@@ -1,9 +1,10 @@
-//! Wakes by itself again and again: all vCPUs go idle, each for `period`, and have nothing to do.
+//! All vCPUs go idle for `period` again and again, and do nothing else.
 
-use super::end_time;
 use crate::cpu::Cpu;
+use crate::workloads::run_length::end_time;
 use crate::{clock, config, idle};
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let end = end_time();
     let period = clock::from_ns(config::get().period);

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use baton_machine::{ExitCounts, Guest, GuestRecord, Vcpu};
 use baton_os::sys;
 use vcpu_sched::{
-    CpuId, CpuSet, Decision, Grant, HelperId, HelperOrder, Hints, Ns, Scheduler, Stop, VcpuId,
+    CpuId, CpuSet, CpuTime, Decision, Grant, Hints, Ns, Scheduler, StopReason as Stop, VcpuId,
+    WorkerId, WorkerOrder,
 };
 
 use super::helpers::Seat;
@@ -50,7 +51,7 @@ pub(crate) struct Member {
     /// Policy name of its vCPU 0; the others follow.
     pub(crate) first: u32,
     /// The threads of its devices.
-    helpers: Vec<HelperId>,
+    helpers: Vec<WorkerId>,
     /// Its doorbells that changed nothing.
     pub(crate) vain: VainRings,
     retired: bool,
@@ -73,7 +74,7 @@ pub(crate) struct NewMember {
     /// Policy name of its vCPU 0; the others follow.
     pub(crate) first: u32,
     /// The policy's names of its devices' threads.
-    pub(crate) helpers: Vec<HelperId>,
+    pub(crate) helpers: Vec<WorkerId>,
 }
 
 /// A vCPU that joins the pool.
@@ -119,7 +120,7 @@ pub(crate) struct After {
     /// A vCPU to put to sleep.
     berth: Option<Sleeper>,
     /// What devices' threads are to be told.
-    helpers: Vec<HelperOrder>,
+    helpers: Vec<WorkerOrder>,
     /// vCPUs to let go.
     #[expect(clippy::vec_box, reason = "as in `State`")]
     retired: Vec<Box<Vcpu>>,
@@ -195,7 +196,7 @@ impl Pool {
     }
 
     /// Where the orders for `helper` arrive.
-    pub(crate) fn seat(&self, helper: HelperId) -> &Arc<Seat> {
+    pub(crate) fn seat(&self, helper: WorkerId) -> &Arc<Seat> {
         &self.seats[helper.index()]
     }
 
@@ -225,7 +226,8 @@ impl Pool {
             self.stations[cpu.index()].kick();
         }
         for &order in &after.helpers {
-            let (HelperOrder::Work(Grant { helper, .. }) | HelperOrder::Stop(helper)) = order;
+            let (WorkerOrder::Work(Grant { worker: helper, .. }) | WorkerOrder::Stop(helper)) =
+                order;
             self.seat(helper).order(order);
         }
         for vcpu in after.retired {
@@ -261,7 +263,7 @@ impl Pool {
         let after = {
             let mut state = self.lock();
             let now = sys::monotonic_ns();
-            state.sched.charge_sleep(id, spent, here, now);
+            state.sched.charge_sleep(id, CpuTime(spent), here, now);
             state.wakes_up(id, vcpu, now);
             state.after()
         };
@@ -339,7 +341,7 @@ impl State {
     pub(crate) fn after(&mut self) -> After {
         let mut after = After {
             kicks: self.sched.take_kicks(),
-            helpers: self.sched.take_helper_orders().collect(),
+            helpers: self.sched.take_worker_orders().collect(),
             retired: std::mem::take(&mut self.retired),
             ..After::default()
         };
@@ -368,7 +370,8 @@ impl State {
     /// Charges what the console's thread has used for the guest of `vcpu` since the last time.
     pub(crate) fn charge_console(&mut self, vcpu: &Vcpu, now: Ns) {
         let spent = vcpu.guest.console().take_spent_ns();
-        self.sched.charge_elsewhere(self.id(vcpu), spent, now);
+        self.sched
+            .charge_elsewhere(self.id(vcpu), CpuTime(spent), now);
     }
 
     /// Its sleep is over.
@@ -428,10 +431,10 @@ impl State {
     pub(crate) fn pick(&mut self, cpu: CpuId, now: Ns) -> Option<(Box<Vcpu>, Decision)> {
         loop {
             let decision = self.sched.pick(cpu, now)?;
-            let place = &mut self.places[decision.run.index()];
+            let place = &mut self.places[decision.curr.index()];
             match std::mem::replace(place, Place::WithExecutor) {
                 Place::Here(mut vcpu) => {
-                    self.tell_steal(&mut vcpu, decision.run);
+                    self.tell_steal(&mut vcpu, decision.curr);
                     return Some((vcpu, decision));
                 }
                 // Not to be had: it ended, or sleeps in KVM though the policy was told that it
@@ -443,9 +446,10 @@ impl State {
                         true => Stop::Halted(None),
                         false => Stop::Ended,
                     };
-                    self.sched.stop(cpu, why, Hints::default(), 0, now);
+                    self.sched
+                        .stop(cpu, why, Hints::default(), CpuTime::ZERO, now);
                     if sleeps {
-                        self.recalls.push(decision.run);
+                        self.recalls.push(decision.curr);
                     }
                 }
             }
@@ -493,7 +497,7 @@ impl State {
         self.places[id.index()] = Place::Lost;
         let now = sys::monotonic_ns();
         self.sched
-            .stop(cpu, Stop::Ended, Hints::default(), ran, now);
+            .stop(cpu, Stop::Ended, Hints::default(), CpuTime(ran), now);
     }
 
     fn tell_steal(&mut self, vcpu: &mut Vcpu, id: VcpuId) {

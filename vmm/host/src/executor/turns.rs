@@ -8,7 +8,7 @@ use baton_abi::hints::{RING_DEFER, RING_DONATED};
 use baton_machine::{Doorbell, Exit, Guest, GuestEnd, Vcpu};
 use baton_os::sys;
 use serde::Serialize;
-use vcpu_sched::{CpuId, Decision, Hints, Ns, Stop, VcpuId};
+use vcpu_sched::{CpuId, CpuTime, Decision, Hints, Ns, StopReason as Stop, VcpuId};
 
 use super::crossing::Crossing;
 use super::host_cpus::OwnCpu;
@@ -193,11 +193,13 @@ impl<S: Seam> Executor<S> {
             self.report.decisions += 1;
             let mut state = pool.lock();
             let now = sys::monotonic_ns();
-            self.away = !state.sched.present().contains(self.cpu);
+            self.away = !state.sched.online_cpus().contains(self.cpu);
             let mut may_nap = self.seam.naps() && !self.away;
             let mut sleeper = napped.take().and_then(|(sleeper, end, spent)| {
                 may_nap &= end != NapEnd::NotHere;
-                state.sched.charge_sleep(sleeper.0, spent, None, now);
+                state
+                    .sched
+                    .charge_sleep(sleeper.0, CpuTime(spent), None, now);
                 state.napped(sleeper, end == NapEnd::Woken, now)
             });
             let mut left = stopped
@@ -216,7 +218,7 @@ impl<S: Seam> Executor<S> {
             if let Some(left) = &left
                 && picked
                     .as_ref()
-                    .is_none_or(|(_, decision)| decision.run != left.id)
+                    .is_none_or(|(_, decision)| decision.curr != left.id)
             {
                 left.show_stopped();
             }
@@ -225,7 +227,7 @@ impl<S: Seam> Executor<S> {
                 show(vcpu, decision, first);
                 let same = left
                     .as_ref()
-                    .is_some_and(|left| left.rang && left.id == decision.run);
+                    .is_some_and(|left| left.rang && left.id == decision.curr);
                 if same && !decision.is_proxied() {
                     storm = state.member_mut(vcpu.guest.number).vain.count(now);
                 }
@@ -293,10 +295,10 @@ impl<S: Seam> Executor<S> {
             self.cpu,
             if guest.has_ended() { Stop::Ended } else { why },
             hints,
-            ran,
+            CpuTime(ran),
             now,
         );
-        state.sched.host_took(id, host_took);
+        state.sched.host_took(id, CpuTime(host_took));
         state.charge_console(&vcpu, now);
         let berth = state.keep(id, vcpu, berth);
         let (rang, preempted) = (why == Stop::Rang, why == Stop::Preempted);
@@ -416,12 +418,12 @@ impl<S: Seam> Executor<S> {
                 text: "the thread that ran it has failed".into(),
             });
             let ran = self.charge();
-            self.pool.lock().lose(self.cpu, decision.run, ran);
+            self.pool.lock().lose(self.cpu, decision.curr, ran);
             self.pool.retire(&guest);
             return None;
         };
         self.elsewhere += elsewhere_ns;
-        self.tells.exit(self.cpu, decision.run, &exit);
+        self.tells.exit(self.cpu, decision.curr, &exit);
         let mut turn = Turn {
             vcpu,
             decision,

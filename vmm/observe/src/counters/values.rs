@@ -21,9 +21,7 @@ impl ControlKey {
     pub const fn of(key: &str) -> Self {
         let mut index = 0;
         while index < VCPU_COUNTERS.len() {
-            if let Some(control) = VCPU_COUNTERS[index].control
-                && same(control, key)
-            {
+            if VCPU_COUNTERS[index].in_control && same(VCPU_COUNTERS[index].json, key) {
                 return Self(index);
             }
             index += 1;
@@ -37,7 +35,7 @@ impl ControlKey {
 pub struct ControlValues([u64; VCPU_COUNTERS.len()]);
 
 impl ControlValues {
-    /// The value of a counter: nanoseconds or a plain number, as its [unit](super::Unit) is. 0 if the snapshot
+    /// The value of a counter: nanoseconds or a plain number, as its field says. 0 if the snapshot
     /// did not have it.
     #[must_use]
     pub fn get(&self, key: ControlKey) -> u64 {
@@ -62,8 +60,8 @@ impl From<&Counters> for ControlValues {
     fn from(counters: &Counters) -> Self {
         let mut values = Self::default();
         for (value, counter) in values.0.iter_mut().zip(&VCPU_COUNTERS) {
-            if counter.control.is_some() {
-                *value = (counter.field.get)(counters);
+            if counter.in_control {
+                *value = (counter.field.value)(counters);
             }
         }
         values
@@ -74,8 +72,8 @@ impl Serialize for ControlValues {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for (value, counter) in self.0.iter().zip(&VCPU_COUNTERS) {
-            if let Some(key) = counter.control {
-                map.serialize_entry(key, value)?;
+            if counter.in_control {
+                map.serialize_entry(counter.json, value)?;
             }
         }
         map.end()
@@ -102,7 +100,7 @@ impl<'de> Visitor<'de> for ValuesVisitor {
         while let Some(key) = map.next_key::<String>()? {
             let known = VCPU_COUNTERS
                 .iter()
-                .position(|counter| counter.control == Some(&key));
+                .position(|counter| counter.in_control && counter.json == key);
             match known {
                 Some(index) => values.0[index] = map.next_value()?,
                 // A field that is not a counter, or that a later version has added.

@@ -1,11 +1,12 @@
 //! The families of a snapshot, whatever the format of the text.
 
+use vcpu_sched::{CounterField, CounterUnit, Counters};
+
 use super::family::{Family, Histogram, Labels, Samples};
 use super::gauges::ExecutorCounts;
 use super::pool_now::PoolNow;
 use super::snapshot::MetricsSnapshot;
 use super::tally::{CHAIN_BOUNDS, VcpuTally};
-use crate::counters::{Unit, VCPU_COUNTERS};
 use crate::exit_kind::ExitKind;
 use crate::names::Names;
 
@@ -13,7 +14,7 @@ use crate::names::Names;
 struct ExecutorCounter {
     name: &'static str,
     help: &'static str,
-    unit: Unit,
+    unit: CounterUnit,
     /// From the executor's own counts and its kicks.
     value: fn(&ExecutorCounts, u64) -> u64,
 }
@@ -22,31 +23,31 @@ const EXECUTOR_COUNTERS: [ExecutorCounter; 5] = [
     ExecutorCounter {
         name: "busy",
         help: "CPU time spent on guests, their exits and decisions about them",
-        unit: Unit::Nanoseconds,
+        unit: CounterUnit::Nanoseconds,
         value: |c, _| c.busy_ns,
     },
     ExecutorCounter {
         name: "idle",
         help: "Time asleep for want of work",
-        unit: Unit::Nanoseconds,
+        unit: CounterUnit::Nanoseconds,
         value: |c, _| c.idle_ns,
     },
     ExecutorCounter {
         name: "host_steal",
         help: "Time that the host took for other things",
-        unit: Unit::Nanoseconds,
+        unit: CounterUnit::Nanoseconds,
         value: |c, _| c.host_steal_ns,
     },
     ExecutorCounter {
         name: "decisions",
         help: "Decisions of the policy",
-        unit: Unit::Count,
+        unit: CounterUnit::Times,
         value: |c, _| c.decisions,
     },
     ExecutorCounter {
         name: "kicks",
         help: "Times the policy made this CPU decide again",
-        unit: Unit::Count,
+        unit: CounterUnit::Times,
         value: |_, kicks| kicks,
     },
 ];
@@ -79,21 +80,15 @@ fn cpu_labels(names: &Names) -> Vec<Labels> {
 }
 
 fn vcpu_counters(snapshot: &MetricsSnapshot, vcpus: &[Labels]) -> Vec<Family> {
-    let family = |name: &str, help, unit, value: fn(&vcpu_sched::Counters) -> u64| {
-        let values = snapshot.vcpus.iter().map(|(counters, _)| value(counters));
-        Family {
-            name: format!("vcpu_{name}"),
-            help,
-            samples: samples(unit, vcpus, values),
-        }
-    };
-    VCPU_COUNTERS
-        .iter()
-        .filter_map(|counter| {
-            let field = counter.field;
-            Some(family(counter.metric?, field.help, field.unit, field.get))
+    let family = |field: &CounterField| {
+        let counters = snapshot.vcpus.iter().map(|(counters, _)| counters);
+        Some(Family {
+            name: format!("vcpu_{}", field.metric?),
+            help: field.help,
+            samples: samples(field.unit, vcpus, counters.map(field.value)),
         })
-        .collect()
+    };
+    Counters::FIELDS.iter().filter_map(family).collect()
 }
 
 fn holder_waits_and_chains(snapshot: &MetricsSnapshot, vcpus: &[Labels]) -> [Family; 2] {
@@ -104,7 +99,7 @@ fn holder_waits_and_chains(snapshot: &MetricsSnapshot, vcpus: &[Labels]) -> [Fam
         Family {
             name: "vcpu_holder_wait".to_owned(),
             help: "Time off its CPU with a known vCPU to wait for",
-            samples: samples(Unit::Nanoseconds, vcpus, waits),
+            samples: samples(CounterUnit::Nanoseconds, vcpus, waits),
         },
         Family {
             name: "vcpu_proxy_chain_length".to_owned(),
@@ -165,11 +160,11 @@ fn pool_now(pool: &PoolNow, cpus: &[Labels], vcpus: &[Labels]) -> [Family; 2] {
     ]
 }
 
-fn samples(unit: Unit, labels: &[Labels], values: impl Iterator<Item = u64>) -> Samples {
+fn samples(unit: CounterUnit, labels: &[Labels], values: impl Iterator<Item = u64>) -> Samples {
     let samples = labels.iter().cloned().zip(values).collect();
     match unit {
-        Unit::Nanoseconds => Samples::Times(samples),
-        Unit::Count => Samples::Counts(samples),
+        CounterUnit::Nanoseconds => Samples::Times(samples),
+        CounterUnit::Times | CounterUnit::MaxEdges => Samples::Counts(samples),
     }
 }
 

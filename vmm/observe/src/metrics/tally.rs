@@ -54,8 +54,8 @@ impl Tally {
     /// Counts what the policy decided at `at`, ns.
     pub fn event(&mut self, at: Ns, event: &Event) {
         match *event {
-            Event::Pick { run, chain, .. } if chain > 0 => {
-                if let Some(vcpu) = self.vcpus.get_mut(run.index()) {
+            Event::Pick { curr, chain, .. } if chain > 0 => {
+                if let Some(vcpu) = self.vcpus.get_mut(curr.index()) {
                     let bucket = CHAIN_BOUNDS
                         .iter()
                         .take_while(|&&bound| bound < chain)
@@ -96,14 +96,14 @@ mod tests {
     #[test]
     fn chains_fall_into_buckets_and_waits_last_until_their_edge_is_gone() {
         let mut tally = Tally::new(1, 2);
-        let (cpu, donor, run) = (CpuId(0), VcpuId(1), VcpuId(0));
+        let (cpu, donor, curr) = (CpuId(0), VcpuId(1), VcpuId(0));
         for chain in [0, 1, 2, 3, 16, 17] {
             tally.event(
                 0,
                 &Event::Pick {
                     cpu,
                     donor,
-                    run,
+                    curr,
                     chain,
                 },
             );

@@ -128,7 +128,7 @@ mod tests {
                 Event::Pick {
                     cpu,
                     donor: holder,
-                    run: holder,
+                    curr: holder,
                     chain: 0,
                 },
             ),
@@ -137,7 +137,7 @@ mod tests {
                 Event::Stop {
                     cpu,
                     donor: holder,
-                    run: holder,
+                    curr: holder,
                     ran: 24,
                 },
             ),
@@ -147,7 +147,7 @@ mod tests {
                 Event::Pick {
                     cpu,
                     donor: waiter,
-                    run: waiter,
+                    curr: waiter,
                     chain: 0,
                 },
             ),
@@ -156,7 +156,7 @@ mod tests {
                 Event::Stop {
                     cpu,
                     donor: waiter,
-                    run: waiter,
+                    curr: waiter,
                     ran: 24,
                 },
             ),
@@ -165,7 +165,7 @@ mod tests {
                 Event::Pick {
                     cpu,
                     donor: waiter,
-                    run: holder,
+                    curr: holder,
                     chain: 1,
                 },
             ),
@@ -174,7 +174,7 @@ mod tests {
                 Event::Stop {
                     cpu,
                     donor: waiter,
-                    run: holder,
+                    curr: holder,
                     ran: 24,
                 },
             ),
@@ -183,7 +183,7 @@ mod tests {
                 Event::Pick {
                     cpu,
                     donor: waiter,
-                    run: waiter,
+                    curr: waiter,
                     chain: 0,
                 },
             ),
@@ -215,7 +215,7 @@ mod tests {
         let runs = Event::Pick {
             cpu: CpuId(0),
             donor: VcpuId(0),
-            run: VcpuId(0),
+            curr: VcpuId(0),
             chain: 0,
         };
         let text = render(&[(0, runs)], 5, 5, |v| v.to_string());

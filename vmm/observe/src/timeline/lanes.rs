@@ -139,21 +139,21 @@ impl LaneBuilder {
     fn apply(&mut self, at: Ns, event: Event) {
         match event {
             Event::Pick {
-                cpu, donor, run, ..
+                cpu, donor, curr, ..
             } => {
-                self.cpu(cpu.0, at, Some(Busy { donor, curr: run }));
-                self.change(run, at, |v| {
-                    (v.runs, v.proxied, v.halted) = (true, donor != run, false);
+                self.cpu(cpu.0, at, Some(Busy { donor, curr }));
+                self.change(curr, at, |v| {
+                    (v.runs, v.proxied, v.halted) = (true, donor != curr, false);
                 });
-                if donor != run {
+                if donor != curr {
                     self.change(donor, at, |v| v.carries = true);
                 }
             }
             Event::Stop {
-                cpu, donor, run, ..
+                cpu, donor, curr, ..
             } => {
                 self.cpu(cpu.0, at, None);
-                self.change(run, at, |v| (v.runs, v.proxied) = (false, false));
+                self.change(curr, at, |v| (v.runs, v.proxied) = (false, false));
                 self.change(donor, at, |v| v.carries = false);
             }
             Event::Wake(vcpu) => self.change(vcpu, at, |v| v.halted = false),
@@ -185,20 +185,20 @@ mod tests {
     const HOLDER: VcpuId = VcpuId(0);
     const WAITER: VcpuId = VcpuId(1);
 
-    fn pick(donor: VcpuId, run: VcpuId) -> Event {
+    fn pick(donor: VcpuId, curr: VcpuId) -> Event {
         Event::Pick {
             cpu: CPU,
             donor,
-            run,
+            curr,
             chain: 0,
         }
     }
 
-    fn stop(donor: VcpuId, run: VcpuId) -> Event {
+    fn stop(donor: VcpuId, curr: VcpuId) -> Event {
         Event::Stop {
             cpu: CPU,
             donor,
-            run,
+            curr,
             ran: 0,
         }
     }

@@ -107,9 +107,9 @@ impl Longest {
         }
         self.recent.push_back((at, event));
         if let Event::Stop {
-            donor, run, ran, ..
+            donor, curr, ran, ..
         } = event
-            && donor != run
+            && donor != curr
             && !self.copy_is_due
             && self.run.is_none_or(|(start, end)| ran > end - start)
         {
@@ -159,7 +159,7 @@ mod tests {
         Event::Stop {
             cpu: CpuId(0),
             donor: VcpuId(donor),
-            run: VcpuId(0),
+            curr: VcpuId(0),
             ran,
         }
     }

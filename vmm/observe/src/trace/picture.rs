@@ -65,15 +65,15 @@ impl<W: Write> TracePicture<W> {
             Event::Pick {
                 cpu,
                 donor,
-                run,
+                curr,
                 chain,
-            } => self.pick(cpu, donor, run, chain),
+            } => self.pick(cpu, donor, curr, chain),
             Event::Stop {
                 cpu,
                 donor,
-                run,
+                curr,
                 ran,
-            } => self.stop(cpu, donor, run, ran),
+            } => self.stop(cpu, donor, curr, ran),
             Event::Wake(vcpu) => self.canvas.change(vcpu, |v| v.halted = false),
             Event::Halt(vcpu) => self.canvas.change(vcpu, |v| v.halted = true),
             Event::Throttle(vcpu, until) => self.throttle(vcpu, until),
@@ -81,7 +81,7 @@ impl<W: Write> TracePicture<W> {
                 self.canvas.change(vcpu, |v| v.throttled = false);
                 self.canvas.end_sc(vcpu, ScSlice::Throttled);
             }
-            Event::Defer { run, .. } => self.canvas.begin_deferral(run),
+            Event::Defer { curr, .. } => self.canvas.begin_deferral(curr),
             other => self.mark(other),
         }
     }
@@ -94,15 +94,15 @@ impl<W: Write> TracePicture<W> {
                 (tracks::vcpu(waiter), name, "edge")
             }
             Event::EdgeOff(waiter) => (tracks::vcpu(waiter), "waits no more".to_owned(), "edge"),
-            Event::Park { claim: vcpu, on } => {
+            Event::Park { vcpu, on } => {
                 let on = self.canvas.name(on);
                 let name = format!("set aside until {on} stops or wakes");
                 (tracks::budget(vcpu), name, "claim")
             }
             Event::Miss(vcpu) => (tracks::budget(vcpu), "deadline missed".to_owned(), "claim"),
             Event::Kick(cpu) => (tracks::cpu(cpu), "kick".to_owned(), "kick"),
-            Event::CpuLeaves(cpu) => (tracks::cpu(cpu), "leaves the pool".to_owned(), "pool"),
-            Event::CpuReturns(cpu) => (tracks::cpu(cpu), "is back in the pool".to_owned(), "pool"),
+            Event::CpuOffline(cpu) => (tracks::cpu(cpu), "leaves the pool".to_owned(), "pool"),
+            Event::CpuOnline(cpu) => (tracks::cpu(cpu), "is back in the pool".to_owned(), "pool"),
             Event::InForce(vcpu, reservation) => {
                 let (budget, period) = (reservation.budget(), reservation.period());
                 let name = format!("reservation: {budget} ns in {period} ns");

@@ -64,7 +64,7 @@ impl Elsewhere {
     fn of(vcpus: &[VcpuSummary]) -> Self {
         let sum = |part: fn(&VcpuSummary) -> u64| vcpus.iter().map(part).sum::<u64>();
         let parked = sum(|v| v.account.counters.sleep_ns);
-        let devices = sum(|v| v.account.counters.helpers_ns);
+        let devices = sum(|v| v.account.counters.devices_ns);
         Self {
             parked,
             devices,

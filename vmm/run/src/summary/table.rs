@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use baton_config::units::readable_ns;
 use baton_machine::ExitCounts;
-use baton_observe::counters::{Unit, VCPU_COUNTERS};
+use baton_observe::counters::VCPU_COUNTERS;
+use vcpu_sched::CounterUnit;
 
 use super::guest_summary::GuestSummary;
 use super::vcpu_summary::VcpuSummary;
@@ -28,15 +29,15 @@ impl Column {
     /// The column of `number` for each vCPU. `None` if all are zero.
     fn new(
         title: &'static str,
-        unit: Unit,
+        unit: CounterUnit,
         vcpus: &[VcpuSummary],
         number: impl Fn(&VcpuSummary) -> u64,
     ) -> Option<Self> {
         let numbers: Vec<u64> = vcpus.iter().map(number).collect();
         let cell = |&number: &u64| match (number, unit) {
             (0, _) => "-".to_owned(),
-            (ns, Unit::Nanoseconds) => readable_ns(ns),
-            (count, Unit::Count) => count.to_string(),
+            (ns, CounterUnit::Nanoseconds) => readable_ns(ns),
+            (count, CounterUnit::Times | CounterUnit::MaxEdges) => count.to_string(),
         };
         numbers.iter().any(|&number| number > 0).then(|| Self {
             title,
@@ -55,11 +56,11 @@ fn columns(vcpus: &[VcpuSummary]) -> Vec<Column> {
     let counters = VCPU_COUNTERS.iter().filter_map(|counter| {
         let field = counter.field;
         Column::new(counter.column?, field.unit, vcpus, |vcpu| {
-            (field.get)(&vcpu.account.counters)
+            (field.value)(&vcpu.account.counters)
         })
     });
     let exits = EXIT_COLUMNS.iter().filter_map(|(title, number)| {
-        Column::new(title, Unit::Count, vcpus, |vcpu| {
+        Column::new(title, CounterUnit::Times, vcpus, |vcpu| {
             number(&vcpu.account.exits)
         })
     });

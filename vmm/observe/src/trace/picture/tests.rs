@@ -64,20 +64,20 @@ const CPU: CpuId = CpuId(0);
 const HOLDER: VcpuId = VcpuId(0);
 const WAITER: VcpuId = VcpuId(1);
 
-fn pick(donor: VcpuId, run: VcpuId) -> RecordedEvent {
+fn pick(donor: VcpuId, curr: VcpuId) -> RecordedEvent {
     RecordedEvent::Policy(Event::Pick {
         cpu: CPU,
         donor,
-        run,
-        chain: u32::from(donor != run),
+        curr,
+        chain: u32::from(donor != curr),
     })
 }
 
-fn stop(donor: VcpuId, run: VcpuId, ran: Ns) -> RecordedEvent {
+fn stop(donor: VcpuId, curr: VcpuId, ran: Ns) -> RecordedEvent {
     RecordedEvent::Policy(Event::Stop {
         cpu: CPU,
         donor,
-        run,
+        curr,
         ran,
     })
 }
@@ -113,7 +113,7 @@ fn a_waiters_budget_carries_a_throttled_holder() {
                 38,
                 RecordedEvent::Policy(Event::Defer {
                     cpu: CPU,
-                    run: HOLDER,
+                    curr: HOLDER,
                 }),
             ),
             (40, RecordedEvent::Policy(Event::EdgeOff(WAITER))),
@@ -224,7 +224,7 @@ fn names_that_do_not_exist_do_no_harm() {
                 RecordedEvent::Policy(Event::Pick {
                     cpu: CpuId(9),
                     donor: nobody,
-                    run: HOLDER,
+                    curr: HOLDER,
                     chain: 1,
                 }),
             ),
@@ -233,7 +233,7 @@ fn names_that_do_not_exist_do_no_harm() {
                 RecordedEvent::Policy(Event::Stop {
                     cpu: CpuId(9),
                     donor: nobody,
-                    run: nobody,
+                    curr: nobody,
                     ran: 1,
                 }),
             ),

@@ -1,0 +1,50 @@
+//! Deferral: a vCPU that is out of time while it holds a lock, or is about to get one, may run on for a
+//! short time, once.
+//!
+//! A holder gets the deferral so that no other vCPU has to wait for it. A waiter whose holder runs gets it
+//! for two reasons: its wait ends within microseconds, and would last until its next turn if it were
+//! stopped now; and in a queue it would be a holder that does not run as soon as the lock came to it.
+//!
+//! The overrun is charged like all other time, so it is debt of the donor. It costs the next vCPU at most
+//! the deferral. A guest gains nothing by claiming to hold locks for ever: each deferral that ends
+//! without a release doubles the number of preemptions before the next one is granted
+//! (`state/deferral_credit.rs`).
+
+use crate::events::{Event, Events};
+use crate::ids::{CpuId, Ns};
+use crate::rules::stop::StopReason;
+use crate::scheduler::Scheduler;
+use crate::state::blocked_on::Hints;
+use crate::state::cpu_table::Running;
+
+impl<E: Events> Scheduler<E> {
+    /// Requests that the vCPU on `cpu`, which is out of time and has published `hints`, may run on. Returns
+    /// when the deferral ends, ns. The vCPU has to ring when it releases its last lock.
+    pub fn defer(&mut self, cpu: CpuId, hints: &Hints, now: Ns) -> Option<Ns> {
+        let length = self.config.defer_ns?;
+        let soon_done = hints.depth > 0 && !self.waits_for_stopped_holder(hints);
+        let running = self.cpus.running_mut(cpu)?;
+        let curr = running.curr;
+        let ec = &mut self.vcpus[curr].ec;
+        if !soon_done || running.deferred || ec.ending || !ec.deferral.request() {
+            return None;
+        }
+        running.deferred = true;
+        self.emit(now, Event::Defer { cpu, curr });
+        Some(now.saturating_add(length))
+    }
+
+    /// The vCPU of a decision that was deferred has stopped: did it release its locks in time?
+    pub(crate) fn settle_deferral(&mut self, running: &Running, why: StopReason, hints: &Hints) {
+        if !running.deferred {
+            return;
+        }
+        let credit = &mut self.vcpus[running.curr].ec.deferral;
+        if why == StopReason::Rang || hints.depth == 0 {
+            credit.kept();
+        } else {
+            credit.expired();
+            self.counting.counters_mut(running.curr).deferrals_expired += 1;
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The two halves of a vCPU, apart: the *scheduling context* (SC) competes for CPU time and is charged
+//! for it, and the *execution context* is what runs. Usually the second runs on the first. With proxying
+//! a vCPU's scheduling context can carry another vCPU's execution.
+
+use crate::classes::rank::Rank;
+use crate::classes::sched_class::SchedClass;
+use crate::cpuset::CpuSet;
+use crate::ids::{CpuId, DomainId, GuestId, Ns, VcpuId};
+use crate::state::blocked_on::Hints;
+use crate::state::deferral_credit::DeferralCredit;
+
+/// Where a scheduling context is. Each change is a method of `Scheduler`, and no other state is reachable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScState {
+    /// It does not compete: its vCPU sleeps and it carries no other.
+    Off,
+    /// It competes, in the queue of this domain.
+    Queued(DomainId),
+    /// It is charged for what runs on this CPU: it is the donor there.
+    OnCpu(CpuId),
+    /// It need not compete: its vCPU runs already, on another vCPU's scheduling context.
+    Proxied,
+    /// It waits for this vCPU to stop running, or to wake: see `rules/park.rs`.
+    Parked(VcpuId),
+    /// It is out of budget until its timer replenishes it.
+    Throttled,
+}
+
+/// A vCPU's right to CPU time.
+#[derive(Clone, Debug)]
+pub(crate) struct SchedContext {
+    pub(crate) class: SchedClass,
+    pub(crate) state: ScState,
+    /// Breaks ties, first come first served. It is kept for as long as the deadline or tag is.
+    pub(crate) fifo_seq: u64,
+    /// Since when it has been throttled, for the counter, ns.
+    pub(crate) throttled_since: Ns,
+    /// The last deadline that is known to have been missed, ns.
+    pub(crate) missed: Ns,
+    /// Since when less than the admitted reservation has been in force, ns.
+    pub(crate) reduced_since: Option<Ns>,
+}
+
+impl SchedContext {
+    pub(crate) const fn rank(&self) -> Rank {
+        self.class.rank(self.fifo_seq)
+    }
+}
+
+/// Where an execution context is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExecState {
+    /// It has nothing to run until it is woken.
+    Halted,
+    /// It could run.
+    Runnable { since: Ns },
+    /// It runs.
+    Running(CpuId),
+    /// Its guest has ended. Final.
+    Gone,
+}
+
+/// What runs.
+#[derive(Clone, Debug)]
+pub(crate) struct ExecContext {
+    pub(crate) state: ExecState,
+    /// Where the user allows it to run, as a set and as the domain that serves exactly this set.
+    pub(crate) allowed: CpuSet,
+    pub(crate) domain: DomainId,
+    /// Where it ran last: its caches are warm there. Before its first run, one of the allowed CPUs.
+    pub(crate) last_cpu: CpuId,
+    /// Of the wait under way: for how long its scheduling context was throttled, in throttlings that have
+    /// ended, ns.
+    pub(crate) throttled: Ns,
+    /// A wake-up came while it was not halted: the next halt returns at once.
+    pub(crate) wake_pending: bool,
+    /// It is to be removed when it stops.
+    pub(crate) ending: bool,
+    /// What it published when it last stopped.
+    pub(crate) hints: Hints,
+    /// Whether its next deferral is granted.
+    pub(crate) deferral: DeferralCredit,
+}
+
+/// A vCPU: one scheduling context, one execution context.
+#[derive(Clone, Debug)]
+pub(crate) struct VcpuState {
+    pub(crate) guest: GuestId,
+    pub(crate) sc: SchedContext,
+    pub(crate) ec: ExecContext,
+}
+
+impl VcpuState {
+    /// A vCPU that has never been woken. `last_cpu` is one of the `allowed` CPUs, which `domain` serves.
+    pub(crate) fn new(
+        guest: GuestId,
+        class: SchedClass,
+        allowed: CpuSet,
+        domain: DomainId,
+        last_cpu: CpuId,
+    ) -> Self {
+        Self {
+            guest,
+            sc: SchedContext {
+                class,
+                state: ScState::Off,
+                fifo_seq: 0,
+                throttled_since: 0,
+                missed: 0,
+                reduced_since: None,
+            },
+            ec: ExecContext {
+                state: ExecState::Halted,
+                allowed,
+                domain,
+                last_cpu,
+                throttled: 0,
+                wake_pending: false,
+                ending: false,
+                hints: Hints::default(),
+                deferral: DeferralCredit::default(),
+            },
+        }
+    }
+}

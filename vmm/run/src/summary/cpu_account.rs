@@ -1,6 +1,6 @@
 //! Where the CPU time of the process went.
 
-use baton_host::runner::VcpuAccount;
+use baton_host::runner::{RunnerReport, VcpuAccount};
 use serde::Serialize;
 
 /// Where the CPU time of the process went, ns. All zero if there were no executors.
@@ -25,6 +25,15 @@ pub struct Unassigned {
 }
 
 impl CpuAccount {
+    /// The account of a run, from its scheduler's report. All zero if that does not charge CPU time.
+    pub(crate) fn of_report(report: &RunnerReport) -> Self {
+        if report.process_ns == 0 {
+            return Self::default();
+        }
+        let idle_ns = report.executors.iter().map(|e| e.unassigned_ns).sum();
+        Self::new(report.process_ns, report.vcpus.iter().flatten(), idle_ns)
+    }
+
     /// The account of a process that used `process_ns` while executors ran `vcpus`. The executors used `idle_ns` of
     /// that without running a vCPU.
     #[must_use]

@@ -1,11 +1,18 @@
 //! The numbers of a whole run.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use baton_config::{RunConfig, SchedMode};
 use baton_host::executor::ExecutorReport;
+use baton_host::runner::{RunnerReport, VcpuAccount};
+use baton_machine::{GuestEnd, GuestRecord};
 use baton_observe::recorder::Moment;
 use serde::Serialize;
 
 use super::cpu_account::CpuAccount;
 use super::guest_summary::GuestSummary;
+use super::vcpu_summary::VcpuSummary;
 
 /// A whole run.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -29,4 +36,52 @@ pub struct RunSummary {
     pub elapsed_ns: u64,
     /// The guests, in order.
     pub guests: Vec<GuestSummary>,
+}
+
+impl RunSummary {
+    /// The numbers of a run of `config` on the host CPUs `pool`, which took `elapsed`. `records` are those of its
+    /// guests, in order.
+    pub(crate) fn new(
+        config: &RunConfig,
+        pool: Vec<usize>,
+        elapsed: Duration,
+        report: RunnerReport,
+        records: &[Arc<GuestRecord>],
+    ) -> Self {
+        let baton = config.sched == SchedMode::Baton;
+        Self {
+            sched: match config.sched {
+                SchedMode::Baton => "baton",
+                SchedMode::Host => "host",
+                SchedMode::HostDeadline => "host-deadline",
+            }
+            .to_owned(),
+            proxy: baton && config.proxy,
+            defer_ns: config.defer.filter(|_| baton).map_or(0, ns),
+            host_cpus: pool,
+            cpu: CpuAccount::of_report(&report),
+            executors: report.executors,
+            moment: report.moment,
+            elapsed_ns: ns(elapsed),
+            guests: records
+                .iter()
+                .zip(report.vcpus)
+                .map(|(record, accounts)| guest(record, accounts))
+                .collect(),
+        }
+    }
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The numbers of a guest. One that has not ended by itself was killed by the end of the run.
+fn guest(record: &GuestRecord, accounts: Vec<VcpuAccount>) -> GuestSummary {
+    record.end(GuestEnd::Killed);
+    let end = record.ended().unwrap_or(GuestEnd::Killed);
+    let vcpus = (0..)
+        .zip(accounts)
+        .map(|(index, account)| VcpuSummary::new(account, record.results.of(index), &record.clock));
+    GuestSummary::new(&record.name, &end, 0, vcpus.collect())
 }

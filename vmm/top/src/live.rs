@@ -8,9 +8,10 @@ use baton_os::signals::{self, StopSignals};
 use crossterm::event::{self, Event, KeyEventKind};
 use crossterm::execute;
 use crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
-use ratatui::DefaultTerminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::{DefaultTerminal, Terminal};
 
 use super::app::{AfterKey, App};
 use super::error::TopError;
@@ -108,8 +109,15 @@ impl Live<'_> {
         disable_raw_mode()?;
         enable_raw_mode()?;
         // Of a screen that is the alternate one already, a terminal would keep what is on it.
-        execute!(stdout(), LeaveAlternateScreen, EnterAlternateScreen)?;
-        self.terminal.clear()
+        execute!(
+            stdout(),
+            LeaveAlternateScreen,
+            EnterAlternateScreen,
+            Clear(ClearType::All)
+        )?;
+        // One that has drawn nothing yet. Clearing the old one would ask the terminal for its cursor's position.
+        self.terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
+        Ok(())
     }
 }
 

@@ -217,3 +217,39 @@ fn boottime_ns() -> Ns {
         .saturating_mul(1_000_000_000)
         .saturating_add(time.tv_nsec as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use vcpu_sched::VcpuId;
+
+    use super::*;
+
+    #[test]
+    fn a_trace_into_a_pipe_that_is_not_read_ends_and_reports_that_it_is_not_whole() {
+        let path = std::env::temp_dir().join(format!("baton-stuck-{}", std::process::id()));
+        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).expect("a pipe");
+        // It keeps the pipe open, and never reads.
+        let reader = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path)
+            .expect("a reader");
+        let file = TraceFile::open(&path).expect("a trace");
+        let (prepared, mut probes) = PreparedTrace::new(file, &Names::default());
+        // More than fits into the buffer and the pipe.
+        for at in 0..30_000 {
+            probes.policy.event(at, vcpu_sched::Event::Miss(VcpuId(0)));
+        }
+        let tracing = prepared.begin().expect("begins");
+        let error = tracing
+            .finish_within(Duration::from_millis(50))
+            .expect_err("stuck");
+        assert!(matches!(error, TraceError::Stuck { .. }), "{error}");
+        drop(reader);
+        fs::remove_file(path).expect("removed");
+    }
+}

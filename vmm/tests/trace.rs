@@ -370,8 +370,6 @@ fn run_with_a_trace_that_fails(path: &str) -> String {
         "run",
         "--cpus",
         "2",
-        "--late-halts",
-        "allow",
         "--cmdline",
         "lock=ticket hints=on acquisitions=2000",
         "--summary",

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
-use baton_machine::devices::Granter;
+use baton_machine::devices::CpuGranter;
 use baton_os::sys;
 use vcpu_sched::{CpuTime, Grant, Ns, WorkerId, WorkerOrder};
 
@@ -113,8 +113,8 @@ impl Helper {
     }
 }
 
-impl Granter for Helper {
-    fn begin(&self) -> Option<Ns> {
+impl CpuGranter for Helper {
+    fn acquire(&self) -> Option<Ns> {
         let pool = self.pool.upgrade()?;
         let after = {
             let mut state = pool.lock();
@@ -129,7 +129,7 @@ impl Granter for Helper {
         Some(grant.limit)
     }
 
-    fn end(&self, spent_ns: Ns) {
+    fn release(&self, spent_ns: Ns) {
         let Some(pool) = self.pool.upgrade() else {
             return;
         };

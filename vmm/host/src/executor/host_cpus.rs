@@ -9,7 +9,7 @@
 //! |---|---|
 //! | on its CPU alone | all is well |
 //! | on its CPU and others | its CPU is back: it is pinned there again |
-//! | elsewhere | its CPU is away: the pool goes on without (`vcpu-sched/src/pool_cpus.rs`) |
+//! | elsewhere | its CPU is away: the pool goes on without (`vcpu-sched/src/rules/hotplug.rs`) |
 //!
 //! The pool gets no other CPUs than those it began with: which these are is its user's choice.
 

@@ -152,7 +152,7 @@ pub fn start(
             let seat = Arc::clone(pool.seat(helper));
             let cpus = Arc::clone(&host_cpus);
             let helper = Helper::new(helper, seat, &pool, cpus);
-            guest.devices().ask_for_leave(slot, Arc::new(helper));
+            guest.devices().require_cpu_grants(slot, Arc::new(helper));
         }
     }
     let mut threads = None;

@@ -369,7 +369,7 @@ fn run_with_a_trace_that_fails(path: &str) -> String {
     let ran = baton(&[
         "run",
         "--cpus",
-        "2",
+        "4",
         "--cmdline",
         "lock=ticket hints=on acquisitions=2000",
         "--summary",
@@ -379,7 +379,7 @@ fn run_with_a_trace_that_fails(path: &str) -> String {
     ]);
     assert_eq!(ran.code, 0, "{ran:?}");
     let guest = &ran.summary()["guests"][0];
-    assert_eq!(guest["workload"]["acquisitions"], 4_000, "{guest}");
+    assert_eq!(guest["workload"]["acquisitions"], 8_000, "{guest}");
     ran.stderr
 }
 

@@ -79,4 +79,4 @@ fn encode_family(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::R
 }
 
 #[cfg(test)]
-pub(in crate::metrics) mod tests;
+pub(super) mod tests;

@@ -41,10 +41,11 @@ mod tests {
     #[test]
     fn the_part_of_a_reservation_that_is_in_force_is_measured() {
         let mut sched = Scheduler::new(Config::new(2));
-        let claim = SchedParams::Reserved(Reservation::hard(8_000_000, 10_000_000).expect("valid"));
-        for claim in [claim, claim, SchedParams::BestEffort { weight: 100 }] {
+        let reserved =
+            SchedParams::Reserved(Reservation::hard(8_000_000, 10_000_000).expect("valid"));
+        for params in [reserved, reserved, SchedParams::BestEffort { weight: 100 }] {
             let guest = sched.add_guest();
-            sched.add_vcpu(guest, claim, None).expect("fits");
+            sched.add_vcpu(guest, params, None).expect("fits");
         }
         assert_eq!(PoolNow::of(&sched, 3).kept, [Some(1.0), Some(1.0), None]);
         sched.cpu_offline(CpuId(1), 0);

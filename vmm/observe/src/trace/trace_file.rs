@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::error::TraceError;
 
 /// A file that can be written and has not been changed yet. If it was created for this run, it is removed
-/// again when this is dropped before [`TraceFile::begin`].
+/// again when this is dropped before the run starts.
 #[derive(Debug)]
 pub struct TraceFile {
     path: PathBuf,

@@ -117,7 +117,7 @@ impl Counters {
         runtime_ns: Nanoseconds, Some("ran_ns"), Some("run"),
             "CPU time that the vCPU ran, on any budget";
         charged_ns: Nanoseconds, Some("charged_ns"), Some("charged"),
-            "CPU time charged to the vCPU's budget, whoever ran";
+            "CPU time charged to the vCPU's budget, whichever vCPU ran";
         elsewhere_ns: Nanoseconds, Some("elsewhere_ns"), Some("elsewhere"),
             "Part of the charged time that other threads spent for the vCPU";
         sleep_ns: Nanoseconds, Some("sleep_ns"), Some("sleep"),
@@ -129,7 +129,7 @@ impl Counters {
         donated_ns: Nanoseconds, Some("donated_ns"), Some("donated"),
             "Part of the charged time in which another vCPU ran";
         received_ns: Nanoseconds, Some("received_ns"), Some("received"),
-            "Part of the run time that another vCPU paid for";
+            "Part of the run time on another vCPU's budget";
         waited_ns: Nanoseconds, Some("waited_ns"), Some("runnable_wait"),
             "Time runnable, with a budget, and not running";
         throttled_wait_ns: Nanoseconds, Some("throttled_wait_ns"), None,
@@ -163,7 +163,7 @@ impl Counters {
         deferrals: Times, Some("deferrals"), Some("deferrals"),
             "Preemptions put off because it held a lock";
         deferrals_expired: Times, None, Some("deferrals_expired"),
-            "Deferrals that ran to the end of their grace";
+            "Deferrals that were used to their end";
         deferral_debt_ns: Nanoseconds, Some("deferred_ns"), Some("deferral_debt"),
             "CPU time of deferrals beyond the budget or slice";
         deadline_misses: Times, Some("deadline_misses"), Some("deadline_misses"),

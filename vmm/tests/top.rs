@@ -5,8 +5,9 @@ mod common;
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -97,7 +98,6 @@ fn terminal() -> (File, OwnedFd) {
 }
 
 fn modes(terminal: &OwnedFd) -> (u32, u32) {
-    use std::os::fd::AsRawFd;
     // SAFETY: the descriptor is open, and tcgetattr fills the structure.
     unsafe {
         let mut modes: libc::termios = std::mem::zeroed();
@@ -126,7 +126,9 @@ fn view(instance: &Instance, theirs: &OwnedFd) -> Running {
         .env("TERM", "xterm")
         .stdin(io())
         .stdout(io())
-        .stderr(io());
+        .stderr(io())
+        // The kernel stops no process of a group that no other process could continue.
+        .process_group(0);
     Running::spawn(&mut command)
 }
 
@@ -168,6 +170,75 @@ fn a_signal_ends_the_view_with_the_terminal_as_it_was() {
     let code = view.wait().expect("ends");
     assert!(code.success(), "{code}");
     assert_eq!(modes(&theirs), before);
+    drop(theirs);
+    reader.join().expect("reads");
+}
+
+/// Sets the modes of the terminal as a shell does for itself: lines, echo, and keys that send signals.
+fn set_line_mode(terminal: &OwnedFd) {
+    let fd = terminal.as_raw_fd();
+    // SAFETY: the descriptor is open, tcgetattr fills the structure, and only flags of it are changed.
+    unsafe {
+        let mut modes: libc::termios = std::mem::zeroed();
+        assert_eq!(libc::tcgetattr(fd, &raw mut modes), 0);
+        modes.c_lflag |= libc::ICANON | libc::ECHO | libc::ISIG;
+        assert_eq!(libc::tcsetattr(fd, libc::TCSANOW, &raw const modes), 0);
+    }
+}
+
+/// Waits until `view` is stopped.
+fn await_stop(view: &Running) {
+    let pid = view.id() as i32;
+    let mut status = 0;
+    // SAFETY: the status is written, and the child is ours.
+    let stopped = unsafe { libc::waitpid(pid, &raw mut status, libc::WUNTRACED) };
+    assert!(stopped == pid && libc::WIFSTOPPED(status), "{status}");
+}
+
+/// A word that the view draws only when it draws all of the screen. It draws no blanks.
+const TITLE: &str = "vCPUs";
+
+#[test]
+fn a_view_that_was_stopped_draws_all_of_the_screen_again_when_it_is_continued() {
+    let instance = Instance::start("continue");
+    let (mut screen, theirs) = terminal();
+    let before = modes(&theirs);
+    let mut view = view(&instance, &theirs);
+    await_drawn(&mut screen, TITLE);
+    view.signal(libc::SIGSTOP);
+    await_stop(&view);
+    // What a shell does meanwhile. All that the view drew before comes before this line.
+    set_line_mode(&theirs);
+    let mut shell = File::from(theirs.try_clone().expect("descriptor"));
+    shell.write_all(b"from-the-shell").expect("prints");
+    await_drawn(&mut screen, "from-the-shell");
+    view.signal(libc::SIGCONT);
+    await_drawn(&mut screen, TITLE);
+    assert_ne!(modes(&theirs), before, "the view takes single keys again");
+    screen.write_all(b"q").expect("types");
+    drop(shell);
+    let reader = std::thread::spawn(move || drain(&mut screen));
+    assert!(view.wait().expect("ends").success());
+    assert_eq!(modes(&theirs), before);
+    drop(theirs);
+    reader.join().expect("reads");
+}
+
+#[test]
+fn ctrl_z_stops_the_view_with_the_terminal_as_it_was() {
+    let instance = Instance::start("suspend");
+    let (mut screen, theirs) = terminal();
+    let before = modes(&theirs);
+    let mut view = view(&instance, &theirs);
+    await_drawn(&mut screen, TITLE);
+    screen.write_all(b"\x1a").expect("types");
+    await_stop(&view);
+    assert_eq!(modes(&theirs), before);
+    view.signal(libc::SIGCONT);
+    await_drawn(&mut screen, TITLE);
+    screen.write_all(b"q").expect("types");
+    let reader = std::thread::spawn(move || drain(&mut screen));
+    assert!(view.wait().expect("ends").success());
     drop(theirs);
     reader.join().expect("reads");
 }

@@ -3,6 +3,9 @@
 mod common;
 
 use std::collections::{HashMap, HashSet};
+use std::fs::OpenOptions;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use baton_observe::trace::perfetto::{COUNTER, INSTANT, SLICE_BEGIN, SLICE_END, Trace, TrackEvent};
@@ -359,4 +362,56 @@ fn the_hosts_scheduler_has_no_decisions_to_trace() {
             "{ran:?}"
         );
     }
+}
+
+/// A run that writes its trace to `path`, which cannot take all of it. Gives what it printed on standard error.
+fn run_with_a_trace_that_fails(path: &str) -> String {
+    let ran = baton(&[
+        "run",
+        "--cpus",
+        "4",
+        "--cmdline",
+        "lock=ticket hints=on acquisitions=2000",
+        "--summary",
+        "json",
+        "--trace",
+        path,
+    ]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let guest = &ran.summary()["guests"][0];
+    assert_eq!(guest["workload"]["acquisitions"], 8_000, "{guest}");
+    ran.stderr
+}
+
+#[test]
+fn a_full_disk_under_the_trace_does_not_hide_the_summary() {
+    let complaint = run_with_a_trace_that_fails("/dev/full");
+    assert!(
+        complaint.contains("cannot write the trace to /dev/full: No space left"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn a_trace_into_a_pipe_that_is_not_read_does_not_hide_the_summary() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("unread.perfetto");
+    let _ = std::fs::remove_file(&path);
+    let pipe = std::ffi::CString::new(path.to_str().expect("utf-8")).expect("a path");
+    // SAFETY: the path is a string that ends in a zero.
+    assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
+    // It keeps the pipe open, and never reads.
+    let reader = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&path)
+        .expect("a reader");
+    // SAFETY: no memory is involved; the descriptor is open.
+    let size = unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) };
+    assert_eq!(size, 4096, "much less than a trace");
+    let complaint = run_with_a_trace_that_fails(path.to_str().expect("utf-8"));
+    assert!(
+        complaint.contains("unread.perfetto is not whole"),
+        "{complaint}"
+    );
+    drop(reader);
 }

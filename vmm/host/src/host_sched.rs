@@ -22,6 +22,7 @@ use baton_machine::{Doorbell, Exit, Guest, ImmediateExit, Vcpu};
 use baton_os::signals;
 use baton_os::sys;
 use thiserror::Error;
+use vcpu_sched::Counters;
 
 use crate::runner::{ReadyGuest, Runner, RunnerReport, VcpuAccount};
 
@@ -334,12 +335,14 @@ fn run_vcpu(mut vcpu: Box<Vcpu>, slots: &[Slot]) -> VcpuAccount {
     let after = sys::thread_schedstat();
     let ran_ns = after.ran_ns.saturating_sub(before.ran_ns);
     VcpuAccount {
-        ran_ns,
-        charged_ns: ran_ns,
-        waited_ns: after.waited_ns.saturating_sub(before.waited_ns),
-        switches: after.switches.saturating_sub(before.switches),
+        counters: Counters {
+            runtime_ns: ran_ns,
+            charged_ns: ran_ns,
+            waited_ns: after.waited_ns.saturating_sub(before.waited_ns),
+            switches: after.switches.saturating_sub(before.switches),
+            ..Counters::default()
+        },
         exits: vcpu.exits,
-        ..Default::default()
     }
 }
 

@@ -58,6 +58,8 @@ pub struct StopSignals {
 struct Shared {
     event: EventFd,
     closing: AtomicBool,
+    /// Whether the process was continued since [`StopSignals::take_continued`].
+    continued: AtomicBool,
 }
 
 impl StopSignals {
@@ -74,6 +76,7 @@ impl StopSignals {
                     restore(&before);
                 })?,
                 closing: AtomicBool::new(false),
+                continued: AtomicBool::new(false),
             }),
             thread: None,
             before,
@@ -85,8 +88,11 @@ impl StopSignals {
             let _ = tty::outlive_the_background();
             loop {
                 match wait_for(&set) {
-                    Some(libc::SIGTSTP) => stop(),
-                    Some(libc::SIGCONT) => tty::take_again(),
+                    Some(libc::SIGTSTP) => suspend(),
+                    Some(libc::SIGCONT) => {
+                        tty::take_again();
+                        shared.continued.store(true, Ordering::Release);
+                    }
                     Some(_) if !shared.closing.load(Ordering::Acquire) => {
                         // It fails only when it was written 2^64 times.
                         let _ = shared.event.write(1);
@@ -102,6 +108,13 @@ impl StopSignals {
     #[must_use]
     pub fn take(&self) -> bool {
         self.shared.event.read().is_ok()
+    }
+
+    /// Whether the process was continued since the last call, after it had been stopped. A shell may have used the
+    /// terminal meanwhile.
+    #[must_use]
+    pub fn take_continued(&self) -> bool {
+        self.shared.continued.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -144,7 +157,7 @@ fn wait_for(set: &libc::sigset_t) -> Option<libc::c_int> {
 }
 
 /// Stops the process, as SIGTSTP does by itself, until it is continued.
-fn stop() {
+pub fn suspend() {
     tty::give_back();
     // SAFETY: the sets are initialized by sigemptyset or the kernel before they are used; the signal is a
     // valid one, whose action is the kernel's.

@@ -1,26 +1,27 @@
-//! What `baton` ends with. The same numbers mean the same for every command (`docs/exit-status.md`), and
-//! those that are Baton's own are out of the way of what guests give, as with `env` and `docker run`.
+//! The status with which `baton` ends. A number means the same for every command (`docs/exit-status.md`). As with `env`
+//! and `docker run`, Baton's own numbers are not those that guests use.
 
 use std::process::ExitCode;
 
 use crate::summary::RunSummary;
 
-/// The highest code of a guest that is handed on.
+/// The highest code of a guest that becomes the status of `baton`.
 pub const MAX_GUEST_CODE: u8 = 122;
 
-/// What the end of `baton` tells whoever started it.
+/// How a command of `baton` ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// All is well. Of a run: its guests ended well, or were stopped because the user wanted that.
+    /// The command succeeded. For a run: its guests succeeded, or the user stopped them.
     Success,
-    /// The command did its work, and the answer is bad: this host cannot run guests, or a benchmark was
-    /// interrupted or cannot be trusted.
+    /// The command did its work, and the answer is negative: this host cannot run guests, or a benchmark was
+    /// interrupted or its result cannot be trusted.
     Negative,
     /// One guest of a run failed, with this code, 1 to [`MAX_GUEST_CODE`].
     Guest(u8),
-    /// Guests of a run failed in another way: several did, or the one gave no code or a higher one.
+    /// Several guests of a run failed, or one failed without a code or with a higher one.
     Guests,
-    /// Baton itself: the command line or the configuration is wrong, nothing was run, or it broke off.
+    /// Baton itself failed: the command line or the configuration is wrong, or the command could not be started or
+    /// finished.
     Failed,
 }
 
@@ -48,7 +49,7 @@ impl ExitStatus {
             Self::Guest(code) => code,
             // As with xargs.
             Self::Guests => 123,
-            // As with env, timeout and docker; 124 is timeout's own.
+            // As with env, timeout and docker; 124 means something else for timeout.
             Self::Failed => 125,
         }
     }

@@ -1,11 +1,10 @@
-//! Open files: how many a run needs, and how many of them each guest may take.
+//! Open files: how many a run needs, and how many of them each guest may use.
 //!
-//! All guests share the process's table of files, and a guest opens some of them itself: each connection
-//! of its vsock is one. So that no guest can take those of another, or of the control socket, all that
-//! is needed besides connections is counted at the start, and what the limit leaves is divided among
-//! the guests.
+//! All guests share the process's table of files, and a guest can open files itself: each connection of its vsock
+//! device is one. So the files that the run needs besides connections are counted at the start, and what the limit
+//! leaves is divided among the guests. No guest can then use up the files of another, or of the control socket.
 //!
-//! Counts are rather high than exact; `vmm/tests/files.rs` starts a run with no more than was counted.
+//! The counts are upper bounds; `vmm/tests/files.rs` starts a run with no more files than were counted.
 
 use baton_config::{GuestConfig, KernelSource, RunConfig};
 use baton_machine::devices::VsockBounds;
@@ -20,12 +19,12 @@ const OF_AN_EXECUTOR: u64 = 4;
 const OF_A_GUEST: u64 = 4;
 /// A vCPU's KVM file and its thread's perf events.
 const OF_A_VCPU: u64 = 6;
-/// What a device's thread watches, its interrupt, and its disk, tap or socket.
+/// The events of a device's thread, its interrupt, and its disk, tap or socket.
 const OF_A_DEVICE: u64 = 10;
-/// A vsock device's directory and epoll, a program that is accepted in the place of another, and a
-/// socket that is looked at before it is connected to.
+/// A vsock device's directory and epoll, a connection that is accepted only to be refused, and a socket that is
+/// checked before it is connected to.
 const OF_A_VSOCK: u64 = 6;
-/// Sockets without which a vsock device is of no use.
+/// Fewest sockets with which a vsock device is of use.
 const LEAST_SOCKETS: u64 = 8;
 
 /// The run needs more files than may be open.
@@ -35,14 +34,14 @@ const LEAST_SOCKETS: u64 = 8;
      of a systemd unit), or give fewer vCPUs and devices"
 )]
 pub struct TooFewFiles {
-    /// Files that it needs at least.
+    /// Files that the run needs at least.
     pub needed: u64,
     /// Files that may be open at most.
     pub limit: u64,
 }
 
-/// Raises this process's limit of open files to the most that it may have, and gives it. A system
-/// service starts with 1,024, so that programs that cannot deal with more do not come to harm.
+/// Raises this process's limit of open files to the maximum, and returns it. A system service starts with 1,024, for
+/// the sake of programs that cannot deal with more.
 pub fn raise_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -50,31 +49,30 @@ pub fn raise_limit() -> u64 {
         maximum,
     };
     match setrlimit(Resource::Nofile, raised) {
-        // No number: no limit.
+        // `None` is no limit.
         Ok(()) => maximum.unwrap_or(u64::MAX),
         Err(_) => current.unwrap_or(u64::MAX),
     }
 }
 
-/// Files that this process has open now; some are inherited.
+/// Files that this process has open now, including those that it inherited.
 #[must_use]
 pub fn open_now() -> u64 {
-    // The directory itself is one of them while it is read. Where there is no /proc, the standard
-    // three.
+    // The directory is one of them while it is read. Without /proc, count the standard three.
     std::fs::read_dir("/proc/self/fd").map_or(3, |files| files.count().saturating_sub(1) as u64)
 }
 
-/// What a run needs.
+/// The files that a run needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// Files to start and run, without any socket of a guest's.
+    /// Files to start and run, without the sockets of the guests.
     pub start: u64,
-    /// Guests with a vsock device.
+    /// How many guests have a vsock device.
     pub vsocks: u64,
 }
 
 impl Needs {
-    /// What the run `config` on `executors` host CPUs needs beside the `open` files of now.
+    /// What a run of `config` on `executors` host CPUs needs, beside the `open` files that are open already.
     #[must_use]
     pub fn of(config: &RunConfig, executors: usize, open: u64) -> Self {
         let guests: u64 = config.guests.iter().map(of_guest).sum();
@@ -85,21 +83,21 @@ impl Needs {
         }
     }
 
-    /// How many sockets each guest may have where `limit` files may be open.
+    /// How many sockets each guest may have if `limit` files may be open.
     ///
     /// # Errors
-    /// If not even the start and a few sockets for each fit.
+    /// If the limit is too low for the start and a few sockets for each guest.
     pub fn share(self, limit: u64) -> Result<VsockBounds, TooFewFiles> {
         let needed = self.start + self.vsocks * LEAST_SOCKETS;
         if limit < needed {
             return Err(TooFewFiles { needed, limit });
         }
         let each = (limit - self.start).checked_div(self.vsocks);
-        // Without vsock it does not matter.
+        // Without a vsock device the bounds do not matter.
         Ok(each.map_or_else(VsockBounds::default, VsockBounds::of_sockets))
     }
 
-    /// The limit with which each guest has as many sockets as there may be.
+    /// The limit with which each guest may have the greatest number of sockets.
     #[must_use]
     pub fn in_full(self) -> u64 {
         self.start + self.vsocks * VsockBounds::default().sockets()
@@ -116,11 +114,11 @@ fn of_guest(guest: &GuestConfig) -> u64 {
         + OF_A_VSOCK * vsock as u64
 }
 
-/// Raises the limit and divides what it allows; that guests get less than they might is said on standard
-/// error.
+/// Raises the limit and divides among the guests what it allows. If guests get fewer connections than the greatest
+/// number, prints a warning on standard error.
 ///
 /// # Errors
-/// If the run cannot be started with the files that may be open.
+/// If too few files may be open to start the run.
 pub fn divide(config: &RunConfig, executors: usize) -> Result<VsockBounds, TooFewFiles> {
     let limit = raise_limit();
     let needs = Needs::of(config, executors, open_now());

@@ -1,4 +1,4 @@
-//! How long vCPUs waited: what test guests count in buckets, rebuilt and merged as HDR histograms.
+//! How long vCPUs waited: test guests count waits in buckets, which are rebuilt and merged here as HDR histograms.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use serde::Serialize;
 /// With one significant digit the histogram has the buckets of the guest.
 const DIGITS: u8 = 1;
 
-/// Where [`Waits::percentiles`] reads the distribution, percent; the longest wait follows. Close
-/// enough to draw a line through.
+/// Where [`Waits::percentiles`] reads the distribution, percent; the longest wait follows. The points are close enough
+/// for a curve.
 const PERCENTILES: [f64; 12] = [
     50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99,
 ];
 
-/// A distribution of waits. Quantiles are rounded up to the end of a bucket, a sixteenth at most;
-/// the longest wait is known exactly.
+/// A distribution of waits. Quantiles are rounded up to the end of a bucket, by a sixteenth at most. The longest wait
+/// is exact.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Waits {
-    /// `None` as long as nothing was counted.
+    /// `None` until something is counted.
     histogram: Option<Histogram<u64>>,
-    /// The longest, nanoseconds.
+    /// The longest wait, nanoseconds.
     pub max_ns: u64,
 }
 
@@ -55,19 +55,19 @@ impl Waits {
         waits
     }
 
-    /// Counts `count` waits of `ns` nanoseconds, and leaves `max_ns` alone.
+    /// Counts `count` waits of `ns` nanoseconds. Does not change `max_ns`.
     pub fn count(&mut self, ns: u64, count: u32) {
         self.record(ns, u64::from(count));
     }
 
-    /// The library adds counts up without a look at overflow. Those of a guest have 32 bits each,
-    /// so that no number of vCPUs and runs gets there.
+    /// The same with a larger count. The library adds counts without a check for overflow; those of a guest have 32 bits
+    /// each, so no number of vCPUs and runs overflows.
     fn record(&mut self, ns: u64, count: u64) {
         if count == 0 {
             return;
         }
         if self.histogram.is_none() {
-            // These bounds are never refused.
+            // The library accepts these bounds.
             self.histogram = Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).ok();
         }
         if let Some(histogram) = &mut self.histogram {
@@ -85,7 +85,7 @@ impl Waits {
         }
     }
 
-    /// The wait, nanoseconds, that `percent` of all waits do not exceed; 0 if there are none.
+    /// The wait, nanoseconds, that `percent` of all waits do not exceed; 0 if there are no waits.
     #[must_use]
     pub fn percentile(&self, percent: f64) -> u64 {
         self.histogram.as_ref().map_or(0, |histogram| {
@@ -106,8 +106,8 @@ impl Waits {
         }
     }
 
-    /// The distribution from its median to the longest wait: percent, and the wait in nanoseconds
-    /// that so many do not exceed. `None` if there are no waits.
+    /// The distribution from its median to the longest wait: percentages, each with the wait in nanoseconds that so many
+    /// waits do not exceed. `None` if there are no waits.
     #[must_use]
     pub fn percentiles(&self) -> Option<Vec<(f64, u64)>> {
         self.histogram.as_ref()?;
@@ -154,10 +154,10 @@ mod tests {
         let all = of(&waits);
         for percent in PERCENTILES {
             let exact = waits[(percent * 100.0).round() as usize - 1];
-            let told = all.percentile(percent);
+            let read = all.percentile(percent);
             assert!(
-                (exact..=exact + exact / 16).contains(&told),
-                "{percent} %: {told}, {exact}"
+                (exact..=exact + exact / 16).contains(&read),
+                "{percent} %: {read}, {exact}"
             );
         }
         assert_eq!(all.figures().max, 9_770_000);

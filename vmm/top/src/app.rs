@@ -1,20 +1,27 @@
-//! What is shown, and what the keys do. Knows no terminal.
+//! What is shown, and what the keys do. No terminal is needed for that.
 
-use baton_observe::control::snapshot::{Snapshot, Vcpu};
+use baton_observe::control::snapshot::{PoolSnapshot, VcpuSnapshot};
+use baton_observe::counters::ControlKey;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+const RAN: ControlKey = ControlKey::of("ran_ns");
+const CHARGED: ControlKey = ControlKey::of("charged_ns");
+const DONATED: ControlKey = ControlKey::of("donated_ns");
+const RECEIVED: ControlKey = ControlKey::of("received_ns");
+const WAITED: ControlKey = ControlKey::of("waited_ns");
 
 /// Columns by which rows can be ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
     /// Guest and index.
     Name,
-    /// Share of a CPU that it ran.
+    /// Share of a CPU that it used.
     Ran,
-    /// Share that it was charged.
+    /// Share of a CPU that was charged to it.
     Charged,
-    /// Share of its charge in which others ran.
+    /// Share of a CPU that other vCPUs used on its budget.
     Donated,
-    /// Share of time in which it waited for a CPU.
+    /// Share of the time in which it waited for a CPU.
     Waited,
 }
 
@@ -40,53 +47,55 @@ impl Column {
     }
 }
 
-/// Whether to go on.
+/// What follows a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Go on.
+pub enum AfterKey {
+    /// The view goes on.
     Stay,
-    /// The user has seen enough.
+    /// The view is stopped, as a shell stops its jobs.
+    Suspend,
+    /// The view ends.
     Quit,
 }
 
 /// One row: a vCPU, and what it did between the last two snapshots, in percent of one CPU.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct VcpuRow {
     /// The vCPU as it is now.
-    pub vcpu: Vcpu,
-    /// Ran.
+    pub vcpu: VcpuSnapshot,
+    /// Time that it ran.
     pub ran: f64,
-    /// Was charged.
+    /// Time that it was charged.
     pub charged: f64,
-    /// Paid while others ran.
+    /// Time that other vCPUs ran on its budget.
     pub donated: f64,
-    /// Ran while others paid.
+    /// Time that it ran on other budgets.
     pub received: f64,
-    /// Waited for a CPU.
+    /// Time that it waited for a CPU.
     pub waited: f64,
 }
 
 /// The state of the view.
 #[derive(Debug)]
 pub struct App {
-    before: Snapshot,
-    now: Snapshot,
+    before: PoolSnapshot,
+    now: PoolSnapshot,
     sort: Column,
     reversed: bool,
     paused: bool,
     filter: String,
-    /// The filter is being typed.
+    /// Whether the filter is being typed.
     typing: bool,
-    /// Rows above the window.
+    /// Rows that are scrolled out above.
     pub(super) scroll: usize,
-    /// Lines about host CPUs above theirs.
+    /// Lines about host CPUs that are scrolled out above.
     pub(super) cpu_scroll: usize,
 }
 
 impl App {
-    /// A view of `snapshot`; rates come with the next.
+    /// A view of `snapshot`. Rates come with the next one.
     #[must_use]
-    pub fn new(snapshot: Snapshot) -> Self {
+    pub fn new(snapshot: PoolSnapshot) -> Self {
         Self {
             before: snapshot.clone(),
             now: snapshot,
@@ -100,26 +109,26 @@ impl App {
         }
     }
 
-    /// The next snapshot, unless the view is paused.
-    pub fn update(&mut self, snapshot: Snapshot) {
+    /// Shows the next snapshot, unless the view is paused.
+    pub fn update(&mut self, snapshot: PoolSnapshot) {
         if !self.paused {
             self.before = std::mem::replace(&mut self.now, snapshot);
         }
     }
 
-    /// What the last snapshot says.
+    /// The last snapshot.
     #[must_use]
-    pub fn now(&self) -> &Snapshot {
+    pub fn now(&self) -> &PoolSnapshot {
         &self.now
     }
 
-    /// By what rows are ordered.
+    /// The column by which rows are ordered.
     #[must_use]
     pub fn sort(&self) -> Column {
         self.sort
     }
 
-    /// The line below: what is typed, or what there is to press.
+    /// The line at the bottom: what is being typed, or the keys.
     #[must_use]
     pub fn prompt(&self) -> String {
         if self.typing {
@@ -135,27 +144,21 @@ impl App {
         text
     }
 
-    /// A key was pressed.
-    pub fn press(&mut self, key: KeyEvent) -> Next {
-        if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
-            return Next::Quit;
-        }
-        if self.typing {
+    /// Handles a key.
+    pub fn press(&mut self, key: KeyEvent) -> AfterKey {
+        if key.modifiers.contains(KeyModifiers::CONTROL) {
             match key.code {
-                KeyCode::Enter => self.typing = false,
-                KeyCode::Esc => {
-                    self.typing = false;
-                    self.filter.clear();
-                }
-                KeyCode::Backspace => drop(self.filter.pop()),
-                KeyCode::Char(c) => self.filter.push(c),
+                KeyCode::Char('c') => return AfterKey::Quit,
+                KeyCode::Char('z') => return AfterKey::Suspend,
                 _ => {}
             }
-            self.scroll = 0;
-            return Next::Stay;
+        }
+        if self.typing {
+            self.type_filter(key.code);
+            return AfterKey::Stay;
         }
         match key.code {
-            KeyCode::Char('q') | KeyCode::Esc => return Next::Quit,
+            KeyCode::Char('q') | KeyCode::Esc => return AfterKey::Quit,
             KeyCode::Char('s') => {
                 let place = Column::ALL.iter().position(|column| *column == self.sort);
                 self.sort = Column::ALL[place.map_or(0, |at| at + 1) % Column::ALL.len()];
@@ -177,37 +180,60 @@ impl App {
         // Not beyond the last row, or the last host CPU.
         self.cpu_scroll = self.cpu_scroll.min(self.now.cpus.len());
         self.scroll = self.scroll.min(self.rows().len().saturating_sub(1));
-        Next::Stay
+        AfterKey::Stay
+    }
+
+    /// Handles a key while the filter is being typed.
+    fn type_filter(&mut self, key: KeyCode) {
+        match key {
+            KeyCode::Enter => self.typing = false,
+            KeyCode::Esc => {
+                self.typing = false;
+                self.filter.clear();
+            }
+            KeyCode::Backspace => drop(self.filter.pop()),
+            KeyCode::Char(c) => self.filter.push(c),
+            _ => {}
+        }
+        self.scroll = 0;
+    }
+
+    /// A vCPU as it was in the last two snapshots.
+    fn row(&self, now: &VcpuSnapshot, before: &VcpuSnapshot) -> VcpuRow {
+        let wall = self.now.now_ns.saturating_sub(self.before.now_ns);
+        let share = |key| {
+            let passed = now
+                .counters
+                .get(key)
+                .saturating_sub(before.counters.get(key));
+            match wall {
+                0 => 0.0,
+                wall => passed as f64 * 100.0 / wall as f64,
+            }
+        };
+        VcpuRow {
+            ran: share(RAN),
+            charged: share(CHARGED),
+            donated: share(DONATED),
+            received: share(RECEIVED),
+            waited: share(WAITED),
+            vcpu: now.clone(),
+        }
     }
 
     /// The rows to show, in order.
     #[must_use]
-    pub fn rows(&self) -> Vec<Row> {
-        let wall = self.now.now_ns.saturating_sub(self.before.now_ns);
-        let share = |now: u64, before: u64| {
-            if wall == 0 {
-                0.0
-            } else {
-                now.saturating_sub(before) as f64 * 100.0 / wall as f64
-            }
-        };
-        // vCPUs keep their places for the whole run.
-        let mut rows: Vec<Row> = self
+    pub fn rows(&self) -> Vec<VcpuRow> {
+        // vCPUs keep their order for the whole run.
+        let mut rows: Vec<VcpuRow> = self
             .now
             .vcpus
             .iter()
             .zip(&self.before.vcpus)
             .filter(|(now, _)| now.guest.contains(&self.filter))
-            .map(|(now, before)| Row {
-                ran: share(now.ran_ns, before.ran_ns),
-                charged: share(now.charged_ns, before.charged_ns),
-                donated: share(now.donated_ns, before.donated_ns),
-                received: share(now.received_ns, before.received_ns),
-                waited: share(now.waited_ns, before.waited_ns),
-                vcpu: now.clone(),
-            })
+            .map(|(now, before)| self.row(now, before))
             .collect();
-        let key = |row: &Row| match self.sort {
+        let key = |row: &VcpuRow| match self.sort {
             Column::Name => 0.0,
             Column::Ran => row.ran,
             Column::Charged => row.charged,
@@ -226,22 +252,23 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use baton_observe::counters::ControlValues;
 
-    fn snapshot(now_ns: u64, ran: [u64; 3]) -> Snapshot {
+    fn snapshot(now_ns: u64, ran: [u64; 3]) -> PoolSnapshot {
         let names = [("db", 0), ("db", 1), ("batch", 0)];
-        Snapshot {
+        PoolSnapshot {
             now_ns,
             vcpus: names
                 .into_iter()
                 .zip(ran)
-                .map(|((guest, index), ran_ns)| Vcpu {
+                .map(|((guest, index), ran_ns)| VcpuSnapshot {
                     guest: guest.to_owned(),
                     index,
-                    ran_ns,
-                    ..Vcpu::default()
+                    counters: ControlValues::default().with(RAN, ran_ns),
+                    ..VcpuSnapshot::default()
                 })
                 .collect(),
-            ..Snapshot::default()
+            ..PoolSnapshot::default()
         }
     }
 
@@ -261,7 +288,7 @@ mod tests {
                 '\n' => KeyCode::Enter,
                 key => KeyCode::Char(key),
             };
-            assert_eq!(app.press(code.into()), Next::Stay);
+            assert_eq!(app.press(code.into()), AfterKey::Stay);
         }
     }
 
@@ -288,9 +315,9 @@ mod tests {
         assert_eq!(names(&app), ["batch/0"]);
         press(&mut app, "/q");
         assert!(names(&app).is_empty());
-        assert_eq!(app.press(KeyCode::Esc.into()), Next::Stay);
+        assert_eq!(app.press(KeyCode::Esc.into()), AfterKey::Stay);
         assert_eq!(names(&app).len(), 3);
-        assert_eq!(app.press(KeyCode::Char('q').into()), Next::Quit);
+        assert_eq!(app.press(KeyCode::Char('q').into()), AfterKey::Quit);
     }
 
     #[test]
@@ -302,10 +329,19 @@ mod tests {
     }
 
     #[test]
+    fn ctrl_z_stops_the_view_and_ctrl_c_ends_it_also_while_a_filter_is_typed() {
+        let mut app = app();
+        press(&mut app, "/ba");
+        let with_ctrl = |key| KeyEvent::new(KeyCode::Char(key), KeyModifiers::CONTROL);
+        assert_eq!(app.press(with_ctrl('z')), AfterKey::Suspend);
+        assert_eq!(app.press(with_ctrl('c')), AfterKey::Quit);
+    }
+
+    #[test]
     fn scrolling_ends_at_the_last_row() {
         let mut app = app();
         for _ in 0..9 {
-            assert_eq!(app.press(KeyCode::PageDown.into()), Next::Stay);
+            assert_eq!(app.press(KeyCode::PageDown.into()), AfterKey::Stay);
         }
         assert_eq!(app.scroll, 2);
     }

@@ -1,22 +1,22 @@
-//! Asking an instance what it looks like.
+//! Requests to the control socket of an instance.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use baton_observe::control::snapshot::{Snapshot, VERSION};
+use baton_observe::control::snapshot::{PoolSnapshot, VERSION};
 
-/// Longest wait for an answer.
+/// Longest time to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Longest answer that is read, bytes: some 30,000 vCPUs.
 const MAX_ANSWER: u64 = 64 << 20;
 
-/// What the instance whose socket is at `path` looks like now.
+/// The state of the instance whose socket is at `path`.
 ///
 /// # Errors
-/// If it does not answer, or not in a form that this version knows.
-pub fn snapshot(path: &Path) -> io::Result<Snapshot> {
+/// If the instance does not answer, or in a form that this version does not know.
+pub fn snapshot(path: &Path) -> io::Result<PoolSnapshot> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -26,7 +26,7 @@ pub fn snapshot(path: &Path) -> io::Result<Snapshot> {
     parse(&answer)
 }
 
-fn parse(answer: &str) -> io::Result<Snapshot> {
+fn parse(answer: &str) -> io::Result<PoolSnapshot> {
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let (head, body) = answer
         .split_once("\r\n\r\n")
@@ -34,7 +34,7 @@ fn parse(answer: &str) -> io::Result<Snapshot> {
     if !head.starts_with("HTTP/1.1 200") {
         return Err(wrong("it does not show snapshots"));
     }
-    let snapshot: Snapshot = serde_json::from_str(body).map_err(io::Error::other)?;
+    let snapshot: PoolSnapshot = serde_json::from_str(body).map_err(io::Error::other)?;
     if snapshot.version == VERSION {
         Ok(snapshot)
     } else {
@@ -49,9 +49,9 @@ mod tests {
     #[test]
     fn only_a_whole_answer_of_the_same_version_is_taken() {
         let json = |version| {
-            serde_json::to_string(&Snapshot {
+            serde_json::to_string(&PoolSnapshot {
                 version,
-                ..Snapshot::default()
+                ..PoolSnapshot::default()
             })
             .expect("plain data")
         };

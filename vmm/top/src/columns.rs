@@ -1,25 +1,31 @@
-//! The columns of the table: as wide as what stands in them, and as many as fit.
+//! The columns of the table: as wide as their longest cells, and as many as fit.
 
 use std::borrow::Cow;
 
-use super::app::{Column, Row};
+use baton_observe::counters::ControlKey;
+
+use super::app::{Column, VcpuRow};
+
+const PROXIED: ControlKey = ControlKey::of("proxied");
+const DEADLINE_MISSES: ControlKey = ControlKey::of("deadline_misses");
 
 /// Blanks between two columns.
 const GAP: usize = 1;
-/// Widest name that is shown whole where columns would have to go for it.
+/// Longest name for which other columns are left out.
 const NAME: usize = 24;
-/// What stands for the part of a name that is left out.
+/// Replaces the part of a name that is left out.
 const CUT: char = '…';
 
-/// A column: its heading, how soon it goes where there is no room for all (the highest first, 0 never),
-/// and what stands in it.
-struct Kind {
+/// A column of the table.
+struct ColumnKind {
     heading: &'static str,
-    goes: u8,
-    cell: fn(&Row) -> String,
+    /// Where there is no room for all columns, the one with the highest number is left out first, and one with 0
+    /// never.
+    expendable: u8,
+    cell: fn(&VcpuRow) -> String,
 }
 
-const KINDS: [Kind; 12] = [
+static KINDS: [ColumnKind; 12] = [
     kind("vCPU", 0, |row| row.vcpu.name()),
     kind("state", 0, |row| row.vcpu.state.clone()),
     kind("cpu", 4, |row| {
@@ -34,14 +40,18 @@ const KINDS: [Kind; 12] = [
     kind("%recv", 8, |row| percent(row.received)),
     kind(Column::Waited.heading(), 1, |row| percent(row.waited)),
     kind("budget", 5, budget),
-    kind("proxied", 9, |row| row.vcpu.proxied.to_string()),
-    kind("misses", 3, |row| row.vcpu.deadline_misses.to_string()),
+    kind("proxied", 9, |row| {
+        row.vcpu.counters.get(PROXIED).to_string()
+    }),
+    kind("misses", 3, |row| {
+        row.vcpu.counters.get(DEADLINE_MISSES).to_string()
+    }),
 ];
 
-const fn kind(heading: &'static str, goes: u8, cell: fn(&Row) -> String) -> Kind {
-    Kind {
+const fn kind(heading: &'static str, expendable: u8, cell: fn(&VcpuRow) -> String) -> ColumnKind {
+    ColumnKind {
         heading,
-        goes,
+        expendable,
         cell,
     }
 }
@@ -50,12 +60,12 @@ fn percent(value: f64) -> String {
     format!("{value:.1}")
 }
 
-fn budget(row: &Row) -> String {
+fn budget(row: &VcpuRow) -> String {
     let vcpu = &row.vcpu;
     let in_force = vcpu.reduced_to.as_ref().or(vcpu.reservation.as_ref());
     match (vcpu.budget_ns, in_force) {
         (Some(left), Some(reservation)) => {
-            // Whole microseconds are enough to look at.
+            // Whole microseconds are precise enough for a reader.
             let ms = left as f64 / 1e6;
             format!("{ms:.3}ms of {reservation}")
         }
@@ -65,85 +75,106 @@ fn budget(row: &Row) -> String {
 
 /// The table as it is shown.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Laid {
-    /// Headings; that of `sort` has a mark.
+pub(super) struct TableLayout {
+    /// Headings. The column by which rows are ordered has a mark.
     pub headings: Vec<String>,
     /// Width of each column.
     pub widths: Vec<u16>,
     /// A line for each row.
     pub lines: Vec<Vec<String>>,
-    /// Columns that are left out for want of room.
+    /// How many columns are left out for want of room.
     pub left_out: usize,
 }
 
-/// Lays `rows` out in `room` columns of a terminal; everything without a limit.
-pub(super) fn lay_out(rows: &[Row], sort: Column, room: Option<u16>) -> Laid {
-    let room = room.map_or(usize::MAX, usize::from);
-    let heading = |kind: &Kind| {
+/// A column with its heading and its cells.
+struct FilledColumn {
+    kind: &'static ColumnKind,
+    heading: String,
+    cells: Vec<String>,
+}
+
+impl FilledColumn {
+    fn new(kind: &'static ColumnKind, rows: &[VcpuRow], sort: Column) -> Self {
         let mark = if kind.heading == sort.heading() {
             "*"
         } else {
             ""
         };
-        format!("{}{mark}", kind.heading)
-    };
-    // All are measured, so that columns do not come and go while rows are scrolled.
-    let mut columns: Vec<(&Kind, String, Vec<String>)> = KINDS
-        .iter()
-        .map(|kind| (kind, heading(kind), rows.iter().map(kind.cell).collect()))
-        .collect();
-    while needs(&columns) > room {
-        let last = columns
-            .iter()
-            .enumerate()
-            .filter(|(_, (kind, ..))| kind.goes > 0)
-            .max_by_key(|(_, (kind, ..))| kind.goes);
-        let Some((place, _)) = last else { break };
-        columns.remove(place);
+        Self {
+            kind,
+            heading: format!("{}{mark}", kind.heading),
+            cells: rows.iter().map(kind.cell).collect(),
+        }
     }
-    let left_out = KINDS.len() - columns.len();
-    let mut widths: Vec<usize> = columns.iter().map(width).collect();
-    let all = widths.iter().sum::<usize>() + GAP * (widths.len() - 1);
-    let over = all.saturating_sub(room);
+
+    fn width(&self) -> usize {
+        let longest = self.cells.iter().map(|cell| cell.chars().count()).max();
+        longest.unwrap_or(0).max(self.heading.len())
+    }
+}
+
+/// Lays out `rows` in `room` columns of a terminal. `None` is room for everything.
+pub(super) fn lay_out(rows: &[VcpuRow], sort: Column, room: Option<u16>) -> TableLayout {
+    let room = room.map_or(usize::MAX, usize::from);
+    // All rows are measured, so that columns do not come and go while the user scrolls.
+    let filled = |kind| FilledColumn::new(kind, rows, sort);
+    let mut columns: Vec<FilledColumn> = KINDS.iter().map(filled).collect();
+    leave_out(&mut columns, room);
+    let mut widths: Vec<usize> = columns.iter().map(FilledColumn::width).collect();
+    let over = total(&widths).saturating_sub(room);
     if over > 0 {
-        widths[0] = widths[0].saturating_sub(over).max(columns[0].1.len());
-        for name in &mut columns[0].2 {
+        widths[0] = widths[0].saturating_sub(over).max(columns[0].heading.len());
+        for name in &mut columns[0].cells {
             *name = shorten(name, widths[0]).into_owned();
         }
     }
-    let lines =
-        (0..rows.len()).map(|row| columns.iter().map(move |(.., cells)| cells[row].clone()));
-    Laid {
-        lines: lines.map(Iterator::collect).collect(),
+    let line = |row: usize| -> Vec<String> {
+        let cells = columns.iter().map(|column| column.cells[row].clone());
+        cells.collect()
+    };
+    TableLayout {
+        lines: (0..rows.len()).map(line).collect(),
+        left_out: KINDS.len() - columns.len(),
         headings: columns
             .iter()
-            .map(|(_, heading, _)| heading.clone())
+            .map(|column| column.heading.clone())
             .collect(),
         widths: widths
             .into_iter()
             .map(|width| u16::try_from(width).unwrap_or(u16::MAX))
             .collect(),
-        left_out,
     }
 }
 
-/// Width of a column.
-fn width((_, heading, cells): &(&Kind, String, Vec<String>)) -> usize {
-    let longest = cells.iter().map(|cell| cell.chars().count()).max();
-    longest.unwrap_or(0).max(heading.len())
+/// Removes the most expendable columns until the others fit into `room`, or none is expendable.
+fn leave_out(columns: &mut Vec<FilledColumn>, room: usize) {
+    while needs(columns) > room {
+        let last = columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| column.kind.expendable > 0)
+            .max_by_key(|(_, column)| column.kind.expendable);
+        let Some((place, _)) = last else { return };
+        columns.remove(place);
+    }
 }
 
-/// Width of all, of which a long name takes no more than [`NAME`].
-fn needs(columns: &[(&Kind, String, Vec<String>)]) -> usize {
-    let widths = columns.iter().map(|column| match column.0.goes {
-        0 if column.0.heading == KINDS[0].heading => width(column).min(NAME),
-        _ => width(column),
-    });
-    widths.sum::<usize>() + GAP * columns.len().saturating_sub(1)
+/// Width of columns of `widths`, with the gaps between them.
+fn total(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
 }
 
-/// `guest/index` in `width` characters: of a long name the beginning goes on as far as there is room
-/// before the index.
+/// Width of all columns, where a long name counts as [`NAME`].
+fn needs(columns: &[FilledColumn]) -> usize {
+    let width = |column: &FilledColumn| match column.kind.heading == KINDS[0].heading {
+        true => column.width().min(NAME),
+        false => column.width(),
+    };
+    total(&columns.iter().map(width).collect::<Vec<_>>())
+}
+
+/// `guest/index` in `width` characters. Of a long name the beginning is kept, as far as there is room before the
+/// index.
 fn shorten(name: &str, width: usize) -> Cow<'_, str> {
     if name.chars().count() <= width {
         return Cow::Borrowed(name);
@@ -157,18 +188,18 @@ fn shorten(name: &str, width: usize) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use baton_observe::control::snapshot::Vcpu;
+    use baton_observe::control::snapshot::VcpuSnapshot;
 
-    fn row(guest: &str, index: u32) -> Row {
-        Row {
-            vcpu: Vcpu {
+    fn row(guest: &str, index: u32) -> VcpuRow {
+        VcpuRow {
+            vcpu: VcpuSnapshot {
                 guest: guest.to_owned(),
                 index,
                 state: "throttled".to_owned(),
                 waits_for: Some(format!("{guest}/0")),
                 reservation: Some("5ms/20ms,hard".to_owned()),
                 budget_ns: Some(-1_234_000),
-                ..Vcpu::default()
+                ..VcpuSnapshot::default()
             },
             ran: 100.0,
             charged: 99.9,
@@ -178,19 +209,25 @@ mod tests {
         }
     }
 
-    fn rows(guest: &str) -> Vec<Row> {
+    fn rows(guest: &str) -> Vec<VcpuRow> {
         (0..12).map(|index| row(guest, index)).collect()
     }
 
-    fn total(laid: &Laid) -> usize {
-        let widths: usize = laid.widths.iter().map(|width| usize::from(*width)).sum();
-        widths + GAP * (laid.widths.len() - 1)
+    fn whole_width(laid: &TableLayout) -> usize {
+        total(
+            &laid
+                .widths
+                .iter()
+                .copied()
+                .map(usize::from)
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
     fn at_80_columns_every_vcpu_has_its_whole_name_and_state() {
         let laid = lay_out(&rows("web"), Column::Ran, Some(80));
-        assert!(total(&laid) <= 80, "{laid:?}");
+        assert!(whole_width(&laid) <= 80, "{laid:?}");
         for (index, line) in laid.lines.iter().enumerate() {
             assert_eq!(line[..2], [format!("web/{index}"), "throttled".to_owned()]);
         }
@@ -218,7 +255,7 @@ mod tests {
                 );
             }
             assert!(
-                total(&laid) <= usize::from(room) || room < 24,
+                whole_width(&laid) <= usize::from(room) || room < 24,
                 "{room}: {laid:?}"
             );
         }

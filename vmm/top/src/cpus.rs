@@ -1,20 +1,20 @@
-//! The host CPUs above the table: a line for each that runs something, one for all that are idle, one for
-//! all that are away, and those in between by scrolling where there are many.
+//! The lines about host CPUs above the table: one for each that runs something, one for all that are idle, and one
+//! for all that are away. Where there are more lines than fit, the user scrolls.
 
 use baton_config::units::format_cpus;
-use baton_observe::control::snapshot::Cpu;
+use baton_observe::control::snapshot::CpuSnapshot;
 
 /// A line about host CPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CpuLine {
-    /// What it says.
+    /// Its text.
     pub text: String,
-    /// A vCPU runs on another's budget there.
+    /// Whether a vCPU runs on another vCPU's budget there.
     pub proxied: bool,
 }
 
-/// What `cpu` does.
-pub(super) fn line(cpu: &Cpu) -> CpuLine {
+/// The line about `cpu`.
+pub(super) fn line(cpu: &CpuSnapshot) -> CpuLine {
     let (what, proxied) = match (&cpu.run, &cpu.donor) {
         (None, _) => ("idle".to_owned(), false),
         (Some(run), Some(donor)) if run != donor => (
@@ -32,10 +32,12 @@ pub(super) fn line(cpu: &Cpu) -> CpuLine {
     }
 }
 
-/// Those that run something, and the idle ones together.
-pub(super) fn lines(cpus: &[Cpu]) -> Vec<CpuLine> {
-    let (busy, rest): (Vec<&Cpu>, Vec<&Cpu>) = cpus.iter().partition(|cpu| cpu.run.is_some());
-    let (away, idle): (Vec<&Cpu>, Vec<&Cpu>) = rest.into_iter().partition(|cpu| cpu.away);
+/// All lines about `cpus`.
+pub(super) fn lines(cpus: &[CpuSnapshot]) -> Vec<CpuLine> {
+    let (busy, rest): (Vec<&CpuSnapshot>, Vec<&CpuSnapshot>) =
+        cpus.iter().partition(|cpu| cpu.run.is_some());
+    let (away, idle): (Vec<&CpuSnapshot>, Vec<&CpuSnapshot>) =
+        rest.into_iter().partition(|cpu| cpu.away);
     let mut lines: Vec<CpuLine> = busy.into_iter().map(line).collect();
     for (what, cpus) in [
         ("idle", idle),
@@ -53,7 +55,8 @@ pub(super) fn lines(cpus: &[Cpu]) -> Vec<CpuLine> {
     lines
 }
 
-/// Of `lines` those from `scroll` on that fit into `room` lines; where not all do, the last line says so.
+/// The part of `lines` that fits into `room` lines, beginning at `scroll`. If not all fit, the last line is a
+/// hint.
 pub(super) fn window(lines: Vec<CpuLine>, scroll: usize, room: usize) -> Vec<CpuLine> {
     let count = lines.len();
     if count <= room {
@@ -77,12 +80,12 @@ pub(super) fn window(lines: Vec<CpuLine>, scroll: usize, room: usize) -> Vec<Cpu
 mod tests {
     use super::*;
 
-    fn cpu(cpu: usize, run: Option<&str>) -> Cpu {
-        Cpu {
+    fn cpu(cpu: usize, run: Option<&str>) -> CpuSnapshot {
+        CpuSnapshot {
             cpu,
             run: run.map(str::to_owned),
             donor: run.map(str::to_owned),
-            ..Cpu::default()
+            ..CpuSnapshot::default()
         }
     }
 
@@ -100,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_one_of_128_busy_cpus_can_be_scrolled_to() {
-        let all: Vec<Cpu> = (0..128).map(|n| cpu(n, Some("db/0"))).collect();
+        let all: Vec<CpuSnapshot> = (0..128).map(|n| cpu(n, Some("db/0"))).collect();
         let mut seen = std::collections::BTreeSet::new();
         for scroll in 0..200 {
             let window = window(lines(&all), scroll, 9);

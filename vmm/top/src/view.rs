@@ -3,20 +3,20 @@
 use std::fmt::Write;
 
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout};
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::Line;
-use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table};
+use ratatui::widgets::{Cell, Paragraph, Row, Table};
 
 use super::app::App;
-use super::columns::{Laid, lay_out};
-use super::cpus;
+use super::columns::{TableLayout, lay_out};
+use super::cpus::{self, CpuLine};
 
 /// Draws `app` on the whole terminal.
 pub(super) fn draw(frame: &mut Frame, app: &App) {
-    let (now, area) = (app.now(), frame.area());
-    let lines = cpus::lines(&now.cpus);
-    // The rest is the table's.
+    let area = frame.area();
+    let lines = cpus::lines(&app.now().cpus);
+    // The table gets the rest.
     let room = lines.len().min(usize::from(area.height / 2));
     let [head, cpus, table, foot] = Layout::vertical([
         Constraint::Length(1),
@@ -26,35 +26,43 @@ pub(super) fn draw(frame: &mut Frame, app: &App) {
     ])
     .areas(area);
     frame.render_widget(Line::from(title(app)).bold(), head);
-    let lines: Vec<Line> = cpus::window(lines, app.cpu_scroll, room)
+    draw_cpus(frame, cpus, cpus::window(lines, app.cpu_scroll, room));
+    let left_out = draw_table(frame, table, app);
+    let prompt = match left_out {
+        0 => app.prompt(),
+        hidden => format!("{}  ({hidden} columns hidden)", app.prompt()),
+    };
+    frame.render_widget(Line::from(prompt).dim(), foot);
+}
+
+fn draw_cpus(frame: &mut Frame, area: Rect, lines: Vec<CpuLine>) {
+    let lines: Vec<Line> = lines
         .into_iter()
         .map(|line| match line.proxied {
             true => Line::from(line.text).fg(Color::Green),
             false => Line::from(line.text),
         })
         .collect();
-    frame.render_widget(Paragraph::new(lines), cpus);
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// Draws the table of vCPUs. Returns how many columns are left out for want of room.
+fn draw_table(frame: &mut Frame, area: Rect, app: &App) -> usize {
     let rows = app.rows();
-    let Laid {
+    let TableLayout {
         headings,
         widths,
         lines,
         left_out,
-    } = lay_out(&rows, app.sort(), Some(area.width));
+    } = lay_out(&rows, app.sort(), Some(frame.area().width));
     let shown = rows.iter().zip(lines).skip(app.scroll).map(|(row, cells)| {
-        TableRow::new(cells.into_iter().map(Cell::from)).style(style(&row.vcpu.state))
+        Row::new(cells.into_iter().map(Cell::from)).style(style(&row.vcpu.state))
     });
-    let header = TableRow::new(headings.into_iter().map(Cell::from))
+    let header = Row::new(headings.into_iter().map(Cell::from))
         .style(Style::new().add_modifier(Modifier::REVERSED));
-    frame.render_widget(
-        Table::new(shown, widths.into_iter().map(Constraint::Length)).header(header),
-        table,
-    );
-    let prompt = match left_out {
-        0 => app.prompt(),
-        hidden => format!("{}  ({hidden} columns hidden)", app.prompt()),
-    };
-    frame.render_widget(Line::from(prompt).dim(), foot);
+    let widths = widths.into_iter().map(Constraint::Length);
+    frame.render_widget(Table::new(shown, widths).header(header), area);
+    left_out
 }
 
 /// `app` as lines of text.
@@ -69,7 +77,7 @@ pub(super) fn plain(app: &App) -> String {
     for line in std::iter::once(&laid.headings).chain(&laid.lines) {
         let mut row = String::new();
         for (cell, width) in line.iter().zip(&laid.widths) {
-            // A string takes all that is written to it.
+            // Writing to a string does not fail.
             let _ = write!(row, "{cell:width$} ", width = usize::from(*width));
         }
         text.push_str(row.trim_end());
@@ -102,34 +110,34 @@ fn style(state: &str) -> Style {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use baton_observe::control::snapshot::{Cpu, Snapshot, Vcpu};
+    use baton_observe::control::snapshot::{CpuSnapshot, PoolSnapshot, VcpuSnapshot};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
     fn app() -> App {
-        let vcpu = |index, state: &str| Vcpu {
+        let vcpu = |index, state: &str| VcpuSnapshot {
             guest: "db".to_owned(),
             index,
             state: state.to_owned(),
             waits_for: (index == 1).then(|| "db/0".to_owned()),
-            ..Vcpu::default()
+            ..VcpuSnapshot::default()
         };
-        App::new(Snapshot {
+        App::new(PoolSnapshot {
             pid: 7,
             proxy: true,
-            cpus: vec![Cpu {
+            cpus: vec![CpuSnapshot {
                 run: Some("db/0".to_owned()),
                 donor: Some("db/1".to_owned()),
                 lock: Some(0x1000),
-                ..Cpu::default()
+                ..CpuSnapshot::default()
             }],
             vcpus: vec![vcpu(0, "running"), vcpu(1, "carrying")],
-            ..Snapshot::default()
+            ..PoolSnapshot::default()
         })
     }
 
     #[test]
-    fn the_view_says_who_runs_on_whose_budget() {
+    fn the_view_shows_which_vcpu_runs_on_whose_budget() {
         let mut terminal = Terminal::new(TestBackend::new(130, 12)).expect("backend");
         terminal.draw(|frame| draw(frame, &app())).expect("draws");
         let screen = terminal.backend().to_string();
@@ -144,25 +152,25 @@ mod tests {
     }
 
     #[test]
-    fn at_80_columns_no_two_vcpus_look_the_same_and_what_is_hidden_is_said() {
-        let vcpu = |index| Vcpu {
+    fn at_80_columns_no_two_vcpus_look_the_same_and_the_number_of_hidden_columns_is_shown() {
+        let vcpu = |index| VcpuSnapshot {
             guest: "web".to_owned(),
             index,
             state: "throttled".to_owned(),
             reservation: Some("5ms/20ms,hard".to_owned()),
             budget_ns: Some(5_000_000),
             waits_for: Some("web/0".to_owned()),
-            ..Vcpu::default()
+            ..VcpuSnapshot::default()
         };
-        let app = App::new(Snapshot {
+        let app = App::new(PoolSnapshot {
             cpus: (0..64)
-                .map(|cpu| Cpu {
+                .map(|cpu| CpuSnapshot {
                     cpu,
-                    ..Cpu::default()
+                    ..CpuSnapshot::default()
                 })
                 .collect(),
             vcpus: (0..4).map(vcpu).collect(),
-            ..Snapshot::default()
+            ..PoolSnapshot::default()
         });
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("backend");
         terminal.draw(|frame| draw(frame, &app)).expect("draws");

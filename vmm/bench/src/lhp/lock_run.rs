@@ -163,16 +163,16 @@ fn figures(guests: &[GuestSummary], cpus: usize) -> LockRun {
     let fewest = vcpus().map(acquisitions).min().unwrap_or(0);
     LockRun {
         acquisitions: sum(acquisitions),
-        ran_ns: sum(|v| v.account.ran_ns),
+        ran_ns: sum(|v| v.account.counters.runtime_ns),
         pool_ns: most(RESULT_ELAPSED_NS).saturating_mul(cpus as u64),
         waits,
         spin_ns: sum(spun),
         fairness: fewest as f64 / most(RESULT_ACQUISITIONS).max(1) as f64,
-        switches: sum(|v| v.account.switches),
+        switches: sum(|v| v.account.counters.switches),
         exits: sum(|v| v.account.exits.total()),
-        proxied: sum(|v| v.account.proxied),
-        deferrals: sum(|v| v.account.deferrals),
-        holder_preemptions: sum(|v| v.account.holder_preemptions),
+        proxied: sum(|v| v.account.counters.proxied),
+        deferrals: sum(|v| v.account.counters.deferrals),
+        holder_preemptions: sum(|v| v.account.counters.holder_preemptions),
         others_per_mille: None,
     }
 }
@@ -187,7 +187,8 @@ fn result(vcpu: &VcpuSummary, key: u32) -> u64 {
 fn spun(vcpu: &VcpuSummary) -> u64 {
     let work = result(vcpu, RESULT_ACQUISITIONS).saturating_mul(HOLD_NS + OUTSIDE_NS);
     vcpu.account
-        .ran_ns
+        .counters
+        .runtime_ns
         .saturating_sub(work)
         .min(result(vcpu, RESULT_WAIT_SUM_NS))
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use baton_config::units::readable_ns;
 use baton_machine::testdev::Section;
-use baton_observe::timeline::lanes::{Busy, Span, State};
+use baton_observe::timeline::lanes::{Busy, LaneState, Span};
 use vcpu_sched::{Ns, VcpuId};
 
 use super::scene::Scene;
@@ -29,15 +29,15 @@ const HOLDER: &str = "#1a1a1a";
 const WAITER: &str = "#e08a1e";
 
 /// The colour and the meaning of each state; halted vCPUs are not drawn.
-const STATES: [(State, &str, &str); 5] = [
-    (State::Runs, "#3f86c1", "runs on its own budget"),
-    (State::Carried, "#0a4a8f", "runs on another's budget"),
-    (State::Pays, "#a9cfe9", "its budget carries another"),
-    (State::Waits, "#e2e2e2", "wants to run"),
-    (State::Throttled, "#d9b8b0", "throttled"),
+const STATES: [(LaneState, &str, &str); 5] = [
+    (LaneState::Runs, "#3f86c1", "runs on its own budget"),
+    (LaneState::Proxied, "#0a4a8f", "runs on another's budget"),
+    (LaneState::Carries, "#a9cfe9", "its budget carries another"),
+    (LaneState::Runnable, "#e2e2e2", "wants to run"),
+    (LaneState::Throttled, "#d9b8b0", "throttled"),
 ];
 
-fn color(state: State) -> Option<&'static str> {
+fn color(state: LaneState) -> Option<&'static str> {
     let of = STATES.iter().find(|(other, ..)| *other == state);
     of.map(|(_, color, _)| *color)
 }
@@ -162,12 +162,15 @@ impl SceneDrawing {
     /// The row of a host CPU: what runs there, and on which budget.
     fn cpu_row(&mut self, top: f64, spans: &[Span<Busy>]) {
         for span in merged(spans) {
-            let (donor, run) = (span.what.donor, span.what.run);
+            let (donor, run) = (span.what.donor, span.what.curr);
             let (state, texts) = if donor == run {
-                (State::Runs, [vcpu(run), run.0.to_string()])
+                (LaneState::Runs, [vcpu(run), run.0.to_string()])
             } else {
                 let long = format!("{} on the budget of {}", vcpu(run), vcpu(donor));
-                (State::Carried, [long, format!("{} on {}", run.0, donor.0)])
+                (
+                    LaneState::Proxied,
+                    [long, format!("{} on {}", run.0, donor.0)],
+                )
             };
             self.bar(&span, (top, BAR + LOCK), color(state), &texts);
         }
@@ -254,7 +257,7 @@ mod tests {
         let spans = |color: &str| svg.matches(&format!("fill=\"{color}\"")).count();
         // The holder's critical section, and the waiter's short one.
         assert_eq!((spans(WAITER), spans(HOLDER)), (2, 2));
-        let runs = color(State::Runs).expect("drawn");
+        let runs = color(LaneState::Runs).expect("drawn");
         assert_eq!(spans(runs), 2, "the host CPU's row and the vCPU's");
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
     }
@@ -278,14 +281,17 @@ mod tests {
     fn moments_between_two_runs_of_a_vcpu_are_not_drawn() {
         let span = |from, to, what| Span { from, to, what };
         let spans = [
-            span(1, 5, State::Runs),
-            span(5, 5, State::Waits),
-            span(5, 9, State::Runs),
-            span(9, 12, State::Throttled),
+            span(1, 5, LaneState::Runs),
+            span(5, 5, LaneState::Runnable),
+            span(5, 9, LaneState::Runs),
+            span(9, 12, LaneState::Throttled),
         ];
         assert_eq!(
             merged(&spans),
-            [span(1, 9, State::Runs), span(9, 12, State::Throttled)]
+            [
+                span(1, 9, LaneState::Runs),
+                span(9, 12, LaneState::Throttled)
+            ]
         );
     }
 

@@ -112,11 +112,15 @@ impl Runner<'_> {
         config.slice = slice;
         let summary = self.run(&config)?;
         let guest = &summary.guests[0];
-        let ran = guest.vcpus.iter().map(|vcpu| vcpu.account.ran_ns).sum();
+        let ran = guest
+            .vcpus
+            .iter()
+            .map(|vcpu| vcpu.account.counters.runtime_ns)
+            .sum();
         let preemptions = guest
             .vcpus
             .iter()
-            .map(|vcpu| vcpu.account.preemptions)
+            .map(|vcpu| vcpu.account.counters.preemptions)
             .sum();
         Ok((guest.workload.iterations, ran, preemptions))
     }

@@ -146,13 +146,13 @@ impl Operation {
         let waits = || Sample::of(result(RESULT_WAIT_SUM_NS), result(RESULT_ACQUISITIONS));
         match self {
             Self::Doorbell => Sample::of(
-                sum(|v| v.account.ran_ns),
+                sum(|v| v.account.counters.runtime_ns),
                 sum(|v| v.account.exits.doorbells + v.account.exits.nonsense),
             ),
             // A round trip is two operations.
             Self::Switch | Self::Kick => Sample::of(elapsed, 2 * rounds),
             Self::Migration => waits().map(|each| Sample {
-                count: guest.vcpus[2].account.migrations,
+                count: guest.vcpus[2].account.counters.migrations,
                 ..each
             }),
             Self::HaltWake => Sample::of(elapsed, rounds).map(|each| Sample {
@@ -161,7 +161,7 @@ impl Operation {
             }),
             Self::Preemption => None,
             Self::Proxy => waits().map(|each| Sample {
-                count: guest.vcpus[0].account.proxied,
+                count: guest.vcpus[0].account.counters.proxied,
                 ..each
             }),
         }

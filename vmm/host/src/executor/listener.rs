@@ -1,8 +1,8 @@
 //! Who hears the policy: the recorder of the timeline, the trace, the metrics. Each may be off.
 
-use baton_observe::metrics::tally::Tally;
+use baton_observe::metrics::Tally;
 use baton_observe::recorder::Recorder;
-use baton_observe::trace::record::{Port, What};
+use baton_observe::trace::PolicyProbe;
 use vcpu_sched::{Event, Events, Ns, VcpuId};
 
 /// The policy's listener. Called under the pool's lock, which makes it the one producer of the
@@ -10,7 +10,7 @@ use vcpu_sched::{Event, Events, Ns, VcpuId};
 #[derive(Debug, Default)]
 pub(crate) struct Listener {
     pub(crate) recorder: Recorder,
-    pub(crate) trace: Option<Port>,
+    pub(crate) trace: Option<PolicyProbe>,
     pub(crate) tally: Option<Tally>,
 }
 
@@ -18,7 +18,7 @@ impl Listener {
     /// `vcpu` has left the policy, or leaves it when it stops.
     pub(crate) fn gone(&mut self, at: Ns, vcpu: VcpuId) {
         if let Some(trace) = &mut self.trace {
-            trace.record(at, What::Gone(vcpu));
+            trace.gone(at, vcpu);
         }
     }
 }
@@ -26,7 +26,7 @@ impl Listener {
 impl Events for Listener {
     fn event(&mut self, at: Ns, event: Event) {
         if let Some(trace) = &mut self.trace {
-            trace.record(at, What::Policy(event));
+            trace.event(at, event);
         }
         if let Some(tally) = &mut self.tally {
             tally.event(at, &event);

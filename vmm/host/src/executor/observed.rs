@@ -5,16 +5,13 @@ use std::sync::{Arc, Weak};
 use baton_config::Control;
 use baton_config::RunConfig;
 use baton_machine::Exit;
-use baton_observe::control::snapshot;
-use baton_observe::control::{Offer, Source as Look};
-use baton_observe::metrics::gauges::ExecutorGauges;
-use baton_observe::metrics::pool_now::PoolNow;
-use baton_observe::metrics::snapshot::Snapshot;
-use baton_observe::metrics::tally::Tally;
-use baton_observe::metrics::{Metrics, Source};
+use baton_observe::control::snapshot::{self, CpuSnapshot, PoolSnapshot, VcpuSnapshot};
+use baton_observe::control::{ControlSocket, SnapshotSource};
+use baton_observe::metrics::{
+    ExecutorGauges, Metrics, MetricsSnapshot, MetricsSource, PoolNow, Tally,
+};
 use baton_observe::recorder::Recorder;
-use baton_observe::trace::record::{ExitKind, Port, What};
-use baton_observe::trace::{Names, Prepared, TraceFile, Tracing};
+use baton_observe::trace::{ExitKind, ExitProbe, Names, PreparedTrace, TraceFile, Tracing};
 use baton_os::sys;
 use vcpu_sched::{Counters, CpuId, CpuView, Doing, VcpuId, VcpuView};
 
@@ -25,21 +22,14 @@ use super::start::ExecutorError;
 /// What one executor tells by itself, outside the pool's lock.
 #[derive(Debug, Default)]
 pub(crate) struct Tells {
-    pub(crate) trace: Option<Port>,
+    pub(crate) trace: Option<ExitProbe>,
     pub(crate) gauges: Option<Arc<ExecutorGauges>>,
 }
 
 impl Tells {
     pub(crate) fn exit(&mut self, cpu: CpuId, vcpu: VcpuId, exit: &Exit) {
         if let Some(trace) = &mut self.trace {
-            trace.record(
-                sys::monotonic_ns(),
-                What::Exit {
-                    cpu,
-                    vcpu,
-                    kind: kind_of(exit),
-                },
-            );
+            trace.exit(sys::monotonic_ns(), cpu, vcpu, kind_of(exit));
         }
         if let Some(gauges) = &self.gauges {
             gauges.exit(kind_of(exit));
@@ -64,10 +54,10 @@ fn kind_of(exit: &Exit) -> ExitKind {
 pub(crate) struct Observed {
     names: Names,
     /// A trace whose run has not begun.
-    prepared: Option<Prepared>,
+    prepared: Option<PreparedTrace>,
     tracing: Option<Tracing>,
     metrics: Option<Metrics>,
-    control: Option<Offer>,
+    control: Option<ControlSocket>,
     gauges: Vec<Arc<ExecutorGauges>>,
 }
 
@@ -96,11 +86,11 @@ impl Observed {
         }
         let mut prepared = None;
         if let Some(file) = trace {
-            let (waiting, ports) = Prepared::new(file, &names);
+            let (waiting, probes) = PreparedTrace::new(file, &names);
             prepared = Some(waiting);
-            listener.trace = Some(ports.policy);
-            for (tell, port) in tells.iter_mut().zip(ports.executors) {
-                tell.trace = Some(port);
+            listener.trace = Some(probes.policy);
+            for (tell, probe) in tells.iter_mut().zip(probes.executors) {
+                tell.trace = Some(probe);
             }
         }
         let observed = Self {
@@ -134,9 +124,9 @@ impl Observed {
             names: self.names.clone(),
             gauges: self.gauges.clone(),
         };
-        self.control = Offer::start(&config.control, source)?;
+        self.control = ControlSocket::start(&config.control, source)?;
         // Last: it can fail no more once the file is empty.
-        self.tracing = self.prepared.take().map(Prepared::begin).transpose()?;
+        self.tracing = self.prepared.take().map(PreparedTrace::begin).transpose()?;
         Ok(())
     }
 
@@ -161,8 +151,8 @@ struct PoolNumbers {
     gauges: Vec<Arc<ExecutorGauges>>,
 }
 
-impl Source for PoolNumbers {
-    fn snapshot(&self) -> Snapshot {
+impl MetricsSource for PoolNumbers {
+    fn snapshot(&self) -> MetricsSnapshot {
         let count = self.names.vcpus.len();
         let mut vcpus = Vec::with_capacity(count);
         let mut kicks = vec![0; self.gauges.len()];
@@ -192,7 +182,7 @@ impl Source for PoolNumbers {
             .map(|gauges| gauges.read())
             .zip(kicks)
             .collect();
-        Snapshot {
+        MetricsSnapshot {
             names: self.names.clone(),
             vcpus,
             cpus,
@@ -220,10 +210,10 @@ impl PoolLook {
         Some(format!("{}/{}", name.guest_name, name.index))
     }
 
-    fn cpu(&self, place: usize, view: Option<CpuView>, pool: &Pool) -> snapshot::Cpu {
+    fn cpu(&self, place: usize, view: Option<CpuView>, pool: &Pool) -> CpuSnapshot {
         let counts = self.gauges.get(place).map(|gauges| gauges.read());
         let counts = counts.unwrap_or_default();
-        snapshot::Cpu {
+        CpuSnapshot {
             cpu: self.names.host_cpus[place],
             away: pool.watch.is_away(self.names.host_cpus[place]),
             run: view.and_then(|view| self.name(view.curr)),
@@ -235,7 +225,7 @@ impl PoolLook {
         }
     }
 
-    fn vcpu(&self, id: VcpuId, view: VcpuView, c: Counters, now: u64) -> snapshot::Vcpu {
+    fn vcpu(&self, id: VcpuId, view: VcpuView, c: Counters, now: u64) -> VcpuSnapshot {
         let (state, cpu) = match view.doing {
             Doing::Halted => ("halted", None),
             Doing::Runnable => ("runnable", None),
@@ -246,7 +236,7 @@ impl PoolLook {
             Doing::Gone => ("gone", None),
         };
         let name = &self.names.vcpus[id.index()];
-        snapshot::Vcpu {
+        VcpuSnapshot {
             guest: name.guest_name.clone(),
             index: name.index,
             state: state.to_owned(),
@@ -261,32 +251,17 @@ impl PoolLook {
             deadline_in_ns: view
                 .reserved
                 .and_then(|(.., deadline)| deadline.checked_sub(now)),
-            ran_ns: c.runtime_ns,
-            charged_ns: c.charged_ns,
-            elsewhere_ns: c.elsewhere_ns,
-            donated_ns: c.donated_ns,
-            received_ns: c.received_ns,
-            waited_ns: c.waited_ns,
-            throttled_wait_ns: c.throttled_wait_ns,
-            host_steal_ns: c.host_steal_ns,
-            throttled_ns: c.throttled_ns,
-            switches: c.switches,
-            migrations: c.migrations,
-            preemptions: c.preemptions,
-            holder_preemptions: c.holder_preemptions,
-            proxied: c.proxied,
-            deferrals: c.deferrals,
-            deadline_misses: c.deadline_misses,
+            counters: (&c).into(),
         }
     }
 }
 
-impl Look for PoolLook {
-    fn look(&self) -> snapshot::Snapshot {
-        let mut snapshot = snapshot::Snapshot {
+impl SnapshotSource for PoolLook {
+    fn snapshot(&self) -> PoolSnapshot {
+        let mut snapshot = PoolSnapshot {
             version: snapshot::VERSION,
             pid: std::process::id(),
-            ..snapshot::Snapshot::default()
+            ..PoolSnapshot::default()
         };
         let Some(pool) = self.pool.upgrade() else {
             return snapshot;

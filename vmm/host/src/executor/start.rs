@@ -13,8 +13,7 @@ use baton_observe::trace::{Names, TraceError, TraceFile, VcpuName};
 use baton_os::sys;
 use thiserror::Error;
 use vcpu_sched::{
-    AdmissionError, Config, Counters, CpuId, CpuSet, GuestId, MAX_CPUS, SchedParams, Scheduler,
-    VcpuId,
+    AdmissionError, Config, CpuId, CpuSet, GuestId, MAX_CPUS, SchedParams, Scheduler, VcpuId,
 };
 
 use super::berths;
@@ -356,8 +355,10 @@ impl Runner for Executors {
         self.observed.finish();
         let mut state = self.pool.lock();
         let mut vcpus = state.take_counters().into_iter();
-        let numbers =
-            |(id, exits): (VcpuId, ExitCounts)| summarize(state.sched.counters_at(id, end), exits);
+        let numbers = |(id, exits): (VcpuId, ExitCounts)| VcpuAccount {
+            counters: state.sched.counters_at(id, end),
+            exits,
+        };
         let vcpus = self
             .shape
             .iter()
@@ -369,36 +370,5 @@ impl Runner for Executors {
             executors,
             moment: state.sched.events.recorder.finish(),
         }
-    }
-}
-
-fn summarize(c: Counters, exits: ExitCounts) -> VcpuAccount {
-    VcpuAccount {
-        ran_ns: c.runtime_ns,
-        charged_ns: c.charged_ns,
-        elsewhere_ns: c.elsewhere_ns,
-        sleep_ns: c.sleep_ns,
-        devices_ns: c.devices_ns,
-        disturbing_ns: c.disturbing_ns,
-        donated_ns: c.donated_ns,
-        received_ns: c.received_ns,
-        waited_ns: c.waited_ns,
-        throttled_wait_ns: c.throttled_wait_ns,
-        host_steal_ns: c.host_steal_ns,
-        preemptions: c.preemptions,
-        holder_preemptions: c.holder_preemptions,
-        proxied: c.proxied,
-        proxied_ns: c.received_ns,
-        longest_chain: u64::from(c.longest_chain),
-        cycles: c.cycles,
-        long_chains: c.long_chains,
-        deferrals: c.deferrals,
-        deferred_ns: c.deferral_debt_ns,
-        deadline_misses: c.deadline_misses,
-        throttled_ns: c.throttled_ns,
-        reduced_ns: c.reduced_ns,
-        switches: c.switches,
-        migrations: c.migrations,
-        exits,
     }
 }

@@ -1,110 +1,82 @@
-//! What a run looks like at one moment. The JSON form is documented in `docs/control.md`.
+//! The state of a run at one moment. The JSON form is documented in `docs/control.md`.
 
 use serde::{Deserialize, Serialize};
 
-/// [`Snapshot::version`].
+use crate::counters::ControlValues;
+
+/// [`PoolSnapshot::version`].
 pub const VERSION: u32 = 2;
 
-/// A run. Times are nanoseconds; counters count from the start of the run.
+/// The state of a run. Times are nanoseconds; counters count from the start of the run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Grows when a field changes its meaning or goes; new fields do not change it.
+pub struct PoolSnapshot {
+    /// Grows when a field changes its meaning or is removed, and not when a field is added.
     pub version: u32,
     /// Process id of the run.
     pub pid: u32,
-    /// Host's monotonic clock.
+    /// Reading of the host's monotonic clock.
     pub now_ns: u64,
     /// Whether preempted holders run on their waiters' budgets.
     pub proxy: bool,
     /// The host CPUs of the pool.
-    pub cpus: Vec<Cpu>,
+    pub cpus: Vec<CpuSnapshot>,
     /// The vCPUs of all guests, in order.
-    pub vcpus: Vec<Vcpu>,
+    pub vcpus: Vec<VcpuSnapshot>,
 }
 
 /// A host CPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Cpu {
+pub struct CpuSnapshot {
     /// Its number.
     pub cpu: usize,
-    /// It cannot be used at the moment: it is offline, or not for this process.
+    /// Whether it cannot be used at the moment: it is offline, or this process may not use it.
     #[serde(default)]
     pub away: bool,
-    /// The vCPU that runs, as `guest/index`; none if idle.
+    /// The vCPU that runs, as `guest/index`; `None` if the host CPU is idle.
     pub run: Option<String>,
-    /// The vCPU whose budget pays.
+    /// The vCPU whose budget is charged.
     pub donor: Option<String>,
-    /// If they differ, the number that names the lock within the guest.
+    /// If `run` and `donor` differ, the number that names the lock within the guest.
     pub lock: Option<u64>,
-    /// Spent on guests.
+    /// CPU time spent on guests.
     pub busy_ns: u64,
-    /// Asleep for want of work.
+    /// Time asleep for want of work.
     pub idle_ns: u64,
-    /// Taken by the host for other things.
+    /// Time that the host took for other things.
     pub host_steal_ns: u64,
 }
 
 /// A vCPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Vcpu {
+pub struct VcpuSnapshot {
     /// Name of its guest.
     pub guest: String,
     /// Its index in the guest.
     pub index: u32,
     /// `running`, `carrying`, `runnable`, `parked`, `throttled`, `halted` or `gone`.
     pub state: String,
-    /// The host CPU, if it runs or carries.
+    /// The host CPU, if the vCPU is running or carrying.
     pub cpu: Option<usize>,
-    /// The vCPU that it waits for.
+    /// The vCPU for which it waits.
     pub waits_for: Option<String>,
     /// Its reservation, such as `5ms/10ms,hard`.
     pub reservation: Option<String>,
-    /// What is in force of it while host CPUs are away, if not all is.
+    /// The reservation that is in force while host CPUs are away, if it is not the whole one.
     #[serde(default)]
     pub reduced_to: Option<String>,
-    /// It is pinned to host CPUs that are all away, and runs elsewhere.
+    /// Whether it runs elsewhere because all host CPUs to which it is pinned are away.
     #[serde(default)]
     pub displaced: bool,
-    /// What is left of the budget; less than zero is debt.
+    /// What is left of the budget. A negative number is debt.
     pub budget_ns: Option<i64>,
-    /// Time to the deadline, if it lies ahead.
+    /// Time until the deadline, if that is in the future.
     pub deadline_in_ns: Option<u64>,
-    /// Run, on whichever budget.
-    pub ran_ns: u64,
-    /// Charged to its budget, whoever ran.
-    pub charged_ns: u64,
-    /// Part of `charged_ns` that other threads spent for it.
-    pub elsewhere_ns: u64,
-    /// Part of `charged_ns` in which another ran.
-    pub donated_ns: u64,
-    /// Part of `ran_ns` that another paid for.
-    pub received_ns: u64,
-    /// Runnable and not running, with a budget: it waited for a CPU.
-    pub waited_ns: u64,
-    /// Runnable and not running, without a budget.
-    pub throttled_wait_ns: u64,
-    /// Of its time on a CPU, what the host gave to others.
-    pub host_steal_ns: u64,
-    /// Without budget, whether or not it could have run.
-    pub throttled_ns: u64,
-    /// Times put on a CPU.
-    pub switches: u64,
-    /// Times put on another CPU than it ran on before.
-    #[serde(default)]
-    pub migrations: u64,
-    /// Times taken off a CPU against its will.
-    pub preemptions: u64,
-    /// Part of them in which it held a lock.
-    pub holder_preemptions: u64,
-    /// Times put on a CPU on another's budget.
-    pub proxied: u64,
-    /// Preemptions put off.
-    pub deferrals: u64,
-    /// Deadlines missed, one for each period.
-    pub deadline_misses: u64,
+    /// The policy's counters, each of which is a field in JSON.
+    #[serde(flatten)]
+    pub counters: ControlValues,
 }
 
-impl Vcpu {
+impl VcpuSnapshot {
     /// Its name, as `guest/index`.
     #[must_use]
     pub fn name(&self) -> String {

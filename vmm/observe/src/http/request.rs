@@ -1,34 +1,34 @@
-//! What a request asks for. The form of HTTP is the `httparse` crate's; requests with a body are not
-//! for us, so one ends with its head.
+//! What a request asks for. The `httparse` crate knows the form of HTTP. Requests with a body are of no use here,
+//! so a request ends with its head.
 
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 
 /// Most lines in the head of a request.
 const MAX_HEADERS: usize = 64;
 
-/// Room for what [`Asked::parse`] finds.
-pub(crate) struct Headers<'a>([Header<'a>; MAX_HEADERS]);
+/// Room for the headers that [`HttpRequest::parse`] finds.
+pub(super) struct RequestHeaders<'a>([Header<'a>; MAX_HEADERS]);
 
-impl Headers<'_> {
-    pub fn new() -> Self {
+impl RequestHeaders<'_> {
+    pub(super) fn new() -> Self {
         Self([EMPTY_HEADER; MAX_HEADERS])
     }
 }
 
 /// A whole request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Asked<'a> {
-    pub(crate) method: &'a str,
-    /// What is asked for, without what stands behind a `?`.
+pub(crate) struct HttpRequest<'a> {
+    pub(super) method: &'a str,
+    /// The path, without a query.
     pub(crate) path: &'a str,
-    /// The formats that the client names, in one or several lines.
+    /// Whether the client accepts the classic text format, and OpenMetrics, in one `Accept` line or several.
     classic: bool,
     open_metrics: bool,
 }
 
-impl<'a> Asked<'a> {
-    /// What `request` asks for; `None` if it is not whole or no request.
-    pub(crate) fn parse(request: &'a [u8], headers: &mut Headers<'a>) -> Option<Self> {
+impl<'a> HttpRequest<'a> {
+    /// Parses `request`. `None` if it is not whole, or no request.
+    pub(super) fn parse(request: &'a [u8], headers: &mut RequestHeaders<'a>) -> Option<Self> {
         let mut head = Request::new(&mut headers.0);
         if !matches!(head.parse(request), Ok(Status::Complete(_))) {
             return None;
@@ -47,16 +47,16 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// Whether the client says that it reads Prometheus' classic text format, and not that it reads
-    /// OpenMetrics. Who says nothing gets OpenMetrics.
+    /// Whether the client accepts Prometheus' classic text format and not OpenMetrics. A client without an `Accept`
+    /// line gets OpenMetrics.
     pub(crate) fn reads_classic_only(&self) -> bool {
         self.classic && !self.open_metrics
     }
 }
 
 /// Whether more must come before `request` can be answered.
-pub(crate) fn is_unfinished(request: &[u8]) -> bool {
-    let mut headers = Headers::new();
+pub(super) fn is_unfinished(request: &[u8]) -> bool {
+    let mut headers = RequestHeaders::new();
     matches!(
         Request::new(&mut headers.0).parse(request),
         Ok(Status::Partial)
@@ -71,8 +71,8 @@ fn names(accept: &[u8], format: &str) -> bool {
     })
 }
 
-/// The path of a request's target, which may be in origin form (`/metrics?a=b`) or, as a proxy is
-/// asked, in absolute form (`http://host:port/metrics?a=b`): RFC 9112, 3.2.
+/// The path of a request's target, which may be in origin form (`/metrics?a=b`) or, as in a request to a proxy, in
+/// absolute form (`http://host:port/metrics?a=b`): RFC 9112, 3.2.
 fn path(target: &str) -> &str {
     const SCHEME: &str = "http://";
     let target = match target.split_at_checked(SCHEME.len()) {
@@ -110,11 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_only_the_classic_format_is_known_by_what_it_accepts() {
+    fn a_client_that_reads_only_the_classic_format_is_known_by_what_it_accepts() {
         let classic = |lines: &str| {
             let request = format!("GET /metrics HTTP/1.1\r\n{lines}\r\n");
-            let mut headers = Headers::new();
-            Asked::parse(request.as_bytes(), &mut headers)
+            let mut headers = RequestHeaders::new();
+            HttpRequest::parse(request.as_bytes(), &mut headers)
                 .expect("whole")
                 .reads_classic_only()
         };
@@ -147,6 +147,9 @@ mod tests {
             "a: b\r\n".repeat(MAX_HEADERS + 1)
         );
         assert!(!is_unfinished(many.as_bytes()));
-        assert_eq!(Asked::parse(many.as_bytes(), &mut Headers::new()), None);
+        assert_eq!(
+            HttpRequest::parse(many.as_bytes(), &mut RequestHeaders::new()),
+            None
+        );
     }
 }

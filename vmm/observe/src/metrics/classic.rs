@@ -1,24 +1,23 @@
-//! A snapshot in Prometheus' text format of before OpenMetrics, version 0.0.4: node_exporter's textfile
-//! collector and older scrapers read no other. A counter's description bears the whole name of its samples
-//! here, `_total` included, and there are neither units nor an end.
+//! A snapshot in the text format that Prometheus had before OpenMetrics, version 0.0.4. node_exporter's textfile
+//! collector and older scrapers read no other. A counter's description has the whole name of its samples in
+//! this format, including `_total`, and there are neither units nor an end.
 //!
 //! Source: the page "Exposition formats" of Prometheus' documentation.
 
 use std::fmt::{self, Write};
 
-use super::families::{Family, Histogram, Labels, PREFIX, Samples, families};
-use super::snapshot::Snapshot;
-use super::text::seconds;
+use super::families::families;
+use super::family::{Family, Histogram, Labels, PREFIX, Samples, seconds};
+use super::snapshot::MetricsSnapshot;
 
 /// The content type of the text.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The text of `snapshot`.
-#[must_use]
-pub fn render(snapshot: &Snapshot) -> String {
+pub(super) fn render(snapshot: &MetricsSnapshot) -> String {
     let mut text = String::new();
     for family in families(snapshot) {
-        // A string takes all that is written to it.
+        // Writing to a string does not fail.
         let _ = write_family(&mut text, &family);
     }
     text
@@ -38,13 +37,13 @@ fn write_family(text: &mut String, family: &Family) -> fmt::Result {
     match &family.samples {
         Samples::Counts(counts) => counts
             .iter()
-            .try_for_each(|(labels, count)| writeln!(text, "{name}{} {count}", Set(labels))),
-        Samples::Times(times) => times
-            .iter()
-            .try_for_each(|(labels, ns)| writeln!(text, "{name}{} {}", Set(labels), seconds(*ns))),
+            .try_for_each(|(labels, count)| writeln!(text, "{name}{} {count}", LabelSet(labels))),
+        Samples::Times(times) => times.iter().try_for_each(|(labels, ns)| {
+            writeln!(text, "{name}{} {}", LabelSet(labels), seconds(*ns))
+        }),
         Samples::Gauges(gauges) => gauges
             .iter()
-            .try_for_each(|(labels, value)| writeln!(text, "{name}{} {value}", Set(labels))),
+            .try_for_each(|(labels, value)| writeln!(text, "{name}{} {value}", LabelSet(labels))),
         Samples::Histograms(histograms) => histograms
             .iter()
             .try_for_each(|(labels, histogram)| write_histogram(text, &name, labels, histogram)),
@@ -61,22 +60,22 @@ fn write_histogram(
     for (bound, count) in &histogram.buckets {
         up_to += count;
         let bound = match bound.is_finite() {
-            // As in OpenMetrics, where a bound is 2.0 and not 2: so the series have one name in both.
+            // 2.0 and not 2, as in OpenMetrics, so that a series has the same name in both formats.
             true => format!("{bound:?}"),
             false => "+Inf".to_owned(),
         };
         let mut labels = labels.clone();
         labels.push(("le", bound));
-        writeln!(text, "{name}_bucket{} {up_to}", Set(&labels))?;
+        writeln!(text, "{name}_bucket{} {up_to}", LabelSet(&labels))?;
     }
-    writeln!(text, "{name}_sum{} {}", Set(labels), histogram.sum)?;
-    writeln!(text, "{name}_count{} {}", Set(labels), histogram.count)
+    writeln!(text, "{name}_sum{} {}", LabelSet(labels), histogram.sum)?;
+    writeln!(text, "{name}_count{} {}", LabelSet(labels), histogram.count)
 }
 
-/// Labels as they stand behind a name.
-struct Set<'a>(&'a Labels);
+/// Labels as they follow a name.
+struct LabelSet<'a>(&'a Labels);
 
-impl fmt::Display for Set<'_> {
+impl fmt::Display for LabelSet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for ((name, value), before) in self
             .0
@@ -104,7 +103,7 @@ impl fmt::Display for Set<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::text::tests::snapshot;
+    use crate::metrics::open_metrics::tests::snapshot;
 
     #[test]
     fn a_counter_is_described_by_the_whole_name_of_its_samples() {
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn both_formats_tell_the_same_samples() {
+    fn both_formats_have_the_same_samples() {
         let snapshot = snapshot("a\"b\\c\nd");
         let samples = |text: &str| {
             let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -152,6 +151,9 @@ mod tests {
         };
         let classic = samples(&render(&snapshot));
         assert!(classic.len() > 60);
-        assert_eq!(classic, samples(&crate::metrics::text::render(&snapshot)));
+        assert_eq!(
+            classic,
+            samples(&crate::metrics::open_metrics::render(&snapshot))
+        );
     }
 }

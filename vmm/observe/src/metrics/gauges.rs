@@ -1,13 +1,13 @@
-//! What an executor counts by itself, outside the pool's lock. One thread writes, so a store is all
-//! it takes; readers may see numbers of slightly different moments, each of them right.
+//! What an executor counts by itself, outside the pool's lock. Only its own thread writes, so plain stores are
+//! enough. A reader may get numbers of slightly different moments, each of which was right then.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vcpu_sched::Ns;
 
-use crate::trace::record::ExitKind;
+use crate::exit_kind::ExitKind;
 
-/// The counters of one executor.
+/// The counters of one executor, which counts by them.
 #[derive(Debug, Default)]
 pub struct ExecutorGauges {
     busy_ns: AtomicU64,
@@ -17,14 +17,14 @@ pub struct ExecutorGauges {
     exits: [AtomicU64; ExitKind::ALL.len()],
 }
 
-/// The counters of one executor, read.
+/// The counts of one executor at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExecutorCounts {
-    /// Spent on guests, CPU time, ns.
+    /// CPU time spent on guests, ns.
     pub busy_ns: u64,
-    /// Asleep for want of work, ns.
+    /// Time asleep for want of work, ns.
     pub idle_ns: u64,
-    /// Taken by the host for other things, ns.
+    /// Time that the host took for other things, ns.
     pub host_steal_ns: u64,
     /// Decisions of the policy.
     pub decisions: u64,
@@ -33,10 +33,11 @@ pub struct ExecutorCounts {
 }
 
 impl ExecutorGauges {
-    /// A turn is over: `busy_ns` and `idle_ns` account for what was not stolen of `wall_ns`.
+    /// Accounts for all time until now. The part of `wall_ns` that is neither `busy_ns` nor `idle_ns` was taken by
+    /// the host.
     pub fn account(&self, wall_ns: Ns, busy_ns: Ns, idle_ns: Ns, decisions: u64) {
         let stolen = wall_ns.saturating_sub(busy_ns).saturating_sub(idle_ns);
-        // The two clocks differ by less than a microsecond; a counter never goes back.
+        // The two clocks differ by less than a microsecond, and a counter must not go back.
         let stolen = stolen.max(self.host_steal_ns.load(Ordering::Relaxed));
         self.busy_ns.store(busy_ns, Ordering::Relaxed);
         self.idle_ns.store(idle_ns, Ordering::Relaxed);

@@ -1,20 +1,20 @@
-//! Which host CPUs of the pool can be used, and what is kept of reservations meanwhile: gauges, for alerts.
+//! Which host CPUs of the pool can be used, and how much of the reservations is in force meanwhile: gauges, for
+//! alerts.
 
 use vcpu_sched::{Doing, Events, Scheduler, VcpuId};
-
-use super::families::{Family, Labels, Samples};
 
 /// The pool at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PoolNow {
-    /// Of each host CPU: whether it can be used.
+    /// For each host CPU, whether it can be used.
     pub usable: Vec<bool>,
-    /// Of each vCPU: the part of its reservation that is in force, 1 if it is kept; `None` without one.
+    /// For each vCPU, the part of its reservation that is in force: 1 unless it was reduced. `None` if it has no
+    /// reservation.
     pub kept: Vec<Option<f64>>,
 }
 
 impl PoolNow {
-    /// What is kept of the reservations of so many vCPUs.
+    /// How much of the reservations of the first `vcpus` vCPUs is in force; `usable` is empty.
     pub fn of<E: Events>(sched: &Scheduler<E>, vcpus: usize) -> Self {
         let vcpus = (0..vcpus as u32).map(VcpuId);
         Self {
@@ -22,27 +22,9 @@ impl PoolNow {
             kept: vcpus.map(|vcpu| kept(sched, vcpu)).collect(),
         }
     }
-
-    pub(super) fn families(&self, cpus: &[Labels], vcpus: &[Labels]) -> [Family; 2] {
-        let usable = self.usable.iter();
-        let usable = usable.map(|&usable| f64::from(u8::from(usable)));
-        let kept = vcpus.iter().cloned().zip(&self.kept);
-        let kept = kept.filter_map(|(labels, kept)| Some((labels, (*kept)?)));
-        [
-            Family {
-                name: "executor_available".to_owned(),
-                help: "1 while the host CPU can be used, 0 while it is offline or not for this process",
-                samples: Samples::Gauges(cpus.iter().cloned().zip(usable).collect()),
-            },
-            Family {
-                name: "vcpu_reservation_kept_ratio".to_owned(),
-                help: "The part of the reservation that is in force: less than 1 while host CPUs are away",
-                samples: Samples::Gauges(kept.collect()),
-            },
-        ]
-    }
 }
 
+/// The part of the reservation of `vcpu` that is in force, if it has one.
 fn kept<E: Events>(sched: &Scheduler<E>, vcpu: VcpuId) -> Option<f64> {
     let view = sched.view(vcpu).filter(|view| view.doing != Doing::Gone)?;
     let share = |r: &vcpu_sched::Reservation| r.budget() as f64 / r.deadline() as f64;
@@ -57,12 +39,13 @@ mod tests {
     use vcpu_sched::{Config, CpuId, Reservation, SchedParams};
 
     #[test]
-    fn the_part_of_a_reservation_that_is_in_force_is_told() {
+    fn the_part_of_a_reservation_that_is_in_force_is_measured() {
         let mut sched = Scheduler::new(Config::new(2));
-        let claim = SchedParams::Reserved(Reservation::hard(8_000_000, 10_000_000).expect("valid"));
-        for claim in [claim, claim, SchedParams::BestEffort { weight: 100 }] {
+        let reserved =
+            SchedParams::Reserved(Reservation::hard(8_000_000, 10_000_000).expect("valid"));
+        for params in [reserved, reserved, SchedParams::BestEffort { weight: 100 }] {
             let guest = sched.add_guest();
-            sched.add_vcpu(guest, claim, None).expect("fits");
+            sched.add_vcpu(guest, params, None).expect("fits");
         }
         assert_eq!(PoolNow::of(&sched, 3).kept, [Some(1.0), Some(1.0), None]);
         sched.cpu_offline(CpuId(1), 0);

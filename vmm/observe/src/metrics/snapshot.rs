@@ -1,21 +1,21 @@
-//! All numbers, copied at one moment: formatting needs no lock.
+//! All numbers, copied at one moment, so that formatting needs no lock.
 
 use vcpu_sched::Counters;
 
-pub use super::gauges::ExecutorCounts;
-pub use super::pool_now::PoolNow;
-pub use super::tally::VcpuTally;
-use crate::trace::Names;
+use super::gauges::ExecutorCounts;
+use super::pool_now::PoolNow;
+use super::tally::VcpuTally;
+use crate::names::Names;
 
-/// All numbers.
+/// All numbers that the metrics show.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub struct MetricsSnapshot {
     /// Names of what follows.
     pub names: Names,
-    /// Of each vCPU: the policy's counters, and what was counted from its events.
+    /// Of each vCPU: the policy's counters, and what was counted from the policy's events.
     pub vcpus: Vec<(Counters, VcpuTally)>,
-    /// Of each host CPU: its executor's counters, and its kicks.
+    /// Of each host CPU: its executor's counters, and how often it was kicked.
     pub cpus: Vec<(ExecutorCounts, u64)>,
-    /// Which host CPUs can be used, and what is kept.
+    /// Which host CPUs can be used, and how much of the reservations is in force.
     pub pool: PoolNow,
 }

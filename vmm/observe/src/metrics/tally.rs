@@ -1,26 +1,26 @@
-//! What is counted from the policy's events, besides its own counters. Under the pool's lock, so
-//! only additions to tables that exist already.
+//! What is counted from the policy's events, besides the policy's own counters. This happens under the pool's
+//! lock, so it only adds to tables that exist already.
 
 use vcpu_sched::{Event, Ns};
 
-/// Upper bounds of the buckets of chain lengths; the last bucket has none.
-pub const CHAIN_BOUNDS: [u32; 5] = [1, 2, 4, 8, 16];
+/// Upper bounds of the buckets of chain lengths. One more bucket has no bound.
+pub(super) const CHAIN_BOUNDS: [u32; 5] = [1, 2, 4, 8, 16];
 
-/// Counted for one vCPU.
+/// What was counted for one vCPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VcpuTally {
-    /// Decisions to run it on another's budget, by chain length; not cumulative.
+    /// Decisions to run it on another vCPU's budget, by chain length; not cumulative.
     pub chains: [u64; CHAIN_BOUNDS.len() + 1],
     /// Sum of those lengths.
     pub chain_edges: u64,
-    /// Off its CPU while it waited for a vCPU that was off the CPUs too when it said so, ns.
+    /// Time off its CPU with a `blocked_on` edge, ns.
     pub holder_wait_ns: Ns,
-    /// Since when it does so now.
-    pub(crate) since: Option<Ns>,
+    /// If it has an edge now: since when, ns.
+    pub(super) since: Option<Ns>,
 }
 
 impl VcpuTally {
-    /// The same, with a wait that goes on counted up to `now`.
+    /// The same, where a wait that goes on is counted up to `now`, ns.
     #[must_use]
     pub fn until(mut self, now: Ns) -> Self {
         if let Some(since) = self.since {
@@ -32,12 +32,12 @@ impl VcpuTally {
     }
 }
 
-/// Counted for the pool.
+/// What was counted for a pool.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// By the policy's id of the vCPU.
+    /// By vCPU, in the policy's order.
     pub vcpus: Vec<VcpuTally>,
-    /// Kicks of each host CPU.
+    /// How often each host CPU was kicked.
     pub kicks: Vec<u64>,
 }
 
@@ -51,13 +51,11 @@ impl Tally {
         }
     }
 
-    /// Counts what the policy decided at `at` ns.
+    /// Counts what the policy decided at `at`, ns.
     pub fn event(&mut self, at: Ns, event: &Event) {
         match *event {
-            Event::Pick {
-                curr: run, chain, ..
-            } if chain > 0 => {
-                if let Some(vcpu) = self.vcpus.get_mut(run.index()) {
+            Event::Pick { curr, chain, .. } if chain > 0 => {
+                if let Some(vcpu) = self.vcpus.get_mut(curr.index()) {
                     let bucket = CHAIN_BOUNDS
                         .iter()
                         .take_while(|&&bound| bound < chain)
@@ -98,14 +96,14 @@ mod tests {
     #[test]
     fn chains_fall_into_buckets_and_waits_last_until_their_edge_is_gone() {
         let mut tally = Tally::new(1, 2);
-        let (cpu, donor, run) = (CpuId(0), VcpuId(1), VcpuId(0));
+        let (cpu, donor, curr) = (CpuId(0), VcpuId(1), VcpuId(0));
         for chain in [0, 1, 2, 3, 16, 17] {
             tally.event(
                 0,
                 &Event::Pick {
                     cpu,
                     donor,
-                    curr: run,
+                    curr,
                     chain,
                 },
             );

@@ -1,34 +1,34 @@
-//! From the policy's events to lanes: what each host CPU runs and what each vCPU does, from when to
-//! when. The text and the SVG of a timeline show these.
+//! From the policy's events to lanes: what each host CPU runs and what each vCPU does, and when. The text and
+//! the SVG of a timeline show these.
 
 use std::collections::BTreeMap;
 
 use vcpu_sched::{Event, Ns, VcpuId};
 
-/// What a vCPU does, in the order in which one hides another where there is no room for both.
+/// What a vCPU does. Where there is room for one state only, the greatest is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub enum LaneState {
     /// It has nothing to run.
     Halted,
-    /// It wants to run.
-    Waits,
-    /// It wants to run, and its budget is used up.
+    /// It is ready to run.
+    Runnable,
+    /// It is ready to run, and its budget is used up.
     Throttled,
     /// It runs on its own budget.
     Runs,
-    /// It does not run, and its budget carries another.
-    Pays,
-    /// It runs on another's budget.
-    Carried,
+    /// It does not run, and its budget carries another vCPU.
+    Carries,
+    /// It runs on another vCPU's budget.
+    Proxied,
 }
 
-/// What a host CPU does while it runs somebody.
+/// What a host CPU runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy {
-    /// Whose budget pays.
+    /// The vCPU whose budget is charged.
     pub donor: VcpuId,
-    /// Who runs.
-    pub run: VcpuId,
+    /// The vCPU that runs.
+    pub curr: VcpuId,
 }
 
 /// A stretch of a lane.
@@ -36,7 +36,7 @@ pub struct Busy {
 pub struct Span<T> {
     /// When it begins, ns.
     pub from: Ns,
-    /// When it ends, ns; the same time for what was over at once.
+    /// When it ends, ns. Equal to `from` if it was over at once.
     pub to: Ns,
     /// What it shows.
     pub what: T,
@@ -45,18 +45,17 @@ pub struct Span<T> {
 /// The lanes between two times, each in the order of time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lanes {
-    /// By index of the host CPU in the pool; nothing where it is idle.
+    /// By index of the host CPU in the pool. No span covers the time in which it is idle.
     pub cpus: BTreeMap<u32, Vec<Span<Busy>>>,
-    /// By vCPU; without gaps from its first event on.
-    pub vcpus: BTreeMap<VcpuId, Vec<Span<State>>>,
+    /// By vCPU, without gaps from its first event on.
+    pub vcpus: BTreeMap<VcpuId, Vec<Span<LaneState>>>,
 }
 
 impl Lanes {
-    /// What `events` tell about the time between `from` and `to`, ns. Earlier events tell how things
-    /// stood at `from`.
+    /// What `events` did between `from` and `to`, ns. Earlier events give the state at `from`.
     #[must_use]
     pub fn of(events: &[(Ns, Event)], from: Ns, to: Ns) -> Self {
-        let mut weaver = Weaver {
+        let mut builder = LaneBuilder {
             from,
             to,
             vcpus: BTreeMap::new(),
@@ -64,50 +63,51 @@ impl Lanes {
             lanes: Self::default(),
         };
         for &(at, event) in events {
-            weaver.hear(at, event);
+            builder.apply(at, event);
         }
-        weaver.close();
-        weaver.lanes
+        builder.close();
+        builder.lanes
     }
 }
 
-/// A vCPU as far as the events so far tell.
+/// The state of a vCPU after the events so far.
 #[derive(Clone, Copy, Debug, Default)]
-struct Vcpu {
+struct VcpuLane {
     halted: bool,
     throttled: bool,
     runs: bool,
-    carried: bool,
-    pays: bool,
+    proxied: bool,
+    carries: bool,
 }
 
-impl Vcpu {
-    fn state(self) -> State {
+impl VcpuLane {
+    fn state(self) -> LaneState {
         match self {
-            Self { carried: true, .. } => State::Carried,
-            Self { pays: true, .. } => State::Pays,
-            Self { runs: true, .. } => State::Runs,
+            Self { proxied: true, .. } => LaneState::Proxied,
+            Self { carries: true, .. } => LaneState::Carries,
+            Self { runs: true, .. } => LaneState::Runs,
             Self {
                 throttled: true, ..
-            } => State::Throttled,
-            Self { halted: true, .. } => State::Halted,
-            _ => State::Waits,
+            } => LaneState::Throttled,
+            Self { halted: true, .. } => LaneState::Halted,
+            _ => LaneState::Runnable,
         }
     }
 }
 
-struct Weaver {
+/// Builds lanes, event by event.
+struct LaneBuilder {
     from: Ns,
     to: Ns,
-    /// What each vCPU does, and since when.
-    vcpus: BTreeMap<VcpuId, (Vcpu, Ns)>,
+    /// What each vCPU does, and since when, ns.
+    vcpus: BTreeMap<VcpuId, (VcpuLane, Ns)>,
     /// The same for each CPU.
     cpus: BTreeMap<u32, (Option<Busy>, Ns)>,
     lanes: Lanes,
 }
 
-impl Weaver {
-    /// The part of a stretch that lies between the two times, if any does.
+impl LaneBuilder {
+    /// The part of a stretch that lies between `from` and `to`, if there is one.
     fn span<T>(&self, start: Ns, end: Ns, what: T) -> Option<Span<T>> {
         (end > self.from && start < self.to).then(|| Span {
             from: start.max(self.from),
@@ -116,9 +116,12 @@ impl Weaver {
         })
     }
 
-    fn change(&mut self, vcpu: VcpuId, at: Ns, change: impl FnOnce(&mut Vcpu)) {
+    fn change(&mut self, vcpu: VcpuId, at: Ns, change: impl FnOnce(&mut VcpuLane)) {
         let from = self.from;
-        let (now, since) = self.vcpus.entry(vcpu).or_insert((Vcpu::default(), from));
+        let (now, since) = self
+            .vcpus
+            .entry(vcpu)
+            .or_insert((VcpuLane::default(), from));
         let (state, start) = (now.state(), *since);
         change(now);
         *since = at;
@@ -133,31 +136,25 @@ impl Weaver {
         self.lanes.cpus.entry(cpu).or_default().extend(span);
     }
 
-    fn hear(&mut self, at: Ns, event: Event) {
+    fn apply(&mut self, at: Ns, event: Event) {
         match event {
             Event::Pick {
-                cpu,
-                donor,
-                curr: run,
-                ..
+                cpu, donor, curr, ..
             } => {
-                self.cpu(cpu.0, at, Some(Busy { donor, run }));
-                self.change(run, at, |v| {
-                    (v.runs, v.carried, v.halted) = (true, donor != run, false);
+                self.cpu(cpu.0, at, Some(Busy { donor, curr }));
+                self.change(curr, at, |v| {
+                    (v.runs, v.proxied, v.halted) = (true, donor != curr, false);
                 });
-                if donor != run {
-                    self.change(donor, at, |v| v.pays = true);
+                if donor != curr {
+                    self.change(donor, at, |v| v.carries = true);
                 }
             }
             Event::Stop {
-                cpu,
-                donor,
-                curr: run,
-                ..
+                cpu, donor, curr, ..
             } => {
                 self.cpu(cpu.0, at, None);
-                self.change(run, at, |v| (v.runs, v.carried) = (false, false));
-                self.change(donor, at, |v| v.pays = false);
+                self.change(curr, at, |v| (v.runs, v.proxied) = (false, false));
+                self.change(donor, at, |v| v.carries = false);
             }
             Event::Wake(vcpu) => self.change(vcpu, at, |v| v.halted = false),
             Event::Halt(vcpu) => self.change(vcpu, at, |v| v.halted = true),
@@ -167,7 +164,7 @@ impl Weaver {
         }
     }
 
-    /// Carries the last states on to the end.
+    /// Extends the last states to the end.
     fn close(&mut self) {
         let to = self.to;
         for vcpu in self.vcpus.keys().copied().collect::<Vec<_>>() {
@@ -188,26 +185,26 @@ mod tests {
     const HOLDER: VcpuId = VcpuId(0);
     const WAITER: VcpuId = VcpuId(1);
 
-    fn pick(donor: VcpuId, run: VcpuId) -> Event {
+    fn pick(donor: VcpuId, curr: VcpuId) -> Event {
         Event::Pick {
             cpu: CPU,
             donor,
-            curr: run,
+            curr,
             chain: 0,
         }
     }
 
-    fn stop(donor: VcpuId, run: VcpuId) -> Event {
+    fn stop(donor: VcpuId, curr: VcpuId) -> Event {
         Event::Stop {
             cpu: CPU,
             donor,
-            curr: run,
+            curr,
             ran: 0,
         }
     }
 
     #[test]
-    fn lanes_are_cut_to_the_window_and_know_what_came_before() {
+    fn lanes_are_cut_to_the_stretch_and_begin_with_what_came_before() {
         let events = [
             (10, pick(HOLDER, HOLDER)),
             (30, stop(HOLDER, HOLDER)),
@@ -216,35 +213,38 @@ mod tests {
             (60, stop(WAITER, HOLDER)),
         ];
         let lanes = Lanes::of(&events, 20, 50);
-        let spans = |of: &[(Ns, Ns, State)]| -> Vec<Span<State>> {
+        let spans = |of: &[(Ns, Ns, LaneState)]| -> Vec<Span<LaneState>> {
             let span = |&(from, to, what)| Span { from, to, what };
             of.iter().map(span).collect()
         };
-        let moving = |spans: &[Span<State>]| -> Vec<Span<State>> {
+        let moving = |spans: &[Span<LaneState>]| -> Vec<Span<LaneState>> {
             spans.iter().filter(|s| s.from < s.to).copied().collect()
         };
         assert_eq!(
             moving(&lanes.vcpus[&HOLDER]),
             spans(&[
-                (20, 30, State::Runs),
-                (30, 40, State::Throttled),
-                (40, 50, State::Carried)
+                (20, 30, LaneState::Runs),
+                (30, 40, LaneState::Throttled),
+                (40, 50, LaneState::Proxied)
             ])
         );
         assert_eq!(
             moving(&lanes.vcpus[&WAITER]),
-            spans(&[(20, 40, State::Waits), (40, 50, State::Pays)])
+            spans(&[(20, 40, LaneState::Runnable), (40, 50, LaneState::Carries)])
         );
         let busy = |from, to, donor| Span {
             from,
             to,
-            what: Busy { donor, run: HOLDER },
+            what: Busy {
+                donor,
+                curr: HOLDER,
+            },
         };
         assert_eq!(lanes.cpus[&0], [busy(20, 30, HOLDER), busy(40, 50, WAITER)]);
     }
 
     #[test]
-    fn a_window_that_nothing_reaches_has_no_spans() {
+    fn a_stretch_that_no_event_reaches_has_no_spans() {
         let events = [(10, pick(HOLDER, HOLDER)), (30, stop(HOLDER, HOLDER))];
         let lanes = Lanes::of(&events, 5, 5);
         assert!(lanes.cpus[&0].is_empty() && lanes.vcpus[&HOLDER].is_empty());

@@ -1,4 +1,4 @@
-//! Events as packets in a file: names become numbers, packets become bytes.
+//! Writes events as packets: names become numbers, packets become bytes.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -12,48 +12,48 @@ use super::perfetto::{
     TracePacket, TracePacketDefaults, TrackDescriptor, TrackEvent,
 };
 
-/// The only sequence of our traces.
+/// The only sequence of a trace of ours.
 const SEQUENCE: u32 = 1;
 /// The field `Trace.packets` and its wire type.
 const PACKET: u8 = 1 << 3 | 2;
 
-/// What is known about an event, by name.
+/// The value of a fact about an event.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Value<'a> {
+pub(super) enum Value<'a> {
     Number(u64),
     Text(&'a str),
 }
 
-/// Facts about an event.
-pub(crate) type Facts<'a> = &'a [(&'static str, Value<'a>)];
+/// Facts about an event, by name.
+pub(super) type Facts<'a> = &'a [(&'static str, Value<'a>)];
 
 /// A slice or an instant.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Mark<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) category: &'static str,
-    /// An arrow that begins here, or passes.
-    pub(crate) flow: Option<u64>,
-    /// An arrow that ends here.
-    pub(crate) flow_end: Option<u64>,
-    pub(crate) facts: Facts<'a>,
+pub(super) struct Mark<'a> {
+    pub(super) name: &'a str,
+    pub(super) category: &'static str,
+    /// The arrow that begins here, or passes.
+    pub(super) flow: Option<u64>,
+    /// The arrow that ends here.
+    pub(super) flow_end: Option<u64>,
+    pub(super) facts: Facts<'a>,
 }
 
-/// Writes packets.
+/// The writer of a trace.
 #[derive(Debug)]
-pub(crate) struct Packets<W> {
+pub(super) struct Packets<W> {
     out: W,
     buffer: Vec<u8>,
     names: HashMap<String, u64>,
     categories: HashMap<&'static str, u64>,
     annotations: HashMap<&'static str, u64>,
-    /// Why writing ended early.
+    /// The first error. Nothing is written after it.
     failed: Option<io::Error>,
 }
 
 impl<W: Write> Packets<W> {
-    /// Begins a trace. `monotonic` and `boottime` are the same moment on the two clocks.
-    pub fn new(out: W, monotonic: Ns, boottime: Ns) -> Self {
+    /// Begins a trace. `monotonic` and `boottime` are the same moment on the two clocks, ns.
+    pub(super) fn new(out: W, monotonic: Ns, boottime: Ns) -> Self {
         let mut packets = Self {
             out,
             buffer: Vec::new(),
@@ -86,7 +86,7 @@ impl<W: Write> Packets<W> {
         packets
     }
 
-    pub(crate) fn track(&mut self, track: TrackDescriptor) {
+    pub(super) fn track(&mut self, track: TrackDescriptor) {
         self.put(&TracePacket {
             sequence_id: Some(SEQUENCE),
             track_descriptor: Some(track),
@@ -94,16 +94,16 @@ impl<W: Write> Packets<W> {
         });
     }
 
-    pub fn begin(&mut self, at: Ns, track: u64, mark: Mark<'_>) {
+    pub(super) fn begin(&mut self, at: Ns, track: u64, mark: Mark<'_>) {
         self.mark(at, track, SLICE_BEGIN, mark);
     }
 
-    pub(crate) fn instant(&mut self, at: Ns, track: u64, mark: Mark<'_>) {
+    pub(super) fn instant(&mut self, at: Ns, track: u64, mark: Mark<'_>) {
         self.mark(at, track, INSTANT, mark);
     }
 
-    /// Ends the innermost slice of the track; `facts` join what its begin said.
-    pub(crate) fn end(&mut self, at: Ns, track: u64, facts: Facts<'_>) {
+    /// Ends the innermost slice of the track, and adds `facts` to those of its begin.
+    pub(super) fn end(&mut self, at: Ns, track: u64, facts: Facts<'_>) {
         let mut new = InternedData::default();
         let annotations = self.annotations(&mut new, facts);
         self.event(
@@ -118,7 +118,7 @@ impl<W: Write> Packets<W> {
         );
     }
 
-    pub(crate) fn counter(&mut self, at: Ns, track: u64, value: u64) {
+    pub(super) fn counter(&mut self, at: Ns, track: u64, value: u64) {
         self.event(
             at,
             InternedData::default(),
@@ -131,8 +131,8 @@ impl<W: Write> Packets<W> {
         );
     }
 
-    /// Writes what is left. Gives the first failure of the whole trace.
-    pub fn finish(mut self) -> (W, io::Result<()>) {
+    /// Writes what is buffered. Returns the first error of the whole trace.
+    pub(super) fn finish(mut self) -> (W, io::Result<()>) {
         let flushed = self.out.flush();
         (self.out, self.failed.map_or(flushed, Err))
     }
@@ -199,7 +199,7 @@ impl<W: Write> Packets<W> {
         }
         self.buffer.clear();
         self.buffer.push(PACKET);
-        // A vector grows; encoding into one cannot fail.
+        // A vector grows, so encoding into it cannot fail.
         if packet.encode_length_delimited(&mut self.buffer).is_ok()
             && let Err(error) = self.out.write_all(&self.buffer)
         {

@@ -1,11 +1,12 @@
-//! The messages of Perfetto's trace format that a trace of ours is made of.
+//! The messages of Perfetto's trace format that Baton's traces consist of.
 //!
 //! Source: `protos/perfetto/trace/**` of the Perfetto project; only field numbers and types matter
-//! here, and those never change. Fields of a `oneof` are plain optional ones: the same on the wire.
+//! here, and those never change. The fields of a `oneof` are plain optional fields here, which look the
+//! same on the wire.
 
 use prost::Message;
 
-/// A whole trace. Traces one after the other are one trace, so a file grows packet by packet.
+/// A whole trace. Two traces, one after the other, are one trace, so a file can grow packet by packet.
 #[derive(Clone, PartialEq, Message)]
 pub struct Trace {
     /// Its packets.
@@ -19,13 +20,13 @@ pub struct TracePacket {
     /// The same moment on several clocks.
     #[prost(message, optional, tag = "6")]
     pub clock_snapshot: Option<ClockSnapshot>,
-    /// When, ns on the sequence's clock.
+    /// Time stamp, ns on the sequence's clock.
     #[prost(uint64, optional, tag = "8")]
     pub timestamp: Option<u64>,
-    /// The writer; names are numbered per writer.
+    /// The writer. Names are numbered per writer.
     #[prost(uint32, optional, tag = "10")]
     pub sequence_id: Option<u32>,
-    /// Something on a track.
+    /// An event on a track.
     #[prost(message, optional, tag = "11")]
     pub track_event: Option<TrackEvent>,
     /// Names that this packet and later ones use by number.
@@ -34,7 +35,7 @@ pub struct TracePacket {
     /// [`SEQUENCE_CLEARED`], [`SEQUENCE_NEEDED`].
     #[prost(uint32, optional, tag = "13")]
     pub sequence_flags: Option<u32>,
-    /// What later packets of the sequence leave out.
+    /// Defaults for what later packets of the sequence leave out.
     #[prost(message, optional, tag = "59")]
     pub defaults: Option<TracePacketDefaults>,
     /// A new track.
@@ -78,7 +79,7 @@ pub struct TracePacketDefaults {
     pub timestamp_clock_id: Option<u32>,
 }
 
-/// A track: a lane of the picture.
+/// A track: one line of the picture.
 #[derive(Clone, PartialEq, Message)]
 pub struct TrackDescriptor {
     /// Its number.
@@ -87,16 +88,16 @@ pub struct TrackDescriptor {
     /// Its name.
     #[prost(string, optional, tag = "2")]
     pub name: Option<String>,
-    /// The track that it stands under.
+    /// The track below which it is shown.
     #[prost(uint64, optional, tag = "5")]
     pub parent_uuid: Option<u64>,
-    /// It is a counter.
+    /// Set if the track is a counter.
     #[prost(message, optional, tag = "8")]
     pub counter: Option<CounterDescriptor>,
-    /// Order of the tracks under it; [`ORDER_EXPLICIT`].
+    /// How the tracks below it are ordered: [`ORDER_EXPLICIT`].
     #[prost(int32, optional, tag = "11")]
     pub child_ordering: Option<i32>,
-    /// Its place among its siblings.
+    /// Its rank among its siblings.
     #[prost(int32, optional, tag = "12")]
     pub sibling_order_rank: Option<i32>,
 }
@@ -114,16 +115,16 @@ pub struct CounterDescriptor {
 
 /// Of [`CounterDescriptor::unit`]: nanoseconds.
 pub const UNIT_NS: i32 = 1;
-/// Of [`CounterDescriptor::unit`]: things.
+/// Of [`CounterDescriptor::unit`]: a plain number.
 pub const UNIT_COUNT: i32 = 2;
 
-/// Something on a track.
+/// An event on a track.
 #[derive(Clone, PartialEq, Message)]
 pub struct TrackEvent {
     /// Names of its categories, by number.
     #[prost(uint64, repeated, packed = "false", tag = "3")]
     pub category_iids: Vec<u64>,
-    /// What is known about it.
+    /// Facts about the event.
     #[prost(message, repeated, tag = "4")]
     pub annotations: Vec<DebugAnnotation>,
     /// [`SLICE_BEGIN`], [`SLICE_END`], [`INSTANT`] or [`COUNTER`].
@@ -138,7 +139,7 @@ pub struct TrackEvent {
     /// A counter's value.
     #[prost(int64, optional, tag = "30")]
     pub counter_value: Option<i64>,
-    /// Arrows that begin here or pass.
+    /// Arrows that begin or pass here.
     #[prost(fixed64, repeated, packed = "false", tag = "47")]
     pub flow_ids: Vec<u64>,
     /// Arrows that end here.
@@ -150,35 +151,35 @@ pub struct TrackEvent {
 pub const SLICE_BEGIN: i32 = 1;
 /// Of [`TrackEvent::type`]: the innermost slice of the track ends.
 pub const SLICE_END: i32 = 2;
-/// Of [`TrackEvent::type`]: a moment.
+/// Of [`TrackEvent::type`]: an instant.
 pub const INSTANT: i32 = 3;
 /// Of [`TrackEvent::type`]: a counter's new value.
 pub const COUNTER: i32 = 4;
 
-/// Something known about an event.
+/// A fact about an event.
 #[derive(Clone, PartialEq, Message)]
 pub struct DebugAnnotation {
-    /// What, by number.
+    /// Its name, by number.
     #[prost(uint64, optional, tag = "1")]
     pub name_iid: Option<u64>,
-    /// A number.
+    /// Its value, if it is a number.
     #[prost(uint64, optional, tag = "3")]
     pub uint_value: Option<u64>,
-    /// Or text.
+    /// Its value, if it is text.
     #[prost(string, optional, tag = "6")]
     pub string_value: Option<String>,
 }
 
-/// Names and their numbers.
+/// Names, and the numbers that stand for them.
 #[derive(Clone, PartialEq, Message)]
 pub struct InternedData {
-    /// Of categories.
+    /// Names of categories.
     #[prost(message, repeated, tag = "1")]
     pub categories: Vec<InternedName>,
-    /// Of events.
+    /// Names of events.
     #[prost(message, repeated, tag = "2")]
     pub event_names: Vec<InternedName>,
-    /// Of annotations.
+    /// Names of annotations.
     #[prost(message, repeated, tag = "3")]
     pub annotation_names: Vec<InternedName>,
 }

@@ -1,9 +1,9 @@
 //! What is recorded while guests run, and the rings that carry it to the writer.
 //!
-//! Each ring has one producer and one consumer, is as long as it will ever be, and takes records of
-//! one size: recording is a few stores, never an allocation, a lock or a system call. The policy's
-//! ring is written under the pool's lock, which makes its many threads one producer; each executor
-//! has a ring of its own for what it does outside that lock. A full ring drops, and says how much.
+//! Each ring has one producer, one consumer and a fixed length, and all records have the same size. So
+//! recording takes a few stores, and never an allocation, a lock or a system call. The policy's ring is
+//! written under the pool's lock, so its many threads are one producer. Each executor has a ring of its
+//! own for what it does outside that lock. A full ring drops records and records how many.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,91 +11,51 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rtrb::{Consumer, Producer, RingBuffer};
 use vcpu_sched::{CpuId, Event, Ns, VcpuId};
 
-/// Records that a ring holds: half a second of a decision every 8 us.
-pub(crate) const RING: usize = 1 << 16;
+use crate::exit_kind::ExitKind;
 
-/// One record.
+/// Length of a ring, records: half a second of a decision every 8 us.
+pub(super) const RING_LENGTH: usize = 1 << 16;
+
+/// One record of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
-    /// When, ns of `CLOCK_MONOTONIC`.
-    pub(crate) at: Ns,
-    pub(crate) what: What,
+pub(super) struct TraceRecord {
+    /// When it happened, ns of `CLOCK_MONOTONIC`.
+    pub(super) at: Ns,
+    pub(super) event: RecordedEvent,
 }
 
 /// What a record reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// The policy decided.
+pub(super) enum RecordedEvent {
+    /// The policy decided something.
     Policy(Event),
-    /// The vCPU has left the policy.
+    /// The vCPU left the policy.
     Gone(VcpuId),
-    /// A vCPU came back to its executor.
+    /// A vCPU returned to its executor.
     Exit {
         /// The CPU of the executor.
         cpu: CpuId,
-        /// The vCPU.
         vcpu: VcpuId,
-        /// Why it came back.
         kind: ExitKind,
     },
-    /// This many records before this one did not fit.
+    /// This many records before this one did not fit into the ring.
     Lost(u64),
 }
 
-/// Why a vCPU came back to its executor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitKind {
-    /// For a device, or something else that the VMM has handled.
-    Device,
-    /// A signal, or a request to leave the guest at once.
-    Interrupted,
-    /// The guest has rung the doorbell.
-    Doorbell,
-    /// A single step is over.
-    Debug,
-    /// The vCPU halts.
-    Halted,
-    /// The guest has ended.
-    Ended,
-}
-
-impl ExitKind {
-    /// All of them; each one's place is its number.
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Device,
-        Self::Interrupted,
-        Self::Doorbell,
-        Self::Debug,
-        Self::Halted,
-        Self::Ended,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Device => "device",
-            Self::Interrupted => "interrupted",
-            Self::Doorbell => "doorbell",
-            Self::Debug => "debug",
-            Self::Halted => "halted",
-            Self::Ended => "ended",
-        }
-    }
-}
-
-/// The end of a ring that records.
+/// The producer's end of a ring.
 #[derive(Debug)]
-pub struct Port {
-    ring: Producer<Record>,
-    /// Dropped since the last record that fitted.
+pub(super) struct RingWriter {
+    ring: Producer<TraceRecord>,
+    /// Records dropped since the last one that fitted.
     missed: u64,
-    /// Dropped by all ports of the trace.
+    /// Records dropped by all rings of the trace.
     lost: Arc<AtomicU64>,
 }
 
-impl Port {
-    /// A ring for `records`; what it drops is added to `lost`.
-    pub(crate) fn new(records: usize, lost: &Arc<AtomicU64>) -> (Self, Consumer<Record>) {
-        let (ring, consumer) = RingBuffer::new(records);
+impl RingWriter {
+    /// A ring of `length` records. The number of records that it drops is added to `lost`.
+    pub(super) fn new(length: usize, lost: &Arc<AtomicU64>) -> (Self, Consumer<TraceRecord>) {
+        let (ring, consumer) = RingBuffer::new(length);
         (
             Self {
                 ring,
@@ -106,19 +66,19 @@ impl Port {
         )
     }
 
-    /// Adds a record of what happened at `at` ns; one that does not fit is counted as lost.
-    pub fn record(&mut self, at: Ns, what: What) {
-        // A gap is told before what follows it, so both must fit.
+    /// Records that `event` happened at `at`, ns. A record that does not fit is counted as lost.
+    pub(super) fn record(&mut self, at: Ns, event: RecordedEvent) {
+        // The gap is recorded before the record that follows it, so both must fit.
         if self.missed > 0 && self.ring.slots() >= 2 {
-            let gap = Record {
+            let gap = TraceRecord {
                 at,
-                what: What::Lost(self.missed),
+                event: RecordedEvent::Lost(self.missed),
             };
             if self.ring.push(gap).is_ok() {
                 self.missed = 0;
             }
         }
-        if self.missed > 0 || self.ring.push(Record { at, what }).is_err() {
+        if self.missed > 0 || self.ring.push(TraceRecord { at, event }).is_err() {
             self.missed += 1;
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -129,31 +89,31 @@ impl Port {
 mod tests {
     use super::*;
 
-    fn gone(vcpu: u32) -> What {
-        What::Gone(VcpuId(vcpu))
+    fn gone(vcpu: u32) -> RecordedEvent {
+        RecordedEvent::Gone(VcpuId(vcpu))
     }
 
     #[test]
-    fn a_record_is_small_and_a_full_ring_says_what_it_dropped_and_where() {
-        assert!(size_of::<Record>() <= 48);
+    fn a_record_is_small_and_a_full_ring_records_how_many_were_dropped_and_where() {
+        assert!(size_of::<TraceRecord>() <= 48);
         let lost = Arc::new(AtomicU64::new(0));
-        let (mut port, mut ring) = Port::new(3, &lost);
+        let (mut writer, mut ring) = RingWriter::new(3, &lost);
         for at in 0..5 {
-            port.record(at, gone(at as u32));
+            writer.record(at, gone(at as u32));
         }
         assert_eq!(lost.load(Ordering::Relaxed), 2);
-        assert_eq!(ring.pop().map(|r| r.what), Ok(gone(0)));
-        port.record(5, gone(5));
+        assert_eq!(ring.pop().map(|r| r.event), Ok(gone(0)));
+        writer.record(5, gone(5));
         assert_eq!(
             lost.load(Ordering::Relaxed),
             3,
             "one free slot does not hold gap and record"
         );
-        assert_eq!(ring.pop().map(|r| r.what), Ok(gone(1)));
-        port.record(6, gone(6));
-        let rest: Vec<What> = std::iter::from_fn(|| ring.pop().ok())
-            .map(|r| r.what)
+        assert_eq!(ring.pop().map(|r| r.event), Ok(gone(1)));
+        writer.record(6, gone(6));
+        let rest: Vec<RecordedEvent> = std::iter::from_fn(|| ring.pop().ok())
+            .map(|r| r.event)
             .collect();
-        assert_eq!(rest, [gone(2), What::Lost(3), gone(6)]);
+        assert_eq!(rest, [gone(2), RecordedEvent::Lost(3), gone(6)]);
     }
 }

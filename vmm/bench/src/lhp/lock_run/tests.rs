@@ -4,6 +4,7 @@ use baton_abi::testdev::{RESULT_COUNTER, RESULT_WAIT_BUCKET, RESULT_WAIT_MAX_NS}
 use baton_abi::wait_buckets::last_ns;
 use baton_host::runner::VcpuAccount;
 use baton_machine::GuestEnd;
+use vcpu_sched::Counters;
 
 const CELL: Cell = Cell {
     lock: Lock::Tas,
@@ -14,8 +15,11 @@ const CELL: Cell = Cell {
 fn vcpu(ran_ns: u64, results: &[(u32, u64)]) -> VcpuSummary {
     VcpuSummary {
         account: VcpuAccount {
-            ran_ns,
-            switches: 3,
+            counters: Counters {
+                runtime_ns: ran_ns,
+                switches: 3,
+                ..Counters::default()
+            },
             ..VcpuAccount::default()
         },
         results: results.iter().copied().collect(),

@@ -1,7 +1,7 @@
 use prost::Message;
 
 use super::*;
-use crate::trace::VcpuName;
+use crate::names::VcpuName;
 use crate::trace::perfetto::{
     COUNTER, INSTANT, SEQUENCE_CLEARED, SLICE_BEGIN, SLICE_END, Trace, TracePacket,
 };
@@ -18,10 +18,10 @@ fn names() -> Names {
     }
 }
 
-fn trace(records: &[(Ns, What)], lost: u64) -> Vec<TracePacket> {
-    let mut picture = Picture::new(Packets::new(Vec::new(), 5, 5), &names(), 10);
-    for &(at, what) in records {
-        picture.hear(Record { at, what });
+fn trace(records: &[(Ns, RecordedEvent)], lost: u64) -> Vec<TracePacket> {
+    let mut picture = TracePicture::new(Packets::new(Vec::new(), 5, 5), &names(), 10);
+    for &(at, event) in records {
+        picture.draw(TraceRecord { at, event });
     }
     let (bytes, result) = picture.finish(lost);
     result.expect("a vector takes all");
@@ -64,20 +64,20 @@ const CPU: CpuId = CpuId(0);
 const HOLDER: VcpuId = VcpuId(0);
 const WAITER: VcpuId = VcpuId(1);
 
-fn pick(donor: VcpuId, run: VcpuId) -> What {
-    What::Policy(Event::Pick {
+fn pick(donor: VcpuId, curr: VcpuId) -> RecordedEvent {
+    RecordedEvent::Policy(Event::Pick {
         cpu: CPU,
         donor,
-        curr: run,
-        chain: u32::from(donor != run),
+        curr,
+        chain: u32::from(donor != curr),
     })
 }
 
-fn stop(donor: VcpuId, run: VcpuId, ran: Ns) -> What {
-    What::Policy(Event::Stop {
+fn stop(donor: VcpuId, curr: VcpuId, ran: Ns) -> RecordedEvent {
+    RecordedEvent::Policy(Event::Stop {
         cpu: CPU,
         donor,
-        curr: run,
+        curr,
         ran,
     })
 }
@@ -86,16 +86,16 @@ fn stop(donor: VcpuId, run: VcpuId, ran: Ns) -> What {
 fn a_waiters_budget_carries_a_throttled_holder() {
     let packets = trace(
         &[
-            (10, What::Policy(Event::Wake(HOLDER))),
-            (10, What::Policy(Event::Wake(WAITER))),
+            (10, RecordedEvent::Policy(Event::Wake(HOLDER))),
+            (10, RecordedEvent::Policy(Event::Wake(WAITER))),
             (10, pick(HOLDER, HOLDER)),
-            (20, What::Policy(Event::Throttle(HOLDER, 90))),
+            (20, RecordedEvent::Policy(Event::Throttle(HOLDER, 90))),
             (20, stop(HOLDER, HOLDER, 9)),
             (20, pick(WAITER, WAITER)),
             (30, stop(WAITER, WAITER, 10)),
             (
                 30,
-                What::Policy(Event::EdgeOn {
+                RecordedEvent::Policy(Event::EdgeOn {
                     waiter: WAITER,
                     holder: HOLDER,
                 }),
@@ -103,7 +103,7 @@ fn a_waiters_budget_carries_a_throttled_holder() {
             (30, pick(WAITER, HOLDER)),
             (
                 35,
-                What::Exit {
+                RecordedEvent::Exit {
                     cpu: CPU,
                     vcpu: HOLDER,
                     kind: ExitKind::Doorbell,
@@ -111,17 +111,17 @@ fn a_waiters_budget_carries_a_throttled_holder() {
             ),
             (
                 38,
-                What::Policy(Event::Defer {
+                RecordedEvent::Policy(Event::Defer {
                     cpu: CPU,
                     curr: HOLDER,
                 }),
             ),
-            (40, What::Policy(Event::EdgeOff(WAITER))),
+            (40, RecordedEvent::Policy(Event::EdgeOff(WAITER))),
             (40, stop(WAITER, HOLDER, 11)),
             (40, pick(WAITER, WAITER)),
             (50, stop(WAITER, WAITER, 10)),
-            (50, What::Policy(Event::Halt(WAITER))),
-            (60, What::Gone(HOLDER)),
+            (50, RecordedEvent::Policy(Event::Halt(WAITER))),
+            (60, RecordedEvent::Gone(HOLDER)),
         ],
         0,
     );
@@ -169,7 +169,7 @@ fn a_waiters_budget_carries_a_throttled_holder() {
             (tracks::vcpu(HOLDER), vec![1], vec![]),
             (tracks::cpu(CPU), vec![], vec![1]),
         ],
-        "from the waiter's claim by the holder to the CPU"
+        "from the waiter's scheduling context, past the holder, to the CPU"
     );
 }
 
@@ -177,9 +177,9 @@ fn a_waiters_budget_carries_a_throttled_holder() {
 fn a_gap_ends_all_slices_and_what_follows_is_drawn_again() {
     let packets = trace(
         &[
-            (10, What::Policy(Event::Wake(HOLDER))),
+            (10, RecordedEvent::Policy(Event::Wake(HOLDER))),
             (10, pick(WAITER, HOLDER)),
-            (20, What::Lost(7)),
+            (20, RecordedEvent::Lost(7)),
             (20, stop(HOLDER, HOLDER, 3)),
             (30, pick(HOLDER, HOLDER)),
         ],
@@ -201,7 +201,7 @@ fn a_gap_ends_all_slices_and_what_follows_is_drawn_again() {
 }
 
 #[test]
-fn the_first_packet_clears_the_names_and_the_clocks_are_told() {
+fn the_first_packet_clears_the_names_and_the_next_one_has_both_clocks() {
     let packets = trace(&[], 0);
     assert_eq!(packets[0].sequence_flags, Some(SEQUENCE_CLEARED));
     let clocks = &packets[1].clock_snapshot.as_ref().expect("clocks").clocks;
@@ -221,7 +221,7 @@ fn names_that_do_not_exist_do_no_harm() {
         &[
             (
                 10,
-                What::Policy(Event::Pick {
+                RecordedEvent::Policy(Event::Pick {
                     cpu: CpuId(9),
                     donor: nobody,
                     curr: HOLDER,
@@ -230,15 +230,15 @@ fn names_that_do_not_exist_do_no_harm() {
             ),
             (
                 11,
-                What::Policy(Event::Stop {
+                RecordedEvent::Policy(Event::Stop {
                     cpu: CpuId(9),
                     donor: nobody,
                     curr: nobody,
                     ran: 1,
                 }),
             ),
-            (12, What::Policy(Event::Throttle(nobody, 1))),
-            (13, What::Gone(nobody)),
+            (12, RecordedEvent::Policy(Event::Throttle(nobody, 1))),
+            (13, RecordedEvent::Gone(nobody)),
         ],
         0,
     );

@@ -11,19 +11,19 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::families::{Family, PREFIX, Samples, families};
-use super::snapshot::Snapshot;
+use super::families::families;
+use super::family::{Family, PREFIX, Samples, seconds};
+use super::snapshot::MetricsSnapshot;
 
 /// The content type of the text.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The text of `snapshot`.
-#[must_use]
-pub fn render(snapshot: &Snapshot) -> String {
+pub(super) fn render(snapshot: &MetricsSnapshot) -> String {
     let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(Report(families(snapshot))));
+    registry.register_collector(Box::new(AllFamilies(families(snapshot))));
     let mut text = String::new();
-    // A string takes all that is written to it.
+    // Writing to a string does not fail.
     if encode(&mut text, &registry).is_err() {
         text = "# EOF\n".to_owned();
     }
@@ -31,9 +31,9 @@ pub fn render(snapshot: &Snapshot) -> String {
 }
 
 #[derive(Debug)]
-struct Report(Vec<Family>);
+struct AllFamilies(Vec<Family>);
 
-impl Collector for Report {
+impl Collector for AllFamilies {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.0
             .iter()
@@ -78,10 +78,5 @@ fn encode_family(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::R
     Ok(())
 }
 
-/// `ns` nanoseconds as times are told.
-pub(super) fn seconds(ns: u64) -> f64 {
-    ns as f64 / 1e9
-}
-
 #[cfg(test)]
-pub(in crate::metrics) mod tests;
+pub(super) mod tests;

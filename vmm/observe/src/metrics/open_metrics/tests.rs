@@ -1,10 +1,12 @@
 use vcpu_sched::Counters;
 
 use super::*;
-use crate::metrics::snapshot::{ExecutorCounts, PoolNow, VcpuTally};
-use crate::trace::{Names, VcpuName};
+use crate::metrics::gauges::ExecutorCounts;
+use crate::metrics::pool_now::PoolNow;
+use crate::metrics::tally::VcpuTally;
+use crate::names::{Names, VcpuName};
 
-pub(in crate::metrics) fn snapshot(guest: &str) -> Snapshot {
+pub(in crate::metrics) fn snapshot(guest: &str) -> MetricsSnapshot {
     let vcpu = |number, index| VcpuName {
         guest: number,
         guest_name: [guest, "batch"][number].to_owned(),
@@ -20,7 +22,7 @@ pub(in crate::metrics) fn snapshot(guest: &str) -> Snapshot {
         chain_edges: 4,
         ..VcpuTally::default()
     };
-    Snapshot {
+    MetricsSnapshot {
         names: Names {
             host_cpus: vec![4],
             vcpus: vec![vcpu(0, 0), vcpu(0, 1), vcpu(1, 0)],

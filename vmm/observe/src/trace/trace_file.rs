@@ -1,28 +1,31 @@
-//! The file of a trace before the run is known to start: what is in it stays until then.
+//! The file of a trace before the run is known to start. Its contents are kept until then.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::TraceError;
+use super::error::TraceError;
 
-/// A file that can be written and has not been changed. If it was made for this run, it goes again when this
-/// is dropped before [`TraceFile::begin`].
+/// A file that can be written and has not been changed yet. If it was created for this run, it is removed
+/// again when this is dropped before the run starts.
 #[derive(Debug)]
 pub struct TraceFile {
     path: PathBuf,
     file: Option<File>,
-    made: bool,
+    created: bool,
 }
 
 impl TraceFile {
-    /// Opens or makes the file. Waits for a reader if it is a pipe.
+    /// Opens or creates the file. If it is a pipe, waits for a reader.
+    ///
+    /// # Errors
+    /// [`TraceError::File`] if the host refuses.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
         let new = OpenOptions::new().write(true).create_new(true).open(path);
-        let (file, made) = match new {
+        let (file, created) = match new {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // A symbolic link may lead to where nothing is yet.
+                // The path may be a symbolic link to a file that does not exist yet.
                 let mut options = OpenOptions::new();
                 let there = options.write(true).create(true).truncate(false).open(path);
                 (there, false)
@@ -36,16 +39,16 @@ impl TraceFile {
         Ok(Self {
             path: path.to_owned(),
             file: Some(file),
-            made,
+            created,
         })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The run starts: what was in the file goes. `None` only the second time.
-    pub fn begin(&mut self) -> io::Result<Option<File>> {
+    /// Empties the file, because the run starts, and hands it over. `None` if it was handed over before.
+    pub(super) fn begin(&mut self) -> io::Result<Option<File>> {
         if let Some(file) = &self.file
             && file.metadata()?.is_file()
         {
@@ -54,7 +57,7 @@ impl TraceFile {
         Ok(self.file.take())
     }
 
-    /// Whether the path still leads to the file.
+    /// Whether the path still leads to this file.
     fn is_at_its_path(&self) -> bool {
         let id = |status: fs::Metadata| (status.dev(), status.ino());
         let own = self.file.as_ref().and_then(|file| file.metadata().ok());
@@ -65,7 +68,7 @@ impl TraceFile {
 
 impl Drop for TraceFile {
     fn drop(&mut self) {
-        if self.made && self.is_at_its_path() {
+        if self.created && self.is_at_its_path() {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -114,7 +114,7 @@ pub struct Vcpu {
     pub index: u32,
     /// Its exits so far.
     pub exits: ExitCounts,
-    /// Once it ran on after it woke, though it was to stop after one instruction (`halt/leash.rs`).
+    /// Once it ran on after it woke, though it was to stop after one instruction (`halt/runaway_guard.rs`).
     pub slips: bool,
     /// At its last halt it was not let sleep in KVM, so nobody looked at its timer there.
     pub kept_awake: bool,

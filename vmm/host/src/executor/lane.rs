@@ -10,7 +10,7 @@ use super::presence::Presence;
 use super::signal::{self, Armed};
 use super::station::Station;
 use super::timer::PreemptionTimer;
-use crate::halt::nap::{self, NapEnd};
+use crate::halt::sleep_in_place::{self, NapEnd};
 use crate::halt::{Bedding, HaltSignal, is_halted};
 
 /// A thread's equipment for running vCPUs.
@@ -112,7 +112,7 @@ impl Lane {
         station: &Station,
         bedding: &Bedding,
     ) -> NapEnd {
-        let nap = match nap::lie_down(vcpu, bedding) {
+        let nap = match sleep_in_place::lie_down(vcpu, bedding) {
             Ok(nap) => nap,
             Err(end) => return end,
         };
@@ -120,14 +120,14 @@ impl Lane {
         let end = {
             let (_armed, clear) = Armed::new(vcpu.immediate_exit());
             if clear && station.enter_guest() {
-                let end = nap::sleep(vcpu, &nap);
+                let end = sleep_in_place::sleep(vcpu, &nap);
                 station.leave_guest();
                 end
             } else {
                 NapEnd::Kicked
             }
         };
-        nap::get_up(nap, vcpu);
+        sleep_in_place::get_up(nap, vcpu);
         end
     }
 }

@@ -11,10 +11,10 @@
 //! | `late_halts.rs` | what is not run where halts are noticed late |
 //! | `listener.rs`, `observed.rs` | who hears the policy: timeline, trace, metrics |
 //! | `host_cpus.rs`, `pins.rs` | host CPUs that go away and come back, and threads that were pinned there |
-//! | `berths.rs` | where halted vCPUs sleep until an interrupt wakes them |
+//! | `halt_threads.rs` | where halted vCPUs sleep until an interrupt wakes them |
 
-mod berths;
 mod crossing;
+mod halt_threads;
 mod handoff;
 mod helpers;
 mod hints;

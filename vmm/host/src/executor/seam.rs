@@ -11,7 +11,7 @@ use baton_machine::{Exit, Vcpu};
 use super::lane::Lane;
 use super::station::Station;
 use crate::halt::Bedding;
-use crate::halt::nap::NapEnd;
+use crate::halt::sleep_in_place::NapEnd;
 
 /// A vCPU that came back.
 pub(crate) struct Ran {

@@ -17,7 +17,7 @@ use vcpu_sched::{
     Reservation, ReservationError, Scheduler, VcpuId,
 };
 
-use super::berths;
+use super::halt_threads;
 use super::helpers::Helper;
 use super::host_cpus::Watcher;
 use super::lane::Lane;
@@ -161,7 +161,7 @@ pub fn start(
         late_halts::check_threads(config, threads.see_halts())?;
         threads.berths(&pool)
     } else {
-        berths::start(&pool, &new)?
+        halt_threads::start(&pool, &new)?
     };
     let have_berths = berths.is_some();
     pool.set_berths(berths);

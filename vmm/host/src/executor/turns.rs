@@ -16,7 +16,7 @@ use super::observed::Tells;
 use super::pool::{Pool, Sleeper, State, said};
 use super::seam::{Ran, Seam};
 use super::signal;
-use crate::halt::nap::NapEnd;
+use crate::halt::sleep_in_place::NapEnd;
 
 /// Where halts do not end `KVM_RUN`, a vCPU is looked at this often, ns.
 const HALT_POLL_NS: Ns = 1_000_000;

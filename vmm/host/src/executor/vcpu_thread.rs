@@ -17,14 +17,14 @@ use baton_machine::Vcpu;
 use baton_os::sys;
 use vcpu_sched::{CpuId, VcpuId};
 
-use super::berths;
+use super::halt_threads;
 use super::handoff::Handoff;
 use super::lane::Lane;
 use super::pins::Pinned;
 use super::pool::{Berths, NewVcpu, Pool};
 use super::seam::{Ran, Seam};
 use super::station::Station;
-use crate::halt::nap::NapEnd;
+use crate::halt::sleep_in_place::NapEnd;
 use crate::halt::{Bed, Bedding, BerthError, ExitOnWake, Spent, prompt_for_now};
 
 /// What a vCPU's thread can be asked for. The vCPU comes with it, so it is asked for one thing at a
@@ -171,7 +171,7 @@ impl VcpuThreads {
     /// The way to let halted vCPUs sleep there. `None` where KVM cannot end a halt without
     /// delivering the interrupt.
     pub(crate) fn berths(&self, pool: &Arc<Pool>) -> Option<Arc<dyn Berths>> {
-        berths::possible().then(|| {
+        halt_threads::possible().then(|| {
             let bed = |thread: &VcpuThread| (thread.work.clone(), Arc::clone(&thread.bed));
             Arc::new(OwnBerths {
                 beds: self.threads.iter().map(bed).collect(),
@@ -278,7 +278,7 @@ impl Own {
             self.bed.stay(&mut vcpu, &self.bedding)
         };
         let spent_ns = self.spent.report();
-        berths::give_back(pool, self.id, vcpu, end, spent_ns);
+        halt_threads::give_back(pool, self.id, vcpu, end, spent_ns);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! There are two ways. Tracepoints (`wake_events.rs`) end it before the guest executes anything, but
 //! only root finds them as a rule. Where they are not to be had, debug flags (`wake_step.rs`) end it
-//! after one instruction, which a guest can escape from, as far as its leash (`leash.rs`) reaches.
+//! after one instruction, which a guest can escape from, as far as its leash (`runaway_guard.rs`) reaches.
 
 use baton_machine::Vcpu;
 

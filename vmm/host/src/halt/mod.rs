@@ -6,39 +6,39 @@
 //!
 //! * [`HaltSignal`]: the context switch by which a vCPU goes to sleep signals the executor's own
 //!   thread, and `KVM_RUN` returns with the vCPU halted.
-//! * A bed (`bed.rs`), in a thread of its own ([`Berth`]) or of the vCPU's: a halted vCPU sleeps on
+//! * A bed (`vcpu_sleep.rs`), in a thread of its own ([`Berth`]) or of the vCPU's: a halted vCPU sleeps on
 //!   there. When it wakes, `KVM_RUN` ends before it runs on (`exit_on_wake.rs`), and the interrupt waits
 //!   until the policy runs it. An executor with nothing else to run keeps the vCPU and lets it nap
-//!   (`nap.rs`) on its own thread, in the same way.
+//!   (`sleep_in_place.rs`) on its own thread, in the same way.
 //!
 //! ```text
 //!   executor: KVM_RUN -- HLT --> sleeps -- HaltSignal --> Interrupted, is_halted() -- put --> Berth
 //!   policy <-- Woken -- exit on wake <-- interrupt <-- KVM_RUN sleeps <-------------------'
 //! ```
 
-mod bed;
-mod berth;
-mod doze;
+mod cpu_meter;
 mod exit_on_halt;
 mod exit_on_wake;
-mod leash;
-pub(crate) mod nap;
+mod halt_thread;
+mod interrupt_sleep;
 mod pending;
 mod perf_signal;
-mod prompt;
-mod recall_signal;
-mod slot;
-mod spent;
+mod runaway_guard;
+mod short_slice;
+pub(crate) mod sleep_in_place;
+mod sleep_slot;
+mod stop_detection;
 mod tracepoints;
+mod vcpu_sleep;
 mod wake_events;
 mod wake_step;
 
-pub(crate) use bed::{Bed, Bedding};
-pub use berth::{Berth, BerthEnd, BerthError};
+pub(crate) use cpu_meter::Spent;
 pub use exit_on_halt::{HaltSignal, HaltSignalError, host_preemptions};
 pub use exit_on_wake::ExitOnWake;
-pub(crate) use prompt::{prompt_for_now, wake_promptly};
-pub(crate) use spent::Spent;
+pub use halt_thread::{Berth, BerthEnd, BerthError};
+pub(crate) use short_slice::{prompt_for_now, wake_promptly};
+pub(crate) use vcpu_sleep::{Bed, Bedding};
 pub use wake_events::{WakeEventsError, check_wake_events};
 pub use wake_step::{WakeStepError, check_wake_step};
 

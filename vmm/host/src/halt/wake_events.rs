@@ -46,7 +46,7 @@
 //! KVM-PVM does not pass `kvm_entry`. There one more event is on `kvm_emulate_insn`: what follows HLT is
 //! kernel code, all of which is emulated, and the vCPU stops after the first instruction.
 //!
-//! A leash (`leash.rs`) is held all the same, for what is not known yet.
+//! A leash (`runaway_guard.rs`) is held all the same, for what is not known yet.
 
 use std::io;
 use std::path::Path;
@@ -56,8 +56,8 @@ use perf_event_open_sys::bindings::{DISABLE, ENABLE};
 use thiserror::Error;
 
 use super::HaltSignalError;
+use super::interrupt_sleep::{self, recall_signal};
 use super::perf_signal::{Counted, PerfSignal};
-use super::recall_signal::{self, recall_signal};
 use super::tracepoints;
 
 /// Passed when a halt is over.
@@ -147,7 +147,7 @@ impl WakeEvents {
 /// # Errors
 /// What is missing, and how to get it.
 pub fn check_wake_events() -> Result<(), WakeEventsError> {
-    recall_signal::install().map_err(|error| WakeEventsError::Perf(error.to_string()))?;
+    interrupt_sleep::install().map_err(|error| WakeEventsError::Perf(error.to_string()))?;
     // The events are those of a thread, which takes them with it.
     std::thread::scope(|scope| {
         let made = scope.spawn(|| WakeEvents::of_this_thread().map(drop));

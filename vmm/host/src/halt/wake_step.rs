@@ -2,7 +2,7 @@
 //! pending.
 //!
 //! This is for hosts where tracepoints (`wake_events.rs`) are not to be had. It does less: a guest can
-//! choose an instruction that is not stopped (`leash.rs`), the trap flag is in the frame of a handler
+//! choose an instruction that is not stopped (`runaway_guard.rs`), the trap flag is in the frame of a handler
 //! that the instruction enters, and where KVM uses the processor's own local APIC (APICv, AVIC), it
 //! turns that off and on again for the whole guest at each sleep.
 //!

@@ -1,15 +1,15 @@
 //! A nap: a halted vCPU sleeps on the thread of the executor that ran it, which has nothing else to
 //! run.
 //!
-//! As in a bed (`bed.rs`), waking is an exit. But nobody is handed anything: the executor's kick ends the nap as it ends a run, and a vCPU that wakes is where it will run.
+//! As in a bed (`vcpu_sleep.rs`), waking is an exit. But nobody is handed anything: the executor's kick ends the nap as it ends a run, and a vCPU that wakes is where it will run.
 
 use baton_machine::{Exit, Vcpu};
 use kvm_bindings::KVM_MP_STATE_HALTED;
 
-use super::bed::Bedding;
-use super::doze;
 use super::exit_on_wake::Watch;
 use super::is_halted;
+use super::stop_detection;
+use super::vcpu_sleep::Bedding;
 
 /// Why a nap ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub(crate) fn sleep(vcpu: &mut Vcpu, nap: &Nap<'_>) -> NapEnd {
         return NapEnd::Woken;
     }
     loop {
-        match doze::run(vcpu) {
+        match stop_detection::run(vcpu) {
             Exit::Debug => return NapEnd::Woken,
             Exit::Interrupted => match vcpu.mp_state() {
                 // Whoever kicks sets the flag.

@@ -2,7 +2,7 @@
 //!
 //! The vCPU stays halted in `KVM_RUN`, so the timer of its local APIC, interrupts from its siblings
 //! and from devices all reach it there and nobody has to emulate or watch them. `exit_on_wake.rs` tells
-//! how waking becomes an exit, `slot.rs` how the vCPU is called back.
+//! how waking becomes an exit, `sleep_slot.rs` how the vCPU is called back.
 //!
 //! What runs here runs outside of the policy's turns: falling asleep, waking up, and under debug flags
 //! the guest's one instruction. The thread's owner reports the CPU time that it took
@@ -17,11 +17,11 @@ use baton_os::signals;
 use baton_os::sys;
 use kvm_bindings::KVM_MP_STATE_HALTED;
 
-use super::doze;
 use super::exit_on_wake::Watch;
-use super::leash::{Held, Leash};
-use super::recall_signal::{self, recall_signal};
-use super::slot::Slot;
+use super::interrupt_sleep::{self, recall_signal};
+use super::runaway_guard::{Held, Leash};
+use super::sleep_slot::Slot;
+use super::stop_detection;
 use super::wake_events::WakeEvents;
 use super::{BerthEnd, BerthError, ExitOnWake, is_halted};
 
@@ -64,8 +64,8 @@ impl Bedding {
     /// # Errors
     /// If the host has no signals or no clock for it.
     pub(crate) fn of_this_thread(way: ExitOnWake) -> io::Result<Self> {
-        recall_signal::install()?;
-        recall_signal::unblock();
+        interrupt_sleep::install()?;
+        interrupt_sleep::unblock();
         let events = match way {
             ExitOnWake::Events => WakeEvents::of_this_thread().ok(),
             ExitOnWake::Step => None,
@@ -97,7 +97,7 @@ impl Bed {
     /// # Errors
     /// If the recall signal cannot be installed.
     pub(crate) fn new() -> Result<Self, BerthError> {
-        recall_signal::install().map_err(BerthError::Signal)?;
+        interrupt_sleep::install().map_err(BerthError::Signal)?;
         Ok(Self { slot: Slot::new() })
     }
 
@@ -113,7 +113,7 @@ impl Bed {
     }
 
     /// Lets `vcpu` sleep on this thread until it wakes or is recalled. Afterwards no debug flags are
-    /// set and `immediate_exit` is cleared. (Steps 2 to 6 of the protocol in `slot.rs`.)
+    /// set and `immediate_exit` is cleared. (Steps 2 to 6 of the protocol in `sleep_slot.rs`.)
     pub(crate) fn stay(&self, vcpu: &mut Vcpu, bedding: &Bedding) -> BerthEnd {
         vcpu.complete_pending();
         vcpu.limit_timer();
@@ -158,7 +158,7 @@ impl Bed {
     fn sleep(&self, vcpu: &mut Vcpu, halted: bool, watch: &Watch, leash: &mut Held) -> BerthEnd {
         let mut pause = FIRST_PAUSE;
         loop {
-            match doze::run(vcpu) {
+            match stop_detection::run(vcpu) {
                 Exit::Debug => return BerthEnd::Woken,
                 // The leash or a recall, or a signal for somebody else, and perhaps a wake too.
                 Exit::Interrupted => match vcpu.mp_state() {

@@ -11,8 +11,8 @@ use std::{fmt, io};
 use baton_machine::{Exit, Vcpu};
 use thiserror::Error;
 
-use super::bed::{Bed, Bedding};
-use super::{ExitOnWake, Spent, prompt};
+use super::vcpu_sleep::{Bed, Bedding};
+use super::{ExitOnWake, Spent, short_slice};
 
 /// For the thread's own few frames and `on_wake`.
 const STACK: usize = 256 << 10;
@@ -23,7 +23,7 @@ const STACK: usize = 256 << 10;
 pub enum BerthEnd {
     /// Something woke it: the interrupt, if it was one, is delivered when it runs next, and until then
     /// KVM may still call it halted. It has executed nothing ([`ExitOnWake::Events`]), or one
-    /// instruction at most ([`ExitOnWake::Step`], but see `leash.rs`).
+    /// instruction at most ([`ExitOnWake::Step`], but see `runaway_guard.rs`).
     Woken,
     /// [`Berth::recall`], or the end of the berth. It may have woken at the same moment; then it
     /// sleeps no more when it runs next.
@@ -80,7 +80,7 @@ impl Berth {
             .spawn({
                 let bed = Arc::clone(&bed);
                 move || {
-                    prompt::wake_promptly();
+                    short_slice::wake_promptly();
                     let (bedding, made) = match Bedding::of_this_thread(way) {
                         Ok(bedding) => (Some(bedding), Ok(())),
                         Err(error) => (None, Err(error)),

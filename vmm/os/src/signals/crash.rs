@@ -4,7 +4,7 @@
 use std::ptr;
 use std::sync::OnceLock;
 
-use super::stray;
+use super::ignored;
 use crate::tty;
 
 const CRASHES: [libc::c_int; 7] = [
@@ -23,7 +23,7 @@ static BEFORE: OnceLock<Vec<(libc::c_int, libc::sigaction)>> = OnceLock::new();
 /// Installs the handler, but not for what the user wants ignored.
 pub(super) fn install() {
     let before = BEFORE.get_or_init(|| {
-        let actions = CRASHES.map(|signal| Some((signal, stray::action(signal).ok()?)));
+        let actions = CRASHES.map(|signal| Some((signal, ignored::action(signal).ok()?)));
         let known = actions.into_iter().flatten();
         known
             .filter(|(_, action)| action.sa_sigaction != libc::SIG_IGN)

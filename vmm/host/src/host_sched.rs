@@ -19,7 +19,7 @@ use std::time::Duration;
 use baton_config::units::format_cpus;
 use baton_config::{Reservation, RunConfig, SchedMode};
 use baton_machine::{Doorbell, Exit, Guest, ImmediateExit, Vcpu};
-use baton_os::signals;
+use baton_os::signals::{self, RtSignal};
 use baton_os::sys;
 use thiserror::Error;
 
@@ -130,7 +130,7 @@ impl Slot {
         self.wake();
         let tid = self.tid.load(Ordering::SeqCst);
         if tid != 0 {
-            signals::kick(tid);
+            signals::send(tid, RtSignal::HostSchedKick.number());
         }
     }
 
@@ -192,7 +192,8 @@ pub fn start(
     pool: &[usize],
     guests: Vec<ReadyGuest>,
 ) -> Result<Box<dyn Runner>, HostSchedError> {
-    signals::install_kick().map_err(HostSchedError::Signal)?;
+    signals::install_empty_handler(RtSignal::HostSchedKick.number())
+        .map_err(HostSchedError::Signal)?;
     let placements = match config.sched {
         SchedMode::HostDeadline => deadline::placements(pool, &guests)?,
         SchedMode::Host | SchedMode::Baton => pinned(pool, &guests),

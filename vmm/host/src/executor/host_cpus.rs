@@ -76,7 +76,7 @@ impl OwnCpu {
     /// Looks whether the calling thread, the executor of `cpu`, is where it was pinned to.
     pub(super) fn check(&mut self, cpu: CpuId, pool: &Pool) {
         let host_cpu = pool.host_cpus()[cpu.index()];
-        if sys::current_cpu().is_none_or(|here| here == host_cpu) {
+        if sys::current_cpu() == host_cpu {
             return;
         }
         // Once for each change: where the last CPU of a pool is away, this goes on.

@@ -201,7 +201,7 @@ impl Pool {
 
     /// The pool's name of the host CPU that the calling thread is on; `None`: it is none of the pool's.
     fn here(&self) -> Option<CpuId> {
-        let host_cpu = sys::current_cpu()?;
+        let host_cpu = sys::current_cpu();
         let place = self.host_cpus.iter().position(|&cpu| cpu == host_cpu)?;
         Some(CpuId(place as u32))
     }

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering, compiler_fence};
 
 use baton_machine::ImmediateExit;
-use baton_os::signals;
-use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+use baton_os::signals::{self, RtSignal};
+use vmm_sys_util::signal::register_signal_handler;
 
 thread_local! {
     // No destructors and constant initial values: a signal handler may use them at any time.
@@ -24,7 +24,7 @@ thread_local! {
 
 /// The signal's number.
 pub(crate) fn kick_signal() -> libc::c_int {
-    SIGRTMIN() + 1
+    RtSignal::ExecutorKick.number()
 }
 
 extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {

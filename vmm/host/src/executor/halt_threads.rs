@@ -1,5 +1,5 @@
-//! Where halted vCPUs sleep: one berth per vCPU, in which KVM wakes it for an interrupt, and which
-//! gives it back to the pool instead of letting it run on.
+//! The halt threads of a pool: one for each vCPU, on which the halted vCPU sleeps. KVM wakes it there for an
+//! interrupt, and the thread gives it back to the pool instead of letting it run on.
 
 use std::cell::Cell;
 use std::sync::{Arc, Weak};
@@ -8,80 +8,84 @@ use baton_machine::{Vcpu, kvm};
 use baton_os::sys;
 use vcpu_sched::VcpuId;
 
-use super::pool::{Berths, NewVcpu, Pool};
-use crate::halt::{Berth, BerthEnd, BerthError, ExitOnWake, check_wake_step};
+use super::pool::{HaltThreads, NewVcpu, Pool};
+use crate::halt::{ExitOnWake, HaltThread, HaltThreadError, SleepEnd, check_wake_step};
 
-/// The berths of all vCPUs of a pool.
-struct VcpuBerths {
-    berths: Vec<Berth>,
-    /// The pool keeps the berths, so they must not keep the pool.
+/// Halt threads apart from the threads that run the vCPUs.
+struct SeparateHaltThreads {
+    /// In the policy's order of vCPUs.
+    threads: Vec<HaltThread>,
+    /// The pool keeps the threads, so they must not keep the pool.
     pool: Weak<Pool>,
 }
 
-impl Berths for VcpuBerths {
-    fn put(&self, id: VcpuId, vcpu: Box<Vcpu>) {
-        // A berth has one vCPU, which is not in two places: it is free unless it is closing.
-        if let Err(vcpu) = self.berths[id.index()].put(vcpu)
+impl HaltThreads for SeparateHaltThreads {
+    fn begin_sleep(&self, id: VcpuId, vcpu: Box<Vcpu>) {
+        // Only this vCPU sleeps on the thread, so the thread takes it unless it is closing.
+        if let Err(vcpu) = self.threads[id.index()].put(vcpu)
             && let Some(pool) = self.pool.upgrade()
         {
             pool.comes_back(id, vcpu, 0);
         }
     }
 
-    fn recall(&self, id: VcpuId) {
-        self.berths[id.index()].recall();
+    fn interrupt_sleep(&self, id: VcpuId) {
+        self.threads[id.index()].interrupt_sleep();
     }
 }
 
-/// Starts a berth for each vCPU, on the host CPUs where that may run. `None` where KVM cannot end a halt
-/// without delivering the interrupt; then halted vCPUs are looked at from time to time.
+/// Starts a halt thread for each vCPU, on the host CPUs where the vCPU may run. `None` where KVM cannot end a
+/// halt without delivering the interrupt. Executors poll halted vCPUs then.
 ///
 /// # Errors
-/// If the host has no thread left.
-pub fn start(pool: &Arc<Pool>, vcpus: &[NewVcpu]) -> Result<Option<Arc<dyn Berths>>, BerthError> {
+/// If a thread cannot be started or set up.
+pub fn start(
+    pool: &Arc<Pool>,
+    vcpus: &[NewVcpu],
+) -> Result<Option<Arc<dyn HaltThreads>>, HaltThreadError> {
     if !possible() {
         return Ok(None);
     }
     let own = sys::affinity();
-    let made = (0..)
+    let threads = (0..)
         .map(VcpuId)
         .zip(vcpus)
-        .map(|(id, vcpu)| berth(pool, id, vcpu))
+        .map(|(id, vcpu)| start_one(pool, id, vcpu))
         .collect::<Result<Vec<_>, _>>();
     if let Ok(own) = own {
         // It was in force a moment ago.
         let _ = sys::set_affinity(&own);
     }
-    let berths = Arc::new(VcpuBerths {
-        berths: made?,
+    Ok(Some(Arc::new(SeparateHaltThreads {
+        threads: threads?,
         pool: Arc::downgrade(pool),
-    });
-    Ok(Some(berths))
+    })))
 }
 
-fn berth(pool: &Arc<Pool>, id: VcpuId, vcpu: &NewVcpu) -> Result<Berth, BerthError> {
+fn start_one(pool: &Arc<Pool>, id: VcpuId, vcpu: &NewVcpu) -> Result<HaltThread, HaltThreadError> {
     let since = Cell::new(pool.pins.since());
     let cpus = vcpu.host_cpus.clone();
     let pool = Arc::downgrade(pool);
-    let on_wake = move |vcpu: Box<Vcpu>, end: BerthEnd, spent_ns: u64| {
+    let on_wake = move |vcpu: Box<Vcpu>, end: SleepEnd, cpu_ns: u64| {
         if let Some(pool) = pool.upgrade() {
             if since.replace(pool.pins.since()) != pool.pins.since() {
-                // Refused only if none of them can be used; then it sleeps where it is.
+                // The kernel refuses only if none of them can be used. The thread stays where it is then.
                 let _ = sys::set_affinity(&pool.watch.usable(&cpus));
             }
-            give_back(&pool, id, vcpu, end, spent_ns);
+            give_back(&pool, id, vcpu, end, cpu_ns);
         }
     };
     let NewVcpu {
         index, guest_name, ..
     } = vcpu;
-    let name = format!("berth{index}:{guest_name}")
+    // Linux shows 15 characters.
+    let name = format!("halt{index}:{guest_name}")
         .chars()
         .take(15)
         .collect();
-    // Its thread inherits that. All are CPUs of the pool, which this process may use.
+    // The new thread inherits the affinity. All are CPUs of the pool, which this process may use.
     let _ = sys::set_affinity(&vcpu.host_cpus);
-    Berth::new(name, ExitOnWake::Events, Box::new(on_wake))
+    HaltThread::new(name, ExitOnWake::Events, Box::new(on_wake))
 }
 
 /// Whether KVM can end a halt without delivering the interrupt.
@@ -89,21 +93,15 @@ pub(super) fn possible() -> bool {
     kvm::open().is_ok_and(|kvm| check_wake_step(&kvm).is_ok())
 }
 
-/// A vCPU's sleep is over, for the reason `end`; the thread where it slept has used `spent_ns` of CPU
-/// time for it since it gave it back last.
-pub(super) fn give_back(
-    pool: &Pool,
-    id: VcpuId,
-    mut vcpu: Box<Vcpu>,
-    end: BerthEnd,
-    spent_ns: u64,
-) {
+/// Gives a vCPU whose sleep ended as `end` back to the pool. Its halt thread has used `cpu_ns` of CPU time
+/// since it gave the vCPU back last.
+pub(super) fn give_back(pool: &Pool, id: VcpuId, mut vcpu: Box<Vcpu>, end: SleepEnd, cpu_ns: u64) {
     let guest = Arc::clone(&vcpu.guest);
-    if let BerthEnd::Exited(exit) = end {
-        // Its one instruction needs an answer, which the policy's turn gives.
+    if let SleepEnd::Exited(exit) = end {
+        // The guest's one instruction needs an answer, which the executor that runs the vCPU next gives.
         vcpu.put_off(exit);
     }
-    pool.comes_back(id, vcpu, spent_ns);
+    pool.comes_back(id, vcpu, cpu_ns);
     if guest.has_ended() {
         pool.retire(&guest);
     }

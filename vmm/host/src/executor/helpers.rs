@@ -10,7 +10,7 @@ use vcpu_sched::{Grant, HelperId, HelperOrder, Ns};
 
 use super::pins::{Pinned, Pins};
 use super::pool::Pool;
-use crate::halt::wake_promptly;
+use crate::halt::set_short_slice;
 
 /// Where the policy's orders for one helper arrive.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ impl Helper {
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         let pinned = pinned.get_or_insert_with(|| {
             // Once: it runs only where it may preempt what runs there.
-            wake_promptly();
+            set_short_slice();
             Pinned::default()
         });
         pinned.go(host_cpu, pins);

@@ -10,8 +10,7 @@ use super::presence::Presence;
 use super::signal::{self, Armed};
 use super::station::Station;
 use super::timer::PreemptionTimer;
-use crate::halt::sleep_in_place::{self, NapEnd};
-use crate::halt::{Bedding, HaltSignal, is_halted};
+use crate::halt::{HaltSetup, HaltSignal, InPlaceEnd, SleepInPlace, is_halted};
 
 /// A thread's equipment for running vCPUs.
 pub(crate) struct Lane {
@@ -41,7 +40,7 @@ impl Lane {
     fn watch_for_halts(&mut self) {
         if signal::take_seen()
             && let Some(halt) = &mut self.halt
-            && halt.ready().is_err()
+            && halt.rearm().is_err()
         {
             // It worked when it was set up. Without it halts are polled.
             self.halt = None;
@@ -110,24 +109,24 @@ impl Lane {
         vcpu: &mut Vcpu,
         until: Option<u64>,
         station: &Station,
-        bedding: &Bedding,
-    ) -> NapEnd {
-        let nap = match sleep_in_place::lie_down(vcpu, bedding) {
-            Ok(nap) => nap,
+        setup: &HaltSetup,
+    ) -> InPlaceEnd {
+        let sleep = match SleepInPlace::begin(vcpu, setup) {
+            Ok(sleep) => sleep,
             Err(end) => return end,
         };
         self.timer.arm(until, sys::monotonic_ns());
         let end = {
             let (_armed, clear) = Armed::new(vcpu.immediate_exit());
             if clear && station.enter_guest() {
-                let end = sleep_in_place::sleep(vcpu, &nap);
+                let end = sleep.run(vcpu);
                 station.leave_guest();
                 end
             } else {
-                NapEnd::Kicked
+                InPlaceEnd::Kicked
             }
         };
-        sleep_in_place::get_up(nap, vcpu);
+        sleep.end(vcpu);
         end
     }
 }

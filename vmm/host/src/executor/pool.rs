@@ -126,11 +126,11 @@ pub(crate) struct After {
 }
 
 /// How a berth is asked for things; made after the pool, since berths call back into it.
-pub(crate) trait Berths: Send + Sync {
+pub(crate) trait HaltThreads: Send + Sync {
     /// Puts a halted vCPU to sleep; it comes back by [`Pool::wakes_up`].
-    fn put(&self, id: VcpuId, vcpu: Box<Vcpu>);
+    fn begin_sleep(&self, id: VcpuId, vcpu: Box<Vcpu>);
     /// Asks for it back.
-    fn recall(&self, id: VcpuId);
+    fn interrupt_sleep(&self, id: VcpuId);
 }
 
 /// The pool.
@@ -144,7 +144,7 @@ pub(crate) struct Pool {
     pub(crate) watch: Watched,
     /// Of the policy's helpers.
     seats: Vec<Arc<Seat>>,
-    berths: Mutex<Option<Arc<dyn Berths>>>,
+    berths: Mutex<Option<Arc<dyn HaltThreads>>>,
 }
 
 impl Pool {
@@ -206,7 +206,7 @@ impl Pool {
         Some(CpuId(place as u32))
     }
 
-    pub(crate) fn set_berths(&self, berths: Option<Arc<dyn Berths>>) {
+    pub(crate) fn set_berths(&self, berths: Option<Arc<dyn HaltThreads>>) {
         let before = {
             let mut place = self.berths.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *place, berths)
@@ -242,10 +242,10 @@ impl Pool {
         match (berths, after.berth) {
             (Some(berths), berth) => {
                 if let Some((id, vcpu)) = berth {
-                    berths.put(id, vcpu);
+                    berths.begin_sleep(id, vcpu);
                 }
                 for id in after.recall {
-                    berths.recall(id);
+                    berths.interrupt_sleep(id);
                 }
             }
             // The pool is closing: the vCPU only has to be kept.

@@ -10,8 +10,7 @@ use baton_machine::{Exit, Vcpu};
 
 use super::lane::Lane;
 use super::station::Station;
-use crate::halt::Bedding;
-use crate::halt::sleep_in_place::NapEnd;
+use crate::halt::{HaltSetup, InPlaceEnd};
 
 /// A vCPU that came back.
 pub(crate) struct Ran {
@@ -34,14 +33,14 @@ pub(crate) trait Seam {
     fn naps(&self) -> bool;
 
     /// See [`Lane::nap`].
-    fn nap(&mut self, vcpu: &mut Vcpu, until: Option<u64>, station: &Station) -> NapEnd;
+    fn nap(&mut self, vcpu: &mut Vcpu, until: Option<u64>, station: &Station) -> InPlaceEnd;
 }
 
 /// The executor's thread runs the vCPU itself.
 pub(crate) struct Direct {
     pub(crate) lane: Lane,
     /// `None` where wakes cannot be made exits.
-    pub(crate) bedding: Option<Bedding>,
+    pub(crate) halt_setup: Option<HaltSetup>,
 }
 
 impl Seam for Direct {
@@ -59,13 +58,13 @@ impl Seam for Direct {
     }
 
     fn naps(&self) -> bool {
-        self.bedding.is_some()
+        self.halt_setup.is_some()
     }
 
-    fn nap(&mut self, vcpu: &mut Vcpu, until: Option<u64>, station: &Station) -> NapEnd {
-        match &self.bedding {
-            Some(bedding) => self.lane.nap(vcpu, until, station, bedding),
-            None => NapEnd::NotHere,
+    fn nap(&mut self, vcpu: &mut Vcpu, until: Option<u64>, station: &Station) -> InPlaceEnd {
+        match &self.halt_setup {
+            Some(setup) => self.lane.nap(vcpu, until, station, setup),
+            None => InPlaceEnd::NeedsHaltThread,
         }
     }
 }

@@ -29,7 +29,7 @@ use super::seam::{Direct, Seam};
 use super::signal;
 use super::turns::{Executor, ExecutorReport};
 use super::vcpu_thread::{ByThread, VcpuThreads};
-use crate::halt::{Bedding, BerthError, ExitOnWake};
+use crate::halt::{ExitOnWake, HaltSetup, HaltThreadError};
 use crate::runner::{ReadyGuest, Runner, RunnerReport, VcpuAccount};
 
 /// Our own scheduler could not start.
@@ -61,9 +61,9 @@ pub enum ExecutorError {
     /// Reservations where halts are noticed late.
     #[error(transparent)]
     LateHalts(#[from] LateHaltsError),
-    /// No berths for halted vCPUs.
+    /// A thread for halted vCPUs could not be started.
     #[error(transparent)]
-    Berth(#[from] BerthError),
+    HaltThread(#[from] HaltThreadError),
     /// No trace.
     #[error(transparent)]
     Trace(#[from] TraceError),
@@ -317,12 +317,12 @@ impl Executors {
             .name(format!("executor/{host_cpu}"))
             .spawn(move || {
                 let equipped = sys::set_affinity(&[host_cpu]).and_then(|()| {
-                    let bedding = berths
-                        .then(|| Bedding::of_this_thread(ExitOnWake::Events))
+                    let halt_setup = berths
+                        .then(|| HaltSetup::for_this_thread(ExitOnWake::Events))
                         .transpose()?;
                     Ok(Direct {
                         lane: Lane::for_this_thread()?,
-                        bedding,
+                        halt_setup,
                     })
                 });
                 sys::set_exact_timers();

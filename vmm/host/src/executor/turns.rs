@@ -16,7 +16,7 @@ use super::observed::Tells;
 use super::pool::{Pool, Sleeper, State, said};
 use super::seam::{Ran, Seam};
 use super::signal;
-use crate::halt::sleep_in_place::NapEnd;
+use crate::halt::InPlaceEnd;
 
 /// Where halts do not end `KVM_RUN`, a vCPU is looked at this often, ns.
 const HALT_POLL_NS: Ns = 1_000_000;
@@ -184,7 +184,7 @@ impl<S: Seam> Executor<S> {
     fn next_turn(&mut self, mut stopped: Option<Stopped>) -> Option<Turn> {
         let pool = Arc::clone(&self.pool);
         let station = pool.station(self.cpu);
-        let mut napped: Option<(Sleeper, NapEnd, Ns)> = None;
+        let mut napped: Option<(Sleeper, InPlaceEnd, Ns)> = None;
         loop {
             station.take();
             if !self.away {
@@ -196,9 +196,9 @@ impl<S: Seam> Executor<S> {
             self.away = !state.sched.present().contains(self.cpu);
             let mut may_nap = self.seam.naps() && !self.away;
             let mut sleeper = napped.take().and_then(|(sleeper, end, spent)| {
-                may_nap &= end != NapEnd::NotHere;
+                may_nap &= end != InPlaceEnd::NeedsHaltThread;
                 state.sched.charge_sleep(sleeper.0, spent, None, now);
-                state.napped(sleeper, end == NapEnd::Woken, now)
+                state.napped(sleeper, end == InPlaceEnd::Woken, now)
             });
             let mut left = stopped
                 .take()
@@ -324,7 +324,11 @@ impl<S: Seam> Executor<S> {
 
     /// Nothing to run but who has halted here: both sleep until it wakes, a kick or the policy's next
     /// timer.
-    fn nap_until(&mut self, timer: Option<Ns>, (id, mut vcpu): Sleeper) -> (Sleeper, NapEnd, Ns) {
+    fn nap_until(
+        &mut self,
+        timer: Option<Ns>,
+        (id, mut vcpu): Sleeper,
+    ) -> (Sleeper, InPlaceEnd, Ns) {
         self.leave_unassigned();
         let from = sys::monotonic_ns();
         let end = self.seam.nap(&mut vcpu, timer, self.pool.station(self.cpu));

@@ -4,7 +4,7 @@
 //! back with the answer. Its thread is pinned to the host CPU of the executor that asks, so the two
 //! never run at the same time and the policy's choice of CPU holds.
 //!
-//! A halted vCPU sleeps on its own thread too, in a [`Bed`]: so it never changes threads, which
+//! A halted vCPU sleeps on its own thread too, in a [`VcpuSleep`]: so it never changes threads, which
 //! before Linux 6.13 costs an RCU grace period each time.
 
 use std::collections::HashMap;
@@ -21,11 +21,12 @@ use super::halt_threads;
 use super::handoff::Handoff;
 use super::lane::Lane;
 use super::pins::Pinned;
-use super::pool::{Berths, NewVcpu, Pool};
+use super::pool::{HaltThreads, NewVcpu, Pool};
 use super::seam::{Ran, Seam};
 use super::station::Station;
-use crate::halt::sleep_in_place::NapEnd;
-use crate::halt::{Bed, Bedding, BerthError, ExitOnWake, Spent, prompt_for_now};
+use crate::halt::{
+    CpuMeter, ExitOnWake, HaltSetup, HaltThreadError, InPlaceEnd, ShortSlice, VcpuSleep,
+};
 
 /// What a vCPU's thread can be asked for. The vCPU comes with it, so it is asked for one thing at a
 /// time.
@@ -78,7 +79,7 @@ struct VcpuThread {
     number: usize,
     index: u32,
     work: Handoff<Work>,
-    bed: Arc<Bed>,
+    vcpu_sleep: Arc<VcpuSleep>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -101,7 +102,7 @@ impl VcpuThreads {
     ///
     /// # Errors
     /// If the host has no thread or timer left.
-    pub fn start(pool: &Arc<Pool>, vcpus: &[NewVcpu]) -> Result<Self, BerthError> {
+    pub fn start(pool: &Arc<Pool>, vcpus: &[NewVcpu]) -> Result<Self, HaltThreadError> {
         // Made first, so that an error on the way ends those that were started.
         let mut all = Self {
             threads: Vec::new(),
@@ -117,8 +118,8 @@ impl VcpuThreads {
             let work = Handoff::new();
             let inbox = Inbox(work.clone());
             let (ready, started) = sync_channel(1);
-            let bed = Arc::new(Bed::new()?);
-            let sleeps = Arc::clone(&bed);
+            let vcpu_sleep = Arc::new(VcpuSleep::new()?);
+            let sleeps = Arc::clone(&vcpu_sleep);
             // The pool keeps the way to the threads, so they must not keep the pool.
             let pool = Arc::downgrade(pool);
             let cpus = host_cpus.clone();
@@ -127,38 +128,39 @@ impl VcpuThreads {
             let thread = thread::Builder::new()
                 .name(name)
                 .spawn(move || {
-                    let equipped = Lane::for_this_thread()
-                        .and_then(|lane| Ok((lane, Bedding::of_this_thread(ExitOnWake::Events)?)));
+                    let equipped = Lane::for_this_thread().and_then(|lane| {
+                        Ok((lane, HaltSetup::for_this_thread(ExitOnWake::Events)?))
+                    });
                     match equipped {
-                        Ok((lane, bedding)) => {
+                        Ok((lane, halt_setup)) => {
                             let _ = ready.send(Ok(lane.sees_halts()));
                             let thread = Own {
                                 id,
                                 lane,
-                                bed: sleeps,
-                                bedding,
+                                vcpu_sleep: sleeps,
+                                halt_setup,
                                 pool,
                                 cpus,
                                 pinned: Pinned::default(),
-                                spent: Spent::from_now(),
+                                cpu_meter: CpuMeter::start(),
                             };
                             thread.serve(&inbox);
                         }
                         Err(error) => drop(ready.send(Err(error))),
                     }
                 })
-                .map_err(BerthError::Thread)?;
+                .map_err(HaltThreadError::Thread)?;
             all.threads.push(VcpuThread {
                 number: *guest,
                 index: *index,
                 work,
-                bed,
+                vcpu_sleep,
                 thread: Some(thread),
             });
             all.sees_halts &= started
                 .recv()
                 .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
-                .map_err(BerthError::Leash)?;
+                .map_err(HaltThreadError::SetUp)?;
         }
         Ok(all)
     }
@@ -170,13 +172,14 @@ impl VcpuThreads {
 
     /// The way to let halted vCPUs sleep there. `None` where KVM cannot end a halt without
     /// delivering the interrupt.
-    pub(crate) fn berths(&self, pool: &Arc<Pool>) -> Option<Arc<dyn Berths>> {
+    pub(crate) fn berths(&self, pool: &Arc<Pool>) -> Option<Arc<dyn HaltThreads>> {
         halt_threads::possible().then(|| {
-            let bed = |thread: &VcpuThread| (thread.work.clone(), Arc::clone(&thread.bed));
-            Arc::new(OwnBerths {
-                beds: self.threads.iter().map(bed).collect(),
+            let sleeps =
+                |thread: &VcpuThread| (thread.work.clone(), Arc::clone(&thread.vcpu_sleep));
+            Arc::new(OwnHaltThreads {
+                sleeps: self.threads.iter().map(sleeps).collect(),
                 pool: Arc::downgrade(pool),
-            }) as Arc<dyn Berths>
+            }) as Arc<dyn HaltThreads>
         })
     }
 }
@@ -185,10 +188,13 @@ impl VcpuThreads {
 impl Drop for VcpuThreads {
     fn drop(&mut self) {
         for VcpuThread {
-            work, bed, thread, ..
+            work,
+            vcpu_sleep,
+            thread,
+            ..
         } in self.threads.drain(..)
         {
-            bed.close();
+            vcpu_sleep.close();
             work.close();
             if let Some(thread) = thread {
                 // A thread that panicked has said so on standard error.
@@ -198,24 +204,24 @@ impl Drop for VcpuThreads {
     }
 }
 
-/// The beds on the vCPUs' own threads, by policy name.
-struct OwnBerths {
-    beds: Vec<(Handoff<Work>, Arc<Bed>)>,
+/// The sleeps on the vCPUs' own threads, by policy name.
+struct OwnHaltThreads {
+    sleeps: Vec<(Handoff<Work>, Arc<VcpuSleep>)>,
     pool: Weak<Pool>,
 }
 
-impl Berths for OwnBerths {
-    fn put(&self, id: VcpuId, vcpu: Box<Vcpu>) {
+impl HaltThreads for OwnHaltThreads {
+    fn begin_sleep(&self, id: VcpuId, vcpu: Box<Vcpu>) {
         // Only a thread that has failed does not take it; the vCPU is not run again then.
-        if let Err(Work::Sleep(vcpu)) = self.beds[id.index()].0.leave(Work::Sleep(vcpu))
+        if let Err(Work::Sleep(vcpu)) = self.sleeps[id.index()].0.leave(Work::Sleep(vcpu))
             && let Some(pool) = self.pool.upgrade()
         {
             pool.comes_back(id, vcpu, 0);
         }
     }
 
-    fn recall(&self, id: VcpuId) {
-        self.beds[id.index()].1.recall();
+    fn interrupt_sleep(&self, id: VcpuId) {
+        self.sleeps[id.index()].1.interrupt();
     }
 }
 
@@ -223,15 +229,15 @@ impl Berths for OwnBerths {
 struct Own {
     id: VcpuId,
     lane: Lane,
-    bed: Arc<Bed>,
-    bedding: Bedding,
+    vcpu_sleep: Arc<VcpuSleep>,
+    halt_setup: HaltSetup,
     pool: Weak<Pool>,
     /// The host CPUs where the vCPU may run.
     cpus: Vec<usize>,
     /// The one of them that the thread is pinned to.
     pinned: Pinned,
     /// Its CPU time; each report has the way to the one before and the wait for work too.
-    spent: Spent,
+    cpu_meter: CpuMeter,
 }
 
 impl Own {
@@ -260,7 +266,7 @@ impl Own {
         self.pinned.go(host_cpu, &pool.pins);
         super::signal::forget_missed();
         let exit = self.lane.run(&mut vcpu, until, pool.station(cpu));
-        let elsewhere_ns = self.spent.report();
+        let elsewhere_ns = self.cpu_meter.take_ns();
         answer.give(Ran {
             vcpu,
             exit,
@@ -274,10 +280,10 @@ impl Own {
             self.pinned.forget();
         }
         let end = {
-            let _prompt = prompt_for_now();
-            self.bed.stay(&mut vcpu, &self.bedding)
+            let _short_slice = ShortSlice::enter();
+            self.vcpu_sleep.sleep(&mut vcpu, &self.halt_setup)
         };
-        let spent_ns = self.spent.report();
+        let spent_ns = self.cpu_meter.take_ns();
         halt_threads::give_back(pool, self.id, vcpu, end, spent_ns);
     }
 }
@@ -340,8 +346,8 @@ impl Seam for ByThread {
         false
     }
 
-    fn nap(&mut self, _: &mut Vcpu, _: Option<u64>, _: &Station) -> NapEnd {
-        NapEnd::NotHere
+    fn nap(&mut self, _: &mut Vcpu, _: Option<u64>, _: &Station) -> InPlaceEnd {
+        InPlaceEnd::NeedsHaltThread
     }
 }
 

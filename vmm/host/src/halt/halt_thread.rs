@@ -1,133 +1,92 @@
-//! A berth: a [`Bed`] with a thread of its own, for a vCPU that has none.
+//! A halt thread: a thread on which one halted vCPU sleeps, for vCPUs that have no thread of their own.
 //!
-//! Linux before 6.13 waits for an RCU grace period, milliseconds, when a vCPU moves to another
-//! thread; so there each vCPU has a thread, which also is where it sleeps (`executor/vcpu_thread.rs`),
-//! and berths are for executors that run vCPUs themselves.
+//! Linux before 6.13 waits for an RCU grace period, milliseconds, when a vCPU moves to another thread. So
+//! there each vCPU has a thread that always runs it and on which it also sleeps
+//! (`executor/vcpu_thread.rs`). Halt threads are for executors that run vCPUs themselves.
 
-use std::sync::{Arc, mpsc};
+use std::fmt;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::{fmt, io};
 
-use baton_machine::{Exit, Vcpu};
-use thiserror::Error;
+use baton_machine::Vcpu;
+use baton_os::ready_thread::spawn_ready;
 
-use super::vcpu_sleep::{Bed, Bedding};
-use super::{ExitOnWake, Spent, short_slice};
+use super::cpu_meter::CpuMeter;
+use super::error::HaltThreadError;
+use super::exit_on_wake::ExitOnWake;
+use super::halt_setup::HaltSetup;
+use super::short_slice::set_short_slice;
+use super::vcpu_sleep::{SleepEnd, VcpuSleep};
 
-/// For the thread's own few frames and `on_wake`.
+/// Stack of a halt thread, bytes: for its own few frames and `on_wake`.
 const STACK: usize = 256 << 10;
 
-/// Why a vCPU left its berth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum BerthEnd {
-    /// Something woke it: the interrupt, if it was one, is delivered when it runs next, and until then
-    /// KVM may still call it halted. It has executed nothing ([`ExitOnWake::Events`]), or one
-    /// instruction at most ([`ExitOnWake::Step`], but see `runaway_guard.rs`).
-    Woken,
-    /// [`Berth::recall`], or the end of the berth. It may have woken at the same moment; then it
-    /// sleeps no more when it runs next.
-    Recalled,
-    /// It woke, and its first instruction needed this. Never [`Exit::Interrupted`] or
-    /// [`Exit::Debug`]. [`Exit::Ended`] also if KVM did not let it sleep; its guest then has ended.
-    Exited(Exit),
-}
+/// Takes a vCPU whose sleep has ended; called on the halt thread. The number is the CPU time, in
+/// nanoseconds, that the thread has used since the last call, or since it began.
+type OnWake = Box<dyn Fn(Box<Vcpu>, SleepEnd, u64) + Send>;
 
-/// A berth that could not be made.
-#[derive(Debug, Error)]
-pub enum BerthError {
-    /// No thread.
-    #[error("cannot start a thread for halted vCPUs ({0}): raise the limit of threads (ulimit -u)")]
-    Thread(io::Error),
-    /// Nothing that would stop a vCPU that runs on in its berth.
-    #[error("cannot set up a CPU clock signal for halted vCPUs: {0}")]
-    Leash(io::Error),
-    /// No signal handler.
-    #[error("cannot install the signal that wakes halted vCPUs: {0}")]
-    Signal(vmm_sys_util::errno::Error),
-}
-
-/// What becomes of a vCPU that leaves its berth; called in the berth's thread. The number is the CPU
-/// time, in nanoseconds, that the thread has used since it called last, or since it began.
-type OnWake = Box<dyn Fn(Box<Vcpu>, BerthEnd, u64) + Send>;
-
-/// Place for one halted vCPU to sleep in, with a thread of its own.
-pub struct Berth {
-    bed: Arc<Bed>,
-    /// There until dropped.
+/// A thread on which one halted vCPU at a time sleeps.
+pub struct HaltThread {
+    sleep: Arc<VcpuSleep>,
+    /// `None` once this is being dropped.
     thread: Option<JoinHandle<()>>,
 }
 
-impl Berth {
-    /// An empty berth, whose thread is called `name`, and where wakes are exits by `way`. Each vCPU that is put there leaves through
-    /// `on_wake`, exactly once, with no debug flags set and `immediate_exit` cleared. `on_wake` may
-    /// put it back.
+impl HaltThread {
+    /// Starts a thread called `name`, on which wakes are exits by `by`. Each vCPU that is put there is
+    /// given to `on_wake`, exactly once, with no debug flags set and `immediate_exit` cleared. `on_wake`
+    /// may put it back.
     ///
-    /// The thread inherits affinity and scheduling policy from the caller. While it waits for a
-    /// host CPU behind other threads, the policy does not know yet that the vCPU woke: executors
-    /// with a real-time priority need berths with a higher one, or with CPUs of their own.
+    /// The thread inherits affinity and scheduling policy from the caller. While it waits for a host CPU
+    /// behind other threads, the policy is not aware yet that the vCPU woke. So executors with a real-time
+    /// priority need halt threads with a higher one, or with CPUs of their own.
     ///
-    /// Berths work only where [`super::check_wake_step`] says so.
+    /// Halt threads work only where [`super::check_wake_step`] succeeds.
     ///
     /// # Errors
-    /// If the host has no thread to give.
-    pub fn new(name: String, way: ExitOnWake, on_wake: OnWake) -> Result<Self, BerthError> {
-        let bed = Arc::new(Bed::new()?);
-        let (ready, is_ready) = mpsc::sync_channel(1);
-        let thread = thread::Builder::new()
-            .name(name)
-            .stack_size(STACK)
-            .spawn({
-                let bed = Arc::clone(&bed);
-                move || {
-                    short_slice::wake_promptly();
-                    let (bedding, made) = match Bedding::of_this_thread(way) {
-                        Ok(bedding) => (Some(bedding), Ok(())),
-                        Err(error) => (None, Err(error)),
-                    };
-                    // The creator waits for it.
-                    let _ = ready.send(made);
-                    if let Some(bedding) = bedding {
-                        live(&bed, &bedding, &on_wake);
-                    }
-                }
-            })
-            .map_err(BerthError::Thread)?;
-        // A thread that says nothing has panicked before it could.
-        is_ready
-            .recv()
-            .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
-            .map_err(BerthError::Leash)?;
+    /// If the thread cannot be started, or its signals and timers cannot be set up.
+    pub fn new(name: String, by: ExitOnWake, on_wake: OnWake) -> Result<Self, HaltThreadError> {
+        let sleep = Arc::new(VcpuSleep::new()?);
+        let builder = thread::Builder::new().name(name).stack_size(STACK);
+        let init = move || {
+            set_short_slice();
+            Ok((HaltSetup::for_this_thread(by)?, ()))
+        };
+        let run = {
+            let sleep = Arc::clone(&sleep);
+            move |setup: HaltSetup| serve(&sleep, &setup, &on_wake)
+        };
+        let (thread, ()) = spawn_ready(builder, init, run)?;
         Ok(Self {
-            bed,
+            sleep,
             thread: Some(thread),
         })
     }
 
-    /// Hands a halted vCPU over to sleep, and returns at once. One that is not halted comes back
-    /// as [`BerthEnd::Woken`] without having run.
+    /// Hands a halted vCPU over to sleep, and returns at once. A vCPU that is not halted is given back as
+    /// [`SleepEnd::Woken`] without having run.
     ///
     /// # Errors
-    /// Gives the vCPU back if the berth is taken.
+    /// Returns the vCPU if the thread has another one.
     pub fn put(&self, vcpu: Box<Vcpu>) -> Result<(), Box<Vcpu>> {
-        self.bed.slot.put(vcpu)
+        self.sleep.slot.put(vcpu)
     }
 
-    /// Asks for the vCPU back, and returns at once: it comes through `on_wake`, as
-    /// [`BerthEnd::Recalled`] unless something else woke it first. If there is none, the next one
-    /// to be put here comes back at once, so that a recall cannot be lost to a [`Berth::put`] that
+    /// Requests the vCPU back, and returns at once. The vCPU is given to `on_wake`, as
+    /// [`SleepEnd::Interrupted`] unless something else woke it first. If there is none, the next vCPU
+    /// that is put is given back at once, so that the request cannot be lost to a [`HaltThread::put`] that
     /// is still on its way.
-    pub fn recall(&self) {
-        self.bed.recall();
+    pub fn interrupt_sleep(&self) {
+        self.sleep.interrupt();
     }
 }
 
-/// The vCPU in it, if any, comes back as [`BerthEnd::Recalled`] before this returns.
-impl Drop for Berth {
+/// The vCPU on the thread, if any, is given back as [`SleepEnd::Interrupted`] before this returns.
+impl Drop for HaltThread {
     fn drop(&mut self) {
-        self.bed.close();
+        self.sleep.close();
         if let Some(thread) = self.thread.take()
-            // Dropped by its own `on_wake`: the thread ends by itself, and cannot be waited for.
+            // A thread that drops itself, in `on_wake`, ends by itself and cannot be waited for.
             && thread.thread().id() != thread::current().id()
         {
             // A panic in `on_wake` has been reported by then.
@@ -136,18 +95,19 @@ impl Drop for Berth {
     }
 }
 
-impl fmt::Debug for Berth {
+impl fmt::Debug for HaltThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Berth")
+        f.debug_struct("HaltThread")
             .field("thread", &self.thread)
             .finish_non_exhaustive()
     }
 }
 
-fn live(bed: &Bed, bedding: &Bedding, on_wake: &OnWake) {
-    let mut spent = Spent::from_now();
-    while let Some(mut vcpu) = bed.slot.next() {
-        let end = bed.stay(&mut vcpu, bedding);
-        on_wake(vcpu, end, spent.report());
+/// The thread: lets vCPUs sleep until it is closed.
+fn serve(sleep: &VcpuSleep, setup: &HaltSetup, on_wake: &OnWake) {
+    let mut meter = CpuMeter::start();
+    while let Some(mut vcpu) = sleep.slot.take() {
+        let end = sleep.sleep(&mut vcpu, setup);
+        on_wake(vcpu, end, meter.take_ns());
     }
 }

@@ -1,41 +1,54 @@
-//! The signals that end a vCPU's sleep: one that calls it back, and one that tells that it wakes.
+//! Interrupting the sleep of a halted vCPU: with the flag `immediate_exit` and a signal.
 //!
-//! Signals of their own, with a handler that does nothing: who calls a vCPU back has set
-//! `immediate_exit` before. The executors' kick signal has a handler that must know what its thread
-//! runs.
+//! The flag ends a `KVM_RUN` that is about to begin, the signal one that sleeps. The signal's handler is
+//! empty, because the interrupting thread has set the flag before; the handler of the executors' kick
+//! relies on what its thread runs.
 
-use std::sync::OnceLock;
+use std::io;
 
-use vmm_sys_util::errno::Error;
-use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler, unblock_signal};
+use baton_machine::ImmediateExit;
+use baton_os::signals::{self, RtSignal, WAKE_TRAP};
+use baton_os::sys;
 
-/// The signal's number; the executors' kick is the one below.
-pub(super) fn recall_signal() -> libc::c_int {
-    SIGRTMIN() + 2
+/// A vCPU that sleeps on some thread: how another thread interrupts the sleep.
+pub(super) struct SleepHandle {
+    immediate_exit: ImmediateExit,
+    tid: libc::pid_t,
 }
 
-extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
-
-/// The signals.
-fn signals() -> [libc::c_int; 2] {
-    [recall_signal(), libc::SIGTRAP]
-}
-
-/// Makes the signals interrupt system calls and do nothing else, once for the process. `SIGTRAP` is that
-/// of wakes (`wake_events.rs`).
-pub(super) fn install() -> Result<(), Error> {
-    static INSTALLED: OnceLock<Result<(), Error>> = OnceLock::new();
-    *INSTALLED.get_or_init(|| {
-        signals()
-            .into_iter()
-            .try_for_each(|signal| register_signal_handler(signal, nothing))
-    })
-}
-
-/// Lets the signals through to the calling thread, whose creator may have had them blocked.
-pub(super) fn unblock() {
-    for signal in signals() {
-        // The numbers are valid ones.
-        let _ = unblock_signal(signal);
+impl SleepHandle {
+    /// For the calling thread, which is about to enter `KVM_RUN` with the vCPU of `immediate_exit`.
+    pub(super) fn for_this_thread(immediate_exit: ImmediateExit) -> Self {
+        Self {
+            immediate_exit,
+            tid: sys::thread_id(),
+        }
     }
+
+    /// To be called under the slot's lock: the thread is in or before `KVM_RUN`, and alive.
+    pub(super) fn interrupt(&self) {
+        self.immediate_exit.set(true);
+        signals::send(self.tid, RtSignal::SleepInterrupt.number());
+    }
+}
+
+/// The signals that end a sleep: an interruption, and a wake (`wake_events.rs`).
+fn signals() -> [libc::c_int; 2] {
+    [RtSignal::SleepInterrupt.number(), WAKE_TRAP]
+}
+
+/// Makes the signals end system calls and do nothing else.
+///
+/// # Errors
+/// If the kernel refuses a handler.
+pub(super) fn install_signals() -> io::Result<()> {
+    signals()
+        .into_iter()
+        .try_for_each(signals::install_empty_handler)
+}
+
+/// Lets the signals through to the calling thread, whose creator may have blocked them.
+pub(super) fn unblock_signals() {
+    // The numbers are valid ones.
+    let _ = signals::unblock(&signals());
 }

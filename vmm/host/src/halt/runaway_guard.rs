@@ -1,172 +1,122 @@
-//! The leash: a vCPU that wakes in its berth and is not stopped there does not get far.
+//! Guards against a vCPU that wakes and is not stopped before it runs on.
 //!
-//! Single-stepping ends `KVM_RUN` after the first instruction, but a guest can choose one for which it
-//! does not. Anything that enters a handler (`int`, a fault) or the kernel (`syscall`) clears the trap
-//! flag that the step is made of. And KVM-PVM does not stop a guest whose first instruction leads to
-//! user mode (`iretq`), where it runs natively. Interrupts are still held back, but it would run
-//! outside of the policy's turns for as long as it likes. So the thread has a signal sent to itself for
-//! every slice of CPU time that it uses while the leash is held, which ends `KVM_RUN`; asleep it uses
-//! none.
+//! Single-stepping ends `KVM_RUN` after the first instruction, but a guest can choose an instruction for
+//! which it does not. An instruction that enters a handler (`int`, a fault) or the kernel (`syscall`)
+//! clears the trap flag that the step is made of. And KVM-PVM does not stop a guest whose first instruction
+//! leads to user mode (`iretq`), where the guest runs natively. Interrupts are still held back, but the
+//! guest would run for as long as it likes without the policy having picked it. So while a vCPU sleeps, the
+//! thread has a signal sent to itself for each slice of CPU time that it uses, which ends `KVM_RUN`. Asleep
+//! the thread uses none.
 //!
-//! The signal comes at the kernel's next tick, which costs nothing. For a vCPU that has slipped away
-//! once ([`Vcpu::slips`](baton_machine::Vcpu::slips)), it comes after 100 us of CPU time. That takes a
-//! timer of its own, set and cleared as the thread goes on and off its CPU: measured 20 us each time
-//! where the host is itself a guest, and twice that added to a wake-up.
+//! By default the signal comes at the kernel's next tick, which costs nothing. For a vCPU that has overrun
+//! its single step once ([`Vcpu::overran_single_step`](baton_machine::Vcpu::overran_single_step)), it comes
+//! after 100 us of CPU time. That takes a timer of its own, set and cleared as the thread goes on and off
+//! its CPU: measured 20 us each time where the host is itself a guest, and twice that added to a wake-up.
 //!
-//! Where waking up itself takes longer than the leash (a nested host under emulation), the signal
-//! would end every `KVM_RUN` before the guest has come to its instruction. So each signal that finds
-//! the vCPU still halted doubles the length for the rest of the stay, up to 16 ms.
+//! Where waking up itself takes longer than a slice (a nested host under emulation), the signal would end
+//! every `KVM_RUN` before the guest has come to its instruction. So each signal that finds the vCPU still
+//! halted doubles the slice for the rest of the sleep, up to 16 ms.
 
 use std::io;
-use std::mem;
-use std::ptr;
 
-use baton_os::sys;
+use baton_os::thread_timer::{ThreadTimer, TimerClock};
 use perf_event_open_sys::bindings::{DISABLE, ENABLE, PERF_COUNT_SW_TASK_CLOCK};
 
 use super::perf_signal::{Counted, PerfSignal};
 
-/// CPU time between signals: well above what it takes to go to sleep in `KVM_RUN`.
+/// The short slice, ns of CPU time: well above what it takes to go to sleep in `KVM_RUN`.
 const SHORT_NS: u64 = 100_000;
-/// The same for the long leash; the kernel rounds it up to its tick.
+/// The default slice, ns of CPU time; the kernel rounds it up to its tick.
 const LONG_NS: u64 = 1_000_000;
-/// No longer than this: a guest that halts again after it slipped away looks like one that has not come
-/// to its instruction yet.
+/// The longest slice, ns of CPU time: a guest that halts again after it ran on looks like a guest that has
+/// not come to its instruction yet.
 const LONGEST_NS: u64 = 16_000_000;
 
-/// A leash for the thread that made it; to be held and dropped there.
-pub(super) struct Leash {
-    /// Exact to some microseconds; `None` where it is not wanted or perf events are not permitted.
-    short: Option<PerfSignal>,
+/// The means of a [`RunawayGuard`], for the thread that made it; to be used and dropped there.
+pub(super) struct RunawayTimer {
+    /// Exact to some microseconds. `None` where it is not needed or perf events are not permitted.
+    exact: Option<PerfSignal>,
     /// Exact to a tick of the kernel.
-    long: CpuTimer,
+    by_tick: ThreadTimer,
 }
 
-impl Leash {
-    /// For the calling thread, with signal `signo`, which has a handler. Slack until it is held. With
-    /// `short` it can be.
-    pub(super) fn new(signo: libc::c_int, short: bool) -> io::Result<Self> {
+impl RunawayTimer {
+    /// For the calling thread, with signal `signo`, which has a handler. Nothing is signalled before
+    /// [`RunawayTimer::start`]. With `exact`, short slices are possible if the host permits perf events.
+    ///
+    /// # Errors
+    /// If the host has no timer left.
+    pub(super) fn new(signo: libc::c_int, exact: bool) -> io::Result<Self> {
         let clock = || {
-            PerfSignal::open(
-                Counted::Software(PERF_COUNT_SW_TASK_CLOCK),
-                SHORT_NS,
-                signo,
-                None,
-            )
-            .ok()
+            let counted = Counted::Software(PERF_COUNT_SW_TASK_CLOCK);
+            PerfSignal::open(counted, SHORT_NS, signo, None).ok()
         };
         Ok(Self {
-            short: short.then(clock).flatten(),
-            long: CpuTimer::new(signo)?,
+            exact: exact.then(clock).flatten(),
+            by_tick: ThreadTimer::new(TimerClock::ThreadCpu, signo)?,
         })
     }
 
-    /// Cuts the thread's CPU time into slices until the answer is dropped; short ones where that is
-    /// possible and wanted.
-    pub(super) fn hold(&self, short: bool) -> io::Result<Held<'_>> {
-        let (clock, length_ns) = match &self.short {
+    /// Signals the thread at each slice of its CPU time until the guard is dropped. The slices are short
+    /// if `short` is set and that is possible.
+    ///
+    /// # Errors
+    /// If the kernel does not switch the event or the timer on.
+    pub(super) fn start(&self, short: bool) -> io::Result<RunawayGuard<'_>> {
+        let (clock, slice_ns) = match &self.exact {
             Some(clock) if short => {
                 clock.control(ENABLE, 0)?;
-                (Clock::Perf(clock), SHORT_NS)
+                (GuardClock::Perf(clock), SHORT_NS)
             }
             _ => {
-                self.long.set(LONG_NS)?;
-                (Clock::Tick(&self.long), LONG_NS)
+                self.by_tick.set_period(LONG_NS)?;
+                (GuardClock::Tick(&self.by_tick), LONG_NS)
             }
         };
-        Ok(Held { clock, length_ns })
+        Ok(RunawayGuard { clock, slice_ns })
     }
 }
 
-/// What cuts a leash to length.
+/// What measures the slices.
 #[derive(Clone, Copy)]
-enum Clock<'a> {
+enum GuardClock<'a> {
     Perf(&'a PerfSignal),
-    Tick(&'a CpuTimer),
+    Tick(&'a ThreadTimer),
 }
 
-/// While it lives, the leash is held.
-pub(super) struct Held<'a> {
-    clock: Clock<'a>,
-    length_ns: u64,
+/// While it lives, its thread is signalled at each slice of CPU time.
+pub(super) struct RunawayGuard<'a> {
+    clock: GuardClock<'a>,
+    slice_ns: u64,
 }
 
-impl Held<'_> {
-    /// Twice as long from here on.
-    pub(super) fn lengthen(&mut self) {
-        if self.length_ns >= LONGEST_NS {
+impl RunawayGuard<'_> {
+    /// Makes the slices twice as long from here on.
+    pub(super) fn double_slice(&mut self) {
+        if self.slice_ns >= LONGEST_NS {
             return;
         }
-        self.length_ns *= 2;
-        // What could be set once can be set again; if not, a signal too many does no harm.
+        self.slice_ns *= 2;
+        // What could be set once can be set again. If not, a signal too many does no harm.
         let _ = match self.clock {
-            Clock::Perf(clock) => clock.set_period(self.length_ns),
-            Clock::Tick(timer) => timer.set(self.length_ns),
+            GuardClock::Perf(clock) => clock.set_period(self.slice_ns),
+            GuardClock::Tick(timer) => timer.set_period(self.slice_ns),
         };
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for RunawayGuard<'_> {
     fn drop(&mut self) {
-        // As in `lengthen`.
+        // As in `double_slice`.
         let _ = match self.clock {
-            Clock::Perf(clock) => clock.control(DISABLE, 0),
-            Clock::Tick(timer) => timer.set(0),
+            GuardClock::Perf(clock) => clock.control(DISABLE, 0),
+            GuardClock::Tick(timer) => timer.set_period(0),
         };
-        if let Clock::Perf(clock) = self.clock
-            && self.length_ns != SHORT_NS
+        if let GuardClock::Perf(clock) = self.clock
+            && self.slice_ns != SHORT_NS
         {
             let _ = clock.set_period(SHORT_NS);
         }
-    }
-}
-
-/// A periodic timer on the CPU clock of the thread that made it.
-pub(super) struct CpuTimer(libc::timer_t);
-
-impl CpuTimer {
-    fn new(signo: libc::c_int) -> io::Result<Self> {
-        let mut timer: libc::timer_t = ptr::null_mut();
-        // SAFETY: an all-zero sigevent is valid; the kernel writes the timer's id.
-        let made = unsafe {
-            let mut event: libc::sigevent = mem::zeroed();
-            event.sigev_notify = libc::SIGEV_THREAD_ID;
-            event.sigev_signo = signo;
-            event.sigev_notify_thread_id = sys::thread_id();
-            libc::timer_create(
-                libc::CLOCK_THREAD_CPUTIME_ID,
-                &raw mut event,
-                &raw mut timer,
-            )
-        };
-        if made != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Self(timer))
-    }
-
-    /// A signal for each `period_ns` of CPU time from now on; none for 0.
-    fn set(&self, period_ns: u64) -> io::Result<()> {
-        let period = libc::timespec {
-            tv_sec: (period_ns / 1_000_000_000) as libc::time_t,
-            tv_nsec: (period_ns % 1_000_000_000) as libc::c_long,
-        };
-        let setting = libc::itimerspec {
-            it_interval: period,
-            it_value: period,
-        };
-        // SAFETY: the timer exists as long as `self`; the kernel reads the setting.
-        if unsafe { libc::timer_settime(self.0, 0, &raw const setting, ptr::null_mut()) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    }
-}
-
-impl Drop for CpuTimer {
-    fn drop(&mut self) {
-        // SAFETY: what `new` created, once.
-        unsafe { libc::timer_delete(self.0) };
     }
 }
 
@@ -192,53 +142,53 @@ mod tests {
         signo
     }
 
+    fn spin_until_signalled() {
+        while SEEN.get() < 3 {
+            std::hint::spin_loop();
+        }
+    }
+
     fn is_signalled(short: bool) {
         thread::spawn(move || {
-            let leash = Leash::new(signo(), true).expect("leash");
-            let _held = leash.hold(short).expect("held");
-            while SEEN.get() < 3 {
-                std::hint::spin_loop();
-            }
+            let timer = RunawayTimer::new(signo(), true).expect("timer");
+            let _guard = timer.start(short).expect("guard");
+            spin_until_signalled();
         })
         .join()
         .expect("thread");
     }
 
     #[test]
-    fn a_thread_on_a_leash_is_signalled_again_and_again_while_it_works() {
+    fn a_guarded_thread_is_signalled_again_and_again_while_it_works() {
         is_signalled(true);
         is_signalled(false);
     }
 
     #[test]
-    fn a_leash_that_was_lengthened_still_signals_and_is_short_again_the_next_time() {
+    fn a_doubled_slice_still_signals_and_is_short_again_the_next_time() {
         thread::spawn(|| {
-            let leash = Leash::new(signo(), true).expect("leash");
-            let mut held = leash.hold(true).expect("held");
-            held.lengthen();
-            held.lengthen();
-            while SEEN.get() < 3 {
-                std::hint::spin_loop();
-            }
-            let length_ns = held.length_ns;
-            drop(held);
-            assert_eq!(length_ns, 4 * leash.hold(true).expect("held").length_ns);
+            let timer = RunawayTimer::new(signo(), true).expect("timer");
+            let mut guard = timer.start(true).expect("guard");
+            guard.double_slice();
+            guard.double_slice();
+            spin_until_signalled();
+            let slice_ns = guard.slice_ns;
+            drop(guard);
+            assert_eq!(slice_ns, 4 * timer.start(true).expect("guard").slice_ns);
         })
         .join()
         .expect("thread");
     }
 
     #[test]
-    fn without_perf_events_the_cpu_clock_does_it() {
+    fn without_perf_events_the_cpu_clock_signals() {
         thread::spawn(|| {
-            let leash = Leash {
-                short: None,
-                long: CpuTimer::new(signo()).expect("timer"),
+            let timer = RunawayTimer {
+                exact: None,
+                by_tick: ThreadTimer::new(TimerClock::ThreadCpu, signo()).expect("timer"),
             };
-            let _held = leash.hold(true).expect("held");
-            while SEEN.get() < 3 {
-                std::hint::spin_loop();
-            }
+            let _guard = timer.start(true).expect("guard");
+            spin_until_signalled();
         })
         .join()
         .expect("thread");

@@ -1,89 +1,108 @@
-//! A nap: a halted vCPU sleeps on the thread of the executor that ran it, which has nothing else to
-//! run.
+//! Sleep in place: a halted vCPU sleeps on the thread of the executor that ran it and that has nothing else
+//! to run.
 //!
-//! As in a bed (`vcpu_sleep.rs`), waking is an exit. But nobody is handed anything: the executor's kick ends the nap as it ends a run, and a vCPU that wakes is where it will run.
+//! As on a halt thread (`vcpu_sleep.rs`), waking is an exit. But the vCPU is not handed over: the executor's
+//! kick ends the sleep as it ends a run, and a vCPU that wakes is already where it will run.
 
 use baton_machine::{Exit, Vcpu};
 use kvm_bindings::KVM_MP_STATE_HALTED;
 
-use super::exit_on_wake::Watch;
-use super::is_halted;
-use super::stop_detection;
-use super::vcpu_sleep::Bedding;
+use super::exit_on_wake::WakeExit;
+use super::halt_setup::HaltSetup;
+use super::mp_state::is_halted;
+use super::runaway_guard::RunawayGuard;
+use super::stop_detection::run_and_detect_stop;
 
-/// Why a nap ended.
+/// Why a sleep in place ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum NapEnd {
-    /// It woke, or never slept; the policy is to hear of it. What its one instruction needed, if
-    /// anything, is what its next run returns.
+pub(crate) enum InPlaceEnd {
+    /// The vCPU woke, or never slept; the policy has to decide about it. If its one instruction needed an
+    /// answer, the vCPU's next run returns that exit.
     Woken,
-    /// A kick or the executor's timer. It sleeps still.
+    /// A kick or the executor's timer ended the sleep. The vCPU is still halted.
     Kicked,
-    /// It waits to be started, which KVM does not always let it sleep for: it belongs in a bed.
-    NotHere,
+    /// The vCPU waits to be started, and KVM does not always let it sleep then: it has to go to its halt
+    /// thread.
+    NeedsHaltThread,
 }
 
-/// A nap that has been made ready.
+/// A sleep that has been prepared.
 #[must_use]
-pub(crate) struct Nap<'a> {
-    bedding: &'a Bedding,
-    watch: Watch<'a>,
+pub(crate) struct SleepInPlace<'a> {
+    setup: &'a HaltSetup,
+    wake_exit: WakeExit<'a>,
 }
 
-/// Makes `vcpu` ready for [`sleep`]; [`get_up`] has to follow.
-///
-/// # Errors
-/// Why it does not sleep; then nothing has to follow.
-pub(crate) fn lie_down<'a>(vcpu: &mut Vcpu, bedding: &'a Bedding) -> Result<Nap<'a>, NapEnd> {
-    vcpu.complete_pending();
-    vcpu.limit_timer();
-    match vcpu.mp_state() {
-        Ok(KVM_MP_STATE_HALTED) => {}
-        Ok(state) if is_halted(state) => return Err(NapEnd::NotHere),
-        _ => return Err(NapEnd::Woken),
+impl<'a> SleepInPlace<'a> {
+    /// Prepares `vcpu` for [`SleepInPlace::run`]. [`SleepInPlace::end`] has to follow.
+    ///
+    /// # Errors
+    /// Why the vCPU does not sleep. Nothing has to follow then.
+    pub(crate) fn begin(vcpu: &mut Vcpu, setup: &'a HaltSetup) -> Result<Self, InPlaceEnd> {
+        vcpu.complete_pending();
+        vcpu.limit_timer();
+        match vcpu.mp_state() {
+            Ok(KVM_MP_STATE_HALTED) => {}
+            Ok(state) if is_halted(state) => return Err(InPlaceEnd::NeedsHaltThread),
+            _ => return Err(InPlaceEnd::Woken),
+        }
+        match setup.arm_wake_exit(vcpu) {
+            Some(wake_exit) => Ok(Self { setup, wake_exit }),
+            None => Err(InPlaceEnd::Woken),
+        }
     }
-    match bedding.watch(vcpu) {
-        Some(watch) => Ok(Nap { bedding, watch }),
-        None => Err(NapEnd::Woken),
-    }
-}
 
-/// The vCPU runs as usual again. If KVM refuses, the guest has ended, which the next run tells.
-pub(crate) fn get_up(nap: Nap<'_>, vcpu: &Vcpu) {
-    nap.watch.end(vcpu);
-}
-
-/// Sleeps until the vCPU wakes or `immediate_exit` is set.
-pub(crate) fn sleep(vcpu: &mut Vcpu, nap: &Nap<'_>) -> NapEnd {
-    let by_signal = nap.watch.tells_by_signal();
-    let Ok(mut held) = nap.bedding.hold(vcpu) else {
-        // It could run on without an end here. Where the policy runs it, it halts again.
-        return NapEnd::Woken;
-    };
-    if nap.watch.is_over(vcpu) {
-        return NapEnd::Woken;
-    }
-    loop {
-        match stop_detection::run(vcpu) {
-            Exit::Debug => return NapEnd::Woken,
-            Exit::Interrupted => match vcpu.mp_state() {
-                // Whoever kicks sets the flag.
-                Ok(KVM_MP_STATE_HALTED) if vcpu.immediate_exit().is_set() => return NapEnd::Kicked,
-                Ok(KVM_MP_STATE_HALTED) if by_signal => return NapEnd::Woken,
-                // The leash.
-                Ok(KVM_MP_STATE_HALTED) => held.lengthen(),
-                Ok(state) if is_halted(state) => return NapEnd::NotHere,
-                _ => {
-                    // As in a bed.
-                    vcpu.slips |= !by_signal && !vcpu.immediate_exit().is_set();
-                    return NapEnd::Woken;
+    /// Sleeps until the vCPU wakes or `immediate_exit` is set.
+    pub(crate) fn run(&self, vcpu: &mut Vcpu) -> InPlaceEnd {
+        let Ok(mut guard) = self.setup.guard(vcpu) else {
+            // Without a guard nothing would end a run here. Where the policy runs the vCPU, it halts again.
+            return InPlaceEnd::Woken;
+        };
+        if self.wake_exit.has_woken(vcpu) {
+            return InPlaceEnd::Woken;
+        }
+        loop {
+            match run_and_detect_stop(vcpu) {
+                Exit::Debug => return InPlaceEnd::Woken,
+                Exit::Interrupted => {
+                    if let Some(end) = self.after_signal(vcpu, &mut guard) {
+                        return end;
+                    }
                 }
-            },
-            exit => {
-                vcpu.put_off(exit);
-                return NapEnd::Woken;
+                exit => {
+                    vcpu.put_off(exit);
+                    return InPlaceEnd::Woken;
+                }
             }
         }
+    }
+
+    /// A signal ended `KVM_RUN`. `None`: the sleep goes on.
+    fn after_signal(&self, vcpu: &mut Vcpu, guard: &mut RunawayGuard<'_>) -> Option<InPlaceEnd> {
+        let by_signal = self.wake_exit.ends_by_signal();
+        let state = vcpu.mp_state();
+        // Every kick sets the flag.
+        let kicked = vcpu.immediate_exit().is_set();
+        match state {
+            Ok(KVM_MP_STATE_HALTED) if kicked => Some(InPlaceEnd::Kicked),
+            Ok(KVM_MP_STATE_HALTED) if by_signal => Some(InPlaceEnd::Woken),
+            Ok(KVM_MP_STATE_HALTED) => {
+                // The runaway guard's signal came.
+                guard.double_slice();
+                None
+            }
+            Ok(state) if is_halted(state) => Some(InPlaceEnd::NeedsHaltThread),
+            _ => {
+                // The vCPU ran on, and neither a kick nor its single step has stopped it.
+                vcpu.overran_single_step |= !by_signal && !kicked;
+                Some(InPlaceEnd::Woken)
+            }
+        }
+    }
+
+    /// Lets the vCPU run as usual again. If KVM refuses, the guest has ended, which the next run reports.
+    pub(crate) fn end(self, vcpu: &Vcpu) {
+        self.wake_exit.disarm(vcpu);
     }
 }

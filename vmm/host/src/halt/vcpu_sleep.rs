@@ -1,191 +1,191 @@
-//! A bed: where one halted vCPU sleeps, on the thread that brings it.
+//! The sleep of one halted vCPU, on the thread that brings it, until it wakes or another thread interrupts
+//! the sleep.
 //!
-//! The vCPU stays halted in `KVM_RUN`, so the timer of its local APIC, interrupts from its siblings
-//! and from devices all reach it there and nobody has to emulate or watch them. `exit_on_wake.rs` tells
-//! how waking becomes an exit, `sleep_slot.rs` how the vCPU is called back.
+//! The vCPU stays halted in `KVM_RUN`, so the timer of its local APIC and interrupts from its siblings and
+//! from devices all reach it there, and nothing has to emulate or watch them. `exit_on_wake.rs` describes how
+//! waking becomes an exit, `sleep_slot.rs` how another thread interrupts the sleep.
 //!
-//! What runs here runs outside of the policy's turns: falling asleep, waking up, and under debug flags
-//! the guest's one instruction. The thread's owner reports the CPU time that it took
-//! ([`super::Spent`]). If the instruction is a device access, it has been handled when the vCPU comes
-//! back.
+//! What the thread does for the vCPU, the policy has not picked: falling asleep, waking up, and under debug
+//! flags the guest's one instruction. The thread's owner reports the CPU time of that
+//! ([`super::CpuMeter`]). If the instruction is a device access, it has been handled when the vCPU is
+//! given back.
 
-use std::io;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use baton_machine::{Exit, ImmediateExit, Vcpu};
-use baton_os::signals;
-use baton_os::sys;
+use baton_machine::{Exit, Vcpu};
 use kvm_bindings::KVM_MP_STATE_HALTED;
 
-use super::exit_on_wake::Watch;
-use super::interrupt_sleep::{self, recall_signal};
-use super::runaway_guard::{Held, Leash};
-use super::sleep_slot::Slot;
-use super::stop_detection;
-use super::wake_events::WakeEvents;
-use super::{BerthEnd, BerthError, ExitOnWake, is_halted};
+use super::error::HaltThreadError;
+use super::exit_on_wake::WakeExit;
+use super::halt_setup::HaltSetup;
+use super::interrupt_sleep::{self, SleepHandle};
+use super::mp_state::is_halted;
+use super::runaway_guard::RunawayGuard;
+use super::sleep_slot::SleepSlot;
+use super::stop_detection::run_and_detect_stop;
 
-/// After KVM would not let a vCPU sleep that waits to be started, the first pause; each further one
-/// is twice as long.
+/// The first pause after KVM did not let a vCPU sleep that waits to be started. Each further pause is twice
+/// as long.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
-/// Longest pause.
+/// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The one who sleeps: how to end it.
-pub(super) struct Sleeper {
-    immediate_exit: ImmediateExit,
-    tid: libc::pid_t,
+/// Why the sleep of a halted vCPU ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum SleepEnd {
+    /// The vCPU woke. If an interrupt woke it, that is delivered when the vCPU runs next, and until then
+    /// KVM's state may still be halted. The guest has executed nothing ([`ExitOnWake::Events`]) or one
+    /// instruction at most ([`ExitOnWake::Step`], but see `runaway_guard.rs`).
+    ///
+    /// [`ExitOnWake::Events`]: super::ExitOnWake::Events
+    /// [`ExitOnWake::Step`]: super::ExitOnWake::Step
+    Woken,
+    /// Another thread interrupted the sleep ([`HaltThread::interrupt_sleep`], or the end of that thread).
+    /// The vCPU may have woken at the same moment; then it does not sleep when it runs next.
+    ///
+    /// [`HaltThread::interrupt_sleep`]: super::HaltThread::interrupt_sleep
+    Interrupted,
+    /// The vCPU woke, and its first instruction caused this exit. Never [`Exit::Interrupted`] or
+    /// [`Exit::Debug`]. [`Exit::Ended`] also if KVM did not let the vCPU sleep; its guest has ended then.
+    Exited(Exit),
 }
 
-impl Sleeper {
-    /// Under the slot's lock: the thread is in or before `KVM_RUN`, and alive.
-    fn wake(&self) {
-        self.immediate_exit.set(true);
-        signals::send(self.tid, recall_signal());
-    }
+/// Lets one halted vCPU at a time sleep. Any thread may interrupt the sleep.
+pub(crate) struct VcpuSleep {
+    pub(super) slot: SleepSlot<Box<Vcpu>, SleepHandle>,
 }
 
-/// Place for one halted vCPU to sleep in.
-pub(crate) struct Bed {
-    pub(super) slot: Slot<Box<Vcpu>, Sleeper>,
-}
-
-/// What a thread needs to let vCPUs sleep on it; made and used there.
-pub(crate) struct Bedding {
-    /// For a vCPU that is not stopped where it should be.
-    leash: Leash,
-    /// `None`: debug flags do it.
-    events: Option<WakeEvents>,
-}
-
-impl Bedding {
-    /// For the calling thread.
+impl VcpuSleep {
+    /// One in which no vCPU sleeps.
     ///
     /// # Errors
-    /// If the host has no signals or no clock for it.
-    pub(crate) fn of_this_thread(way: ExitOnWake) -> io::Result<Self> {
-        interrupt_sleep::install()?;
-        interrupt_sleep::unblock();
-        let events = match way {
-            ExitOnWake::Events => WakeEvents::of_this_thread().ok(),
-            ExitOnWake::Step => None,
-        };
+    /// If the signal that interrupts a sleep cannot be installed.
+    pub(crate) fn new() -> Result<Self, HaltThreadError> {
+        interrupt_sleep::install_signals().map_err(HaltThreadError::Signal)?;
         Ok(Self {
-            leash: Leash::new(recall_signal(), events.is_none())?,
-            events,
+            slot: SleepSlot::new(),
         })
     }
 
-    /// Holds the leash of `vcpu`.
-    ///
-    /// # Errors
-    /// If the host does not switch it on, which it does for each that it has made. The vCPU must not
-    /// sleep here then.
-    pub(super) fn hold(&self, vcpu: &Vcpu) -> io::Result<Held<'_>> {
-        self.leash.hold(vcpu.slips)
+    /// Requests the end of the sleep, and returns at once: the sleep ends as [`SleepEnd::Interrupted`] unless
+    /// something else woke the vCPU first. If no vCPU sleeps, the next sleep ends at once.
+    pub(crate) fn interrupt(&self) {
+        self.slot.interrupt(SleepHandle::interrupt);
     }
 
-    /// See [`Watch::begin`].
-    pub(super) fn watch(&self, vcpu: &Vcpu) -> Option<Watch<'_>> {
-        Watch::begin(self.events.as_ref(), vcpu)
-    }
-}
-
-impl Bed {
-    /// An empty bed.
-    ///
-    /// # Errors
-    /// If the recall signal cannot be installed.
-    pub(crate) fn new() -> Result<Self, BerthError> {
-        interrupt_sleep::install().map_err(BerthError::Signal)?;
-        Ok(Self { slot: Slot::new() })
-    }
-
-    /// Asks for the vCPU back, and returns at once: its stay ends as [`BerthEnd::Recalled`] unless
-    /// something else woke it first. If there is none, the next stay ends at once.
-    pub(crate) fn recall(&self) {
-        self.slot.recall(Sleeper::wake);
-    }
-
-    /// Ends the stay, if there is one, and every later one at its begin.
+    /// Ends the sleep, if a vCPU sleeps, and every later one at its begin.
     pub(crate) fn close(&self) {
-        self.slot.close(Sleeper::wake);
+        self.slot.close(SleepHandle::interrupt);
     }
 
-    /// Lets `vcpu` sleep on this thread until it wakes or is recalled. Afterwards no debug flags are
-    /// set and `immediate_exit` is cleared. (Steps 2 to 6 of the protocol in `sleep_slot.rs`.)
-    pub(crate) fn stay(&self, vcpu: &mut Vcpu, bedding: &Bedding) -> BerthEnd {
+    /// Lets `vcpu` sleep on this thread until it wakes or the sleep is interrupted. Afterwards no debug flags
+    /// are set and `immediate_exit` is cleared. (Steps 2 to 6 of the protocol in `sleep_slot.rs`.)
+    pub(crate) fn sleep(&self, vcpu: &mut Vcpu, setup: &HaltSetup) -> SleepEnd {
         vcpu.complete_pending();
         vcpu.limit_timer();
         let state = vcpu.mp_state();
-        let halted = state == Ok(KVM_MP_STATE_HALTED);
-        let (watch, end) = if !state.is_ok_and(is_halted) {
-            // Whatever it has to run, the policy decides when.
-            (None, BerthEnd::Woken)
-        } else if let Some(watch) = bedding.watch(vcpu) {
-            let end = self.enter(vcpu, halted, bedding, &watch);
-            (Some(watch), end)
-        } else {
-            (None, BerthEnd::Exited(Exit::Ended))
+        if !state.is_ok_and(is_halted) {
+            // The vCPU has something to run; the policy decides when.
+            self.end_sleep(vcpu);
+            return SleepEnd::Woken;
+        }
+        let Some(wake_exit) = setup.arm_wake_exit(vcpu) else {
+            self.end_sleep(vcpu);
+            return SleepEnd::Exited(Exit::Ended);
         };
-        self.slot.leave();
-        vcpu.immediate_exit().set(false);
-        if watch.is_none_or(|watch| watch.end(vcpu)) {
+        let halted = state == Ok(KVM_MP_STATE_HALTED);
+        let end = self.begin_sleep(vcpu, halted, setup, &wake_exit);
+        self.end_sleep(vcpu);
+        if wake_exit.disarm(vcpu) {
             end
         } else {
-            BerthEnd::Exited(Exit::Ended)
+            SleepEnd::Exited(Exit::Ended)
         }
     }
 
-    /// Steps 3 and 4.
-    fn enter(&self, vcpu: &mut Vcpu, halted: bool, bedding: &Bedding, watch: &Watch) -> BerthEnd {
-        let entered = self.slot.enter(Sleeper {
-            immediate_exit: vcpu.immediate_exit(),
-            tid: sys::thread_id(),
-        });
-        if !entered {
-            return BerthEnd::Recalled;
+    /// Steps 3 and 4. `halted`: the vCPU has executed HLT, and does not wait to be started.
+    fn begin_sleep(
+        &self,
+        vcpu: &mut Vcpu,
+        halted: bool,
+        setup: &HaltSetup,
+        wake_exit: &WakeExit<'_>,
+    ) -> SleepEnd {
+        let handle = SleepHandle::for_this_thread(vcpu.immediate_exit());
+        if !self.slot.begin_sleep(handle) {
+            return SleepEnd::Interrupted;
         }
-        match bedding.hold(vcpu) {
-            Ok(_) if halted && watch.is_over(vcpu) => BerthEnd::Woken,
-            Ok(mut held) => self.sleep(vcpu, halted, watch, &mut held),
-            // It could run on without an end here. Where the policy runs it, it halts again.
-            Err(_) => BerthEnd::Recalled,
+        match setup.guard(vcpu) {
+            Ok(_) if halted && wake_exit.has_woken(vcpu) => SleepEnd::Woken,
+            Ok(mut guard) => self.run(vcpu, halted, wake_exit, &mut guard),
+            // Without a guard nothing would end a run here. Where the policy runs the vCPU, it halts again.
+            Err(_) => SleepEnd::Interrupted,
         }
     }
 
     /// Step 4.
-    fn sleep(&self, vcpu: &mut Vcpu, halted: bool, watch: &Watch, leash: &mut Held) -> BerthEnd {
+    fn run(
+        &self,
+        vcpu: &mut Vcpu,
+        halted: bool,
+        wake_exit: &WakeExit<'_>,
+        guard: &mut RunawayGuard<'_>,
+    ) -> SleepEnd {
         let mut pause = FIRST_PAUSE;
         loop {
-            match stop_detection::run(vcpu) {
-                Exit::Debug => return BerthEnd::Woken,
-                // The leash or a recall, or a signal for somebody else, and perhaps a wake too.
-                Exit::Interrupted => match vcpu.mp_state() {
-                    Ok(state) if is_halted(state) => {
-                        if self.slot.is_recalled() {
-                            return BerthEnd::Recalled;
-                        }
-                        if state == KVM_MP_STATE_HALTED && watch.tells_by_signal() {
-                            return BerthEnd::Woken;
-                        }
-                        leash.lengthen();
-                        // A guest may hold an NMI against a vCPU that it has not started. KVM then
-                        // neither starts it nor sleeps, and that must not become a loop.
-                        if state != KVM_MP_STATE_HALTED {
-                            self.slot.pause(pause);
-                            pause = (pause * 2).min(LONGEST_PAUSE);
-                        }
+            match run_and_detect_stop(vcpu) {
+                Exit::Debug => return SleepEnd::Woken,
+                Exit::Interrupted => {
+                    let state = match self.after_signal(vcpu, halted, wake_exit) {
+                        ControlFlow::Break(end) => return end,
+                        ControlFlow::Continue(state) => state,
+                    };
+                    guard.double_slice();
+                    // A guest may hold an NMI against a vCPU that it has not started. KVM then neither
+                    // starts the vCPU nor lets it sleep, and that must not become a busy loop.
+                    if state != KVM_MP_STATE_HALTED {
+                        self.slot.pause(pause);
+                        pause = (pause * 2).min(LONGEST_PAUSE);
                     }
-                    _ => {
-                        // Nobody called it, and it did not stop by itself.
-                        vcpu.slips |=
-                            halted && !watch.tells_by_signal() && !self.slot.is_recalled();
-                        return BerthEnd::Woken;
-                    }
-                },
-                exit => return BerthEnd::Exited(exit),
+                }
+                exit => return SleepEnd::Exited(exit),
             }
         }
+    }
+
+    /// A signal ended `KVM_RUN`: of the runaway guard, of an interruption, of a wake, or one that was meant
+    /// for something else. Continues with the vCPU's run state if the sleep goes on.
+    fn after_signal(
+        &self,
+        vcpu: &mut Vcpu,
+        halted: bool,
+        wake_exit: &WakeExit<'_>,
+    ) -> ControlFlow<SleepEnd, u32> {
+        let by_signal = wake_exit.ends_by_signal();
+        match vcpu.mp_state() {
+            Ok(state) if is_halted(state) => {
+                if self.slot.is_interrupted() {
+                    ControlFlow::Break(SleepEnd::Interrupted)
+                } else if state == KVM_MP_STATE_HALTED && by_signal {
+                    ControlFlow::Break(SleepEnd::Woken)
+                } else {
+                    ControlFlow::Continue(state)
+                }
+            }
+            _ => {
+                // The vCPU ran on, and neither an interruption nor its single step has stopped it.
+                let stopped = by_signal || self.slot.is_interrupted();
+                vcpu.overran_single_step |= halted && !stopped;
+                ControlFlow::Break(SleepEnd::Woken)
+            }
+        }
+    }
+
+    /// Step 5, and the flag of step 6.
+    fn end_sleep(&self, vcpu: &Vcpu) {
+        self.slot.end_sleep();
+        vcpu.immediate_exit().set(false);
     }
 }

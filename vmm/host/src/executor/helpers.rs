@@ -2,7 +2,7 @@
 //! until it is granted a host CPU, goes there, and reports what it used.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use baton_machine::devices::Granter;
 use baton_os::sys;
@@ -11,6 +11,7 @@ use vcpu_sched::{Grant, HelperId, HelperOrder, Ns};
 use super::pins::{Pinned, Pins};
 use super::pool::Pool;
 use crate::halt::wake_promptly;
+use crate::sync::{Condvar, Mutex};
 
 /// Where the policy's orders for one helper arrive.
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ impl Seat {
         match order {
             HelperOrder::Work(grant) => {
                 self.revoked.store(false, Ordering::Relaxed);
-                self.lock().granted = Some(grant);
+                self.state.lock().granted = Some(grant);
                 self.changed.notify_one();
             }
             HelperOrder::Stop(_) => self.revoked.store(true, Ordering::Relaxed),
@@ -43,13 +44,13 @@ impl Seat {
     /// Nothing is granted any more.
     pub(crate) fn close(&self) {
         self.revoked.store(true, Ordering::Relaxed);
-        self.lock().closed = true;
+        self.state.lock().closed = true;
         self.changed.notify_one();
     }
 
     /// Waits for a grant. `None`: closed.
     fn wait(&self) -> Option<Grant> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if state.closed {
                 return None;
@@ -57,15 +58,8 @@ impl Seat {
             if let Some(grant) = state.granted.take() {
                 return Some(grant);
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,7 +97,7 @@ impl Helper {
         let Some(&host_cpu) = self.host_cpus.get(grant.cpu.index()) else {
             return;
         };
-        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pinned = self.pinned.lock();
         let pinned = pinned.get_or_insert_with(|| {
             // Once: it runs only where it may preempt what runs there.
             wake_promptly();
@@ -178,7 +172,7 @@ mod tests {
         });
         seat.order(HelperOrder::Work(grant()));
         // The second wait finds no grant, and ends when the seat is closed.
-        while seat.lock().granted.is_some() {
+        while seat.state.lock().granted.is_some() {
             thread::yield_now();
         }
         seat.close();

@@ -16,7 +16,7 @@
 use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use vcpu_sched::{CpuId, CpuSet, Doing};
 
 use super::pins::Since;
 use super::pool::{After, Pool, State};
+use crate::sync::Mutex;
 
 /// How long it takes at most until an idle executor's CPU is found to be away, or one to be back.
 const EVERY: Duration = Duration::from_secs(1);
@@ -49,13 +50,13 @@ impl Watched {
 
     /// Whether it cannot be used. If it is the last one of the pool, its executor runs elsewhere.
     pub(super) fn is_away(&self, host_cpu: usize) -> bool {
-        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let away = self.away.lock();
         away.contains(&host_cpu)
     }
 
     /// Those of `host_cpus` that are not away; all of them if all are.
     pub(super) fn usable(&self, host_cpus: &[usize]) -> Vec<usize> {
-        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let away = self.away.lock();
         let usable = host_cpus.iter().copied().filter(|cpu| !away.contains(cpu));
         let usable: Vec<usize> = usable.collect();
         match usable.is_empty() {
@@ -180,11 +181,7 @@ fn change(pool: &Pool, names: &Names, before: CpuSet, now: CpuSet) -> Vec<String
         cpus.collect()
     };
     let all = CpuSet::first(names.host_cpus.len());
-    *pool
-        .watch
-        .away
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner) = host_cpus(all.minus(now));
+    *pool.watch.away.lock() = host_cpus(all.minus(now));
     let (after, vcpus) = {
         let mut state = pool.lock();
         let after = state.set_present(all, now);
@@ -375,7 +372,7 @@ mod tests {
     #[test]
     fn threads_sleep_where_their_vcpu_may_run_unless_all_that_is_away() {
         let watched = Watched::default();
-        *watched.away.lock().expect("lock") = vec![1, 3];
+        *watched.away.lock() = vec![1, 3];
         assert_eq!(watched.usable(&[0, 1, 2, 3]), [0, 2]);
         assert_eq!(watched.usable(&[1, 3]), [1, 3]);
     }

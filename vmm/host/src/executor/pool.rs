@@ -6,7 +6,7 @@
 //! places change together under the lock, and no system call is made while it is held: what has to
 //! be done afterwards (kicks, berths) is collected and done when it is free.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use baton_machine::{ExitCounts, Guest, GuestRecord, Vcpu};
 use baton_os::sys;
@@ -21,6 +21,7 @@ use super::listener::Listener;
 use super::pins::Pins;
 use super::station::Station;
 use super::vain::VainRings;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Where a vCPU is.
 pub(crate) enum Place {
@@ -208,7 +209,7 @@ impl Pool {
 
     pub(crate) fn set_berths(&self, berths: Option<Arc<dyn Berths>>) {
         let before = {
-            let mut place = self.berths.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut place = self.berths.lock();
             std::mem::replace(&mut *place, berths)
         };
         // Without the lock: what sleeps there comes back to the pool now.
@@ -216,7 +217,7 @@ impl Pool {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Does what was put off while the lock was held.
@@ -234,11 +235,7 @@ impl Pool {
         if after.recall.is_empty() && after.berth.is_none() {
             return;
         }
-        let berths = self
-            .berths
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let berths = self.berths.lock().clone();
         match (berths, after.berth) {
             (Some(berths), berth) => {
                 if let Some((id, vcpu)) = berth {

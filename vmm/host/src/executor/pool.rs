@@ -14,13 +14,13 @@ use vcpu_sched::{
     CpuId, CpuSet, Decision, Grant, HelperId, HelperOrder, Hints, Ns, Scheduler, Stop, VcpuId,
 };
 
-use super::helpers::Seat;
-use super::hints;
-use super::host_cpus::Watched;
-use super::listener::Listener;
+use super::doorbell_storm::VainRings;
+use super::host_cpu_watcher::Watched;
+use super::kick_target::Station;
 use super::pins::Pins;
-use super::station::Station;
-use super::vain::VainRings;
+use super::policy_ids;
+use super::probes::Listener;
+use super::workers::Seat;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Where a vCPU is.
@@ -567,7 +567,7 @@ impl After {
 
 /// What `vcpu` says now, in the policy's terms.
 pub(crate) fn said(vcpu: &Vcpu, first: u32) -> Hints {
-    hints::to_policy(vcpu.guest.hints.snapshot(vcpu.index), first)
+    policy_ids::to_policy(vcpu.guest.hints.snapshot(vcpu.index), first)
 }
 
 #[cfg(test)]

@@ -18,17 +18,17 @@ use vcpu_sched::{
 };
 
 use super::berths;
-use super::helpers::Helper;
-use super::host_cpus::Watcher;
-use super::lane::Lane;
+use super::host_cpu_watcher::Watcher;
 use super::late_halts::{self, LateHaltsError};
-use super::listener::Listener;
-use super::observed::{Observed, Tells};
+use super::main_loop::{Executor, ExecutorReport};
+use super::observers::{Observed, Tells};
 use super::pool::{NewMember, NewVcpu, Pool};
-use super::seam::{Direct, Seam};
+use super::probes::Listener;
+use super::run_loop::Lane;
 use super::signal;
-use super::turns::{Executor, ExecutorReport};
-use super::vcpu_thread::{ByThread, VcpuThreads};
+use super::vcpu_runner::{Direct, Seam};
+use super::vcpu_threads::{ByThread, VcpuThreads};
+use super::workers::Helper;
 use crate::halt::{Bedding, BerthError, ExitOnWake};
 use crate::runner::{ReadyGuest, Runner, RunnerReport, VcpuAccount};
 

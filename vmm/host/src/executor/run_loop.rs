@@ -6,9 +6,9 @@ use std::io;
 use baton_machine::{Exit, Vcpu};
 use baton_os::sys;
 
+use super::kick_target::Station;
 use super::presence::Presence;
 use super::signal::{self, Armed};
-use super::station::Station;
 use super::timer::PreemptionTimer;
 use crate::halt::nap::{self, NapEnd};
 use crate::halt::{Bedding, HaltSignal, is_halted};

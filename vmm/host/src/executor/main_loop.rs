@@ -10,12 +10,12 @@ use baton_os::sys;
 use serde::Serialize;
 use vcpu_sched::{CpuId, Decision, Hints, Ns, Stop, VcpuId};
 
-use super::crossing::Crossing;
-use super::host_cpus::OwnCpu;
-use super::observed::Tells;
+use super::exit_latency::Crossing;
+use super::host_cpu_watcher::OwnCpu;
+use super::observers::Tells;
 use super::pool::{Pool, Sleeper, State, said};
-use super::seam::{Ran, Seam};
 use super::signal;
+use super::vcpu_runner::{Ran, Seam};
 use crate::halt::nap::NapEnd;
 
 /// Where halts do not end `KVM_RUN`, a vCPU is looked at this often, ns.

@@ -18,8 +18,8 @@ use baton_observe::trace::{Names, Prepared, TraceFile, Tracing};
 use baton_os::sys;
 use vcpu_sched::{Counters, CpuId, CpuView, Doing, Exhaustion, Reservation, VcpuId, VcpuView};
 
-use super::listener::Listener;
 use super::pool::Pool;
+use super::probes::Listener;
 use super::start::ExecutorError;
 
 /// What one executor tells by itself, outside the pool's lock.

@@ -8,8 +8,8 @@
 
 use baton_machine::{Exit, Vcpu};
 
-use super::lane::Lane;
-use super::station::Station;
+use super::kick_target::Station;
+use super::run_loop::Lane;
 use crate::halt::Bedding;
 use crate::halt::nap::NapEnd;
 

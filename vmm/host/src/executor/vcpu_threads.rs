@@ -19,11 +19,11 @@ use vcpu_sched::{CpuId, VcpuId};
 
 use super::berths;
 use super::handoff::Handoff;
-use super::lane::Lane;
+use super::kick_target::Station;
 use super::pins::Pinned;
 use super::pool::{Berths, NewVcpu, Pool};
-use super::seam::{Ran, Seam};
-use super::station::Station;
+use super::run_loop::Lane;
+use super::vcpu_runner::{Ran, Seam};
 use crate::halt::nap::NapEnd;
 use crate::halt::{Bed, Bedding, BerthError, ExitOnWake, Spent, prompt_for_now};
 

@@ -306,10 +306,10 @@ impl State {
         let at = sys::monotonic_ns();
         // First those that are back, so that one of these can be the last.
         for cpu in now.iter() {
-            self.sched.cpu_returns(cpu, at);
+            self.sched.cpu_online(cpu, at);
         }
         for cpu in all.minus(now).iter() {
-            self.sched.cpu_leaves(cpu, at);
+            self.sched.cpu_offline(cpu, at);
         }
         self.after()
     }

@@ -8,7 +8,7 @@ use baton_abi::hints::{RING_DEFER, RING_DONATED};
 use baton_machine::{Doorbell, Exit, Guest, GuestEnd, Vcpu};
 use baton_os::sys;
 use serde::Serialize;
-use vcpu_sched::{CpuId, Decision, Hints, Ns, Stop, VcpuId};
+use vcpu_sched::{CpuId, Decision, Hints, Ns, StopReason as Stop, VcpuId};
 
 use super::exit_latency::Crossing;
 use super::host_cpu_watcher::OwnCpu;
@@ -216,7 +216,7 @@ impl<S: Seam> Executor<S> {
             if let Some(left) = &left
                 && picked
                     .as_ref()
-                    .is_none_or(|(_, decision)| decision.run != left.id)
+                    .is_none_or(|(_, decision)| decision.curr != left.id)
             {
                 left.show_stopped();
             }
@@ -225,7 +225,7 @@ impl<S: Seam> Executor<S> {
                 show(vcpu, decision, first);
                 let same = left
                     .as_ref()
-                    .is_some_and(|left| left.rang && left.id == decision.run);
+                    .is_some_and(|left| left.rang && left.id == decision.curr);
                 if same && !decision.is_proxied() {
                     storm = state.member_mut(vcpu.guest.number).vain.count(now);
                 }
@@ -416,12 +416,12 @@ impl<S: Seam> Executor<S> {
                 text: "the thread that ran it has failed".into(),
             });
             let ran = self.charge();
-            self.pool.lock().lose(self.cpu, decision.run, ran);
+            self.pool.lock().lose(self.cpu, decision.curr, ran);
             self.pool.retire(&guest);
             return None;
         };
         self.elsewhere += elsewhere_ns;
-        self.tells.exit(self.cpu, decision.run, &exit);
+        self.tells.exit(self.cpu, decision.curr, &exit);
         let mut turn = Turn {
             vcpu,
             decision,

@@ -226,9 +226,9 @@ impl PoolLook {
         snapshot::Cpu {
             cpu: self.names.host_cpus[place],
             away: pool.watch.is_away(self.names.host_cpus[place]),
-            run: view.and_then(|view| self.name(view.run)),
+            run: view.and_then(|view| self.name(view.curr)),
             donor: view.and_then(|view| self.name(view.donor)),
-            lock: view.and_then(|view| (view.run != view.donor).then_some(view.lock)),
+            lock: view.and_then(|view| (view.curr != view.donor).then_some(view.lock)),
             busy_ns: counts.busy_ns,
             idle_ns: counts.idle_ns,
             host_steal_ns: counts.host_steal_ns,

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use baton_machine::{ExitCounts, Guest, GuestRecord, Vcpu};
 use baton_os::sys;
 use vcpu_sched::{
-    CpuId, CpuSet, Decision, Grant, HelperId, HelperOrder, Hints, Ns, Scheduler, Stop, VcpuId,
+    CpuId, CpuSet, Decision, Grant, Hints, Ns, Scheduler, StopReason as Stop, VcpuId, WorkerId,
+    WorkerOrder,
 };
 
 use super::doorbell_storm::VainRings;
@@ -51,7 +52,7 @@ pub(crate) struct Member {
     /// Policy name of its vCPU 0; the others follow.
     pub(crate) first: u32,
     /// The threads of its devices.
-    helpers: Vec<HelperId>,
+    helpers: Vec<WorkerId>,
     /// Its doorbells that changed nothing.
     pub(crate) vain: VainRings,
     retired: bool,
@@ -74,7 +75,7 @@ pub(crate) struct NewMember {
     /// Policy name of its vCPU 0; the others follow.
     pub(crate) first: u32,
     /// The policy's names of its devices' threads.
-    pub(crate) helpers: Vec<HelperId>,
+    pub(crate) helpers: Vec<WorkerId>,
 }
 
 /// A vCPU that joins the pool.
@@ -120,7 +121,7 @@ pub(crate) struct After {
     /// A vCPU to put to sleep.
     berth: Option<Sleeper>,
     /// What devices' threads are to be told.
-    helpers: Vec<HelperOrder>,
+    helpers: Vec<WorkerOrder>,
     /// vCPUs to let go.
     #[expect(clippy::vec_box, reason = "as in `State`")]
     retired: Vec<Box<Vcpu>>,
@@ -196,7 +197,7 @@ impl Pool {
     }
 
     /// Where the orders for `helper` arrive.
-    pub(crate) fn seat(&self, helper: HelperId) -> &Arc<Seat> {
+    pub(crate) fn seat(&self, helper: WorkerId) -> &Arc<Seat> {
         &self.seats[helper.index()]
     }
 
@@ -226,7 +227,8 @@ impl Pool {
             self.stations[cpu.index()].kick();
         }
         for &order in &after.helpers {
-            let (HelperOrder::Work(Grant { helper, .. }) | HelperOrder::Stop(helper)) = order;
+            let (WorkerOrder::Work(Grant { worker: helper, .. }) | WorkerOrder::Stop(helper)) =
+                order;
             self.seat(helper).order(order);
         }
         for vcpu in after.retired {
@@ -336,7 +338,7 @@ impl State {
     pub(crate) fn after(&mut self) -> After {
         let mut after = After {
             kicks: self.sched.take_kicks(),
-            helpers: self.sched.take_helper_orders().collect(),
+            helpers: self.sched.take_worker_orders().collect(),
             retired: std::mem::take(&mut self.retired),
             ..After::default()
         };
@@ -425,10 +427,10 @@ impl State {
     pub(crate) fn pick(&mut self, cpu: CpuId, now: Ns) -> Option<(Box<Vcpu>, Decision)> {
         loop {
             let decision = self.sched.pick(cpu, now)?;
-            let place = &mut self.places[decision.run.index()];
+            let place = &mut self.places[decision.curr.index()];
             match std::mem::replace(place, Place::WithExecutor) {
                 Place::Here(mut vcpu) => {
-                    self.tell_steal(&mut vcpu, decision.run);
+                    self.tell_steal(&mut vcpu, decision.curr);
                     return Some((vcpu, decision));
                 }
                 // Not to be had: it ended, or sleeps in KVM though the policy was told that it
@@ -442,7 +444,7 @@ impl State {
                     };
                     self.sched.stop(cpu, why, Hints::default(), 0, now);
                     if sleeps {
-                        self.recalls.push(decision.run);
+                        self.recalls.push(decision.curr);
                     }
                 }
             }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use baton_machine::devices::Granter;
 use baton_os::sys;
-use vcpu_sched::{Grant, HelperId, HelperOrder, Ns};
+use vcpu_sched::{Grant, Ns, WorkerId, WorkerOrder};
 
 use super::pins::{Pinned, Pins};
 use super::pool::Pool;
@@ -30,14 +30,14 @@ struct State {
 
 impl Seat {
     /// Passes an order of the policy on.
-    pub(crate) fn order(&self, order: HelperOrder) {
+    pub(crate) fn order(&self, order: WorkerOrder) {
         match order {
-            HelperOrder::Work(grant) => {
+            WorkerOrder::Work(grant) => {
                 self.revoked.store(false, Ordering::Relaxed);
                 self.state.lock().granted = Some(grant);
                 self.changed.notify_one();
             }
-            HelperOrder::Stop(_) => self.revoked.store(true, Ordering::Relaxed),
+            WorkerOrder::Stop(_) => self.revoked.store(true, Ordering::Relaxed),
         }
     }
 
@@ -66,7 +66,7 @@ impl Seat {
 /// One device's thread.
 #[derive(Debug)]
 pub(crate) struct Helper {
-    id: HelperId,
+    id: WorkerId,
     seat: Arc<Seat>,
     /// A device may live longer than the run's scheduler.
     pool: Weak<Pool>,
@@ -78,7 +78,7 @@ pub(crate) struct Helper {
 
 impl Helper {
     pub(crate) fn new(
-        id: HelperId,
+        id: WorkerId,
         seat: Arc<Seat>,
         pool: &Arc<Pool>,
         host_cpus: Arc<[usize]>,
@@ -112,7 +112,7 @@ impl Granter for Helper {
         let pool = self.pool.upgrade()?;
         let after = {
             let mut state = pool.lock();
-            state.sched.helper_asks(self.id, sys::monotonic_ns());
+            state.sched.worker_ready(self.id, sys::monotonic_ns());
             state.after()
         };
         pool.finish(after);
@@ -131,7 +131,7 @@ impl Granter for Helper {
             let mut state = pool.lock();
             state
                 .sched
-                .helper_stops(self.id, spent_ns, sys::monotonic_ns());
+                .worker_stopped(self.id, spent_ns, sys::monotonic_ns());
             state.after()
         };
         pool.finish(after);
@@ -156,7 +156,7 @@ mod tests {
 
     fn grant() -> Grant {
         Grant {
-            helper: HelperId(0),
+            worker: WorkerId(0),
             cpu: CpuId(0),
             payer: VcpuId(0),
             limit: 7,
@@ -170,7 +170,7 @@ mod tests {
             let seat = Arc::clone(&seat);
             move || [seat.wait(), seat.wait()]
         });
-        seat.order(HelperOrder::Work(grant()));
+        seat.order(WorkerOrder::Work(grant()));
         // The second wait finds no grant, and ends when the seat is closed.
         while seat.state.lock().granted.is_some() {
             thread::yield_now();
@@ -182,10 +182,10 @@ mod tests {
     #[test]
     fn a_new_grant_ends_the_revocation_of_the_one_before() {
         let seat = Seat::default();
-        seat.order(HelperOrder::Work(grant()));
-        seat.order(HelperOrder::Stop(HelperId(0)));
+        seat.order(WorkerOrder::Work(grant()));
+        seat.order(WorkerOrder::Stop(WorkerId(0)));
         assert!(seat.revoked.load(Ordering::Relaxed));
-        seat.order(HelperOrder::Work(grant()));
+        seat.order(WorkerOrder::Work(grant()));
         assert!(!seat.revoked.load(Ordering::Relaxed));
     }
 }

@@ -1,10 +1,9 @@
 //! The local APIC through its memory page (xAPIC mode).
 
-use crate::idt::{VECTOR_SPURIOUS, VECTOR_TIMER};
+use crate::layout::LOCAL_APIC;
 use crate::mmio;
+use crate::vectors::{VECTOR_SPURIOUS, VECTOR_TIMER};
 
-/// Address of the page.
-pub const BASE: u64 = 0xfee0_0000;
 /// End of interrupt.
 pub const EOI: u64 = 0xb0;
 
@@ -25,13 +24,13 @@ const TIMER_DEADLINE: u32 = 2 << 17;
 const DIVIDE_BY_1: u32 = 0xb;
 
 fn write(register: u64, value: u32) {
-    // SAFETY: a register of the page, which `boot.rs` maps uncached.
-    unsafe { mmio::write(BASE + register, value) };
+    // SAFETY: a register of the page, which `entry.rs` maps uncached.
+    unsafe { mmio::write(LOCAL_APIC + register, value) };
 }
 
 fn read(register: u64) -> u32 {
     // SAFETY: as `write`.
-    unsafe { mmio::read(BASE + register) }
+    unsafe { mmio::read(LOCAL_APIC + register) }
 }
 
 /// This vCPU's APIC id.
@@ -39,14 +38,14 @@ pub fn id() -> u32 {
     read(ID) >> 24
 }
 
-/// Lets interrupts in.
+/// Enables the local APIC.
 pub fn enable() {
     write(SPURIOUS, ENABLE | u32::from(VECTOR_SPURIOUS));
 }
 
-fn command(target: u32, what: u32) {
+fn command(target: u32, command: u32) {
     write(COMMAND_HIGH, target << 24);
-    write(COMMAND_LOW, what);
+    write(COMMAND_LOW, command);
 }
 
 /// Interrupts the vCPU of this index.
@@ -61,8 +60,8 @@ pub fn send_to_others(vector: u8) {
 
 /// Starts the vCPU of this index in real mode at `page` (a page number below 256).
 ///
-/// The pauses that the INIT-SIPI-SIPI protocol of real processors asks for are left out, as is the
-/// second SIPI: KVM keeps both events in order until the target takes them.
+/// The pauses of the INIT-SIPI-SIPI protocol of real processors are left out, and so is the second SIPI:
+/// KVM keeps both events in order until the target handles them.
 pub fn start(target: u32, page: u8) {
     command(target, ASSERT | DELIVERY_INIT);
     command(target, ASSERT | DELIVERY_STARTUP | u32::from(page));
@@ -70,22 +69,22 @@ pub fn start(target: u32, page: u8) {
 
 /// Arms the one-shot timer. KVM's timer clock runs at 1 GHz, so `ns` is its count.
 pub fn arm_timer(ns: u32) {
-    aim_timer(VECTOR_TIMER);
+    set_timer_vector(VECTOR_TIMER);
     start_timer(ns);
 }
 
-/// Sets which interrupt the one-shot timer raises.
-pub fn aim_timer(vector: u8) {
+/// Sets the vector of the interrupt that the one-shot timer raises.
+pub fn set_timer_vector(vector: u8) {
     write(TIMER, vector.into());
     write(TIMER_DIVIDE, DIVIDE_BY_1);
 }
 
-/// Starts the one-shot timer, from the beginning if it runs; 0 stops it.
+/// Starts the one-shot timer, again if it runs already; 0 stops it.
 pub fn start_timer(ns: u32) {
     write(TIMER_INITIAL, ns);
 }
 
-/// Puts the timer into TSC-deadline mode, to be armed through its MSR.
+/// Switches the timer to TSC-deadline mode, in which its MSR arms it.
 pub fn use_deadline_timer() {
     write(TIMER, TIMER_DEADLINE | u32::from(VECTOR_TIMER));
 }

@@ -1,4 +1,5 @@
-//! All vCPUs meet. Waiting vCPUs idle, so they do not eat the time of those that they wait for.
+//! A barrier for all vCPUs. Waiting vCPUs idle, so that they do not take CPU time from the vCPUs for
+//! which they wait.
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
@@ -6,24 +7,25 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::cpu::Cpu;
 use crate::{idle, smp};
 
+/// A barrier that can be used again.
 pub struct Barrier {
-    arrived: AtomicU32,
+    waiting: AtomicU32,
     round: AtomicU32,
 }
 
 impl Barrier {
     pub const fn new() -> Self {
         Self {
-            arrived: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
             round: AtomicU32::new(0),
         }
     }
 
-    /// Returns once every vCPU has called it.
+    /// Returns when every vCPU has called this function.
     pub fn wait(&self, cpu: &Cpu) {
         let round = self.round.load(Acquire);
-        if self.arrived.fetch_add(1, SeqCst) + 1 == smp::count() {
-            self.arrived.store(0, Relaxed);
+        if self.waiting.fetch_add(1, SeqCst) + 1 == smp::count() {
+            self.waiting.store(0, Relaxed);
             self.round.store(round + 1, SeqCst);
             (0..smp::count())
                 .filter(|&other| other != cpu.index())

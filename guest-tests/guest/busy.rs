@@ -1,4 +1,5 @@
-//! Work of a known length: a counted loop, so that time off the CPU does not count as work done.
+//! Work of a known length: a counted loop, so that time in which the vCPU does not run is not counted
+//! as work.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,7 +12,7 @@ const SAMPLE: u64 = 1 << 13;
 /// TSC ticks that [`SAMPLE`] iterations take.
 static TICKS: AtomicU64 = AtomicU64::new(1);
 
-/// Measures the loop; the best of several tries, because any of them can be interrupted.
+/// Measures the loop. The shortest of several tries counts, because any of them may be interrupted.
 pub fn calibrate() {
     let ticks = (0..TRIES).map(|_| {
         let start = clock::now();
@@ -21,15 +22,15 @@ pub fn calibrate() {
     TICKS.store(ticks.min().unwrap_or(1).max(1), Relaxed);
 }
 
-/// Iterations that take so many nanoseconds of CPU time.
+/// The number of iterations that takes `ns` nanoseconds of CPU time.
 pub fn iterations(ns: u64) -> u64 {
     let samples = u128::from(clock::from_ns(ns)) * u128::from(SAMPLE);
     (samples / u128::from(TICKS.load(Relaxed))) as u64
 }
 
-/// Works for so many iterations: a chain of multiplications, each waiting for the one before, so that
-/// neither a busy sibling hyperthread nor the code's place in memory changes the pace much. Never
-/// inlined: the work is the very code that was measured.
+/// Works for so many iterations: a chain of multiplications that each depend on the one before, so that
+/// neither a busy sibling hyperthread nor the position of the code in memory changes the pace much.
+/// Never inlined, so that the work is the code that was measured.
 #[inline(never)]
 pub fn spin(iterations: u64) {
     if iterations > 0 {

@@ -14,7 +14,7 @@ const NS_PER_MS: u64 = 1_000_000;
 static NS_PER_TICK: AtomicU64 = AtomicU64::new(0);
 static TICKS_PER_NS: AtomicU64 = AtomicU64::new(0);
 
-/// Learns the frequency from the machine, else from the command line.
+/// Reads the frequency from the machine, or else from the command line.
 pub fn init(given_khz: Option<u64>) {
     let khz = port::in32(PORT_TSC_KHZ).map(u64::from).or(given_khz);
     let Some(khz) = khz.filter(|&khz| khz > 0) else {
@@ -30,7 +30,7 @@ pub fn init(given_khz: Option<u64>) {
 /// The TSC now.
 #[inline(always)]
 pub fn now() -> u64 {
-    // SAFETY: RDTSC has no preconditions where CR4.TSD is clear, and `boot.rs` clears it.
+    // SAFETY: RDTSC has no preconditions where CR4.TSD is clear, and `entry.rs` clears it.
     unsafe { _rdtsc() }
 }
 
@@ -38,13 +38,13 @@ fn scale(value: u64, factor: &AtomicU64) -> u64 {
     ((u128::from(value) * u128::from(factor.load(Relaxed))) >> 32) as u64
 }
 
-/// Nanoseconds of so many ticks.
+/// Converts TSC ticks to nanoseconds.
 #[inline]
 pub fn to_ns(ticks: u64) -> u64 {
     scale(ticks, &NS_PER_TICK)
 }
 
-/// Ticks of so many nanoseconds.
+/// Converts nanoseconds to TSC ticks.
 pub fn from_ns(ns: u64) -> u64 {
     scale(ns, &TICKS_PER_NS)
 }

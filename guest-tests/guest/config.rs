@@ -2,10 +2,11 @@
 
 use core::cell::UnsafeCell;
 
-use crate::boot;
+use crate::boot_params;
 use crate::console;
 use crate::cpu::MAX_TASKS;
 use crate::exit;
+use crate::step::Step;
 use crate::testdev::EXIT_USAGE;
 
 /// Which lock the lock workloads use.
@@ -43,7 +44,7 @@ pub enum Workload {
     Hostile(Attack),
 }
 
-/// Ways to take CPU time from other guests.
+/// Attempts to take CPU time from other guests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Attack {
     EscapeInt,
@@ -58,43 +59,43 @@ pub enum Attack {
     SerialStrings,
 }
 
-/// How a vCPU with nothing to do gives its CPU back.
+/// How an idle vCPU gives its CPU back.
 #[derive(Clone, Copy, Debug)]
 pub enum IdleKind {
     /// The idle doorbell where there is one, else a halt.
     Auto,
     /// HLT, ended by an inter-processor interrupt.
     Halt,
-    /// Not at all.
+    /// The vCPU keeps its CPU and spins.
     Pause,
 }
 
-/// The command line, understood. Durations in nanoseconds.
+/// The parsed command line. Durations are in nanoseconds; `guest-tests/src/lib.rs` describes the keys.
 #[derive(Clone, Copy)]
 pub struct Config {
     pub workload: Workload,
     pub lock: LockKind,
-    /// Tell the host who holds and who waits.
+    /// Publish to the host which vCPUs hold locks and which wait.
     pub hints: bool,
     /// Waiters go idle after spinning for a while.
     pub park: bool,
     /// Spin iterations before a waiter goes idle; the default is that of Linux.
     pub spin: u32,
-    /// Tasks of each vCPU, of those workloads that have tasks.
+    /// Tasks of each vCPU in the workloads that have tasks.
     pub tasks: u32,
     /// How often the timer preempts a task, nanoseconds; 0 for never.
     pub tick: u32,
     pub hold: Option<u64>,
     pub outside: Option<u64>,
-    /// How long the workload takes; 0 for ever.
+    /// How long the workload lasts; 0 for ever.
     pub seconds: u64,
-    /// Ends the workload after so many acquisitions (or rounds) per vCPU instead.
+    /// The workload ends after so many acquisitions (or rounds) per vCPU instead.
     pub acquisitions: Option<u64>,
-    /// Report when critical sections were.
+    /// Report the times of critical sections.
     pub log: bool,
-    /// Rounds of each part of the halt workload; stops of the stopped one.
+    /// Rounds of each part of `halt`; stops that `stopped` waits for.
     pub count: u64,
-    /// The timer of the workloads that have one.
+    /// The period of the workloads that have a timer.
     pub period: u64,
     /// Arm the timer through the TSC-deadline MSR.
     pub deadline_timer: bool,
@@ -133,13 +134,13 @@ static CONFIG: Shared = Shared(UnsafeCell::new(Config {
 
 /// The command line; the defaults before [`init`].
 pub fn get() -> &'static Config {
-    // SAFETY: only `init` writes, when nobody holds a reference.
+    // SAFETY: only `init` writes, while there are no references.
     unsafe { &*CONFIG.0.get() }
 }
 
-/// Parses the command line of the boot parameters; ends the guest if it makes no sense.
+/// Parses the command line of the boot parameters; ends the guest if a word is unknown.
 pub fn init() {
-    let text = command_line();
+    let text = boot_params::command_line();
     let Ok(text) = str::from_utf8(text) else {
         console::line(format_args!("guest: the command line is not UTF-8"));
         exit::end(EXIT_USAGE);
@@ -153,74 +154,34 @@ pub fn init() {
             exit::end(EXIT_USAGE);
         }
     }
-    // SAFETY: no other vCPU runs yet and no reference is held.
+    // SAFETY: no other vCPU runs yet, and there are no references.
     unsafe { *CONFIG.0.get() = config };
 }
 
-/// The key of a step of the workload that has steps.
+/// The key of a step of the workload `devices`.
 const STEP: &str = "do";
 
-/// The steps on the command line, in order.
-pub fn steps() -> impl Iterator<Item = &'static str> {
-    let text = str::from_utf8(command_line()).unwrap_or_default();
-    text.split_ascii_whitespace()
-        .filter_map(|word| word.strip_prefix(STEP)?.strip_prefix('='))
-}
-
-/// Offset of `hdr.cmd_line_ptr` in the boot parameters.
-const COMMAND_LINE_POINTER: u64 = 0x228;
-const COMMAND_LINE_MAX: u64 = 4096;
-
-fn command_line() -> &'static [u8] {
-    // SAFETY: plain memory, written by the entry code.
-    let params = unsafe { boot::boot_params_address };
-    if params == 0 || params >= boot::MAPPED - COMMAND_LINE_MAX {
-        return &[];
-    }
-    // SAFETY: mapped, and the boot protocol says that the field is there.
-    let start = unsafe { ((params + COMMAND_LINE_POINTER) as *const u32).read_unaligned() };
-    let start = u64::from(start);
-    if start == 0 || start >= boot::MAPPED - COMMAND_LINE_MAX {
-        return &[];
-    }
-    // SAFETY: mapped for COMMAND_LINE_MAX bytes; memory that the guest does not use.
-    let bytes =
-        unsafe { core::slice::from_raw_parts(start as *const u8, COMMAND_LINE_MAX as usize) };
-    bytes.split(|&byte| byte == 0).next().unwrap_or(bytes)
+/// The steps on the command line, in order, each with its text.
+pub fn steps() -> impl Iterator<Item = (&'static str, Step)> {
+    let text = str::from_utf8(boot_params::command_line()).unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|word| {
+        let text = word.strip_prefix(STEP)?.strip_prefix('=')?;
+        Some((text, Step::parse(text)?))
+    })
 }
 
 fn parse(config: &mut Config, word: &str) -> Option<()> {
     let (key, value) = word.split_once('=').unwrap_or((word, ""));
     match key {
         "workload" => config.workload = workload(value)?,
-        "lock" => {
-            config.lock = match value {
-                "tas" => LockKind::Tas,
-                "ticket" => LockKind::Ticket,
-                "mcs" => LockKind::Mcs,
-                "mutex" => LockKind::Mutex,
-                _ => return None,
-            }
-        }
+        "lock" => config.lock = lock_kind(value)?,
         "hints" => config.hints = one_of(value, "off", "on")?,
         "log" => config.log = one_of(value, "off", "on")?,
         "wait" => config.park = one_of(value, "spin", "halt")?,
         "timer" => config.deadline_timer = one_of(value, "oneshot", "deadline")?,
-        "idle" => {
-            config.idle = match value {
-                "auto" => IdleKind::Auto,
-                "hlt" => IdleKind::Halt,
-                "pause" => IdleKind::Pause,
-                _ => return None,
-            }
-        }
+        "idle" => config.idle = idle_kind(value)?,
         "spin" => config.spin = value.parse().ok()?,
-        "tasks" => {
-            config.tasks = value.parse().ok()?;
-            (1..=MAX_TASKS as u32)
-                .contains(&config.tasks)
-                .then_some(())?;
-        }
+        "tasks" => config.tasks = tasks(value)?,
         "tick" => config.tick = tick(value)?,
         "hold" => config.hold = Some(duration(value)?),
         "outside" => config.outside = Some(duration(value)?),
@@ -231,7 +192,7 @@ fn parse(config: &mut Config, word: &str) -> Option<()> {
         "seed" => config.seed = value.parse().ok()?,
         "cpus" => config.cpus = Some(value.parse().ok()?),
         "tsc_khz" => config.tsc_khz = Some(value.parse().ok()?),
-        STEP if crate::workloads::is_step(value) => {}
+        STEP if Step::parse(value).is_some() => {}
         "console" if value.starts_with("ttyS0") => console::use_port(console::PORT_SERIAL),
         _ if for_linux(key) => {}
         _ => return None,
@@ -239,7 +200,31 @@ fn parse(config: &mut Config, word: &str) -> Option<()> {
     Some(())
 }
 
-/// Words that VMMs put on every command line because their guests are Linux.
+fn lock_kind(name: &str) -> Option<LockKind> {
+    Some(match name {
+        "tas" => LockKind::Tas,
+        "ticket" => LockKind::Ticket,
+        "mcs" => LockKind::Mcs,
+        "mutex" => LockKind::Mutex,
+        _ => return None,
+    })
+}
+
+fn idle_kind(name: &str) -> Option<IdleKind> {
+    Some(match name {
+        "auto" => IdleKind::Auto,
+        "hlt" => IdleKind::Halt,
+        "pause" => IdleKind::Pause,
+        _ => return None,
+    })
+}
+
+fn tasks(value: &str) -> Option<u32> {
+    let tasks = value.parse().ok()?;
+    (1..=MAX_TASKS as u32).contains(&tasks).then_some(tasks)
+}
+
+/// Words for Linux, which some VMMs add to every command line.
 fn for_linux(key: &str) -> bool {
     key.contains('.')
         || matches!(
@@ -293,8 +278,8 @@ fn attack(name: &str) -> Option<Attack> {
     })
 }
 
-/// The shortest tick, nanoseconds. With shorter ones a slow host would have the next ready before a task
-/// has run.
+/// The shortest tick, nanoseconds. On a slow host a shorter one would be due again before a task has
+/// run.
 const TICK_MIN: u32 = 200_000;
 
 fn tick(value: &str) -> Option<u32> {

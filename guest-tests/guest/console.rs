@@ -1,7 +1,7 @@
-//! The debug console. One vCPU prints at a time (the workloads see to it), so it has no lock.
+//! The debug console. It has no lock, because the workloads let one vCPU print at a time.
 //!
-//! The precompiled `core` uses a red zone, and interrupts arrive on the same stack: nothing prints
-//! while an interrupt with a CPL-3 handler may come.
+//! The precompiled `core` uses a red zone, and interrupts arrive on the same stack. So nothing may print
+//! while an interrupt with a CPL-3 handler may arrive.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -24,12 +24,12 @@ impl Write for Console {
     }
 }
 
-/// Sends what follows to another port.
+/// Prints to another port from here on.
 pub fn use_port(port: u16) {
     PORT.store(port.into(), Relaxed);
 }
 
-/// Prints text and a line end.
+/// Prints text and a line feed.
 pub fn line(text: fmt::Arguments) {
     // The console's writer cannot fail.
     let _ = Console.write_fmt(text);

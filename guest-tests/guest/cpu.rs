@@ -20,22 +20,23 @@ pub const RING3_TOP: usize = 32 << 10;
 pub const MAX_TASKS: usize = 8;
 /// A task's stack. Workloads print from the vCPU's own stack, not from these.
 const TASK_STACK: usize = 4 << 10;
-/// Offset of the TSS's I/O bitmap, all zero: every port is open to CPL 3. IOPL 3 says so too, but a
-/// hypervisor that keeps the guest at CPL 3 in hardware may not let the guest set it.
+/// Offset of the TSS's I/O bitmap, all zero: every port is open to CPL 3. IOPL 3 has the same effect, but
+/// a hypervisor that keeps the guest at CPL 3 in hardware may not let the guest set it.
 pub const IO_BITMAP: usize = RING0_TOP;
 /// Bytes in the bitmap. One more, all ones, must follow.
 pub const IO_BITMAP_SIZE: usize = 8 << 10;
 
-/// What a vCPU knows of itself.
+/// The state of a vCPU.
 #[repr(C)]
 pub struct Cpu {
     gdt: UnsafeCell<[u64; 10]>,
     tss: UnsafeCell<[u8; 104]>,
-    /// Its index, 0 to the number of vCPUs.
+    /// Its index, below the number of vCPUs.
     index: AtomicU32,
-    /// 1 once it runs Rust code.
+    /// 1 once the vCPU runs Rust code.
     pub online: AtomicU32,
-    /// 1 from before it decides to idle until somebody wants it (or it woke by itself).
+    /// How the vCPU sleeps (`idle.rs`): not 0 from before its decision to idle until a waker clears the
+    /// word or it wakes by itself.
     pub asleep: AtomicU32,
     /// Timer interrupts taken.
     pub ticks: AtomicU32,
@@ -43,13 +44,13 @@ pub struct Cpu {
     pub wakes: AtomicU32,
     /// Interrupts taken by the CPL-3 handler.
     pub pokes: AtomicU32,
-    /// How many reasons there are not to preempt what runs; see `preempt.rs` for this and the next two.
+    /// How often preemption is disabled; `preempt.rs` describes this field and the next two.
     pub unpreemptible: AtomicU32,
-    /// Whether the timer that preempts tasks runs, or has run off.
+    /// State of the timer that preempts tasks.
     pub tick: AtomicU32,
-    /// Where the tick interrupted its task.
+    /// RIP of the task that the tick interrupted.
     tick_return: AtomicU64,
-    /// What the workload measured.
+    /// What the workload measures.
     pub stats: Stats,
 }
 
@@ -57,6 +58,7 @@ pub struct Cpu {
 // other fields are atomics.
 unsafe impl Sync for Cpu {}
 
+/// A [`Cpu`] and the stacks of its vCPU.
 #[repr(C, align(65536))]
 pub struct Block {
     cpu: Cpu,
@@ -73,6 +75,7 @@ const _: () = assert!(RING3_TOP + MAX_TASKS * TASK_STACK <= BLOCK_SIZE);
 // SAFETY: `cpu` is Sync, and each stack is used by its own vCPU alone.
 unsafe impl Sync for Block {}
 
+/// One block for each vCPU, by its index.
 pub static BLOCKS: [Block; MAX_CPUS] = [const { Block::new() }; MAX_CPUS];
 
 impl Block {
@@ -113,7 +116,7 @@ impl Cpu {
     pub const TICK_OFFSET: usize = offset_of!(Cpu, tick);
     pub const TICK_RETURN_OFFSET: usize = offset_of!(Cpu, tick_return);
 
-    /// The vCPU that executes this.
+    /// The vCPU that executes this call.
     pub fn current() -> &'static Self {
         let rsp: usize;
         // SAFETY: only reads a register.
@@ -128,7 +131,7 @@ impl Cpu {
         &BLOCKS[index as usize].cpu
     }
 
-    /// Where the stack of its task `number` begins (growing down); the number must be below
+    /// Where the stack of this vCPU's task `number` begins (growing down). `number` must be below
     /// [`MAX_TASKS`].
     pub fn task_stack(&self, number: usize) -> usize {
         let block = &raw const BLOCKS[self.index() as usize] as usize;
@@ -140,7 +143,7 @@ impl Cpu {
         self.index.load(Relaxed)
     }
 
-    /// Says who it is; once, at its start.
+    /// Sets the index; called once, at the start of the vCPU.
     pub fn set_index(&self, index: u32) {
         self.index.store(index, Relaxed);
     }

@@ -12,7 +12,7 @@ const KEYBOARD_RESET: u8 = 0xfe;
 /// Ends the guest with this code.
 pub fn end(code: u32) -> ! {
     port::out32(PORT_EXIT, code);
-    // A machine without the test device: small VMMs end at a reset by the keyboard controller.
+    // On a machine without the test device: small VMMs end when the keyboard controller resets it.
     port::out8(PORT_KEYBOARD, KEYBOARD_RESET);
     let never = AtomicU32::new(0);
     loop {

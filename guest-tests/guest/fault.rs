@@ -1,8 +1,8 @@
-//! An unexpected exception: say what and where, end the guest.
+//! Unexpected exceptions: the guest reports what happened and where, and ends.
 
 use crate::{console, exit, ring0, testdev};
 
-/// What the stubs and the CPU pushed.
+/// What the CPU and the stub behind the gate pushed.
 #[repr(C)]
 pub struct Frame {
     vector: u64,
@@ -16,6 +16,7 @@ pub struct Frame {
 
 const VECTOR_PAGE_FAULT: u64 = 14;
 
+/// Reports the exception and ends the guest.
 pub extern "C" fn report(frame: &Frame) -> ! {
     let Frame {
         vector,

@@ -1,7 +1,7 @@
 //! The guest's side of the hint ABI: one page per vCPU, and the doorbells.
 //!
-//! Ordering: a vCPU is stopped when the host reads what it wrote, so program order is enough, and
-//! on x86 that takes no more than keeping the compiler from moving the accesses.
+//! Ordering: the host reads what a vCPU wrote only while that vCPU is stopped, so program order is
+//! enough. On x86 this only requires that the compiler does not move the accesses.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, compiler_fence};
 use crate::abi::{self, HintPage};
 use crate::config;
 use crate::cpu::{Cpu, MAX_CPUS};
-use crate::locks::Mode;
+use crate::lock::Mode;
 use crate::port;
 
 #[repr(C, align(4096))]
@@ -28,7 +28,7 @@ const fn empty() -> HintPage {
 
 static PRESENT: AtomicBool = AtomicBool::new(false);
 static REGISTERED: AtomicBool = AtomicBool::new(false);
-/// The host runs a holder on its waiters' budgets.
+/// The host runs lock holders on their waiters' budgets.
 static PROXY: AtomicBool = AtomicBool::new(false);
 
 /// A field of the page of the vCPU with this index, as an atomic.
@@ -40,7 +40,7 @@ macro_rules! field {
     }};
 }
 
-/// Looks for a host that understands hints.
+/// Detects a host that understands hints.
 pub fn init() {
     let present = port::in32(abi::PORT_MAGIC) == Some(abi::MAGIC);
     let features = port::in32(abi::PORT_FEATURES).unwrap_or(0);
@@ -55,17 +55,17 @@ pub fn init() {
     );
 }
 
-/// Whether doorbells are answered.
+/// Whether the host has doorbells.
 pub fn present() -> bool {
     PRESENT.load(Relaxed)
 }
 
-/// Whether vCPUs have registered pages, that is, whether hints are on.
+/// Whether hints are on, so that vCPUs have registered pages.
 pub fn on() -> bool {
     REGISTERED.load(Relaxed)
 }
 
-/// Whether it helps to ring for a holder that does not run.
+/// Whether the host reacts to a ring for a holder that does not run.
 pub fn proxied() -> bool {
     PROXY.load(Relaxed)
 }
@@ -78,12 +78,12 @@ pub fn register(cpu: &Cpu) {
     }
 }
 
-/// Rings.
+/// Rings the doorbell.
 pub fn ring(reason: u32, argument: u32) {
     port::out32(abi::PORT_DOORBELL, abi::doorbell(reason, argument));
 }
 
-/// Says when this vCPU wants to wake from the idle doorbell by itself; 0 for never.
+/// Publishes the TSC value at which the host ends this vCPU's idle doorbell; 0 for never.
 pub fn idle_until(cpu: &Cpu, tsc: u64) {
     field!(AtomicU64, cpu.index(), guest.idle_until_tsc).store(tsc, Relaxed);
 }
@@ -109,34 +109,34 @@ fn add_held(cpu: &Cpu, change: u32) -> u32 {
     now
 }
 
-/// Called before a lock is taken: who is about to have it, or queues for it, is as much in the others'
-/// way when it loses its CPU as who has it.
+/// Called before a lock is taken. A vCPU that is about to have the lock, or queues for it, delays the
+/// others as much as its holder does when it loses its CPU.
 #[inline(always)]
-pub fn takes<M: Mode>(cpu: &Cpu) {
+pub fn acquiring<M: Mode>(cpu: &Cpu) {
     if M::HINTS {
         add_held(cpu, abi::HELD_ACQUIRE);
     }
 }
 
-/// Called when a lock has been released: rings if the host asked for it. `successor` tells, if it
-/// is known, which vCPU the lock went to.
+/// Called after a lock was released: rings if the host requested it. `successor` returns the vCPU to
+/// which the lock went, if that is known.
 #[inline(always)]
 pub fn released<M: Mode>(cpu: &Cpu, lock: u64, successor: impl FnOnce() -> Option<u32>) {
     if M::HINTS {
         let held = add_held(cpu, abi::HELD_RELEASE);
-        // The host changes `ring` only while this vCPU is outside the guest; an exit orders memory
-        // accesses, so the compiler is all that has to be kept from moving the load up.
+        // The host changes `ring` only while this vCPU is outside the guest, and an exit orders memory
+        // accesses. So only the compiler must not move the load up.
         compiler_fence(SeqCst);
         let ring = field!(AtomicU32, cpu.index(), host.ring).load(Relaxed);
         if ring != 0 {
-            answer(cpu, lock, held, ring, successor());
+            ring_release(cpu, lock, held, ring, successor());
         }
     }
 }
 
-/// Called when a mutex has been released: rings if the host asked for it. `next` is the vCPU of who
-/// has it now, or of the first of those who wait for it. A mutex does not count in the depth of
-/// `held`, but its release does: who spins for it and is preempted must not carry its former owner.
+/// Called after a mutex was released: rings if the host requested it. `next` returns the vCPU of the new
+/// owner, or of the first waiter. A mutex does not count in the depth of `held`, but its release is
+/// counted, so that a vCPU which is preempted while it spins does not carry the former owner.
 #[inline(always)]
 pub fn mutex_released<M: Mode>(cpu: &Cpu, mutex: u64, next: impl FnOnce() -> Option<u32>) {
     if M::HINTS {
@@ -145,20 +145,21 @@ pub fn mutex_released<M: Mode>(cpu: &Cpu, mutex: u64, next: impl FnOnce() -> Opt
         let ring = field!(AtomicU32, cpu.index(), host.ring).load(Relaxed);
         if ring & abi::RING_DONATED != 0 {
             let next = next();
-            // Who waits for a task of this vCPU waits for this vCPU as before.
+            // A vCPU that waits for another task of this vCPU waits for this vCPU as before.
             if next != Some(cpu.index()) {
-                answer(cpu, mutex, 1, abi::RING_DONATED, next);
+                ring_release(cpu, mutex, 1, abi::RING_DONATED, next);
             }
         }
     }
 }
 
+/// Rings for a release if it is one that the host requested; `requested` are the bits of `ring`.
 #[cold]
-fn answer(cpu: &Cpu, lock: u64, held: u32, asked: u32, successor: Option<u32>) {
+fn ring_release(cpu: &Cpu, lock: u64, held: u32, requested: u32, successor: Option<u32>) {
     let donated_lock = field!(AtomicU64, cpu.index(), host.donated_lock).load(Relaxed);
     let depth = held & ((1 << abi::HELD_DEPTH_BITS) - 1);
-    let donated = asked & abi::RING_DONATED != 0 && donated_lock == lock;
-    let deferred = asked & abi::RING_DEFER != 0 && depth == 0;
+    let donated = requested & abi::RING_DONATED != 0 && donated_lock == lock;
+    let deferred = requested & abi::RING_DEFER != 0 && depth == 0;
     if donated || deferred {
         cpu.stats.release_rings.add(1);
         ring(abi::DOORBELL_RELEASE, successor.map_or(0, |vcpu| vcpu + 1));
@@ -178,27 +179,27 @@ fn write_record(cpu: &Cpu, kind: u32, lock: u64, holder: u32, holder_gen: u32) {
     field!(AtomicU32, index, guest.holder_gen).store(holder_gen, Relaxed);
     compiler_fence(SeqCst);
     seq.store(even.wrapping_add(2), Relaxed);
-    // What the record was based on is looked at again after it is out.
+    // The caller checks again after this that the record is true.
     compiler_fence(SeqCst);
 }
 
-/// Says for whom this vCPU spins.
+/// Publishes for which vCPU this one spins.
 pub fn waiting(cpu: &Cpu, lock: u64, holder: u32, holder_gen: u32) {
     write_record(cpu, abi::WAIT_SPIN, lock, holder, holder_gen);
 }
 
-/// Says for whom this vCPU is about to idle: that of the mutex's owner, or of the waiter whose turn is
-/// before.
+/// Publishes for which vCPU this one is about to idle: that of the mutex's owner, or of the waiter that
+/// is next ahead in the queue.
 pub fn sleeping(cpu: &Cpu, mutex: u64, holder: u32) {
     write_record(cpu, abi::WAIT_BLOCK, mutex, holder, releases(holder));
 }
 
-/// Says that this vCPU waits for nobody.
+/// Publishes that this vCPU waits for no other.
 pub fn not_waiting(cpu: &Cpu) {
     write_record(cpu, abi::WAIT_NONE, 0, 0, 0);
 }
 
-/// Fills this vCPU's half of the page with whatever `next` gives, sequence count included.
+/// Fills the guest's half of this vCPU's page with values from `next`, the sequence count included.
 pub fn scribble(cpu: &Cpu, mut next: impl FnMut() -> u64) {
     let start = PAGES[cpu.index() as usize].0.get().cast::<u64>();
     for at in 0..size_of::<abi::GuestHints>() / size_of::<u64>() {

@@ -1,10 +1,10 @@
-//! Giving the CPU back, and being woken.
+//! Idling, and waking an idle vCPU.
 //!
-//! A sleeper sets its `asleep` word, looks once more whether it has reason to sleep, and idles. A
-//! waker makes the reason go away, then takes the word back and wakes only if it was set. Both sides
-//! write before they read (with locked instructions), so one of them sees the other. What happens
-//! between the look and the idling is not lost either: the doorbell remembers wake-ups, and the halt
-//! compares the word with interrupts off.
+//! A vCPU that is about to sleep sets its `asleep` word, checks once more that it has reason to sleep,
+//! and idles. A waker removes the reason, then clears the word and wakes the vCPU only if the word was
+//! set. Both sides write before they read (with locked instructions), so at least one of them sees the
+//! other's write. A wake-up between the check and the idling is not lost either: the host remembers
+//! wake-ups by doorbell, and the halt compares the word with interrupts off.
 
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -12,7 +12,7 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::abi::{DOORBELL_IDLE, DOORBELL_WAKE};
 use crate::config::{self, IdleKind};
 use crate::cpu::Cpu;
-use crate::idt::VECTOR_WAKE;
+use crate::vectors::VECTOR_WAKE;
 use crate::{apic, clock, hints, preempt, ring0};
 
 const AWAKE: u32 = 0;
@@ -23,17 +23,17 @@ const IN_PAUSE: u32 = 3;
 /// Spins before idling where a wait is usually short.
 const SHORT_SPIN: u32 = 2000;
 
-/// How to idle until this TSC value (0: until woken).
+/// The way to idle until this TSC value (0: until woken).
 fn way(until: u64) -> u32 {
     match config::get().idle {
         IdleKind::Pause => IN_PAUSE,
-        // The wake-up time of the doorbell stands in the hint page.
+        // The time at which the doorbell ends is in the hint page.
         IdleKind::Auto if hints::present() && (until == 0 || hints::on()) => IN_DOORBELL,
         IdleKind::Auto | IdleKind::Halt => IN_HALT,
     }
 }
 
-/// Idles if `still` holds, until woken or until this TSC value (0: never). May return without cause.
+/// Idles if `still` holds, until woken or until this TSC value (0: only until woken). May return early.
 pub fn sleep_while(cpu: &Cpu, still: impl Fn() -> bool, until: u64) {
     preempt::disable(cpu);
     let way = way(until);
@@ -67,15 +67,15 @@ fn halt(cpu: &Cpu, until: u64) {
     apic::arm_timer(u32::try_from(ns).unwrap_or(u32::MAX).max(1));
     ring0::halt_while(&cpu.asleep, IN_HALT);
     apic::arm_timer(0);
-    preempt::reclaim_timer(cpu);
+    preempt::restore_timer(cpu);
 }
 
 fn before(until: u64) -> bool {
     until == 0 || clock::now() < until
 }
 
-/// Spins a little, then idles, as long as `still` holds and the TSC has not reached `until` (0:
-/// never).
+/// Spins a little, then idles, as long as `still` holds and the TSC has not reached `until` (0: without
+/// a limit).
 pub fn wait_while(cpu: &Cpu, still: impl Fn() -> bool, until: u64) {
     for _ in 0..SHORT_SPIN {
         if !still() {
@@ -88,11 +88,11 @@ pub fn wait_while(cpu: &Cpu, still: impl Fn() -> bool, until: u64) {
     }
 }
 
-/// Wakes the vCPU of this index if it sleeps or is about to. Call after the reason for its sleep is
-/// gone.
+/// Wakes the vCPU with this index if it sleeps or is about to. Must be called after the reason for its
+/// sleep was removed.
 pub fn wake(target: u32) {
-    // Who takes the word back owes the wake-up, and an interrupt is sent in two steps.
-    preempt::undisturbed(Cpu::current(), || {
+    // The vCPU that clears the word must send the wake-up, and sending an interrupt takes two steps.
+    preempt::with_disabled(Cpu::current(), || {
         match Cpu::get(target).asleep.swap(AWAKE, SeqCst) {
             IN_DOORBELL => hints::ring(DOORBELL_WAKE, target),
             IN_HALT => apic::send(target, VECTOR_WAKE),
@@ -101,7 +101,7 @@ pub fn wake(target: u32) {
     });
 }
 
-/// Whether the vCPU of this index went idle by itself, or is about to.
+/// Whether the vCPU with this index went idle by itself, or is about to.
 pub fn asleep(target: u32) -> bool {
     Cpu::get(target).asleep.load(Relaxed) != AWAKE
 }

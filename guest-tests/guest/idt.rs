@@ -4,37 +4,27 @@
 //! why the guest is compiled without a red zone), and IRETQ can return natively. An interrupt gate
 //! to CPL 3 would leave interrupts off for good where CPL 3's IRETQ cannot set IF.
 //!
-//! Interrupts that may end a halt arrive at CPL 0, from where no gate leads to CPL 3; their gates
-//! lead to CPL 0. So does that of the tick (`preempt.rs`), which then goes on at CPL 3.
+//! Interrupts that may end a halt arrive at CPL 0, from where no gate leads to CPL 3, so their gates
+//! lead to CPL 0. So does the gate of the tick, which then continues at CPL 3 (`preempt.rs`).
 
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 
 use crate::apic;
 use crate::cpu::{BLOCK_SIZE, Cpu, RING0_TOP};
+use crate::layout::LOCAL_APIC;
 use crate::preempt;
 use crate::ring0::AfterHalt;
+use crate::vectors::{VECTOR_POKE, VECTOR_SPURIOUS, VECTOR_TICK, VECTOR_TIMER, VECTOR_WAKE};
 
-/// The vector of the local APIC's timer; ends a halt.
-pub const VECTOR_TIMER: u8 = 0x40;
-/// The vector of the inter-processor interrupt that ends a halt.
-pub const VECTOR_WAKE: u8 = 0x41;
-/// The vector of the inter-processor interrupt whose handler runs at CPL 3; for vCPUs that do not
-/// halt.
-pub const VECTOR_POKE: u8 = 0x42;
-/// The vector of the local APIC's timer where it preempts tasks. In the same class as the others, so
-/// that they do not interrupt each other.
-pub const VECTOR_TICK: u8 = 0x43;
 /// The vector by which CPL 0 enters the handler that keeps the vCPU (`INT 0x80`).
 const VECTOR_KEEP: u8 = 0x80;
-/// The vector of the local APIC's spurious interrupt.
-pub const VECTOR_SPURIOUS: u8 = 0xff;
 
 const CODE_CPL0: u16 = 0x08;
 const CODE_CPL3: u16 = 0x33;
 const TRAP: u8 = 0x8f;
 const INTERRUPT: u8 = 0x8e;
-/// Adds: software at CPL 3 may use the gate.
+/// Added: software at CPL 3 may use the gate.
 const DPL3: u8 = 0x60;
 
 const VECTOR_DIVIDE_ERROR: u8 = 0;
@@ -44,7 +34,7 @@ const EXCEPTIONS: u8 = 32;
 #[repr(C, align(4096))]
 pub struct Table(UnsafeCell<[[u64; 2]; 256]>);
 
-// SAFETY: written by vCPU 0 before the others start; what is written later is the same whoever does it.
+// SAFETY: written by vCPU 0 before the others start; every vCPU that writes later writes the same.
 unsafe impl Sync for Table {}
 
 pub static TABLE: Table = Table(UnsafeCell::new([[0; 2]; 256]));
@@ -151,9 +141,9 @@ fault_common:
     cld
     call {report}
 
-    # INT3. edi: 0 halt while [rsi] == edx; 1 WRMSR; 2 read CR2; 3 and up as 0, with something else
-    # after the halt. The gate turns interrupts off, so no wake-up slips in between the comparison and
-    # the halt.
+    # INT3. edi: 0 halts while [rsi] == edx; 1 WRMSR; 2 reads CR2; 3 and up as 0, with another
+    # instruction after the halt. The gate disables interrupts, so no wake-up is lost between the
+    # comparison and the halt.
 ring0_service:
     cmp edi, 1
     je 1f
@@ -187,8 +177,8 @@ ring0_service:
     hlt
     div ecx
 
-    # Entering a handler clears TF, so no single step that a hypervisor has set ends here. Leaves by the
-    # frame of the service that was interrupted, the first one on this stack.
+    # Entering a handler clears TF, so a single step that a hypervisor has set does not end here. The
+    # handler leaves by the frame of the interrupted service, the first one on this stack.
 keep_cpu:
     mov rcx, rsp
     and rcx, -{block_size}
@@ -210,8 +200,8 @@ timer_interrupt:
     mov dword ptr [rax + {asleep}], 0
     jmp end_of_interrupt
 
-    # Puts away where the task was and returns to where the tick is handled. In a halt (CPL 0) there
-    # is no task to preempt.
+    # Saves the task's RIP and returns to the handler of the tick. In a halt (CPL 0) there is no task to
+    # preempt.
 tick_interrupt:
     push rax
     test byte ptr [rsp + 16], 3
@@ -260,5 +250,5 @@ spurious_interrupt:
     after_interrupt = const AfterHalt::Interrupt as u32,
     tick_return = const Cpu::TICK_RETURN_OFFSET,
     tick_entry = sym preempt::entry,
-    eoi = const apic::BASE + apic::EOI,
+    eoi = const LOCAL_APIC + apic::EOI,
 );

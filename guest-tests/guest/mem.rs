@@ -1,5 +1,5 @@
-//! The memory functions that the compiler calls. String instructions: short, and no loop that the
-//! compiler could turn back into a call of the function it stands in.
+//! The memory functions that the compiler calls. They use string instructions, which are short; the
+//! compiler could turn a loop into a call of the very function that contains it.
 
 use core::arch::asm;
 
@@ -7,7 +7,7 @@ use core::arch::asm;
 /// As in C.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
-    // SAFETY: the caller vouches for both ranges.
+    // SAFETY: the caller guarantees both ranges.
     unsafe {
         asm!("rep movsb", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") count => _,
             options(nostack, preserves_flags));
@@ -23,7 +23,7 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, count: usize) -> *mut
         // SAFETY: no byte is overwritten before it is read, so copying upwards is right.
         return unsafe { memcpy(to, from, count) };
     }
-    // SAFETY: the caller vouches for both ranges; `to` lies above `from`, so copying downwards
+    // SAFETY: the caller guarantees both ranges; `to` lies above `from`, so copying downwards
     // reads each byte before it is overwritten. Interrupt handlers use no string instructions.
     unsafe {
         asm!("std", "rep movsb", "cld",
@@ -38,7 +38,7 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, count: usize) -> *mut
 /// As in C.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memset(to: *mut u8, value: i32, count: usize) -> *mut u8 {
-    // SAFETY: the caller vouches for the range.
+    // SAFETY: the caller guarantees the range.
     unsafe {
         asm!("rep stosb", inout("rdi") to => _, in("al") value as u8, inout("rcx") count => _,
             options(nostack, preserves_flags));
@@ -51,7 +51,7 @@ unsafe extern "C" fn memset(to: *mut u8, value: i32, count: usize) -> *mut u8 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, count: usize) -> i32 {
     for at in 0..count {
-        // SAFETY: the caller vouches for both ranges.
+        // SAFETY: the caller guarantees both ranges.
         let (a, b) = unsafe { (a.add(at).read_volatile(), b.add(at).read_volatile()) };
         if a != b {
             return i32::from(a) - i32::from(b);

@@ -1,6 +1,6 @@
 //! Registers of devices in memory.
 //!
-//! Assembly, so that each access is one plain load or store that every hypervisor's emulator knows.
+//! In assembly, so that each access is one plain load or store that every hypervisor can emulate.
 
 use core::arch::asm;
 
@@ -9,8 +9,8 @@ use core::arch::asm;
 /// # Safety
 /// `address` is mapped uncached and holds a device's register, so no Rust object.
 pub unsafe fn write(address: u64, value: u32) {
-    // SAFETY: the caller vouches for the address; a device may read and write the guest's memory, so the
-    // asm counts as touching it.
+    // SAFETY: the caller guarantees the address. A device may access the guest's memory, so the compiler
+    // takes the asm as an access to memory.
     unsafe {
         asm!("mov [{}], {:e}", in(reg) address, in(reg) value, options(nostack, preserves_flags));
     }

@@ -3,13 +3,13 @@
 use core::arch::asm;
 
 /// What an `IN` reads where no device answers.
-const NOBODY: u32 = u32::MAX;
+const NO_DEVICE: u32 = u32::MAX;
 
 /// Writes 32 bits to a port.
 #[inline(always)]
 pub fn out32(port: u16, value: u32) {
-    // SAFETY: no port that the guest uses reaches into its memory behind the compiler's back but
-    // through the hint page and to the counted waits, which are atomics; the asm counts as touching memory.
+    // SAFETY: through the ports that the guest uses, the host accesses only the hint pages and the wait
+    // counts, which are atomics; the compiler takes the asm as an access to memory.
     unsafe {
         asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags))
     };
@@ -21,14 +21,14 @@ pub fn out8(port: u16, value: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
 }
 
-/// Reads 32 bits from a port; `None` if nobody answers.
+/// Reads 32 bits from a port; `None` if no device answers.
 pub fn in32(port: u16) -> Option<u32> {
     let value;
     // SAFETY: as `out32`.
     unsafe {
         asm!("in eax, dx", in("dx") port, out("eax") value, options(nostack, preserves_flags))
     };
-    (value != NOBODY).then_some(value)
+    (value != NO_DEVICE).then_some(value)
 }
 
 /// Reads `into.len()` bytes from a port with one instruction.

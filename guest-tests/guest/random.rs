@@ -4,12 +4,13 @@
 pub struct Random(u64);
 
 impl Random {
-    /// A sequence of its own for each vCPU.
+    /// Each vCPU has a sequence of its own.
     pub fn new(seed: u64, vcpu: u32) -> Self {
         let mixed = (seed ^ u64::from(vcpu) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self(mixed | 1)
     }
 
+    /// The next number.
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

@@ -11,7 +11,7 @@ fn send(key: u32, value: u64) {
     port::out32(PORT_RESULT_HI, (value >> 32) as u32);
 }
 
-/// Reports what this vCPU measured; zeroes are left out, but for the acquisitions.
+/// Reports what this vCPU measured. Zeroes are left out, except for the acquisitions.
 pub fn results(cpu: &Cpu) {
     let stats = &cpu.stats;
     send(RESULT_ACQUISITIONS, stats.acquisitions.get());

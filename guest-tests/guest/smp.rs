@@ -1,24 +1,38 @@
 //! Starting the other vCPUs: INIT, SIPI, one after the other.
 
-use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicPtr, AtomicU32};
 
-use crate::boot;
 use crate::config;
 use crate::cpu::{Cpu, MAX_CPUS};
+use crate::layout::TRAMPOLINE;
 use crate::testdev::{EXIT_FAULT, EXIT_USAGE, PORT_INDEX, PORT_VCPUS};
 use crate::{apic, clock, console, exit, hints, idle, port};
 
-/// How long a vCPU may take to come up before the guest gives up. Generous: on a crowded host it
-/// is one among many.
+/// How long a vCPU may take to start before the guest ends with an error. Long, because on a crowded
+/// host a vCPU is one among many.
 const START_LIMIT_NS: u64 = 30_000_000_000;
 
 static COUNT: AtomicU32 = AtomicU32::new(1);
 static STARTING: AtomicU32 = AtomicU32::new(0);
+/// The block of the vCPU being started, for the entry code; written before each SIPI.
+pub static STARTING_CPU: AtomicPtr<Cpu> = AtomicPtr::new(core::ptr::null_mut());
+
+unsafe extern "C" {
+    /// First byte of the real-mode trampoline (`entry.rs`).
+    static trampoline_start: u8;
+    /// One past its last byte.
+    static trampoline_end: u8;
+}
 
 /// Number of vCPUs.
 pub fn count() -> u32 {
     COUNT.load(Relaxed)
+}
+
+/// All vCPUs of the guest.
+pub fn cpus() -> impl Iterator<Item = &'static Cpu> {
+    (0..count()).map(Cpu::get)
 }
 
 /// Index of the vCPU being started.
@@ -32,7 +46,7 @@ pub fn init_this(cpu: &Cpu, index: u32) {
     if index == 0 {
         hints::init();
     }
-    // Indices are handed out by APIC id; the machine must number its vCPUs the same way.
+    // The guest derives indices from APIC ids; the machine must number its vCPUs in the same way.
     let found = port::in32(PORT_INDEX).unwrap_or_else(apic::id);
     if found != index {
         console::line(format_args!(
@@ -44,7 +58,7 @@ pub fn init_this(cpu: &Cpu, index: u32) {
     hints::register(cpu);
 }
 
-/// Tells vCPU 0 that this one is up.
+/// Reports to vCPU 0 that this one is up.
 pub fn report_online(cpu: &Cpu) {
     cpu.online.store(1, SeqCst);
     idle::wake(0);
@@ -70,9 +84,8 @@ pub fn start_others(cpu: &Cpu) {
 fn start(cpu: &Cpu, index: u32) {
     let target = Cpu::get(index);
     STARTING.store(index, SeqCst);
-    // SAFETY: read only by the AP started below.
-    unsafe { (&raw mut boot::trampoline_cpu).write_volatile(target as *const Cpu as u64) };
-    apic::start(index, (boot::TRAMPOLINE >> 12) as u8);
+    STARTING_CPU.store((&raw const *target).cast_mut(), SeqCst);
+    apic::start(index, (TRAMPOLINE >> 12) as u8);
     let limit = clock::now() + clock::from_ns(START_LIMIT_NS);
     idle::wait_while(cpu, || target.online.load(SeqCst) == 0, limit);
     if target.online.load(SeqCst) == 0 {
@@ -82,17 +95,10 @@ fn start(cpu: &Cpu, index: u32) {
 }
 
 fn place_trampoline() {
-    let (start, end) = (
-        &raw const boot::trampoline_start,
-        &raw const boot::trampoline_end,
-    );
-    // SAFETY: the code is position-fixed for this page, which holds nothing that is still needed:
-    // the boot parameters have been read.
+    let (start, end) = (&raw const trampoline_start, &raw const trampoline_end);
+    // SAFETY: the code is linked for this page, which contains nothing that is still needed: the boot
+    // parameters have been read.
     unsafe {
-        core::ptr::copy_nonoverlapping(
-            start,
-            boot::TRAMPOLINE as *mut u8,
-            end as usize - start as usize,
-        );
+        core::ptr::copy_nonoverlapping(start, TRAMPOLINE as *mut u8, end as usize - start as usize);
     }
 }

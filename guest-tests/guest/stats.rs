@@ -1,11 +1,11 @@
-//! What a vCPU measures; reported at the end.
+//! What a vCPU measures and reports at its end.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::testdev::SECTIONS;
 use crate::wait_buckets::{self, BUCKETS};
 
-/// A number that only its own vCPU changes.
+/// A count that only its own vCPU changes.
 pub struct Count(AtomicU64);
 
 impl Count {
@@ -21,14 +21,14 @@ impl Count {
         self.0.store(value, Relaxed);
     }
 
-    /// A plain load and store: nobody else writes.
+    /// A plain load and store: only this vCPU writes.
     #[inline(always)]
     pub fn add(&self, more: u64) {
         self.set(self.get() + more);
     }
 }
 
-/// The same in half the memory, for many; it stays at its largest value.
+/// A [`Count`] in half the memory, for counts that are many; it saturates.
 #[repr(transparent)]
 pub struct SmallCount(AtomicU32);
 
@@ -44,12 +44,13 @@ impl SmallCount {
     }
 }
 
-/// A vCPU's tasks count here together: not to be preempted in between ([`crate::preempt`]).
+/// The counts of a vCPU. Its tasks share them, so a task must not be preempted while it counts
+/// ([`crate::preempt`]).
 pub struct Stats {
     pub acquisitions: Count,
     pub wait_max_ns: Count,
     pub wait_sum_ns: Count,
-    /// Waits, by [`wait_buckets::bucket`]. The host reads them where they are.
+    /// Waits by [`wait_buckets::bucket`]. The host reads them in place.
     pub waits: [SmallCount; BUCKETS],
     pub elapsed_ns: Count,
     pub iterations: Count,
@@ -58,7 +59,7 @@ pub struct Stats {
     pub skipped: Count,
     /// Times that a tick took a task off this vCPU for another one.
     pub task_preemptions: Count,
-    /// When the first critical sections were asked for, entered and left, TSC; filled by
+    /// TSC values at which the first critical sections were requested, entered and left; filled by
     /// [`Stats::log`].
     pub sections: [[Count; 3]; SECTIONS],
 }
@@ -80,7 +81,7 @@ impl Stats {
         }
     }
 
-    /// The times of the critical section that [`Stats::acquired`] counts next.
+    /// Records the times of the critical section that [`Stats::acquired`] counts next.
     #[cold]
     pub fn log(&self, times: [u64; 3]) {
         if let Some(section) = self.sections.get(self.acquisitions.get() as usize) {
@@ -90,7 +91,7 @@ impl Stats {
         }
     }
 
-    /// One more acquisition, after so long a wait.
+    /// Counts an acquisition and its wait.
     #[inline]
     pub fn acquired(&self, wait_ns: u64) {
         self.acquisitions.add(1);

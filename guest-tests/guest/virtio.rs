@@ -1,15 +1,16 @@
-//! The least of a virtio-mmio driver: devices with one queue, which the guest polls.
+//! A minimal virtio-mmio driver: devices with one queue, which the guest polls.
 //!
 //! Source: VIRTIO 1.2, 2.7 (split virtqueues) and 4.2 (virtio over MMIO).
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
+use crate::layout::VIRTIO_MMIO;
 use crate::mmio;
 
 /// Entries of a [`Queue`].
 pub const ENTRIES: u16 = 256;
-/// Most devices that a guest has under Baton.
+/// Most devices of a guest under Baton.
 pub const MAX_DEVICES: usize = 8;
 
 /// [`Device::kind`] of a disk.
@@ -20,9 +21,8 @@ pub const NEXT: u16 = 1;
 /// [`Queue::describe`]: the device writes there.
 pub const WRITE: u16 = 2;
 
-/// Address of the first device's registers, mapped by `boot.rs`; those of the next follow.
-const WINDOWS: u64 = 0xd000_0000;
-const WINDOW_LENGTH: u64 = 0x1000;
+/// Bytes of a device's registers; those of the next device follow.
+const REGISTERS_LENGTH: u64 = 0x1000;
 
 const MAGIC: u64 = 0x00;
 const KIND: u64 = 0x08;
@@ -58,49 +58,49 @@ impl Device {
     /// The device in this slot, if there is one.
     pub fn in_slot(slot: u32) -> Option<Self> {
         let device = Self {
-            base: WINDOWS + u64::from(slot) * WINDOW_LENGTH,
+            base: VIRTIO_MMIO + u64::from(slot) * REGISTERS_LENGTH,
         };
         let there = (slot as usize) < MAX_DEVICES && device.read(MAGIC) == MAGIC_VALUE;
         there.then_some(device)
     }
 
-    /// Virtio's number of its kind.
+    /// Its virtio device type.
     pub fn kind(&self) -> u32 {
         self.read(KIND)
     }
 
-    /// Resets the device and lets it work on `queue`, its queue 0, which must not be in use. No feature is
-    /// accepted but the version.
+    /// Resets the device and starts it with `queue` as its queue 0, which must not be in use. The driver
+    /// accepts no feature except the version.
     pub fn start(&self, queue: &'static Queue) {
         self.start_with(queue, 0);
     }
 
-    /// The feature bits 0 to 31 on offer.
+    /// The offered feature bits 0 to 31.
     pub fn features(&self) -> u32 {
         self.write(OFFERED_HALF, 0);
         self.read(OFFERED)
     }
 
-    /// [`Self::start`] with these of the feature bits 0 to 31.
+    /// [`Self::start`], with these of the feature bits 0 to 31 accepted.
     pub fn start_with(&self, queue: &'static Queue, features: u32) {
         self.reset();
         let mut status = 0;
-        let mut reach = |bit| {
+        let mut set_status = |bit| {
             status |= bit;
             self.write(STATUS, status);
         };
-        reach(ACKNOWLEDGE);
-        reach(DRIVER);
+        set_status(ACKNOWLEDGE);
+        set_status(DRIVER);
         self.write(FEATURES_HALF, 1);
         self.write(FEATURES, VERSION_1);
         self.write(FEATURES_HALF, 0);
         self.write(FEATURES, features);
-        reach(FEATURES_OK);
+        set_status(FEATURES_OK);
         self.set_queue(queue);
-        reach(DRIVER_OK);
+        set_status(DRIVER_OK);
     }
 
-    /// Lets it work on `queue` as its queue 0, which must not be ready.
+    /// Gives the device `queue` as its queue 0, which must not be ready.
     pub fn set_queue(&self, queue: &'static Queue) {
         self.write(QUEUE_SELECT, 0);
         self.write(QUEUE_SIZE, ENTRIES.into());
@@ -110,7 +110,7 @@ impl Device {
         self.write(QUEUE_READY, 1);
     }
 
-    /// Takes queue 0 back. It is the guest's when [`Self::is_queue_ready`] says so.
+    /// Begins to stop queue 0. The device no longer uses it when [`Self::is_queue_ready`] is false.
     pub fn stop_queue(&self) {
         self.write(QUEUE_SELECT, 0);
         self.write(QUEUE_READY, 0);
@@ -127,12 +127,12 @@ impl Device {
         self.read(STATUS)
     }
 
-    /// Says that there are new requests.
+    /// Notifies the device of new requests.
     pub fn notify(&self) {
         self.write(NOTIFY, 0);
     }
 
-    /// Ends its work on the queue.
+    /// Begins a reset, which is complete when [`Self::status`] is 0.
     pub fn reset(&self) {
         self.write(STATUS, 0);
     }
@@ -142,14 +142,14 @@ impl Device {
         self.write(register + 4, (address >> 32) as u32);
     }
 
-    /// A register.
+    /// Reads a register.
     pub fn read(&self, register: u64) -> u32 {
-        // SAFETY: within the devices' windows, which `boot.rs` maps.
+        // SAFETY: a device's registers, which `entry.rs` maps uncached.
         unsafe { mmio::read(self.base + register) }
     }
 
     fn write(&self, register: u64, value: u32) {
-        // SAFETY: within the devices' windows, which `boot.rs` maps.
+        // SAFETY: a device's registers, which `entry.rs` maps uncached.
         unsafe { mmio::write(self.base + register, value) };
     }
 }
@@ -179,7 +179,7 @@ struct Used {
 }
 
 impl Queue {
-    /// An empty one.
+    /// An empty queue.
     pub const fn new() -> Self {
         // SAFETY: integers only, for which all zeroes is a value.
         unsafe { core::mem::zeroed() }
@@ -201,18 +201,18 @@ impl Queue {
         self.available.index.store(index.wrapping_add(1), Release);
     }
 
-    /// Whether the device has carried out all that was offered.
+    /// Whether the device has completed all requests.
     pub fn is_done(&self) -> bool {
         self.used.index.load(Acquire) == self.available.index.load(Relaxed)
     }
 
-    /// Forgets all requests; no device may use it.
+    /// Removes all requests; no device may use the queue.
     pub fn clear(&self) {
         self.available.index.store(0, Relaxed);
         self.used.index.store(0, Relaxed);
     }
 
-    /// How many bytes the device has written for the request that it carried out last, as it says.
+    /// How many bytes the device wrote for the last completed request, by its own account.
     pub fn written(&self) -> u32 {
         let last = self.used.index.load(Acquire).wrapping_sub(1);
         self.used.ring[usize::from(last % ENTRIES)][1].load(Relaxed)

@@ -8,7 +8,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use vcpu_sched::{
-    Claim, Config, CpuId, Hints, Ns, Reservation, Scheduler, Stop, VcpuId, Wait, WaitKind,
+    Config, CpuId, Hints, Ns, Reservation, SchedParams, Scheduler, StopReason, VcpuId, Wait,
+    WaitKind,
 };
 
 const MS: Ns = 1_000_000;
@@ -51,10 +52,10 @@ impl Pool {
             let share = (cpus as u64 * 900).div_ceil(vcpus).min(900);
             let claim = if reserved {
                 let budget = (period / 1000 * share).max(10_000);
-                Claim::Reserved(Reservation::hard(budget, period).expect("a reservation"))
+                SchedParams::Reserved(Reservation::hard(budget, period).expect("a reservation"))
             } else {
                 let weight = 1 + (index % 100) as u32;
-                Claim::BestEffort { weight }
+                SchedParams::BestEffort { weight }
             };
             let Ok(vcpu) = policy.add_vcpu(guest, claim, None) else {
                 break;
@@ -81,8 +82,13 @@ impl Pool {
         let cpu = CpuId(self.next);
         self.next = (self.next + 1) % self.cpus;
         self.now += 100_000 / u64::from(self.cpus);
-        self.policy
-            .stop(cpu, Stop::Preempted, Hints::default(), 100_000, self.now);
+        self.policy.stop(
+            cpu,
+            StopReason::Preempted,
+            Hints::default(),
+            100_000,
+            self.now,
+        );
         black_box(self.policy.pick(cpu, self.now));
         black_box(self.policy.take_kicks());
     }
@@ -108,7 +114,7 @@ fn wake_and_halt(c: &mut Criterion) {
         let all: Vec<VcpuId> = (0..vcpus)
             .filter_map(|_| {
                 let guest = policy.add_guest();
-                let claim = Claim::Reserved(Reservation::hard(10_000, 100 * MS).ok()?);
+                let claim = SchedParams::Reserved(Reservation::hard(10_000, 100 * MS).ok()?);
                 policy.add_vcpu(guest, claim, None).ok()
             })
             .collect();
@@ -119,7 +125,7 @@ fn wake_and_halt(c: &mut Criterion) {
                 next = (next + 1) % all.len();
                 policy.wake(all[next], now);
                 black_box(policy.pick(CpuId(0), now));
-                let why = Stop::Halted(None);
+                let why = StopReason::Halted(None);
                 policy.stop(CpuId(0), why, Hints::default(), 1_000, now);
                 black_box(policy.take_kicks());
             });
@@ -138,7 +144,7 @@ fn chains(c: &mut Criterion) {
         let mut before = None;
         for index in 0..=length {
             let reservation = Reservation::hard(100 * MS, (3_000 - index) * MS);
-            let claim = Claim::Reserved(reservation.expect("a reservation"));
+            let claim = SchedParams::Reserved(reservation.expect("a reservation"));
             let vcpu = policy.add_vcpu(guest, claim, None).expect("it fits");
             policy.wake(vcpu, 0);
             policy.pick(cpu, 0);
@@ -152,14 +158,14 @@ fn chains(c: &mut Criterion) {
                 wait,
                 ..Hints::default()
             };
-            policy.stop(cpu, Stop::Rang, hints, 0, 0);
+            policy.stop(cpu, StopReason::Rang, hints, 0, 0);
             before = Some(vcpu);
         }
         group.bench_function(BenchmarkId::from_parameter(length), |b| {
             b.iter(|| {
                 let decision = policy.pick(cpu, 0);
                 assert_eq!(decision.map(|d| u64::from(d.chain)), Some(length));
-                policy.stop(cpu, Stop::Preempted, Hints::default(), 0, 0);
+                policy.stop(cpu, StopReason::Preempted, Hints::default(), 0, 0);
             });
         });
     }

@@ -3,7 +3,9 @@
 //!
 //!     cargo run -p vcpu-sched --example inversion
 
-use vcpu_sched::{Claim, Config, CpuId, Hints, Reservation, Scheduler, Stop, Wait, WaitKind};
+use vcpu_sched::{
+    Config, CpuId, Hints, Reservation, SchedParams, Scheduler, StopReason, Wait, WaitKind,
+};
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
@@ -13,8 +15,8 @@ const LOCK: u64 = 0x1000;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut pool = Scheduler::new(Config::new(1));
     let guest = pool.add_guest();
-    let small = Claim::Reserved(Reservation::hard(MS, 100 * MS)?);
-    let large = Claim::Reserved(Reservation::hard(5 * MS, 10 * MS)?);
+    let small = SchedParams::Reserved(Reservation::hard(MS, 100 * MS)?);
+    let large = SchedParams::Reserved(Reservation::hard(5 * MS, 10 * MS)?);
     let holder = pool.add_vcpu(guest, small, None)?;
     let waiter = pool.add_vcpu(guest, large, None)?;
 
@@ -25,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         depth: 1,
         ..Hints::default()
     };
-    pool.stop(CPU, Stop::Preempted, holding, MS, MS);
+    pool.stop(CPU, StopReason::Preempted, holding, MS, MS);
 
     pool.wake(waiter, MS);
     show(MS, pool.pick(CPU, MS));
@@ -40,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         wait: Some(wait),
         ..Hints::default()
     };
-    pool.stop(CPU, Stop::Rang, waiting, US, MS + US);
+    pool.stop(CPU, StopReason::Rang, waiting, US, MS + US);
 
     show(MS + US, pool.pick(CPU, MS + US));
     println!("          the waiter's budget carries the holder, which releases the lock and rings");
@@ -49,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         releases: 1,
         ..Hints::default()
     };
-    pool.stop(CPU, Stop::Rang, released, 300 * US, MS + 301 * US);
+    pool.stop(CPU, StopReason::Rang, released, 300 * US, MS + 301 * US);
 
     show(MS + 301 * US, pool.pick(CPU, MS + 301 * US));
     let (holder, waiter) = (pool.counters(holder), pool.counters(waiter));
@@ -72,7 +74,7 @@ fn show(now: u64, decision: Option<vcpu_sched::Decision>) {
         Some(decision) => println!(
             "{:>6} us: vCPU {} runs, vCPU {} pays",
             now / US,
-            decision.run.0,
+            decision.curr.0,
             decision.donor.0
         ),
         None => println!("{:>6} us: nothing to run", now / US),

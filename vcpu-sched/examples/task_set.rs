@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use vcpu_sched::sim::{Costs, LockId, LockKind, Script, Simulation, Step};
-use vcpu_sched::{Claim, Config, GuestId, Ns, Reservation};
+use vcpu_sched::{Config, GuestId, Ns, Reservation, SchedParams};
 
 const US: Ns = 1_000;
 
@@ -43,10 +43,12 @@ struct Task {
 }
 
 impl Task {
-    fn claim(&self) -> Result<Claim, Box<dyn Error>> {
+    fn claim(&self) -> Result<SchedParams, Box<dyn Error>> {
         Ok(match self.reservation {
-            Some((budget, period)) => Claim::Reserved(Reservation::hard(budget * US, period * US)?),
-            None => Claim::BestEffort {
+            Some((budget, period)) => {
+                SchedParams::Reserved(Reservation::hard(budget * US, period * US)?)
+            }
+            None => SchedParams::BestEffort {
                 weight: self.weight.unwrap_or(100),
             },
         })

@@ -14,8 +14,8 @@ pub struct Counters {
     pub elsewhere_ns: Ns,
     /// Part of `elsewhere_ns` that its sleeps took, and its wake-ups.
     pub sleep_ns: Ns,
-    /// Part of `elsewhere_ns` that helpers of its guest used, for which its claim paid.
-    pub helpers_ns: Ns,
+    /// Part of `elsewhere_ns` that workers of its guest used, for which its claim paid.
+    pub devices_ns: Ns,
     /// Part of `sleep_ns` that was taken from more urgent claims of other guests.
     pub disturbing_ns: Ns,
     /// Part of `charged_ns` in which another vCPU ran.

@@ -1,7 +1,7 @@
 //! Every decision of the policy, as an event for a listener: metrics, traces, tests, the simulator.
 
+use crate::classes::reservation::Reservation;
 use crate::ids::{CpuId, Ns, VcpuId};
-use crate::reservation::Reservation;
 
 /// One decision or state change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Event {
         /// The vCPU whose budget pays.
         donor: VcpuId,
         /// The vCPU that runs.
-        run: VcpuId,
+        curr: VcpuId,
         /// Edges between them; 0 when the donor runs itself.
         chain: u32,
     },
@@ -29,7 +29,7 @@ pub enum Event {
         /// The vCPU whose budget paid.
         donor: VcpuId,
         /// The vCPU that ran.
-        run: VcpuId,
+        curr: VcpuId,
         /// How long, ns.
         ran: Ns,
     },
@@ -49,7 +49,7 @@ pub enum Event {
     /// The claim waits for `on` to stop running or to wake.
     Park {
         /// The vCPU whose claim waits.
-        claim: VcpuId,
+        vcpu: VcpuId,
         /// The vCPU that it waits for.
         on: VcpuId,
     },
@@ -64,14 +64,14 @@ pub enum Event {
         /// The host CPU.
         cpu: CpuId,
         /// The holder.
-        run: VcpuId,
+        curr: VcpuId,
     },
     /// `cpu` should look again at what it runs.
     Kick(CpuId),
     /// `cpu` is away from now on.
-    CpuLeaves(CpuId),
+    CpuOffline(CpuId),
     /// `cpu` is there again.
-    CpuReturns(CpuId),
+    CpuOnline(CpuId),
     /// The claim has this reservation from now on: less than it was promised, or all of it again.
     InForce(VcpuId, Reservation),
 }

@@ -39,7 +39,7 @@ index!(
 );
 index!(
     /// A thread that works for a guest beside its vCPUs.
-    HelperId,
+    WorkerId,
     "h"
 );
 index!(
@@ -47,3 +47,8 @@ index!(
     CpuId,
     "cpu"
 );
+
+/// The most vCPUs in a pool.
+pub const MAX_VCPUS: usize = 1 << 20;
+/// The most different pinnings in a pool: each is a queue that `pick` looks at.
+pub const MAX_PINNINGS: usize = 64;

@@ -1,9 +1,9 @@
 //! What holds between any two calls. Checked after each of them in debug builds.
 
-use crate::contexts::{ClaimState, ExecState};
 use crate::events::Events;
 use crate::ids::{CpuId, VcpuId};
 use crate::scheduler::Scheduler;
+use crate::state::contexts::{ExecState, ScState};
 
 impl<E: Events> Scheduler<E> {
     /// Panics, in debug builds, if the state contradicts itself. O(n), so only there.
@@ -17,7 +17,7 @@ impl<E: Events> Scheduler<E> {
                 ExecState::Running(cpu) => {
                     let running = self.cpus[cpu.index()].running;
                     assert!(
-                        running.is_some_and(|r| r.run == id),
+                        running.is_some_and(|r| r.curr == id),
                         "{id} runs where its CPU says"
                     );
                     assert!(
@@ -26,31 +26,31 @@ impl<E: Events> Scheduler<E> {
                     );
                 }
                 ExecState::Runnable { .. } => assert!(
-                    !matches!(v.sc.state, ClaimState::Off | ClaimState::Riding),
+                    !matches!(v.sc.state, ScState::Off | ScState::Proxied),
                     "{id} is runnable, so its claim is somewhere: {:?}",
                     v.sc.state
                 ),
                 ExecState::Halted | ExecState::Gone => {}
             }
             match v.sc.state {
-                ClaimState::OnCpu(cpu) => assert!(
+                ScState::OnCpu(cpu) => assert!(
                     self.cpus[cpu.index()]
                         .running
                         .is_some_and(|r| r.donor == id),
                     "{id} pays where its CPU says"
                 ),
-                ClaimState::Queued(domain) => {
+                ScState::Queued(domain) => {
                     assert!(
                         self.domains[domain].queue.contains(id.0),
                         "{id} is in its queue"
                     );
                     assert!(self.is_eligible(id), "{id} competes for something");
                 }
-                ClaimState::Riding => assert!(
+                ScState::Proxied => assert!(
                     matches!(v.ec.state, ExecState::Running(_)),
                     "{id} rides, so it runs"
                 ),
-                ClaimState::Parked(_) | ClaimState::Throttled | ClaimState::Off => {}
+                ScState::Parked(_) | ScState::Throttled | ScState::Off => {}
             }
         }
         for (i, cpu) in self.cpus.iter().enumerate() {
@@ -61,9 +61,12 @@ impl<E: Events> Scheduler<E> {
             );
             if let Some(r) = cpu.running {
                 let here = CpuId(i as u32);
-                assert_eq!(self.vcpus[r.run.index()].ec.state, ExecState::Running(here));
+                assert_eq!(
+                    self.vcpus[r.curr.index()].ec.state,
+                    ExecState::Running(here)
+                );
                 assert!(!self.idle.contains(here), "{here} is busy");
-                let guests = [r.donor, r.run].map(|v| self.vcpus[v.index()].guest);
+                let guests = [r.donor, r.curr].map(|v| self.vcpus[v.index()].guest);
                 assert_eq!(guests[0], guests[1], "a budget stays in its guest");
             }
         }

@@ -17,11 +17,11 @@
 //! - The edges come from a guest, so they may be stale, circular or lies. None of that may cost more
 //!   than the walk, and the vCPU that runs in the end runs on a budget of its own guest.
 
-use crate::blocked_on::{Wait, WaitKind};
-use crate::contexts::ExecState;
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
+use crate::state::blocked_on::{Wait, WaitKind};
+use crate::state::contexts::ExecState;
 
 /// The longest chain that is followed, in edges.
 pub const MAX_CHAIN: u32 = 16;
@@ -30,7 +30,7 @@ pub const MAX_CHAIN: u32 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proxy {
     /// Run this vCPU on it. `lock` is what the last edge of the chain names.
-    Run { run: VcpuId, chain: u32, lock: u64 },
+    Run { curr: VcpuId, chain: u32, lock: u64 },
     /// No vCPU that it waits for can run here now. The claim is set aside until `on` stops running or
     /// wakes.
     Park { on: VcpuId },
@@ -108,7 +108,7 @@ impl<E: Events> Scheduler<E> {
         let ec = &self.vcpus[at.index()].ec;
         match ec.state {
             ExecState::Runnable { .. } if self.may_run_on(at, cpu) => Proxy::Run {
-                run: at,
+                curr: at,
                 chain,
                 lock,
             },

@@ -11,93 +11,32 @@
 //! | `preempt.rs` | which CPU is kicked for a claim that became eligible |
 //! | `defer.rs` | a holder that is out of time |
 //! | `debt.rs` | which claim pays for what is done for a vCPU while it does not run |
-//! | `helper.rs` | when, where and on which budget a guest's other threads work |
+//! | `worker.rs` | when, where and on which budget a guest's other threads work |
 //! | `pool_cpus.rs` | CPUs that leave the pool and come back |
 //! | `disturbance.rs` | wake-ups that take a CPU from a more urgent claim |
 
 use std::cmp::Reverse;
 
-use crate::admission::{Admission, AdmissionError};
-use crate::blocked_on::{BlockedOn, Hints};
-use crate::cbs::Server;
-use crate::contexts::{
-    ClaimState, Cpu, Entitlement, ExecContext, ExecState, Rank, Running, SchedContext, Vcpu,
-};
+use crate::classes::admission::{Admission, AdmissionError};
+use crate::classes::cbs::Server;
+use crate::classes::fair::FairShare;
+use crate::classes::rank::Rank;
+use crate::classes::reservation::SchedParams;
+use crate::config::Config;
 use crate::counters::Counters;
 use crate::cpuset::{CpuSet, MAX_CPUS};
 use crate::events::{Event, Events};
-use crate::fair::Fair;
-use crate::heap::Heap;
-use crate::helper::Helpers;
-use crate::ids::{CpuId, GuestId, Ns, VcpuId};
-use crate::lists::Lists;
-use crate::reservation::Claim;
-use crate::timers::{Timers, claim_timer, wake_timer};
-
-/// The most vCPUs in a pool.
-pub const MAX_VCPUS: usize = 1 << 20;
-/// The most different pinnings in a pool: each is a queue that `pick` looks at.
-pub const MAX_PINNINGS: usize = 64;
-
-/// How a pool schedules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Host CPUs of the pool, at most 128.
-    pub cpus: usize,
-    /// Whether waiters' budgets carry holders.
-    pub proxy: bool,
-    /// Grace of a holder that is out of time, ns; `None`: no deferral.
-    pub defer_ns: Option<Ns>,
-    /// Slice of best-effort vCPUs that share a CPU, ns.
-    pub slice_ns: Ns,
-    /// How long a spinning waiter sleeps with its halted holder at most, ns. Bounded because a
-    /// vCPU that spins may have an interrupt to take, of which the policy is not told.
-    pub park_ns: Ns,
-    /// Thousandths of the pool that reservations may take.
-    pub cap_permille: u64,
-}
-
-impl Config {
-    /// A pool of `cpus` host CPUs: proxying on, 50 us of grace, slices of 4 ms, 95 % for
-    /// reservations.
-    #[must_use]
-    pub const fn new(cpus: usize) -> Self {
-        Self {
-            cpus,
-            proxy: true,
-            defer_ns: Some(50_000),
-            slice_ns: 4_000_000,
-            park_ns: 1_000_000,
-            cap_permille: 950,
-        }
-    }
-}
-
-/// A queue of claims with the same pinning.
-#[derive(Clone, Debug)]
-pub(crate) struct Domain {
-    /// The pinning.
-    pub(crate) own: CpuSet,
-    /// The CPUs that serve it now: those of its own that are there.
-    pub(crate) cpus: CpuSet,
-    pub(crate) queue: Heap<Rank>,
-    pub(crate) timers: Timers,
-    /// Virtual time of the fair order: the largest start tag dispatched on these CPUs.
-    pub(crate) virtual_time: u128,
-}
-
-/// A guest as the policy sees it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Guest {
-    /// vCPUs that are not halted: they divide the guest's weight.
-    pub(crate) runnable: u32,
-    /// All that were added.
-    pub(crate) vcpus: Vec<VcpuId>,
-    /// The place in `vcpus` of the one that pays next for a helper.
-    pub(crate) next_payer: usize,
-    /// What its wake-ups may take from others.
-    pub(crate) credit: crate::disturbance::Credit,
-}
+use crate::ids::{CpuId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId};
+use crate::state::blocked_on::{BlockedOn, Hints};
+use crate::state::contexts::{
+    Cpu, ExecContext, ExecState, Running, ScState, SchedClass, SchedContext, VcpuState,
+};
+use crate::state::domain::Domain;
+use crate::state::guest::Guest;
+use crate::state::heap::Heap;
+use crate::state::lists::Lists;
+use crate::state::timer_queue::{Timers, sc_timer, wake_timer};
+use crate::state::worker_table::WorkerTable;
 
 /// The policy of one pool. All times that its methods take must not go back.
 #[derive(Clone, Debug)]
@@ -115,7 +54,7 @@ pub struct Scheduler<E: Events = ()> {
     pub(crate) busy: Heap<Reverse<Rank>>,
     /// CPUs that run a best-effort vCPU without a slice, because it was alone.
     pub(crate) unsliced: CpuSet,
-    pub(crate) vcpus: Vec<Vcpu>,
+    pub(crate) vcpus: Vec<VcpuState>,
     pub(crate) guests: Vec<Guest>,
     pub(crate) domains: Vec<Domain>,
     pub(crate) blocked_on: BlockedOn,
@@ -124,8 +63,8 @@ pub struct Scheduler<E: Events = ()> {
     pub(crate) admission: Admission,
     /// CPUs that should look again, until [`Scheduler::take_kicks`].
     pub(crate) kicks: CpuSet,
-    pub(crate) arrivals: u64,
-    pub(crate) helpers: Helpers,
+    pub(crate) last_fifo_seq: u64,
+    pub(crate) workers: WorkerTable,
     /// Told of each decision.
     pub events: E,
 }
@@ -166,8 +105,8 @@ impl<E: Events> Scheduler<E> {
             parked: Lists::default(),
             admission: Admission::new(config.cap_permille),
             kicks: CpuSet::EMPTY,
-            arrivals: 0,
-            helpers: Helpers::default(),
+            last_fifo_seq: 0,
+            workers: WorkerTable::default(),
             events,
         }
     }
@@ -195,7 +134,7 @@ impl<E: Events> Scheduler<E> {
     pub fn add_vcpu(
         &mut self,
         guest: GuestId,
-        claim: Claim,
+        claim: SchedParams,
         allowed: Option<CpuSet>,
     ) -> Result<VcpuId, AdmissionError> {
         assert!(guest.index() < self.guests.len(), "a guest of this pool");
@@ -207,20 +146,20 @@ impl<E: Events> Scheduler<E> {
             return Err(AdmissionError::NoCpu);
         };
         let domain = self.domain(allowed)?;
-        let entitlement = match claim {
-            Claim::Reserved(reservation) => {
+        let class = match claim {
+            SchedParams::Reserved(reservation) => {
                 self.fits_on_present(&reservation, allowed)?;
                 self.admission.take(&reservation, allowed, self.all)?;
-                Entitlement::Reserved(Server::new(reservation))
+                SchedClass::Deadline(Server::new(reservation))
             }
-            Claim::BestEffort { weight } => Entitlement::BestEffort(Fair::new(weight)),
+            SchedParams::BestEffort { weight } => SchedClass::Fair(FairShare::new(weight)),
         };
-        self.vcpus.push(Vcpu {
+        self.vcpus.push(VcpuState {
             guest,
             sc: SchedContext {
-                entitlement,
-                state: ClaimState::Off,
-                arrival: 0,
+                class,
+                state: ScState::Off,
+                fifo_seq: 0,
                 throttled_since: 0,
                 missed: 0,
                 reduced_since: None,
@@ -234,7 +173,7 @@ impl<E: Events> Scheduler<E> {
                 wake_pending: false,
                 ending: false,
                 hints: Hints::default(),
-                deferral: crate::defer::Credit::default(),
+                deferral: crate::state::deferral_credit::Credit::default(),
             },
             counters: Counters::default(),
         });
@@ -284,7 +223,7 @@ impl<E: Events> Scheduler<E> {
             }
             ExecState::Halted | ExecState::Runnable { .. } => {
                 self.finish(vcpu, now);
-                if let ClaimState::OnCpu(cpu) = self.vcpus[vcpu.index()].sc.state {
+                if let ScState::OnCpu(cpu) = self.vcpus[vcpu.index()].sc.state {
                     self.kick(cpu, now);
                 }
             }
@@ -301,11 +240,11 @@ impl<E: Events> Scheduler<E> {
         self.clear_timer(wake_timer(vcpu));
         let v = &mut self.vcpus[vcpu.index()];
         v.end_wait(now);
-        if v.sc.state == ClaimState::Throttled {
+        if v.sc.state == ScState::Throttled {
             v.end_throttling(now);
         }
         v.ec.state = ExecState::Gone;
-        if let Entitlement::Reserved(server) = &v.sc.entitlement {
+        if let SchedClass::Deadline(server) = &v.sc.class {
             let allowed = v.ec.allowed;
             let reduced = v.sc.reduced_since.take();
             v.counters.reduced_ns += reduced.map_or(0, |since| now.saturating_sub(since));
@@ -314,8 +253,8 @@ impl<E: Events> Scheduler<E> {
                 self.admit_again(now);
             }
         }
-        if !matches!(self.vcpus[vcpu.index()].sc.state, ClaimState::OnCpu(_)) {
-            self.claim_off(vcpu);
+        if !matches!(self.vcpus[vcpu.index()].sc.state, ScState::OnCpu(_)) {
+            self.dequeue(vcpu);
         }
         self.unpark_waiters(vcpu, now);
     }
@@ -339,11 +278,11 @@ impl<E: Events> Scheduler<E> {
     /// What `cpu` runs now, as (donor, run).
     #[must_use]
     pub fn running(&self, cpu: CpuId) -> Option<(VcpuId, VcpuId)> {
-        let Running { donor, run, .. } = self.cpus.get(cpu.index())?.running?;
-        Some((donor, run))
+        let Running { donor, curr, .. } = self.cpus.get(cpu.index())?.running?;
+        Some((donor, curr))
     }
 
-    pub(crate) fn tell(&mut self, at: Ns, event: Event) {
+    pub(crate) fn emit(&mut self, at: Ns, event: Event) {
         self.events.event(at, event);
     }
 
@@ -355,48 +294,45 @@ impl<E: Events> Scheduler<E> {
     /// Puts a claim into the queue of the CPUs where the vCPU that it will carry may run.
     pub(crate) fn enqueue(&mut self, claim: VcpuId, domain: usize) {
         let sc = &mut self.vcpus[claim.index()].sc;
-        debug_assert!(!matches!(
-            sc.state,
-            ClaimState::Queued(_) | ClaimState::Throttled
-        ));
-        sc.state = ClaimState::Queued(domain);
+        debug_assert!(!matches!(sc.state, ScState::Queued(_) | ScState::Throttled));
+        sc.state = ScState::Queued(domain);
         self.domains[domain].queue.set(claim.0, sc.rank());
     }
 
     /// Takes a claim out of wherever it waits.
-    pub(crate) fn claim_off(&mut self, claim: VcpuId) {
+    pub(crate) fn dequeue(&mut self, claim: VcpuId) {
         let sc = &mut self.vcpus[claim.index()].sc;
         match sc.state {
-            ClaimState::Queued(domain) => {
+            ScState::Queued(domain) => {
                 self.domains[domain].queue.remove(claim.0);
             }
-            ClaimState::Parked(_) => {
+            ScState::Parked(_) => {
                 self.parked.leave(claim);
-                self.clear_timer(claim_timer(claim));
+                self.clear_timer(sc_timer(claim));
             }
-            ClaimState::Throttled => {
-                self.clear_timer(claim_timer(claim));
+            ScState::Throttled => {
+                self.clear_timer(sc_timer(claim));
             }
-            ClaimState::Off | ClaimState::OnCpu(_) | ClaimState::Riding => {}
+            ScState::Off | ScState::OnCpu(_) | ScState::Proxied => {}
         }
-        self.vcpus[claim.index()].sc.state = ClaimState::Off;
+        self.vcpus[claim.index()].sc.state = ScState::Off;
     }
 
     /// A fresh place behind those with the same deadline or tag.
-    pub(crate) fn arrive(&mut self, claim: VcpuId) {
-        self.arrivals += 1;
-        self.vcpus[claim.index()].sc.arrival = self.arrivals;
+    pub(crate) fn to_back_of_equals(&mut self, claim: VcpuId) {
+        self.last_fifo_seq += 1;
+        self.vcpus[claim.index()].sc.fifo_seq = self.last_fifo_seq;
     }
 
     pub(crate) fn drop_edge(&mut self, waiter: VcpuId, now: Ns) {
         if self.blocked_on.drop_edge(waiter).is_none() {
             return;
         }
-        self.tell(now, Event::EdgeOff(waiter));
+        self.emit(now, Event::EdgeOff(waiter));
         // A sleeper competes only for the one that it waits for.
-        let queued = matches!(self.vcpus[waiter.index()].sc.state, ClaimState::Queued(_));
+        let queued = matches!(self.vcpus[waiter.index()].sc.state, ScState::Queued(_));
         if queued && !self.is_eligible(waiter) {
-            self.claim_off(waiter);
+            self.dequeue(waiter);
         }
     }
 }

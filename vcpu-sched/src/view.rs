@@ -1,10 +1,10 @@
 //! The state of the policy at one moment, for observers. Nothing here decides anything.
 
-use crate::contexts::{ClaimState, Entitlement, ExecState};
+use crate::classes::reservation::Reservation;
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
-use crate::reservation::Reservation;
 use crate::scheduler::Scheduler;
+use crate::state::contexts::{ExecState, ScState, SchedClass};
 
 /// What a vCPU is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct CpuView {
     /// Whose claim pays.
     pub donor: VcpuId,
     /// The vCPU that runs.
-    pub run: VcpuId,
+    pub curr: VcpuId,
     /// Where they differ: the lock that the donor waits for.
     pub lock: u64,
 }
@@ -62,18 +62,18 @@ impl<E: Events> Scheduler<E> {
             (ExecState::Gone, _) => Doing::Gone,
             (ExecState::Halted, _) => Doing::Halted,
             (ExecState::Running(cpu), _) => Doing::Running(cpu),
-            (ExecState::Runnable { .. }, ClaimState::Throttled) => Doing::Throttled,
-            (ExecState::Runnable { .. }, ClaimState::Parked(_)) => Doing::Parked,
-            (ExecState::Runnable { .. }, ClaimState::OnCpu(cpu)) => Doing::Carrying(cpu),
+            (ExecState::Runnable { .. }, ScState::Throttled) => Doing::Throttled,
+            (ExecState::Runnable { .. }, ScState::Parked(_)) => Doing::Parked,
+            (ExecState::Runnable { .. }, ScState::OnCpu(cpu)) => Doing::Carrying(cpu),
             (ExecState::Runnable { .. }, _) => Doing::Runnable,
         };
-        let (reserved, reduced) = match &v.sc.entitlement {
-            Entitlement::Reserved(server) => (
+        let (reserved, reduced) = match &v.sc.class {
+            SchedClass::Deadline(server) => (
                 Some((*server.promised(), server.budget(), server.deadline())),
                 v.sc.reduced_since
                     .map(|since| (*server.reservation(), since)),
             ),
-            Entitlement::BestEffort(_) => (None, None),
+            SchedClass::Fair(_) => (None, None),
         };
         Some(VcpuView {
             doing,
@@ -93,7 +93,7 @@ impl<E: Events> Scheduler<E> {
         let running = self.cpus.get(cpu.index())?.running?;
         Some(CpuView {
             donor: running.donor,
-            run: running.run,
+            curr: running.curr,
             lock: running.lock,
         })
     }
@@ -102,13 +102,13 @@ impl<E: Events> Scheduler<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Claim, Config, Hints, Stop, Wait, WaitKind};
+    use crate::{Config, Hints, SchedParams, StopReason, Wait, WaitKind};
 
     #[test]
     fn a_view_shows_who_runs_on_whose_budget_and_who_waits_for_whom() {
         let mut pool = Scheduler::new(Config::new(1));
         let guest = pool.add_guest();
-        let claim = Claim::BestEffort { weight: 100 };
+        let claim = SchedParams::BestEffort { weight: 100 };
         let [holder, waiter] = [(); 2].map(|()| pool.add_vcpu(guest, claim, None).expect("fits"));
         assert_eq!(pool.view(holder).expect("exists").doing, Doing::Halted);
         pool.wake(holder, 0);
@@ -121,7 +121,13 @@ mod tests {
             depth: 1,
             ..Hints::default()
         };
-        pool.stop(CpuId(0), Stop::Preempted, holding, 4_000_000, 4_000_000);
+        pool.stop(
+            CpuId(0),
+            StopReason::Preempted,
+            holding,
+            4_000_000,
+            4_000_000,
+        );
         pool.wake(waiter, 4_000_000);
         pool.pick(CpuId(0), 4_000_000).expect("the waiter");
         let wait = Wait {
@@ -134,10 +140,10 @@ mod tests {
             wait: Some(wait),
             ..Hints::default()
         };
-        pool.stop(CpuId(0), Stop::Rang, waiting, 1_000, 4_001_000);
+        pool.stop(CpuId(0), StopReason::Rang, waiting, 1_000, 4_001_000);
         pool.pick(CpuId(0), 4_001_000).expect("the holder, proxied");
         let cpu = pool.view_cpu(CpuId(0)).expect("runs");
-        assert_eq!((cpu.donor, cpu.run, cpu.lock), (waiter, holder, 7));
+        assert_eq!((cpu.donor, cpu.curr, cpu.lock), (waiter, holder, 7));
         let view = pool.view(waiter).expect("exists");
         assert_eq!(
             (view.doing, view.waits_for),

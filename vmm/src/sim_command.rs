@@ -7,7 +7,7 @@ use baton_config::units::readable_ns;
 use baton_observe::timeline;
 use vcpu_sched::sim::{Costs, LockId, LockKind, Outcome, Script, Simulation, SplitMix64, Step};
 use vcpu_sched::{
-    AdmissionError, Claim, Config, Event, GuestId, Ns, Reservation, ReservationError, VcpuId,
+    AdmissionError, Config, Event, GuestId, Ns, Reservation, ReservationError, SchedParams, VcpuId,
 };
 
 const US: Ns = 1_000;
@@ -167,7 +167,7 @@ impl Stage {
         &mut self,
         name: impl Into<String>,
         guest: GuestId,
-        claim: Claim,
+        claim: SchedParams,
         script: Script,
     ) -> Result<(), SimError> {
         self.sim.vcpu(guest, claim, script)?;
@@ -176,8 +176,8 @@ impl Stage {
     }
 }
 
-fn hard(budget: Ns, period: Ns) -> Result<Claim, ReservationError> {
-    Ok(Claim::Reserved(Reservation::hard(budget, period)?))
+fn hard(budget: Ns, period: Ns) -> Result<SchedParams, ReservationError> {
+    Ok(SchedParams::Reserved(Reservation::hard(budget, period)?))
 }
 
 fn preemption(proxy: bool) -> Result<Stage, SimError> {
@@ -191,7 +191,7 @@ fn preemption(proxy: bool) -> Result<Stage, SimError> {
             Step::Unlock(lock),
             Step::Compute(20 * US + 11 * index),
         ]);
-        let claim = Claim::BestEffort { weight: 100 };
+        let claim = SchedParams::BestEffort { weight: 100 };
         stage.vcpu(format!("fighter {index}"), guest, claim, script)?;
     }
     Ok(stage)
@@ -217,7 +217,7 @@ fn throttled_holder(proxy: bool) -> Result<Stage, SimError> {
     stage.vcpu("holder 1ms/100ms", guest, hard(MS, 100 * MS)?, holder)?;
     stage.vcpu("waiter 5ms/10ms", guest, hard(5 * MS, 10 * MS)?, waiter)?;
     let stranger = stage.sim.guest();
-    let claim = Claim::BestEffort { weight: 100 };
+    let claim = SchedParams::BestEffort { weight: 100 };
     stage.vcpu("hog of another guest", stranger, claim, Script::hog())?;
     Ok(stage)
 }
@@ -254,7 +254,10 @@ fn random(seed: u64, proxy: bool) -> Result<Stage, SimError> {
             let period = random.within(5, 50) * MS;
             let budget = period / random.within(6, 20);
             let (claim, what) = if random.one_in(3) {
-                (Claim::BestEffort { weight: 100 }, "best effort".to_owned())
+                (
+                    SchedParams::BestEffort { weight: 100 },
+                    "best effort".to_owned(),
+                )
             } else {
                 let what = format!("{}/{}", readable_ns(budget), readable_ns(period));
                 (hard(budget, period)?, what)

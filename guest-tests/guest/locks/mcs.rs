@@ -1,45 +1,46 @@
 //! Queue lock (Mellor-Crummey & Scott, "Algorithms for Scalable Synchronization on Shared-Memory
-//! Multiprocessors", 1991). With hints, the releaser passes over waiters that do not run: handing
-//! the lock to one would stop all behind it until the host runs it again.
+//! Multiprocessors", 1991). With hints, the releaser skips waiters that do not run: a waiter that got
+//! the lock without running would stop all waiters behind it until the host runs it again.
 //!
-//! A vCPU that was passed over is out of the queue. When it runs again it sees so and queues anew at
-//! the end. It pays for that at most [`MAX_SKIPS`] times per acquisition; then it keeps its place
-//! and gets the lock even when it does not run, and the hints of those behind it get it run.
+//! A vCPU that was skipped is out of the queue. When it runs again it finds that out and queues again at
+//! the end. This happens at most [`MAX_SKIPS`] times per acquisition. After that the vCPU keeps its place
+//! and gets the lock even while it does not run, and the hints of the waiters behind it make the host
+//! run it.
 //!
-//! The bound is small because it is cheap: a skip needs the waiter to lose its host CPU while it
-//! waits, which takes milliseconds from one time to the next, and a hand-over to a waiter that does
-//! not run costs the others one switch, some 20 us. One in nine such waits is thus below one
-//! percent, while a waiter is overtaken during at most eight of its absences.
+//! A small bound suffices. A skip requires that the waiter loses its host CPU while it waits, which
+//! happens every few milliseconds at most, and a hand-over to a waiter that does not run costs the
+//! others one switch, some 20 us. One such hand-over in nine waits costs less than one percent, and a
+//! waiter is overtaken during at most eight of its absences.
 
 use core::hint::spin_loop;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
-use super::waiter::Waiter;
-use super::{Lock, Mode};
 use crate::cpu::{Cpu, MAX_CPUS};
+use crate::lock::{Lock, Mode};
+use crate::locks::waiter::Waiter;
 use crate::{hints, idle, preempt};
 
-/// How often one wait can be passed over.
+/// How often a vCPU can be skipped in one wait.
 const MAX_SKIPS: u32 = 8;
 
-const NOBODY: u32 = 0;
+const NO_VCPU: u32 = 0;
 
 const WAITING: u32 = 0;
 const GRANTED: u32 = 1;
 const SKIPPED: u32 = 2;
 
-/// vCPUs by index plus one, [`NOBODY`] for none.
+/// vCPUs by index plus one, [`NO_VCPU`] for none.
 #[repr(align(64))]
 pub struct Mcs {
     tail: AtomicU32,
-    /// Who holds the lock (with hints): a waiter knows only its neighbours in the queue.
+    /// The holder (with hints), because a waiter's node refers only to its neighbours in the queue.
     owner: AtomicU32,
     nodes: [Node; MAX_CPUS],
 }
 
-/// A vCPU's place in the queue. Only its vCPU touches it, but for `next`, set once by the one
-/// behind, and `state`, set once by the releaser, after which the vCPU may queue again at once: the
+/// A vCPU's place in the queue. Only that vCPU writes it, except for `next`, which the next waiter sets
+/// once, and `state`, which the releaser sets once. After that the vCPU may queue again at once, so the
 /// releaser reads what it needs before.
 #[repr(align(64))]
 struct Node {
@@ -52,7 +53,7 @@ impl Node {
     const fn new() -> Self {
         Self {
             state: AtomicU32::new(WAITING),
-            next: AtomicU32::new(NOBODY),
+            next: AtomicU32::new(NO_VCPU),
             skips: AtomicU32::new(0),
         }
     }
@@ -61,28 +62,28 @@ impl Node {
 impl Mcs {
     pub const fn new() -> Self {
         Self {
-            tail: AtomicU32::new(NOBODY),
-            owner: AtomicU32::new(NOBODY),
+            tail: AtomicU32::new(NO_VCPU),
+            owner: AtomicU32::new(NO_VCPU),
             nodes: [const { Node::new() }; MAX_CPUS],
         }
     }
 
-    /// The node of a vCPU by index plus one.
-    fn node(&self, who: u32) -> &Node {
-        &self.nodes[who as usize - 1]
+    /// The node of a vCPU, by its index plus one.
+    fn node(&self, vcpu: u32) -> &Node {
+        &self.nodes[vcpu as usize - 1]
     }
 
-    /// Queues; whether the lock was free.
+    /// Queues this vCPU. Returns whether the lock was free, so that the vCPU has it.
     #[inline(always)]
     fn enqueue(&self, me: u32) -> bool {
         let node = self.node(me);
-        node.next.store(NOBODY, Relaxed);
+        node.next.store(NO_VCPU, Relaxed);
         node.state.store(WAITING, Relaxed);
         let before = self.tail.swap(me, AcqRel);
-        if before != NOBODY {
+        if before != NO_VCPU {
             self.node(before).next.store(me, Release);
         }
-        before == NOBODY
+        before == NO_VCPU
     }
 
     #[cold]
@@ -93,7 +94,7 @@ impl Mcs {
         let holder = || self.owner.load(Relaxed).checked_sub(1);
         loop {
             while node.state.load(Acquire) == WAITING {
-                waiter.turn(still, holder);
+                waiter.spin_or_park(still, holder);
             }
             if node.state.load(Relaxed) == GRANTED {
                 break;
@@ -111,9 +112,10 @@ impl Mcs {
         waiter.done();
     }
 
-    /// Hands the lock on, `next` being first in the queue; who got it.
+    /// Hands the lock to `next`, the first in the queue, or to a waiter behind it. Returns the vCPU that
+    /// got it; `None` if all waiters were skipped.
     #[inline(always)]
-    fn hand_on<M: Mode>(&self, mut next: u32) -> Option<u32> {
+    fn hand_over<M: Mode>(&self, mut next: u32) -> Option<u32> {
         loop {
             let vcpu = next - 1;
             let node = self.node(next);
@@ -122,51 +124,51 @@ impl Mcs {
                 if M::HINTS {
                     self.owner.store(next, Relaxed);
                 }
-                Self::tell::<M>(node, vcpu, GRANTED);
+                Self::end_wait::<M>(node, vcpu, GRANTED);
                 return Some(vcpu);
             }
             let after = self.behind::<M>(next);
-            Self::tell::<M>(node, vcpu, SKIPPED);
-            if after == NOBODY {
+            Self::end_wait::<M>(node, vcpu, SKIPPED);
+            if after == NO_VCPU {
                 return None;
             }
             next = after;
         }
     }
 
-    /// Who is behind `who`; if nobody, the queue is empty and the lock free.
+    /// The waiter behind `vcpu`. If it is [`NO_VCPU`], the queue is empty and the lock free.
     ///
-    /// One that has queued but is not linked yet has to be waited for. It is two instructions away
-    /// from that; should the host stop it just there, this waits as long as it is stopped.
+    /// A waiter that has queued but is not linked yet has to be waited for. It links itself two
+    /// instructions later; if the host stops it between them, this waits until the host runs it again.
     #[inline(always)]
-    fn behind<M: Mode>(&self, who: u32) -> u32 {
-        let node = self.node(who);
+    fn behind<M: Mode>(&self, vcpu: u32) -> u32 {
+        let node = self.node(vcpu);
         let next = node.next.load(Acquire);
-        if next != NOBODY {
+        if next != NO_VCPU {
             return next;
         }
         if M::HINTS {
-            self.owner.store(NOBODY, Relaxed);
+            self.owner.store(NO_VCPU, Relaxed);
         }
         if self
             .tail
-            .compare_exchange(who, NOBODY, Release, Relaxed)
+            .compare_exchange(vcpu, NO_VCPU, Release, Relaxed)
             .is_ok()
         {
-            return NOBODY;
+            return NO_VCPU;
         }
         loop {
             let next = node.next.load(Acquire);
-            if next != NOBODY {
+            if next != NO_VCPU {
                 return next;
             }
             spin_loop();
         }
     }
 
-    /// Ends a wait, one way or the other.
+    /// Ends the wait of the vCPU with this node: its lock was granted, or it was skipped.
     #[inline(always)]
-    fn tell<M: Mode>(node: &Node, vcpu: u32, state: u32) {
+    fn end_wait<M: Mode>(node: &Node, vcpu: u32, state: u32) {
         if M::PARK {
             node.state.swap(state, SeqCst);
             idle::wake(vcpu);
@@ -184,7 +186,7 @@ impl Lock for Mcs {
     #[inline(always)]
     fn lock<M: Mode>(&self, cpu: &Cpu) {
         preempt::disable(cpu);
-        hints::takes::<M>(cpu);
+        hints::acquiring::<M>(cpu);
         let me = cpu.index() + 1;
         if !self.enqueue(me) {
             self.wait::<M>(cpu, me);
@@ -196,7 +198,9 @@ impl Lock for Mcs {
     #[inline(always)]
     fn unlock<M: Mode>(&self, cpu: &Cpu) {
         let next = self.behind::<M>(cpu.index() + 1);
-        let successor = (next != NOBODY).then(|| self.hand_on::<M>(next)).flatten();
+        let successor = (next != NO_VCPU)
+            .then(|| self.hand_over::<M>(next))
+            .flatten();
         hints::released::<M>(cpu, self.name(), || successor);
         preempt::enable(cpu);
     }

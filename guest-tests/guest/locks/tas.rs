@@ -1,11 +1,11 @@
-//! Test-and-test-and-set: unfair, so a waiter that does not run is in nobody's way.
+//! Test-and-test-and-set: unfair, so a waiter that does not run delays no other.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::waiter::Waiter;
-use super::{Lock, Mode};
 use crate::cpu::{Cpu, MAX_CPUS};
+use crate::lock::{Lock, Mode};
+use crate::locks::waiter::Waiter;
 use crate::{hints, idle, preempt};
 
 const _: () = assert!(MAX_CPUS <= 64, "one bit each in `sleepers`");
@@ -14,7 +14,7 @@ const _: () = assert!(MAX_CPUS <= 64, "one bit each in `sleepers`");
 pub struct Tas {
     /// The holder's index plus one; 0 when free.
     word: AtomicU32,
-    /// Bit per vCPU that sleeps or is about to (parking mode).
+    /// A bit for each vCPU that sleeps or is about to (with [`Mode::PARK`]).
     sleepers: AtomicU64,
 }
 
@@ -45,7 +45,7 @@ impl Tas {
             self.sleepers.fetch_or(me, SeqCst);
         }
         while !self.try_lock(cpu) {
-            waiter.turn(held, holder);
+            waiter.spin_or_park(held, holder);
         }
         if M::PARK {
             self.sleepers.fetch_and(!me, SeqCst);
@@ -53,7 +53,7 @@ impl Tas {
         waiter.done();
     }
 
-    /// Wakes one sleeper: the next by index, so that each has its turn.
+    /// Wakes one sleeper: the next by index, so that each is woken in its turn.
     #[cold]
     fn wake_one(&self, cpu: &Cpu, sleepers: u64) {
         let first = cpu.index() + 1;
@@ -70,7 +70,7 @@ impl Lock for Tas {
     #[inline(always)]
     fn lock<M: Mode>(&self, cpu: &Cpu) {
         preempt::disable(cpu);
-        hints::takes::<M>(cpu);
+        hints::acquiring::<M>(cpu);
         if !self.try_lock(cpu) {
             self.wait::<M>(cpu);
         }
@@ -79,7 +79,7 @@ impl Lock for Tas {
     #[inline(always)]
     fn unlock<M: Mode>(&self, cpu: &Cpu) {
         if M::PARK {
-            // Write, then look for sleepers; they write, then look at the word.
+            // This writes, then reads the sleepers; a sleeper writes, then reads the word.
             self.word.swap(0, SeqCst);
             let sleepers = self.sleepers.load(SeqCst);
             if sleepers != 0 {

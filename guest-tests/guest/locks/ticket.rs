@@ -1,33 +1,33 @@
-//! Ticket lock: strictly first come, first served. A waiter that does not run stops all behind it,
-//! which makes it the worst case for a hypervisor.
+//! Ticket lock: strictly first come, first served. A waiter that does not run stops all waiters behind
+//! it, so this lock is the worst case for a hypervisor.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::waiter::Waiter;
-use super::{Lock, Mode};
 use crate::cpu::{Cpu, MAX_CPUS};
+use crate::lock::{Lock, Mode};
+use crate::locks::waiter::Waiter;
 use crate::{hints, idle, preempt};
 
 #[repr(align(64))]
 pub struct Ticket {
     next: AtomicU32,
     serving: AtomicU32,
-    /// Who drew ticket t stands in slot t modulo the number of slots, which is no smaller than the
-    /// number of vCPUs, so that no two live tickets share one.
-    slots: [Slot; MAX_CPUS],
+    /// The vCPU with ticket t is recorded at t modulo [`MAX_CPUS`]. There are never more live tickets
+    /// than vCPUs, so no two of them share an entry.
+    drawers: [Drawer; MAX_CPUS],
 }
 
 /// The ticket (high half) and the index plus one of the vCPU that drew it.
-struct Slot(AtomicU64);
+struct Drawer(AtomicU64);
 
-impl Slot {
+impl Drawer {
     fn set(&self, ticket: u32, vcpu: u32) {
         self.0
             .store(u64::from(ticket) << 32 | u64::from(vcpu + 1), Release);
     }
 
-    /// Who drew this ticket; `None` if it is not written yet.
+    /// The vCPU that drew this ticket; `None` if it has not recorded that yet.
     fn get(&self, ticket: u32) -> Option<u32> {
         let value = self.0.load(SeqCst);
         ((value >> 32) as u32 == ticket)
@@ -41,12 +41,12 @@ impl Ticket {
         Self {
             next: AtomicU32::new(0),
             serving: AtomicU32::new(0),
-            slots: [const { Slot(AtomicU64::new(0)) }; MAX_CPUS],
+            drawers: [const { Drawer(AtomicU64::new(0)) }; MAX_CPUS],
         }
     }
 
-    fn slot(&self, ticket: u32) -> &Slot {
-        &self.slots[ticket as usize % MAX_CPUS]
+    fn drawer(&self, ticket: u32) -> &Drawer {
+        &self.drawers[ticket as usize % MAX_CPUS]
     }
 
     #[cold]
@@ -54,31 +54,31 @@ impl Ticket {
         let mut waiter = Waiter::<M>::new(cpu, self.name());
         let still = || self.serving.load(SeqCst) != ticket;
         while self.serving.load(Acquire) != ticket {
-            waiter.turn(still, || self.ahead(ticket));
+            waiter.spin_or_park(still, || self.ahead(ticket));
         }
         waiter.done();
     }
 
-    /// The first of those before `ticket`, the holder first, that does not run; if all do, the
-    /// holder. One that went idle is not meant: the releaser wakes it. Naming one in the middle of
-    /// the queue lets two host CPUs work at the queue: the vCPU that is next is brought in while
-    /// the holder still runs.
+    /// The first vCPU before `ticket`, beginning with the holder, that does not run; if all run, the
+    /// holder. A vCPU that went idle does not count, because the releaser wakes it. A vCPU in the middle
+    /// of the queue is named so that two host CPUs can work for the queue: one of them fetches the next
+    /// vCPU while the holder still runs on the other.
     fn ahead(&self, ticket: u32) -> Option<u32> {
         let serving = self.serving.load(Relaxed);
         let before = ticket.wrapping_sub(serving).min(MAX_CPUS as u32);
-        let holder = self.slot(serving).get(serving);
+        let holder = self.drawer(serving).get(serving);
         (0..before)
             .map_while(|at| {
                 let earlier = serving.wrapping_add(at);
-                self.slot(earlier).get(earlier)
+                self.drawer(earlier).get(earlier)
             })
             .find(|&vcpu| !hints::running(vcpu) && !idle::asleep(vcpu))
             .or(holder.filter(|_| before > 0))
     }
 
-    /// Who waits with this ticket, as far as it is known.
+    /// The vCPU that waits with this ticket, if it has recorded that already.
     fn waiter(&self, ticket: u32) -> Option<u32> {
-        (self.next.load(Relaxed) != ticket).then(|| self.slot(ticket).get(ticket))?
+        (self.next.load(Relaxed) != ticket).then(|| self.drawer(ticket).get(ticket))?
     }
 
     fn name(&self) -> u64 {
@@ -90,10 +90,10 @@ impl Lock for Ticket {
     #[inline(always)]
     fn lock<M: Mode>(&self, cpu: &Cpu) {
         preempt::disable(cpu);
-        hints::takes::<M>(cpu);
+        hints::acquiring::<M>(cpu);
         let ticket = self.next.fetch_add(1, Relaxed);
         if M::HINTS || M::PARK {
-            self.slot(ticket).set(ticket, cpu.index());
+            self.drawer(ticket).set(ticket, cpu.index());
         }
         if self.serving.load(Acquire) != ticket {
             self.wait::<M>(cpu, ticket);
@@ -104,7 +104,8 @@ impl Lock for Ticket {
     fn unlock<M: Mode>(&self, cpu: &Cpu) {
         let next = self.serving.load(Relaxed).wrapping_add(1);
         if M::PARK {
-            // Write, then look for a sleeper; it writes (its slot, its `asleep`), then looks.
+            // This writes, then looks for a sleeper; a sleeper writes (its ticket, its `asleep`), then
+            // reads `serving`.
             self.serving.swap(next, SeqCst);
             if let Some(vcpu) = self.waiter(next) {
                 idle::wake(vcpu);

@@ -1,18 +1,18 @@
 //! Tasks: several threads of control on one vCPU, each with a small stack.
 //!
 //! A task runs until it yields or sleeps, or, with `tick=`, until the timer preempts it
-//! ([`preempt`]); the next in turn runs then. A task stays on its vCPU, so a mutex knows from its
-//! owner which vCPU must run for it to be released.
+//! ([`preempt`]). Then the next ready task runs, round robin. A task never changes vCPUs, so a mutex
+//! derives from its owner which vCPU must run before it can be released.
 //!
-//! A vCPU's run queue is a word with a bit per task, set by whoever has work for the task, on any
-//! vCPU, and cleared by its own vCPU when the task begins to run. A bit that is set while its task
-//! still runs, on the way into its sleep, is found when it has switched away: no wake-up is lost.
-//! When the word is zero, the vCPU idles by the protocol of [`idle`], with the word as its reason.
-//! A task that is preempted sets its own bit: its vCPU has work and waits for nobody, whoever else
-//! sleeps there.
+//! A vCPU's run queue is a word with one bit per task. Any vCPU may set the bit of a task for which it
+//! has work; only the task's own vCPU clears the bit, when the task begins to run. A bit that is set
+//! while its task still runs, on the way into its sleep, is found after the task has switched away, so
+//! no wake-up is lost. When the word is zero, the vCPU idles by the protocol of [`idle`], with the word
+//! as the reason. A preempted task sets its own bit: its vCPU has work and waits for no other vCPU,
+//! whichever other tasks sleep there.
 //!
-//! Whoever switches has preemption off, just once, and so has whoever it switches to: every way into
-//! the scheduler turns it off, and the task turns it on again when it comes back.
+//! Both sides of a switch have preemption disabled exactly once: every entry into the scheduler
+//! disables it, and the task enables it when it runs again.
 
 mod switch;
 
@@ -20,32 +20,40 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 
 use crate::cpu::{Cpu, MAX_CPUS, MAX_TASKS};
-use crate::mutex::Mutex;
 use crate::{hints, idle, preempt};
 
-/// A task's name: one more than its vCPU's index times [`MAX_TASKS`] plus its number there. 0 is
-/// nobody.
+/// Identifies a task: its vCPU's index times [`MAX_TASKS`], plus its number there, plus one.
 pub type TaskId = u32;
 
-pub const NOBODY: TaskId = 0;
+/// No task.
+pub const NO_TASK: TaskId = 0;
 
-/// What a task does, given its vCPU and its number there.
+/// The code of a task, given its vCPU and its number there.
 pub type Body = fn(&'static Cpu, u32);
 
-pub struct Task {
-    /// Stack pointer while it does not run.
-    context: AtomicUsize,
-    /// 1 from when it queues somewhere, or sleeps there again, until it is woken.
-    pub parked: AtomicU32,
-    /// The task behind it in the queue where it is; changed under the queue's lock.
-    pub next: AtomicU32,
-    /// The task that was before it when it queued.
-    pub before: AtomicU32,
-    /// The mutex for which it sleeps.
-    sleeps_on: AtomicPtr<Mutex>,
+/// What a task sleeps for, if the host can be told which vCPU must run before the sleep ends.
+pub trait BlockedOn {
+    /// Its name to the host, the hint page's `lock`.
+    fn name(&self) -> u64;
+    /// The vCPU that must run before `task`, which sleeps here, can go on; `None` if it is not known.
+    fn ahead(&self, task: TaskId) -> Option<u32>;
 }
 
-/// What one vCPU runs. Only `ready` is touched by others.
+/// A task: its saved context, and its place where it waits.
+pub struct Task {
+    /// Stack pointer while the task does not run.
+    context: AtomicUsize,
+    /// 1 from the moment at which the task queues somewhere, or sleeps there again, until it is woken.
+    pub parked: AtomicU32,
+    /// The next task in the wait queue; changed under the queue's lock.
+    pub next: AtomicU32,
+    /// The task that was last in the wait queue when this one queued.
+    pub before: AtomicU32,
+    /// What it sleeps for, if that names a vCPU that must run first; on the sleeping task's stack.
+    blocked_on: AtomicPtr<&'static dyn BlockedOn>,
+}
+
+/// What one vCPU runs. Other vCPUs access only `ready`.
 #[repr(align(64))]
 struct RunQueue {
     ready: AtomicU32,
@@ -91,15 +99,15 @@ impl RunQueue {
         Some(number)
     }
 
-    /// What an idle vCPU waits for: the first of its tasks that sleeps on a mutex for which a task of
-    /// another vCPU must run, that mutex, and that vCPU.
-    fn waits_for(&self, cpu: &Cpu) -> Option<(TaskId, &Mutex, u32)> {
+    /// What an idle vCPU waits for: the first of its tasks that sleeps until a task of another vCPU
+    /// has run, what that task sleeps for, and the other vCPU.
+    fn waits_for(&self, cpu: &Cpu) -> Option<(TaskId, &dyn BlockedOn, u32)> {
         (0..).zip(&self.tasks).find_map(|(number, task)| {
-            // SAFETY: null, or a mutex that the task borrows, which sleeps on while this vCPU idles.
-            let mutex = unsafe { task.sleeps_on.load(Relaxed).as_ref() }?;
+            // SAFETY: null, or on the stack of the task, which goes on sleeping while this vCPU idles.
+            let blocked_on = unsafe { task.blocked_on.load(Relaxed).as_ref() }?;
             let id = id(cpu, number);
-            let ahead = mutex.ahead(id).filter(|&ahead| ahead != cpu.index())?;
-            Some((id, mutex, ahead))
+            let ahead = blocked_on.ahead(id).filter(|&ahead| ahead != cpu.index())?;
+            Some((id, *blocked_on, ahead))
         })
     }
 }
@@ -109,9 +117,9 @@ impl Task {
         Self {
             context: AtomicUsize::new(0),
             parked: AtomicU32::new(0),
-            next: AtomicU32::new(NOBODY),
-            before: AtomicU32::new(NOBODY),
-            sleeps_on: AtomicPtr::new(core::ptr::null_mut()),
+            next: AtomicU32::new(NO_TASK),
+            before: AtomicU32::new(NO_TASK),
+            blocked_on: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
 }
@@ -120,17 +128,17 @@ fn queue(cpu: &Cpu) -> &'static RunQueue {
     &QUEUES[cpu.index() as usize]
 }
 
-/// The vCPU on which a task lives.
+/// The index of a task's vCPU.
 pub fn vcpu(task: TaskId) -> u32 {
     (task - 1) / MAX_TASKS as u32
 }
 
-/// A task by its name.
+/// A task, which must exist.
 pub fn get(task: TaskId) -> &'static Task {
     &QUEUES[vcpu(task) as usize].tasks[(task - 1) as usize % MAX_TASKS]
 }
 
-/// The name of this vCPU's task of this number.
+/// The id of this vCPU's task with this number.
 #[inline(always)]
 fn id(cpu: &Cpu, number: u32) -> TaskId {
     cpu.index() * MAX_TASKS as u32 + number + 1
@@ -149,11 +157,11 @@ pub fn others_ready(cpu: &Cpu) -> bool {
     queue.ready.load(Relaxed) & !(1 << queue.current.load(Relaxed)) != 0
 }
 
-/// Runs `count` tasks (at most [`MAX_TASKS`]) on this vCPU, all with this body, until they have
-/// ended. Not from within a task.
+/// Runs `count` tasks (at most [`MAX_TASKS`]) on this vCPU, all with this body, until all have ended.
+/// Must not be called from a task.
 pub fn run(cpu: &'static Cpu, count: u32, body: Body) {
     let queue = queue(cpu);
-    preempt::begin(cpu);
+    preempt::begin(cpu, preempt_current);
     queue.body.store(body as usize, Relaxed);
     queue.alive.store(count, Relaxed);
     queue.ready.store(0, SeqCst);
@@ -178,26 +186,28 @@ pub fn run(cpu: &'static Cpu, count: u32, body: Body) {
     preempt::end(cpu);
 }
 
-/// Idles until a task is ready, and says whom the vCPU waits for.
+/// Idles until a task is ready, and publishes for which vCPU this one waits.
 fn idle(cpu: &Cpu, queue: &RunQueue) {
     let wait = queue.waits_for(cpu);
     if hints::on()
-        && let Some((_, mutex, ahead)) = wait
+        && let Some((_, blocked_on, ahead)) = wait
     {
-        hints::sleeping(cpu, mutex.name(), ahead);
+        hints::sleeping(cpu, blocked_on.name(), ahead);
     }
-    // It may be another's turn since: what the host is told must be true when it is rung for.
-    // (Between this look and the ring it may still change; then this vCPU's budget goes to the
-    // former owner until that stops, the new one is no worse off than without hints.)
-    let unchanged =
-        || !hints::on() || wait.is_none_or(|(task, mutex, ahead)| mutex.ahead(task) == Some(ahead));
+    // The owner may have changed since. The record must be true when this vCPU idles. (The owner may
+    // still change between this check and the doorbell. Then this vCPU's budget carries the former
+    // owner until that stops, and the new owner is no worse off than without hints.)
+    let unchanged = || {
+        !hints::on()
+            || wait.is_none_or(|(task, blocked_on, ahead)| blocked_on.ahead(task) == Some(ahead))
+    };
     idle::sleep_while(cpu, || queue.ready.load(SeqCst) == 0 && unchanged(), 0);
     if hints::on() && wait.is_some() {
         hints::not_waiting(cpu);
     }
 }
 
-/// Where a task begins, on its own stack.
+/// The first function of a task, on its own stack.
 extern "C" fn begin() -> ! {
     let cpu = Cpu::current();
     let queue = queue(cpu);
@@ -208,16 +218,16 @@ extern "C" fn begin() -> ! {
     preempt::disable(cpu);
     queue.alive.store(queue.alive.load(Relaxed) - 1, Relaxed);
     loop {
-        // An ended task is never ready again.
-        give_way(cpu, queue);
+        // A task that has ended is never ready again.
+        switch_to_scheduler(cpu, queue);
     }
 }
 
-/// Switches to the vCPU's own context, which looks for the next task. With preemption off.
-fn give_way(cpu: &Cpu, queue: &RunQueue) {
+/// Switches to the vCPU's own context, which chooses the next task. Preemption must be disabled.
+fn switch_to_scheduler(cpu: &Cpu, queue: &RunQueue) {
     assert!(
         preempt::is_disabled_once(cpu),
-        "a task gives way where it must not be preempted"
+        "a task switches where it must not be preempted"
     );
     // SAFETY: the vCPU's own context waits in `run`; a task runs, since only tasks call this.
     unsafe {
@@ -231,56 +241,60 @@ fn give_way(cpu: &Cpu, queue: &RunQueue) {
 /// Lets the other tasks of this vCPU run.
 pub fn yield_now(cpu: &Cpu) {
     if others_ready(cpu) {
-        preempt::undisturbed(cpu, || step_back(cpu));
+        preempt::with_disabled(cpu, || requeue(cpu));
     }
 }
 
-/// The same with preemption off.
-fn step_back(cpu: &Cpu) {
+/// Puts the current task back into the run queue and switches. Preemption must be disabled.
+fn requeue(cpu: &Cpu) {
     let queue = queue(cpu);
     queue
         .ready
         .fetch_or(1 << queue.current.load(Relaxed), SeqCst);
-    give_way(cpu, queue);
+    switch_to_scheduler(cpu, queue);
 }
 
-/// Acts on a tick, on the stack of the task that it interrupted (which may be anywhere but where
-/// preemption is off).
-#[cold]
-pub extern "C" fn tick(cpu: &Cpu) {
-    // Not by `undisturbed`, which would come back here. One that comes meanwhile has its turn in the
-    // next round.
-    while preempt::is_due(cpu) {
+/// Handles a tick that is due, on the stack of the task that it interrupted, which may be anywhere
+/// where preemption is enabled.
+fn preempt_current(cpu: &Cpu) {
+    // Not by `with_disabled`, whose end would call this function again. The loop handles a tick that
+    // becomes due meanwhile.
+    while preempt::needs_reschedule(cpu) {
         preempt::disable(cpu);
         if others_ready(cpu) {
             cpu.stats.task_preemptions.add(1);
-            step_back(cpu);
+            requeue(cpu);
         } else {
             preempt::start_timer(cpu);
         }
-        preempt::allow(cpu);
+        preempt::enable_without_reschedule(cpu);
     }
 }
 
-/// Sleeps until this task, which waits somewhere, is woken from there; on a mutex if one is given.
-pub fn sleep(cpu: &Cpu, on: Option<&Mutex>) {
+/// Sleeps until the current task, which is in a wait queue, is woken. `blocked_on` is published to the
+/// host while the whole vCPU idles.
+pub fn sleep(cpu: &Cpu, blocked_on: Option<&dyn BlockedOn>) {
     let queue = queue(cpu);
     let task = queue.current();
-    let mutex = on.map_or(core::ptr::null(), |mutex| &raw const *mutex);
-    // Preempted between the look and the switch, it would lose a wake-up of that time: its bit is cleared
-    // when it comes back.
-    preempt::undisturbed(cpu, || {
-        task.sleeps_on.store(mutex.cast_mut(), Relaxed);
+    let published = blocked_on
+        .as_ref()
+        .map_or(core::ptr::null(), |blocked_on| &raw const *blocked_on)
+        .cast::<&'static dyn BlockedOn>();
+    // A task that was preempted between the check and the switch would lose a wake-up from that time,
+    // because its bit is cleared when it runs again.
+    preempt::with_disabled(cpu, || {
+        task.blocked_on.store(published.cast_mut(), Relaxed);
         while task.parked.load(SeqCst) != 0 {
-            give_way(cpu, queue);
+            switch_to_scheduler(cpu, queue);
         }
-        task.sleeps_on.store(core::ptr::null_mut(), Relaxed);
+        task.blocked_on.store(core::ptr::null_mut(), Relaxed);
     });
 }
 
-/// Wakes a task that sleeps or is about to (and nobody else wakes); its vCPU too, if that sleeps.
+/// Wakes a task that sleeps or is about to, and its vCPU if that sleeps. Only one vCPU may wake the
+/// task.
 pub fn wake(cpu: &Cpu, task: TaskId) {
-    preempt::undisturbed(cpu, || {
+    preempt::with_disabled(cpu, || {
         get(task).parked.store(0, SeqCst);
         let (vcpu, number) = (vcpu(task), (task - 1) % MAX_TASKS as u32);
         QUEUES[vcpu as usize].ready.fetch_or(1 << number, SeqCst);

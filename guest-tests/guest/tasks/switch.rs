@@ -1,15 +1,15 @@
-//! The context switch: what the C calling convention lets a function change is the caller's
-//! business, so six registers and the stack pointer are all there is to a task. Floating-point
-//! control words are never changed here.
+//! The context switch. The caller saves what the C calling convention lets a function change, so a
+//! context consists of six registers and the stack pointer. The guest never changes floating-point
+//! control words.
 
 use core::arch::naked_asm;
 
-/// Keeps this context's stack pointer in `from` and goes on with the context whose is `to`; returns
-/// when somebody switches back.
+/// Stores this context's stack pointer in `from` and continues the context whose stack pointer is `to`.
+/// Returns when another switch continues this context.
 ///
 /// # Safety
-/// `from` must be writable, and `to` a context that this kept or that [`prepare`] made, with its
-/// stack intact; nothing else may use that context's stack.
+/// `from` must be writable. `to` must be a context that this function stored or that [`prepare`] made,
+/// with its stack intact, and nothing else may use that stack.
 #[unsafe(naked)]
 pub unsafe extern "C" fn switch(from: *mut usize, to: usize) {
     naked_asm!(
@@ -39,10 +39,10 @@ const SAVED: usize = 6;
 /// # Safety
 /// The stack must be memory that nothing else uses, `top` a multiple of 16.
 pub unsafe fn prepare(top: usize, entry: extern "C" fn() -> !) -> usize {
-    // `entry` finds the stack as after a CALL: a return address (nobody's) on a 16-byte boundary
-    // less eight.
+    // `entry` finds the stack as after a CALL: a return address, here zero, eight bytes below a 16-byte
+    // boundary.
     let frame = (top as *mut usize).wrapping_sub(1 + 1 + SAVED);
-    // SAFETY: within the stack, as the caller says.
+    // SAFETY: within the stack, which is free by the caller's contract.
     unsafe {
         frame.write_bytes(0, 1 + 1 + SAVED);
         frame.add(SAVED).write(entry as usize);

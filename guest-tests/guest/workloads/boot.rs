@@ -1,17 +1,17 @@
-//! Every vCPU says that it is there, in order.
+//! Every vCPU prints that it is up, in order.
 
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use crate::cpu::Cpu;
 use crate::{console, idle, smp};
 
-static TURN: AtomicU32 = AtomicU32::new(0);
+static NEXT: AtomicU32 = AtomicU32::new(0);
 
 pub fn run(cpu: &Cpu) {
     let me = cpu.index();
-    idle::wait_while(cpu, || TURN.load(SeqCst) != me, 0);
+    idle::wait_while(cpu, || NEXT.load(SeqCst) != me, 0);
     console::line(format_args!("guest: vCPU {me} of {} is up", smp::count()));
-    TURN.store(me + 1, SeqCst);
+    NEXT.store(me + 1, SeqCst);
     if me + 1 < smp::count() {
         idle::wake(me + 1);
     }

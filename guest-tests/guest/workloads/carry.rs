@@ -1,59 +1,56 @@
-//! vCPU 0 takes a lock and wakes vCPU 1, which wants the lock; vCPU 0 releases it as soon as it runs
-//! again and sees that. So what vCPU 1 waits is the way to the holder and back.
+//! vCPU 0 takes a lock and wakes vCPU 1, which requests the lock. vCPU 0 releases the lock as soon as it
+//! runs again and sees the request. So vCPU 1 waits for the time of the switch to the holder and back.
 //!
-//! Meant for one host CPU, on which a claim of vCPU 1 that is always the more urgent takes vCPU 0 off
-//! the CPU by the wake-up, with the lock.
+//! Meant for one host CPU on which vCPU 1 is always the more urgent one, so that the wake-up takes vCPU 0
+//! off the CPU while it holds the lock.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use super::end_time;
+use super::run_length::RunLength;
 use crate::cpu::Cpu;
-use crate::locks::{self, Lock, Mode, Tas};
-use crate::{clock, config, hints, idle};
+use crate::lock::{Hinted, Lock, Mode, Plain};
+use crate::locks::Tas;
+use crate::{clock, hints, idle};
 
 const DONE: u32 = u32::MAX;
 
 static LOCK: Tas = Tas::new();
 /// The round for which vCPU 1 is called, or [`DONE`].
 static CALLED: AtomicU32 = AtomicU32::new(0);
-/// The round in which it wants the lock, and the one in which it had it.
-static WANTED: AtomicU32 = AtomicU32::new(0);
+/// The round in which vCPU 1 requests the lock, and the last one in which it had the lock.
+static REQUESTED: AtomicU32 = AtomicU32::new(0);
 static SERVED: AtomicU32 = AtomicU32::new(0);
 
 pub fn run(cpu: &Cpu) {
     if hints::on() {
-        play::<locks::Hinted>(cpu);
+        run_rounds::<Hinted>(cpu);
     } else {
-        play::<locks::Plain>(cpu);
+        run_rounds::<Plain>(cpu);
     }
 }
 
-fn play<M: Mode>(cpu: &Cpu) {
+fn run_rounds<M: Mode>(cpu: &Cpu) {
     match cpu.index() {
         0 => hold::<M>(cpu),
-        1 => want::<M>(cpu),
+        1 => request::<M>(cpu),
         _ => {}
     }
 }
 
 fn hold<M: Mode>(cpu: &Cpu) {
-    let end = end_time();
+    let length = RunLength::from_now();
     let mut round = 0;
-    let over = |rounds: u32| match config::get().acquisitions {
-        Some(goal) => u64::from(rounds) >= goal,
-        None => clock::now() >= end,
-    };
-    while !over(round) {
+    while !length.is_over(round.into()) {
         round += 1;
         LOCK.lock::<M>(cpu);
         CALLED.store(round, SeqCst);
         idle::wake(1);
-        while WANTED.load(SeqCst) != round {
+        while REQUESTED.load(SeqCst) != round {
             spin_loop();
         }
         LOCK.unlock::<M>(cpu);
-        // Or it would take the lock again before vCPU 1 has looked.
+        // Otherwise this vCPU would take the lock again before vCPU 1 has had it.
         while SERVED.load(SeqCst) != round {
             idle::sleep_while(cpu, || SERVED.load(SeqCst) != round, 0);
         }
@@ -62,7 +59,7 @@ fn hold<M: Mode>(cpu: &Cpu) {
     idle::wake(1);
 }
 
-fn want<M: Mode>(cpu: &Cpu) {
+fn request<M: Mode>(cpu: &Cpu) {
     loop {
         let served = SERVED.load(SeqCst);
         match CALLED.load(SeqCst) {
@@ -71,7 +68,7 @@ fn want<M: Mode>(cpu: &Cpu) {
                 idle::sleep_while(cpu, || CALLED.load(SeqCst) == served, 0);
             }
             called => {
-                WANTED.store(called, SeqCst);
+                REQUESTED.store(called, SeqCst);
                 let start = clock::now();
                 LOCK.lock::<M>(cpu);
                 let waited = clock::now().saturating_sub(start);

@@ -1,24 +1,25 @@
-//! Nested mutexes: vCPU 0 holds the first for long; each other vCPU holds its own and wants that of
-//! the vCPU before it.
+//! Nested mutexes: vCPU 0 holds the first for long; each other vCPU holds its own mutex and waits for
+//! that of the vCPU before it.
 //!
 //! ```text
-//!   vCPU 3 --wants--> 2, held by vCPU 2 --wants--> 1, held by vCPU 1 --wants--> 0, held by vCPU 0
+//!   vCPU 3 --waits for--> mutex 2 of vCPU 2 --waits for--> mutex 1 of vCPU 1 --waits for--> mutex 0
 //! ```
 //!
-//! With little budget for vCPU 0, all of them get on as fast as the budgets of the others carry it.
+//! If vCPU 0 has little budget, all make progress as fast as the budgets of the others carry vCPU 0.
 
 use super::counter::Counter;
-use super::{all, end_time};
+use super::run_length::end_time;
+use super::totals;
 use crate::config;
 use crate::cpu::{Cpu, MAX_CPUS};
-use crate::locks::{Lock, Mode};
+use crate::lock::{Hinted, Lock, Mode, Plain};
 use crate::mutex::Mutex;
-use crate::{busy, clock, hints, locks, report, tasks};
+use crate::{busy, clock, hints, report, tasks};
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
 
-/// A mutex of each vCPU and what it protects.
+/// The mutex of one vCPU, and the counter that it protects.
 struct Link {
     mutex: Mutex,
     counter: Counter,
@@ -34,14 +35,14 @@ static LINKS: [Link; MAX_CPUS] = [const {
 pub fn run(cpu: &'static Cpu) {
     tasks::run(cpu, 1, |cpu, _| {
         if hints::on() {
-            turns::<locks::Hinted>(cpu);
+            run_rounds::<Hinted>(cpu);
         } else {
-            turns::<locks::Plain>(cpu);
+            run_rounds::<Plain>(cpu);
         }
     });
 }
 
-fn turns<M: Mode>(cpu: &'static Cpu) {
+fn run_rounds<M: Mode>(cpu: &'static Cpu) {
     let config = config::get();
     let own = cpu.index() as usize;
     let hold = busy::iterations(config.hold.unwrap_or(5 * MS));
@@ -70,9 +71,9 @@ fn with_link<M: Mode>(cpu: &'static Cpu, number: usize, inside: impl FnOnce()) {
     cpu.stats.acquired(clock::to_ns(waited));
 }
 
-/// The check: every acquisition has counted.
+/// Checks that every acquisition was counted.
 pub fn finish() -> bool {
     let counted: u64 = LINKS.iter().map(|link| link.counter.get()).sum();
     report::counter(counted);
-    counted == all().map(|cpu| cpu.stats.acquisitions.get()).sum()
+    counted == totals::sum(|stats| &stats.acquisitions)
 }

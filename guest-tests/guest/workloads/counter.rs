@@ -2,12 +2,12 @@
 
 use core::cell::UnsafeCell;
 
-/// A number, on purpose not atomic: increments are lost if the lock does not hold.
+/// A number that is not atomic on purpose: increments are lost if the lock does not exclude.
 #[repr(align(64))]
 pub struct Counter(UnsafeCell<u64>);
 
-// SAFETY: used only under its lock, and at the end by vCPU 0 alone. That this holds is what the
-// check at the end tests.
+// SAFETY: used only under its lock, and at the end by vCPU 0 alone. The check at the end tests that the
+// lock excludes.
 unsafe impl Sync for Counter {}
 
 impl Counter {
@@ -15,7 +15,7 @@ impl Counter {
         Self(UnsafeCell::new(0))
     }
 
-    /// Adds one. For who holds the lock.
+    /// Adds one. The caller must hold the lock.
     pub fn increment(&self) {
         // SAFETY: the caller holds the lock. Volatile: the load and the store stay apart.
         unsafe {
@@ -24,7 +24,7 @@ impl Counter {
         }
     }
 
-    /// The value. For who holds the lock, or when all are done.
+    /// The value. The caller must hold the lock, or all other vCPUs have finished.
     pub fn get(&self) -> u64 {
         // SAFETY: as above.
         unsafe { self.0.get().read_volatile() }

@@ -1,8 +1,8 @@
-//! vCPUs 0 and 1 each hold a mutex and want the other's. Neither ends, nor does the guest.
+//! vCPUs 0 and 1 each hold a mutex and wait for the other's. Neither ends, so the guest does not either.
 
 use crate::barrier::Barrier;
 use crate::cpu::Cpu;
-use crate::locks::{self, Lock, Mode};
+use crate::lock::{Hinted, Lock, Mode, Plain};
 use crate::mutex::Mutex;
 use crate::{console, hints, tasks};
 
@@ -17,14 +17,14 @@ pub fn run(cpu: &'static Cpu) {
     }
     tasks::run(cpu, 1, |cpu, _| {
         if hints::on() {
-            embrace::<locks::Hinted>(cpu);
+            lock_both::<Hinted>(cpu);
         } else {
-            embrace::<locks::Plain>(cpu);
+            lock_both::<Plain>(cpu);
         }
     });
 }
 
-fn embrace<M: Mode>(cpu: &Cpu) {
+fn lock_both<M: Mode>(cpu: &Cpu) {
     let own = cpu.index() as usize;
     if let Some(mutex) = MUTEXES.get(own) {
         mutex.lock::<M>(cpu);

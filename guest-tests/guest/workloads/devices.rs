@@ -1,26 +1,23 @@
-//! Drives virtio devices step by step, as the command line says.
+//! Drives virtio devices by the steps of the command line.
 
 use core::cell::UnsafeCell;
 use core::hint::spin_loop;
-use core::str::Split;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crate::cpu::Cpu;
+use crate::step::{BUFFER_LENGTH, SEGMENT, Step};
 use crate::virtio::{Device, NEXT, Queue, WRITE};
-use crate::{boot, clock, config, console, exit, idle, testdev};
+use crate::{boot_params, clock, config, console, exit, idle, testdev};
 
-/// Longest data of a request, bytes.
-const BUFFER_LENGTH: usize = 512 << 10;
-/// What the buffer holds where no device has written.
+/// The value of bytes of the buffer that no device has written.
 const UNTOUCHED: u8 = 0xa5;
-/// How many times the buffer is filled by a read that takes long.
+/// How many times a long read fills the buffer.
 const LONG_READ: u16 = 16;
 const PAGE: usize = 4096;
-const SEGMENT: usize = 16;
-/// How often to look whether a device is done.
-const LOOK_NS: u64 = 100_000;
-/// A device that has not answered after this long never will.
-const PATIENCE_NS: u64 = 60_000_000_000;
+/// Interval between two checks whether a device is done.
+const POLL_INTERVAL_NS: u64 = 100_000;
+/// The guest ends if a device has not answered after this time.
+const TIMEOUT_NS: u64 = 60_000_000_000;
 
 const READ: u32 = 0;
 const WRITE_OUT: u32 = 1;
@@ -33,7 +30,7 @@ const DISCARD: u32 = 11;
 #[repr(C, align(4096))]
 struct Shared<T>(UnsafeCell<T>);
 
-// SAFETY: only vCPU 0 uses it, byte by byte through atomics, and devices do.
+// SAFETY: only vCPU 0, byte by byte through atomics, and devices access it.
 unsafe impl<T> Sync for Shared<T> {}
 
 static BUFFER: Shared<[u8; BUFFER_LENGTH]> = Shared(UnsafeCell::new([0; BUFFER_LENGTH]));
@@ -41,100 +38,13 @@ static QUEUE: Queue = Queue::new();
 static HEADER: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static STATUS: AtomicU8 = AtomicU8::new(0);
 
-/// One step.
-#[derive(Clone, Copy)]
-enum Step {
-    Device(u32),
-    Start(u32),
-    Read {
-        sector: u64,
-        bytes: usize,
-    },
-    Write {
-        sector: u64,
-        bytes: usize,
-        value: u8,
-    },
-    Flush,
-    Serial,
-    Discard {
-        sector: u64,
-        sectors: u32,
-        segments: usize,
-    },
-    RestartQueue,
-    Register(u64),
-    ResetAtWork {
-        rounds: u64,
-    },
-    RamDisk,
-}
-
-/// Whether the text is a step.
-pub fn is_step(text: &str) -> bool {
-    parse(text).is_some()
-}
-
-fn parse(text: &str) -> Option<Step> {
-    let mut parts = text.split(':');
-    let step = match parts.next()? {
-        "device" => Step::Device(u32::try_from(number(&mut parts)?).ok()?),
-        "start" => Step::Start(match parts.clone().next() {
-            Some(_) => number(&mut parts)? as u32,
-            None => u32::MAX,
-        }),
-        "read" => Step::Read {
-            sector: number(&mut parts)?,
-            bytes: length(&mut parts)?,
-        },
-        "write" => Step::Write {
-            sector: number(&mut parts)?,
-            bytes: length(&mut parts)?,
-            value: u8::try_from(number(&mut parts)?).ok()?,
-        },
-        "flush" => Step::Flush,
-        "serial" => Step::Serial,
-        "discard" => Step::Discard {
-            sector: number(&mut parts)?,
-            sectors: u32::try_from(number(&mut parts)?).ok()?,
-            segments: Some(number(&mut parts)? as usize)
-                .filter(|count| *count <= BUFFER_LENGTH / SEGMENT)?,
-        },
-        "restart-queue" => Step::RestartQueue,
-        "register" => Step::Register(number(&mut parts).filter(|offset| *offset <= 0xffc)?),
-        "reset-at-work" => Step::ResetAtWork {
-            rounds: number(&mut parts)?,
-        },
-        "ram-disk" => Step::RamDisk,
-        _ => return None,
-    };
-    parts.next().is_none().then_some(step)
-}
-
-fn number(parts: &mut Split<char>) -> Option<u64> {
-    let text = parts.next()?;
-    match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    }
-}
-
-/// A length that the buffer has.
-fn length(parts: &mut Split<char>) -> Option<usize> {
-    number(parts)
-        .map(|length| length as usize)
-        .filter(|length| *length <= BUFFER_LENGTH)
-}
-
 pub fn run(cpu: &Cpu) {
     if cpu.index() != 0 {
         return;
     }
     let mut driver = Driver { cpu, device: None };
-    for text in config::steps() {
-        if let Some(step) = parse(text) {
-            driver.carry_out(text, step);
-        }
+    for (text, step) in config::steps() {
+        driver.carry_out(text, step);
     }
 }
 
@@ -144,97 +54,98 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
+    /// Carries out a step and prints its result after the step's text.
     fn carry_out(&mut self, text: &str, step: Step) {
         match step {
-            Step::Device(slot) => {
-                self.device = Device::in_slot(slot);
-                let kind = self.device.as_ref().map_or(0, Device::kind);
-                console::line(format_args!("{text}: kind {kind}"));
-            }
-            Step::Start(features) => {
-                let device = self.device();
-                let offered = device.features();
-                QUEUE.clear();
-                device.start_with(&QUEUE, offered & features);
-                console::line(format_args!(
-                    "{text}: offered {offered:#x} status {}",
-                    device.status()
-                ));
-            }
-            Step::Read { sector, bytes } => {
-                fill(UNTOUCHED);
-                let status = self.request(READ, sector, bytes, WRITE);
-                let (first, last) = (byte(0).load(Relaxed), byte(bytes.max(1) - 1).load(Relaxed));
-                console::line(format_args!(
-                    "{text}: status {status} written {} first {first:#x} last {last:#x}",
-                    QUEUE.written()
-                ));
-            }
+            Step::Device(slot) => self.select(text, slot),
+            Step::Start(features) => self.start(text, features),
+            Step::Read { sector, bytes } => self.read(text, sector, bytes),
             Step::Write {
                 sector,
                 bytes,
                 value,
             } => {
                 fill(value);
-                let status = self.request(WRITE_OUT, sector, bytes, 0);
-                console::line(format_args!("{text}: status {status}"));
+                self.print_status(text, WRITE_OUT, sector, bytes);
             }
-            Step::Flush => {
-                let status = self.request(FLUSH, 0, 0, 0);
-                console::line(format_args!("{text}: status {status}"));
-            }
-            Step::Serial => {
-                fill(0);
-                let status = self.request(SERIAL, 0, SERIAL_LENGTH, WRITE);
-                let mut serial = [0; SERIAL_LENGTH];
-                for (at, to) in serial.iter_mut().enumerate() {
-                    *to = byte(at).load(Relaxed);
-                }
-                let serial = str::from_utf8(&serial).unwrap_or("?");
-                console::line(format_args!(
-                    "{text}: status {status} \"{}\"",
-                    serial.trim_end_matches('\0')
-                ));
-            }
+            Step::Flush => self.print_status(text, FLUSH, 0, 0),
+            Step::Serial => self.read_serial(text),
             Step::Discard {
                 sector,
                 sectors,
                 segments,
             } => {
-                for segment in 0..segments {
-                    let from = sector + segment as u64 * u64::from(sectors);
-                    let count = u64::from(sectors).to_le_bytes();
-                    let bytes = from.to_le_bytes().into_iter().chain(count);
-                    for (at, value) in (segment * SEGMENT..).zip(bytes) {
-                        byte(at).store(value, Relaxed);
-                    }
-                }
-                let status = self.request(DISCARD, 0, segments * SEGMENT, 0);
-                console::line(format_args!("{text}: status {status}"));
+                write_segments(sector, sectors, segments);
+                self.print_status(text, DISCARD, 0, segments * SEGMENT);
             }
-            Step::RestartQueue => {
-                let device = self.device();
-                device.stop_queue();
-                self.wait(|| !device.is_queue_ready());
-                QUEUE.clear();
-                device.set_queue(&QUEUE);
-                console::line(format_args!("{text}: ready {}", device.is_queue_ready()));
-            }
+            Step::RestartQueue => self.restart_queue(text),
             Step::Register(offset) => {
                 let value = self.device().read(offset);
                 console::line(format_args!("{text}: {value:#x}"));
             }
             Step::ResetAtWork { rounds } => {
-                let touched = (0..rounds)
-                    .filter(|_| self.is_touched_after_reset())
-                    .count();
+                let resets = (0..rounds).filter(|_| self.is_touched_after_reset());
+                let touched = resets.count();
                 console::line(format_args!("{text}: touched {touched} times"));
             }
             Step::RamDisk => {
-                let (length, sum) = ram_disk();
-                console::line(format_args!("{text}: {length} bytes, sum {sum}"));
+                let bytes = boot_params::ram_disk();
+                let sum: u64 = bytes.iter().map(|byte| u64::from(*byte)).sum();
+                console::line(format_args!("{text}: {} bytes, sum {sum}", bytes.len()));
             }
         }
+    }
+
+    fn select(&mut self, text: &str, slot: u32) {
+        self.device = Device::in_slot(slot);
+        let kind = self.device.as_ref().map_or(0, Device::kind);
+        console::line(format_args!("{text}: kind {kind}"));
+    }
+
+    fn start(&self, text: &str, features: u32) {
+        let device = self.device();
+        let offered = device.features();
+        QUEUE.clear();
+        device.start_with(&QUEUE, offered & features);
+        let status = device.status();
+        console::line(format_args!("{text}: offered {offered:#x} status {status}"));
+    }
+
+    fn read(&self, text: &str, sector: u64, bytes: usize) {
+        fill(UNTOUCHED);
+        let status = self.request(READ, sector, bytes, WRITE);
+        let (first, last) = (byte(0).load(Relaxed), byte(bytes.max(1) - 1).load(Relaxed));
+        console::line(format_args!(
+            "{text}: status {status} written {} first {first:#x} last {last:#x}",
+            QUEUE.written()
+        ));
+    }
+
+    fn read_serial(&self, text: &str) {
+        fill(0);
+        let status = self.request(SERIAL, 0, SERIAL_LENGTH, WRITE);
+        let mut serial = [0; SERIAL_LENGTH];
+        for (at, to) in serial.iter_mut().enumerate() {
+            *to = byte(at).load(Relaxed);
+        }
+        let serial = str::from_utf8(&serial).unwrap_or("?");
+        let serial = serial.trim_end_matches('\0');
+        console::line(format_args!("{text}: status {status} \"{serial}\""));
+    }
+
+    fn restart_queue(&self, text: &str) {
+        let device = self.device();
+        device.stop_queue();
+        self.wait(|| !device.is_queue_ready());
+        QUEUE.clear();
+        device.set_queue(&QUEUE);
+        console::line(format_args!("{text}: ready {}", device.is_queue_ready()));
+    }
+
+    /// Carries out a request whose data the disk only reads.
+    fn print_status(&self, text: &str, kind: u32, sector: u64, bytes: usize) {
+        let status = self.request(kind, sector, bytes, 0);
+        console::line(format_args!("{text}: status {status}"));
     }
 
     fn device(&self) -> &Device {
@@ -246,18 +157,18 @@ impl Driver<'_> {
 
     /// Waits until `done` holds.
     fn wait(&self, done: impl Fn() -> bool) {
-        let end = clock::now() + clock::from_ns(PATIENCE_NS);
+        let end = clock::now() + clock::from_ns(TIMEOUT_NS);
         while !done() {
             if clock::now() > end {
                 console::line(format_args!("guest: the device does not answer"));
                 exit::end(testdev::EXIT_CHECK_FAILED);
             }
-            let until = clock::now() + clock::from_ns(LOOK_NS);
+            let until = clock::now() + clock::from_ns(POLL_INTERVAL_NS);
             idle::sleep_while(self.cpu, || !done(), until);
         }
     }
 
-    /// Offers a request of a disk whose data is so many times the first `bytes` of the buffer.
+    /// Offers a request to a disk. Its data is the first `bytes` of the buffer, `times` times over.
     fn offer(&self, kind: u32, sector: u64, bytes: usize, flags: u16, times: u16) {
         HEADER[0].store(kind.into(), Relaxed);
         HEADER[1].store(sector, Relaxed);
@@ -275,16 +186,16 @@ impl Driver<'_> {
         self.device().notify();
     }
 
-    /// The status of a request that the disk has carried out.
+    /// Offers a request, waits for the disk to complete it, and returns its status.
     fn request(&self, kind: u32, sector: u64, bytes: usize, flags: u16) -> u8 {
         self.offer(kind, sector, bytes, flags, 1);
         self.wait(|| QUEUE.is_done());
         STATUS.load(Relaxed)
     }
 
-    /// Resets the disk when the first bytes of a long read are there, and takes the read's memory for
-    /// something else when the disk has said that the reset is complete. Whether that is overwritten by
-    /// the time at which the disk has carried out another request.
+    /// Resets the disk when the first bytes of a long read have arrived, and overwrites the read's memory
+    /// once the disk reports that the reset is complete. Returns whether the disk has written to that
+    /// memory again by the time at which it has completed another request.
     fn is_touched_after_reset(&self) -> bool {
         let device = self.device();
         let marks = || (0..BUFFER_LENGTH).step_by(PAGE).map(byte);
@@ -292,7 +203,7 @@ impl Driver<'_> {
         QUEUE.clear();
         device.start(&QUEUE);
         self.offer(READ, 0, BUFFER_LENGTH, WRITE, LONG_READ);
-        let end = clock::now() + clock::from_ns(PATIENCE_NS);
+        let end = clock::now() + clock::from_ns(TIMEOUT_NS);
         while byte(0).load(Relaxed) == UNTOUCHED && clock::now() < end {
             spin_loop();
         }
@@ -313,24 +224,19 @@ fn byte(at: usize) -> &'static AtomicU8 {
     unsafe { AtomicU8::from_ptr(BUFFER.0.get().cast::<u8>().add(at)) }
 }
 
-fn fill(value: u8) {
-    (0..BUFFER_LENGTH).for_each(|at| byte(at).store(value, Relaxed));
+/// Describes consecutive segments of a discard in the buffer.
+fn write_segments(sector: u64, sectors: u32, segments: usize) {
+    let sectors = u64::from(sectors);
+    for segment in 0..segments {
+        let from = sector + segment as u64 * sectors;
+        let bytes = from.to_le_bytes().into_iter().chain(sectors.to_le_bytes());
+        for (at, value) in (segment * SEGMENT..).zip(bytes) {
+            byte(at).store(value, Relaxed);
+        }
+    }
 }
 
-/// Offsets of `hdr.ramdisk_image` and `hdr.ramdisk_size` in the boot parameters.
-const RAM_DISK: [u64; 2] = [0x218, 0x21c];
-
-/// Length of the RAM disk, and the sum of its bytes.
-fn ram_disk() -> (u64, u64) {
-    // SAFETY: plain memory, written by the entry code.
-    let params = unsafe { boot::boot_params_address };
-    // SAFETY: mapped, and the boot protocol says that the fields are there.
-    let [start, length] =
-        RAM_DISK.map(|at| u64::from(unsafe { ((params + at) as *const u32).read_unaligned() }));
-    if start + length > boot::MAPPED || start == 0 {
-        return (0, 0);
-    }
-    // SAFETY: mapped, and memory that nobody writes.
-    let bytes = unsafe { core::slice::from_raw_parts(start as *const u8, length as usize) };
-    (length, bytes.iter().map(|byte| u64::from(*byte)).sum())
+/// Fills the buffer.
+fn fill(value: u8) {
+    (0..BUFFER_LENGTH).for_each(|at| byte(at).store(value, Relaxed));
 }

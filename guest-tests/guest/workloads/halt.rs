@@ -1,18 +1,17 @@
 //! Halts, timers and inter-processor interrupts of the machine's interrupt controller.
 //!
-//! Part 1, every vCPU: arm the timer, halt, be woken by it. Part 2, vCPUs 0 and 1: each halts until
-//! the other's interrupt. Part 3: vCPU 0 interrupts vCPU 1, which runs at CPL 3 and handles it there.
-//! Rounds of all three add up to the iterations that are reported.
+//! Part 1: every vCPU arms its timer and halts until the timer wakes it. Part 2: vCPUs 0 and 1 each halt
+//! until the other's interrupt. Part 3: vCPU 0 interrupts vCPU 1, which runs at CPL 3 and handles the
+//! interrupt there. The reported iterations are the rounds of all three parts.
 
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::all;
 use crate::barrier::Barrier;
 use crate::config;
 use crate::cpu::Cpu;
-use crate::idt::{VECTOR_POKE, VECTOR_TIMER, VECTOR_WAKE};
+use crate::vectors::{VECTOR_POKE, VECTOR_TIMER, VECTOR_WAKE};
 use crate::{apic, clock, console, ring0, smp};
 
 const MSR_TSC_DEADLINE: u32 = 0x6e0;
@@ -67,7 +66,7 @@ fn arm(due: u64, period: u64) {
 
 fn interrupts_to_halted(cpu: &Cpu, count: u64) {
     let me = cpu.index();
-    // Barriers may have sent wake-ups of their own before, so both sides count changes.
+    // A barrier may have sent wake-ups of its own before, so both sides count rounds.
     for _ in 0..count {
         if me == 0 {
             send_and_wait(cpu, 1);
@@ -93,8 +92,8 @@ fn wait_and_send(cpu: &Cpu, other: u32) {
     apic::send(other, VECTOR_WAKE);
 }
 
-/// Halts from wake-up to wake-up. The count is read before the condition, and the halt compares it
-/// with interrupts off, so that no wake-up is lost.
+/// Halts from wake-up to wake-up until `done`. The count is read before the condition, and the halt
+/// compares it with interrupts off, so no wake-up is lost.
 fn halt_until(cpu: &Cpu, done: impl Fn() -> bool) {
     loop {
         let seen = cpu.wakes.load(SeqCst);
@@ -123,11 +122,15 @@ fn be_poked(cpu: &Cpu, count: u64) {
     SEEN.store(cpu.pokes.load(SeqCst), SeqCst);
 }
 
-/// The check, and a line for people. The vector is named so that a log can be matched.
+/// Checks the results and prints a line, with the vector, so that a log of interrupts can be compared.
 pub fn finish() -> bool {
     let count = config::get().count;
-    let ticks: u64 = all().map(|cpu| u64::from(cpu.ticks.load(Relaxed))).sum();
-    let pokes: u64 = all().map(|cpu| u64::from(cpu.pokes.load(Relaxed))).sum();
+    let ticks: u64 = smp::cpus()
+        .map(|cpu| u64::from(cpu.ticks.load(Relaxed)))
+        .sum();
+    let pokes: u64 = smp::cpus()
+        .map(|cpu| u64::from(cpu.pokes.load(Relaxed)))
+        .sum();
     let pairs = u64::from(smp::count() >= 2);
     let good = ticks == count * u64::from(smp::count()) && pokes == count * pairs;
     console::line(format_args!(

@@ -1,6 +1,6 @@
-//! Computes and never yields.
+//! Every vCPU computes without a pause.
 
-use super::end_time;
+use super::run_length::end_time;
 use crate::cpu::Cpu;
 use crate::{busy, clock};
 

@@ -1,23 +1,23 @@
-//! Says anything at all to the host: random hints, random doorbells, pages outside its memory. The
-//! host must not care, and its other guests must not notice.
+//! False hints: random records, random doorbells, pages outside the guest's memory. Neither the host nor
+//! its other guests may be affected.
 
-use super::end_time;
+use super::run_length::end_time;
 use crate::abi;
 use crate::cpu::Cpu;
 use crate::random::Random;
 use crate::{busy, clock, config, hints, port, smp};
 
 const CHUNK: u64 = 2000;
-/// Every so many turns it registers nonsense and then its own page again.
+/// One iteration in so many registers a false page and then the vCPU's own page again.
 const REGISTER_EVERY: u64 = 1024;
-/// It still wants to run: an idle doorbell is for this long.
-const NAP_NS: u64 = 200_000;
+/// Length of an idle doorbell, so that the vCPU goes on running.
+const IDLE_NS: u64 = 200_000;
 
 pub fn run(cpu: &Cpu) {
     let mut random = Random::new(config::get().seed, cpu.index());
     let end = end_time();
     while clock::now() < end {
-        hints::scribble(cpu, || lie(&mut random));
+        hints::scribble(cpu, || random_word(&mut random));
         ring(cpu, &mut random);
         if random.next().is_multiple_of(REGISTER_EVERY) {
             // A page number that no guest memory has.
@@ -29,8 +29,8 @@ pub fn run(cpu: &Cpu) {
     }
 }
 
-/// Sometimes noise, sometimes small numbers that look like vCPUs, kinds of wait or counts.
-fn lie(random: &mut Random) -> u64 {
+/// A random word, or small numbers that look like vCPUs, kinds of wait or counts.
+fn random_word(random: &mut Random) -> u64 {
     let noise = random.next();
     let vcpus = u64::from(smp::count()) + 1;
     match random.next() % 4 {
@@ -46,10 +46,10 @@ fn ring(cpu: &Cpu, random: &mut Random) {
     let reason = random.next() as u32 % 8;
     if reason == abi::DOORBELL_IDLE {
         if !hints::on() {
-            // Without a page there is no way to say until when.
+            // Without a page the doorbell could have no end.
             return;
         }
-        hints::idle_until(cpu, clock::now() + clock::from_ns(NAP_NS));
+        hints::idle_until(cpu, clock::now() + clock::from_ns(IDLE_NS));
     }
     hints::ring(reason, noise);
 }

@@ -2,11 +2,13 @@
 
 use core::hint::spin_loop;
 
+use super::configured_lock::{self, Job};
 use super::counter::Counter;
-use super::{all, end_time};
+use super::run_length::end_time;
+use super::totals;
 use crate::config::{self, Config, LockKind};
 use crate::cpu::Cpu;
-use crate::locks::{self, Job, Lock, Mode};
+use crate::lock::{Lock, Mode};
 use crate::{busy, clock, console, hints, preempt, report, smp, tasks};
 
 static COUNTER: Counter = Counter::new();
@@ -20,7 +22,7 @@ struct Pace {
 enum Outside {
     /// So many nanoseconds of CPU time.
     Work(u64),
-    /// So many nanoseconds of guest time, whoever runs.
+    /// So many nanoseconds of guest time, whether the vCPU runs or not.
     Wait(u64),
 }
 
@@ -35,8 +37,8 @@ impl Pace {
         }
     }
 
-    /// vCPU 0, which the host gives a small hard budget, holds the lock for long and nearly all the
-    /// time; the others want it briefly now and then.
+    /// vCPU 0, to which the host gives a small hard budget, holds the lock for long and nearly all the
+    /// time; the others take it briefly now and then.
     fn throttled_holder(config: &Config, cpu: &Cpu) -> Self {
         if cpu.index() == 0 {
             Self {
@@ -59,19 +61,19 @@ struct Loop {
     number: u32,
 }
 
-/// All vCPUs alike, the workload on one of them.
+/// The workload on this vCPU, with the same times on all.
 pub fn run(cpu: &'static Cpu) {
     run_tasks(cpu, |cpu, number| {
         let pace = Pace::same_for_all(config::get());
-        locks::with_configured(Loop { cpu, pace, number });
+        configured_lock::with(Loop { cpu, pace, number });
     });
 }
 
-/// The same with vCPU 0 in the lock most of the time.
+/// The workload on this vCPU, with vCPU 0 in the lock most of the time.
 pub fn run_throttled_holder(cpu: &'static Cpu) {
     run_tasks(cpu, |cpu, number| {
         let pace = Pace::throttled_holder(config::get(), cpu);
-        locks::with_configured(Loop { cpu, pace, number });
+        configured_lock::with(Loop { cpu, pace, number });
     });
 }
 
@@ -85,8 +87,8 @@ fn run_tasks(cpu: &'static Cpu, body: tasks::Body) {
     }
 }
 
-/// This task's part of its vCPU's acquisitions.
-fn part(goal: u64, number: u32) -> u64 {
+/// This task's share of its vCPU's acquisitions.
+fn share(goal: u64, number: u32) -> u64 {
     let tasks = u64::from(config::get().tasks);
     goal / tasks + u64::from(u64::from(number) < goal % tasks)
 }
@@ -108,7 +110,7 @@ impl Job for Loop {
             log,
             ..
         } = *config::get();
-        let mut left = goal.map_or(u64::MAX, |goal| part(goal, self.number));
+        let mut left = goal.map_or(u64::MAX, |goal| share(goal, self.number));
         let end = if goal.is_some() { u64::MAX } else { end_time() };
         loop {
             let start = clock::now();
@@ -121,13 +123,13 @@ impl Job for Loop {
             COUNTER.increment();
             busy::spin(hold);
             if log {
-                // Before it lets go: a release that rings may take long to return.
+                // Before the release, because a release that rings may take long.
                 let times = [start, got, clock::now()];
-                preempt::undisturbed(self.cpu, || stats.log(times));
+                preempt::with_disabled(self.cpu, || stats.log(times));
             }
             lock.unlock::<M>(self.cpu);
             let waited = clock::to_ns(got.saturating_sub(start));
-            preempt::undisturbed(self.cpu, || stats.acquired(waited));
+            preempt::with_disabled(self.cpu, || stats.acquired(waited));
             busy::spin(work);
             if pause > 0 {
                 let until = clock::now().saturating_add(pause);
@@ -140,18 +142,12 @@ impl Job for Loop {
     }
 }
 
-/// The check, and a line for people.
+/// Checks the counter and prints a line.
 pub fn finish() -> bool {
     let config = config::get();
-    let sum: u64 = all().map(|cpu| cpu.stats.acquisitions.get()).sum();
-    let elapsed = all()
-        .map(|cpu| cpu.stats.elapsed_ns.get())
-        .max()
-        .unwrap_or(0);
-    let longest = all()
-        .map(|cpu| cpu.stats.wait_max_ns.get())
-        .max()
-        .unwrap_or(0);
+    let sum: u64 = totals::sum(|stats| &stats.acquisitions);
+    let elapsed = totals::max(|stats| &stats.elapsed_ns);
+    let longest = totals::max(|stats| &stats.wait_max_ns);
     let counter = COUNTER.get();
     report::counter(counter);
     let good = counter == sum;
@@ -172,9 +168,9 @@ pub fn finish() -> bool {
     good
 }
 
-/// The longest wait of each vCPU.
+/// Prints the longest wait of each vCPU.
 pub fn print_waits() -> bool {
-    for cpu in all() {
+    for cpu in smp::cpus() {
         console::line(format_args!(
             "guest: vCPU {}: {} acquisitions, longest wait {} us",
             cpu.index(),

@@ -1,8 +1,9 @@
-//! What the guest does, one file per kind of thing.
+//! What the guest does, one file for each workload.
 
 mod boot;
 mod carry;
 mod chain;
+mod configured_lock;
 mod counter;
 mod crash;
 mod deadlock;
@@ -16,11 +17,11 @@ mod pingpong;
 mod preempt;
 mod queue;
 mod roam;
+mod run_length;
 mod sleep;
 mod stopped;
 mod storm;
-
-pub use devices::is_step;
+mod totals;
 
 use crate::barrier::Barrier;
 use crate::config::{self, Attack, Config, Workload};
@@ -31,7 +32,7 @@ use crate::{clock, console, exit, idle, report, smp};
 static START: Barrier = Barrier::new();
 static END: Barrier = Barrier::new();
 
-/// Runs the configured workload on this vCPU, together with all others; vCPU 0 ends the guest.
+/// Runs the configured workload on this vCPU, together with all others. vCPU 0 then ends the guest.
 pub fn run(cpu: &'static Cpu) -> ! {
     let config = config::get();
     check_cpus(cpu, config);
@@ -90,7 +91,7 @@ fn check_cpus(cpu: &Cpu, config: &Config) {
     }
 }
 
-/// vCPU 0, when all are done: checks, prints, ends.
+/// Checks and prints the results when all vCPUs have finished, and ends the guest.
 fn finish(workload: Workload) -> ! {
     let good = match workload {
         Workload::Lock => lock::finish(),
@@ -106,27 +107,11 @@ fn finish(workload: Workload) -> ! {
         | Workload::Liar
         | Workload::DoorbellStorm
         | Workload::Hostile(_) => {
-            console::line(format_args!("guest: {} iterations", sum_of_iterations()));
+            let iterations = totals::sum(|stats| &stats.iterations);
+            console::line(format_args!("guest: {iterations} iterations"));
             true
         }
         _ => true,
     };
     exit::end(if good { EXIT_OK } else { EXIT_CHECK_FAILED })
-}
-
-fn sum_of_iterations() -> u64 {
-    all().map(|cpu| cpu.stats.iterations.get()).sum()
-}
-
-/// All vCPUs of the guest.
-fn all() -> impl Iterator<Item = &'static Cpu> {
-    (0..smp::count()).map(Cpu::get)
-}
-
-/// The TSC value at which the workload ends if it starts now; `seconds=0` is for ever.
-fn end_time() -> u64 {
-    match config::get().seconds {
-        0 => u64::MAX,
-        ns => clock::now().saturating_add(clock::from_ns(ns)),
-    }
 }

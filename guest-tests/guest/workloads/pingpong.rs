@@ -1,14 +1,14 @@
-//! vCPUs 0 and 1 hand a token to each other; the one without it is idle. Counts round trips.
+//! vCPUs 0 and 1 hand a token to each other, and the vCPU without the token is idle. Counts round trips.
 
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use super::end_time;
+use super::run_length::RunLength;
 use crate::cpu::Cpu;
-use crate::{clock, config, idle};
+use crate::idle;
 
 const DONE: u32 = u32::MAX;
 
-/// Whose turn it is.
+/// The vCPU that has the token, or [`DONE`].
 static TOKEN: AtomicU32 = AtomicU32::new(0);
 
 pub fn run(cpu: &Cpu) {
@@ -20,13 +20,9 @@ pub fn run(cpu: &Cpu) {
 }
 
 fn serve(cpu: &Cpu) {
-    let end = end_time();
+    let length = RunLength::from_now();
     let rounds = &cpu.stats.iterations;
-    let over = || match config::get().acquisitions {
-        Some(goal) => rounds.get() >= goal,
-        None => clock::now() >= end,
-    };
-    while !over() {
+    while !length.is_over(rounds.get()) {
         pass(1);
         while TOKEN.load(SeqCst) != 0 {
             idle::sleep_while(cpu, || TOKEN.load(SeqCst) != 0, 0);

@@ -1,15 +1,17 @@
-//! A bounded queue between tasks: those of even vCPUs put items in, those of odd ones take them
+//! A bounded queue between tasks: tasks of even vCPUs put items in, and tasks of odd vCPUs take them
 //! out, with a mutex and two conditions. `acquisitions=` is the number of items of each task.
 
-use super::all;
 use super::counter::Counter;
+use super::totals;
+use crate::condition::Condition;
 use crate::config;
 use crate::cpu::Cpu;
-use crate::locks::{self, Lock, Mode};
-use crate::mutex::{Condition, Mutex};
+use crate::lock::{Hinted, Lock, Mode, Plain};
+use crate::mutex::Mutex;
 use crate::{hints, preempt, smp, tasks};
 
-const ROOM: u64 = 3;
+/// Items that the queue can hold.
+const CAPACITY: u64 = 3;
 const ITEMS: u64 = 1000;
 
 static MUTEX: Mutex = Mutex::new();
@@ -20,13 +22,13 @@ static PUT: Counter = Counter::new();
 static TAKEN: Counter = Counter::new();
 
 pub fn run(cpu: &'static Cpu) {
-    // An odd one out would wait for ever.
+    // A last vCPU without a partner would wait for ever.
     if cpu.index() < smp::count() & !1 {
         tasks::run(cpu, config::get().tasks, |cpu, _| {
             if hints::on() {
-                items::<locks::Hinted>(cpu);
+                items::<Hinted>(cpu);
             } else {
-                items::<locks::Plain>(cpu);
+                items::<Plain>(cpu);
             }
         });
     }
@@ -38,7 +40,7 @@ fn items<M: Mode>(cpu: &Cpu) {
     for _ in 0..config::get().acquisitions.unwrap_or(ITEMS) {
         MUTEX.lock::<M>(cpu);
         if puts {
-            while inside() == ROOM {
+            while inside() == CAPACITY {
                 NOT_FULL.wait::<M>(cpu, &MUTEX);
             }
             PUT.increment();
@@ -51,12 +53,12 @@ fn items<M: Mode>(cpu: &Cpu) {
         MUTEX.unlock::<M>(cpu);
         let other = if puts { &NOT_EMPTY } else { &NOT_FULL };
         other.signal::<M>(cpu);
-        preempt::undisturbed(cpu, || cpu.stats.iterations.add(1));
+        preempt::with_disabled(cpu, || cpu.stats.iterations.add(1));
     }
 }
 
-/// The check: all that was put in was taken out.
+/// Checks that every item that was put in was taken out.
 pub fn finish() -> bool {
-    let done: u64 = all().map(|cpu| cpu.stats.iterations.get()).sum();
+    let done: u64 = totals::sum(|stats| &stats.iterations);
     PUT.get() == TAKEN.get() && PUT.get() + TAKEN.get() == done
 }

@@ -1,22 +1,23 @@
-//! vCPUs 0 and 1 wake vCPU 2 in turn and spin until it has run. What they wait is the way to it.
+//! vCPUs 0 and 1 wake vCPU 2 in turn and spin until it has run. Their waits are the time until then.
 //!
-//! With vCPUs 0 and 1 on a host CPU each, vCPU 2 finds only the other one's CPU free, and so runs
-//! alternately on both. With both on one host CPU and vCPU 2 on another, it stays.
+//! If vCPUs 0 and 1 have a host CPU each, the only free one for vCPU 2 is that of the vCPU that did not
+//! wake it, so vCPU 2 runs alternately on both. If both are on one host CPU and vCPU 2 on another, vCPU 2
+//! does not migrate.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use super::end_time;
+use super::run_length::RunLength;
 use crate::cpu::Cpu;
-use crate::{clock, config, hints, idle};
+use crate::{clock, hints, idle};
 
-/// The one that is woken.
+/// The vCPU that is woken.
 const ROAMER: u32 = 2;
 const DONE: u32 = u32::MAX;
 
-/// Which of the two wakes next, or [`DONE`].
-static TURN: AtomicU32 = AtomicU32::new(0);
-/// The round for which vCPU 2 is called, or [`DONE`], and the last one in which it ran.
+/// Which of vCPUs 0 and 1 wakes next, or [`DONE`].
+static WAKER: AtomicU32 = AtomicU32::new(0);
+/// The round for which vCPU 2 was woken, or [`DONE`], and the last round in which it ran.
 static CALLED: AtomicU32 = AtomicU32::new(0);
 static RAN: AtomicU32 = AtomicU32::new(0);
 
@@ -30,41 +31,37 @@ pub fn run(cpu: &Cpu) {
 
 fn take_turns(cpu: &Cpu) {
     let (own, other) = (cpu.index(), 1 - cpu.index());
-    let end = end_time();
-    let over = || match config::get().acquisitions {
-        Some(goal) => cpu.stats.acquisitions.get() >= goal,
-        None => clock::now() >= end,
-    };
+    let length = RunLength::from_now();
     loop {
-        match TURN.load(SeqCst) {
+        match WAKER.load(SeqCst) {
             DONE => return,
-            turn if turn == other => idle::sleep_while(cpu, || TURN.load(SeqCst) == other, 0),
-            _ if own == 0 && over() => {
-                for (word, vcpu) in [(&TURN, other), (&CALLED, ROAMER)] {
+            waker if waker == other => idle::sleep_while(cpu, || WAKER.load(SeqCst) == other, 0),
+            _ if own == 0 && length.is_over(cpu.stats.acquisitions.get()) => {
+                for (word, vcpu) in [(&WAKER, other), (&CALLED, ROAMER)] {
                     word.store(DONE, SeqCst);
                     idle::wake(vcpu);
                 }
             }
             _ => {
-                off(other);
+                wait_until_off_cpu(other);
                 call(cpu);
-                // Whoever wakes it now would find it on its way into its sleep.
-                off(ROAMER);
-                TURN.store(other, SeqCst);
+                // A wake-up before this would find vCPU 2 on its way into its sleep.
+                wait_until_off_cpu(ROAMER);
+                WAKER.store(other, SeqCst);
                 idle::wake(other);
             }
         }
     }
 }
 
-/// Spins until this vCPU is off its host CPU, as far as the host tells.
-fn off(vcpu: u32) {
+/// Spins until the host reports that this vCPU is off its host CPU.
+fn wait_until_off_cpu(vcpu: u32) {
     while hints::running(vcpu) {
         spin_loop();
     }
 }
 
-/// Wakes the roamer and spins until it has run; counts how long that took.
+/// Wakes vCPU 2, spins until it has run, and counts the time as a wait.
 fn call(cpu: &Cpu) {
     let round = CALLED.load(SeqCst) + 1;
     let start = clock::now();

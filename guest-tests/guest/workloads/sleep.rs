@@ -1,6 +1,6 @@
-//! All vCPUs idle.
+//! The workload `idle`: all vCPUs idle.
 
-use super::end_time;
+use super::run_length::end_time;
 use crate::clock;
 use crate::cpu::Cpu;
 use crate::idle;

@@ -1,13 +1,14 @@
-//! Each vCPU waits until the hypervisor says that it was stopped, `count` times or to the end.
+//! Each vCPU waits until the hypervisor has reported `count` times that it was stopped, or to the end.
 //!
-//! It says so in KVM's clock structure, of which nothing else is used here.
+//! The report is a flag in KVM's clock structure, of which nothing else is used here.
 
 use core::hint::spin_loop;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
-use super::{end_time, sum_of_iterations};
+use super::run_length::end_time;
+use super::totals;
 use crate::cpu::{Cpu, MAX_CPUS};
 use crate::{apic, clock, config, console, ring0, smp};
 
@@ -17,8 +18,8 @@ const ENABLED: u64 = 1;
 /// PVCLOCK_GUEST_STOPPED.
 const STOPPED: u8 = 1 << 1;
 
-/// No vCPU is to be told of less. Hypervisors may measure a little too much: this is a tenth less
-/// than what Baton tells of.
+/// A report of a shorter stop is wrong. Hypervisors may measure a little too much, so this is a tenth
+/// less than the shortest stop that Baton reports.
 const SHORTEST_NS: u64 = 900_000_000;
 
 /// `struct pvclock_vcpu_time_info`.
@@ -39,10 +40,10 @@ static CLOCKS: [Clock; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
-/// How many wait. Not a barrier, where some would still sleep when others have passed it.
+/// vCPUs that wait. Not a barrier: a vCPU could still sleep in it when others have passed it.
 static WAITING: AtomicU32 = AtomicU32::new(0);
 
-/// A vCPU was told that it was stopped, and was not.
+/// A stop was reported to a vCPU that was not stopped.
 static WRONG: AtomicBool = AtomicBool::new(false);
 
 pub fn run(cpu: &Cpu) {
@@ -92,12 +93,12 @@ fn halt(cpu: &Cpu, period: u64) {
     }
 }
 
-/// The check, and a line for people.
+/// Checks the results and prints a line.
 pub fn finish() -> bool {
     let good = !WRONG.load(Relaxed);
     console::line(format_args!(
-        "guest: vCPUs were told {} times that they were stopped: {}",
-        sum_of_iterations(),
+        "guest: {} reports to vCPUs that they were stopped: {}",
+        totals::sum(|stats| &stats.iterations),
         if good { "right" } else { "WRONG" },
     ));
     good

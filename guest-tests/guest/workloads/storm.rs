@@ -1,6 +1,6 @@
-//! Rings the wait doorbell without end and without cause.
+//! Every vCPU rings the wait doorbell without a pause and without cause.
 
-use super::end_time;
+use super::run_length::end_time;
 use crate::abi::DOORBELL_WAIT;
 use crate::cpu::Cpu;
 use crate::{clock, hints};

@@ -1,12 +1,12 @@
 //! Promises of the policy as a whole, checked from the outside of its rules: nothing is lost, and
 //! nobody waits who should run.
 
-use crate::contexts::{ClaimState, Cpu, Entitlement, ExecState};
+use crate::classes::rank::more_urgent;
 use crate::events::Events;
 use crate::ids::{CpuId, VcpuId};
-use crate::preempt::more_urgent;
 use crate::scheduler::Scheduler;
-use crate::timers::claim_timer;
+use crate::state::contexts::{Cpu, ExecState, ScState, SchedClass};
+use crate::state::timer_queue::sc_timer;
 
 /// Checks `policy` between two calls. What a CPU that has been kicked, or is about to pick, will
 /// put right is not held against it.
@@ -24,19 +24,19 @@ pub fn audit<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
 /// What is awake runs, competes, or will be brought back by something.
 fn not_lost<E: Events>(policy: &Scheduler<E>, vcpu: VcpuId) -> Result<(), String> {
     let v = &policy.vcpus[vcpu.index()];
-    let timer = policy.has_timer(claim_timer(vcpu));
+    let timer = policy.has_timer(sc_timer(vcpu));
     let runnable = matches!(v.ec.state, ExecState::Runnable { .. });
     let fine = match v.sc.state {
-        ClaimState::OnCpu(_) | ClaimState::Queued(_) => true,
-        ClaimState::Throttled => timer,
-        ClaimState::Parked(on) => {
+        ScState::OnCpu(_) | ScState::Queued(_) => true,
+        ScState::Throttled => timer,
+        ScState::Parked(on) => {
             let state = policy.vcpus[on.index()].ec.state;
             let goes_on = matches!(state, ExecState::Running(_) | ExecState::Halted);
             let picks = || policy.cpus.iter().any(|cpu| cpu.stopped == Some(on));
             (goes_on || picks()) && (timer || !runnable)
         }
-        ClaimState::Riding => matches!(v.ec.state, ExecState::Running(_)),
-        ClaimState::Off => matches!(v.ec.state, ExecState::Halted | ExecState::Gone),
+        ScState::Proxied => matches!(v.ec.state, ExecState::Running(_)),
+        ScState::Off => matches!(v.ec.state, ExecState::Halted | ExecState::Gone),
     };
     if fine {
         Ok(())
@@ -68,15 +68,15 @@ fn order_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
                 return Err(format!("{first} waits while {cpu} does nothing"));
             };
             let donor = &policy.vcpus[running.donor.index()].sc;
-            let fair = |of: &Entitlement| matches!(of, Entitlement::BestEffort(_));
+            let fair = |of: &SchedClass| matches!(of, SchedClass::Fair(_));
             if more_urgent(rank, donor.rank()) {
                 let less = donor.rank();
                 return Err(format!(
                     "{first} {rank:?} waits while {cpu} serves {less:?}"
                 ));
             }
-            let unsliced = policy.unsliced.contains(cpu) && fair(&donor.entitlement);
-            if unsliced && fair(&policy.vcpus[first.index()].sc.entitlement) {
+            let unsliced = policy.unsliced.contains(cpu) && fair(&donor.class);
+            if unsliced && fair(&policy.vcpus[first.index()].sc.class) {
                 return Err(format!("{first} waits while {cpu} runs without a slice"));
             }
         }
@@ -105,7 +105,8 @@ fn timer_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
         let least = policy.least_urgent(policy.domains[domain].cpus);
         if let Some((rank, cpu)) = least
             && let Some(running) = policy.cpus[cpu.index()].running
-            && let Some(at) = policy.timer_of(domain, running.donor, running.worn_at, running.until)
+            && let Some(at) =
+                policy.timer_of(domain, running.donor, running.preemptible_at, running.until)
         {
             return Err(format!("{cpu} serves {rank:?} past the timer at {at}"));
         }

@@ -1,18 +1,20 @@
 //! The event loop: what an executor on each host CPU does, in virtual time.
 
-use crate::admission::AdmissionError;
+use crate::classes::admission::AdmissionError;
+use crate::classes::reservation::SchedParams;
+use crate::config::Config;
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, GuestId, Ns, VcpuId};
-use crate::reservation::Claim;
-use crate::scheduler::{Config, Scheduler};
+use crate::rules::stop::StopReason;
+use crate::scheduler::Scheduler;
+use crate::sim::action::Action;
 use crate::sim::audit::audit;
 use crate::sim::host_cpu::{Busy, HostCpu, HostState};
 use crate::sim::lock::{LockId, LockKind};
 use crate::sim::outcome::{Outcome, VcpuOutcome};
 use crate::sim::script::Behaviour;
-use crate::sim::world::{Action, World};
-use crate::stop::Stop;
+use crate::sim::world::World;
 
 /// So many things at one moment are a loop without progress: a bug of the policy.
 const TOO_BUSY: u64 = 1_000_000;
@@ -46,8 +48,8 @@ impl Costs {
 enum Outside {
     Wake(VcpuId),
     Remove(VcpuId),
-    CpuLeaves(CpuId),
-    CpuReturns(CpuId),
+    CpuOffline(CpuId),
+    CpuOnline(CpuId),
 }
 
 /// A pool of simulated host CPUs with guests on it.
@@ -105,7 +107,7 @@ impl<E: Events> Simulation<E> {
     pub fn vcpu(
         &mut self,
         guest: GuestId,
-        claim: Claim,
+        claim: SchedParams,
         behaviour: impl Into<Behaviour>,
     ) -> Result<VcpuId, AdmissionError> {
         self.vcpu_on(guest, claim, None, behaviour)
@@ -121,7 +123,7 @@ impl<E: Events> Simulation<E> {
     pub fn vcpu_on(
         &mut self,
         guest: GuestId,
-        claim: Claim,
+        claim: SchedParams,
         allowed: Option<CpuSet>,
         behaviour: impl Into<Behaviour>,
     ) -> Result<VcpuId, AdmissionError> {
@@ -143,8 +145,8 @@ impl<E: Events> Simulation<E> {
 
     /// The CPU goes away at this time, ns, and is back at that one.
     pub fn away(&mut self, cpu: CpuId, from: Ns, to: Ns) {
-        self.outside.push((from, Outside::CpuLeaves(cpu)));
-        self.outside.push((to, Outside::CpuReturns(cpu)));
+        self.outside.push((from, Outside::CpuOffline(cpu)));
+        self.outside.push((to, Outside::CpuOnline(cpu)));
     }
 
     /// Runs until `end`, ns, and says what came of it.
@@ -164,7 +166,7 @@ impl<E: Events> Simulation<E> {
         }
         self.advance(end.max(self.now));
         for cpu in 0..self.cpus.len() {
-            self.stop(cpu, Stop::Preempted);
+            self.stop(cpu, StopReason::Preempted);
         }
         self.outcome()
     }
@@ -205,7 +207,7 @@ impl<E: Events> Simulation<E> {
                 (Some(self.now + busy.overhead), busy.until)
             }
             HostState::Busy(busy) => {
-                let runs_for = self.world.runs_for(busy.run);
+                let runs_for = self.world.runs_for(busy.curr);
                 (runs_for.map(|time| self.now + time), busy.until)
             }
         };
@@ -219,7 +221,7 @@ impl<E: Events> Simulation<E> {
             if let HostState::Busy(busy) = &mut cpu.state {
                 let overhead = busy.overhead.min(time);
                 busy.overhead -= overhead;
-                self.world.pass(busy.run, time - overhead);
+                self.world.pass(busy.curr, time - overhead);
             }
         }
         self.now = to;
@@ -238,11 +240,11 @@ impl<E: Events> Simulation<E> {
                     self.policy.remove(vcpu, self.now);
                     self.world.forget(vcpu);
                 }
-                Outside::CpuLeaves(cpu) => {
-                    self.policy.cpu_leaves(cpu, self.now);
+                Outside::CpuOffline(cpu) => {
+                    self.policy.cpu_offline(cpu, self.now);
                 }
-                Outside::CpuReturns(cpu) => {
-                    self.policy.cpu_returns(cpu, self.now);
+                Outside::CpuOnline(cpu) => {
+                    self.policy.cpu_online(cpu, self.now);
                 }
             }
             self.send_kicks();
@@ -262,10 +264,10 @@ impl<E: Events> Simulation<E> {
     fn guest_acts(&mut self, cpu: usize) {
         let id = CpuId(cpu as u32);
         while let HostState::Busy(busy) = self.cpus[cpu].state {
-            if busy.overhead > 0 || self.world.runs_for(busy.run) != Some(0) {
+            if busy.overhead > 0 || self.world.runs_for(busy.curr) != Some(0) {
                 return;
             }
-            match self.world.act(busy.run, self.now) {
+            match self.world.act(busy.curr, self.now) {
                 Action::Run => {}
                 Action::Wake(vcpu) => {
                     self.policy.wake_by(id, vcpu, self.now);
@@ -277,7 +279,7 @@ impl<E: Events> Simulation<E> {
                 }
                 Action::Release(to) => {
                     self.policy.release(id, to, self.now);
-                    self.stop(cpu, Stop::Rang);
+                    self.stop(cpu, StopReason::Rang);
                     self.pick(cpu);
                 }
                 Action::Stop(why) => {
@@ -293,24 +295,24 @@ impl<E: Events> Simulation<E> {
         let HostState::Busy(busy) = &mut self.cpus[cpu].state else {
             return;
         };
-        let hints = self.world.hints(busy.run);
+        let hints = self.world.hints(busy.curr);
         if let Some(grace) = self.policy.defer(CpuId(cpu as u32), &hints, self.now) {
             busy.until = Some(grace);
-            self.world.host(busy.run).deferred = true;
+            self.world.host(busy.curr).deferred = true;
             self.cpus[cpu].kick_at = None;
         } else {
-            self.stop(cpu, Stop::Preempted);
+            self.stop(cpu, StopReason::Preempted);
             self.pick(cpu);
         }
     }
 
-    fn stop(&mut self, cpu: usize, why: Stop) {
-        let HostState::Busy(Busy { run, since, .. }) = self.cpus[cpu].state else {
+    fn stop(&mut self, cpu: usize, why: StopReason) {
+        let HostState::Busy(Busy { curr, since, .. }) = self.cpus[cpu].state else {
             return;
         };
         self.cpus[cpu].state = HostState::Idle(None);
-        *self.world.host(run) = Default::default();
-        let hints = self.world.hints(run);
+        *self.world.host(curr) = Default::default();
+        let hints = self.world.hints(curr);
         let ran = self.now - since;
         let id = CpuId(cpu as u32);
         self.policy.stop(id, why, hints, ran, self.now);
@@ -327,12 +329,12 @@ impl<E: Events> Simulation<E> {
                 HostState::Idle(self.policy.next_timer().filter(|_| present))
             }
             Some(decision) => {
-                let same = c.last_run.replace(decision.run) == Some(decision.run);
-                let host = self.world.host(decision.run);
+                let same = c.last_run.replace(decision.curr) == Some(decision.curr);
+                let host = self.world.host(decision.curr);
                 host.running = true;
                 host.donated = decision.is_proxied().then_some(decision.lock);
                 HostState::Busy(Busy {
-                    run: decision.run,
+                    curr: decision.curr,
                     since: self.now,
                     overhead: if same {
                         self.costs.exit_ns

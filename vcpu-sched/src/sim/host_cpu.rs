@@ -22,7 +22,7 @@ pub(crate) enum HostState {
 /// A decision being carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Busy {
-    pub(crate) run: VcpuId,
+    pub(crate) curr: VcpuId,
     pub(crate) since: Ns,
     /// What is left of the cost of getting there, ns: it is charged, but the vCPU gets nothing done.
     pub(crate) overhead: Ns,

@@ -1,10 +1,10 @@
 //! A vCPU whose guest says and does random things, to see what that does to others.
 
-use crate::blocked_on::{Hints, Wait, WaitKind};
 use crate::ids::{Ns, VcpuId};
+use crate::rules::stop::StopReason;
+use crate::sim::action::Action;
 use crate::sim::random::SplitMix64;
-use crate::sim::world::Action;
-use crate::stop::Stop;
+use crate::state::blocked_on::{Hints, Wait, WaitKind};
 
 /// So many locks does it name, by numbers from 0.
 const LOCKS: u64 = 3;
@@ -48,8 +48,8 @@ impl Liar {
         };
         let peer = peers[random.below(peers.len() as u64) as usize];
         match random.below(9) {
-            0 | 1 => Action::Stop(Stop::Rang),
-            2 => Action::Stop(Stop::Halted(Some(now + random.below(3_000_000)))),
+            0 | 1 => Action::Stop(StopReason::Rang),
+            2 => Action::Stop(StopReason::Halted(Some(now + random.below(3_000_000)))),
             3 => Action::Release(random.one_in(2).then_some(peer)),
             4 | 5 => Action::Wake(peer),
             6 => Action::HandOver(random.below(LOCKS), peer),

@@ -19,7 +19,7 @@ impl LockId {
 /// What kind of lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockKind {
-    /// Spins in order of arrival: on release it goes to the next in the queue, running or not.
+    /// Spins in order of fifo_seq: on release it goes to the next in the queue, running or not.
     Ticket,
     /// Spins; whoever runs and looks first gets it.
     TestAndSet,
@@ -33,7 +33,7 @@ pub(crate) struct Lock {
     pub(crate) guest: GuestId,
     pub(crate) kind: LockKind,
     pub(crate) owner: Option<VcpuId>,
-    /// In order of arrival.
+    /// In order of fifo_seq.
     queue: VecDeque<VcpuId>,
 }
 

@@ -8,14 +8,14 @@
 //!
 //! ```
 //! use vcpu_sched::sim::{Costs, LockKind, Script, Simulation, Step};
-//! use vcpu_sched::{Claim, Config, Reservation};
+//! use vcpu_sched::{SchedParams, Config, Reservation};
 //!
 //! let ms = 1_000_000;
 //! let mut sim = Simulation::new(Config::new(1), Costs::default());
 //! let guest = sim.guest();
 //! let lock = sim.lock(guest, LockKind::Ticket);
-//! let small = Claim::Reserved(Reservation::hard(ms, 100 * ms)?);
-//! let large = Claim::Reserved(Reservation::hard(5 * ms, 10 * ms)?);
+//! let small = SchedParams::Reserved(Reservation::hard(ms, 100 * ms)?);
+//! let large = SchedParams::Reserved(Reservation::hard(5 * ms, 10 * ms)?);
 //! // Takes the lock for 2 ms with 1 ms of budget.
 //! let holder = Script::once([Step::Lock(lock), Step::Compute(2 * ms), Step::Unlock(lock)]);
 //! let waiter = Script::once([Step::Sleep(ms / 2), Step::Lock(lock), Step::Unlock(lock)]);
@@ -26,6 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod action;
 mod audit;
 mod engine;
 mod host_cpu;

@@ -7,29 +7,15 @@
 //! - who releases the lock for which it is carried rings, and so does one whose preemption was
 //!   deferred when it releases its last lock.
 
-use crate::blocked_on::{Hints, Wait, WaitKind};
 use crate::ids::{GuestId, Ns, VcpuId};
+use crate::rules::stop::StopReason;
+use crate::sim::action::Action;
 use crate::sim::lock::{Lock, LockId, LockKind};
 use crate::sim::script::{Behaviour, Step};
-use crate::stop::Stop;
+use crate::state::blocked_on::{Hints, Wait, WaitKind};
 
 /// After it rang in vain a spinner spins for so long before it rings again, ns of CPU time.
 const PATIENCE: Ns = 20_000;
-
-/// What a vCPU does at this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// It runs on; ask [`World::runs_for`].
-    Run,
-    /// It leaves the CPU.
-    Stop(Stop),
-    /// It wakes another one, and goes on.
-    Wake(VcpuId),
-    /// It rings because it released, and says who has the lock now.
-    Release(Option<VcpuId>),
-    /// It says that it handed this lock to another one, and goes on.
-    HandOver(u64, VcpuId),
-}
 
 /// What a scripted vCPU is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +182,7 @@ impl World {
             Phase::Computing(_) => Action::Run,
             Phase::Waiting { lock, since } => self.wait(vcpu, lock, since, now),
             Phase::Sleeping(until) if now >= until => self.done(vcpu, now),
-            Phase::Sleeping(until) => Action::Stop(Stop::Halted(Some(until))),
+            Phase::Sleeping(until) => Action::Stop(StopReason::Halted(Some(until))),
             Phase::Ringing(to) => {
                 v.phase = Phase::Fetch;
                 v.tally.rings += 1;
@@ -218,7 +204,7 @@ impl World {
         };
         if v.next_step == script.steps.len() {
             if !script.repeats {
-                return Action::Stop(Stop::Ended);
+                return Action::Stop(StopReason::Ended);
             }
             v.tally.passes += 1;
             v.next_step = 0;
@@ -230,7 +216,7 @@ impl World {
                 v.phase = Phase::Computing(time);
                 Action::Run
             }
-            Step::Halt => Action::Stop(Stop::Halted(None)),
+            Step::Halt => Action::Stop(StopReason::Halted(None)),
             Step::Sleep(time) => self.sleep(vcpu, now + time),
             Step::NextPeriod(period) => {
                 v.period_start += period;
@@ -248,7 +234,7 @@ impl World {
 
     fn sleep(&mut self, vcpu: VcpuId, until: Ns) -> Action {
         self.vcpus[vcpu.index()].phase = Phase::Sleeping(until);
-        Action::Stop(Stop::Halted(Some(until)))
+        Action::Stop(StopReason::Halted(Some(until)))
     }
 
     /// Takes the lock, or waits on.
@@ -264,14 +250,14 @@ impl World {
         }
         self.vcpus[vcpu.index()].phase = Phase::Waiting { lock, since };
         if self.locks[lock.0].kind == LockKind::Mutex {
-            return Action::Stop(Stop::Halted(None));
+            return Action::Stop(StopReason::Halted(None));
         }
         let rings = self.wants_to_ring(vcpu);
         let v = &mut self.vcpus[vcpu.index()];
         if rings && v.patience == 0 {
             v.patience = PATIENCE;
             v.tally.rings += 1;
-            return Action::Stop(Stop::Rang);
+            return Action::Stop(StopReason::Rang);
         }
         Action::Run
     }

@@ -2,11 +2,11 @@
 
 use crate::pool::{MS, Pool};
 use vcpu_sched::{
-    AdmissionError, Claim, Config, CpuId, CpuSet, MAX_PINNINGS, Reservation, Scheduler,
+    AdmissionError, Config, CpuId, CpuSet, MAX_PINNINGS, Reservation, SchedParams, Scheduler,
 };
 
-fn hard(q: u64, p: u64) -> Claim {
-    Claim::Reserved(Reservation::hard(q * MS, p * MS).unwrap())
+fn hard(q: u64, p: u64) -> SchedParams {
+    SchedParams::Reserved(Reservation::hard(q * MS, p * MS).unwrap())
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn reservations_up_to_the_cap_are_taken_and_the_next_one_is_refused_with_what_fi
     };
     let fitting = Reservation::hard(fitting_budget_ns, 100 * MS).unwrap();
     p.policy
-        .add_vcpu(g, Claim::Reserved(fitting), None)
+        .add_vcpu(g, SchedParams::Reserved(fitting), None)
         .unwrap();
 }
 
@@ -50,7 +50,7 @@ fn pinning_to_no_cpu_of_the_pool_is_refused() {
 fn more_pinnings_than_queues_are_refused_and_known_ones_still_taken() {
     let mut pool = Scheduler::new(Config::new(128));
     let g = pool.add_guest();
-    let weight = Claim::BestEffort { weight: 1 };
+    let weight = SchedParams::BestEffort { weight: 1 };
     let mut pin = |cpu| pool.add_vcpu(g, weight, Some(CpuSet::only(CpuId(cpu))));
     for cpu in 0..MAX_PINNINGS as u32 {
         pin(cpu).unwrap();

@@ -1,14 +1,14 @@
 //! What reservations leave, divided by weight.
 
 use crate::pool::{MS, Pool, US, quiet};
-use vcpu_sched::{Claim, Config, CpuId, CpuSet, Ns, Stop, VcpuId};
+use vcpu_sched::{Config, CpuId, CpuSet, Ns, SchedParams, StopReason, VcpuId};
 
 /// Runs CPU 0 as the policy says until `end`: nobody ever halts.
 fn run_until(p: &mut Pool, end: Ns) {
     while p.now < end {
         let until = p.decide(0).expect("somebody wants the CPU").until;
         p.now = until.unwrap_or(end).clamp(p.now + 1, end);
-        p.stop(0, Stop::Preempted, quiet());
+        p.stop(0, StopReason::Preempted, quiet());
     }
 }
 
@@ -60,12 +60,12 @@ fn weight_beyond_one_cpu_is_not_saved_up() {
     for _ in 0..1_000 {
         p.pass(4 * MS);
         for cpu in 0..2 {
-            p.stop(cpu, Stop::Preempted, quiet());
+            p.stop(cpu, StopReason::Preempted, quiet());
             p.pick(cpu);
         }
     }
     for cpu in 0..2 {
-        p.stop(cpu, Stop::Preempted, quiet());
+        p.stop(cpu, StopReason::Preempted, quiet());
     }
     let got = shares(&p, &vcpus, 4_000 * MS);
     assert!(got[0] >= 990, "{got:?}");
@@ -92,14 +92,14 @@ fn woken_vcpu_on_a_busy_pool_gets_its_slice() {
     p.pass(1_000 * MS);
     p.wake(woken);
     assert_eq!(p.kicks(), [0], "the hog ran alone, without a slice");
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     let next = p.decide(0).unwrap();
     assert!(next.until.is_some_and(|until| until <= p.now + 4 * MS));
     // The one that slept may go before the hog by half a slice, so it may have two in a row.
-    let mut ran = vec![next.run];
+    let mut ran = vec![next.curr];
     for _ in 0..2 {
-        p.run(0, 4 * MS, Stop::Preempted, quiet());
-        ran.push(p.decide(0).unwrap().run);
+        p.run(0, 4 * MS, StopReason::Preempted, quiet());
+        ran.push(p.decide(0).unwrap().curr);
     }
     assert!(ran.contains(&woken) && ran.contains(&hog), "{ran:?}");
 }
@@ -131,7 +131,7 @@ fn reserved_comes_before_best_effort_and_preempts_it() {
     p.kicks();
     p.wake(reserved);
     assert_eq!(p.kicks(), [0]);
-    p.run(0, US, Stop::Preempted, quiet());
+    p.run(0, US, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((reserved, reserved)));
 }
 
@@ -157,9 +157,9 @@ fn preempted_slice_is_resumed_not_restarted() {
     p.wake(a);
     p.wake(b);
     assert_eq!(p.pick(0), Some((a, a)));
-    p.run(0, 6 * MS, Stop::Preempted, quiet());
+    p.run(0, 6 * MS, StopReason::Preempted, quiet());
     let again = p.decide(0).unwrap();
-    assert_eq!((again.run, again.until), (a, Some(p.now + 4 * MS)));
+    assert_eq!((again.curr, again.until), (a, Some(p.now + 4 * MS)));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn late_joiner_with_a_pinning_of_its_own_does_not_keep_the_cpu() {
     run_until(&mut p, 10_000 * MS);
     let new = p
         .policy
-        .add_vcpu(h, Claim::BestEffort { weight: 100 }, Some(pinned));
+        .add_vcpu(h, SchedParams::BestEffort { weight: 100 }, Some(pinned));
     let new = new.unwrap();
     p.wake(new);
     run_until(&mut p, 10_080 * MS);
@@ -189,12 +189,12 @@ fn one_sleeper_among_three(p: &mut Pool) -> (VcpuId, VcpuId) {
     });
     p.wake(sleeper);
     p.pick(0);
-    p.run(0, US, Stop::Halted(None), quiet());
+    p.run(0, US, StopReason::Halted(None), quiet());
     p.wake(first);
     p.wake(second);
     for running in [first, second] {
         assert_eq!(p.pick(0), Some((running, running)));
-        p.run(0, 4 * MS, Stop::Preempted, quiet());
+        p.run(0, 4 * MS, StopReason::Preempted, quiet());
     }
     assert_eq!(p.pick(0), Some((first, first)));
     (sleeper, first)
@@ -208,9 +208,9 @@ fn who_wakes_does_not_wait_for_the_end_of_a_slice_that_is_worn() {
     p.kicks();
     p.wake(sleeper);
     assert_eq!(p.kicks(), [0]);
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((sleeper, sleeper)));
-    p.run(0, US, Stop::Halted(None), quiet());
+    p.run(0, US, StopReason::Halted(None), quiet());
     // The slice is over: the other comes first now.
     assert_ne!(p.pick(0), Some((first, first)));
 }

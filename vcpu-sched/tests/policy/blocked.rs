@@ -1,7 +1,7 @@
 //! Sleepers on mutexes: their wake-ups race with their donations. Each race has its test.
 
 use crate::pool::{LOCK, MS, Pool, US, holding, quiet, sleeps_on, spins_on};
-use vcpu_sched::{CpuId, Event, Hints, Stop, VcpuId};
+use vcpu_sched::{CpuId, Event, Hints, StopReason, VcpuId};
 
 /// `vcpu` runs on `cpu` and goes to sleep on a mutex of `holder`.
 fn falls_asleep(p: &mut Pool, cpu: u32, vcpu: VcpuId, holder: VcpuId) {
@@ -11,7 +11,7 @@ fn falls_asleep(p: &mut Pool, cpu: u32, vcpu: VcpuId, holder: VcpuId) {
 fn falls_asleep_on(p: &mut Pool, cpu: u32, vcpu: VcpuId, hints: Hints) {
     p.wake(vcpu);
     assert_eq!(p.pick(cpu), Some((vcpu, vcpu)), "it is the earliest");
-    p.stop(cpu, Stop::Halted(None), hints);
+    p.stop(cpu, StopReason::Halted(None), hints);
 }
 
 /// The same for another lock than [`LOCK`].
@@ -56,7 +56,7 @@ fn wake_by(p: &mut Pool, cpu: u32, vcpu: VcpuId) {
 fn wake_of_the_carried_vcpu_is_not_lost() {
     let (mut p, holder, sleeper) = carried(1);
     p.wake(holder);
-    p.run(0, 10 * US, Stop::Halted(None), holding());
+    p.run(0, 10 * US, StopReason::Halted(None), holding());
     assert_eq!(
         p.pick(0),
         Some((sleeper, holder)),
@@ -70,7 +70,7 @@ fn donor_that_the_carried_holder_wakes_has_the_mutex_and_its_cpu_back() {
     p.pass(10 * US);
     wake_by(&mut p, 0, sleeper);
     assert_eq!(p.kicks(), [0]);
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((sleeper, sleeper)));
 }
 
@@ -81,7 +81,7 @@ fn hand_over_to_another_sleeper_carries_that_one_from_now_on() {
     // First come, first served: the less urgent one has it now.
     wake_by(&mut p, 0, later);
     assert_eq!(p.kicks(), [0], "the donor waits for another one now");
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((earlier, later)));
     assert_eq!(p.counters(holder).received_ns, 10 * US);
 }
@@ -107,7 +107,7 @@ fn hand_over_by_a_holder_on_its_own_budget_moves_the_other_sleepers() {
         "and the most urgent budget that waits for it"
     );
     // The old owner is no longer anybody's business.
-    p.run(1, MS, Stop::Preempted, quiet());
+    p.run(1, MS, StopReason::Preempted, quiet());
     assert_eq!(p.pick(1), Some((holder, holder)));
 }
 
@@ -122,7 +122,7 @@ fn hand_over_to_one_that_did_not_sleep_yet_lets_the_sleepers_carry_it() {
     // It is out of budget on its way into its sleep.
     p.wake(next);
     assert_eq!(p.pick(0), Some((next, next)));
-    p.run(0, MS, Stop::Preempted, quiet());
+    p.run(0, MS, StopReason::Preempted, quiet());
     falls_asleep(&mut p, 0, sleeper, holder);
     assert_eq!(p.pick(0), None);
     p.kicks();
@@ -142,7 +142,7 @@ fn hand_over_that_makes_no_sense_changes_nothing() {
     p.policy.hand_over(CpuId(7), LOCK, earlier, now);
     p.policy.hand_over(CpuId(0), LOCK + 64, earlier, now);
     assert_eq!(p.kicks(), []);
-    p.stop(0, Stop::Preempted, holding());
+    p.stop(0, StopReason::Preempted, holding());
     assert_eq!(p.pick(0), Some((earlier, holder)));
 }
 
@@ -150,16 +150,16 @@ fn hand_over_that_makes_no_sense_changes_nothing() {
 fn wake_by_a_stranger_hands_nothing_over() {
     let (mut p, holder, later, earlier) = two_sleepers();
     let g = p.guest();
-    p.stop(0, Stop::Preempted, holding());
+    p.stop(0, StopReason::Preempted, holding());
     let stranger = p.hard(g, 1, 5);
     p.wake(stranger);
     assert_eq!(p.pick(0), Some((stranger, stranger)));
     wake_by(&mut p, 0, later);
     wake_by(&mut p, 0, VcpuId(77));
     wake_by(&mut p, 7, earlier);
-    p.run(0, 10 * US, Stop::Halted(None), quiet());
+    p.run(0, 10 * US, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), Some((earlier, earlier)), "woken as well");
-    p.stop(0, Stop::Halted(None), sleeps_on(holder));
+    p.stop(0, StopReason::Halted(None), sleeps_on(holder));
     assert_eq!(p.pick(0), Some((earlier, holder)));
 }
 
@@ -176,7 +176,7 @@ fn hand_over_of_one_mutex_leaves_the_sleepers_on_another() {
     p.kicks();
     wake_by(&mut p, 0, next);
     assert_eq!(p.kicks(), [], "it is carried for the other mutex");
-    p.run(0, 10 * US, Stop::Preempted, holding());
+    p.run(0, 10 * US, StopReason::Preempted, holding());
     assert_eq!(p.pick(0), Some((other, holder)));
 }
 
@@ -191,9 +191,9 @@ fn wake_that_overtakes_the_sleep_leaves_no_donor_behind() {
     assert_eq!(p.pick(1), Some((holder, holder)));
     // It has said for whom it is about to sleep; the mutex comes before it sleeps.
     wake_by(&mut p, 1, sleeper);
-    p.stop(0, Stop::Halted(None), sleeps_on(holder));
+    p.stop(0, StopReason::Halted(None), sleeps_on(holder));
     assert_eq!(p.pick(0), Some((sleeper, sleeper)));
-    p.run(0, 10 * US, Stop::Halted(None), quiet());
+    p.run(0, 10 * US, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), None);
 }
 
@@ -209,16 +209,16 @@ fn release_after_the_holder_has_moved_to_another_donors_cpu_counts_there() {
     assert_eq!(p.pick(0), Some((first, holder)));
     assert_eq!(p.pick(1), None, "the other donor waits for it to stop");
     // The first one's budget ends; the second one's CPU takes the holder over.
-    p.run(0, MS, Stop::Preempted, holding());
+    p.run(0, MS, StopReason::Preempted, holding());
     assert_eq!(p.pick(1), Some((second, holder)));
     assert_eq!(p.pick(0), None);
     // A release that the first CPU only now hears of is nobody's.
     p.release(0, None);
-    p.run(1, MS, Stop::Preempted, holding());
+    p.run(1, MS, StopReason::Preempted, holding());
     assert_eq!(p.pick(1), Some((second, holder)));
     // The real one ends both waits.
     wake_by(&mut p, 1, second);
-    p.stop(1, Stop::Preempted, quiet());
+    p.stop(1, StopReason::Preempted, quiet());
     assert_eq!(p.pick(1), Some((second, second)));
     assert_eq!(p.counters(first).donated_ns, MS);
     assert_eq!(p.counters(second).donated_ns, MS);
@@ -227,13 +227,13 @@ fn release_after_the_holder_has_moved_to_another_donors_cpu_counts_there() {
 #[test]
 fn holder_that_halts_while_carried_costs_its_donor_nothing_until_it_wakes() {
     let (mut p, holder, sleeper) = carried(1);
-    p.run(0, 10 * US, Stop::Halted(None), holding());
+    p.run(0, 10 * US, StopReason::Halted(None), holding());
     assert_eq!(p.pick(0), None);
     assert_eq!(p.policy.next_timer(), None, "nobody has to look");
     p.pass(50 * MS);
     p.wake(holder);
     assert_eq!(p.pick(0), Some((sleeper, holder)));
-    p.stop(0, Stop::Preempted, holding());
+    p.stop(0, StopReason::Preempted, holding());
     assert_eq!(p.counters(sleeper).donated_ns, 10 * US);
 }
 
@@ -246,10 +246,15 @@ fn holder_that_falls_asleep_on_a_mutex_while_carried_passes_the_budget_on() {
     p.preempt_holder(middle, 0);
     falls_asleep(&mut p, 0, first, middle);
     assert_eq!(p.pick(0), Some((first, middle)));
-    p.run(0, 10 * US, Stop::Halted(None), sleeps_on_another_lock(last));
+    p.run(
+        0,
+        10 * US,
+        StopReason::Halted(None),
+        sleeps_on_another_lock(last),
+    );
     let decision = p.decide(0).unwrap();
     assert_eq!(
-        (decision.donor, decision.run, decision.chain, decision.lock),
+        (decision.donor, decision.curr, decision.chain, decision.lock),
         (first, last, 2, LOCK + 64)
     );
 }
@@ -257,7 +262,7 @@ fn holder_that_falls_asleep_on_a_mutex_while_carried_passes_the_budget_on() {
 #[test]
 fn holder_that_ends_while_carried_leaves_a_sleeper_that_can_be_woken() {
     let (mut p, holder, sleeper) = carried(1);
-    p.run(0, 10 * US, Stop::Ended, holding());
+    p.run(0, 10 * US, StopReason::Ended, holding());
     assert_eq!(p.pick(0), None, "it sleeps, and carries nobody");
     assert_eq!(p.counters(sleeper).stale_edges, 1);
     assert_eq!(p.policy.next_timer(), None);
@@ -281,7 +286,7 @@ fn edge_that_is_replaced_before_the_decision_leads_to_the_new_holder() {
     assert_eq!(p.pick(0), Some((sleeper, new)));
     assert!(p.saw(Event::EdgeOff(sleeper)));
     assert_eq!(p.pick(1), Some((old, old)));
-    p.stop(0, Stop::Preempted, holding());
+    p.stop(0, StopReason::Preempted, holding());
     assert_eq!(p.counters(old).received_ns, 0);
 }
 
@@ -296,7 +301,7 @@ fn edge_that_a_hand_over_replaces_while_its_claim_is_set_aside_competes_at_once(
     // The next owner has spent its budget: it wakes throttled.
     p.wake(next);
     p.pick(0);
-    p.run(0, MS, Stop::Halted(None), sleeps_on(holder));
+    p.run(0, MS, StopReason::Halted(None), sleeps_on(holder));
     falls_asleep(&mut p, 0, other, holder);
     assert_eq!(p.pick(0), None);
     p.kicks();
@@ -315,7 +320,7 @@ fn deadlock_of_two_sleepers_costs_nothing_and_is_counted() {
         p.preempt_holder(a, 0);
         falls_asleep(&mut p, last, b, a);
         assert_eq!(p.pick(0), Some((b, a)));
-        p.stop(0, Stop::Halted(None), sleeps_on(b));
+        p.stop(0, StopReason::Halted(None), sleeps_on(b));
         for cpu in 0..=last {
             assert_eq!(p.pick(cpu), None);
         }
@@ -335,9 +340,9 @@ fn those_who_sleep_behind_a_deadlock_cost_nothing_either() {
     p.preempt_holder(b, 0);
     falls_asleep(&mut p, 0, c, a);
     assert_eq!(p.pick(0), Some((c, a)));
-    p.stop(0, Stop::Halted(None), sleeps_on(b));
+    p.stop(0, StopReason::Halted(None), sleeps_on(b));
     assert_eq!(p.pick(0), Some((c, b)));
-    p.stop(0, Stop::Halted(None), sleeps_on(a));
+    p.stop(0, StopReason::Halted(None), sleeps_on(a));
     assert_eq!(p.pick(0), None);
     assert_eq!(p.policy.next_timer(), None);
     assert!(p.counters(c).cycles > 0, "its chain has no end");
@@ -351,13 +356,13 @@ fn deadlock_that_an_interrupt_interrupts_is_found_again_and_still_costs_nothing(
     p.preempt_holder(a, 0);
     falls_asleep(&mut p, 0, b, a);
     p.pick(0);
-    p.stop(0, Stop::Halted(None), sleeps_on(b));
+    p.stop(0, StopReason::Halted(None), sleeps_on(b));
     assert_eq!(p.pick(0), None);
     for _ in 0..3 {
         p.pass(MS);
         p.wake(b);
         assert_eq!(p.pick(0), Some((b, b)));
-        p.stop(0, Stop::Halted(None), sleeps_on(a));
+        p.stop(0, StopReason::Halted(None), sleeps_on(a));
         assert_eq!(p.pick(0), None);
         assert_eq!(p.policy.next_timer(), None);
     }
@@ -378,19 +383,19 @@ fn nested_chain_of_three_sleepers_runs_its_end_on_the_first_ones_budget() {
     let first = sleepers[2];
     let decision = p.decide(0).unwrap();
     assert_eq!(
-        (decision.donor, decision.run, decision.chain),
+        (decision.donor, decision.curr, decision.chain),
         (first, end, 3)
     );
     // When its budget ends, the next in the chain pays, and so on.
     for (payer, chain) in [(sleepers[1], 2), (sleepers[0], 1), (end, 0)] {
-        p.run(0, MS, Stop::Preempted, holding());
+        p.run(0, MS, StopReason::Preempted, holding());
         let decision = p.decide(0).unwrap();
         assert_eq!(
-            (decision.donor, decision.run, decision.chain),
+            (decision.donor, decision.curr, decision.chain),
             (payer, end, chain)
         );
     }
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_eq!(p.counters(end).received_ns, 3 * MS);
 }
 
@@ -407,7 +412,7 @@ fn spinner_behind_a_sleeper_is_carried_along_the_mutex() {
     p.kicks();
     // The mutex is handed to the sleeper: the spinner's chain is one shorter.
     wake_by(&mut p, 0, sleeper);
-    p.run(0, 10 * US, Stop::Preempted, quiet());
+    p.run(0, 10 * US, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((spinner, sleeper)));
 }
 
@@ -451,7 +456,11 @@ fn no_order_of_sleeps_wakes_and_hand_overs_breaks_the_state_or_loses_a_vcpu() {
                 3 => p.policy.hand_over(CpuId(cpu), LOCK, one, p.now),
                 4 if runs && draw(4) == 0 => p.release(cpu, Some(one)),
                 _ if runs => {
-                    let why = [Stop::Halted(None), Stop::Preempted, Stop::Rang];
+                    let why = [
+                        StopReason::Halted(None),
+                        StopReason::Preempted,
+                        StopReason::Rang,
+                    ];
                     p.stop(cpu, why[draw(3) as usize], hints);
                     p.pick(cpu);
                 }
@@ -470,7 +479,7 @@ fn no_order_of_sleeps_wakes_and_hand_overs_breaks_the_state_or_loses_a_vcpu() {
         let before: Vec<_> = all.iter().map(|&v| p.counters(v).runtime_ns).collect();
         for _ in 0..4000 {
             for cpu in [0, 1] {
-                p.stop(cpu, Stop::Preempted, released);
+                p.stop(cpu, StopReason::Preempted, released);
                 p.pick(cpu);
             }
             p.pass(MS);

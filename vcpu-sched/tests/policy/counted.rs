@@ -1,7 +1,7 @@
 //! What the counters count, and rules of which only a counter or a kick is the witness.
 
 use crate::pool::{LOCK, MS, Pool, US, holding, quiet, sleeps_on, spins_on};
-use vcpu_sched::{CpuId, Hints, Stop, WaitKind};
+use vcpu_sched::{CpuId, Hints, StopReason, WaitKind};
 
 const CPU: CpuId = CpuId(0);
 
@@ -13,7 +13,7 @@ fn time_in_which_a_vcpu_could_run_and_did_not_is_counted_once_it_runs() {
     p.wake(first);
     p.wake(second);
     assert_eq!(p.pick(0), Some((first, first)));
-    p.run(0, 2 * MS, Stop::Halted(None), quiet());
+    p.run(0, 2 * MS, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), Some((second, second)));
     assert_eq!(p.counters(second).waited_ns, 2 * MS);
     assert_eq!(p.counters(first).waited_ns, 0);
@@ -30,7 +30,7 @@ fn a_ring_in_the_grace_keeps_the_word_though_another_lock_is_held() {
         p.pass(MS);
         let grace = p.policy.defer(CPU, &holding(), p.now);
         assert!(grace.is_some(), "period {period}");
-        p.run(0, 10 * US, Stop::Rang, holding());
+        p.run(0, 10 * US, StopReason::Rang, holding());
         p.now = p.policy.next_timer().unwrap();
     }
     assert_eq!(p.counters(v).deferrals_expired, 0);
@@ -46,7 +46,7 @@ fn only_the_overrun_of_a_best_effort_slice_is_debt_of_a_deferral() {
     assert_eq!(p.pick(0), Some((v, v)));
     p.pass(4 * MS);
     assert!(p.policy.defer(CPU, &holding(), p.now).is_some());
-    p.run(0, 30 * US, Stop::Rang, quiet());
+    p.run(0, 30 * US, StopReason::Rang, quiet());
     assert_eq!(p.counters(v).deferral_debt_ns, 30 * US);
 }
 
@@ -57,7 +57,7 @@ fn a_proxied_vcpu_whose_own_budget_comes_back_with_an_earlier_deadline_pays_for_
     let (holder, waiter) = (p.hard(g, 1, 5), p.hard(g, 9, 20));
     p.wake(holder);
     assert_eq!(p.pick(0), Some((holder, holder)));
-    p.run(0, MS, Stop::Preempted, holding());
+    p.run(0, MS, StopReason::Preempted, holding());
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), Some((waiter, holder)));
     p.kicks();
@@ -65,7 +65,7 @@ fn a_proxied_vcpu_whose_own_budget_comes_back_with_an_earlier_deadline_pays_for_
     p.now = 5 * MS;
     assert_eq!(p.pick(1), None, "an idle CPU looks after the timer");
     assert_eq!(p.kicks(), [0]);
-    p.stop(0, Stop::Preempted, holding());
+    p.stop(0, StopReason::Preempted, holding());
     assert_eq!(p.pick(0), Some((holder, holder)));
 }
 
@@ -77,12 +77,12 @@ fn a_halt_ends_the_slice_of_a_best_effort_vcpu() {
     p.wake(sleeper);
     p.wake(other);
     assert_eq!(p.pick(0), Some((sleeper, sleeper)));
-    p.run(0, 3 * MS, Stop::Halted(None), quiet());
+    p.run(0, 3 * MS, StopReason::Halted(None), quiet());
     p.wake(sleeper);
     assert_eq!(p.pick(0), Some((other, other)));
-    p.run(0, 4 * MS, Stop::Preempted, quiet());
+    p.run(0, 4 * MS, StopReason::Preempted, quiet());
     let decision = p.decide(0).unwrap();
-    assert_eq!(decision.run, sleeper);
+    assert_eq!(decision.curr, sleeper);
     assert_eq!(decision.until, Some(p.now + 4 * MS), "a slice of its own");
 }
 
@@ -94,10 +94,10 @@ fn a_spinners_record_is_not_followed_while_it_sleeps() {
     p.preempt_holder(last, 0);
     p.wake(middle);
     assert_eq!(p.pick(0), Some((middle, middle)));
-    p.stop(0, Stop::Halted(None), spins_on(last));
+    p.stop(0, StopReason::Halted(None), spins_on(last));
     p.wake(first);
     assert_eq!(p.pick(0), Some((first, first)));
-    p.stop(0, Stop::Halted(None), sleeps_on(middle));
+    p.stop(0, StopReason::Halted(None), sleeps_on(middle));
     assert_eq!(
         p.pick(0),
         Some((last, last)),
@@ -113,7 +113,7 @@ fn a_waiter_for_a_vcpu_that_is_gone_gets_the_grace_of_one_whose_wait_is_over() {
         let (waiter, gone) = (p.hard(g, 1, 10), p.hard(g, 2, 20));
         p.wake(gone);
         assert_eq!(p.pick(1), Some((gone, gone)));
-        p.stop(1, Stop::Ended, quiet());
+        p.stop(1, StopReason::Ended, quiet());
         p.wake(waiter);
         assert_eq!(p.pick(0), Some((waiter, waiter)));
         p.pass(MS);

@@ -1,7 +1,7 @@
 //! CPU time that is spent for a vCPU while it does not run.
 
 use crate::pool::{MS, Pool, US, holding, quiet, spins_on};
-use vcpu_sched::{Doing, Stop, VcpuId};
+use vcpu_sched::{Doing, StopReason, VcpuId};
 
 fn spend(p: &mut Pool, vcpu: VcpuId, spent: u64) {
     p.policy.charge_elsewhere(vcpu, spent, p.now);
@@ -64,7 +64,7 @@ fn more_debt_keeps_a_throttled_vcpu_waiting_for_longer() {
     let v = p.hard(g, 5, 10);
     p.wake(v);
     p.pick(0);
-    p.run(0, 5 * MS, Stop::Preempted, quiet());
+    p.run(0, 5 * MS, StopReason::Preempted, quiet());
     assert_eq!(p.policy.next_timer(), Some(10 * MS));
     spend(&mut p, v, 6 * MS);
     assert_eq!(p.policy.next_timer(), Some(20 * MS));
@@ -86,7 +86,7 @@ fn a_vcpu_whose_budget_is_spent_elsewhere_while_it_runs_is_kicked() {
     assert_eq!(p.kicks(), [0; 0], "2 ms are left");
     spend(&mut p, v, 2 * MS);
     assert_eq!(p.kicks(), [0]);
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_eq!(p.policy.view(v).unwrap().doing, Doing::Throttled);
     assert_eq!(budget(&p, v), 0);
 }
@@ -95,7 +95,7 @@ fn a_vcpu_whose_budget_is_spent_elsewhere_while_it_runs_is_kicked() {
 fn a_soft_reservation_goes_behind_for_what_is_spent_elsewhere() {
     let mut p = Pool::new(1);
     let (g, h) = (p.guest(), p.guest());
-    let claim = vcpu_sched::Claim::Reserved(
+    let claim = vcpu_sched::SchedParams::Reserved(
         vcpu_sched::Reservation::new(2 * MS, 10 * MS, 10 * MS, vcpu_sched::Exhaustion::Soft)
             .unwrap(),
     );
@@ -120,7 +120,7 @@ fn a_waiting_claim_loses_its_place_and_a_holder_is_carried_all_the_same() {
     assert_eq!(p.pick(0), Some((waiter, holder)));
     // What is spent for the holder while the waiter's budget carries it is the holder's own debt.
     spend(&mut p, holder, MS);
-    p.run(0, US, Stop::Rang, holding());
+    p.run(0, US, StopReason::Rang, holding());
     assert_eq!(budget(&p, holder), -2 * MS as i64);
     assert_eq!(p.counters(waiter).elsewhere_ns, 0);
 }
@@ -136,7 +136,7 @@ fn best_effort_pays_with_its_place() {
     let mut ran = 0;
     while p.pick(0) == Some((other, other)) {
         ran += 4 * MS;
-        p.run(0, 4 * MS, Stop::Preempted, quiet());
+        p.run(0, 4 * MS, StopReason::Preempted, quiet());
     }
     assert_eq!(ran, 40 * MS);
 }

@@ -1,7 +1,7 @@
 //! The grace of a holder that is out of time.
 
 use crate::pool::{MS, Pool, US, holding, quiet, spins_on};
-use vcpu_sched::{Config, CpuId, Hints, Stop, VcpuId};
+use vcpu_sched::{Config, CpuId, Hints, StopReason, VcpuId};
 
 const CPU: CpuId = CpuId(0);
 
@@ -57,7 +57,7 @@ fn no_grace_for_a_vcpu_that_is_being_removed() {
 fn overrun_is_debt_of_the_next_budget() {
     let (mut p, v) = out_of_time();
     p.policy.defer(CPU, &holding(), p.now);
-    p.run(0, 30 * US, Stop::Rang, quiet());
+    p.run(0, 30 * US, StopReason::Rang, quiet());
     assert_eq!(p.counters(v).deferral_debt_ns, 30 * US);
     assert_eq!(p.counters(v).charged_ns, MS + 30 * US);
     p.now = 10 * MS;
@@ -69,7 +69,7 @@ fn overrun_is_debt_of_the_next_budget() {
 fn grace_that_runs_out_costs_the_next_one() {
     let (mut p, v) = out_of_time();
     p.policy.defer(CPU, &holding(), p.now);
-    p.run(0, 50 * US, Stop::Preempted, holding());
+    p.run(0, 50 * US, StopReason::Preempted, holding());
     assert_eq!(p.counters(v).deferrals_expired, 1);
 
     let mut ask = |expect: bool| {
@@ -77,7 +77,7 @@ fn grace_that_runs_out_costs_the_next_one() {
         p.pick(0);
         p.pass(MS);
         assert_eq!(p.policy.defer(CPU, &holding(), p.now).is_some(), expect);
-        p.run(0, 10 * US, Stop::Rang, quiet());
+        p.run(0, 10 * US, StopReason::Rang, quiet());
     };
     ask(false);
     ask(true);
@@ -114,7 +114,7 @@ fn waiter_whose_holder_runs_gets_a_grace() {
 #[test]
 fn waiter_whose_holder_was_stopped_gets_none() {
     let (mut p, _, holder) = waiter_out_of_time();
-    p.stop(1, Stop::Preempted, holding());
+    p.stop(1, StopReason::Preempted, holding());
     assert_eq!(p.policy.defer(CPU, &taking(holder), p.now), None);
 }
 
@@ -125,7 +125,7 @@ fn waiter_whose_holder_let_go_before_it_was_stopped_gets_a_grace() {
         releases: 1,
         ..quiet()
     };
-    p.stop(1, Stop::Preempted, released);
+    p.stop(1, StopReason::Preempted, released);
     assert!(p.policy.defer(CPU, &taking(holder), p.now).is_some());
 }
 
@@ -138,7 +138,7 @@ fn waiter_that_names_a_vcpu_that_does_not_exist_harms_nobody() {
 #[test]
 fn preempted_waiter_is_no_preempted_holder() {
     let (mut p, waiter, holder) = waiter_out_of_time();
-    p.stop(0, Stop::Preempted, taking(holder));
+    p.stop(0, StopReason::Preempted, taking(holder));
     p.pick(0);
     assert_eq!(p.counters(waiter).holder_preemptions, 0);
 
@@ -146,7 +146,7 @@ fn preempted_waiter_is_no_preempted_holder() {
     let other = p.guest();
     let other = p.hard(other, 1, 5);
     p.wake(other);
-    p.stop(0, Stop::Preempted, holding());
+    p.stop(0, StopReason::Preempted, holding());
     p.pick(0);
     assert_eq!(p.counters(waiter).holder_preemptions, 1);
 }

@@ -1,7 +1,7 @@
 //! Several waiters for one holder, and what happens when it lets go.
 
 use crate::pool::{LOCK, MS, Pool, US, holding, quiet, sleeps_on, spins_on};
-use vcpu_sched::{Hints, Stop, VcpuId};
+use vcpu_sched::{Hints, StopReason, VcpuId};
 
 /// One holder, preempted; two donors that ring for it, the second the more urgent.
 fn two_donors() -> (Pool, VcpuId, VcpuId, VcpuId) {
@@ -19,11 +19,11 @@ fn two_donors() -> (Pool, VcpuId, VcpuId, VcpuId) {
 fn earliest_deadline_pays_first_and_when_its_budget_ends_the_next() {
     let (mut p, holder, later, earlier) = two_donors();
     assert_eq!(p.pick(0), Some((earlier, holder)));
-    p.run(0, 2 * MS, Stop::Preempted, holding());
+    p.run(0, 2 * MS, StopReason::Preempted, holding());
     assert_eq!(p.pick(0), Some((later, holder)));
-    p.run(0, 5 * MS, Stop::Preempted, holding());
+    p.run(0, 5 * MS, StopReason::Preempted, holding());
     assert_eq!(p.pick(0), Some((holder, holder)), "last its own");
-    p.stop(0, Stop::Preempted, holding());
+    p.stop(0, StopReason::Preempted, holding());
     assert_eq!(p.counters(holder).received_ns, 7 * MS);
 }
 
@@ -33,10 +33,10 @@ fn on_release_the_donor_gets_its_cpu_back_at_once() {
     assert_eq!(p.pick(0), Some((earlier, holder)));
     p.pass(50 * US);
     p.release(0, None);
-    p.stop(0, Stop::Rang, quiet());
+    p.stop(0, StopReason::Rang, quiet());
     assert_eq!(p.pick(0), Some((earlier, earlier)));
     // The other one does not carry it any longer either.
-    p.run(0, 10 * US, Stop::Halted(None), quiet());
+    p.run(0, 10 * US, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), Some((later, later)));
 }
 
@@ -47,7 +47,7 @@ fn release_with_a_successor_passes_the_edges_on() {
     p.pass(50 * US);
     // A fair lock: the one that came first has it now, though it is less urgent.
     p.release(0, Some(later));
-    p.stop(0, Stop::Rang, quiet());
+    p.stop(0, StopReason::Rang, quiet());
     assert_eq!(
         p.pick(0),
         Some((earlier, later)),
@@ -55,7 +55,7 @@ fn release_with_a_successor_passes_the_edges_on() {
     );
     p.pass(50 * US);
     p.release(0, Some(earlier));
-    p.stop(0, Stop::Rang, quiet());
+    p.stop(0, StopReason::Rang, quiet());
     assert_eq!(p.pick(0), Some((earlier, earlier)));
 }
 
@@ -71,9 +71,9 @@ fn release_of_one_lock_leaves_the_waiters_of_another() {
     p.ring(donor, 0, spins_on(holder));
     assert_eq!(p.pick(0), Some((donor, holder)));
     p.release(0, None);
-    p.stop(0, Stop::Rang, holding());
+    p.stop(0, StopReason::Rang, holding());
     assert_eq!(p.pick(0), Some((donor, donor)));
-    p.run(0, 10 * US, Stop::Halted(None), quiet());
+    p.run(0, 10 * US, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), Some((other, holder)));
 }
 
@@ -90,7 +90,7 @@ fn end_of_a_chain_that_releases_leaves_the_rest_of_the_chain() {
     p.ring(first, 0, spins_on(middle));
     assert_eq!(p.decide(0).unwrap().lock, LOCK + 64);
     p.release(0, None);
-    p.stop(0, Stop::Rang, quiet());
+    p.stop(0, StopReason::Rang, quiet());
     assert_eq!(p.pick(0), Some((first, middle)));
 }
 
@@ -102,7 +102,7 @@ fn donor_that_wakes_while_it_carries_gets_its_cpu_back() {
     p.preempt_holder(holder, 0);
     p.wake(waiter);
     p.pick(0);
-    p.stop(0, Stop::Halted(None), sleeps_on(holder));
+    p.stop(0, StopReason::Halted(None), sleeps_on(holder));
     assert_eq!(p.pick(0), Some((waiter, holder)), "a sleeper donates too");
     p.kicks();
 
@@ -110,7 +110,7 @@ fn donor_that_wakes_while_it_carries_gets_its_cpu_back() {
     p.pass(10 * US);
     p.wake(waiter);
     assert_eq!(p.kicks(), [0]);
-    p.stop(0, Stop::Preempted, holding());
+    p.stop(0, StopReason::Preempted, holding());
     assert_eq!(p.pick(0), Some((waiter, waiter)));
 }
 
@@ -124,9 +124,9 @@ fn budget_of_a_sleeper_that_ends_hands_over_to_the_next_donor() {
     p.ring(spinner, 0, spins_on(holder));
     p.wake(sleeper);
     p.pick(0);
-    p.stop(0, Stop::Halted(None), sleeps_on(holder));
+    p.stop(0, StopReason::Halted(None), sleeps_on(holder));
     assert_eq!(p.pick(0), Some((sleeper, holder)));
-    p.run(0, 2 * MS, Stop::Preempted, holding());
+    p.run(0, 2 * MS, StopReason::Preempted, holding());
     assert_eq!(p.pick(0), Some((spinner, holder)));
 }
 
@@ -142,8 +142,8 @@ fn carried_vcpu_that_is_itself_a_donor_elsewhere_is_charged_to_each_donor_apart(
     p.ring(third, 1, spins_on(second));
     assert_eq!(p.pick(1), Some((third, second)), "it spins, in its turn");
     p.pass(MS);
-    p.stop(0, Stop::Preempted, holding());
-    p.stop(1, Stop::Preempted, Hints::default());
+    p.stop(0, StopReason::Preempted, holding());
+    p.stop(1, StopReason::Preempted, Hints::default());
     assert_eq!(p.counters(second).donated_ns, MS);
     assert_eq!(p.counters(third).donated_ns, MS);
     assert_eq!(p.counters(first).received_ns, MS);

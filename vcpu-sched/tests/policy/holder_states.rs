@@ -1,7 +1,7 @@
 //! Whom a claim carries, for every state that the holder can be in: the branches of `proxy.rs`.
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
-use vcpu_sched::{Config, Event, Stop};
+use vcpu_sched::{Config, Event, StopReason};
 
 #[test]
 fn runnable_holder_runs_here_on_the_waiters_budget() {
@@ -13,7 +13,7 @@ fn runnable_holder_runs_here_on_the_waiters_budget() {
 
     let decision = p.decide(0).unwrap();
     assert_eq!(
-        (decision.donor, decision.run, decision.chain),
+        (decision.donor, decision.curr, decision.chain),
         (waiter, holder, 1)
     );
     assert_eq!(decision.lock, crate::pool::LOCK);
@@ -23,7 +23,7 @@ fn runnable_holder_runs_here_on_the_waiters_budget() {
         "until the donor's budget ends, not the holder's"
     );
 
-    p.run(0, 300 * US, Stop::Preempted, holding());
+    p.run(0, 300 * US, StopReason::Preempted, holding());
     let (holder, waiter) = (p.counters(holder), p.counters(waiter));
     assert_eq!((holder.received_ns, holder.charged_ns), (300 * US, 0));
     assert_eq!((waiter.donated_ns, waiter.runtime_ns), (300 * US, 0));
@@ -55,9 +55,9 @@ fn holder_queued_for_another_cpu_is_brought_here() {
     p.wake(waiter);
     assert_eq!(p.pick(0), Some((waiter, waiter)));
     p.wake(busy);
-    p.stop(1, Stop::Preempted, holding());
+    p.stop(1, StopReason::Preempted, holding());
     assert_eq!(p.pick(1), Some((busy, busy)));
-    p.stop(0, Stop::Rang, spins_on(holder));
+    p.stop(0, StopReason::Rang, spins_on(holder));
     assert_eq!(p.pick(0), Some((waiter, holder)));
 }
 
@@ -81,15 +81,15 @@ fn sleeper_whose_holder_runs_elsewhere_leaves_the_queue_until_the_holder_stops()
     assert_eq!(p.pick(1), Some((holder, holder)));
     p.wake(waiter);
     assert_eq!(p.pick(0), Some((waiter, waiter)));
-    p.stop(0, Stop::Halted(None), sleeps_on(holder));
+    p.stop(0, StopReason::Halted(None), sleeps_on(holder));
     assert_eq!(p.pick(0), None);
     assert!(p.saw(Event::Park {
-        claim: waiter,
+        vcpu: waiter,
         on: holder
     }));
 
     // The holder's own millisecond is over: the waiter's claim takes over at once.
-    p.run(1, MS, Stop::Preempted, holding());
+    p.run(1, MS, StopReason::Preempted, holding());
     assert_eq!(p.pick(1), Some((waiter, holder)));
 }
 
@@ -100,7 +100,7 @@ fn halted_holder_lets_its_spinner_sleep_with_it_and_wake_with_it() {
     let (holder, waiter) = (p.hard(g, 2, 100), p.hard(g, 5, 10));
     p.wake(holder);
     p.pick(0);
-    p.stop(0, Stop::Halted(None), holding());
+    p.stop(0, StopReason::Halted(None), holding());
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(
         p.pick(0),
@@ -120,7 +120,7 @@ fn spinner_sleeps_with_a_halted_holder_no_longer_than_the_bound() {
     let (holder, waiter) = (p.hard(g, 2, 100), p.hard(g, 5, 10));
     p.wake(holder);
     p.pick(0);
-    p.stop(0, Stop::Halted(None), holding());
+    p.stop(0, StopReason::Halted(None), holding());
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), None);
     let bound = p.policy.next_timer().unwrap();
@@ -137,10 +137,10 @@ fn sleeper_sleeps_with_a_halted_holder_without_a_bound() {
     let (holder, waiter) = (p.hard(g, 2, 100), p.hard(g, 5, 10));
     p.wake(holder);
     p.pick(0);
-    p.stop(0, Stop::Halted(None), holding());
+    p.stop(0, StopReason::Halted(None), holding());
     p.wake(waiter);
     p.pick(0);
-    p.stop(0, Stop::Halted(None), sleeps_on(holder));
+    p.stop(0, StopReason::Halted(None), sleeps_on(holder));
     assert_eq!(p.pick(0), None);
     assert_eq!(p.policy.next_timer(), None);
 
@@ -157,12 +157,12 @@ fn holder_that_itself_waits_is_followed_to_whom_it_waits_for() {
     // The middle one holds a spinlock's mutex, so to speak: it sleeps.
     p.wake(middle);
     assert_eq!(p.pick(0), Some((middle, middle)));
-    p.stop(0, Stop::Halted(None), sleeps_on(last));
+    p.stop(0, StopReason::Halted(None), sleeps_on(last));
     p.ring(first, 0, spins_on(middle));
 
     let decision = p.decide(0).unwrap();
     assert_eq!(
-        (decision.donor, decision.run, decision.chain),
+        (decision.donor, decision.curr, decision.chain),
         (first, last, 2)
     );
 }
@@ -178,10 +178,10 @@ fn chain_of_eight_runs_its_last_link_on_the_first_ones_budget() {
     }
     let decision = p.decide(0).unwrap();
     assert_eq!(
-        (decision.donor, decision.run, decision.chain),
+        (decision.donor, decision.curr, decision.chain),
         (links[8], links[0], 8)
     );
-    p.stop(0, Stop::Preempted, holding());
+    p.stop(0, StopReason::Preempted, holding());
     assert_eq!(p.counters(links[0]).longest_chain, 8);
 }
 
@@ -192,13 +192,13 @@ fn throttled_holder_runs_on_the_waiters_budget() {
     let (holder, waiter) = (p.hard(g, 1, 100), p.hard(g, 5, 10));
     p.wake(holder);
     p.pick(0);
-    p.run(0, MS, Stop::Preempted, holding());
+    p.run(0, MS, StopReason::Preempted, holding());
     assert!(p.saw(Event::Throttle(holder, 100 * MS)));
     assert_eq!(p.pick(0), None);
 
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), Some((waiter, holder)));
-    p.run(0, MS, Stop::Preempted, holding());
+    p.run(0, MS, StopReason::Preempted, holding());
     assert_eq!(p.counters(holder).charged_ns, MS, "its own budget is spent");
     assert_eq!(p.counters(holder).runtime_ns, 2 * MS);
 }
@@ -210,12 +210,12 @@ fn replenished_while_it_runs_on_a_donors_budget_it_goes_back_into_the_queue_when
     let (holder, waiter) = (p.hard(g, 1, 10), p.hard(g, 50, 100));
     p.wake(holder);
     p.pick(0);
-    p.run(0, MS, Stop::Preempted, holding());
+    p.run(0, MS, StopReason::Preempted, holding());
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), Some((waiter, holder)));
     // Other work of the pool comes and goes while the holder's timer fires.
     p.now = 10 * MS;
-    p.stop(0, Stop::Preempted, holding());
+    p.stop(0, StopReason::Preempted, holding());
     assert_eq!(
         p.pick(0),
         Some((holder, holder)),
@@ -239,12 +239,12 @@ fn holder_pinned_elsewhere_takes_the_claim_to_where_it_may_run() {
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), None, "nothing else may run here");
     assert_eq!(p.kicks(), [1], "the claim moved there, and is more urgent");
-    p.stop(1, Stop::Preempted, quiet());
+    p.stop(1, StopReason::Preempted, quiet());
     assert_eq!(p.pick(1), Some((waiter, holder)));
 
     // When the holder releases, the claim comes back home.
     p.release(1, None);
-    p.stop(1, Stop::Rang, quiet());
+    p.stop(1, StopReason::Rang, quiet());
     assert_eq!(p.pick(1), Some((other, other)));
     assert_eq!(p.kicks(), [0]);
     assert_eq!(p.pick(0), Some((waiter, waiter)));
@@ -275,7 +275,7 @@ fn edge_whose_holder_has_released_since_is_stale() {
         releases: 1,
         wait: None,
     };
-    p.stop(0, Stop::Preempted, released);
+    p.stop(0, StopReason::Preempted, released);
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), Some((waiter, waiter)));
     assert_eq!(p.counters(waiter).stale_edges, 1);

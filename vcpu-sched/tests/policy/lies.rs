@@ -1,7 +1,7 @@
 //! Edges that make no sense: guest deadlocks and lies. None may cost more than the walk.
 
 use crate::pool::{MS, Pool, spins_on};
-use vcpu_sched::{Hints, MAX_CHAIN, Stop, VcpuId};
+use vcpu_sched::{Hints, MAX_CHAIN, StopReason, VcpuId};
 
 /// `n` vCPUs that all wait in a ring, the most urgent one last in the table.
 fn ring_of(n: u64) -> (Pool, Vec<VcpuId>) {
@@ -34,7 +34,7 @@ fn cycle_beyond_the_donor_is_found_and_its_donor_runs() {
     p.ring(b, 0, spins_on(a));
     // b carries a, and a says that it waits for b.
     assert_eq!(p.pick(0), Some((b, a)));
-    p.stop(0, Stop::Rang, spins_on(b));
+    p.stop(0, StopReason::Rang, spins_on(b));
     p.ring(donor, 0, spins_on(a));
     assert_eq!(p.pick(0), Some((donor, donor)));
     assert_eq!(p.counters(donor).cycles, 1);
@@ -60,7 +60,7 @@ fn edge_into_another_guest_or_to_nobody_is_ignored() {
     for target in [victim, VcpuId(77), VcpuId(u32::MAX)] {
         p.ring(liar, 0, spins_on(target));
         assert_eq!(p.pick(0), Some((liar, liar)));
-        p.stop(0, Stop::Preempted, Hints::default());
+        p.stop(0, StopReason::Preempted, Hints::default());
     }
     assert_eq!(p.counters(victim).received_ns, 0);
 }
@@ -75,10 +75,10 @@ fn successor_in_another_guest_gets_no_edge() {
     p.wake(holder);
     p.wake(waiter);
     assert_eq!(p.pick(0), Some((waiter, waiter)));
-    p.stop(0, Stop::Rang, spins_on(holder));
+    p.stop(0, StopReason::Rang, spins_on(holder));
     assert_eq!(p.pick(0), Some((waiter, holder)));
     p.release(0, Some(stranger));
-    p.stop(0, Stop::Rang, Hints::default());
+    p.stop(0, StopReason::Rang, Hints::default());
     assert_eq!(p.pick(0), Some((waiter, waiter)));
 }
 
@@ -114,7 +114,7 @@ fn release_by_one_who_is_not_carried_does_nothing() {
     p.wake(urgent);
     assert_eq!(p.pick(0), Some((urgent, urgent)));
     p.release(0, None);
-    p.run(0, MS / 2, Stop::Halted(None), Hints::default());
+    p.run(0, MS / 2, StopReason::Halted(None), Hints::default());
     assert_eq!(p.pick(0), Some((waiter, holder)), "the edge still stands");
 }
 

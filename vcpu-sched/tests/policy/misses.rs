@@ -1,12 +1,12 @@
 //! What is counted of the time in which a vCPU does not run: deadlines, and what it waits for.
 
 use crate::pool::{MS, Pool, US, holding, quiet, spins_on};
-use vcpu_sched::{Claim, Reservation, Stop, VcpuId};
+use vcpu_sched::{Reservation, SchedParams, StopReason, VcpuId};
 
 /// A soft reservation of `q` in every `p` milliseconds in a guest of its own.
 fn soft(p: &mut Pool, q: u64, period: u64) -> VcpuId {
     let guest = p.guest();
-    let claim = Claim::Reserved(Reservation::soft(q * MS, period * MS).unwrap());
+    let claim = SchedParams::Reserved(Reservation::soft(q * MS, period * MS).unwrap());
     p.policy.add_vcpu(guest, claim, None).unwrap()
 }
 
@@ -19,9 +19,9 @@ fn a_budget_that_is_late_by_300_periods_has_missed_300_deadlines() {
     assert_eq!(p.pick(0), Some((late, late)));
     assert_eq!(p.counters(late).deadline_misses, 300);
     // The late budgets that come now, one after the other, have missed nothing more.
-    p.run(0, 2 * MS, Stop::Preempted, quiet());
+    p.run(0, 2 * MS, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((late, late)));
-    p.run(0, 2 * MS, Stop::Preempted, quiet());
+    p.run(0, 2 * MS, StopReason::Preempted, quiet());
     assert_eq!(p.counters(late).deadline_misses, 300);
     // But those that they are too late for.
     p.pass(2 * MS);
@@ -40,7 +40,7 @@ fn deadlines_that_pass_while_the_host_runs_something_else_are_missed() {
     p.pass(1_205 * MS);
     p.policy.stop(
         vcpu_sched::CpuId(0),
-        Stop::Preempted,
+        StopReason::Preempted,
         quiet(),
         5 * MS,
         p.now,
@@ -56,7 +56,7 @@ fn a_budget_that_is_used_up_by_its_deadline_has_missed_nothing_whatever_it_overr
     p.wake(kept);
     p.pass(5 * MS);
     assert_eq!(p.pick(0), Some((kept, kept)));
-    p.run(0, 5 * MS + 50 * US, Stop::Preempted, quiet());
+    p.run(0, 5 * MS + 50 * US, StopReason::Preempted, quiet());
     assert_eq!(p.counters(kept).deadline_misses, 0);
 }
 
@@ -65,13 +65,13 @@ fn a_vcpu_that_runs_on_anothers_budget_misses_no_deadline_of_its_own() {
     let mut p = Pool::new(1);
     let guest = p.guest();
     let holder = p.hard(guest, 2, 20);
-    let claim = Claim::Reserved(Reservation::soft(5 * MS, 10 * MS).unwrap());
+    let claim = SchedParams::Reserved(Reservation::soft(5 * MS, 10 * MS).unwrap());
     let waiter = p.policy.add_vcpu(guest, claim, None).unwrap();
     p.preempt_holder(holder, 0);
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), Some((waiter, holder)));
     // Past its own deadline, which is at 20.
-    p.run(0, 30 * MS, Stop::Preempted, holding());
+    p.run(0, 30 * MS, StopReason::Preempted, holding());
     assert_eq!(
         p.pick(0),
         Some((holder, holder)),
@@ -101,7 +101,7 @@ fn a_wait_for_a_budget_is_no_wait_for_a_cpu() {
     p.wake(vcpu);
     p.pass(3 * MS);
     assert_eq!(p.pick(0), Some((vcpu, vcpu)));
-    p.run(0, MS, Stop::Preempted, quiet());
+    p.run(0, MS, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), None, "throttled");
     // Half of the way, as `baton top` sees it.
     let half = p.policy.counters_at(vcpu, 50 * MS);
@@ -125,7 +125,7 @@ fn a_vcpu_that_goes_throttled_has_counted_what_it_waited() {
     let vcpu = p.hard(guest, 1, 100);
     p.wake(vcpu);
     assert_eq!(p.pick(0), Some((vcpu, vcpu)));
-    p.run(0, MS, Stop::Preempted, quiet());
+    p.run(0, MS, StopReason::Preempted, quiet());
     p.pass(20 * MS);
     p.policy.remove(vcpu, p.now);
     let counted = p.policy.counters_at(vcpu, p.now + 500 * MS);

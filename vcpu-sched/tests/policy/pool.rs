@@ -1,8 +1,8 @@
 //! A pool with a clock: the few words that the tests are written in.
 
 use vcpu_sched::{
-    Claim, Config, Counters, CpuId, CpuSet, Decision, Event, GuestId, Hints, Ns, Reservation,
-    Scheduler, Stop, VcpuId, Wait, WaitKind,
+    Config, Counters, CpuId, CpuSet, Decision, Event, GuestId, Hints, Ns, Reservation, SchedParams,
+    Scheduler, StopReason, VcpuId, Wait, WaitKind,
 };
 
 pub const US: Ns = 1_000;
@@ -39,13 +39,13 @@ impl Pool {
     }
 
     pub fn hard_on(&mut self, guest: GuestId, q: u64, p: u64, cpus: Option<&[u32]>) -> VcpuId {
-        let claim = Claim::Reserved(Reservation::hard(q * MS, p * MS).unwrap());
+        let claim = SchedParams::Reserved(Reservation::hard(q * MS, p * MS).unwrap());
         let cpus = cpus.map(|cpus| cpus.iter().map(|&c| CpuId(c)).collect::<CpuSet>());
         self.policy.add_vcpu(guest, claim, cpus).unwrap()
     }
 
     pub fn best_effort(&mut self, guest: GuestId, weight: u32) -> VcpuId {
-        let claim = Claim::BestEffort { weight };
+        let claim = SchedParams::BestEffort { weight };
         self.policy.add_vcpu(guest, claim, None).unwrap()
     }
 
@@ -60,21 +60,21 @@ impl Pool {
 
     /// Picks, and gives (donor, run).
     pub fn pick(&mut self, cpu: u32) -> Option<(VcpuId, VcpuId)> {
-        self.decide(cpu).map(|d| (d.donor, d.run))
+        self.decide(cpu).map(|d| (d.donor, d.curr))
     }
 
     pub fn pass(&mut self, time: Ns) {
         self.now += time;
     }
 
-    pub fn stop(&mut self, cpu: u32, why: Stop, hints: Hints) {
+    pub fn stop(&mut self, cpu: u32, why: StopReason, hints: Hints) {
         let ran = self.now - self.since[cpu as usize];
         self.since[cpu as usize] = self.now;
         self.policy.stop(CpuId(cpu), why, hints, ran, self.now);
     }
 
     /// Runs on for `time`, then stops.
-    pub fn run(&mut self, cpu: u32, time: Ns, why: Stop, hints: Hints) {
+    pub fn run(&mut self, cpu: u32, time: Ns, why: StopReason, hints: Hints) {
         self.pass(time);
         self.stop(cpu, why, hints);
     }
@@ -99,14 +99,14 @@ impl Pool {
     pub fn preempt_holder(&mut self, vcpu: VcpuId, cpu: u32) {
         self.wake(vcpu);
         assert_eq!(self.pick(cpu), Some((vcpu, vcpu)), "nobody else competes");
-        self.stop(cpu, Stop::Preempted, holding());
+        self.stop(cpu, StopReason::Preempted, holding());
     }
 
     /// `vcpu` runs on `cpu` and rings because it waits for `holder`.
     pub fn ring(&mut self, vcpu: VcpuId, cpu: u32, hints: Hints) {
         self.wake(vcpu);
         assert_eq!(self.pick(cpu), Some((vcpu, vcpu)), "it is the earliest");
-        self.stop(cpu, Stop::Rang, hints);
+        self.stop(cpu, StopReason::Rang, hints);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bugs that were found, each by its name.
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
-use vcpu_sched::{Claim, CpuId, CpuSet, Exhaustion, Reservation, Stop};
+use vcpu_sched::{CpuId, CpuSet, Exhaustion, Reservation, SchedParams, StopReason};
 
 #[test]
 fn donor_whose_own_vcpu_was_carried_elsewhere_meanwhile_was_lost() {
@@ -15,10 +15,10 @@ fn donor_whose_own_vcpu_was_carried_elsewhere_meanwhile_was_lost() {
     assert_eq!(p.pick(1), Some((third, second)));
     // The second one's claim comes off CPU 0 while its vCPU runs on CPU 1 ...
     p.pass(MS);
-    p.stop(0, Stop::Halted(None), quiet());
+    p.stop(0, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), None);
     // ... and must compete again when that stops.
-    p.run(1, MS, Stop::Preempted, quiet());
+    p.run(1, MS, StopReason::Preempted, quiet());
     assert_eq!(p.pick(1), Some((second, second)));
 }
 
@@ -32,7 +32,7 @@ fn timer_set_by_a_cpu_that_then_found_work_was_kept_by_nobody() {
     p.pick(0);
     p.wake(other);
     p.kicks();
-    p.stop(0, Stop::Halted(Some(5 * MS)), quiet());
+    p.stop(0, StopReason::Halted(Some(5 * MS)), quiet());
     let until = p.decide(0).unwrap().until.unwrap();
     assert!(
         until <= 5 * MS || p.kicks() == [1],
@@ -49,7 +49,7 @@ fn timer_was_kept_by_nobody_when_its_keeper_found_work() {
     p.wake(sleeper);
     p.kicks();
     assert_eq!(p.pick(0), Some((sleeper, sleeper)));
-    p.stop(0, Stop::Halted(Some(5 * MS)), quiet());
+    p.stop(0, StopReason::Halted(Some(5 * MS)), quiet());
     assert_eq!(p.pick(0), None);
     // Who looks after the timer?
     let keepers = p.kicks();
@@ -75,21 +75,23 @@ fn claim_throttled_as_it_woke_on_a_busy_pool_was_forgotten() {
     let mut p = Pool::new(1);
     let (g, h) = (p.guest(), p.guest());
     let constrained = Reservation::new(2 * MS, 10 * MS, 4 * MS, Exhaustion::Hard).unwrap();
-    let v = p.policy.add_vcpu(g, Claim::Reserved(constrained), None);
+    let v = p
+        .policy
+        .add_vcpu(g, SchedParams::Reserved(constrained), None);
     let v = v.unwrap();
     let hog = p.best_effort(h, 100);
     p.wake(v);
     p.pick(0);
-    p.run(0, MS, Stop::Halted(None), quiet());
+    p.run(0, MS, StopReason::Halted(None), quiet());
     p.wake(hog);
     assert_eq!(p.decide(0).unwrap().until, None);
     p.kicks();
     p.now = 5 * MS;
     p.wake(v);
     assert_eq!(p.kicks(), [0]);
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     let decision = p.decide(0).unwrap();
-    assert_eq!((decision.run, decision.until), (hog, Some(10 * MS)));
+    assert_eq!((decision.curr, decision.until), (hog, Some(10 * MS)));
 }
 
 #[test]
@@ -100,10 +102,10 @@ fn spinner_behind_a_sleeping_chain_slept_without_a_bound() {
     let (last, middle, first) = (p.hard(g, 1, 100), p.hard(g, 1, 50), p.hard(g, 5, 10));
     p.wake(last);
     p.pick(0);
-    p.stop(0, Stop::Halted(None), holding());
+    p.stop(0, StopReason::Halted(None), holding());
     p.wake(middle);
     p.pick(0);
-    p.stop(0, Stop::Halted(None), sleeps_on(last));
+    p.stop(0, StopReason::Halted(None), sleeps_on(last));
     assert_eq!(p.pick(0), None);
     p.ring(first, 0, spins_on(middle));
     assert_eq!(p.pick(0), None);
@@ -131,10 +133,10 @@ fn claim_whose_kick_served_another_one_was_not_offered_again() {
     p.wake(y);
     p.wake(w);
     p.pass(US);
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((y, y)));
     assert_eq!(p.kicks(), [1]);
-    p.stop(1, Stop::Preempted, quiet());
+    p.stop(1, StopReason::Preempted, quiet());
     assert_eq!(p.pick(1), Some((x, x)));
     assert_eq!(p.policy.running(CpuId(0)), Some((y, y)));
 }
@@ -148,13 +150,13 @@ fn sleeper_whose_edge_went_while_it_was_queued_competed_for_nothing() {
     p.preempt_holder(holder, 0);
     p.wake(sleeper);
     p.pick(0);
-    p.stop(0, Stop::Halted(None), sleeps_on(holder));
+    p.stop(0, StopReason::Halted(None), sleeps_on(holder));
     p.ring(spinner, 0, crate::pool::spins_on(holder));
     assert_eq!(p.pick(0), Some((spinner, holder)));
     p.release(0, None);
-    p.stop(0, Stop::Rang, quiet());
+    p.stop(0, StopReason::Rang, quiet());
     assert_eq!(p.pick(0), Some((spinner, spinner)));
-    p.stop(0, Stop::Halted(None), quiet());
+    p.stop(0, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), Some((holder, holder)), "the sleeper sleeps on");
 }
 
@@ -166,7 +168,7 @@ fn settle(p: &mut Pool) {
             return;
         }
         for cpu in kicks {
-            p.stop(cpu, Stop::Preempted, quiet());
+            p.stop(cpu, StopReason::Preempted, quiet());
             p.pick(cpu);
         }
     }
@@ -186,15 +188,15 @@ fn sleepers_pinned_to_the_cpu_of_each_others_holder_had_both_kicked_for_ever() {
     for (holder, cpu) in [(0, 1), (1, 0)] {
         let sleeper = sleepers[holder];
         p.wake(sleeper);
-        p.stop(cpu, Stop::Preempted, quiet());
+        p.stop(cpu, StopReason::Preempted, quiet());
         assert_eq!(p.pick(cpu), Some((sleeper, sleeper)));
-        p.stop(cpu, Stop::Halted(None), sleeps_on(holders[holder]));
+        p.stop(cpu, StopReason::Halted(None), sleeps_on(holders[holder]));
         p.pick(cpu);
     }
     settle(&mut p);
     // Each holder runs. One that stops for a moment lets its sleeper look, which is more urgent than
     // what runs on the sleeper's CPU.
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((holders[0], holders[0])));
     settle(&mut p);
     assert_eq!(p.policy.running(CpuId(1)), Some((holders[1], holders[1])));
@@ -206,21 +208,21 @@ fn donors_that_went_home_after_each_turn_had_both_cpus_kicked_for_ever() {
     let g = p.guest();
     let at_home = |p: &mut Pool| {
         let home: CpuSet = [CpuId(1)].into_iter().collect();
-        let claim = Claim::BestEffort { weight: 100 };
+        let claim = SchedParams::BestEffort { weight: 100 };
         p.policy.add_vcpu(g, claim, Some(home)).unwrap()
     };
     for _ in 0..2 {
         // Out of budget, with a mutex.
         let holder = p.hard_on(g, 1, 1000, Some(&[0]));
         p.wake(holder);
-        p.stop(0, Stop::Preempted, quiet());
+        p.stop(0, StopReason::Preempted, quiet());
         assert_eq!(p.pick(0), Some((holder, holder)));
-        p.run(0, MS, Stop::Preempted, quiet());
+        p.run(0, MS, StopReason::Preempted, quiet());
         p.pick(0);
         let donor = at_home(&mut p);
         p.wake(donor);
         assert_eq!(p.pick(1), Some((donor, donor)));
-        p.stop(1, Stop::Halted(None), sleeps_on(holder));
+        p.stop(1, StopReason::Halted(None), sleeps_on(holder));
         assert_eq!(
             p.pick(1),
             None,
@@ -230,7 +232,7 @@ fn donors_that_went_home_after_each_turn_had_both_cpus_kicked_for_ever() {
     let hog = at_home(&mut p);
     p.wake(hog);
     settle(&mut p);
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     p.pick(0);
     settle(&mut p);
     assert_eq!(p.policy.running(CpuId(1)), Some((hog, hog)));

@@ -1,7 +1,7 @@
 //! A vCPU can go in every state that it can be in, and nothing of it stays.
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
-use vcpu_sched::{Stop, VcpuId};
+use vcpu_sched::{StopReason, VcpuId};
 
 /// A holder that was preempted, and a waiter for it.
 fn pair() -> (Pool, VcpuId, VcpuId) {
@@ -20,7 +20,7 @@ fn assert_gone(p: &mut Pool, gone: VcpuId) {
         if let Some((donor, run)) = p.pick(0) {
             assert!(donor != gone && run != gone, "{gone} is gone");
             p.pass(MS);
-            p.stop(0, Stop::Preempted, quiet());
+            p.stop(0, StopReason::Preempted, quiet());
         } else {
             p.pass(20 * MS);
         }
@@ -52,7 +52,7 @@ fn running() {
     p.kicks();
     p.policy.remove(holder, p.now);
     assert_eq!(p.kicks(), [0]);
-    p.run(0, 10 * US, Stop::Preempted, holding());
+    p.run(0, 10 * US, StopReason::Preempted, holding());
     assert_eq!(p.counters(holder).charged_ns, 10 * US, "it pays to the end");
     assert_eq!(p.pick(0), None);
     assert_gone(&mut p, holder);
@@ -65,9 +65,9 @@ fn carried() {
     assert_eq!(p.pick(0), Some((waiter, holder)));
     p.policy.remove(holder, p.now);
     assert_eq!(p.kicks(), [0]);
-    p.run(0, 10 * US, Stop::Preempted, holding());
+    p.run(0, 10 * US, StopReason::Preempted, holding());
     assert_eq!(p.pick(0), Some((waiter, waiter)), "the donor goes on alone");
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_gone(&mut p, holder);
 }
 
@@ -78,10 +78,10 @@ fn donor() {
     assert_eq!(p.pick(0), Some((waiter, holder)));
     p.policy.remove(waiter, p.now);
     assert_eq!(p.kicks(), [0]);
-    p.run(0, 10 * US, Stop::Preempted, holding());
+    p.run(0, 10 * US, StopReason::Preempted, holding());
     assert_eq!(p.counters(waiter).donated_ns, 10 * US);
     assert_eq!(p.pick(0), Some((holder, holder)), "now on its own budget");
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_gone(&mut p, waiter);
 }
 
@@ -91,7 +91,7 @@ fn donor_whose_budget_ends_as_it_goes() {
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), Some((waiter, holder)));
     p.policy.remove(waiter, p.now);
-    p.run(0, 5 * MS, Stop::Preempted, holding());
+    p.run(0, 5 * MS, StopReason::Preempted, holding());
     assert_gone(&mut p, waiter);
 }
 
@@ -99,14 +99,14 @@ fn donor_whose_budget_ends_as_it_goes() {
 fn parked() {
     let (mut p, holder, waiter) = pair();
     p.pick(0);
-    p.stop(0, Stop::Halted(None), holding());
+    p.stop(0, StopReason::Halted(None), holding());
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), None);
     p.policy.remove(waiter, p.now);
     assert_eq!(p.policy.next_timer(), None);
     p.wake(holder);
     assert_eq!(p.pick(0), Some((holder, holder)));
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_gone(&mut p, waiter);
 }
 
@@ -114,16 +114,16 @@ fn parked() {
 fn holder_behind_whom_others_are_parked() {
     let (mut p, holder, waiter) = pair();
     p.pick(0);
-    p.stop(0, Stop::Halted(None), holding());
+    p.stop(0, StopReason::Halted(None), holding());
     p.wake(waiter);
     p.pick(0);
-    p.stop(0, Stop::Halted(None), sleeps_on(holder));
+    p.stop(0, StopReason::Halted(None), sleeps_on(holder));
     assert_eq!(p.pick(0), None);
     p.policy.remove(holder, p.now);
     assert_eq!(p.pick(0), None, "a sleeper sleeps on until it is woken");
     p.wake(waiter);
     assert_eq!(p.pick(0), Some((waiter, waiter)));
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_gone(&mut p, holder);
 }
 
@@ -131,7 +131,7 @@ fn holder_behind_whom_others_are_parked() {
 fn throttled() {
     let (mut p, holder, _) = pair();
     p.pick(0);
-    p.run(0, MS, Stop::Preempted, holding());
+    p.run(0, MS, StopReason::Preempted, holding());
     p.policy.remove(holder, p.now);
     assert_eq!(p.policy.next_timer(), None);
     assert_gone(&mut p, holder);
@@ -141,11 +141,11 @@ fn throttled() {
 fn guest_that_ends_by_itself() {
     let (mut p, holder, waiter) = pair();
     p.pick(0);
-    p.run(0, 10 * US, Stop::Ended, quiet());
+    p.run(0, 10 * US, StopReason::Ended, quiet());
     assert_eq!(p.pick(0), None);
     p.wake(waiter);
     assert_eq!(p.pick(0), Some((waiter, waiter)));
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_gone(&mut p, holder);
 }
 

@@ -1,7 +1,7 @@
 //! Who is interrupted when a timer is due, and who is not.
 
 use crate::pool::{MS, Pool, US, quiet};
-use vcpu_sched::{Claim, Reservation, Stop, VcpuId};
+use vcpu_sched::{Reservation, SchedParams, StopReason, VcpuId};
 
 /// A reserved vCPU on CPU 1 of two, `sleepers` by best effort that idle until `first`, `first + gap`,
 /// and so on, and another one that keeps CPU 0 busy.
@@ -14,7 +14,7 @@ fn beside_sleepers(sleepers: u64, first: u64, gap: u64) -> (Pool, VcpuId) {
     for (&vcpu, n) in idle.iter().zip(0..) {
         p.wake(vcpu);
         assert_eq!(p.pick(0), Some((vcpu, vcpu)));
-        p.stop(0, Stop::Halted(Some(first + n * gap)), quiet());
+        p.stop(0, StopReason::Halted(Some(first + n * gap)), quiet());
     }
     p.wake(hog);
     assert_eq!(p.pick(0), Some((hog, hog)));
@@ -27,7 +27,7 @@ fn beside_sleepers(sleepers: u64, first: u64, gap: u64) -> (Pool, VcpuId) {
 fn wake_up_times_of_best_effort_do_not_interrupt_a_reservation() {
     let (mut p, reserved) = beside_sleepers(24, 2 * MS, 80 * US);
     let decision = p.decide(1).unwrap();
-    assert_eq!(decision.run, reserved);
+    assert_eq!(decision.curr, reserved);
     assert_eq!(decision.until, Some(45 * MS), "the end of its budget");
     assert_eq!(p.kicks(), [0; 0]);
 }
@@ -37,7 +37,7 @@ fn a_wake_up_time_that_is_set_later_does_not_interrupt_a_reservation_either() {
     let (mut p, reserved) = beside_sleepers(0, 0, 0);
     assert_eq!(p.pick(1), Some((reserved, reserved)));
     p.kicks();
-    p.run(0, MS, Stop::Halted(Some(3 * MS)), quiet());
+    p.run(0, MS, StopReason::Halted(Some(3 * MS)), quiet());
     assert_eq!(p.kicks(), [0; 0]);
     assert_eq!(p.pick(0), None);
     assert_eq!(
@@ -56,7 +56,7 @@ fn who_wakes_with_an_earlier_deadline_interrupts_and_with_a_later_one_does_not()
         let other = p.hard(h, 1, period);
         p.wake(other);
         assert_eq!(p.pick(0), Some((other, other)));
-        p.run(0, MS / 2, Stop::Halted(Some(10 * MS)), quiet());
+        p.run(0, MS / 2, StopReason::Halted(Some(10 * MS)), quiet());
         p.wake(long);
         let until = p.decide(0).unwrap().until.unwrap();
         let expected = if interrupts {
@@ -77,9 +77,9 @@ fn a_replenishment_interrupts_what_has_a_later_deadline() {
     p.wake(short);
     p.wake(long);
     assert_eq!(p.pick(0), Some((short, short)));
-    p.run(0, MS, Stop::Preempted, quiet());
+    p.run(0, MS, StopReason::Preempted, quiet());
     let decision = p.decide(0).unwrap();
-    assert_eq!((decision.run, decision.until), (long, Some(10 * MS)));
+    assert_eq!((decision.curr, decision.until), (long, Some(10 * MS)));
 }
 
 #[test]
@@ -91,12 +91,12 @@ fn wake_up_times_end_a_slice_of_best_effort_four_times_at_most() {
     for (&vcpu, n) in idle.iter().zip(1..) {
         p.wake(vcpu);
         assert_eq!(p.pick(0), Some((vcpu, vcpu)));
-        p.stop(0, Stop::Halted(Some(n * 50 * US)), quiet());
+        p.stop(0, StopReason::Halted(Some(n * 50 * US)), quiet());
     }
     p.wake(works);
     let decision = p.decide(0).unwrap();
     assert_eq!(
-        (decision.run, decision.until),
+        (decision.curr, decision.until),
         (works, Some(MS)),
         "a quarter of 4 ms"
     );
@@ -110,7 +110,7 @@ fn a_wake_up_that_nobody_had_to_look_at_keeps_the_deadline_of_its_time() {
     let first = p.hard(h, 5, 20);
     p.wake(late);
     assert_eq!(p.pick(0), Some((late, late)));
-    p.run(0, MS, Stop::Halted(Some(60 * MS)), quiet());
+    p.run(0, MS, StopReason::Halted(Some(60 * MS)), quiet());
     p.now = 58 * MS;
     p.wake(first);
     let until = p.decide(0).unwrap().until;
@@ -120,7 +120,7 @@ fn a_wake_up_that_nobody_had_to_look_at_keeps_the_deadline_of_its_time() {
         "its deadline at 110 cannot matter at 78"
     );
     p.now = 63 * MS;
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((late, late)));
     let (_, budget, deadline) = p.policy.view(late).unwrap().reserved.unwrap();
     assert_eq!((budget, deadline), (10 * MS as i64, 110 * MS));
@@ -132,7 +132,7 @@ fn a_timer_of_a_claim_that_may_not_have_the_cpu_does_not_interrupt_it() {
     let mut p = Pool::new(2);
     let (g, h) = (p.guest(), p.guest());
     let here = p.hard_on(g, 40, 50, Some(&[1]));
-    let claim = Claim::Reserved(Reservation::hard(MS, 10 * MS).unwrap());
+    let claim = SchedParams::Reserved(Reservation::hard(MS, 10 * MS).unwrap());
     let elsewhere = p
         .policy
         .add_vcpu(h, claim, Some([vcpu_sched::CpuId(0)].into_iter().collect()))
@@ -140,7 +140,7 @@ fn a_timer_of_a_claim_that_may_not_have_the_cpu_does_not_interrupt_it() {
     let hog = p.best_effort(h, 1);
     p.wake(elsewhere);
     assert_eq!(p.pick(0), Some((elsewhere, elsewhere)));
-    p.run(0, MS, Stop::Preempted, quiet());
+    p.run(0, MS, StopReason::Preempted, quiet());
     p.wake(hog);
     p.wake(here);
     let until = p.decide(0).unwrap().until;

@@ -1,7 +1,7 @@
 //! Halting and waking: nothing that is awake is lost, nothing that sleeps runs.
 
 use crate::pool::{MS, Pool, US, quiet};
-use vcpu_sched::{Claim, Exhaustion, Reservation, Stop};
+use vcpu_sched::{Exhaustion, Reservation, SchedParams, StopReason};
 
 #[test]
 fn halted_vcpu_does_not_run_until_it_is_woken() {
@@ -12,7 +12,7 @@ fn halted_vcpu_does_not_run_until_it_is_woken() {
     p.wake(v);
     assert_eq!(p.kicks(), [0]);
     assert_eq!(p.pick(0), Some((v, v)));
-    p.run(0, US, Stop::Halted(None), quiet());
+    p.run(0, US, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), None);
 }
 
@@ -24,9 +24,9 @@ fn wake_that_overtakes_the_halt_is_not_lost() {
     p.wake(v);
     p.pick(0);
     p.wake(v);
-    p.run(0, US, Stop::Halted(None), quiet());
+    p.run(0, US, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), Some((v, v)));
-    p.run(0, US, Stop::Halted(None), quiet());
+    p.run(0, US, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), None, "one wake-up, one return");
 }
 
@@ -37,10 +37,10 @@ fn wake_of_a_preempted_vcpu_makes_its_next_halt_return() {
     let v = p.hard(g, 5, 10);
     p.wake(v);
     p.pick(0);
-    p.stop(0, Stop::Preempted, quiet());
+    p.stop(0, StopReason::Preempted, quiet());
     p.wake(v);
     p.pick(0);
-    p.stop(0, Stop::Halted(None), quiet());
+    p.stop(0, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), Some((v, v)));
 }
 
@@ -51,7 +51,7 @@ fn vcpu_that_halts_with_a_time_wakes_then() {
     let v = p.hard(g, 5, 10);
     p.wake(v);
     p.pick(0);
-    p.stop(0, Stop::Halted(Some(3 * MS)), quiet());
+    p.stop(0, StopReason::Halted(Some(3 * MS)), quiet());
     assert_eq!(p.pick(0), None);
     assert_eq!(p.policy.next_timer(), Some(3 * MS));
     p.now = 3 * MS;
@@ -66,7 +66,7 @@ fn early_wake_takes_the_timer_away() {
     let v = p.hard(g, 5, 10);
     p.wake(v);
     p.pick(0);
-    p.stop(0, Stop::Halted(Some(3 * MS)), quiet());
+    p.stop(0, StopReason::Halted(Some(3 * MS)), quiet());
     p.pick(0);
     p.wake(v);
     assert_eq!(p.policy.next_timer(), None);
@@ -79,7 +79,7 @@ fn woken_vcpu_takes_the_idle_cpu_where_it_ran_last() {
     let v = p.hard(g, 5, 10);
     p.wake(v);
     assert_eq!(p.pick(2), Some((v, v)));
-    p.stop(2, Stop::Halted(None), quiet());
+    p.stop(2, StopReason::Halted(None), quiet());
     for cpu in 0..3 {
         assert_eq!(p.pick(cpu), None);
     }
@@ -97,7 +97,7 @@ fn only_a_run_on_another_cpu_than_the_last_is_a_migration() {
     for (cpu, migrations) in [(1, 0), (1, 0), (0, 1), (1, 2)] {
         assert_eq!(p.pick(cpu), Some((v, v)));
         assert_eq!(p.counters(v).migrations, migrations);
-        p.stop(cpu, Stop::Rang, quiet());
+        p.stop(cpu, StopReason::Rang, quiet());
     }
 }
 
@@ -125,7 +125,7 @@ fn throttled_vcpu_that_wakes_waits_for_its_budget() {
     let v = p.hard(g, 1, 10);
     p.wake(v);
     p.pick(0);
-    p.run(0, MS, Stop::Halted(None), quiet());
+    p.run(0, MS, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), None);
     p.wake(v);
     assert_eq!(p.pick(0), None);
@@ -141,7 +141,7 @@ fn sleeper_does_not_save_budget_up() {
     let v = p.hard(g, 2, 10);
     p.wake(v);
     p.pick(0);
-    p.run(0, MS, Stop::Halted(None), quiet());
+    p.run(0, MS, StopReason::Halted(None), quiet());
     p.pick(0);
     p.now = 95 * MS;
     p.wake(v);
@@ -156,19 +156,19 @@ fn sleeper_does_not_save_budget_up() {
 fn soft_reservation_that_overruns_goes_on_behind_those_with_earlier_deadlines() {
     let mut p = Pool::new(1);
     let g = p.guest();
-    let soft = Claim::Reserved(Reservation::soft(2 * MS, 10 * MS).unwrap());
+    let soft = SchedParams::Reserved(Reservation::soft(2 * MS, 10 * MS).unwrap());
     let soft = p.policy.add_vcpu(g, soft, None).unwrap();
     let other = p.hard(g, 2, 15);
     p.wake(soft);
     p.wake(other);
     assert_eq!(p.pick(0), Some((soft, soft)));
-    p.run(0, 2 * MS, Stop::Preempted, quiet());
+    p.run(0, 2 * MS, StopReason::Preempted, quiet());
     assert_eq!(
         p.pick(0),
         Some((other, other)),
         "postponed from 10 to 20 ms"
     );
-    p.run(0, MS, Stop::Halted(None), quiet());
+    p.run(0, MS, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), Some((soft, soft)), "and not throttled");
 }
 
@@ -177,7 +177,9 @@ fn deadline_before_the_end_of_the_period_is_the_order() {
     let mut p = Pool::new(1);
     let g = p.guest();
     let constrained = Reservation::new(MS, 100 * MS, 5 * MS, Exhaustion::Hard).unwrap();
-    let constrained = p.policy.add_vcpu(g, Claim::Reserved(constrained), None);
+    let constrained = p
+        .policy
+        .add_vcpu(g, SchedParams::Reserved(constrained), None);
     let constrained = constrained.unwrap();
     let other = p.hard(g, 1, 10);
     p.wake(other);
@@ -195,6 +197,6 @@ fn equal_deadlines_are_served_first_come_first_served() {
     }
     for &v in all.iter().rev() {
         assert_eq!(p.pick(0), Some((v, v)));
-        p.stop(0, Stop::Halted(None), quiet());
+        p.stop(0, StopReason::Halted(None), quiet());
     }
 }

@@ -1,8 +1,8 @@
 //! A caller of the policy, with what its executors know.
 
 use vcpu_sched::{
-    Claim, Config, CpuId, CpuSet, Event, GuestId, HelperId, HelperOrder, Hints, Ns, Scheduler,
-    Stop, VcpuId, VcpuView, Wait, WaitKind,
+    Config, CpuId, CpuSet, Event, GuestId, Hints, Ns, SchedParams, Scheduler, StopReason, VcpuId,
+    VcpuView, Wait, WaitKind, WorkerId, WorkerOrder,
 };
 
 use crate::US;
@@ -24,7 +24,7 @@ pub struct Cpu {
 #[derive(Clone, Debug)]
 pub struct Known {
     pub guest: GuestId,
-    pub claim: Claim,
+    pub claim: SchedParams,
     pub added: Ns,
     pub removed: bool,
     /// Charged beyond the end of a decision: graces, and kicks that came late.
@@ -38,9 +38,9 @@ pub struct Known {
     pub blocks: bool,
 }
 
-/// What a helper does, as its thread knows it.
+/// What a worker does, as its thread knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Helper {
+pub enum Worker {
     Idle,
     Waits,
     /// On this budget.
@@ -56,8 +56,8 @@ pub struct Machine {
     pub prompt: bool,
     /// What each vCPU says that it has released when it is preempted.
     pub releases: u32,
-    /// What the helper of each guest does.
-    pub helpers: [Helper; GUESTS as usize],
+    /// What the worker of each guest does.
+    pub workers: [Worker; GUESTS as usize],
     /// A reserved vCPU that nobody may interrupt.
     pub watched: Option<VcpuId>,
 }
@@ -73,7 +73,7 @@ impl Machine {
         let mut policy = Scheduler::with_events(config, Vec::new());
         for _ in 0..GUESTS {
             let guest = policy.add_guest();
-            policy.add_helper(guest);
+            policy.add_worker(guest);
         }
         let idle = Cpu {
             running: None,
@@ -89,7 +89,7 @@ impl Machine {
             now: 0,
             prompt,
             releases: 0,
-            helpers: [Helper::Idle; GUESTS as usize],
+            workers: [Worker::Idle; GUESTS as usize],
             watched: None,
         };
         machine.serve();
@@ -112,31 +112,31 @@ impl Machine {
             Op::Pass(time) => self.pass(self.now + time),
             Op::Stop(number, why, hints) => {
                 let cpu = cpu(number);
-                let Some((_, run)) = self.cpus[cpu].running else {
+                let Some((_, curr)) = self.cpus[cpu].running else {
                     return;
                 };
                 let wait = hints.wait.map(|wait| Wait {
-                    holder: self.sibling(run, wait.holder),
+                    holder: self.sibling(curr, wait.holder),
                     ..wait
                 });
                 let hints = Hints { wait, ..hints };
                 let why = match why {
-                    Why::Rang => Stop::Rang,
-                    Why::Halted => Stop::Halted(None),
-                    Why::Naps(time) => Stop::Halted(Some(self.now + time)),
-                    Why::Ended => Stop::Ended,
+                    Why::Rang => StopReason::Rang,
+                    Why::Halted => StopReason::Halted(None),
+                    Why::Naps(time) => StopReason::Halted(Some(self.now + time)),
+                    Why::Ended => StopReason::Ended,
                 };
-                self.vcpus[run.index()].removed |= why == Stop::Ended;
+                self.vcpus[curr.index()].removed |= why == StopReason::Ended;
                 self.stop(cpu, why, hints);
                 self.pick(cpu);
             }
             Op::Release(number, to) => {
                 let cpu = cpu(number);
-                let run = self.cpus[cpu].running.map(|(_, run)| run);
-                let to = run.and_then(|run| Some(self.sibling(run, VcpuId(to?))));
+                let curr = self.cpus[cpu].running.map(|(_, curr)| curr);
+                let to = curr.and_then(|curr| Some(self.sibling(curr, VcpuId(to?))));
                 self.policy.release(CpuId(cpu as u32), to, self.now);
                 if self.cpus[cpu].running.is_some() {
-                    self.stop(cpu, Stop::Rang, Hints::default());
+                    self.stop(cpu, StopReason::Rang, Hints::default());
                     self.pick(cpu);
                 }
             }
@@ -147,8 +147,8 @@ impl Machine {
             }
             Op::HandOver(number, lock, to) => {
                 let cpu = cpu(number);
-                let run = self.cpus[cpu].running.map(|(_, run)| run);
-                let to = run.map_or(VcpuId(to), |run| self.sibling(run, VcpuId(to)));
+                let curr = self.cpus[cpu].running.map(|(_, curr)| curr);
+                let to = curr.map_or(VcpuId(to), |curr| self.sibling(curr, VcpuId(to)));
                 self.hand_over(cpu, lock, to);
             }
             Op::Spend(vcpu, spent, sleeps) => {
@@ -165,24 +165,24 @@ impl Machine {
                 self.spend(vcpu, spent);
             }
             Op::Ask(guest) => {
-                if self.helpers[guest as usize] == Helper::Idle {
-                    self.helpers[guest as usize] = Helper::Waits;
-                    self.policy.helper_asks(HelperId(guest), self.now);
+                if self.workers[guest as usize] == Worker::Idle {
+                    self.workers[guest as usize] = Worker::Waits;
+                    self.policy.worker_ready(WorkerId(guest), self.now);
                 }
             }
             Op::Finish(guest, spent) => {
-                if let Helper::Works(payer) = self.helpers[guest as usize] {
+                if let Worker::Works(payer) = self.workers[guest as usize] {
                     self.finish(guest, payer, spent);
                 }
             }
             Op::Leave(number) => {
                 let cpu = CpuId(cpu(number) as u32);
-                self.policy.cpu_leaves(cpu, self.now);
+                self.policy.cpu_offline(cpu, self.now);
                 assert!(!self.policy.present().is_empty(), "the last CPU stays");
             }
             Op::Return(number) => {
                 let cpu = CpuId(cpu(number) as u32);
-                self.policy.cpu_returns(cpu, self.now);
+                self.policy.cpu_online(cpu, self.now);
             }
             Op::Defer(number, hints) => {
                 let cpu = cpu(number);
@@ -197,14 +197,14 @@ impl Machine {
             }
         }
         self.take_kicks();
-        self.take_helper_orders();
+        self.take_worker_orders();
         if self.prompt {
             self.serve();
         }
         self.check();
     }
 
-    pub fn add(&mut self, guest: u32, claim: Claim, pin: u32) {
+    pub fn add(&mut self, guest: u32, claim: SchedParams, pin: u32) {
         let all = CpuSet::first(self.cpus.len()).iter();
         let allowed: CpuSet = all.filter(|cpu| pin >> cpu.0 & 1 == 1).collect();
         let allowed = (!allowed.is_empty()).then_some(allowed);
@@ -248,19 +248,19 @@ impl Machine {
                 releases: self.releases,
                 ..Hints::default()
             };
-            self.stop(cpu, Stop::Preempted, hints);
+            self.stop(cpu, StopReason::Preempted, hints);
             self.pick(cpu);
         }
         panic!("CPUs are kicked for ever");
     }
 
-    pub fn stop(&mut self, cpu: usize, why: Stop, hints: Hints) {
-        if let Some((donor, run)) = self.cpus[cpu].running.take() {
+    pub fn stop(&mut self, cpu: usize, why: StopReason, hints: Hints) {
+        if let Some((donor, curr)) = self.cpus[cpu].running.take() {
             let ran = self.now - self.cpus[cpu].since;
-            self.vcpus[run.index()].ran += ran;
+            self.vcpus[curr.index()].ran += ran;
             self.vcpus[donor.index()].paid += ran;
             let kind = hints.wait.map(|wait| wait.kind);
-            self.vcpus[run.index()].blocks = kind == Some(WaitKind::Block);
+            self.vcpus[curr.index()].blocks = kind == Some(WaitKind::Block);
             if let Some(until) = self.cpus[cpu].until {
                 self.vcpus[donor.index()].overrun += self.now.saturating_sub(until);
             }
@@ -277,7 +277,7 @@ impl Machine {
             "nothing runs where a CPU is away"
         );
         self.cpus[cpu] = Cpu {
-            running: decision.map(|d| (d.donor, d.run)),
+            running: decision.map(|d| (d.donor, d.curr)),
             since: self.now,
             until: match decision {
                 Some(decision) => decision.until,
@@ -298,7 +298,7 @@ impl Machine {
             assert_eq!(decision.until, Some(end), "it runs for all its budget");
         }
         self.take_kicks();
-        self.take_helper_orders();
+        self.take_worker_orders();
     }
 
     pub fn take_kicks(&mut self) {
@@ -318,25 +318,25 @@ impl Machine {
         }
     }
 
-    /// The helper of `guest` stops, and `payer` pays.
+    /// The worker of `guest` stops, and `payer` pays.
     pub fn finish(&mut self, guest: u32, payer: VcpuId, spent: Ns) {
-        self.helpers[guest as usize] = Helper::Idle;
-        self.policy.helper_stops(HelperId(guest), spent, self.now);
+        self.workers[guest as usize] = Worker::Idle;
+        self.policy.worker_stopped(WorkerId(guest), spent, self.now);
         self.spend(payer, spent);
-        self.take_helper_orders();
+        self.take_worker_orders();
     }
 
-    /// A helper works only when it has asked, on a budget of its guest, and where nothing more urgent
+    /// A worker works only when it has asked, on a budget of its guest, and where nothing more urgent
     /// runs.
-    pub fn take_helper_orders(&mut self) {
-        for order in self.policy.take_helper_orders().collect::<Vec<_>>() {
-            let HelperOrder::Work(grant) = order else {
+    pub fn take_worker_orders(&mut self) {
+        for order in self.policy.take_worker_orders().collect::<Vec<_>>() {
+            let WorkerOrder::Work(grant) = order else {
                 continue;
             };
-            let helper = &mut self.helpers[grant.helper.index()];
-            assert_eq!(*helper, Helper::Waits, "it has asked");
-            *helper = Helper::Works(grant.payer);
-            assert_eq!(self.guest(grant.payer), Some(GuestId(grant.helper.0)));
+            let worker = &mut self.workers[grant.worker.index()];
+            assert_eq!(*worker, Worker::Waits, "it has asked");
+            *worker = Worker::Works(grant.payer);
+            assert_eq!(self.guest(grant.payer), Some(GuestId(grant.worker.0)));
             assert!(grant.limit > 0, "the payer has something left");
             let deadline = |vcpu| Some(self.view(vcpu)?.reserved?.2);
             if let Some((donor, _)) = self.policy.running(grant.cpu)

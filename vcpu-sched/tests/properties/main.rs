@@ -4,15 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use proptest::prelude::*;
-use vcpu_sched::{Claim, Ns, VcpuId};
+use vcpu_sched::{Ns, SchedParams, VcpuId};
 
 use machine::Machine;
 use ops::{Op, crowd, op, op_of_others, reservation};
 
-mod handing;
+mod hand_over;
+mod invariants;
 mod machine;
 mod ops;
-mod promises;
 
 const US: Ns = 1_000;
 
@@ -68,7 +68,7 @@ proptest! {
         // Guest 2 has nothing else, so all that happens to it comes from others.
         machine.apply(Op::Add(2, reserved, 0));
         for (guest, weight, pin) in others {
-            machine.apply(Op::Add(guest, Claim::BestEffort { weight }, pin));
+            machine.apply(Op::Add(guest, SchedParams::BestEffort { weight }, pin));
         }
         machine.watched = Some(VcpuId(0));
         for op in ops {

@@ -1,7 +1,7 @@
 //! What a caller may do, at random.
 
 use proptest::prelude::*;
-use vcpu_sched::{Claim, Exhaustion, Hints, Ns, Reservation, VcpuId, Wait, WaitKind};
+use vcpu_sched::{Exhaustion, Hints, Ns, Reservation, SchedParams, VcpuId, Wait, WaitKind};
 
 use crate::US;
 
@@ -13,7 +13,7 @@ pub const LOCKS: u64 = 2;
 /// which, what runs refers are mostly its siblings: see [`Machine::sibling`].
 #[derive(Clone, Debug)]
 pub enum Op {
-    Add(u32, Claim, u32),
+    Add(u32, SchedParams, u32),
     Wake(u32),
     Remove(u32),
     /// Lets time pass; CPUs are served when their time is up, or kicked.
@@ -28,7 +28,7 @@ pub enum Op {
     Defer(u32, Hints),
     /// Another thread has used so much CPU time for a vCPU, in its sleep if told so.
     Spend(u32, Ns, bool),
-    /// The helper of a guest has something to do.
+    /// The worker of a guest has something to do.
     Ask(u32),
     /// It has used so much, and stops.
     Finish(u32, Ns),
@@ -46,7 +46,7 @@ pub enum Why {
     Ended,
 }
 
-pub fn reservation() -> impl Strategy<Value = Claim> {
+pub fn reservation() -> impl Strategy<Value = SchedParams> {
     (1..40_u64, 1..=10_u64, 1..=10_u64, any::<bool>()).prop_map(|(period, d, q, soft)| {
         let period = period * 250 * US;
         let deadline = period * (10 + d) / 20;
@@ -56,14 +56,14 @@ pub fn reservation() -> impl Strategy<Value = Claim> {
         } else {
             Exhaustion::Hard
         };
-        Claim::Reserved(Reservation::new(budget, period, deadline, exhaustion).unwrap())
+        SchedParams::Reserved(Reservation::new(budget, period, deadline, exhaustion).unwrap())
     })
 }
 
-pub fn claim() -> impl Strategy<Value = Claim> {
+pub fn claim() -> impl Strategy<Value = SchedParams> {
     prop_oneof![
         3 => reservation(),
-        1 => (1..1000_u32).prop_map(|weight| Claim::BestEffort { weight }),
+        1 => (1..1000_u32).prop_map(|weight| SchedParams::BestEffort { weight }),
     ]
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{MS, US, hard};
 use vcpu_sched::sim::{Costs, LockKind, Outcome, Script, Simulation, SplitMix64, Step};
-use vcpu_sched::{Claim, Config, Event, Ns, VcpuId};
+use vcpu_sched::{Config, Event, Ns, SchedParams, VcpuId};
 
 const KINDS: [LockKind; 3] = [LockKind::Ticket, LockKind::TestAndSet, LockKind::Mutex];
 
@@ -37,7 +37,7 @@ fn throttled_holder(kind: LockKind, proxy: bool, section: Ns, costs: Costs) -> N
     sim.vcpu(guest, hard(MS, 100 * MS), holder).unwrap();
     let waiter = sim.vcpu(guest, hard(5 * MS, 10 * MS), waiter).unwrap();
     let stranger = sim.guest();
-    let weight = Claim::BestEffort { weight: 100 };
+    let weight = SchedParams::BestEffort { weight: 100 };
     sim.vcpu(stranger, weight, Script::hog()).unwrap();
     let outcome = sim.run(2_000 * MS);
     assert!(!proxy || outcome.vcpu(waiter).acquisitions > 200);
@@ -118,7 +118,7 @@ fn fight(kind: LockKind, proxy: bool, vcpus: u64) -> Outcome<Vec<(Ns, Event)>> {
             Step::Unlock(lock),
             Step::Compute(2 * US + index),
         ]);
-        let weight = Claim::BestEffort { weight: 100 };
+        let weight = SchedParams::BestEffort { weight: 100 };
         sim.vcpu(guest, weight, script).unwrap();
     }
     sim.run(1_000 * MS)
@@ -174,7 +174,7 @@ fn deferral_prevents_what_proxying_would_cure() {
                 Step::Unlock(lock),
                 Step::Compute(3_170),
             ]);
-            let weight = Claim::BestEffort { weight: 1 };
+            let weight = SchedParams::BestEffort { weight: 1 };
             sim.vcpu(guest, weight, script).unwrap();
         }
         let outcome = sim.run(1_000 * MS);

@@ -133,7 +133,7 @@ fn lying_guest_hands_over_what_it_does_not_hold() {
         let (mut stopped, mut moved, mut kicked) = (None, None, false);
         for (_, event) in sim.run(END).events {
             match event {
-                Event::Stop { run, .. } => {
+                Event::Stop { curr: run, .. } => {
                     by_word += u64::from(moved.take().is_some() && kicked);
                     stopped = Some(run);
                 }

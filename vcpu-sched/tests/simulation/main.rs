@@ -3,20 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod deadlines;
+mod hotplug;
 mod inversion;
 mod isolation;
-mod pool_cpus;
 mod random_pools;
 
-use vcpu_sched::{Claim, Ns, Reservation};
+use vcpu_sched::{Ns, Reservation, SchedParams};
 
 const US: Ns = 1_000;
 const MS: Ns = 1_000_000;
 
-fn hard(budget: Ns, period: Ns) -> Claim {
-    Claim::Reserved(Reservation::hard(budget, period).unwrap())
+fn hard(budget: Ns, period: Ns) -> SchedParams {
+    SchedParams::Reserved(Reservation::hard(budget, period).unwrap())
 }
 
-fn soft(budget: Ns, period: Ns) -> Claim {
-    Claim::Reserved(Reservation::soft(budget, period).unwrap())
+fn soft(budget: Ns, period: Ns) -> SchedParams {
+    SchedParams::Reserved(Reservation::soft(budget, period).unwrap())
 }

@@ -6,9 +6,11 @@ use crate::{MS, US};
 use vcpu_sched::sim::{
     Behaviour, Costs, Liar, LockId, LockKind, Outcome, Script, Simulation, SplitMix64, Step,
 };
-use vcpu_sched::{Claim, Config, CpuId, CpuSet, Exhaustion, GuestId, Ns, Reservation, VcpuId};
+use vcpu_sched::{
+    Config, CpuId, CpuSet, Exhaustion, GuestId, Ns, Reservation, SchedParams, VcpuId,
+};
 
-fn claim(random: &mut SplitMix64) -> Claim {
+fn claim(random: &mut SplitMix64) -> SchedParams {
     let period = random.within(500, 50_000) * US;
     let deadline = random.within(period / 2, period);
     let budget = random.within(deadline / 50, deadline / 3).max(10 * US);
@@ -19,9 +21,9 @@ fn claim(random: &mut SplitMix64) -> Claim {
     };
     if random.one_in(3) {
         let weight = random.within(1, 10_000) as u32;
-        return Claim::BestEffort { weight };
+        return SchedParams::BestEffort { weight };
     }
-    Claim::Reserved(Reservation::new(budget, period, deadline, exhaustion).unwrap())
+    SchedParams::Reserved(Reservation::new(budget, period, deadline, exhaustion).unwrap())
 }
 
 /// A script whose locks nest in one order, so that it cannot deadlock.

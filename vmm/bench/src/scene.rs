@@ -196,13 +196,13 @@ pub(super) mod tests {
         let pick = Event::Pick {
             cpu,
             donor: holder,
-            run: holder,
+            curr: holder,
             chain: 0,
         };
         let stop = Event::Stop {
             cpu,
             donor: holder,
-            run: holder,
+            curr: holder,
             ran: 200,
         };
         RunSummary {

@@ -12,7 +12,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use baton_os::sys;
 use thiserror::Error;
 
 use crate::runner::{ReadyGuest, Runner, RunnerReport, VcpuAccount};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 mod deadline;
 
@@ -100,24 +101,16 @@ impl Slot {
     }
 
     fn wake(&self) {
-        *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.woken.lock() = true;
         self.wake.notify_one();
     }
 
     /// Waits for a wake, at most for `limit`; takes it.
     fn idle(&self, limit: Option<Duration>) {
-        let woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let woken = self.woken.lock();
         let mut woken = match limit {
-            None => self
-                .wake
-                .wait_while(woken, |woken| !*woken)
-                .unwrap_or_else(PoisonError::into_inner),
-            Some(limit) => {
-                self.wake
-                    .wait_timeout_while(woken, limit, |woken| !*woken)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0
-            }
+            None => self.wake.wait_while(woken, |woken| !*woken),
+            Some(limit) => self.wake.wait_timeout_while(woken, limit, |woken| !*woken),
         };
         *woken = false;
     }
@@ -141,9 +134,7 @@ impl Slot {
     }
 
     fn immediate_exit(&self) -> MutexGuard<'_, Option<ImmediateExit>> {
-        self.immediate_exit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.immediate_exit.lock()
     }
 
     fn should_stop(&self) -> bool {
@@ -167,12 +158,12 @@ struct Gate {
 
 impl Gate {
     fn open(&self) {
-        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.is_open.lock() = true;
         self.opened.notify_all();
     }
 
     fn pass(&self) {
-        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_open = self.is_open.lock();
         drop(self.opened.wait_while(is_open, |is_open| !*is_open));
     }
 }

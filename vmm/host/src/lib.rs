@@ -11,3 +11,4 @@ pub mod executor;
 pub mod halt;
 pub mod host_sched;
 pub mod runner;
+mod sync;

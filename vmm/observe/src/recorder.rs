@@ -129,7 +129,10 @@ impl Events for Recorder {
         }
         recording.recent.push_back((at, event));
         if let Event::Stop {
-            donor, run, ran, ..
+            donor,
+            curr: run,
+            ran,
+            ..
         } = event
             && donor != run
             && !recording.waits
@@ -152,7 +155,7 @@ mod tests {
         Event::Stop {
             cpu: CpuId(0),
             donor: VcpuId(donor),
-            run: VcpuId(0),
+            curr: VcpuId(0),
             ran,
         }
     }

@@ -129,7 +129,7 @@ mod tests {
                 Event::Pick {
                     cpu,
                     donor: holder,
-                    run: holder,
+                    curr: holder,
                     chain: 0,
                 },
             ),
@@ -138,7 +138,7 @@ mod tests {
                 Event::Stop {
                     cpu,
                     donor: holder,
-                    run: holder,
+                    curr: holder,
                     ran: 24,
                 },
             ),
@@ -148,7 +148,7 @@ mod tests {
                 Event::Pick {
                     cpu,
                     donor: waiter,
-                    run: waiter,
+                    curr: waiter,
                     chain: 0,
                 },
             ),
@@ -157,7 +157,7 @@ mod tests {
                 Event::Stop {
                     cpu,
                     donor: waiter,
-                    run: waiter,
+                    curr: waiter,
                     ran: 24,
                 },
             ),
@@ -166,7 +166,7 @@ mod tests {
                 Event::Pick {
                     cpu,
                     donor: waiter,
-                    run: holder,
+                    curr: holder,
                     chain: 1,
                 },
             ),
@@ -175,7 +175,7 @@ mod tests {
                 Event::Stop {
                     cpu,
                     donor: waiter,
-                    run: holder,
+                    curr: holder,
                     ran: 24,
                 },
             ),
@@ -184,7 +184,7 @@ mod tests {
                 Event::Pick {
                     cpu,
                     donor: waiter,
-                    run: waiter,
+                    curr: waiter,
                     chain: 0,
                 },
             ),
@@ -216,7 +216,7 @@ mod tests {
         let runs = Event::Pick {
             cpu: CpuId(0),
             donor: VcpuId(0),
-            run: VcpuId(0),
+            curr: VcpuId(0),
             chain: 0,
         };
         let text = render(&[(0, runs)], 5, 5, |v| v.to_string());

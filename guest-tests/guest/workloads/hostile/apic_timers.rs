@@ -1,18 +1,19 @@
-//! Timers that run while their vCPUs are idle for ever, and interrupt nobody in the guest.
+//! Masked timers of local APICs that run while their vCPUs are idle.
 
-use super::{end_time, sleep_until};
+use super::idle_until::idle_until;
 use crate::cpu::Cpu;
+use crate::workloads::run_length::end_time;
 use crate::x2apic;
 
-/// Shorter than any hypervisor allows, so it is the shortest that it does.
+/// Shorter than any hypervisor allows, so the hypervisor uses its shortest period.
 const PERIOD_NS: u32 = 1000;
 
 pub fn run(cpu: &Cpu) {
     let end = end_time();
-    // The hypervisor may slow these timers down; one that cannot do so in xAPIC mode may end the guest.
+    // The hypervisor may slow these timers down. One that cannot do so in xAPIC mode may end the guest.
     x2apic::switch_on(cpu.index() == 0);
     x2apic::start_masked_periodic_timer(PERIOD_NS);
     cpu.stats.iterations.add(1);
-    sleep_until(cpu, end);
+    idle_until(cpu, end);
     x2apic::stop_timer();
 }

@@ -1,12 +1,13 @@
-//! Keeps devices busy: each vCPU the virtio device of its number, with as many and as long requests as the
-//! queue takes. Disks must have 16 MiB at least.
+//! Each vCPU keeps the virtio device in the slot of its index busy, with as many and as long requests as
+//! the queue can hold. Disks must have at least 16 MiB.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::AtomicU64;
 
-use super::{end_time, sleep_until};
+use super::idle_until::idle_until;
 use crate::cpu::Cpu;
 use crate::virtio::{self, BLOCK, Device, ENTRIES, MAX_DEVICES, NEXT, Queue, WRITE};
+use crate::workloads::run_length::end_time;
 use crate::{clock, config, idle};
 
 const BUFFER_LENGTH: u32 = 1 << 20;
@@ -17,7 +18,7 @@ static QUEUES: [Queue; MAX_DEVICES] = [const { Queue::new() }; MAX_DEVICES];
 /// The header of a disk's request: a read from sector 0.
 static READ: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// Where all devices write; nobody reads it.
+/// Memory to which all devices write and which is never read.
 #[repr(C, align(4096))]
 struct Sink(UnsafeCell<[u8; BUFFER_LENGTH as usize]>);
 
@@ -30,7 +31,7 @@ pub fn run(cpu: &Cpu) {
     let end = end_time();
     match Device::in_slot(cpu.index()) {
         Some(device) => keep_busy(cpu, &device, end),
-        None => sleep_until(cpu, end),
+        None => idle_until(cpu, end),
     }
 }
 
@@ -40,7 +41,7 @@ fn keep_busy(cpu: &Cpu, device: &Device, end: u64) {
         BLOCK => (describe_reads(queue), READ_CHAIN),
         _ => (describe_buffers(queue), 1),
     };
-    let look_after = clock::from_ns(config::get().period);
+    let poll_interval = clock::from_ns(config::get().period);
     device.start(queue);
     while clock::now() < end {
         for request in 0..requests {
@@ -48,7 +49,7 @@ fn keep_busy(cpu: &Cpu, device: &Device, end: u64) {
         }
         device.notify();
         while !queue.is_done() && clock::now() < end {
-            let until = clock::now().saturating_add(look_after).min(end);
+            let until = clock::now().saturating_add(poll_interval).min(end);
             idle::sleep_while(cpu, || !queue.is_done(), until);
         }
         cpu.stats.iterations.add(requests.into());
@@ -56,7 +57,7 @@ fn keep_busy(cpu: &Cpu, device: &Device, end: u64) {
     device.reset();
 }
 
-/// Reads of 16 MiB; how many there are.
+/// Describes reads of 16 MiB. Returns how many.
 fn describe_reads(queue: &Queue) -> u16 {
     let requests = ENTRIES / READ_CHAIN;
     let sink = SINK.0.get() as u64;
@@ -72,7 +73,7 @@ fn describe_reads(queue: &Queue) -> u16 {
     requests
 }
 
-/// Buffers to be filled; how many there are.
+/// Describes buffers that the device fills. Returns how many.
 fn describe_buffers(queue: &Queue) -> u16 {
     for at in 0..virtio::ENTRIES {
         queue.describe(at, SINK.0.get() as u64, BUFFER_LENGTH, WRITE, 0);

@@ -1,14 +1,14 @@
 //! A halted vCPU that keeps the host thread on which it wakes.
 //!
-//! A host that lets halted vCPUs sleep outside its scheduler must get a vCPU back when an interrupt wakes
-//! it. One that relies on a single step for that does not see the end of an instruction which enters a
-//! handler, because this clears TF, nor, where KVM emulates CPL 0, of one that leaves CPL 0.
+//! A host that lets halted vCPUs sleep outside its scheduler must regain control when an interrupt wakes a
+//! vCPU. If the host relies on a single step for that, it does not notice the end of an instruction that
+//! enters a handler, because this clears TF, or, where KVM emulates CPL 0, of one that leaves CPL 0.
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use super::end_time;
 use crate::cpu::Cpu;
 use crate::ring0::{self, AfterHalt};
+use crate::workloads::run_length::end_time;
 use crate::{apic, busy, clock, config, idt};
 
 const CHUNK: u64 = 100;
@@ -33,7 +33,7 @@ fn into_handler(cpu: &Cpu, after: AfterHalt) {
 }
 
 /// The instruction after the halt returns to CPL 3, where the vCPU computes until the host delivers the
-/// interrupt that woke it. A host whose single step ends there has its vCPU back at once.
+/// interrupt that woke it. A host whose single step ends there regains control at once.
 pub fn by_return(cpu: &Cpu) {
     let end = end_time();
     while clock::now() < end {
@@ -45,7 +45,7 @@ pub fn by_return(cpu: &Cpu) {
     }
 }
 
-/// Halts until the timer; the ticks before.
+/// Halts until the timer. Returns the count of ticks before.
 fn halt(cpu: &Cpu, after: AfterHalt) -> u32 {
     let before = cpu.ticks.load(SeqCst);
     let period = u32::try_from(config::get().period).unwrap_or(u32::MAX);

@@ -1,7 +1,7 @@
-//! Wakes by itself again and again: all vCPUs go idle, each for `period`, and have nothing to do.
+//! All vCPUs go idle for `period` again and again, and do nothing else.
 
-use super::end_time;
 use crate::cpu::Cpu;
+use crate::workloads::run_length::end_time;
 use crate::{clock, config, idle};
 
 pub fn run(cpu: &Cpu) {

@@ -1,10 +1,10 @@
-//! Halts for `period` at a time and has nothing else to do. A host that does not notice a halt leaves
-//! the vCPU its CPU meanwhile.
+//! All vCPUs halt for `period` again and again. A host that does not notice a halt leaves the vCPU its CPU
+//! meanwhile.
 
 use core::sync::atomic::Ordering::SeqCst;
 
-use super::end_time;
 use crate::cpu::Cpu;
+use crate::workloads::run_length::end_time;
 use crate::{apic, clock, config, ring0};
 
 pub fn run(cpu: &Cpu) {

@@ -1,23 +1,23 @@
-//! What a guest may try to take CPU time from its neighbours, one file per way. The host must not care,
-//! and its other guests must not notice.
+//! Attempts of a guest to take CPU time from other guests, one file for each kind. Neither the host nor
+//! its other guests may be affected.
 
 mod apic_timers;
 mod device_hog;
 mod escape;
 mod idle_timers;
+mod idle_until;
 mod late_halts;
 mod serial_strings;
 mod storms;
 
-use super::end_time;
 use crate::config::Attack;
 use crate::cpu::Cpu;
-use crate::{clock, idle, port};
+use crate::port;
 
 const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
 
 pub fn run(cpu: &'static Cpu, attack: Attack) {
-    // The interrupt controllers of the first PCs still deliver at the vectors of exceptions.
+    // The PICs still deliver at the vectors of exceptions, so all their interrupts are masked.
     for port in PIC_MASKS {
         port::out8(port, 0xff);
     }
@@ -32,13 +32,5 @@ pub fn run(cpu: &'static Cpu, attack: Attack) {
         Attack::ApicTimers => apic_timers::run(cpu),
         Attack::LateHalts => late_halts::run(cpu),
         Attack::SerialStrings => serial_strings::run(cpu),
-    }
-}
-
-/// Idles until this TSC value; `u64::MAX` is for ever.
-fn sleep_until(cpu: &Cpu, end: u64) {
-    let until = if end == u64::MAX { 0 } else { end };
-    while clock::now() < end {
-        idle::sleep_while(cpu, || true, until);
     }
 }

@@ -1,18 +1,18 @@
-//! String instructions at the serial port: many bytes in one exit, and an interrupt of the port for each.
-//! vCPUs of even number read, the others write.
+//! String instructions at the serial port: many bytes in one exit, and an interrupt of the port for each
+//! byte. vCPUs with even indices read, the others write.
 
 use core::cell::UnsafeCell;
 
-use super::end_time;
 use crate::console::PORT_SERIAL;
 use crate::cpu::{Cpu, MAX_CPUS};
+use crate::workloads::run_length::end_time;
 use crate::{clock, port};
 
 const LENGTH: usize = 4096;
 const INTERRUPT_ENABLE: u16 = PORT_SERIAL + 1;
 const ALL: u8 = 0x0f;
 
-/// What a vCPU reads.
+/// The bytes that a vCPU reads.
 struct Read(UnsafeCell<[u8; LENGTH]>);
 
 // SAFETY: each is used by its own vCPU alone.
@@ -34,7 +34,7 @@ const fn lines() -> [u8; LENGTH] {
 
 pub fn run(cpu: &Cpu) {
     let end = end_time();
-    // SAFETY: this vCPU's own, and `run` is called once.
+    // SAFETY: the buffer is this vCPU's, and `run` is called once.
     let read = unsafe { &mut *READ[cpu.index() as usize].0.get() };
     port::out8(INTERRUPT_ENABLE, ALL);
     while clock::now() < end {

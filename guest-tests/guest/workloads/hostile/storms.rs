@@ -1,15 +1,15 @@
-//! vCPU 0 wakes all others without end and without cause. They halt at once again.
+//! vCPU 0 wakes all other vCPUs without a pause and without cause. They halt again at once.
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::SeqCst;
 
-use super::end_time;
 use crate::abi::DOORBELL_WAKE;
 use crate::cpu::Cpu;
-use crate::idt::VECTOR_WAKE;
+use crate::vectors::VECTOR_WAKE;
+use crate::workloads::run_length::end_time;
 use crate::{apic, clock, hints, ring0, smp};
 
-/// 1 at the end.
+/// 1 when the storm has ended.
 static OVER: AtomicU32 = AtomicU32::new(0);
 
 /// By interrupts, to all at once.
@@ -24,7 +24,7 @@ pub fn wake_ups(cpu: &Cpu) {
 
 fn storm(cpu: &Cpu, wake: impl Fn(u32)) {
     if cpu.index() != 0 {
-        return be_woken(cpu);
+        return halt_until_over(cpu);
     }
     let end = end_time();
     let mut targets = (1..smp::count()).cycle();
@@ -38,7 +38,7 @@ fn storm(cpu: &Cpu, wake: impl Fn(u32)) {
     apic::send_to_others(VECTOR_WAKE);
 }
 
-fn be_woken(cpu: &Cpu) {
+fn halt_until_over(cpu: &Cpu) {
     while OVER.load(SeqCst) == 0 {
         ring0::halt_while(&OVER, 0);
         cpu.stats.iterations.add(1);

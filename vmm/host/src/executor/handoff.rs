@@ -4,8 +4,8 @@
 //! CPU, where executor and vCPU threads meet, it runs at once, finds the lock taken, and both sleep and
 //! wake once more: lock-holder preemption, three changes of thread in place of one.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Arc, Mutex};
 
 /// What is between the two.
 #[derive(Debug)]
@@ -35,18 +35,13 @@ impl<T> Handoff<T> {
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Place<T>> {
-        // No code of others runs under the lock: whatever panicked, the place is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Leaves `value`.
     ///
     /// # Errors
     /// Gives it back if nobody will take it, or another one is there.
     pub(super) fn leave(&self, value: T) -> Result<(), T> {
         let taker = {
-            let mut place = self.lock();
+            let mut place = self.0.lock();
             if place.closed || place.value.is_some() {
                 return Err(value);
             }
@@ -63,7 +58,7 @@ impl<T> Handoff<T> {
     pub(super) fn take(&self) -> Option<T> {
         loop {
             {
-                let mut place = self.lock();
+                let mut place = self.0.lock();
                 if place.value.is_some() || place.closed {
                     return place.value.take();
                 }
@@ -77,7 +72,7 @@ impl<T> Handoff<T> {
     /// Nothing can be left from now on. What is there can still be taken.
     pub(super) fn close(&self) {
         let taker = {
-            let mut place = self.lock();
+            let mut place = self.0.lock();
             place.closed = true;
             place.taker.take()
         };

@@ -21,10 +21,7 @@
 //! or in another guest, costs one needless exit and nothing else. Checked under loom
 //! (`scripts/loom`).
 
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU32, Ordering};
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// In its own code.
 const OWN: u32 = 0;
@@ -135,9 +132,8 @@ mod tests {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
-    use loom::sync::atomic::AtomicBool;
-    use loom::sync::{Arc, Condvar, Mutex};
-    use loom::thread;
+    use crate::sync::atomic::AtomicBool;
+    use crate::sync::{Arc, Condvar, Mutex, thread};
 
     /// A flag that one thread sets and another waits for and takes: `kvm_run.immediate_exit`, or
     /// the token of `unpark`.
@@ -149,14 +145,14 @@ mod loom_tests {
         }
 
         fn set(&self) {
-            *self.0.lock().unwrap() = true;
+            *self.0.lock() = true;
             self.1.notify_one();
         }
 
         fn wait_and_take(&self) {
-            let mut set = self.0.lock().unwrap();
+            let mut set = self.0.lock();
             while !*set {
-                set = self.1.wait(set).unwrap();
+                set = self.1.wait(set);
             }
             *set = false;
         }

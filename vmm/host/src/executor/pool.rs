@@ -6,21 +6,23 @@
 //! places change together under the lock, and no system call is made while it is held: what has to
 //! be done afterwards (kicks, berths) is collected and done when it is free.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use baton_machine::{ExitCounts, Guest, GuestRecord, Vcpu};
 use baton_os::sys;
 use vcpu_sched::{
-    CpuId, CpuSet, Decision, Grant, HelperId, HelperOrder, Hints, Ns, Scheduler, Stop, VcpuId,
+    CpuId, CpuSet, Decision, Grant, Hints, Ns, Scheduler, StopReason as Stop, VcpuId, WorkerId,
+    WorkerOrder,
 };
 
-use super::helpers::Seat;
-use super::hints;
-use super::host_cpus::Watched;
-use super::listener::Listener;
+use super::doorbell_storm::VainRings;
+use super::host_cpu_watcher::Watched;
+use super::kick_target::Station;
 use super::pins::Pins;
-use super::station::Station;
-use super::vain::VainRings;
+use super::policy_ids;
+use super::probes::Listener;
+use super::workers::Seat;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Where a vCPU is.
 pub(crate) enum Place {
@@ -50,7 +52,7 @@ pub(crate) struct Member {
     /// Policy name of its vCPU 0; the others follow.
     pub(crate) first: u32,
     /// The threads of its devices.
-    helpers: Vec<HelperId>,
+    helpers: Vec<WorkerId>,
     /// Its doorbells that changed nothing.
     pub(crate) vain: VainRings,
     retired: bool,
@@ -73,7 +75,7 @@ pub(crate) struct NewMember {
     /// Policy name of its vCPU 0; the others follow.
     pub(crate) first: u32,
     /// The policy's names of its devices' threads.
-    pub(crate) helpers: Vec<HelperId>,
+    pub(crate) helpers: Vec<WorkerId>,
 }
 
 /// A vCPU that joins the pool.
@@ -119,7 +121,7 @@ pub(crate) struct After {
     /// A vCPU to put to sleep.
     berth: Option<Sleeper>,
     /// What devices' threads are to be told.
-    helpers: Vec<HelperOrder>,
+    helpers: Vec<WorkerOrder>,
     /// vCPUs to let go.
     #[expect(clippy::vec_box, reason = "as in `State`")]
     retired: Vec<Box<Vcpu>>,
@@ -195,7 +197,7 @@ impl Pool {
     }
 
     /// Where the orders for `helper` arrive.
-    pub(crate) fn seat(&self, helper: HelperId) -> &Arc<Seat> {
+    pub(crate) fn seat(&self, helper: WorkerId) -> &Arc<Seat> {
         &self.seats[helper.index()]
     }
 
@@ -208,7 +210,7 @@ impl Pool {
 
     pub(crate) fn set_berths(&self, berths: Option<Arc<dyn HaltThreads>>) {
         let before = {
-            let mut place = self.berths.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut place = self.berths.lock();
             std::mem::replace(&mut *place, berths)
         };
         // Without the lock: what sleeps there comes back to the pool now.
@@ -216,7 +218,7 @@ impl Pool {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Does what was put off while the lock was held.
@@ -225,7 +227,8 @@ impl Pool {
             self.stations[cpu.index()].kick();
         }
         for &order in &after.helpers {
-            let (HelperOrder::Work(Grant { helper, .. }) | HelperOrder::Stop(helper)) = order;
+            let (WorkerOrder::Work(Grant { worker: helper, .. }) | WorkerOrder::Stop(helper)) =
+                order;
             self.seat(helper).order(order);
         }
         for vcpu in after.retired {
@@ -234,11 +237,7 @@ impl Pool {
         if after.recall.is_empty() && after.berth.is_none() {
             return;
         }
-        let berths = self
-            .berths
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let berths = self.berths.lock().clone();
         match (berths, after.berth) {
             (Some(berths), berth) => {
                 if let Some((id, vcpu)) = berth {
@@ -339,7 +338,7 @@ impl State {
     pub(crate) fn after(&mut self) -> After {
         let mut after = After {
             kicks: self.sched.take_kicks(),
-            helpers: self.sched.take_helper_orders().collect(),
+            helpers: self.sched.take_worker_orders().collect(),
             retired: std::mem::take(&mut self.retired),
             ..After::default()
         };
@@ -428,10 +427,10 @@ impl State {
     pub(crate) fn pick(&mut self, cpu: CpuId, now: Ns) -> Option<(Box<Vcpu>, Decision)> {
         loop {
             let decision = self.sched.pick(cpu, now)?;
-            let place = &mut self.places[decision.run.index()];
+            let place = &mut self.places[decision.curr.index()];
             match std::mem::replace(place, Place::WithExecutor) {
                 Place::Here(mut vcpu) => {
-                    self.tell_steal(&mut vcpu, decision.run);
+                    self.tell_steal(&mut vcpu, decision.curr);
                     return Some((vcpu, decision));
                 }
                 // Not to be had: it ended, or sleeps in KVM though the policy was told that it
@@ -445,7 +444,7 @@ impl State {
                     };
                     self.sched.stop(cpu, why, Hints::default(), 0, now);
                     if sleeps {
-                        self.recalls.push(decision.run);
+                        self.recalls.push(decision.curr);
                     }
                 }
             }
@@ -570,7 +569,7 @@ impl After {
 
 /// What `vcpu` says now, in the policy's terms.
 pub(crate) fn said(vcpu: &Vcpu, first: u32) -> Hints {
-    hints::to_policy(vcpu.guest.hints.snapshot(vcpu.index), first)
+    policy_ids::to_policy(vcpu.guest.hints.snapshot(vcpu.index), first)
 }
 
 #[cfg(test)]

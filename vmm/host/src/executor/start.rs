@@ -13,22 +13,22 @@ use baton_observe::trace::{Names, TraceError, TraceFile, VcpuName};
 use baton_os::sys;
 use thiserror::Error;
 use vcpu_sched::{
-    AdmissionError, Claim, Config, Counters, CpuId, CpuSet, Exhaustion, GuestId, MAX_CPUS,
-    Reservation, ReservationError, Scheduler, VcpuId,
+    AdmissionError, Config, Counters, CpuId, CpuSet, Exhaustion, GuestId, MAX_CPUS, Reservation,
+    ReservationError, SchedParams, Scheduler, VcpuId,
 };
 
 use super::halt_threads;
-use super::helpers::Helper;
-use super::host_cpus::Watcher;
-use super::lane::Lane;
+use super::host_cpu_watcher::Watcher;
 use super::late_halts::{self, LateHaltsError};
-use super::listener::Listener;
-use super::observed::{Observed, Tells};
+use super::main_loop::{Executor, ExecutorReport};
+use super::observers::{Observed, Tells};
 use super::pool::{NewMember, NewVcpu, Pool};
-use super::seam::{Direct, Seam};
+use super::probes::Listener;
+use super::run_loop::Lane;
 use super::signal;
-use super::turns::{Executor, ExecutorReport};
-use super::vcpu_thread::{ByThread, VcpuThreads};
+use super::vcpu_runner::{Direct, Seam};
+use super::vcpu_threads::{ByThread, VcpuThreads};
+use super::workers::Helper;
 use crate::halt::{ExitOnWake, HaltSetup, HaltThreadError};
 use crate::runner::{ReadyGuest, Runner, RunnerReport, VcpuAccount};
 
@@ -122,7 +122,7 @@ pub fn start(
     let mut vcpus = Vec::new();
     let mut new = Vec::new();
     for ((ready, first), guest) in guests.into_iter().zip(firsts).zip((0..).map(GuestId)) {
-        let helpers = (0..ready.guest.devices().count()).map(|_| sched.add_helper(guest));
+        let helpers = (0..ready.guest.devices().count()).map(|_| sched.add_worker(guest));
         members.push(NewMember {
             helpers: helpers.collect(),
             guest: ready.guest,
@@ -280,9 +280,9 @@ fn names_of(cpus: &[usize], guests: &[ReadyGuest]) -> Names {
     }
 }
 
-fn claim(config: &GuestConfig, vcpu: usize) -> Result<Claim, ReservationError> {
+fn claim(config: &GuestConfig, vcpu: usize) -> Result<SchedParams, ReservationError> {
     let Some(r) = config.reservations[vcpu] else {
-        return Ok(Claim::BestEffort {
+        return Ok(SchedParams::BestEffort {
             weight: config.weight,
         });
     };
@@ -291,7 +291,7 @@ fn claim(config: &GuestConfig, vcpu: usize) -> Result<Claim, ReservationError> {
     } else {
         Exhaustion::Soft
     };
-    Reservation::new(r.budget_ns, r.period_ns, r.deadline_ns, exhaustion).map(Claim::Reserved)
+    Reservation::new(r.budget_ns, r.period_ns, r.deadline_ns, exhaustion).map(SchedParams::Reserved)
 }
 
 /// Host CPU numbers as places in the pool.
@@ -398,7 +398,7 @@ fn summarize(c: Counters, exits: ExitCounts) -> VcpuAccount {
         charged_ns: c.charged_ns,
         elsewhere_ns: c.elsewhere_ns,
         sleep_ns: c.sleep_ns,
-        devices_ns: c.helpers_ns,
+        devices_ns: c.devices_ns,
         disturbing_ns: c.disturbing_ns,
         donated_ns: c.donated_ns,
         received_ns: c.received_ns,

@@ -100,7 +100,7 @@ const VCPU_COUNTERS: [VcpuCounter; 24] = [
     time(
         "devices",
         "Part of the time elsewhere that devices of its guest took",
-        |c, _| c.helpers_ns,
+        |c, _| c.devices_ns,
     ),
     time(
         "disturbing",

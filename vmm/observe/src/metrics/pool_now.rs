@@ -54,18 +54,18 @@ fn kept<E: Events>(sched: &Scheduler<E>, vcpu: VcpuId) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vcpu_sched::{Claim, Config, CpuId, Reservation};
+    use vcpu_sched::{Config, CpuId, Reservation, SchedParams};
 
     #[test]
     fn the_part_of_a_reservation_that_is_in_force_is_told() {
         let mut sched = Scheduler::new(Config::new(2));
-        let claim = Claim::Reserved(Reservation::hard(8_000_000, 10_000_000).expect("valid"));
-        for claim in [claim, claim, Claim::BestEffort { weight: 100 }] {
+        let claim = SchedParams::Reserved(Reservation::hard(8_000_000, 10_000_000).expect("valid"));
+        for claim in [claim, claim, SchedParams::BestEffort { weight: 100 }] {
             let guest = sched.add_guest();
             sched.add_vcpu(guest, claim, None).expect("fits");
         }
         assert_eq!(PoolNow::of(&sched, 3).kept, [Some(1.0), Some(1.0), None]);
-        sched.cpu_leaves(CpuId(1), 0);
+        sched.cpu_offline(CpuId(1), 0);
         let now = PoolNow::of(&sched, 3);
         assert_eq!((now.kept[0], now.kept[2]), (Some(1.0), None));
         let second = now.kept[1].expect("reserved");

@@ -54,7 +54,9 @@ impl Tally {
     /// Counts what the policy decided at `at` ns.
     pub fn event(&mut self, at: Ns, event: &Event) {
         match *event {
-            Event::Pick { run, chain, .. } if chain > 0 => {
+            Event::Pick {
+                curr: run, chain, ..
+            } if chain > 0 => {
                 if let Some(vcpu) = self.vcpus.get_mut(run.index()) {
                     let bucket = CHAIN_BOUNDS
                         .iter()
@@ -103,7 +105,7 @@ mod tests {
                 &Event::Pick {
                     cpu,
                     donor,
-                    run,
+                    curr: run,
                     chain,
                 },
             );

@@ -136,7 +136,10 @@ impl Weaver {
     fn hear(&mut self, at: Ns, event: Event) {
         match event {
             Event::Pick {
-                cpu, donor, run, ..
+                cpu,
+                donor,
+                curr: run,
+                ..
             } => {
                 self.cpu(cpu.0, at, Some(Busy { donor, run }));
                 self.change(run, at, |v| {
@@ -147,7 +150,10 @@ impl Weaver {
                 }
             }
             Event::Stop {
-                cpu, donor, run, ..
+                cpu,
+                donor,
+                curr: run,
+                ..
             } => {
                 self.cpu(cpu.0, at, None);
                 self.change(run, at, |v| (v.runs, v.carried) = (false, false));
@@ -186,7 +192,7 @@ mod tests {
         Event::Pick {
             cpu: CPU,
             donor,
-            run,
+            curr: run,
             chain: 0,
         }
     }
@@ -195,7 +201,7 @@ mod tests {
         Event::Stop {
             cpu: CPU,
             donor,
-            run,
+            curr: run,
             ran: 0,
         }
     }

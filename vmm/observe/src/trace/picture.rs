@@ -153,13 +153,13 @@ impl<W: Write> Picture<W> {
             Event::Pick {
                 cpu,
                 donor,
-                run,
+                curr: run,
                 chain,
             } => self.pick(cpu, donor, run, chain),
             Event::Stop {
                 cpu,
                 donor,
-                run,
+                curr: run,
                 ran,
             } => self.stop(cpu, donor, run, ran),
             Event::Wake(vcpu) => self.change(vcpu, |v| v.halted = false),
@@ -169,7 +169,7 @@ impl<W: Write> Picture<W> {
                 self.instant(tracks::vcpu(waiter), &name, "edge");
             }
             Event::EdgeOff(waiter) => self.instant(tracks::vcpu(waiter), "waits no more", "edge"),
-            Event::Park { claim, on } => {
+            Event::Park { vcpu: claim, on } => {
                 let name = format!("set aside until {} stops or wakes", self.name(on));
                 self.instant(tracks::budget(claim), &name, "claim");
             }
@@ -192,10 +192,10 @@ impl<W: Write> Picture<W> {
                 self.claim_idle(vcpu, Claim::Throttled);
             }
             Event::Miss(vcpu) => self.instant(tracks::budget(vcpu), "deadline missed", "claim"),
-            Event::Defer { run, .. } => self.defer(run),
+            Event::Defer { curr: run, .. } => self.defer(run),
             Event::Kick(cpu) => self.instant(tracks::cpu(cpu), "kick", "kick"),
-            Event::CpuLeaves(cpu) => self.instant(tracks::cpu(cpu), "leaves the pool", "pool"),
-            Event::CpuReturns(cpu) => self.instant(tracks::cpu(cpu), "is back in the pool", "pool"),
+            Event::CpuOffline(cpu) => self.instant(tracks::cpu(cpu), "leaves the pool", "pool"),
+            Event::CpuOnline(cpu) => self.instant(tracks::cpu(cpu), "is back in the pool", "pool"),
             Event::InForce(vcpu, reservation) => {
                 let name = format!(
                     "reservation: {} ns in {} ns",

@@ -1,7 +1,7 @@
 use baton_config::GuestConfig;
 use baton_machine::guest::GuestWiring;
 use baton_machine::{GuestEnd, kvm};
-use vcpu_sched::{Claim, Config};
+use vcpu_sched::{Config, SchedParams};
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn pool() -> (Arc<Pool>, Arc<GuestRecord>) {
     let mut sched = Scheduler::with_events(Config::new(1), Listener::default());
     let name = sched.add_guest();
     for _ in 0..2 {
-        let added = sched.add_vcpu(name, Claim::BestEffort { weight: 100 }, None);
+        let added = sched.add_vcpu(name, SchedParams::BestEffort { weight: 100 }, None);
         added.expect("room");
     }
     let record = Arc::clone(guest.record());

@@ -68,7 +68,7 @@ fn pick(donor: VcpuId, run: VcpuId) -> What {
     What::Policy(Event::Pick {
         cpu: CPU,
         donor,
-        run,
+        curr: run,
         chain: u32::from(donor != run),
     })
 }
@@ -77,7 +77,7 @@ fn stop(donor: VcpuId, run: VcpuId, ran: Ns) -> What {
     What::Policy(Event::Stop {
         cpu: CPU,
         donor,
-        run,
+        curr: run,
         ran,
     })
 }
@@ -113,7 +113,7 @@ fn a_waiters_budget_carries_a_throttled_holder() {
                 38,
                 What::Policy(Event::Defer {
                     cpu: CPU,
-                    run: HOLDER,
+                    curr: HOLDER,
                 }),
             ),
             (40, What::Policy(Event::EdgeOff(WAITER))),
@@ -224,7 +224,7 @@ fn names_that_do_not_exist_do_no_harm() {
                 What::Policy(Event::Pick {
                     cpu: CpuId(9),
                     donor: nobody,
-                    run: HOLDER,
+                    curr: HOLDER,
                     chain: 1,
                 }),
             ),
@@ -233,7 +233,7 @@ fn names_that_do_not_exist_do_no_harm() {
                 What::Policy(Event::Stop {
                     cpu: CpuId(9),
                     donor: nobody,
-                    run: nobody,
+                    curr: nobody,
                     ran: 1,
                 }),
             ),

@@ -1,0 +1,242 @@
+//! Admission control: a reservation is taken only if all taken so far can still be kept.
+//!
+//! The promise under global EDF on m CPUs is bandwidth with bounded tardiness (Devi and Anderson,
+//! RTSS 2005): the sum of Q/D must not exceed m times the cap. On one CPU that is the exact EDF
+//! test, and no deadline is missed (Liu and Layland 1973). With pinning, the same must hold for the
+//! CPUs of every pinning set alone, counting the contexts that can run nowhere else.
+
+use crate::classes::reservation::{MIN_BUDGET, Reservation};
+use crate::cpuset::CpuSet;
+use crate::ids::Ns;
+
+/// Bandwidth is counted in parts of 2^40.
+const UNIT: u64 = 1 << 40;
+/// Each density is rounded up by less than one part; this much slack, a millionth of a CPU, lets a
+/// full set of vCPUs fit that fits without rounding.
+const SLACK: u64 = crate::ids::MAX_VCPUS as u64;
+/// Thousandths of a CPU that reservations may take together where some of them had to be reduced: the
+/// thousandths left are for best effort, which gives way first.
+const REDUCED_CAP: u64 = 990;
+/// Thousandths of a CPU that reduced reservations have together at least, whatever is kept beside them.
+const LEAST_REDUCED: u64 = 10;
+
+/// Why a vCPU was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdmissionError {
+    /// The reservation does not fit beside the others.
+    #[error(
+        "this reservation needs {}.{} % of a CPU, but {cpus} CPU(s) have only {}.{} % left; {}",
+        wanted_permille / 10, wanted_permille % 10, free_permille / 10, free_permille % 10,
+        what_fits(*fitting_budget_ns)
+    )]
+    NoBandwidth {
+        /// Share of a CPU that was asked for, thousandths, to the nearest.
+        wanted_permille: u64,
+        /// Share that is left, thousandths, rounded down.
+        free_permille: u64,
+        /// CPUs that were looked at.
+        cpus: u32,
+        /// The longest budget that fits with the same period and deadline, ns.
+        fitting_budget_ns: u64,
+    },
+    /// The pinning names no CPU of the pool.
+    #[error("the vCPU is pinned to no CPU of the pool; name at least one of its CPUs")]
+    NoCpu,
+    /// The pool is full.
+    #[error(
+        "one pool has at most {0} vCPUs; give fewer, or run some with other host CPUs by another baton run"
+    )]
+    TooManyVcpus(usize),
+    /// The pool has all the pinning sets that it can keep apart.
+    #[error("more than {0} different pinnings in one pool; use fewer")]
+    TooManyPinnings(usize),
+}
+
+/// The advice for a reservation that does not fit: a budget that does, if that is one.
+fn what_fits(budget: Ns) -> String {
+    if budget < MIN_BUDGET {
+        return "no budget fits in the same period, so reserve less for others or give more host CPUs"
+            .to_owned();
+    }
+    format!(
+        "a budget of at most {}us in the same period fits",
+        budget / 1000
+    )
+}
+
+/// Reserved share of a CPU in units of 2^-40, rounded up so that sums never understate.
+fn density(reservation: &Reservation) -> u64 {
+    let scaled = u128::from(reservation.budget()) * u128::from(UNIT);
+    scaled.div_ceil(u128::from(reservation.deadline())) as u64
+}
+
+/// What is taken of the pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission {
+    cap_permille: u64,
+    /// For each pinning set the sum of what was taken with it.
+    taken: Vec<(CpuSet, u64)>,
+}
+
+impl Admission {
+    pub(crate) fn new(cap_permille: u64) -> Self {
+        Self {
+            cap_permille: cap_permille.min(1000),
+            taken: Vec::new(),
+        }
+    }
+
+    /// The same rules, and nothing taken.
+    pub(crate) fn emptied(&self) -> Self {
+        Self::new(self.cap_permille)
+    }
+
+    /// Takes `reservation` whether it fits or not.
+    pub(crate) fn add(&mut self, reservation: &Reservation, allowed: CpuSet) {
+        let wanted = density(reservation);
+        match self.taken.iter_mut().find(|(set, _)| *set == allowed) {
+            Some((_, sum)) => *sum += wanted,
+            None => self.taken.push((allowed, wanted)),
+        }
+    }
+
+    /// What is taken by those that can run nowhere but on `bound`.
+    fn within(&self, bound: CpuSet) -> u64 {
+        let within = self.taken.iter().filter(|(set, _)| set.is_subset(bound));
+        within.map(|&(_, sum)| sum).sum()
+    }
+
+    /// What is left beside `self` for the reservations in `reduced`, as the part of each of those with
+    /// the CPUs `allowed` of the pool `all`, in 2^40ths: all that share a bottleneck get the same part.
+    pub(crate) fn part_of_rest(&self, reduced: &Self, allowed: CpuSet, all: CpuSet) -> u64 {
+        let bounds = self.taken.iter().chain(&reduced.taken).map(|&(set, _)| set);
+        let bounds = bounds.chain([all]).filter(|&set| allowed.is_subset(set));
+        let part = |bound: CpuSet| {
+            let cpus = u64::from(bound.len()) * (UNIT / 1000);
+            let room = (cpus * REDUCED_CAP).saturating_sub(self.within(bound));
+            let room = room.max(cpus * LEAST_REDUCED);
+            let wanted = reduced.within(bound).max(1);
+            (u128::from(room) * u128::from(UNIT) / u128::from(wanted)).min(u128::from(UNIT))
+        };
+        bounds.map(part).min().unwrap_or(0) as u64
+    }
+
+    /// Takes `reservation` on the CPUs `allowed` of the pool `all`.
+    pub(crate) fn take(
+        &mut self,
+        reservation: &Reservation,
+        allowed: CpuSet,
+        all: CpuSet,
+    ) -> Result<(), AdmissionError> {
+        let wanted = density(reservation);
+        // Every set that the new one is part of has to hold it, the pool among them.
+        let bounds = self.taken.iter().map(|&(set, _)| set).chain([allowed, all]);
+        for bound in bounds.filter(|&bound| allowed.is_subset(bound)) {
+            let taken = self.within(bound);
+            let cap = u64::from(bound.len()) * (UNIT / 1000 * self.cap_permille) + SLACK;
+            let free = cap.saturating_sub(taken);
+            if wanted > free {
+                let fitting = u128::from(free.min(UNIT)) * u128::from(reservation.deadline());
+                return Err(AdmissionError::NoBandwidth {
+                    wanted_permille: (wanted + UNIT / 2000) / (UNIT / 1000),
+                    free_permille: free / (UNIT / 1000),
+                    cpus: bound.len(),
+                    fitting_budget_ns: (fitting / u128::from(UNIT)) as u64,
+                });
+            }
+        }
+        self.add(reservation, allowed);
+        Ok(())
+    }
+
+    /// Gives back what [`Admission::take`] took.
+    pub(crate) fn give_back(&mut self, reservation: &Reservation, allowed: CpuSet) {
+        if let Some((_, sum)) = self.taken.iter_mut().find(|(set, _)| *set == allowed) {
+            *sum = sum.saturating_sub(density(reservation));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::CpuId;
+
+    const MS: u64 = 1_000_000;
+
+    fn take(a: &mut Admission, q: u64, p: u64, allowed: CpuSet) -> Result<(), AdmissionError> {
+        a.take(
+            &Reservation::hard(q * MS, p * MS).unwrap(),
+            allowed,
+            CpuSet::first(2),
+        )
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_would() {
+        let mut a = Admission::new(1000);
+        take(&mut a, 10, 10, CpuSet::first(2)).unwrap();
+        take(&mut a, 6, 10, CpuSet::first(2)).unwrap();
+        let Err(AdmissionError::NoBandwidth {
+            fitting_budget_ns, ..
+        }) = take(&mut a, 5, 10, CpuSet::first(2))
+        else {
+            panic!("5/10 does not fit into 4/10")
+        };
+        assert!(
+            (3_999_000..=4_000_100).contains(&fitting_budget_ns),
+            "{fitting_budget_ns}"
+        );
+        a.take(
+            &Reservation::hard(fitting_budget_ns, 10 * MS).unwrap(),
+            CpuSet::first(2),
+            CpuSet::first(2),
+        )
+        .expect("what is said to fit fits");
+    }
+
+    #[test]
+    fn a_budget_that_is_advised_is_one_that_is_taken() {
+        let refused = |taken: Ns| {
+            let mut a = Admission::new(1000);
+            let one = CpuSet::first(1);
+            let most = Reservation::hard(taken, 10 * MS).unwrap();
+            a.take(&most, one, one).unwrap();
+            take(&mut a, 5, 10, one).expect_err("full").to_string()
+        };
+        assert!(refused(10 * MS - 11_000).contains("at most 11us in the same period fits"));
+        let none = refused(10 * MS - 9_000);
+        assert!(
+            none.contains("no budget fits"),
+            "9us would be refused: {none}"
+        );
+        assert!(!none.contains("at most"), "{none}");
+    }
+
+    #[test]
+    fn a_pinned_cpu_cannot_be_overbooked_though_the_pool_has_room() {
+        let mut a = Admission::new(1000);
+        let cpu0 = CpuSet::only(CpuId(0));
+        take(&mut a, 6, 10, cpu0).unwrap();
+        assert!(take(&mut a, 6, 10, cpu0).is_err());
+        take(&mut a, 6, 10, CpuSet::first(2)).unwrap();
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let mut a = Admission::new(1000);
+        let r = Reservation::hard(10 * MS, 10 * MS).unwrap();
+        let one = CpuSet::first(1);
+        a.take(&r, one, one).unwrap();
+        assert!(a.take(&r, one, one).is_err());
+        a.give_back(&r, one);
+        a.take(&r, one, one).unwrap();
+    }
+
+    #[test]
+    fn the_cap_keeps_a_rest_for_best_effort() {
+        let mut a = Admission::new(950);
+        assert!(take(&mut a, 96, 100, CpuSet::first(1)).is_err());
+        take(&mut a, 95, 100, CpuSet::first(1)).unwrap();
+    }
+}

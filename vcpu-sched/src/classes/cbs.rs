@@ -1,0 +1,416 @@
+//! The constant bandwidth server: how one reservation's budget and deadline move.
+//!
+//! ```text
+//!        Q                      Q                 budget refilled at each replenishment
+//!   |----####-----------|-------####---------|
+//!   r                 r+P                  r+2P
+//!   |<------ D ---->|                             deadline of this budget: r + D
+//! ```
+//!
+//! Sources: Abeni and Buttazzo, "Integrating multimedia applications in hard real-time systems"
+//! (RTSS 1998) for the wake-up and the postponement rule; Marzario et al., "IRIS" (ECRTS 2004) for
+//! the hard form (throttled until the next replenishment); Linux "sched/deadline: Implement
+//! 'runtime overrun' accounting" and "sched/deadline: Use the revised wakeup rule for suspending
+//! constrained dl tasks" (Abeni, Lelli, Scordino, Palopoli 2014) for debt and for deadlines before
+//! the end of the period.
+
+use crate::classes::reservation::{Exhaustion, Reservation};
+use crate::ids::Ns;
+
+/// One reservation at run time. Pure arithmetic: knows neither queues nor vCPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// In force: what was promised, or less while host CPUs are away (`pool_cpus.rs`).
+    reservation: Reservation,
+    promised: Reservation,
+    /// What is left of the budget, ns. Negative while an overrun is carried as debt.
+    budget: i64,
+    /// Absolute deadline, ns.
+    deadline: Ns,
+}
+
+/// What a charge did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Charged {
+    /// There is budget left; the deadline stands.
+    InBudget,
+    /// Soft: the budget was refilled and the deadline postponed.
+    Postponed,
+    /// Hard: nothing is left until [`Server::replenish`] at this time.
+    Throttled(Ns),
+}
+
+/// What a wake-up found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// It may compete now.
+    Eligible,
+    /// Its deadline passed within its period (D < P): no new budget before this time.
+    ThrottledUntil(Ns),
+}
+
+impl Server {
+    pub(crate) fn new(reservation: Reservation) -> Self {
+        // The deadline in the past makes the first wake-up start a fresh period.
+        Self {
+            reservation,
+            promised: reservation,
+            budget: 0,
+            deadline: 0,
+        }
+    }
+
+    /// What is in force.
+    pub(crate) const fn reservation(&self) -> &Reservation {
+        &self.reservation
+    }
+
+    /// What was admitted.
+    pub(crate) const fn promised(&self) -> &Reservation {
+        &self.promised
+    }
+
+    /// Puts `reservation` in the place of what was promised, or what was promised back in force.
+    /// The present budget shrinks with it, but for the `uncharged` ns that it has run on the one before;
+    /// a larger one comes with the next replenishment. Debt stays.
+    pub(crate) fn put_in_force(&mut self, reservation: Reservation, uncharged: Ns) {
+        self.reservation = reservation;
+        let most = reservation.budget().saturating_add(uncharged);
+        self.budget = self.budget.min(i64::try_from(most).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) const fn budget(&self) -> i64 {
+        self.budget
+    }
+
+    pub(crate) const fn deadline(&self) -> Ns {
+        self.deadline
+    }
+
+    /// The wake-up rule: keep budget and deadline if what is left of the budget, used until the
+    /// deadline, does not exceed the reserved bandwidth; otherwise start a fresh period now.
+    pub(crate) fn wake(&mut self, now: Ns) -> Woken {
+        self.check();
+        let r = self.reservation;
+        let constrained = r.deadline() < r.period();
+        if self.deadline <= now {
+            // With D < P the old budget's period may still be running: a fresh one now would give
+            // two budgets in one period.
+            let next = self.next_period();
+            if constrained && self.deadline > 0 && now < next {
+                return Woken::ThrottledUntil(next);
+            }
+            self.refresh(now);
+        } else if self.exceeds_bandwidth(now) {
+            if constrained {
+                // Revised rule: run with what the density allows until the old deadline.
+                let laxity = u128::from(self.deadline - now);
+                let allowed = laxity * u128::from(r.budget()) / u128::from(r.deadline());
+                self.budget = allowed.min(u128::from(r.budget())) as i64;
+                if self.budget <= 0 {
+                    return Woken::ThrottledUntil(self.next_period());
+                }
+            } else {
+                self.refresh(now);
+            }
+        }
+        self.check();
+        Woken::Eligible
+    }
+
+    /// [`Server::wake`] at `since`, of which nobody had to hear before `now`. If the deadline that it
+    /// would have has passed meanwhile, it wakes now.
+    pub(crate) fn wake_since(&mut self, since: Ns, now: Ns) -> Woken {
+        let late = since.saturating_add(self.reservation.deadline()) <= now;
+        self.wake(if late { now } else { since })
+    }
+
+    /// budget / (deadline - now) > Q / D, without dividing.
+    fn exceeds_bandwidth(&self, now: Ns) -> bool {
+        let left = self.budget.max(0) as u128 * u128::from(self.reservation.deadline());
+        let allowed = u128::from(self.deadline - now) * u128::from(self.reservation.budget());
+        left > allowed
+    }
+
+    fn refresh(&mut self, now: Ns) {
+        // Debt survives: only a positive rest is dropped. (A context in debt is throttled, so a
+        // wake-up meets debt only through a caller that does not follow the rules.)
+        self.budget = self.reservation.budget() as i64 + self.budget.min(0);
+        self.deadline = now.saturating_add(self.reservation.deadline());
+    }
+
+    /// When the period after the current deadline begins.
+    fn next_period(&self) -> Ns {
+        let r = &self.reservation;
+        self.deadline
+            .saturating_sub(r.deadline())
+            .saturating_add(r.period())
+    }
+
+    /// Charges `ran` ns that ended at `now`.
+    pub(crate) fn charge(&mut self, ran: Ns, now: Ns) -> Charged {
+        self.owe(ran);
+        // It may have run for less than it was on a CPU when its reservation shrank.
+        self.budget = self.budget.min(self.reservation.budget() as i64);
+        if self.budget > 0 {
+            return Charged::InBudget;
+        }
+        match self.reservation.exhaustion() {
+            Exhaustion::Soft => {
+                self.add_periods(self.periods_to_clear_debt());
+                self.check();
+                Charged::Postponed
+            }
+            Exhaustion::Hard => {
+                let at = self.replenished_at();
+                if at <= now {
+                    // It ran late, past its own replenishment: no need to stop.
+                    self.replenish(now);
+                    self.check();
+                    return Charged::Postponed;
+                }
+                Charged::Throttled(at)
+            }
+        }
+    }
+
+    /// Takes `spent` ns from the budget, whatever is left of it. Whoever calls this for a server that may
+    /// compete sees to the consequences.
+    pub(crate) fn owe(&mut self, spent: Ns) {
+        self.budget = self
+            .budget
+            .saturating_sub(i64::try_from(spent).unwrap_or(i64::MAX));
+    }
+
+    /// When a throttled server has a positive budget again, ns.
+    pub(crate) fn replenished_at(&self) -> Ns {
+        // Debt of more than one budget keeps it waiting for more than one period.
+        let more = self.periods_to_clear_debt().saturating_sub(1);
+        self.next_period()
+            .saturating_add(more.saturating_mul(self.reservation.period()))
+    }
+
+    /// How many budgets it takes to have a positive one again.
+    fn periods_to_clear_debt(&self) -> u64 {
+        if self.budget > 0 {
+            return 0;
+        }
+        self.budget.unsigned_abs() / self.reservation.budget() + 1
+    }
+
+    fn add_periods(&mut self, periods: u64) {
+        let r = &self.reservation;
+        let refill = u128::from(periods) * u128::from(r.budget());
+        let budget = i128::from(self.budget) + refill as i128;
+        self.budget = budget.min(i128::from(r.budget())) as i64;
+        self.deadline = self
+            .deadline
+            .saturating_add(periods.saturating_mul(r.period()));
+    }
+
+    /// The replenishment of a throttled hard reservation: pays off the debt and sets the deadline
+    /// of the period that begins.
+    pub(crate) fn replenish(&mut self, now: Ns) {
+        self.add_periods(self.periods_to_clear_debt());
+        if self.deadline <= now {
+            // Long past (the machine was stopped, say): a deadline in the past would let it run
+            // before everybody else for nothing.
+            self.refresh(now);
+        }
+        self.check();
+    }
+
+    /// The deadline that [`Server::replenish`] will set if it comes in time.
+    pub(crate) fn deadline_after_replenishment(&self) -> Ns {
+        let periods = self.periods_to_clear_debt();
+        self.deadline
+            .saturating_add(periods.saturating_mul(self.reservation.period()))
+    }
+
+    /// The earliest deadline that it can have after a wake-up at `at`: the present one if that is
+    /// still to come, which [`Server::wake`] may keep.
+    pub(crate) fn deadline_when_woken(&self, at: Ns) -> Ns {
+        if self.deadline > at {
+            self.deadline
+        } else {
+            at.saturating_add(self.reservation.deadline())
+        }
+    }
+
+    /// The deadlines after `known` that have passed at `now` with budget left: how many, and the last of
+    /// them. The budget of this period is late for those of the next ones, too.
+    pub(crate) fn missed(&self, known: Ns, now: Ns) -> Option<(u64, Ns)> {
+        if self.budget <= 0 || now <= self.deadline {
+            return None;
+        }
+        let period = self.reservation.period();
+        let late = (now - 1 - self.deadline) / period;
+        let last = self.deadline.saturating_add(late.saturating_mul(period));
+        if last <= known {
+            return None;
+        }
+        let count = if known < self.deadline {
+            late + 1
+        } else {
+            (last - known).div_ceil(period)
+        };
+        Some((count, last))
+    }
+
+    /// What holds whenever a server may compete.
+    fn check(&self) {
+        debug_assert!(
+            self.budget <= self.reservation.budget() as i64,
+            "never more than one budget at hand"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Ns = 1_000_000;
+
+    fn server(q: Ns, p: Ns, d: Ns, exhaustion: Exhaustion) -> Server {
+        Server::new(Reservation::new(q * MS, p * MS, d * MS, exhaustion).unwrap())
+    }
+
+    #[test]
+    fn first_wake_up_starts_a_period_now() {
+        let mut s = server(2, 7, 7, Exhaustion::Soft);
+        assert_eq!(s.wake(3 * MS), Woken::Eligible);
+        assert_eq!((s.budget(), s.deadline()), (2 * MS as i64, 10 * MS));
+    }
+
+    /// A server with Q = 2 and P = 7, as in the examples of Abeni and Buttazzo (1998). A job of 3
+    /// that arrives at 3 has its deadline moved from 10 to 17 when the budget of 2 is used up, and
+    /// ends with 1 left. A job that arrives at 12 may keep that pair: 1 <= (17 - 12) * 2 / 7. One
+    /// that arrives at 14 may not: 1 > (17 - 14) * 2 / 7.
+    #[test]
+    fn soft_server_postpones_and_then_keeps_its_pair_when_it_fits_the_bandwidth() {
+        let mut s = server(2, 7, 7, Exhaustion::Soft);
+        s.wake(3 * MS);
+        assert_eq!(s.charge(2 * MS, 5 * MS), Charged::Postponed);
+        assert_eq!((s.budget(), s.deadline()), (2 * MS as i64, 17 * MS));
+        assert_eq!(s.charge(MS, 7 * MS), Charged::InBudget);
+        assert_eq!(s.wake(12 * MS), Woken::Eligible);
+        assert_eq!(
+            (s.budget(), s.deadline()),
+            (MS as i64, 17 * MS),
+            "1 / 5 <= 2 / 7: kept"
+        );
+        assert_eq!(s.wake(14 * MS), Woken::Eligible);
+        assert_eq!(
+            (s.budget(), s.deadline()),
+            (2 * MS as i64, 21 * MS),
+            "1 / 3 > 2 / 7: fresh"
+        );
+    }
+
+    #[test]
+    fn budget_exhausted_hard_throttles_until_the_next_period() {
+        let mut s = server(2, 10, 10, Exhaustion::Hard);
+        s.wake(0);
+        assert_eq!(s.charge(2 * MS, 4 * MS), Charged::Throttled(10 * MS));
+        s.replenish(10 * MS);
+        assert_eq!((s.budget(), s.deadline()), (2 * MS as i64, 20 * MS));
+    }
+
+    #[test]
+    fn overrun_is_debt_taken_from_the_next_budget() {
+        let mut s = server(2, 10, 10, Exhaustion::Hard);
+        s.wake(0);
+        assert_eq!(
+            s.charge(2 * MS + 300_000, 4 * MS),
+            Charged::Throttled(10 * MS)
+        );
+        s.replenish(10 * MS);
+        assert_eq!(s.budget(), 1_700_000);
+    }
+
+    #[test]
+    fn debt_of_several_budgets_throttles_for_several_periods() {
+        let mut s = server(2, 10, 10, Exhaustion::Hard);
+        s.wake(0);
+        assert_eq!(
+            s.charge(7 * MS, 8 * MS),
+            Charged::Throttled(30 * MS),
+            "5 of debt: 3 budgets"
+        );
+        s.replenish(30 * MS);
+        assert_eq!((s.budget(), s.deadline()), (MS as i64, 40 * MS));
+    }
+
+    #[test]
+    fn debt_that_equals_the_budget_waits_for_one_more() {
+        let mut s = server(2, 10, 10, Exhaustion::Hard);
+        s.wake(0);
+        assert_eq!(s.charge(4 * MS, 5 * MS), Charged::Throttled(20 * MS));
+    }
+
+    #[test]
+    fn hard_server_that_ran_past_its_replenishment_goes_on() {
+        let mut s = server(2, 10, 10, Exhaustion::Hard);
+        s.wake(0);
+        assert_eq!(s.charge(2 * MS, 12 * MS), Charged::Postponed);
+        assert_eq!((s.budget(), s.deadline()), (2 * MS as i64, 20 * MS));
+    }
+
+    #[test]
+    fn replenishment_long_past_starts_a_period_now() {
+        let mut s = server(2, 10, 10, Exhaustion::Hard);
+        s.wake(0);
+        s.charge(2 * MS, 2 * MS);
+        s.replenish(95 * MS);
+        assert_eq!((s.budget(), s.deadline()), (2 * MS as i64, 105 * MS));
+    }
+
+    #[test]
+    fn constrained_deadline_gives_no_second_budget_within_a_period() {
+        let mut s = server(2, 10, 4, Exhaustion::Hard);
+        s.wake(0);
+        s.charge(MS, MS);
+        assert_eq!(s.wake(5 * MS), Woken::ThrottledUntil(10 * MS));
+        s.replenish(10 * MS);
+        assert_eq!(s.deadline(), 14 * MS);
+    }
+
+    #[test]
+    fn constrained_wake_up_that_would_exceed_its_density_gets_less_budget() {
+        let mut s = server(2, 10, 4, Exhaustion::Hard);
+        s.wake(0);
+        assert_eq!(s.wake(2 * MS), Woken::Eligible);
+        assert_eq!(
+            (s.budget(), s.deadline()),
+            (MS as i64, 4 * MS),
+            "2 left at half density: 1"
+        );
+    }
+
+    #[test]
+    fn a_reduced_server_keeps_its_debt_and_gets_its_whole_budget_with_the_next_period() {
+        let mut s = server(8, 10, 10, Exhaustion::Hard);
+        let half = Reservation::hard(4 * MS, 10 * MS).unwrap();
+        s.wake(0);
+        s.charge(2 * MS, 2 * MS);
+        s.put_in_force(half, 0);
+        assert_eq!(s.budget(), 4 * MS as i64, "6 were left");
+        assert_eq!(s.charge(5 * MS, 7 * MS), Charged::Throttled(10 * MS));
+        s.replenish(10 * MS);
+        assert_eq!(s.budget(), 3 * MS as i64, "the overrun is still debt");
+        s.put_in_force(*s.promised(), 0);
+        assert_eq!(s.charge(3 * MS, 13 * MS), Charged::Throttled(20 * MS));
+        s.replenish(20 * MS);
+        assert_eq!(s.budget(), 8 * MS as i64);
+    }
+
+    #[test]
+    fn huge_times_do_not_overflow() {
+        let mut s = server(2, 10, 10, Exhaustion::Soft);
+        s.wake(u64::MAX - 5);
+        s.charge(u64::MAX, u64::MAX);
+        s.replenish(u64::MAX);
+        assert!(s.budget() <= 2 * MS as i64);
+    }
+}

@@ -1,0 +1,7 @@
+//! The scheduling classes: reservations (earliest deadline first) and best effort (fair queueing).
+
+pub(crate) mod admission;
+pub(crate) mod cbs;
+pub(crate) mod fair;
+pub(crate) mod rank;
+pub(crate) mod reservation;

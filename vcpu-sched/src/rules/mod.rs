@@ -1,0 +1,14 @@
+//! The rules, one to a file. `scheduler.rs` has a table of them.
+
+pub(crate) mod debt;
+pub(crate) mod defer;
+pub(crate) mod disturbance;
+pub(crate) mod hotplug;
+pub(crate) mod kick;
+pub(crate) mod pick;
+pub(crate) mod release;
+pub(crate) mod stop;
+pub(crate) mod timers;
+pub(crate) mod waiting;
+pub(crate) mod wake;
+pub(crate) mod worker;

@@ -1,0 +1,193 @@
+//! What must hold after each call, and in the end.
+
+use vcpu_sched::sim::audit;
+use vcpu_sched::{
+    CpuId, Doing, Exhaustion, GuestId, Hints, Ns, Reservation, SchedParams, StopReason, VcpuId,
+    VcpuView,
+};
+
+use crate::US;
+use crate::machine::{Machine, Worker};
+use crate::ops::GUESTS;
+
+impl Machine {
+    pub fn check(&self) {
+        audit(&self.policy).unwrap();
+        for (index, cpu) in self.cpus.iter().enumerate() {
+            assert_eq!(self.policy.running(CpuId(index as u32)), cpu.running);
+            if let Some((donor, curr)) = cpu.running {
+                let guest = |vcpu: VcpuId| self.vcpus[vcpu.index()].guest;
+                assert_eq!(guest(donor), guest(curr), "a budget stays in its guest");
+                let elsewhere = self.cpus[index + 1..].iter();
+                for (other_donor, other_run) in elsewhere.filter_map(|cpu| cpu.running) {
+                    assert_ne!(curr, other_run, "a vCPU runs once");
+                    assert_ne!(donor, other_donor, "a claim pays once");
+                }
+            }
+        }
+        for guest in 0..GUESTS {
+            let all = || (0..self.vcpus.len() as u32).map(VcpuId);
+            let of = || all().filter(|v| self.vcpus[v.index()].guest == GuestId(guest));
+            let counters = || of().map(|vcpu| self.policy.counters(vcpu));
+            let charged: Ns = counters().map(|c| c.charged_ns).sum();
+            let ran: Ns = counters().map(|c| c.runtime_ns).sum();
+            let spent: Ns = counters().map(|c| c.elsewhere_ns).sum();
+            assert_eq!(
+                charged,
+                ran + spent,
+                "what is used is paid for, within the guest"
+            );
+            let donated: Ns = counters().map(|c| c.donated_ns).sum();
+            let received: Ns = counters().map(|c| c.received_ns).sum();
+            assert_eq!(donated, received);
+        }
+        self.check_admission();
+        for vcpu in (0..self.vcpus.len() as u32).map(VcpuId) {
+            self.check_charges(vcpu);
+            self.check_budget(vcpu);
+            self.check_edge(vcpu);
+        }
+    }
+
+    /// What is in force fits on the CPUs that are left, and is all that was promised when all are there.
+    pub fn check_admission(&self) {
+        let cpus = self.policy.present().len();
+        let all = (0..self.vcpus.len() as u32).map(VcpuId);
+        let views = all.map(|vcpu| self.view(vcpu).unwrap());
+        let alive = |v: &VcpuView| v.doing != Doing::Gone;
+        let share = |r: &Reservation| r.budget() as f64 / r.deadline() as f64;
+        let mut sum = 0.0;
+        for view in views.filter(alive) {
+            let Some((promised, ..)) = view.reserved else {
+                continue;
+            };
+            let in_force = view.reduced.map_or(promised, |(reduced, _)| reduced);
+            sum += share(&in_force);
+            assert!(share(&in_force) <= share(&promised) + 1e-9);
+            assert!(view.reduced.is_none() || cpus < self.cpus.len() as u32);
+        }
+        assert!(sum <= f64::from(cpus) + 1e-5, "{sum} on {cpus} CPUs");
+    }
+
+    /// Nothing is charged to another than the one who paid, nor less than ran.
+    pub fn check_charges(&self, vcpu: VcpuId) {
+        let known = &self.vcpus[vcpu.index()];
+        let c = self.policy.counters(vcpu);
+        let paid = known.paid + known.elsewhere;
+        assert_eq!((c.runtime_ns, c.charged_ns), (known.ran, paid));
+        assert_eq!(c.elsewhere_ns, known.elsewhere);
+        let charged = c.charged_ns - c.donated_ns - c.elsewhere_ns;
+        let own = (c.runtime_ns - c.received_ns, charged);
+        assert_eq!(own.0, own.1, "{vcpu} on its own budget");
+    }
+
+    /// Nobody waits for itself, nor for a stranger, nor while it runs.
+    pub fn check_edge(&self, vcpu: VcpuId) {
+        let view = self.view(vcpu).unwrap();
+        if let Some((holder, _)) = view.waits_for {
+            assert_ne!(holder, vcpu);
+            assert_eq!(
+                self.guest(holder),
+                self.guest(vcpu),
+                "edges stay in a guest"
+            );
+            assert!(!matches!(view.doing, Doing::Running(_) | Doing::Gone));
+        }
+    }
+
+    /// A hard reservation is charged one budget for each period since it was added and one more at
+    /// most, plus what it was run beyond the ends of its decisions, and what it still owes.
+    pub fn check_budget(&self, vcpu: VcpuId) {
+        let known = &self.vcpus[vcpu.index()];
+        if let SchedParams::Reserved(r) = known.claim
+            && r.exhaustion() == Exhaustion::Hard
+            && !known.removed
+        {
+            let charged = self.policy.counters(vcpu).charged_ns;
+            let periods = (self.now - known.added) / r.period() + 2;
+            let (_, budget, _) = self.view(vcpu).unwrap().reserved.unwrap();
+            let debt = budget.min(0).unsigned_abs();
+            let bound = periods * r.budget() + known.overrun + debt;
+            assert!(charged <= bound, "{vcpu} was charged {charged} of {bound}");
+        }
+    }
+
+    /// Those that are carried release what they are carried for, and ring: one that is alone on its
+    /// CPU would not be stopped otherwise.
+    pub fn carried_release(&mut self) {
+        let hints = Hints {
+            releases: self.releases,
+            ..Hints::default()
+        };
+        for cpu in 0..self.cpus.len() {
+            if self.cpus[cpu]
+                .running
+                .is_some_and(|(donor, curr)| donor != curr)
+            {
+                self.policy.release(CpuId(cpu as u32), None, self.now);
+                self.stop(cpu, StopReason::Rang, hints);
+                self.pick(cpu);
+            }
+        }
+    }
+
+    /// WorkerTable that work do so for a short while.
+    pub fn helpers_work(&mut self) {
+        for guest in 0..GUESTS {
+            if let Worker::Works(payer) = self.workers[guest as usize] {
+                self.finish(guest, payer, 10 * US);
+            }
+        }
+    }
+
+    /// Whether a worker waits though its guest has a claim that can pay.
+    pub fn helper_waits(&self, alive: &[VcpuId]) -> bool {
+        let waits = |guest: GuestId| self.workers[guest.index()] == Worker::Waits;
+        alive.iter().any(|&v| waits(self.vcpus[v.index()].guest))
+    }
+
+    /// Wakes everybody and lets them run: each one gets the CPU sooner or later. Holders release
+    /// whenever they ran, or those who wait for them would rightly never run.
+    pub fn nobody_is_lost(mut self) {
+        let exhaustion = |vcpu: VcpuId| match self.vcpus[vcpu.index()].claim {
+            SchedParams::Reserved(r) => Some(r.exhaustion()),
+            SchedParams::BestEffort { .. } => None,
+        };
+        let all = || (0..self.vcpus.len() as u32).map(VcpuId);
+        let mut alive: Vec<_> = all().filter(|v| !self.vcpus[v.index()].removed).collect();
+        for &vcpu in &alive {
+            self.policy.wake(vcpu, self.now);
+        }
+        // A soft reservation that never sleeps leaves nothing to best effort, nor, for as long as
+        // it ran ahead of its budgets before, to itself.
+        if alive
+            .iter()
+            .any(|&v| exhaustion(v) == Some(Exhaustion::Soft))
+        {
+            alive.retain(|&v| exhaustion(v) == Some(Exhaustion::Hard));
+        }
+        let before = |&vcpu: &VcpuId| (vcpu, self.policy.counters(vcpu).runtime_ns);
+        let mut waiting: Vec<_> = alive.iter().map(before).collect();
+        self.take_kicks();
+        self.releases = 7;
+        // A small weight beside large ones and reservations has its turn once in seconds.
+        for _ in 0..400 {
+            self.pass(self.now + 50_000 * US);
+            self.carried_release();
+            self.helpers_work();
+            let runs = |vcpu| {
+                self.cpus
+                    .iter()
+                    .any(|c| c.running.is_some_and(|r| r.1 == vcpu))
+            };
+            waiting.retain(|&(vcpu, before)| {
+                self.policy.counters(vcpu).runtime_ns == before && !runs(vcpu)
+            });
+            if waiting.is_empty() && !self.helper_waits(&alive) {
+                return;
+            }
+        }
+        let workers = self.workers;
+        panic!("{waiting:?} were woken and never ran, or workers wait: {workers:?}");
+    }
+}

@@ -8,7 +8,7 @@ use baton_abi::hints::{RING_DEFER, RING_DONATED};
 use baton_machine::{Doorbell, Exit, Guest, GuestEnd, Vcpu};
 use baton_os::sys;
 use serde::Serialize;
-use vcpu_sched::{CpuId, Decision, Hints, Ns, StopReason as Stop, VcpuId};
+use vcpu_sched::{CpuId, CpuTime, Decision, Hints, Ns, StopReason as Stop, VcpuId};
 
 use super::exit_latency::Crossing;
 use super::host_cpu_watcher::OwnCpu;
@@ -193,11 +193,13 @@ impl<S: Seam> Executor<S> {
             self.report.decisions += 1;
             let mut state = pool.lock();
             let now = sys::monotonic_ns();
-            self.away = !state.sched.present().contains(self.cpu);
+            self.away = !state.sched.online_cpus().contains(self.cpu);
             let mut may_nap = self.seam.naps() && !self.away;
             let mut sleeper = napped.take().and_then(|(sleeper, end, spent)| {
                 may_nap &= end != InPlaceEnd::NeedsHaltThread;
-                state.sched.charge_sleep(sleeper.0, spent, None, now);
+                state
+                    .sched
+                    .charge_sleep(sleeper.0, CpuTime(spent), None, now);
                 state.napped(sleeper, end == InPlaceEnd::Woken, now)
             });
             let mut left = stopped
@@ -293,10 +295,10 @@ impl<S: Seam> Executor<S> {
             self.cpu,
             if guest.has_ended() { Stop::Ended } else { why },
             hints,
-            ran,
+            CpuTime(ran),
             now,
         );
-        state.sched.host_took(id, host_took);
+        state.sched.host_took(id, CpuTime(host_took));
         state.charge_console(&vcpu, now);
         let berth = state.keep(id, vcpu, berth);
         let (rang, preempted) = (why == Stop::Rang, why == Stop::Preempted);

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use baton_machine::{ExitCounts, Guest, GuestRecord, Vcpu};
 use baton_os::sys;
 use vcpu_sched::{
-    CpuId, CpuSet, Decision, Grant, Hints, Ns, Scheduler, StopReason as Stop, VcpuId, WorkerId,
-    WorkerOrder,
+    CpuId, CpuSet, CpuTime, Decision, Grant, Hints, Ns, Scheduler, StopReason as Stop, VcpuId,
+    WorkerId, WorkerOrder,
 };
 
 use super::doorbell_storm::VainRings;
@@ -260,7 +260,7 @@ impl Pool {
         let after = {
             let mut state = self.lock();
             let now = sys::monotonic_ns();
-            state.sched.charge_sleep(id, spent, here, now);
+            state.sched.charge_sleep(id, CpuTime(spent), here, now);
             state.wakes_up(id, vcpu, now);
             state.after()
         };
@@ -367,7 +367,8 @@ impl State {
     /// Charges what the console's thread has used for the guest of `vcpu` since the last time.
     pub(crate) fn charge_console(&mut self, vcpu: &Vcpu, now: Ns) {
         let spent = vcpu.guest.console().take_spent_ns();
-        self.sched.charge_elsewhere(self.id(vcpu), spent, now);
+        self.sched
+            .charge_elsewhere(self.id(vcpu), CpuTime(spent), now);
     }
 
     /// Its sleep is over.
@@ -442,7 +443,8 @@ impl State {
                         true => Stop::Halted(None),
                         false => Stop::Ended,
                     };
-                    self.sched.stop(cpu, why, Hints::default(), 0, now);
+                    self.sched
+                        .stop(cpu, why, Hints::default(), CpuTime::ZERO, now);
                     if sleeps {
                         self.recalls.push(decision.curr);
                     }
@@ -492,7 +494,7 @@ impl State {
         self.places[id.index()] = Place::Lost;
         let now = sys::monotonic_ns();
         self.sched
-            .stop(cpu, Stop::Ended, Hints::default(), ran, now);
+            .stop(cpu, Stop::Ended, Hints::default(), CpuTime(ran), now);
     }
 
     fn tell_steal(&mut self, vcpu: &mut Vcpu, id: VcpuId) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use baton_machine::devices::Granter;
 use baton_os::sys;
-use vcpu_sched::{Grant, Ns, WorkerId, WorkerOrder};
+use vcpu_sched::{CpuTime, Grant, Ns, WorkerId, WorkerOrder};
 
 use super::pins::{Pinned, Pins};
 use super::pool::Pool;
@@ -131,7 +131,7 @@ impl Granter for Helper {
             let mut state = pool.lock();
             state
                 .sched
-                .worker_stopped(self.id, spent_ns, sys::monotonic_ns());
+                .worker_stopped(self.id, CpuTime(spent_ns), sys::monotonic_ns());
             state.after()
         };
         pool.finish(after);
@@ -158,7 +158,7 @@ mod tests {
         Grant {
             worker: WorkerId(0),
             cpu: CpuId(0),
-            payer: VcpuId(0),
+            donor: VcpuId(0),
             limit: 7,
         }
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`sys`] | clocks, CPU time of threads, affinity |
 //! | [`signals`] | what each signal means, and the thread that takes those of a user |
+//! | [`rt_signals`] | the numbers of the signals between threads of the program |
 //! | [`tty`], [`mod@say`], [`output`] | the terminal, sentences for the user, writes that do not wait for ever |
 //! | [`abandon`] | work that may hang, and that a stop signal leaves behind |
 //! | [`directory`], [`listener`] | files and sockets that other users may reach |
@@ -14,6 +15,7 @@ pub mod directory;
 pub mod listener;
 pub mod nospec;
 pub mod output;
+pub mod rt_signals;
 pub mod say;
 pub mod signals;
 pub mod sys;

@@ -21,9 +21,9 @@ mod crash;
 mod stray;
 
 use vmm_sys_util::eventfd::EventFd;
-use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::register_signal_handler;
 
-use crate::tty;
+use crate::{rt_signals, tty};
 
 /// The signals that ask the program to end.
 const END: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
@@ -185,7 +185,7 @@ impl Drop for StopSignals {
 /// The signal that interrupts a thread in `KVM_RUN`.
 #[must_use]
 pub fn kick_signal() -> libc::c_int {
-    SIGRTMIN()
+    rt_signals::interrupt()
 }
 
 /// Makes [`kick_signal`] interrupt system calls and do nothing else.

@@ -8,7 +8,9 @@ use baton_machine::{Vcpu, kvm};
 use baton_os::sys;
 use vcpu_sched::VcpuId;
 
-use super::pool::{Berths, NewVcpu, Pool};
+use super::owned_vcpu::OwnedVcpu;
+use super::pool::{HaltThreads, Pool};
+use super::pool_guest::NewVcpu;
 use crate::halt::{Berth, BerthEnd, BerthError, ExitOnWake, check_wake_step};
 
 /// The berths of all vCPUs of a pool.
@@ -18,17 +20,18 @@ struct VcpuBerths {
     pool: Weak<Pool>,
 }
 
-impl Berths for VcpuBerths {
-    fn put(&self, id: VcpuId, vcpu: Box<Vcpu>) {
+impl HaltThreads for VcpuBerths {
+    fn begin_sleep(&self, vcpu: OwnedVcpu) {
+        let id = vcpu.id();
         // A berth has one vCPU, which is not in two places: it is free unless it is closing.
-        if let Err(vcpu) = self.berths[id.index()].put(vcpu)
+        if let Err(vcpu) = self.berths[id.index()].put(vcpu.into_vcpu())
             && let Some(pool) = self.pool.upgrade()
         {
-            pool.comes_back(id, vcpu, 0);
+            pool.end_sleep(OwnedVcpu::new(id, vcpu), 0);
         }
     }
 
-    fn recall(&self, id: VcpuId) {
+    fn interrupt_sleep(&self, id: VcpuId) {
         self.berths[id.index()].recall();
     }
 }
@@ -38,7 +41,10 @@ impl Berths for VcpuBerths {
 ///
 /// # Errors
 /// If the host has no thread left.
-pub fn start(pool: &Arc<Pool>, vcpus: &[NewVcpu]) -> Result<Option<Arc<dyn Berths>>, BerthError> {
+pub fn start(
+    pool: &Arc<Pool>,
+    vcpus: &[NewVcpu],
+) -> Result<Option<Arc<dyn HaltThreads>>, BerthError> {
     if !possible() {
         return Ok(None);
     }
@@ -60,16 +66,16 @@ pub fn start(pool: &Arc<Pool>, vcpus: &[NewVcpu]) -> Result<Option<Arc<dyn Berth
 }
 
 fn berth(pool: &Arc<Pool>, id: VcpuId, vcpu: &NewVcpu) -> Result<Berth, BerthError> {
-    let since = Cell::new(pool.pins.since());
+    let since = Cell::new(pool.pins.epoch());
     let cpus = vcpu.host_cpus.clone();
     let pool = Arc::downgrade(pool);
     let on_wake = move |vcpu: Box<Vcpu>, end: BerthEnd, spent_ns: u64| {
         if let Some(pool) = pool.upgrade() {
-            if since.replace(pool.pins.since()) != pool.pins.since() {
+            if since.replace(pool.pins.epoch()) != pool.pins.epoch() {
                 // Refused only if none of them can be used; then it sleeps where it is.
-                let _ = sys::set_affinity(&pool.watch.usable(&cpus));
+                let _ = sys::set_affinity(&pool.usable_cpus.usable(&cpus));
             }
-            give_back(&pool, id, vcpu, end, spent_ns);
+            give_back(&pool, OwnedVcpu::new(id, vcpu), end, spent_ns);
         }
     };
     let NewVcpu {
@@ -91,20 +97,14 @@ pub(super) fn possible() -> bool {
 
 /// A vCPU's sleep is over, for the reason `end`; the thread where it slept has used `spent_ns` of CPU
 /// time for it since it gave it back last.
-pub(super) fn give_back(
-    pool: &Pool,
-    id: VcpuId,
-    mut vcpu: Box<Vcpu>,
-    end: BerthEnd,
-    spent_ns: u64,
-) {
+pub(super) fn give_back(pool: &Pool, mut vcpu: OwnedVcpu, end: BerthEnd, spent_ns: u64) {
     let guest = Arc::clone(&vcpu.guest);
     if let BerthEnd::Exited(exit) = end {
         // Its one instruction needs an answer, which the policy's turn gives.
         vcpu.put_off(exit);
     }
-    pool.comes_back(id, vcpu, spent_ns);
+    pool.end_sleep(vcpu, spent_ns);
     if guest.has_ended() {
-        pool.retire(&guest);
+        pool.remove_guest(&guest);
     }
 }

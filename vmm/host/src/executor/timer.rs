@@ -1,13 +1,12 @@
-//! The preemption timer of one thread: sends it the kick signal when the policy wants its CPU back.
+//! The preemption timer of one thread: it sends the thread the kick signal when the policy wants the CPU
+//! back.
 //!
-//! Lazy: an armed time that comes too early is left standing, since setting a timer costs a system
-//! call and a decision often lasts a few microseconds only. A needless signal per slice is cheaper.
+//! It is lazy: an armed time that comes too early is left standing, because setting a timer takes a system
+//! call, and a decision often lasts a few microseconds only. A needless signal per slice is cheaper.
 
 use std::{io, mem, ptr};
 
-use baton_os::sys;
-
-use super::signal;
+use baton_os::{rt_signals, sys};
 
 /// A timer for the thread that made it.
 #[derive(Debug)]
@@ -21,13 +20,15 @@ pub(crate) struct PreemptionTimer {
 unsafe impl Send for PreemptionTimer {}
 
 impl PreemptionTimer {
+    /// A timer that is not armed, for the calling thread.
+    ///
     /// # Errors
     /// If the host has no timer left for this process.
     pub(crate) fn for_this_thread() -> io::Result<Self> {
         // SAFETY: all zero is a valid sigevent.
         let mut event: libc::sigevent = unsafe { mem::zeroed() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;
-        event.sigev_signo = signal::kick_signal();
+        event.sigev_signo = rt_signals::executor_kick();
         event.sigev_notify_thread_id = sys::thread_id();
         let mut timer: libc::timer_t = ptr::null_mut();
         // SAFETY: both point to values that live across the call.
@@ -39,8 +40,8 @@ impl PreemptionTimer {
         Ok(Self { timer, armed: None })
     }
 
-    /// Makes sure that the signal comes no later than `until` and, unless an earlier time stands,
-    /// no earlier. `None`: it need not come.
+    /// Makes sure that the signal comes no later than `until` and, unless an earlier time is armed, no
+    /// earlier. `None`: it need not come.
     pub(crate) fn arm(&mut self, until: Option<u64>, now: u64) {
         let Some(until) = until else { return };
         if self
@@ -75,7 +76,7 @@ impl PreemptionTimer {
 
 impl Drop for PreemptionTimer {
     fn drop(&mut self) {
-        // SAFETY: the timer is ours, and used by nobody afterwards.
+        // SAFETY: the timer is ours, and not used afterwards.
         unsafe { libc::timer_delete(self.timer) };
     }
 }

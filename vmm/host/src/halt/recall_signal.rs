@@ -6,12 +6,13 @@
 
 use std::sync::OnceLock;
 
+use baton_os::rt_signals;
 use vmm_sys_util::errno::Error;
-use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler, unblock_signal};
+use vmm_sys_util::signal::{register_signal_handler, unblock_signal};
 
-/// The signal's number; the executors' kick is the one below.
+/// The signal's number.
 pub(super) fn recall_signal() -> libc::c_int {
-    SIGRTMIN() + 2
+    rt_signals::end_sleep()
 }
 
 extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}

@@ -8,8 +8,7 @@ use super::owned_vcpu::OwnedVcpu;
 /// The vCPU that the policy has picked for an executor.
 pub(crate) struct Assignment {
     pub(super) vcpu: OwnedVcpu,
-    /// When the policy wants the CPU back, ns; a deferral moves it. `None`: not before something
-    /// happens.
+    /// When the decision ends, ns; a deferral moves that. `None`: not before something happens.
     pub(super) until: Option<Ns>,
     pub(super) decision: Decision,
 }

@@ -1,5 +1,5 @@
-//! Estimates the exit latency: from the moment when the policy wants the CPU back until the executor
-//! learns of that, by a timer's signal and an exit. It serves as an estimate of the entry latency, too.
+//! Estimates the exit latency: from the moment when a decision of the policy ends until the executor is back
+//! from the guest, by a timer's signal and an exit. It serves as an estimate of the entry latency, too.
 //!
 //! The time of a deferral is meant for the guest, but the executor can only count it from the exit on which
 //! the policy grants it, so that the entry is lost. The entry cannot be measured, the exit can, and the two
@@ -20,7 +20,7 @@ pub(super) struct ExitLatency {
 }
 
 impl ExitLatency {
-    /// The policy wanted the CPU back at `until`, and the executor learned of it at `now`.
+    /// A decision ended at `until`, and the executor was back from the guest at `now`.
     pub(super) fn measured(&mut self, until: Ns, now: Ns) {
         let Some(took) = now.checked_sub(until) else {
             // A kick came first.

@@ -143,7 +143,7 @@ impl ExitHandler {
     }
 }
 
-/// When an idle vCPU wants to wake, in the policy's time, ns.
+/// When an idle vCPU has to wake by itself, in the policy's time, ns.
 fn idle_until(vcpu: &Vcpu) -> Option<Ns> {
     let tsc = vcpu.guest.hints.idle_until_tsc(vcpu.index);
     (tsc != 0).then(|| vcpu.guest.clock.monotonic_at(tsc))

@@ -1,4 +1,4 @@
-//! Kicks: they make an executor ask the policy again, wherever it is, and none is lost.
+//! Kicks: they make an executor have the policy decide again, wherever the executor is, and none is lost.
 //!
 //! An executor is in one of three states: in the host (in its own code), in the guest, or asleep. A kick
 //! sets `PENDING`. What else it takes depends on the state at that very moment:
@@ -10,7 +10,7 @@
 //!   3. KVM_RUN                                 c. old = host: nothing, step 2 or 5 will see it
 //!   4. guest -> host, PENDING stays            d. old = guest: signal; the handler sets
 //!   5. asleep instead of guest: the same          immediate_exit, which ends or prevents step 3
-//!   6. take PENDING, then ask the policy       e. old = asleep: unpark
+//!   6. take PENDING; the policy decides        e. old = asleep: unpark
 //! ```
 //!
 //! After a signal that was no kick the executor may go on: it clears `immediate_exit`, and unless
@@ -29,7 +29,7 @@ const HOST: u32 = 0;
 const GUEST: u32 = 1;
 /// Asleep, or about to be.
 const ASLEEP: u32 = 2;
-/// Kicked, and has not asked the policy since.
+/// Kicked, and the policy has not decided since.
 const PENDING: u32 = 4;
 
 /// What a kicker has to do to reach the executor.

@@ -45,7 +45,7 @@ impl KickTarget {
         (tid != 0).then_some(tid)
     }
 
-    /// Makes the executor ask the policy again.
+    /// Makes the executor have the policy decide again.
     pub(crate) fn kick(&self) {
         match self.state.kick() {
             Notify::Nothing => {}

@@ -20,9 +20,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_machine::{Exit, Guest, GuestEnd};
+use baton_machine::{Exit, GuestEnd};
 use baton_os::sys;
-use vcpu_sched::{CpuId, Hints, Ns, StopReason, VcpuId};
+use vcpu_sched::{CpuId, Hints, Ns, StopReason};
 
 use super::assignment::Assignment;
 use super::exits::{ExitAction, ExitHandler, HALT_POLL_NS};
@@ -32,6 +32,7 @@ use super::owned_vcpu::OwnedVcpu;
 use super::pool::Pool;
 use super::pool_state::PoolState;
 use super::probes::ExecutorProbes;
+use super::switch::{OffCpu, show_switch};
 use super::time_account::TimeAccount;
 use super::vcpu_runner::{FinishedRun, VcpuRunner};
 use crate::halt::nap::NapEnd;
@@ -81,26 +82,6 @@ struct StoppedVcpu {
     ran: Ns,
     /// Time that the host gave to others since the last charge, ns.
     host_steal: Ns,
-}
-
-/// A vCPU that has been put back, for the hint page of its guest.
-struct OffCpu {
-    id: VcpuId,
-    guest: Arc<Guest>,
-    index: u32,
-    reason: StopReason,
-}
-
-impl OffCpu {
-    /// Shows the guest that the vCPU is off its CPU.
-    fn show(&self) {
-        let has_work = !matches!(self.reason, StopReason::Halted(_) | StopReason::Ended);
-        self.guest.hints.set_running(self.index, false);
-        self.guest.steal.set_preempted(self.index, has_work);
-        if self.reason == StopReason::Preempted {
-            self.guest.hints.count_preemption(self.index);
-        }
-    }
 }
 
 /// What a decision has to know of the vCPU that was given back.
@@ -246,15 +227,10 @@ impl<R: VcpuRunner> Executor<R> {
             Some(StopReason::Halted(until)) => vcpu.gaps.idles(until),
             Some(_) => vcpu.gaps.ran(ran),
         }
-        let off_cpu = OffCpu {
-            id,
-            guest: Arc::clone(&vcpu.guest),
-            index: vcpu.index,
-            reason: reason.unwrap_or(StopReason::Halted(None)),
-        };
+        let off_cpu = OffCpu::new(&vcpu, reason.unwrap_or(StopReason::Halted(None)));
         let for_policy = match vcpu.guest.has_ended() {
             true => StopReason::Ended,
-            false => off_cpu.reason,
+            false => off_cpu.reason(),
         };
         state.sched.stop(self.cpu, for_policy, hints, ran, now);
         state.sched.host_took(id, host_steal);
@@ -374,27 +350,4 @@ fn keep_awake(state: &mut PoolState, vcpu: &mut OwnedVcpu, now: Ns) -> Option<St
     may_sleep
         .err()
         .map(|check_at| StopReason::Halted(Some(check_at)))
-}
-
-/// Shows guests which vCPU has left this CPU and which one is there now. True if the guest of the latter
-/// has just been found to ring its doorbell for nothing, too often.
-fn show_switch(
-    state: &mut PoolState,
-    stopped: Option<&OffCpu>,
-    picked: Option<&Assignment>,
-    now: Ns,
-) -> bool {
-    let runs_on = |off: &OffCpu| picked.is_some_and(|next| next.vcpu.id() == off.id);
-    // Under the lock, so that no other executor runs the vCPU before it is shown as stopped.
-    if let Some(off) = stopped
-        && !runs_on(off)
-    {
-        off.show();
-    }
-    let Some(next) = picked else { return false };
-    next.show_running();
-    let rang = |off: &OffCpu| off.reason == StopReason::Rang && runs_on(off);
-    stopped.is_some_and(rang)
-        && !next.is_proxied()
-        && state.count_idle_doorbell(next.vcpu.guest.number, now)
 }

@@ -4,11 +4,12 @@
 //! |---|---|
 //! | `main_loop.rs` | the loop: have the policy decide, run, account, handle the exit, sleep |
 //! | `exits.rs`, `exit_latency.rs`, `doorbell_storm.rs` | what follows an exit |
+//! | `switch.rs` | what guests are shown of a switch from one vCPU to another |
 //! | `time_account.rs` | what an executor did with the time of its CPU |
 //! | `pool.rs`, `pool_state.rs`, `vcpu_places.rs`, `pool_guest.rs` | the policy and the vCPUs that nothing runs, under one lock |
 //! | `after_unlock.rs` | what has to wait until that lock is free |
 //! | `owned_vcpu.rs`, `assignment.rs`, `policy_ids.rs` | a vCPU that was taken from the pool, what it is to do, its number in the policy |
-//! | `kick.rs`, `kick_target.rs`, `kick_handler.rs` | making an executor ask the policy again, without losing a kick |
+//! | `kick.rs`, `kick_target.rs`, `kick_handler.rs` | making an executor have the policy decide again, without losing a kick |
 //! | `run_loop.rs` | the loop around `KVM_RUN` (`timer.rs`, `presence.rs`, halts) |
 //! | `vcpu_runner.rs`, `threaded.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`, `vcpu_threads.rs`, `handoff.rs`) |
 //! | `berths.rs` | where halted vCPUs sleep until an interrupt wakes them |
@@ -50,6 +51,7 @@ mod presence;
 mod probes;
 mod run_loop;
 mod start;
+mod switch;
 mod threaded;
 mod time_account;
 mod timer;

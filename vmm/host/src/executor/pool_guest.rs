@@ -34,7 +34,7 @@ impl PoolGuest {
     }
 
     /// Its vCPUs leave the policy. False: they have before.
-    pub(crate) fn leave(&mut self) -> bool {
+    pub(crate) fn leave_policy(&mut self) -> bool {
         !std::mem::replace(&mut self.has_left, true)
     }
 }

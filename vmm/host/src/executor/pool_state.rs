@@ -18,7 +18,7 @@ pub(crate) struct PoolState {
     guests: Vec<PoolGuest>,
     /// Steal time that each vCPU has been shown.
     steal_shown: Vec<Ns>,
-    /// vCPUs that the policy wanted to run, but that sleep: their sleep is to end.
+    /// vCPUs that the policy picked or woke while they slept in `KVM_RUN`: their sleep is to end.
     interrupts: Vec<VcpuId>,
     is_stopping: bool,
 }
@@ -82,8 +82,8 @@ impl PoolState {
                     self.show_steal(&mut vcpu);
                     return Some(Assignment::new(vcpu, decision));
                 }
-                // It sleeps in KVM_RUN, though the policy has been told of its wake. For the policy it
-                // halts again, until its sleep has ended.
+                // It sleeps in KVM_RUN, though the policy counts it as awake. For the policy it halts
+                // again, until its sleep has ended.
                 Err(NotInPool::Asleep) => {
                     self.interrupts.push(id);
                     StopReason::Halted(None)
@@ -208,7 +208,7 @@ impl PoolState {
     pub(crate) fn remove_guest(&mut self, number: usize) -> AfterUnlock {
         let now = sys::monotonic_ns();
         let guest = &mut self.guests[number];
-        if !guest.leave() {
+        if !guest.leave_policy() {
             return self.after_unlock();
         }
         for id in guest.vcpus() {
@@ -227,7 +227,7 @@ impl PoolState {
     pub(crate) fn take_counters(&mut self) -> impl Iterator<Item = (VcpuId, ExitCounts)> + use<> {
         for guest in &mut self.guests {
             // A device's thread may keep the pool a moment longer than the guests' executors.
-            guest.leave();
+            guest.leave_policy();
         }
         (0..).map(VcpuId).zip(self.places.take_counters())
     }

@@ -63,7 +63,7 @@ impl TimeAccount {
         self.show();
     }
 
-    /// The executor has slept since `from`, ns: for want of work, or because its host CPU was `away`.
+    /// The executor has slept since `from`, ns: for lack of work, or because its host CPU was `away`.
     pub(super) fn slept(&mut self, from: Ns, away: bool) {
         self.accounted_to = sys::monotonic_ns();
         let slept = self.accounted_to.saturating_sub(from);

@@ -1,5 +1,5 @@
-//! The preemption timer of one thread: it sends the thread the kick signal when the policy wants the CPU
-//! back.
+//! The preemption timer of one thread: it sends the thread the kick signal when the policy's decision about
+//! its CPU ends.
 //!
 //! It is lazy: an armed time that comes too early is left standing, because setting a timer takes a system
 //! call, and a decision often lasts a few microseconds only. A needless signal per slice is cheaper.

@@ -34,7 +34,7 @@ pub(super) enum Work {
 /// A vCPU to run for an executor.
 pub(super) struct RunRequest {
     pub(super) vcpu: OwnedVcpu,
-    /// When the policy wants the CPU back, ns.
+    /// When the policy's decision ends, ns.
     pub(super) until: Option<u64>,
     /// The executor's CPU.
     pub(super) cpu: CpuId,

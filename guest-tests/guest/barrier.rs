@@ -14,6 +14,7 @@ pub struct Barrier {
 }
 
 impl Barrier {
+    /// A barrier at which no vCPU waits.
     pub const fn new() -> Self {
         Self {
             waiting: AtomicU32::new(0),

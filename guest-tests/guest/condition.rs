@@ -15,6 +15,7 @@ pub struct Condition {
 }
 
 impl Condition {
+    /// A condition for which no task waits.
     pub const fn new() -> Self {
         Self {
             guard: Tas::new(),

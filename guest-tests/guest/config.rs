@@ -105,12 +105,13 @@ pub struct Config {
     pub tsc_khz: Option<u64>,
 }
 
-struct Shared(UnsafeCell<Config>);
+/// The configuration, which all vCPUs read.
+struct Global(UnsafeCell<Config>);
 
 // SAFETY: written once by vCPU 0 before the other vCPUs start.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for Global {}
 
-static CONFIG: Shared = Shared(UnsafeCell::new(Config {
+static CONFIG: Global = Global(UnsafeCell::new(Config {
     workload: Workload::Lock,
     lock: LockKind::Ticket,
     hints: false,

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::stats::Stats;
 
-/// Most vCPUs that the guest can use.
+/// The largest number of vCPUs.
 pub const MAX_CPUS: usize = 64;
 /// Size and alignment of a block: code at either privilege level finds its own by masking RSP,
 /// without a segment base.
@@ -16,9 +16,9 @@ pub const RING0_TOP: usize = 8 << 10;
 /// Offset in the block at which the CPL-3 stack begins (growing down); above it are the stacks of
 /// its tasks.
 pub const RING3_TOP: usize = 32 << 10;
-/// Most tasks of a vCPU.
+/// The largest number of tasks of a vCPU.
 pub const MAX_TASKS: usize = 8;
-/// A task's stack. Workloads print from the vCPU's own stack, not from these.
+/// Size of a task's stack. Workloads print from the vCPU's own stack, not from these.
 const TASK_STACK: usize = 4 << 10;
 /// Offset of the TSS's I/O bitmap, all zero: every port is open to CPL 3. IOPL 3 has the same effect, but
 /// a hypervisor that keeps the guest at CPL 3 in hardware may not let the guest set it.

@@ -66,7 +66,7 @@ pub fn on() -> bool {
 }
 
 /// Whether the host reacts to a ring for a holder that does not run.
-pub fn proxied() -> bool {
+pub fn host_proxies() -> bool {
     PROXY.load(Relaxed)
 }
 

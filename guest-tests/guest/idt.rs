@@ -31,12 +31,14 @@ const VECTOR_DIVIDE_ERROR: u8 = 0;
 const VECTOR_BREAKPOINT: u8 = 3;
 const EXCEPTIONS: u8 = 32;
 
+/// The descriptors of all vectors.
 #[repr(C, align(4096))]
 pub struct Table(UnsafeCell<[[u64; 2]; 256]>);
 
 // SAFETY: written by vCPU 0 before the others start; every vCPU that writes later writes the same.
 unsafe impl Sync for Table {}
 
+/// The table, for the entry code.
 pub static TABLE: Table = Table(UnsafeCell::new([[0; 2]; 256]));
 
 unsafe extern "C" {

@@ -20,7 +20,7 @@
 #![no_std]
 #![no_main]
 
-// The guest needs only a part of what the two files define.
+// The guest needs only a part of what these files define.
 #[allow(dead_code)]
 #[path = "../../vmm/abi/src/hints.rs"]
 mod abi;

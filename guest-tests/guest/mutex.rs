@@ -92,6 +92,7 @@ pub struct Mutex {
 }
 
 impl Mutex {
+    /// A free mutex.
     pub const fn new() -> Self {
         Self {
             word: AtomicU32::new(NO_TASK),

@@ -66,15 +66,15 @@ pub fn report_online(cpu: &Cpu) {
 
 /// Starts vCPUs 1 and up.
 pub fn start_others(cpu: &Cpu) {
-    let wanted = port::in32(PORT_VCPUS).map(u64::from).or(config::get().cpus);
-    let wanted = wanted.unwrap_or(1);
-    if wanted == 0 || wanted > MAX_CPUS as u64 {
+    let vcpus = port::in32(PORT_VCPUS).map(u64::from).or(config::get().cpus);
+    let vcpus = vcpus.unwrap_or(1);
+    if vcpus == 0 || vcpus > MAX_CPUS as u64 {
         console::line(format_args!(
-            "guest: {wanted} vCPUs; it can use 1 to {MAX_CPUS}"
+            "guest: {vcpus} vCPUs; it can use 1 to {MAX_CPUS}"
         ));
         exit::end(EXIT_USAGE);
     }
-    COUNT.store(wanted as u32, SeqCst);
+    COUNT.store(vcpus as u32, SeqCst);
     place_trampoline();
     for index in 1..count() {
         start(cpu, index);

@@ -13,10 +13,12 @@ impl Count {
         Self(AtomicU64::new(0))
     }
 
+    /// The count.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 
+    /// Replaces the count.
     pub fn set(&self, value: u64) {
         self.0.store(value, Relaxed);
     }
@@ -65,6 +67,7 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// All zero.
     pub const fn new() -> Self {
         Self {
             acquisitions: Count::new(),

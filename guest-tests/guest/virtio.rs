@@ -10,7 +10,7 @@ use crate::mmio;
 
 /// Entries of a [`Queue`].
 pub const ENTRIES: u16 = 256;
-/// Most devices of a guest under Baton.
+/// The largest number of devices of a guest under Baton.
 pub const MAX_DEVICES: usize = 8;
 
 /// [`Device::kind`] of a disk.

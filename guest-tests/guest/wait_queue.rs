@@ -13,6 +13,7 @@ pub struct WaitQueue {
 }
 
 impl WaitQueue {
+    /// An empty queue.
     pub const fn new() -> Self {
         Self {
             head: AtomicU32::new(NO_TASK),
@@ -53,6 +54,7 @@ impl WaitQueue {
         self.head.load(Relaxed)
     }
 
+    /// Whether no task waits.
     pub fn is_empty(&self) -> bool {
         self.first() == NO_TASK
     }

@@ -8,8 +8,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use vcpu_sched::{
-    Config, CpuId, Hints, Ns, Reservation, SchedParams, Scheduler, StopReason, VcpuId, Wait,
-    WaitKind,
+    Config, CpuId, CpuTime, Hints, Ns, Reservation, SchedParams, Scheduler, StopReason, VcpuId,
+    Wait, WaitKind,
 };
 
 const MS: Ns = 1_000_000;
@@ -86,7 +86,7 @@ impl Pool {
             cpu,
             StopReason::Preempted,
             Hints::default(),
-            100_000,
+            CpuTime(100_000),
             self.now,
         );
         black_box(self.policy.pick(cpu, self.now));
@@ -126,7 +126,7 @@ fn wake_and_halt(c: &mut Criterion) {
                 policy.wake(all[next], now);
                 black_box(policy.pick(CpuId(0), now));
                 let why = StopReason::Halted(None);
-                policy.stop(CpuId(0), why, Hints::default(), 1_000, now);
+                policy.stop(CpuId(0), why, Hints::default(), CpuTime(1_000), now);
                 black_box(policy.take_kicks());
             });
         });
@@ -158,14 +158,20 @@ fn chains(c: &mut Criterion) {
                 wait,
                 ..Hints::default()
             };
-            policy.stop(cpu, StopReason::Rang, hints, 0, 0);
+            policy.stop(cpu, StopReason::Rang, hints, CpuTime::ZERO, 0);
             before = Some(vcpu);
         }
         group.bench_function(BenchmarkId::from_parameter(length), |b| {
             b.iter(|| {
                 let decision = policy.pick(cpu, 0);
                 assert_eq!(decision.map(|d| u64::from(d.chain)), Some(length));
-                policy.stop(cpu, StopReason::Preempted, Hints::default(), 0, 0);
+                policy.stop(
+                    cpu,
+                    StopReason::Preempted,
+                    Hints::default(),
+                    CpuTime::ZERO,
+                    0,
+                );
             });
         });
     }

@@ -4,7 +4,7 @@
 //!     cargo run -p vcpu-sched --example inversion
 
 use vcpu_sched::{
-    Config, CpuId, Hints, Reservation, SchedParams, Scheduler, StopReason, Wait, WaitKind,
+    Config, CpuId, CpuTime, Hints, Reservation, SchedParams, Scheduler, StopReason, Wait, WaitKind,
 };
 
 const US: u64 = 1_000;
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         depth: 1,
         ..Hints::default()
     };
-    pool.stop(CPU, StopReason::Preempted, holding, MS, MS);
+    pool.stop(CPU, StopReason::Preempted, holding, CpuTime(MS), MS);
 
     pool.wake(waiter, MS);
     show(MS, pool.pick(CPU, MS));
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         wait: Some(wait),
         ..Hints::default()
     };
-    pool.stop(CPU, StopReason::Rang, waiting, US, MS + US);
+    pool.stop(CPU, StopReason::Rang, waiting, CpuTime(US), MS + US);
 
     show(MS + US, pool.pick(CPU, MS + US));
     println!("          the waiter's budget carries the holder, which releases the lock and rings");
@@ -51,7 +51,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         releases: 1,
         ..Hints::default()
     };
-    pool.stop(CPU, StopReason::Rang, released, 300 * US, MS + 301 * US);
+    pool.stop(
+        CPU,
+        StopReason::Rang,
+        released,
+        CpuTime(300 * US),
+        MS + 301 * US,
+    );
 
     show(MS + 301 * US, pool.pick(CPU, MS + 301 * US));
     let (holder, waiter) = (pool.counters(holder), pool.counters(waiter));

@@ -5,23 +5,23 @@ use crate::ids::Ns;
 /// How a pool schedules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Host CPUs of the pool, at most 128.
+    /// Host CPUs of the pool, at most [`MAX_CPUS`](crate::MAX_CPUS).
     pub cpus: usize,
-    /// Whether waiters' budgets carry holders.
+    /// Whether waiters' scheduling contexts carry holders.
     pub proxy: bool,
-    /// Grace of a holder that is out of time, ns; `None`: no deferral.
+    /// Length of the deferral of a holder that is out of time, ns; `None`: no deferrals.
     pub defer_ns: Option<Ns>,
-    /// Slice of best-effort vCPUs that share a CPU, ns.
+    /// Slice of best-effort vCPUs that share a CPU, ns; at least 1.
     pub slice_ns: Ns,
-    /// How long a spinning waiter sleeps with its halted holder at most, ns. Bounded because a
-    /// vCPU that spins may have an interrupt to take, of which the policy is not told.
+    /// For how long at most a spinning waiter is parked behind its halted holder, ns. This is bounded
+    /// because a vCPU that spins may have an interrupt to take, of which the policy does not learn.
     pub park_ns: Ns,
     /// Thousandths of the pool that reservations may take.
     pub cap_permille: u64,
 }
 
 impl Config {
-    /// A pool of `cpus` host CPUs: proxying on, 50 us of grace, slices of 4 ms, 95 % for
+    /// A pool of `cpus` host CPUs: proxying on, deferrals of 50 us, slices of 4 ms, 95 % for
     /// reservations.
     #[must_use]
     pub const fn new(cpus: usize) -> Self {

@@ -1,4 +1,4 @@
-//! Sets of host CPUs of a pool, as one machine word pair: a pool has at most 128 CPUs.
+//! Sets of host CPUs of a pool, as a pair of machine words: a pool has at most 128 CPUs.
 
 use crate::ids::CpuId;
 
@@ -23,7 +23,7 @@ impl CpuSet {
         }
     }
 
-    /// Just this CPU; the empty set for one that no pool can have.
+    /// Only this CPU; the empty set for a number that no pool can have.
     #[must_use]
     pub const fn only(cpu: CpuId) -> Self {
         if cpu.index() >= MAX_CPUS {
@@ -49,13 +49,13 @@ impl CpuSet {
         self.0 &= !Self::only(cpu).0;
     }
 
-    /// What is in both sets.
+    /// The CPUs that are in both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// What is in this set and not in `other`.
+    /// The CPUs that are in this set and not in `other`.
     #[must_use]
     pub const fn minus(self, other: Self) -> Self {
         Self(self.0 & !other.0)
@@ -67,7 +67,7 @@ impl CpuSet {
         self.0 & !other.0 == 0
     }
 
-    /// Whether the set has no CPU.
+    /// Whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0

@@ -1,4 +1,4 @@
-//! Every decision of the policy, as an event for a listener: metrics, traces, tests, the simulator.
+//! Every decision of the policy, as an event for a listener: counters, metrics, traces, tests, the simulator.
 
 use crate::classes::reservation::Reservation;
 use crate::ids::{CpuId, Ns, VcpuId};
@@ -6,11 +6,11 @@ use crate::ids::{CpuId, Ns, VcpuId};
 /// One decision or state change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// `cpu` runs `run` on `donor`'s budget; `chain` edges lead from one to the other.
+    /// `cpu` runs `curr` on `donor`'s scheduling context; `chain` edges lead from one to the other.
     Pick {
         /// The host CPU.
         cpu: CpuId,
-        /// The vCPU whose budget pays.
+        /// The vCPU that is charged.
         donor: VcpuId,
         /// The vCPU that runs.
         curr: VcpuId,
@@ -22,15 +22,15 @@ pub enum Event {
         /// The host CPU.
         cpu: CpuId,
     },
-    /// `run` left `cpu` after `ran` ns, charged to `donor`.
+    /// `curr` left `cpu` after `ran` ns, which are charged to `donor`.
     Stop {
         /// The host CPU.
         cpu: CpuId,
-        /// The vCPU whose budget paid.
+        /// The vCPU that is charged.
         donor: VcpuId,
         /// The vCPU that ran.
         curr: VcpuId,
-        /// How long, ns.
+        /// For how long, ns.
         ran: Ns,
     },
     /// The vCPU has something to run.
@@ -46,43 +46,44 @@ pub enum Event {
     },
     /// The waiter's edge is gone.
     EdgeOff(VcpuId),
-    /// The claim waits for `on` to stop running or to wake.
+    /// The scheduling context of `vcpu` waits for `on` to stop running or to wake.
     Park {
-        /// The vCPU whose claim waits.
+        /// The vCPU whose scheduling context waits.
         vcpu: VcpuId,
         /// The vCPU that it waits for.
         on: VcpuId,
     },
-    /// The claim is out of budget until the time given, ns.
+    /// The vCPU's scheduling context is out of budget until the time given, ns.
     Throttle(VcpuId, Ns),
-    /// The claim has a new budget.
+    /// The vCPU's scheduling context has a new budget.
     Replenish(VcpuId),
-    /// The claim's deadline passed with budget left.
+    /// The vCPU's deadline passed with budget left.
     Miss(VcpuId),
-    /// The preemption of `run` on `cpu` waits for it to release its locks.
+    /// The preemption of `curr` on `cpu` is deferred until it releases its locks.
     Defer {
         /// The host CPU.
         cpu: CpuId,
         /// The holder.
         curr: VcpuId,
     },
-    /// `cpu` should look again at what it runs.
+    /// `cpu` should reschedule.
     Kick(CpuId),
-    /// `cpu` is away from now on.
+    /// The CPU is offline from now on.
     CpuOffline(CpuId),
-    /// `cpu` is there again.
+    /// The CPU is online again.
     CpuOnline(CpuId),
-    /// The claim has this reservation from now on: less than it was promised, or all of it again.
+    /// The vCPU has this reservation from now on: less than was admitted, or all of it again.
     InForce(VcpuId, Reservation),
 }
 
-/// A listener. The default hears nothing and costs nothing.
+/// A listener. The default, `()`, does nothing and costs nothing.
 pub trait Events {
     /// Called with the policy's lock held: record and return.
     fn event(&mut self, at: Ns, event: Event);
 }
 
 impl Events for () {
+    #[inline]
     fn event(&mut self, _at: Ns, _event: Event) {}
 }
 

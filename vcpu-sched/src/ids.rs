@@ -2,20 +2,48 @@
 
 use std::fmt;
 
-/// Nanoseconds: a point in time (since an origin the caller chose) or a length of time.
+use crate::state::table::Id;
+
+/// Nanoseconds: a point in time (since an origin that the caller chooses) or a length of time.
 pub type Ns = u64;
 
+/// A length of CPU time that was used, ns. Where a call takes such a length and a point in time, the types
+/// keep them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CpuTime(pub Ns);
+
+impl CpuTime {
+    /// None.
+    pub const ZERO: Self = Self(0);
+
+    /// The time from `since` to `now`, on a CPU throughout; zero if `since` is later.
+    #[must_use]
+    pub const fn between(since: Ns, now: Ns) -> Self {
+        Self(now.saturating_sub(since))
+    }
+}
+
 macro_rules! index {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+    ($(#[$doc:meta])* $visibility:vis $name:ident, $prefix:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub u32);
+        $visibility struct $name(pub u32);
 
         impl $name {
             /// The index as a table offset.
             #[must_use]
             pub const fn index(self) -> usize {
                 self.0 as usize
+            }
+        }
+
+        impl Id for $name {
+            fn from_index(index: usize) -> Self {
+                Self(index as u32)
+            }
+
+            fn index(self) -> usize {
+                self.index()
             }
         }
 
@@ -29,26 +57,31 @@ macro_rules! index {
 
 index!(
     /// A vCPU of the pool: names both its scheduling context and its execution context.
-    VcpuId,
+    pub VcpuId,
     "v"
 );
 index!(
     /// A guest of the pool. `blocked_on` edges never leave it.
-    GuestId,
+    pub GuestId,
     "g"
 );
 index!(
     /// A thread that works for a guest beside its vCPUs.
-    WorkerId,
-    "h"
+    pub WorkerId,
+    "w"
 );
 index!(
     /// A host CPU of the pool, counted from 0 within the pool.
-    CpuId,
+    pub CpuId,
     "cpu"
+);
+index!(
+    /// A domain: the host CPUs that serve one queue.
+    pub(crate) DomainId,
+    "d"
 );
 
 /// The most vCPUs in a pool.
 pub const MAX_VCPUS: usize = 1 << 20;
-/// The most different pinnings in a pool: each is a queue that `pick` looks at.
+/// The most different pinnings in a pool. Each is a queue that every decision reads.
 pub const MAX_PINNINGS: usize = 64;

@@ -1,10 +1,12 @@
 //! A deadline scheduler for vCPUs, with split contexts and proxy execution.
 //!
-//! Pure policy: no KVM, no threads, no clock (time is an argument), no I/O, and no allocation once
-//! the vCPUs are added, but for CPUs that leave the pool or come back. The owner of the host CPUs calls it:
+//! Pure policy: no KVM, no threads, no clock (time is an argument), no I/O, and no allocation once the vCPUs
+//! are added, except when CPUs go offline or online. The owner of the host CPUs calls it:
 //!
 //! ```
-//! use vcpu_sched::{SchedParams, Config, CpuId, Hints, Reservation, Scheduler, StopReason, Wait, WaitKind};
+//! use vcpu_sched::{
+//!     Config, CpuId, CpuTime, Hints, Reservation, SchedParams, Scheduler, StopReason, Wait, WaitKind,
+//! };
 //!
 //! let mut pool = Scheduler::new(Config::new(1));
 //! let guest = pool.add_guest();
@@ -19,29 +21,36 @@
 //! pool.wake(holder, 0);
 //! assert_eq!(pool.pick(CpuId(0), 0).unwrap().curr, holder);
 //! let holding = Hints { depth: 1, ..Hints::default() };
-//! pool.stop(CpuId(0), StopReason::Preempted, holding, ms, ms);
+//! pool.stop(CpuId(0), StopReason::Preempted, holding, CpuTime(ms), ms);
 //!
-//! // The waiter wants the lock, and says so. Its budget carries the holder.
+//! // The waiter spins for the lock, and publishes that. Its budget carries the holder.
 //! pool.wake(waiter, ms);
 //! assert_eq!(pool.pick(CpuId(0), ms).unwrap().curr, waiter);
 //! let wait = Wait { kind: WaitKind::Spin, lock: 0x1000, holder, holder_releases: 0 };
 //! let waiting = Hints { wait: Some(wait), ..Hints::default() };
-//! pool.stop(CpuId(0), StopReason::Rang, waiting, 1_000, ms + 1_000);
+//! pool.stop(CpuId(0), StopReason::Rang, waiting, CpuTime(1_000), ms + 1_000);
 //! let decision = pool.pick(CpuId(0), ms + 1_000).unwrap();
 //! assert_eq!((decision.donor, decision.curr), (waiter, holder));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Start reading at `proxy.rs`, which is the idea, or at `scheduler.rs`, which lists the rules.
+//! Start reading at `proxy.rs`, which is the idea, or at `scheduler.rs`, which lists the rules. `classes/` has
+//! the arithmetic of reservations and fair shares, `state/` the tables, `rules/` what happens to them, and
+//! [`sim`] a simulator.
 
+mod audit;
 mod classes;
 mod config;
 mod counters;
+mod counting;
 mod cpuset;
 mod events;
 mod ids;
 mod invariants;
+mod policy;
+mod policy_kind;
 mod proxy;
+mod round_robin;
 mod rules;
 mod scheduler;
 pub mod sim;
@@ -53,11 +62,14 @@ pub use classes::reservation::{
     Exhaustion, MAX_PERIOD, MIN_BUDGET, Reservation, ReservationError, SchedParams,
 };
 pub use config::Config;
-pub use counters::Counters;
+pub use counters::{CounterField, CounterUnit, Counters};
 pub use cpuset::{CpuSet, MAX_CPUS};
 pub use events::{Event, Events};
-pub use ids::{CpuId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId, WorkerId};
+pub use ids::{CpuId, CpuTime, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId, WorkerId};
+pub use policy::Policy;
+pub use policy_kind::PolicyKind;
 pub use proxy::MAX_CHAIN;
+pub use round_robin::RoundRobin;
 pub use rules::pick::Decision;
 pub use rules::stop::StopReason;
 pub use scheduler::Scheduler;

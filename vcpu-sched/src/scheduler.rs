@@ -1,71 +1,60 @@
-//! The policy's state, and how vCPUs come and go. The rules are in their own files:
+//! The policy's state, and how vCPUs are added. The rules are in their own files:
 //!
 //! | file | rule |
 //! |---|---|
-//! | `pick.rs` | what a CPU runs next |
-//! | `proxy.rs` | which vCPU a waiting claim carries |
-//! | `stop.rs` | what happens when it stops: charge, edges, back into the queue |
-//! | `wake.rs` | waking |
-//! | `timers.rs` | what happens by itself, and which CPU looks after it |
-//! | `release.rs` | a holder lets go, or hands its mutex to a sleeper |
-//! | `preempt.rs` | which CPU is kicked for a claim that became eligible |
-//! | `defer.rs` | a holder that is out of time |
-//! | `debt.rs` | which claim pays for what is done for a vCPU while it does not run |
-//! | `worker.rs` | when, where and on which budget a guest's other threads work |
-//! | `pool_cpus.rs` | CPUs that leave the pool and come back |
-//! | `disturbance.rs` | wake-ups that take a CPU from a more urgent claim |
-
-use std::cmp::Reverse;
+//! | `proxy.rs` | which vCPU runs on the scheduling context of a vCPU that waits |
+//! | `rules/pick.rs` | what a CPU runs next |
+//! | `rules/stop.rs` | what happens when a vCPU stops: charge, edges, back into the queue |
+//! | `rules/charge.rs` | the donor is charged for what ran; throttling and replenishment |
+//! | `rules/wake.rs` | waking |
+//! | `rules/kick.rs` | which CPU is kicked for a scheduling context that became eligible |
+//! | `rules/timers.rs` | what happens by itself, and which CPU is the timekeeper |
+//! | `rules/edges.rs` | which edges of the `blocked_on` graph count |
+//! | `rules/park.rs` | scheduling contexts that wait aside for a vCPU |
+//! | `rules/release.rs` | a holder lets go, or hands its lock to a waiter |
+//! | `rules/defer.rs` | a holder that is out of time |
+//! | `rules/debt.rs` | what is charged for a vCPU that does not run |
+//! | `rules/worker.rs` | when, where and on which budget a guest's other threads work |
+//! | `rules/hotplug.rs` | CPUs that go offline and online |
+//! | `rules/disturbance.rs` | wake-ups that take a CPU from a more urgent vCPU |
+//! | `rules/waiting.rs` | how waits and missed deadlines are counted |
+//! | `rules/removal.rs` | the end of a vCPU |
 
 use crate::classes::admission::{Admission, AdmissionError};
-use crate::classes::cbs::Server;
-use crate::classes::fair::FairShare;
-use crate::classes::rank::Rank;
+use crate::classes::fair::FairInputs;
 use crate::classes::reservation::SchedParams;
+use crate::classes::sched_class::{Activity, SchedClass};
 use crate::config::Config;
-use crate::counters::Counters;
+use crate::counting::Counting;
 use crate::cpuset::{CpuSet, MAX_CPUS};
 use crate::events::{Event, Events};
-use crate::ids::{CpuId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId};
-use crate::state::blocked_on::{BlockedOn, Hints};
-use crate::state::contexts::{
-    Cpu, ExecContext, ExecState, Running, ScState, SchedClass, SchedContext, VcpuState,
-};
+use crate::ids::{CpuId, CpuTime, DomainId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId};
+use crate::state::blocked_on::BlockedOn;
+use crate::state::contexts::{ScState, VcpuState};
+use crate::state::cpu_table::{CpuTable, Running};
 use crate::state::domain::Domain;
-use crate::state::guest::Guest;
-use crate::state::heap::Heap;
+use crate::state::guest::GuestState;
 use crate::state::lists::Lists;
-use crate::state::timer_queue::{Timers, sc_timer, wake_timer};
+use crate::state::table::Table;
+use crate::state::timer_queue::TimerId;
 use crate::state::worker_table::WorkerTable;
 
-/// The policy of one pool. All times that its methods take must not go back.
+/// The policy of one pool. The times that its methods take must not go back.
 #[derive(Clone, Debug)]
 pub struct Scheduler<E: Events = ()> {
     pub(crate) config: Config,
-    pub(crate) all: CpuSet,
-    /// Those that are not away.
-    pub(crate) present: CpuSet,
-    pub(crate) cpus: Vec<Cpu>,
-    /// CPUs that run nothing: they sleep, or are about to pick.
-    pub(crate) idle: CpuSet,
-    /// CPUs that were kicked or are about to pick: they will look at everything by themselves.
-    pub(crate) looking: CpuSet,
-    /// CPUs that run something and have not been kicked, the least urgent claim first.
-    pub(crate) busy: Heap<Reverse<Rank>>,
-    /// CPUs that run a best-effort vCPU without a slice, because it was alone.
-    pub(crate) unsliced: CpuSet,
-    pub(crate) vcpus: Vec<VcpuState>,
-    pub(crate) guests: Vec<Guest>,
-    pub(crate) domains: Vec<Domain>,
+    pub(crate) cpus: CpuTable,
+    pub(crate) vcpus: Table<VcpuId, VcpuState>,
+    pub(crate) guests: Table<GuestId, GuestState>,
+    pub(crate) domains: Table<DomainId, Domain>,
     pub(crate) blocked_on: BlockedOn,
-    /// Claims set aside, behind the vCPU that they wait for.
+    /// Scheduling contexts set aside, behind the vCPU that they wait for.
     pub(crate) parked: Lists,
     pub(crate) admission: Admission,
-    /// CPUs that should look again, until [`Scheduler::take_kicks`].
-    pub(crate) kicks: CpuSet,
-    pub(crate) last_fifo_seq: u64,
     pub(crate) workers: WorkerTable,
-    /// Told of each decision.
+    pub(crate) counting: Counting,
+    last_fifo_seq: u64,
+    /// The listener, which is called for each decision.
     pub events: E,
 }
 
@@ -82,31 +71,22 @@ impl<E: Events> Scheduler<E> {
     #[must_use]
     pub fn with_events(config: Config, events: E) -> Self {
         let cpus = config.cpus.clamp(1, MAX_CPUS);
-        let all = CpuSet::first(cpus);
-        let mut busy = Heap::new();
-        busy.grow(cpus);
         Self {
             config: Config {
                 cpus,
                 slice_ns: config.slice_ns.max(1),
                 ..config
             },
-            all,
-            present: all,
-            cpus: vec![Cpu::default(); cpus],
-            idle: CpuSet::EMPTY,
-            looking: CpuSet::EMPTY,
-            busy,
-            unsliced: CpuSet::EMPTY,
-            vcpus: Vec::new(),
-            guests: Vec::new(),
-            domains: Vec::new(),
+            cpus: CpuTable::new(cpus),
+            vcpus: Table::new(),
+            guests: Table::new(),
+            domains: Table::new(),
             blocked_on: BlockedOn::default(),
             parked: Lists::default(),
             admission: Admission::new(config.cap_permille),
-            kicks: CpuSet::EMPTY,
+            workers: WorkerTable::new(),
+            counting: Counting::new(cpus),
             last_fifo_seq: 0,
-            workers: WorkerTable::default(),
             events,
         }
     }
@@ -119,26 +99,27 @@ impl<E: Events> Scheduler<E> {
 
     /// Adds a guest without vCPUs.
     pub fn add_guest(&mut self) -> GuestId {
-        self.guests.push(Guest::default());
-        GuestId(self.guests.len() as u32 - 1)
+        self.guests.push(GuestState::default())
     }
 
     /// Adds a vCPU to `guest`, halted; [`Scheduler::wake`] starts it. `allowed` of `None` means
     /// every CPU of the pool.
     ///
     /// # Errors
-    /// What cannot be guaranteed is refused, with what would fit.
+    /// The reservation cannot be guaranteed, or a limit of the pool is reached. The error names what would
+    /// fit.
     ///
     /// # Panics
     /// If `guest` was not made by [`Scheduler::add_guest`] of this pool.
     pub fn add_vcpu(
         &mut self,
         guest: GuestId,
-        claim: SchedParams,
+        params: SchedParams,
         allowed: Option<CpuSet>,
     ) -> Result<VcpuId, AdmissionError> {
         assert!(guest.index() < self.guests.len(), "a guest of this pool");
-        let allowed = allowed.unwrap_or(self.all).and(self.all);
+        let all = self.cpus.all();
+        let allowed = allowed.unwrap_or(all).and(all);
         if self.vcpus.len() >= MAX_VCPUS {
             return Err(AdmissionError::TooManyVcpus(MAX_VCPUS));
         }
@@ -146,193 +127,127 @@ impl<E: Events> Scheduler<E> {
             return Err(AdmissionError::NoCpu);
         };
         let domain = self.domain(allowed)?;
-        let class = match claim {
-            SchedParams::Reserved(reservation) => {
-                self.fits_on_present(&reservation, allowed)?;
-                self.admission.take(&reservation, allowed, self.all)?;
-                SchedClass::Deadline(Server::new(reservation))
-            }
-            SchedParams::BestEffort { weight } => SchedClass::Fair(FairShare::new(weight)),
-        };
-        self.vcpus.push(VcpuState {
-            guest,
-            sc: SchedContext {
-                class,
-                state: ScState::Off,
-                fifo_seq: 0,
-                throttled_since: 0,
-                missed: 0,
-                reduced_since: None,
-            },
-            ec: ExecContext {
-                state: ExecState::Halted,
-                allowed,
-                domain,
-                last_cpu,
-                throttled: 0,
-                wake_pending: false,
-                ending: false,
-                hints: Hints::default(),
-                deferral: crate::state::deferral_credit::Credit::default(),
-            },
-            counters: Counters::default(),
-        });
-        let count = self.vcpus.len();
-        self.blocked_on.grow(count);
-        self.parked.grow(count);
-        for domain in &mut self.domains {
-            domain.queue.grow(count);
-            domain.timers.grow(count);
+        if let SchedParams::Reserved(reservation) = &params {
+            self.fits_on_online(reservation, allowed)?;
+            self.admission.take(reservation, allowed, all)?;
         }
-        let vcpu = VcpuId(count as u32 - 1);
-        self.guests[guest.index()].vcpus.push(vcpu);
+        let class = SchedClass::new(params);
+        let vcpu = VcpuState::new(guest, class, allowed, domain, last_cpu);
+        let vcpu = self.vcpus.push(vcpu);
+        self.counting.add_vcpu();
+        self.guests[guest].vcpus.push(vcpu);
+        self.make_room();
         Ok(vcpu)
     }
 
-    /// The queue that serves exactly these CPUs.
-    fn domain(&mut self, cpus: CpuSet) -> Result<usize, AdmissionError> {
-        if let Some(at) = self.domains.iter().position(|domain| domain.own == cpus) {
-            return Ok(at);
+    /// Makes room for all vCPUs in the tables, so that scheduling needs no memory.
+    fn make_room(&mut self) {
+        let count = self.vcpus.len();
+        self.blocked_on.grow(count);
+        self.parked.grow(count);
+        for domain in self.domains.iter_mut() {
+            domain.queue.grow(count);
+            domain.timers.grow(count);
+        }
+    }
+
+    /// The domain that serves exactly these CPUs.
+    fn domain(&mut self, pinning: CpuSet) -> Result<DomainId, AdmissionError> {
+        let mut all = self.domains.ids();
+        if let Some(domain) = all.find(|&domain| self.domains[domain].pinning == pinning) {
+            return Ok(domain);
         }
         if self.domains.len() == MAX_PINNINGS {
             return Err(AdmissionError::TooManyPinnings(MAX_PINNINGS));
         }
-        let mut queue = Heap::new();
-        queue.grow(self.vcpus.len());
-        self.domains.push(Domain {
-            own: cpus,
-            cpus: self.served_by(cpus),
-            queue,
-            timers: Timers::with_room_for(self.vcpus.len()),
-            virtual_time: 0,
-        });
-        Ok(self.domains.len() - 1)
+        let cpus = self.served_by(pinning);
+        let domain = Domain::new(pinning, cpus, self.vcpus.len());
+        Ok(self.domains.push(domain))
     }
 
-    /// Takes a vCPU out for good; its reservation is free again. One that runs is kicked, and goes
-    /// when it stops.
-    pub fn remove(&mut self, vcpu: VcpuId, now: Ns) {
-        let Some(v) = self.vcpus.get_mut(vcpu.index()) else {
-            return;
-        };
-        match v.ec.state {
-            ExecState::Gone => {}
-            ExecState::Running(cpu) => {
-                v.ec.ending = true;
-                self.kick(cpu, now);
-            }
-            ExecState::Halted | ExecState::Runnable { .. } => {
-                self.finish(vcpu, now);
-                if let ScState::OnCpu(cpu) = self.vcpus[vcpu.index()].sc.state {
-                    self.kick(cpu, now);
-                }
-            }
-        }
-    }
-
-    /// The execution context is gone, and with it its claim, unless that pays on a CPU just now:
-    /// then `stop.rs` ends it.
-    pub(crate) fn finish(&mut self, vcpu: VcpuId, now: Ns) {
-        if !matches!(self.vcpus[vcpu.index()].ec.state, ExecState::Halted) {
-            self.count_runnable(vcpu, -1);
-        }
-        self.drop_edge(vcpu, now);
-        self.clear_timer(wake_timer(vcpu));
-        let v = &mut self.vcpus[vcpu.index()];
-        v.end_wait(now);
-        if v.sc.state == ScState::Throttled {
-            v.end_throttling(now);
-        }
-        v.ec.state = ExecState::Gone;
-        if let SchedClass::Deadline(server) = &v.sc.class {
-            let allowed = v.ec.allowed;
-            let reduced = v.sc.reduced_since.take();
-            v.counters.reduced_ns += reduced.map_or(0, |since| now.saturating_sub(since));
-            self.admission.give_back(server.promised(), allowed);
-            if self.present != self.all {
-                self.admit_again(now);
-            }
-        }
-        if !matches!(self.vcpus[vcpu.index()].sc.state, ScState::OnCpu(_)) {
-            self.dequeue(vcpu);
-        }
-        self.unpark_waiters(vcpu, now);
-    }
-
-    /// The counters of a vCPU, with its waits that are over; zeros for one that does not exist. See
-    /// [`Scheduler::counters_at`].
-    #[must_use]
-    pub fn counters(&self, vcpu: VcpuId) -> Counters {
-        self.vcpus
-            .get(vcpu.index())
-            .map(|v| v.counters)
-            .unwrap_or_default()
-    }
-
-    /// The CPUs to kick: those whose decision may have been overtaken by what happened since the
-    /// last call. Each should stop its vCPU, or wake up, and pick.
+    /// The CPUs to kick: those whose decision may have been overtaken by what happened since the last
+    /// call. Each should stop its vCPU, or wake up, and pick.
     pub fn take_kicks(&mut self) -> CpuSet {
-        std::mem::replace(&mut self.kicks, CpuSet::EMPTY)
+        self.cpus.take_kicks()
     }
 
-    /// What `cpu` runs now, as (donor, run).
+    /// What `cpu` runs now, as (donor, curr).
     #[must_use]
     pub fn running(&self, cpu: CpuId) -> Option<(VcpuId, VcpuId)> {
-        let Running { donor, curr, .. } = self.cpus.get(cpu.index())?.running?;
+        let &Running { donor, curr, .. } = self.cpus.running(cpu)?;
         Some((donor, curr))
     }
 
     pub(crate) fn emit(&mut self, at: Ns, event: Event) {
+        self.counting.event(at, event);
         self.events.event(at, event);
     }
 
+    /// Whether `other` exists and is of the same guest as `vcpu`.
+    pub(crate) fn same_guest(&self, vcpu: VcpuId, other: VcpuId) -> bool {
+        let guest = self.vcpus.get(other).map(|v| v.guest);
+        guest == Some(self.vcpus[vcpu].guest)
+    }
+
+    /// The runnable vCPUs of the guest of `vcpu`: they divide its weight.
+    pub(crate) fn sharers(&self, vcpu: VcpuId) -> u32 {
+        self.guests[self.vcpus[vcpu].guest].runnable
+    }
+
     pub(crate) fn count_runnable(&mut self, vcpu: VcpuId, change: i32) {
-        let guest = &mut self.guests[self.vcpus[vcpu.index()].guest.index()];
+        let guest = &mut self.guests[self.vcpus[vcpu].guest];
         guest.runnable = guest.runnable.saturating_add_signed(change);
     }
 
-    /// Puts a claim into the queue of the CPUs where the vCPU that it will carry may run.
-    pub(crate) fn enqueue(&mut self, claim: VcpuId, domain: usize) {
-        let sc = &mut self.vcpus[claim.index()].sc;
+    /// What the fair order of `vcpu` depends on.
+    pub(crate) fn fair_inputs(&self, vcpu: VcpuId) -> FairInputs {
+        FairInputs {
+            slice: self.config.slice_ns,
+            sharers: self.sharers(vcpu),
+            virtual_time: self.domains[self.vcpus[vcpu].ec.domain].virtual_time,
+        }
+    }
+
+    /// What the scheduling context of `vcpu` does, as far as its class is concerned.
+    pub(crate) fn activity(&self, vcpu: VcpuId, now: Ns) -> Activity {
+        match self.vcpus[vcpu].sc.state {
+            ScState::Off => Activity::Idle,
+            ScState::Queued(_) | ScState::Parked(_) | ScState::Proxied => Activity::Competing,
+            ScState::OnCpu(cpu) => {
+                let running = self.cpus.running(cpu);
+                Activity::Donating {
+                    uncharged: running.map_or(CpuTime::ZERO, |running| running.ran(now)),
+                }
+            }
+            ScState::Throttled => Activity::Throttled,
+        }
+    }
+
+    /// Puts a scheduling context into the queue of the CPUs where the vCPU that it will carry may run.
+    pub(crate) fn enqueue(&mut self, vcpu: VcpuId, domain: DomainId) {
+        let sc = &mut self.vcpus[vcpu].sc;
         debug_assert!(!matches!(sc.state, ScState::Queued(_) | ScState::Throttled));
         sc.state = ScState::Queued(domain);
-        self.domains[domain].queue.set(claim.0, sc.rank());
+        self.domains[domain].queue.set(vcpu, sc.rank());
     }
 
-    /// Takes a claim out of wherever it waits.
-    pub(crate) fn dequeue(&mut self, claim: VcpuId) {
-        let sc = &mut self.vcpus[claim.index()].sc;
-        match sc.state {
-            ScState::Queued(domain) => {
-                self.domains[domain].queue.remove(claim.0);
-            }
+    /// Takes a scheduling context out of wherever it waits.
+    pub(crate) fn dequeue(&mut self, vcpu: VcpuId) {
+        match self.vcpus[vcpu].sc.state {
+            ScState::Queued(domain) => self.domains[domain].queue.remove(vcpu),
             ScState::Parked(_) => {
-                self.parked.leave(claim);
-                self.clear_timer(sc_timer(claim));
+                self.parked.leave(vcpu);
+                self.clear_timer(TimerId::Sc(vcpu));
             }
-            ScState::Throttled => {
-                self.clear_timer(sc_timer(claim));
-            }
+            ScState::Throttled => self.clear_timer(TimerId::Sc(vcpu)),
             ScState::Off | ScState::OnCpu(_) | ScState::Proxied => {}
         }
-        self.vcpus[claim.index()].sc.state = ScState::Off;
+        self.vcpus[vcpu].sc.state = ScState::Off;
     }
 
-    /// A fresh place behind those with the same deadline or tag.
-    pub(crate) fn to_back_of_equals(&mut self, claim: VcpuId) {
+    /// Gives a scheduling context a fresh place behind those with the same deadline or tag.
+    pub(crate) fn to_back_of_equals(&mut self, vcpu: VcpuId) {
         self.last_fifo_seq += 1;
-        self.vcpus[claim.index()].sc.fifo_seq = self.last_fifo_seq;
-    }
-
-    pub(crate) fn drop_edge(&mut self, waiter: VcpuId, now: Ns) {
-        if self.blocked_on.drop_edge(waiter).is_none() {
-            return;
-        }
-        self.emit(now, Event::EdgeOff(waiter));
-        // A sleeper competes only for the one that it waits for.
-        let queued = matches!(self.vcpus[waiter.index()].sc.state, ScState::Queued(_));
-        if queued && !self.is_eligible(waiter) {
-            self.dequeue(waiter);
-        }
+        self.vcpus[vcpu].sc.fifo_seq = self.last_fifo_seq;
     }
 }

@@ -4,7 +4,7 @@ use crate::classes::reservation::Reservation;
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ExecState, ScState, SchedClass};
+use crate::state::contexts::{ExecState, ScState};
 
 /// What a vCPU is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +15,9 @@ pub enum Doing {
     Runnable,
     /// It could run, and has no budget left.
     Throttled,
-    /// It could run, and its claim waits for the vCPU that it waits for.
+    /// It could run, and its scheduling context is parked behind the vCPU that it waits for.
     Parked,
-    /// It could run, and its budget carries another vCPU on this CPU meanwhile.
+    /// It could run, and its scheduling context carries another vCPU on this CPU meanwhile.
     Carrying(CpuId),
     /// It runs on this CPU.
     Running(CpuId),
@@ -30,22 +30,22 @@ pub enum Doing {
 pub struct VcpuView {
     /// What it is doing.
     pub doing: Doing,
-    /// Its reservation, what is left of the budget (less than zero is debt, ns) and until when (ns).
-    /// `None`: it shares what reservations leave.
+    /// Its reservation as admitted, what is left of the budget (less than zero is debt, ns) and until when
+    /// (ns). `None`: it shares what reservations leave.
     pub reserved: Option<(Reservation, i64, Ns)>,
-    /// What is in force of the reservation while host CPUs are away, and since when, ns; `None`: all of
+    /// What is in force of the reservation while host CPUs are offline, and since when, ns; `None`: all of
     /// it.
     pub reduced: Option<(Reservation, Ns)>,
-    /// It is pinned to CPUs that are all away, and runs elsewhere until one of them is back.
+    /// It is pinned to CPUs that are all offline, and runs elsewhere until one of them is online.
     pub displaced: bool,
-    /// The vCPU that it waits for, and the number that names the lock, if it has said so.
+    /// The vCPU that it waits for, and the number that names the lock, as it has published them.
     pub waits_for: Option<(VcpuId, u64)>,
 }
 
 /// One CPU that runs something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuView {
-    /// Whose claim pays.
+    /// The vCPU that is charged.
     pub donor: VcpuId,
     /// The vCPU that runs.
     pub curr: VcpuId,
@@ -54,10 +54,10 @@ pub struct CpuView {
 }
 
 impl<E: Events> Scheduler<E> {
-    /// What `vcpu` looks like; `None` if it does not exist.
+    /// The state of `vcpu`; `None` if it does not exist.
     #[must_use]
     pub fn view(&self, vcpu: VcpuId) -> Option<VcpuView> {
-        let v = self.vcpus.get(vcpu.index())?;
+        let v = self.vcpus.get(vcpu)?;
         let doing = match (v.ec.state, v.sc.state) {
             (ExecState::Gone, _) => Doing::Gone,
             (ExecState::Halted, _) => Doing::Halted,
@@ -67,19 +67,13 @@ impl<E: Events> Scheduler<E> {
             (ExecState::Runnable { .. }, ScState::OnCpu(cpu)) => Doing::Carrying(cpu),
             (ExecState::Runnable { .. }, _) => Doing::Runnable,
         };
-        let (reserved, reduced) = match &v.sc.class {
-            SchedClass::Deadline(server) => (
-                Some((*server.promised(), server.budget(), server.deadline())),
-                v.sc.reduced_since
-                    .map(|since| (*server.reservation(), since)),
-            ),
-            SchedClass::Fair(_) => (None, None),
-        };
+        let server = v.sc.class.server();
+        let reduced_since = v.sc.reduced_since;
         Some(VcpuView {
             doing,
-            reserved,
-            reduced,
-            displaced: self.present.and(v.ec.allowed).is_empty(),
+            reserved: server.map(|s| (*s.admitted(), s.budget(), s.deadline())),
+            reduced: server.and_then(|s| Some((*s.reservation(), reduced_since?))),
+            displaced: self.cpus.online().and(v.ec.allowed).is_empty(),
             waits_for: self
                 .blocked_on
                 .edge(vcpu)
@@ -87,10 +81,10 @@ impl<E: Events> Scheduler<E> {
         })
     }
 
-    /// What `cpu` runs; `None` if nothing.
+    /// What `cpu` runs; `None` if it runs nothing.
     #[must_use]
     pub fn view_cpu(&self, cpu: CpuId) -> Option<CpuView> {
-        let running = self.cpus.get(cpu.index())?.running?;
+        let running = self.cpus.running(cpu)?;
         Some(CpuView {
             donor: running.donor,
             curr: running.curr,
@@ -102,14 +96,14 @@ impl<E: Events> Scheduler<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, Hints, SchedParams, StopReason, Wait, WaitKind};
+    use crate::{Config, CpuTime, Hints, SchedParams, StopReason, Wait, WaitKind};
 
     #[test]
     fn a_view_shows_who_runs_on_whose_budget_and_who_waits_for_whom() {
         let mut pool = Scheduler::new(Config::new(1));
         let guest = pool.add_guest();
-        let claim = SchedParams::BestEffort { weight: 100 };
-        let [holder, waiter] = [(); 2].map(|()| pool.add_vcpu(guest, claim, None).expect("fits"));
+        let params = SchedParams::BestEffort { weight: 100 };
+        let [holder, waiter] = [(); 2].map(|()| pool.add_vcpu(guest, params, None).expect("fits"));
         assert_eq!(pool.view(holder).expect("exists").doing, Doing::Halted);
         pool.wake(holder, 0);
         pool.pick(CpuId(0), 0).expect("the holder");
@@ -125,7 +119,7 @@ mod tests {
             CpuId(0),
             StopReason::Preempted,
             holding,
-            4_000_000,
+            CpuTime(4_000_000),
             4_000_000,
         );
         pool.wake(waiter, 4_000_000);
@@ -140,7 +134,13 @@ mod tests {
             wait: Some(wait),
             ..Hints::default()
         };
-        pool.stop(CpuId(0), StopReason::Rang, waiting, 1_000, 4_001_000);
+        pool.stop(
+            CpuId(0),
+            StopReason::Rang,
+            waiting,
+            CpuTime(1_000),
+            4_001_000,
+        );
         pool.pick(CpuId(0), 4_001_000).expect("the holder, proxied");
         let cpu = pool.view_cpu(CpuId(0)).expect("runs");
         assert_eq!((cpu.donor, cpu.curr, cpu.lock), (waiter, holder, 7));

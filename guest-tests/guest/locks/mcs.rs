@@ -60,6 +60,7 @@ impl Node {
 }
 
 impl Mcs {
+    /// A free lock.
     pub const fn new() -> Self {
         Self {
             tail: AtomicU32::new(NO_VCPU),

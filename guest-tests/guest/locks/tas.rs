@@ -19,6 +19,7 @@ pub struct Tas {
 }
 
 impl Tas {
+    /// A free lock.
     pub const fn new() -> Self {
         Self {
             word: AtomicU32::new(0),

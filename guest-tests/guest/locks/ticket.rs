@@ -37,6 +37,7 @@ impl Drawer {
 }
 
 impl Ticket {
+    /// A free lock.
     pub const fn new() -> Self {
         Self {
             next: AtomicU32::new(0),

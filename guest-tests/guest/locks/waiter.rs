@@ -86,7 +86,7 @@ impl<'a, M: Mode> Waiter<'a, M> {
             return;
         }
         // The record is published; ring only if it is still true.
-        let unchanged = hints::proxied()
+        let unchanged = hints::host_proxies()
             && still()
             && ahead() == Some(holder)
             && hints::releases(holder) == releases

@@ -31,7 +31,7 @@ pub const NO_TASK: TaskId = 0;
 /// The code of a task, given its vCPU and its number there.
 pub type Body = fn(&'static Cpu, u32);
 
-/// What a task sleeps for, if the host can be told which vCPU must run before the sleep ends.
+/// What a task sleeps for, if it is known which vCPU must run before the sleep can end.
 pub trait BlockedOn {
     /// Its name to the host, the hint page's `lock`.
     fn name(&self) -> u64;

@@ -7,6 +7,7 @@ use crate::{console, idle, smp};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let me = cpu.index();
     idle::wait_while(cpu, || NEXT.load(SeqCst) != me, 0);

@@ -22,6 +22,7 @@ static CALLED: AtomicU32 = AtomicU32::new(0);
 static REQUESTED: AtomicU32 = AtomicU32::new(0);
 static SERVED: AtomicU32 = AtomicU32::new(0);
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     if hints::on() {
         run_rounds::<Hinted>(cpu);

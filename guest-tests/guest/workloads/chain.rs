@@ -32,6 +32,7 @@ static LINKS: [Link; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
+/// The workload on this vCPU.
 pub fn run(cpu: &'static Cpu) {
     tasks::run(cpu, 1, |cpu, _| {
         if hints::on() {

@@ -11,6 +11,7 @@ pub struct Counter(UnsafeCell<u64>);
 unsafe impl Sync for Counter {}
 
 impl Counter {
+    /// Zero.
     pub const fn new() -> Self {
         Self(UnsafeCell::new(0))
     }

@@ -9,6 +9,7 @@ use crate::{console, hints, tasks};
 static MUTEXES: [Mutex; 2] = [const { Mutex::new() }; 2];
 static BOTH_HELD: Barrier = Barrier::new();
 
+/// The workload on this vCPU.
 pub fn run(cpu: &'static Cpu) {
     if cpu.index() == 0 {
         console::line(format_args!(

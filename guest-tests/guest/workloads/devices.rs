@@ -38,6 +38,7 @@ static QUEUE: Queue = Queue::new();
 static HEADER: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static STATUS: AtomicU8 = AtomicU8::new(0);
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     if cpu.index() != 0 {
         return;

@@ -22,6 +22,7 @@ static LATEST_NS: AtomicU64 = AtomicU64::new(0);
 /// Interrupts that vCPU 1 saw in part 3.
 static SEEN: AtomicU32 = AtomicU32::new(0);
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let count = config::get().count;
     timer(cpu, count);

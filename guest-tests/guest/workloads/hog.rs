@@ -6,6 +6,7 @@ use crate::{busy, clock};
 
 const CHUNK: u64 = 1000;
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let end = end_time();
     while clock::now() < end {

@@ -13,6 +13,7 @@ const REGISTER_EVERY: u64 = 1024;
 /// Length of an idle doorbell, so that the vCPU goes on running.
 const IDLE_NS: u64 = 200_000;
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let mut random = Random::new(config::get().seed, cpu.index());
     let end = end_time();

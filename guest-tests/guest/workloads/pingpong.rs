@@ -11,6 +11,7 @@ const DONE: u32 = u32::MAX;
 /// The vCPU that has the token, or [`DONE`].
 static TOKEN: AtomicU32 = AtomicU32::new(0);
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     match cpu.index() {
         0 => serve(cpu),

@@ -21,6 +21,7 @@ static NOT_EMPTY: Condition = Condition::new();
 static PUT: Counter = Counter::new();
 static TAKEN: Counter = Counter::new();
 
+/// The workload on this vCPU.
 pub fn run(cpu: &'static Cpu) {
     // A last vCPU without a partner would wait for ever.
     if cpu.index() < smp::count() & !1 {

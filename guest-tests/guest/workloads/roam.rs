@@ -21,6 +21,7 @@ static WAKER: AtomicU32 = AtomicU32::new(0);
 static CALLED: AtomicU32 = AtomicU32::new(0);
 static RAN: AtomicU32 = AtomicU32::new(0);
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     match cpu.index() {
         ROAMER => roam(cpu),

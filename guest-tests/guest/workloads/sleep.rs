@@ -5,6 +5,7 @@ use crate::clock;
 use crate::cpu::Cpu;
 use crate::idle;
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let end = end_time();
     let until = if end == u64::MAX { 0 } else { end };

@@ -46,6 +46,7 @@ static WAITING: AtomicU32 = AtomicU32::new(0);
 /// A stop was reported to a vCPU that was not stopped.
 static WRONG: AtomicBool = AtomicBool::new(false);
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let config = config::get();
     let clock = &CLOCKS[cpu.index() as usize];

@@ -5,6 +5,7 @@ use crate::abi::DOORBELL_WAIT;
 use crate::cpu::Cpu;
 use crate::{clock, hints};
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let end = end_time();
     while clock::now() < end {

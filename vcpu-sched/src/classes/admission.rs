@@ -1,9 +1,9 @@
-//! Admission control: a reservation is taken only if all taken so far can still be kept.
+//! Admission control: a reservation is admitted only if all that were admitted can still be kept.
 //!
 //! The promise under global EDF on m CPUs is bandwidth with bounded tardiness (Devi and Anderson,
 //! RTSS 2005): the sum of Q/D must not exceed m times the cap. On one CPU that is the exact EDF
 //! test, and no deadline is missed (Liu and Layland 1973). With pinning, the same must hold for the
-//! CPUs of every pinning set alone, counting the contexts that can run nowhere else.
+//! CPUs of every pinning set alone, counting the vCPUs that can run nowhere else.
 
 use crate::classes::reservation::{MIN_BUDGET, Reservation};
 use crate::cpuset::CpuSet;
@@ -11,8 +11,8 @@ use crate::ids::Ns;
 
 /// Bandwidth is counted in parts of 2^40.
 const UNIT: u64 = 1 << 40;
-/// Each density is rounded up by less than one part; this much slack, a millionth of a CPU, lets a
-/// full set of vCPUs fit that fits without rounding.
+/// Each density is rounded up by less than one part. With this much slack, a millionth of a CPU, a full set
+/// of vCPUs that fits without rounding fits.
 const SLACK: u64 = crate::ids::MAX_VCPUS as u64;
 /// Thousandths of a CPU that reservations may take together where some of them had to be reduced: the
 /// thousandths left are for best effort, which gives way first.
@@ -20,7 +20,7 @@ const REDUCED_CAP: u64 = 990;
 /// Thousandths of a CPU that reduced reservations have together at least, whatever is kept beside them.
 const LEAST_REDUCED: u64 = 10;
 
-/// Why a vCPU was not taken.
+/// A vCPU was not admitted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdmissionError {
     /// The reservation does not fit beside the others.
@@ -30,29 +30,32 @@ pub enum AdmissionError {
         what_fits(*fitting_budget_ns)
     )]
     NoBandwidth {
-        /// Share of a CPU that was asked for, thousandths, to the nearest.
+        /// Requested share of a CPU, thousandths, to the nearest.
         wanted_permille: u64,
         /// Share that is left, thousandths, rounded down.
         free_permille: u64,
-        /// CPUs that were looked at.
+        /// CPUs among which the bandwidth is missing.
         cpus: u32,
         /// The longest budget that fits with the same period and deadline, ns.
         fitting_budget_ns: u64,
     },
-    /// The pinning names no CPU of the pool.
+    /// The policy takes no reservations.
+    #[error("this policy has no reservations; leave them out, or take the policy deadline")]
+    NoReservations,
+    /// The vCPU is pinned to CPUs that are not of the pool.
     #[error("the vCPU is pinned to no CPU of the pool; name at least one of its CPUs")]
     NoCpu,
-    /// The pool is full.
+    /// The pool has the most vCPUs that it can have.
     #[error(
         "one pool has at most {0} vCPUs; give fewer, or run some with other host CPUs by another baton run"
     )]
     TooManyVcpus(usize),
-    /// The pool has all the pinning sets that it can keep apart.
+    /// The pool has the most different pinnings that it can have.
     #[error("more than {0} different pinnings in one pool; use fewer")]
     TooManyPinnings(usize),
 }
 
-/// The advice for a reservation that does not fit: a budget that does, if that is one.
+/// The advice for a reservation that does not fit: a budget that does, if that is long enough.
 fn what_fits(budget: Ns) -> String {
     if budget < MIN_BUDGET {
         return "no budget fits in the same period, so reserve less for others or give more host CPUs"
@@ -70,7 +73,7 @@ fn density(reservation: &Reservation) -> u64 {
     scaled.div_ceil(u128::from(reservation.deadline())) as u64
 }
 
-/// What is taken of the pool.
+/// What has been admitted.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     cap_permille: u64,
@@ -86,12 +89,12 @@ impl Admission {
         }
     }
 
-    /// The same rules, and nothing taken.
+    /// The same rules, with nothing admitted.
     pub(crate) fn emptied(&self) -> Self {
         Self::new(self.cap_permille)
     }
 
-    /// Takes `reservation` whether it fits or not.
+    /// Adds `reservation` whether it fits or not.
     pub(crate) fn add(&mut self, reservation: &Reservation, allowed: CpuSet) {
         let wanted = density(reservation);
         match self.taken.iter_mut().find(|(set, _)| *set == allowed) {
@@ -100,14 +103,14 @@ impl Admission {
         }
     }
 
-    /// What is taken by those that can run nowhere but on `bound`.
+    /// The sum for the vCPUs that can run nowhere but on `bound`.
     fn within(&self, bound: CpuSet) -> u64 {
         let within = self.taken.iter().filter(|(set, _)| set.is_subset(bound));
         within.map(|&(_, sum)| sum).sum()
     }
 
-    /// What is left beside `self` for the reservations in `reduced`, as the part of each of those with
-    /// the CPUs `allowed` of the pool `all`, in 2^40ths: all that share a bottleneck get the same part.
+    /// What is left beside `self` for the reservations in `reduced`: the part, in 2^40ths, of a reservation
+    /// that may run on `allowed` of the pool's CPUs `all`. All that share a bottleneck get the same part.
     pub(crate) fn part_of_rest(&self, reduced: &Self, allowed: CpuSet, all: CpuSet) -> u64 {
         let bounds = self.taken.iter().chain(&reduced.taken).map(|&(set, _)| set);
         let bounds = bounds.chain([all]).filter(|&set| allowed.is_subset(set));
@@ -121,7 +124,7 @@ impl Admission {
         bounds.map(part).min().unwrap_or(0) as u64
     }
 
-    /// Takes `reservation` on the CPUs `allowed` of the pool `all`.
+    /// Adds `reservation` on the CPUs `allowed` of the pool's CPUs `all`, if it fits.
     pub(crate) fn take(
         &mut self,
         reservation: &Reservation,
@@ -129,7 +132,7 @@ impl Admission {
         all: CpuSet,
     ) -> Result<(), AdmissionError> {
         let wanted = density(reservation);
-        // Every set that the new one is part of has to hold it, the pool among them.
+        // Every set that contains the allowed CPUs has to have room for it, and so has the pool.
         let bounds = self.taken.iter().map(|&(set, _)| set).chain([allowed, all]);
         for bound in bounds.filter(|&bound| allowed.is_subset(bound)) {
             let taken = self.within(bound);
@@ -192,7 +195,7 @@ mod tests {
             CpuSet::first(2),
             CpuSet::first(2),
         )
-        .expect("what is said to fit fits");
+        .expect("what the error advises fits");
     }
 
     #[test]

@@ -17,12 +17,13 @@
 use crate::classes::reservation::{Exhaustion, Reservation};
 use crate::ids::Ns;
 
-/// One reservation at run time. Pure arithmetic: knows neither queues nor vCPUs.
+/// One reservation at run time. Pure arithmetic, without queues and vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
-    /// In force: what was promised, or less while host CPUs are away (`pool_cpus.rs`).
+    /// What is in force: the admitted reservation, or less while host CPUs are offline
+    /// (`rules/hotplug.rs`).
     reservation: Reservation,
-    promised: Reservation,
+    admitted: Reservation,
     /// What is left of the budget, ns. Negative while an overrun is carried as debt.
     budget: i64,
     /// Absolute deadline, ns.
@@ -32,11 +33,11 @@ pub(crate) struct Server {
 /// What a charge did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Charged {
-    /// There is budget left; the deadline stands.
+    /// There is budget left: the deadline stands.
     InBudget,
-    /// Soft: the budget was refilled and the deadline postponed.
+    /// The budget was refilled and the deadline postponed.
     Postponed,
-    /// Hard: nothing is left until [`Server::replenish`] at this time.
+    /// Nothing is left until [`Server::replenish`] at this time, ns.
     Throttled(Ns),
 }
 
@@ -45,7 +46,7 @@ pub(crate) enum Charged {
 pub(crate) enum Woken {
     /// It may compete now.
     Eligible,
-    /// Its deadline passed within its period (D < P): no new budget before this time.
+    /// Its deadline passed within its period (D < P): it gets no new budget before this time, ns.
     ThrottledUntil(Ns),
 }
 
@@ -54,7 +55,7 @@ impl Server {
         // The deadline in the past makes the first wake-up start a fresh period.
         Self {
             reservation,
-            promised: reservation,
+            admitted: reservation,
             budget: 0,
             deadline: 0,
         }
@@ -66,13 +67,13 @@ impl Server {
     }
 
     /// What was admitted.
-    pub(crate) const fn promised(&self) -> &Reservation {
-        &self.promised
+    pub(crate) const fn admitted(&self) -> &Reservation {
+        &self.admitted
     }
 
-    /// Puts `reservation` in the place of what was promised, or what was promised back in force.
-    /// The present budget shrinks with it, but for the `uncharged` ns that it has run on the one before;
-    /// a larger one comes with the next replenishment. Debt stays.
+    /// Puts a reduced reservation in force, or the admitted one again. The present budget shrinks with it,
+    /// except for the `uncharged` ns that have been run on the one before. A larger budget comes with the
+    /// next replenishment. Debt stays.
     pub(crate) fn put_in_force(&mut self, reservation: Reservation, uncharged: Ns) {
         self.reservation = reservation;
         let most = reservation.budget().saturating_add(uncharged);
@@ -118,8 +119,8 @@ impl Server {
         Woken::Eligible
     }
 
-    /// [`Server::wake`] at `since`, of which nobody had to hear before `now`. If the deadline that it
-    /// would have has passed meanwhile, it wakes now.
+    /// [`Server::wake`] at `since`, of which the policy learns at `now`. If the deadline of a wake-up then
+    /// has passed meanwhile, it wakes now.
     pub(crate) fn wake_since(&mut self, since: Ns, now: Ns) -> Woken {
         let late = since.saturating_add(self.reservation.deadline()) <= now;
         self.wake(if late { now } else { since })
@@ -133,8 +134,8 @@ impl Server {
     }
 
     fn refresh(&mut self, now: Ns) {
-        // Debt survives: only a positive rest is dropped. (A context in debt is throttled, so a
-        // wake-up meets debt only through a caller that does not follow the rules.)
+        // Debt survives: only a positive rest is dropped. (A server in debt is throttled, so a
+        // wake-up meets debt only if a caller does not follow the rules.)
         self.budget = self.reservation.budget() as i64 + self.budget.min(0);
         self.deadline = now.saturating_add(self.reservation.deadline());
     }
@@ -147,10 +148,10 @@ impl Server {
             .saturating_add(r.period())
     }
 
-    /// Charges `ran` ns that ended at `now`.
+    /// Charges `ran` ns of CPU time that ended at `now`.
     pub(crate) fn charge(&mut self, ran: Ns, now: Ns) -> Charged {
         self.owe(ran);
-        // It may have run for less than it was on a CPU when its reservation shrank.
+        // When its reservation shrank, it may have used less CPU time than the time it was on a CPU.
         self.budget = self.budget.min(self.reservation.budget() as i64);
         if self.budget > 0 {
             return Charged::InBudget;
@@ -174,8 +175,8 @@ impl Server {
         }
     }
 
-    /// Takes `spent` ns from the budget, whatever is left of it. Whoever calls this for a server that may
-    /// compete sees to the consequences.
+    /// Takes `spent` ns from the budget, whatever is left of it. If the server may compete, the caller sees
+    /// to the consequences.
     pub(crate) fn owe(&mut self, spent: Ns) {
         self.budget = self
             .budget
@@ -190,7 +191,7 @@ impl Server {
             .saturating_add(more.saturating_mul(self.reservation.period()))
     }
 
-    /// How many budgets it takes to have a positive one again.
+    /// How many budgets it takes until there is a positive one again.
     fn periods_to_clear_debt(&self) -> u64 {
         if self.budget > 0 {
             return 0;
@@ -208,13 +209,13 @@ impl Server {
             .saturating_add(periods.saturating_mul(r.period()));
     }
 
-    /// The replenishment of a throttled hard reservation: pays off the debt and sets the deadline
-    /// of the period that begins.
+    /// The replenishment of a throttled hard reservation: debt is paid off, and the deadline is that of the
+    /// period that begins.
     pub(crate) fn replenish(&mut self, now: Ns) {
         self.add_periods(self.periods_to_clear_debt());
         if self.deadline <= now {
-            // Long past (the machine was stopped, say): a deadline in the past would let it run
-            // before everybody else for nothing.
+            // Long past, for example because the machine was stopped. A deadline in the past would put it
+            // before all others.
             self.refresh(now);
         }
         self.check();
@@ -227,8 +228,8 @@ impl Server {
             .saturating_add(periods.saturating_mul(self.reservation.period()))
     }
 
-    /// The earliest deadline that it can have after a wake-up at `at`: the present one if that is
-    /// still to come, which [`Server::wake`] may keep.
+    /// The earliest deadline that it can have after a wake-up at `at`: the present one, if that is still to
+    /// come, since [`Server::wake`] may keep it.
     pub(crate) fn deadline_when_woken(&self, at: Ns) -> Ns {
         if self.deadline > at {
             self.deadline
@@ -238,7 +239,7 @@ impl Server {
     }
 
     /// The deadlines after `known` that have passed at `now` with budget left: how many, and the last of
-    /// them. The budget of this period is late for those of the next ones, too.
+    /// them. A budget that is late for this period's deadline is late for those of the next periods, too.
     pub(crate) fn missed(&self, known: Ns, now: Ns) -> Option<(u64, Ns)> {
         if self.budget <= 0 || now <= self.deadline {
             return None;
@@ -284,9 +285,9 @@ mod tests {
     }
 
     /// A server with Q = 2 and P = 7, as in the examples of Abeni and Buttazzo (1998). A job of 3
-    /// that arrives at 3 has its deadline moved from 10 to 17 when the budget of 2 is used up, and
-    /// ends with 1 left. A job that arrives at 12 may keep that pair: 1 <= (17 - 12) * 2 / 7. One
-    /// that arrives at 14 may not: 1 > (17 - 14) * 2 / 7.
+    /// that is released at 3 has its deadline moved from 10 to 17 when the budget of 2 is used up, and
+    /// ends with 1 left. A job that is released at 12 may keep that pair: 1 <= (17 - 12) * 2 / 7. One
+    /// that is released at 14 may not: 1 > (17 - 14) * 2 / 7.
     #[test]
     fn soft_server_postpones_and_then_keeps_its_pair_when_it_fits_the_bandwidth() {
         let mut s = server(2, 7, 7, Exhaustion::Soft);
@@ -399,7 +400,7 @@ mod tests {
         assert_eq!(s.charge(5 * MS, 7 * MS), Charged::Throttled(10 * MS));
         s.replenish(10 * MS);
         assert_eq!(s.budget(), 3 * MS as i64, "the overrun is still debt");
-        s.put_in_force(*s.promised(), 0);
+        s.put_in_force(*s.admitted(), 0);
         assert_eq!(s.charge(3 * MS, 13 * MS), Charged::Throttled(20 * MS));
         s.replenish(20 * MS);
         assert_eq!(s.budget(), 8 * MS as i64);

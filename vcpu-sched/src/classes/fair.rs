@@ -1,28 +1,40 @@
-//! Best effort: what reservations leave, divided by weight.
+//! The fair class: best effort, which divides by weight what reservations leave.
 //!
-//! Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996): each context has a start tag in
-//! virtual time; the smallest runs next, for one slice; its tag then moves on by what it ran,
-//! divided by its weight. A context that slept starts at most half a slice behind the virtual time of
-//! the pool: it goes before contexts that ran meanwhile, and sleeping saves up no more than that. A
-//! guest's weight is divided among its runnable vCPUs at the moment of the charge, so that a guest
-//! gets no larger share for having more vCPUs.
+//! Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996): each scheduling context has a start tag in
+//! virtual time. The one with the smallest tag runs next, for one slice. Its tag then moves on by what
+//! it ran, divided by its weight. A scheduling context that slept starts at most half a slice behind the
+//! virtual time of the pool: it goes before those that ran meanwhile, and sleeping saves up no more than
+//! that. A guest's weight is divided among its runnable vCPUs at the moment of the charge, so that a
+//! guest gets no larger share for having more vCPUs.
 
+use crate::classes::virtual_time::{VirtualSpan, VirtualTime};
 use crate::ids::Ns;
 
 /// Largest weight; the smallest is 1.
 pub(crate) const MAX_WEIGHT: u32 = 10_000;
 
-/// A wake-up may end the running slice only once this part of it (a quarter) has been used. So wake-ups
+/// A wake-up may end the slice under way only once this part of it (a quarter) has been used. So wake-ups
 /// cause at most four switches in a slice.
-const WAKE_SHARE: Ns = 4;
+const PREEMPTIBLE_SHARE: Ns = 4;
 
-/// A context's place in the fair order.
+/// What the fair order of one scheduling context depends on besides its own past.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FairInputs {
+    /// Length of a slice, ns.
+    pub(crate) slice: Ns,
+    /// Runnable vCPUs of the guest, which divide its weight.
+    pub(crate) sharers: u32,
+    /// The virtual time of the queue.
+    pub(crate) virtual_time: VirtualTime,
+}
+
+/// A scheduling context's place in the fair order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FairShare {
     weight: u32,
-    /// Virtual start time of the current slice. 128 bits: never wraps.
-    tag: u128,
-    /// Run in the current slice, ns.
+    /// Virtual start time of the slice under way.
+    tag: VirtualTime,
+    /// CPU time used of the slice under way, ns.
     used: Ns,
 }
 
@@ -30,17 +42,17 @@ impl FairShare {
     pub(crate) fn new(weight: u32) -> Self {
         Self {
             weight: weight.clamp(1, MAX_WEIGHT),
-            tag: 0,
+            tag: VirtualTime::ZERO,
             used: 0,
         }
     }
 
     /// Moves the tag with the virtual time of its queue.
-    pub(crate) fn shift(&mut self, by: u128) {
+    pub(crate) fn shift(&mut self, by: VirtualSpan) {
         self.tag += by;
     }
 
-    pub(crate) const fn tag(&self) -> u128 {
+    pub(crate) const fn tag(&self) -> VirtualTime {
         self.tag
     }
 
@@ -50,63 +62,64 @@ impl FairShare {
         if left == 0 { 1 } else { left }
     }
 
-    /// Charges `ran` ns; true if the slice ended and the tag moved. `v` is the virtual time.
-    pub(crate) fn charge(&mut self, ran: Ns, slice: Ns, sharers: u32, v: u128) -> bool {
+    /// Charges `ran` ns. True if the slice ended and the tag moved.
+    pub(crate) fn charge(&mut self, ran: Ns, inputs: &FairInputs) -> bool {
         self.used = self.used.saturating_add(ran);
-        if self.used < slice {
+        if self.used < inputs.slice {
             return false;
         }
         let before = self.tag;
-        self.end_slice(sharers);
-        // One vCPU can use one CPU at most. What its weight would give it beyond that is not
-        // saved up: it stays within a slice of the others.
-        let moved = self.tag - before;
-        self.tag = self.tag.max(v.saturating_sub(moved));
+        self.end_slice(inputs.sharers);
+        // One vCPU can use one CPU at most. What its weight would give it beyond that is not saved up:
+        // it stays within a slice of the others.
+        let moved = self.tag.since(before);
+        self.tag = self.tag.max(inputs.virtual_time.saturating_sub(moved));
         true
     }
 
-    /// Ends the slice early: the context sleeps, or the next one begins.
+    /// Ends the slice early: the vCPU sleeps, or another one's slice begins.
     pub(crate) fn end_slice(&mut self, sharers: u32) {
         self.tag += self.scaled(self.used, sharers);
         self.used = 0;
     }
 
-    /// Virtual time that `ran` ns take.
-    fn scaled(&self, ran: Ns, sharers: u32) -> u128 {
+    /// The virtual time that `ran` ns take.
+    fn scaled(&self, ran: Ns, sharers: u32) -> VirtualSpan {
         let scaled = u128::from(ran) * u128::from(MAX_WEIGHT) * u128::from(sharers.max(1));
-        scaled / u128::from(self.weight)
+        VirtualSpan(scaled / u128::from(self.weight))
     }
 
     /// The start tag of the last slice that it has run in after `ran` ns more.
-    pub(crate) fn tag_after(&self, ran: Ns, slice: Ns, sharers: u32) -> u128 {
+    pub(crate) fn tag_after(&self, ran: Ns, slice: Ns, sharers: u32) -> VirtualTime {
         let used = self.used.saturating_add(ran).saturating_sub(1);
         self.tag + self.scaled(used - used % slice, sharers)
     }
 
     /// How much longer it runs before a wake-up may end its slice, ns.
     pub(crate) const fn until_preemptible(&self, slice: Ns) -> Ns {
-        (slice / WAKE_SHARE).saturating_sub(self.used)
+        (slice / PREEMPTIBLE_SHARE).saturating_sub(self.used)
     }
 
-    /// Where the tag would be if the slice ended after `ran` ns more; `None` before it has lasted for
-    /// a [`WAKE_SHARE`]th of `slice`.
+    /// Where the tag would be if the slice ended after `ran` ns more; `None` before the slice has lasted
+    /// for a [`PREEMPTIBLE_SHARE`]th of its length.
     ///
     /// Source: the wake-up granularity of Linux's CFS (`wakeup_preempt_entity()`, to Linux 6.5).
-    pub(crate) fn tag_if_ended(&self, ran: Ns, slice: Ns, sharers: u32) -> Option<u128> {
+    pub(crate) fn tag_if_preempted(&self, ran: Ns, slice: Ns, sharers: u32) -> Option<VirtualTime> {
         let used = self.used.saturating_add(ran);
-        (used >= slice / WAKE_SHARE).then(|| self.tag_now(ran, sharers))
+        (used >= slice / PREEMPTIBLE_SHARE).then(|| self.tag_now(ran, sharers))
     }
 
     /// Where the tag would be if the slice ended after `ran` ns more, however short it was.
-    pub(crate) fn tag_now(&self, ran: Ns, sharers: u32) -> u128 {
+    pub(crate) fn tag_now(&self, ran: Ns, sharers: u32) -> VirtualTime {
         self.tag + self.scaled(self.used.saturating_add(ran), sharers)
     }
 
-    /// Becomes runnable at virtual time `v`. It keeps what it fell behind by sleeping, up to half a slice.
+    /// Becomes runnable. It keeps what it fell behind by sleeping, up to half a slice.
     ///
     /// Source: the placement of sleepers in Linux's CFS (`place_entity()`, to Linux 6.5).
-    pub(crate) fn wake(&mut self, v: u128, slice: Ns, sharers: u32) {
-        let start = v.saturating_sub(self.scaled(slice / 2, sharers));
+    pub(crate) fn wake(&mut self, inputs: &FairInputs) {
+        let half = self.scaled(inputs.slice / 2, inputs.sharers);
+        let start = inputs.virtual_time.saturating_sub(half);
         self.tag = self.tag.max(start);
     }
 }
@@ -115,53 +128,61 @@ impl FairShare {
 mod tests {
     use super::*;
 
+    const fn inputs(sharers: u32, virtual_time: u128) -> FairInputs {
+        FairInputs {
+            slice: 1000,
+            sharers,
+            virtual_time: VirtualTime(virtual_time),
+        }
+    }
+
     #[test]
     fn twice_the_weight_moves_half_as_fast() {
         let (mut light, mut heavy) = (FairShare::new(100), FairShare::new(200));
-        assert!(light.charge(1000, 1000, 1, 0) && heavy.charge(1000, 1000, 1, 0));
-        assert_eq!(light.tag(), 2 * heavy.tag());
+        assert!(light.charge(1000, &inputs(1, 0)) && heavy.charge(1000, &inputs(1, 0)));
+        assert_eq!(light.tag().0, 2 * heavy.tag().0);
     }
 
     #[test]
     fn vcpus_of_one_guest_divide_its_weight() {
         let mut one_of_four = FairShare::new(400);
         let mut alone = FairShare::new(100);
-        one_of_four.charge(1000, 1000, 4, 0);
-        alone.charge(1000, 1000, 1, 0);
+        one_of_four.charge(1000, &inputs(4, 0));
+        alone.charge(1000, &inputs(1, 0));
         assert_eq!(one_of_four.tag(), alone.tag());
     }
 
     #[test]
     fn sleeping_saves_half_a_slice_up_and_no_more() {
         let mut f = FairShare::new(10_000);
-        f.wake(7_000, 1_000, 1);
-        assert_eq!(f.tag(), 6_500);
-        f.wake(6_900, 1_000, 1);
-        assert_eq!(f.tag(), 6_500, "what it has used it does not get back");
+        f.wake(&inputs(1, 7_000));
+        assert_eq!(f.tag().0, 6_500);
+        f.wake(&inputs(1, 6_900));
+        assert_eq!(f.tag().0, 6_500, "what it has used it does not get back");
     }
 
     #[test]
     fn a_slice_does_not_end_for_a_wake_up_before_a_quarter_of_it() {
         let mut f = FairShare::new(10_000);
-        assert_eq!(f.tag_if_ended(249, 1000, 1), None);
-        assert_eq!(f.tag_if_ended(250, 1000, 1), Some(250));
-        f.charge(100, 1000, 1, 0);
-        assert_eq!(f.tag_if_ended(150, 1000, 2), Some(500));
+        assert_eq!(f.tag_if_preempted(249, 1000, 1), None);
+        assert_eq!(f.tag_if_preempted(250, 1000, 1), Some(VirtualTime(250)));
+        f.charge(100, &inputs(1, 0));
+        assert_eq!(f.tag_if_preempted(150, 1000, 2), Some(VirtualTime(500)));
     }
 
     #[test]
     fn a_slice_can_be_used_in_pieces() {
         let mut f = FairShare::new(100);
-        assert!(!f.charge(400, 1000, 1, 0));
-        assert_eq!((f.tag(), f.left(1000)), (0, 600));
-        assert!(f.charge(600, 1000, 1, 0));
+        assert!(!f.charge(400, &inputs(1, 0)));
+        assert_eq!((f.tag().0, f.left(1000)), (0, 600));
+        assert!(f.charge(600, &inputs(1, 0)));
         assert_eq!(f.left(1000), 1000);
     }
 
     #[test]
     fn a_share_beyond_one_cpu_is_not_saved_up() {
         let mut f = FairShare::new(10_000);
-        f.charge(1000, 1000, 1, 1_000_000);
-        assert_eq!(f.tag(), 999_000);
+        f.charge(1000, &inputs(1, 1_000_000));
+        assert_eq!(f.tag().0, 999_000);
     }
 }

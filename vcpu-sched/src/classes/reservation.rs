@@ -1,4 +1,4 @@
-//! What a vCPU is promised: a budget in every period, or a weight in what is left.
+//! How a vCPU is scheduled: a budget in every period, or a weight in what is left.
 
 use crate::ids::Ns;
 
@@ -8,7 +8,7 @@ pub enum Exhaustion {
     /// Throttled until the budget is replenished: an upper bound as well as a lower one.
     Hard,
     /// The deadline is postponed by a period and the budget refilled (the CBS rule of Abeni and
-    /// Buttazzo 1998): the vCPU goes on if nothing with an earlier deadline wants the CPU.
+    /// Buttazzo 1998): the vCPU goes on if nothing with an earlier deadline competes for the CPU.
     Soft,
 }
 
@@ -22,38 +22,38 @@ pub struct Reservation {
     exhaustion: Exhaustion,
 }
 
-/// The shortest budget: below it the cost of switching exceeds what is promised.
+/// The shortest budget, ns. The cost of switching would exceed a shorter one.
 pub const MIN_BUDGET: Ns = 10_000;
-/// The longest period: with it, sums of times stay far from overflow.
+/// The longest period, ns. It keeps sums of times far from overflow.
 pub const MAX_PERIOD: Ns = 3_600_000_000_000;
 
-/// Why a reservation is no reservation.
+/// A bound on reservations was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReservationError {
-    /// `budget` < [`MIN_BUDGET`].
+    /// The budget is below [`MIN_BUDGET`].
     #[error("a budget of {0} ns is too short to run anything; give at least 10us")]
     BudgetTooShort(Ns),
-    /// `budget` > `deadline`.
+    /// The budget exceeds the deadline.
     #[error(
         "a budget of {budget} ns does not fit before its deadline of {deadline} ns; make the budget shorter or the deadline later"
     )]
     BudgetExceedsDeadline {
-        /// The budget asked for, ns.
+        /// The requested budget, ns.
         budget: Ns,
-        /// The relative deadline asked for, ns.
+        /// The requested relative deadline, ns.
         deadline: Ns,
     },
-    /// `deadline` > `period`.
+    /// The deadline exceeds the period.
     #[error(
         "a deadline of {deadline} ns lies behind the period of {period} ns; give a deadline no later than the period"
     )]
     DeadlineExceedsPeriod {
-        /// The relative deadline asked for, ns.
+        /// The requested relative deadline, ns.
         deadline: Ns,
-        /// The period asked for, ns.
+        /// The requested period, ns.
         period: Ns,
     },
-    /// `period` > [`MAX_PERIOD`].
+    /// The period exceeds [`MAX_PERIOD`].
     #[error("a period of {0} ns is too long; give at most one hour")]
     PeriodTooLong(Ns),
 }
@@ -62,7 +62,7 @@ impl Reservation {
     /// A reservation with `deadline` <= `period`, all in nanoseconds.
     ///
     /// # Errors
-    /// Says which of the bounds the figures break.
+    /// One of the bounds is broken; the error names it.
     pub fn new(
         budget: Ns,
         period: Ns,
@@ -103,8 +103,8 @@ impl Reservation {
         Self::new(budget, period, period, Exhaustion::Soft)
     }
 
-    /// The same with so many 2^40ths of its share of a CPU. Where the budget would be too short to run
-    /// anything, the period is longer instead.
+    /// The same reservation with `parts` 2^40ths of its share of a CPU. Where the budget would be too short
+    /// to run anything, the period is longer instead.
     pub(crate) fn scaled(&self, parts: u64) -> Self {
         let whole = 1u128 << 40;
         let wanted = u128::from(self.budget) * u128::from(parts);
@@ -149,10 +149,10 @@ impl Reservation {
     }
 }
 
-/// What a scheduling context may claim.
+/// The parameters of a vCPU's scheduling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchedParams {
-    /// A guaranteed budget, served before any best-effort claim.
+    /// A guaranteed budget, served before all best effort.
     Reserved(Reservation),
     /// A share of what reservations leave, in proportion to the guest's weight (1 to 10,000;
     /// clamped into that range).

@@ -1,46 +1,50 @@
-//! Deferral: a vCPU that is out of time while it holds a lock, or is about to get one, may run on for
-//! a short grace, once.
+//! Deferral: a vCPU that is out of time while it holds a lock, or is about to get one, may run on for a
+//! short time, once.
 //!
-//! A holder gets the grace so that no other vCPU has to wait for it. A waiter whose holder runs gets it
+//! A holder gets the deferral so that no other vCPU has to wait for it. A waiter whose holder runs gets it
 //! for two reasons: its wait ends within microseconds, and would last until its next turn if it were
 //! stopped now; and in a queue it would be a holder that does not run as soon as the lock came to it.
 //!
-//! The overrun is charged like all other time, so it is debt of the budget that pays. It costs the
-//! next vCPU at most the grace. A guest gains nothing by claiming to hold locks for ever: each grace
-//! that ends without a release doubles the number of preemptions before the next one is granted.
+//! The overrun is charged like all other time, so it is debt of the donor. It costs the next vCPU at most
+//! the deferral. A guest gains nothing by claiming to hold locks for ever: each deferral that ends
+//! without a release doubles the number of preemptions before the next one is granted
+//! (`state/deferral_credit.rs`).
 
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns};
+use crate::rules::stop::StopReason;
 use crate::scheduler::Scheduler;
 use crate::state::blocked_on::Hints;
-use crate::state::contexts::ExecState;
+use crate::state::cpu_table::Running;
 
 impl<E: Events> Scheduler<E> {
-    /// Asks whether the vCPU that runs on `cpu`, which is out of time and published `hints`, may go on.
-    /// Returns the end of its grace. It has to ring when it releases its last lock.
+    /// Requests that the vCPU on `cpu`, which is out of time and has published `hints`, may run on. Returns
+    /// when the deferral ends, ns. The vCPU has to ring when it releases its last lock.
     pub fn defer(&mut self, cpu: CpuId, hints: &Hints, now: Ns) -> Option<Ns> {
-        let grace = self.config.defer_ns?;
-        let soon_done = hints.depth > 0 && !self.waits_for_long(hints);
-        let running = self.cpus.get_mut(cpu.index())?.running.as_mut()?;
-        let vcpu = &mut self.vcpus[running.curr.index()];
-        if !soon_done || running.deferred || vcpu.ec.ending || !vcpu.ec.deferral.ask() {
+        let length = self.config.defer_ns?;
+        let soon_done = hints.depth > 0 && !self.waits_for_stopped_holder(hints);
+        let running = self.cpus.running_mut(cpu)?;
+        let curr = running.curr;
+        let ec = &mut self.vcpus[curr].ec;
+        if !soon_done || running.deferred || ec.ending || !ec.deferral.request() {
             return None;
         }
         running.deferred = true;
-        vcpu.counters.deferrals += 1;
-        let curr = running.curr;
         self.emit(now, Event::Defer { cpu, curr });
-        Some(now.saturating_add(grace))
+        Some(now.saturating_add(length))
     }
 
-    /// Whether it waits for a vCPU that does not run and still has the lock. Then proxying is the remedy,
-    /// not a grace.
-    fn waits_for_long(&self, hints: &Hints) -> bool {
-        hints.wait.is_some_and(|wait| {
-            let holder = self.vcpus.get(wait.holder.index());
-            holder.is_some_and(|holder| {
-                !matches!(holder.ec.state, ExecState::Running(_)) && !self.is_stale(&wait)
-            })
-        })
+    /// The vCPU of a decision that was deferred has stopped: did it release its locks in time?
+    pub(crate) fn settle_deferral(&mut self, running: &Running, why: StopReason, hints: &Hints) {
+        if !running.deferred {
+            return;
+        }
+        let credit = &mut self.vcpus[running.curr].ec.deferral;
+        if why == StopReason::Rang || hints.depth == 0 {
+            credit.kept();
+        } else {
+            credit.expired();
+            self.counting.counters_mut(running.curr).deferrals_expired += 1;
+        }
     }
 }

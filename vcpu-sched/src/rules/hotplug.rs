@@ -1,104 +1,113 @@
-//! CPUs that leave the pool and come back: taken offline, taken out of a cpuset, or needed for something
-//! else. The owner of the host CPUs reports it, and these rules follow:
+//! CPU hot-plug: CPUs of the pool that go offline and online again. Offline here means that the pool cannot
+//! use a CPU, because it is offline in the host, taken out of the cpuset, or needed for something else. The
+//! owner of the host CPUs reports it, and these rules follow:
 //!
-//! 1. What runs on a CPU that leaves is stopped, and goes on elsewhere. A CPU that is away is picked for
+//! 1. What runs on a CPU that goes offline is stopped, and goes on elsewhere. A CPU that is offline picks
 //!    nothing.
-//! 2. The last CPU does not leave: guests have to run somewhere, though not as promised.
-//! 3. A vCPU that is pinned to CPUs of which none is left runs on those that are, until one of its own
-//!    comes back, as the host's kernel does with a thread. A guest with a vCPU that never runs would hang.
-//! 4. The admission test is made again for the CPUs that are left, guest by guest in the order in which
-//!    they were added. A guest keeps its reservations if all of them fit beside those that were kept
-//!    before it. The reservations of the others are *reduced*: they share what is left of 99 % of the
-//!    CPUs, each in proportion to what it was promised, and get the same part of it, unless pinning gives
-//!    some of them other CPUs. Best effort gives way first: to it remains 1 %, beside what reservations
-//!    do not use.
-//! 5. When a CPU comes back, or a guest ends, the test is made again, so that with all CPUs present all
+//! 2. The last CPU does not go offline: guests have to run somewhere, though not as promised.
+//! 3. A vCPU whose pinned CPUs are all offline runs on those that are online, until one of its own is
+//!    online again, as the host's kernel does with a thread. A guest with a vCPU that never runs would hang.
+//! 4. The admission test is repeated for the CPUs that are online, guest by guest in the order in which
+//!    they were added. A guest keeps its reservations if all of them fit beside those that were kept before
+//!    it. The reservations of the others are *reduced*: they share what is left of 99 % of the CPUs, each in
+//!    proportion to what was admitted, and get the same part of it, unless pinning gives some of them other
+//!    CPUs. Best effort gives way first: to it remains 1 %, beside what reservations do not use.
+//! 5. When a CPU goes online, or a guest ends, the test is repeated, so that with all CPUs online all
 //!    reservations are kept.
 //!
 //! A reduced reservation is one like any other, only smaller: EDF keeps it, and an upper bound stays one.
 //!
 //! These calls allocate memory, as no others do once the vCPUs are added; they are rare.
 
-use std::cmp::Reverse;
-
 use crate::classes::admission::{Admission, AdmissionError};
 use crate::classes::reservation::Reservation;
+use crate::classes::sched_class::Activity;
+use crate::classes::virtual_time::VirtualSpan;
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
-use crate::ids::{CpuId, Ns, VcpuId};
+use crate::ids::{CpuId, DomainId, GuestId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ExecState, ScState, SchedClass};
-use crate::state::timer_queue::sc_timer;
+use crate::state::contexts::{ExecState, ScState};
+use crate::state::timer_queue::TimerId;
 use crate::state::worker_table::WorkerOrder;
 
+/// A reservation as it was admitted, and the CPUs that serve it now.
+#[derive(Clone, Copy, Debug)]
+struct Admitted {
+    vcpu: VcpuId,
+    reservation: Reservation,
+    cpus: CpuSet,
+}
+
 impl<E: Events> Scheduler<E> {
-    /// The CPUs of the pool that are there.
+    /// The CPUs of the pool that are online.
     #[must_use]
-    pub const fn present(&self) -> CpuSet {
-        self.present
+    pub const fn online_cpus(&self) -> CpuSet {
+        self.cpus.online()
     }
 
-    /// `cpu` is away from now on: it is kicked, and finds nothing when it picks. False, and nothing
-    /// changes, if it is away already, is none of the pool's, or is the last one.
+    /// `cpu` goes offline: it is kicked, and picks nothing from now on. False, and nothing changes, if it is
+    /// offline already, is not of the pool, or is the last one online.
     pub fn cpu_offline(&mut self, cpu: CpuId, now: Ns) -> bool {
-        if !self.present.contains(cpu) || self.present.len() == 1 {
+        let online = self.cpus.online();
+        if !online.contains(cpu) || online.len() == 1 {
             return false;
         }
-        self.present.remove(cpu);
+        self.cpus.set_offline(cpu);
         self.emit(now, Event::CpuOffline(cpu));
-        self.idle.remove(cpu);
-        if let Some((worker, _)) = self.cpus[cpu.index()].worker.take() {
-            self.workers.orders().push(WorkerOrder::Stop(worker));
+        if let Some(grant) = self.cpus.row_mut(cpu).grant.take() {
+            self.workers.orders.push(WorkerOrder::Stop(grant.worker));
         }
-        // It stops what it runs, if it runs something, and is done with a sleep that it shares.
+        // It stops what it runs, if anything, and ends a sleep that it shares with a vCPU.
         self.kick(cpu, now);
         self.cpus_changed(now);
         if let Some(first) = self.next_timer() {
-            // It may have been the one that wakes up in time.
-            self.idle_keeps_timer(first, now);
+            // It may have been the timekeeper.
+            self.idle_cpu_keeps(first, now);
         }
         self.check();
         true
     }
 
-    /// `cpu` is there again: it is kicked, to pick. False, and nothing changes, if it was not away.
+    /// `cpu` is online again: it is kicked, to pick. False, and nothing changes, if it was not offline.
     pub fn cpu_online(&mut self, cpu: CpuId, now: Ns) -> bool {
-        if self.present.contains(cpu) || !self.all.contains(cpu) {
+        if self.cpus.online().contains(cpu) || !self.cpus.all().contains(cpu) {
             return false;
         }
-        self.present.insert(cpu);
+        self.cpus.set_online(cpu);
         self.emit(now, Event::CpuOnline(cpu));
-        if self.cpus[cpu.index()].running.is_none() {
-            self.idle.insert(cpu);
-        }
         self.kick(cpu, now);
         self.cpus_changed(now);
         self.check();
         true
     }
 
-    /// Where claims with the pinning `own` are served now: rule 3.
-    pub(crate) fn served_by(&self, own: CpuSet) -> CpuSet {
-        let left = own.and(self.present);
-        if left.is_empty() { self.present } else { left }
+    /// The CPUs that serve the queue of this pinning now: rule 3.
+    pub(crate) fn served_by(&self, pinning: CpuSet) -> CpuSet {
+        let left = pinning.and(self.cpus.online());
+        if left.is_empty() {
+            self.cpus.online()
+        } else {
+            left
+        }
     }
 
-    /// Whether the execution of `vcpu` may be on `cpu` now.
+    /// Whether the execution context of `vcpu` may be on `cpu` now.
     pub(crate) fn may_run_on(&self, vcpu: VcpuId, cpu: CpuId) -> bool {
-        let domain = self.vcpus[vcpu.index()].ec.domain;
+        let domain = self.vcpus[vcpu].ec.domain;
         self.domains[domain].cpus.contains(cpu)
     }
 
     /// The pool has other CPUs than before.
     fn cpus_changed(&mut self, now: Ns) {
-        for domain in 0..self.domains.len() {
-            self.domains[domain].cpus = self.served_by(self.domains[domain].own);
+        for domain in self.domains.ids() {
+            self.domains[domain].cpus = self.served_by(self.domains[domain].pinning);
         }
-        for cpu in self.present.iter() {
-            self.meet_on(cpu);
+        for cpu in self.cpus.online().iter() {
+            self.align_virtual_times(cpu);
         }
-        // A vCPU that runs elsewhere because none of its own CPUs was left goes back to them.
-        for cpu in self.present.iter() {
+        // A vCPU that runs elsewhere because its own CPUs were all offline goes back to them.
+        for cpu in self.cpus.online().iter() {
             if let Some((_, curr)) = self.running(cpu)
                 && !self.may_run_on(curr, cpu)
             {
@@ -106,173 +115,149 @@ impl<E: Events> Scheduler<E> {
             }
         }
         self.admit_again(now);
-        self.offer_all(now);
+        self.kick_for_all_queues(now);
     }
 
-    /// Brings the virtual times of all queues that `cpu` serves to the same point: queues that met on no
-    /// CPU for a while have gone on at their own pace, and a claim that is behind would keep the CPU until it
-    /// has caught up. The claims of a queue move with it, so that none loses its place in its own.
-    fn meet_on(&mut self, cpu: CpuId) {
-        let here = |domain: &&crate::state::domain::Domain| domain.cpus.contains(cpu);
-        let times = self.domains.iter().filter(here).map(|d| d.virtual_time);
-        let Some(latest) = times.max() else {
+    /// Brings the virtual times of all queues that `cpu` serves to the same point. Queues that have shared
+    /// no CPU for a while have gone on at their own pace, and what is behind would keep the CPU until it had
+    /// caught up. The scheduling contexts of a queue move with it, so that none loses its place.
+    fn align_virtual_times(&mut self, cpu: CpuId) {
+        let here = self.domains.iter().filter(|d| d.cpus.contains(cpu));
+        let Some(latest) = here.map(|d| d.virtual_time).max() else {
             return;
         };
-        for domain in 0..self.domains.len() {
-            let behind = latest.saturating_sub(self.domains[domain].virtual_time);
-            if behind == 0 || !self.domains[domain].cpus.contains(cpu) {
+        for domain in self.domains.ids() {
+            let row = &mut self.domains[domain];
+            let behind = latest.since(row.virtual_time);
+            if behind == VirtualSpan::default() || !row.cpus.contains(cpu) {
                 continue;
             }
-            self.domains[domain].virtual_time = latest;
-            for vcpu in (0..self.vcpus.len() as u32).map(VcpuId) {
-                let v = &mut self.vcpus[vcpu.index()];
-                let SchedClass::Fair(fair) = &mut v.sc.class else {
-                    continue;
-                };
-                if v.ec.domain != domain {
-                    continue;
+            row.virtual_time = latest;
+            self.shift_tags(domain, behind);
+        }
+    }
+
+    fn shift_tags(&mut self, domain: DomainId, by: VirtualSpan) {
+        for vcpu in self.vcpus.ids() {
+            let v = &mut self.vcpus[vcpu];
+            if v.ec.domain != domain || !v.sc.class.shift(by) {
+                continue;
+            }
+            let rank = v.sc.rank();
+            match v.sc.state {
+                ScState::Queued(queue) => self.domains[queue].queue.set(vcpu, rank),
+                ScState::OnCpu(cpu) => {
+                    self.cpus.set_rank(cpu, rank);
                 }
-                fair.shift(behind);
-                let rank = v.sc.rank();
-                match v.sc.state {
-                    ScState::Queued(queue) => self.domains[queue].queue.set(vcpu.0, rank),
-                    ScState::OnCpu(cpu) if self.busy.contains(cpu.0) => {
-                        self.busy.set(cpu.0, Reverse(rank));
-                    }
-                    _ => {}
-                }
+                _ => {}
             }
         }
     }
 
-    /// The first claim of each queue may deserve another CPU; that one offers the next.
-    fn offer_all(&mut self, now: Ns) {
-        for domain in 0..self.domains.len() {
-            if let Some((_, first)) = self.domains[domain].queue.first() {
-                self.preempt_for(VcpuId(first), now);
-            }
-        }
-    }
-
-    /// A CPU that is away picks: nothing. Others look after what it left.
+    /// `cpu`, which is offline, picks nothing. The other CPUs see to what it left.
     pub(crate) fn pick_nothing(&mut self, cpu: CpuId, now: Ns) {
-        let c = &mut self.cpus[cpu.index()];
-        (c.choosing, c.kicked, c.sleeps_until) = (false, false, None);
-        let stopped = c.stopped.take();
-        if let Some((left, Some(held))) = c.left.take() {
-            // As when another one takes the CPU.
-            let left = &mut self.vcpus[left.index()].counters;
-            left.preemptions += 1;
-            left.holder_preemptions += u64::from(held);
-        }
-        self.looking.remove(cpu);
-        self.idle.remove(cpu);
-        self.kicks.remove(cpu);
+        self.cpus.deactivate(cpu);
+        let stopped = self.cpus.row_mut(cpu).just_stopped.take();
         self.emit(now, Event::Idle { cpu });
         self.fire_timers(now);
         if let Some(stopped) = stopped {
             self.unpark_waiters(stopped, now);
         }
-        self.offer_all(now);
-        self.keep_all_timers(now);
+        self.kick_for_all_queues(now);
+        self.find_timekeepers(now);
         self.check();
     }
 
-    /// The reserved vCPUs of `guest`, what they were promised, and where they are served now.
-    fn promises(&self, guest: usize) -> Vec<(VcpuId, Reservation, CpuSet)> {
-        let promise = |&vcpu: &VcpuId| {
-            let v = &self.vcpus[vcpu.index()];
-            let SchedClass::Deadline(server) = &v.sc.class else {
-                return None;
-            };
-            let alive = v.ec.state != ExecState::Gone;
-            alive.then(|| (vcpu, *server.promised(), self.domains[v.ec.domain].cpus))
+    /// The reservations of the vCPUs of `guest`.
+    fn admitted(&self, guest: GuestId) -> Vec<Admitted> {
+        let admitted = |&vcpu: &VcpuId| {
+            let v = &self.vcpus[vcpu];
+            let server = v.sc.class.server()?;
+            (v.ec.state != ExecState::Gone).then(|| Admitted {
+                vcpu,
+                reservation: *server.admitted(),
+                cpus: self.domains[v.ec.domain].cpus,
+            })
         };
-        self.guests[guest]
-            .vcpus
-            .iter()
-            .filter_map(promise)
-            .collect()
+        let vcpus = self.guests[guest].vcpus.iter();
+        vcpus.filter_map(admitted).collect()
     }
 
     /// Rule 4.
     pub(crate) fn admit_again(&mut self, now: Ns) {
-        let mut kept = self.admission.emptied();
-        let mut reduced = self.admission.emptied();
-        let mut in_force: Vec<(VcpuId, Reservation, Option<CpuSet>)> = Vec::new();
-        for guest in 0..self.guests.len() {
-            let promises = self.promises(guest);
+        let online = self.cpus.online();
+        let (mut kept, mut reduced) = (self.admission.emptied(), self.admission.emptied());
+        let mut in_force = Vec::new();
+        for guest in self.guests.ids() {
+            let admitted = self.admitted(guest);
             let mut beside = kept.clone();
-            let mut fits = promises.iter();
-            if fits.all(|(_, r, cpus)| beside.take(r, *cpus, self.present).is_ok()) {
+            let mut all = admitted.iter();
+            let fits = all.all(|a| beside.take(&a.reservation, a.cpus, online).is_ok());
+            if fits {
                 kept = beside;
-                in_force.extend(promises.into_iter().map(|(v, r, _)| (v, r, None)));
             } else {
-                promises
-                    .iter()
-                    .for_each(|(_, r, cpus)| reduced.add(r, *cpus));
-                in_force.extend(promises.into_iter().map(|(v, r, cpus)| (v, r, Some(cpus))));
+                for a in &admitted {
+                    reduced.add(&a.reservation, a.cpus);
+                }
             }
+            in_force.extend(admitted.into_iter().map(|a| (a, fits)));
         }
-        for (vcpu, promised, cpus) in in_force {
-            let reservation = cpus.map_or(promised, |cpus| {
-                promised.scaled(kept.part_of_rest(&reduced, cpus, self.present))
-            });
-            self.put_in_force(vcpu, reservation, now);
+        for (a, is_whole) in in_force {
+            let reservation = if is_whole {
+                a.reservation
+            } else {
+                let part = kept.part_of_rest(&reduced, a.cpus, online);
+                a.reservation.scaled(part)
+            };
+            self.put_in_force(a.vcpu, reservation, now);
         }
     }
 
     fn put_in_force(&mut self, vcpu: VcpuId, reservation: Reservation, now: Ns) {
-        let v = &mut self.vcpus[vcpu.index()];
-        let running = match v.sc.state {
-            ScState::OnCpu(cpu) => self.cpus[cpu.index()].running,
-            _ => None,
+        let uncharged = match self.activity(vcpu, now) {
+            Activity::Donating { uncharged } => uncharged.0,
+            _ => 0,
         };
-        let uncharged = running.map_or(0, |running| now.saturating_sub(running.since));
-        let SchedClass::Deadline(server) = &mut v.sc.class else {
+        let sc = &mut self.vcpus[vcpu].sc;
+        let Some(server) = sc.class.server_mut() else {
             return;
         };
         if *server.reservation() == reservation {
             return;
         }
         server.put_in_force(reservation, uncharged);
-        let is_whole = reservation == *server.promised();
-        let again = server.replenished_at();
-        match (is_whole, v.sc.reduced_since) {
-            (true, Some(since)) => {
-                v.counters.reduced_ns += now.saturating_sub(since);
-                v.sc.reduced_since = None;
-            }
-            (false, None) => v.sc.reduced_since = Some(now),
-            _ => {}
+        let is_whole = reservation == *server.admitted();
+        let replenished_at = server.replenished_at();
+        if !is_whole {
+            sc.reduced_since = sc.reduced_since.or(Some(now));
+        } else if let Some(since) = sc.reduced_since.take() {
+            self.counting.counters_mut(vcpu).reduced_ns += now.saturating_sub(since);
         }
-        let state = v.sc.state;
         self.emit(now, Event::InForce(vcpu, reservation));
-        match state {
+        match self.vcpus[vcpu].sc.state {
             // Its debt is paid off sooner or later than it was before.
-            ScState::Throttled => self.set_timer(sc_timer(vcpu), again, now),
-            // Its decision ends by the budget that it had.
+            ScState::Throttled => self.set_timer(TimerId::Sc(vcpu), replenished_at, now),
+            // The decision under way ends by the budget that it had.
             ScState::OnCpu(cpu) => self.kick(cpu, now),
             _ => {}
         }
     }
 
-    /// Whether `reservation` fits beside all that was promised, on the CPUs that are left.
-    pub(crate) fn fits_on_present(
+    /// Checks that `reservation` fits beside all that was admitted, on the CPUs that are online.
+    pub(crate) fn fits_on_online(
         &self,
         reservation: &Reservation,
-        own: CpuSet,
+        pinning: CpuSet,
     ) -> Result<(), AdmissionError> {
-        if self.present == self.all {
+        if self.cpus.online() == self.cpus.all() {
             return Ok(());
         }
         let mut others: Admission = self.admission.emptied();
-        for guest in 0..self.guests.len() {
-            let promises = self.promises(guest);
-            promises
-                .iter()
-                .for_each(|(_, r, cpus)| others.add(r, *cpus));
+        for guest in self.guests.ids() {
+            for a in self.admitted(guest) {
+                others.add(&a.reservation, a.cpus);
+            }
         }
-        others.take(reservation, self.served_by(own), self.present)
+        others.take(reservation, self.served_by(pinning), self.cpus.online())
     }
 }

@@ -1,12 +1,16 @@
 //! The rules, one to a file. `scheduler.rs` has a table of them.
 
+pub(crate) mod charge;
 pub(crate) mod debt;
 pub(crate) mod defer;
 pub(crate) mod disturbance;
+pub(crate) mod edges;
 pub(crate) mod hotplug;
 pub(crate) mod kick;
+pub(crate) mod park;
 pub(crate) mod pick;
 pub(crate) mod release;
+pub(crate) mod removal;
 pub(crate) mod stop;
 pub(crate) mod timers;
 pub(crate) mod waiting;

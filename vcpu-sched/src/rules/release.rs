@@ -1,5 +1,4 @@
-//! Release: the holder that ran on a waiter's budget has let go, or has handed its lock to a
-//! sleeper.
+//! Release: a holder has let go of its lock, or has handed it to a waiter. The edges move with the lock.
 
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
@@ -9,38 +8,31 @@ use crate::state::contexts::ExecState;
 
 impl<E: Events> Scheduler<E> {
     /// The vCPU that runs on `cpu` has released the lock for which it was carried. The vCPUs that waited
-    /// for it now wait for `to`, which has the lock, or for none if that is not known. Call before
-    /// [`Scheduler::stop`]; the `pick` that follows gives the donor its CPU back, or carries `to`.
+    /// for it because of that lock now wait for `to`, which has the lock, or for none if that is not known.
+    /// Call this before [`Scheduler::stop`]. The `pick` that follows gives the donor its CPU back, or
+    /// carries `to`.
     pub fn release(&mut self, cpu: CpuId, to: Option<VcpuId>, now: Ns) {
-        let Some(running) = self.cpus.get(cpu.index()).and_then(|c| c.running) else {
+        let Some(&running) = self.cpus.running(cpu) else {
             return;
         };
         let from = running.curr;
         if running.donor == from {
             return;
         }
-        let to = to.filter(|to| {
-            *to != from
-                && self
-                    .vcpus
-                    .get(to.index())
-                    .is_some_and(|v| v.guest == self.vcpus[from.index()].guest)
-        });
+        let to = to.filter(|&to| to != from && self.same_guest(from, to));
         self.pass_on(from, running.lock, to, now);
     }
 
-    /// What runs on `cpu` wakes `vcpu`. If that sleeps for a lock of the waker, it now has the lock:
-    /// this is the only reason for which the holder itself would wake it (a guest that does it for
-    /// another one is corrected by what its vCPUs say when they stop). So the others who wait for
-    /// the same lock now wait for `vcpu`; without this, their budgets would go on carrying a vCPU
-    /// that cannot help them.
+    /// What runs on `cpu` wakes `vcpu`. If `vcpu` sleeps for a lock of the waker, it now has that lock: for
+    /// no other reason would the holder itself wake it. (A guest that wakes for another reason is corrected
+    /// when its vCPUs next publish what they wait for.) So the other vCPUs that wait for the same lock now
+    /// wait for `vcpu`. Without this, they would go on carrying a vCPU that cannot help them.
     pub fn wake_by(&mut self, cpu: CpuId, vcpu: VcpuId, now: Ns) {
-        let running = self.cpus.get(cpu.index()).and_then(|c| c.running);
-        let handed = running.and_then(|running| {
-            let sleeps = self.vcpus.get(vcpu.index())?.ec.state == ExecState::Halted;
+        let handed = self.cpus.running(cpu).and_then(|running| {
+            let sleeps = self.vcpus.get(vcpu)?.ec.state == ExecState::Halted;
             let wait = self.blocked_on.edge(vcpu).filter(|_| sleeps)?;
-            let mine = wait.kind == WaitKind::Block && wait.holder == running.curr;
-            mine.then_some(wait.lock)
+            let by_holder = wait.kind == WaitKind::Block && wait.holder == running.curr;
+            by_holder.then_some(wait.lock)
         });
         if let Some(lock) = handed {
             self.hand_over(cpu, lock, vcpu, now);
@@ -48,23 +40,22 @@ impl<E: Events> Scheduler<E> {
         self.wake(vcpu, now);
     }
 
-    /// What runs on `cpu` has handed `lock` to `to`, whether it was carried or not: those who wait
-    /// for it with that lock now wait for `to`. It may run on; if it was carried for this lock, its
-    /// CPU is kicked.
+    /// The vCPU that runs on `cpu` has handed `lock` to `to`, whether it was carried or not. The vCPUs that
+    /// wait for it because of that lock now wait for `to`. It may run on; if it was carried for this lock,
+    /// its CPU is kicked.
     pub fn hand_over(&mut self, cpu: CpuId, lock: u64, to: VcpuId, now: Ns) {
-        let Some(running) = self.cpus.get(cpu.index()).and_then(|c| c.running) else {
+        let Some(&running) = self.cpus.running(cpu) else {
             return;
         };
-        let (from, guest) = (running.curr, self.vcpus[running.curr.index()].guest);
-        let sibling = self.vcpus.get(to.index()).is_some_and(|v| v.guest == guest);
-        if to == from || !sibling {
+        let from = running.curr;
+        if to == from || !self.same_guest(from, to) {
             return;
         }
         self.pass_on(from, lock, Some(to), now);
-        // Claims that were set aside until the old holder stops can now carry the new one.
-        self.look_again(from, now);
+        // What was parked until the old holder stops can now carry the new one.
+        self.unpark_all(from, now);
         if running.donor != from && running.lock == lock {
-            // Its donor waits for another one now.
+            // Its donor waits for another vCPU now.
             self.kick(cpu, now);
         }
         self.check();
@@ -79,15 +70,15 @@ impl<E: Events> Scheduler<E> {
                 continue;
             };
             match to.filter(|&to| to != waiter) {
-                Some(to) => {
-                    let holder_releases = self.vcpus[to.index()].ec.hints.releases;
+                Some(holder) => {
+                    let holder_releases = self.vcpus[holder].ec.hints.releases;
                     let wait = Wait {
-                        holder: to,
+                        holder,
                         holder_releases,
                         ..wait
                     };
                     self.blocked_on.set(waiter, wait);
-                    self.emit(now, Event::EdgeOn { waiter, holder: to });
+                    self.emit(now, Event::EdgeOn { waiter, holder });
                 }
                 None => self.drop_edge(waiter, now),
             }

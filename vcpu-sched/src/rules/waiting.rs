@@ -2,18 +2,18 @@
 //! which nothing is charged.
 //!
 //! A vCPU that could run and does not run waits for one of two things, and each is counted apart: for a
-//! CPU, or for a budget. A deadline that passes with budget left is missed; a budget that comes later
-//! than that by several periods has missed the deadlines of all of them.
+//! CPU, or for a budget. A deadline that passes with budget left is missed. A budget that comes late by
+//! several periods has missed the deadlines of all of them.
 
 use crate::counters::Counters;
 use crate::events::{Event, Events};
-use crate::ids::{Ns, VcpuId};
+use crate::ids::{CpuTime, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ExecState, ScState, SchedClass, VcpuState};
+use crate::state::contexts::{ExecState, ScState, VcpuState};
 
 impl VcpuState {
-    /// The vCPU runs from `now` on, or never again: what it waited is counted.
-    pub(crate) fn end_wait(&mut self, now: Ns) {
+    /// The vCPU runs from `now` on, or never again: its wait is counted.
+    fn end_wait(&mut self, counters: &mut Counters, now: Ns) {
         let ExecState::Runnable { since } = self.ec.state else {
             return;
         };
@@ -22,35 +22,30 @@ impl VcpuState {
             self.ec.throttled += until.saturating_sub(since.max(self.sc.throttled_since));
         }
         let throttled = std::mem::take(&mut self.ec.throttled);
-        self.counters.throttled_wait_ns += throttled;
-        self.counters.waited_ns += now.saturating_sub(since).saturating_sub(throttled);
+        counters.throttled_wait_ns += throttled;
+        counters.waited_ns += now.saturating_sub(since).saturating_sub(throttled);
     }
 
-    /// The claim, which is throttled, has had a budget for a while, or needs none from `now` on.
-    pub(crate) fn end_throttling(&mut self, now: Ns) {
+    /// The scheduling context, which is throttled, gets a budget at `now` or has had one for a while, or
+    /// needs none from `now` on: the throttling is counted.
+    fn end_throttling(&mut self, counters: &mut Counters, now: Ns) {
         let (from, until) = (self.sc.throttled_since, self.throttled_until(now));
-        self.counters.throttled_ns += until.saturating_sub(from);
+        counters.throttled_ns += until.saturating_sub(from);
         if let ExecState::Runnable { since } = self.ec.state {
             self.ec.throttled += until.saturating_sub(since.max(from));
         }
     }
 
-    /// When the throttling of the claim ended, or `now` if it has not. From the end on the vCPU waits for a
-    /// CPU, also if no CPU has handled the timer yet.
+    /// When the throttling ended, or `now` if it has not. From its end on the vCPU waits for a CPU, even if
+    /// no CPU has handled the timer yet.
     fn throttled_until(&self, now: Ns) -> Ns {
-        match &self.sc.class {
-            SchedClass::Deadline(server) => server.replenished_at().min(now),
-            SchedClass::Fair(_) => now,
-        }
+        self.sc.class.replenished_at().min(now)
     }
 
-    /// Deadlines that have passed at `now` with budget left and are not yet known: how many. They are
-    /// known from here on.
+    /// How many deadlines have passed at `now` with budget left and were not known. They are known from
+    /// here on.
     fn find_misses(&mut self, now: Ns) -> u64 {
-        let SchedClass::Deadline(server) = &self.sc.class else {
-            return 0;
-        };
-        let Some((count, last)) = server.missed(self.sc.missed, now) else {
+        let Some((count, last)) = self.sc.class.missed(self.sc.missed, now) else {
             return 0;
         };
         self.sc.missed = last;
@@ -59,45 +54,62 @@ impl VcpuState {
 }
 
 impl<E: Events> Scheduler<E> {
-    /// Counts the deadlines of `claim` that have passed at `now` with budget left, each once.
-    pub(crate) fn count_misses(&mut self, claim: VcpuId, now: Ns) {
-        let v = &mut self.vcpus[claim.index()];
-        let missed = v.find_misses(now);
-        v.counters.deadline_misses += missed;
+    /// Counts the wait of `vcpu`, which ends at `now`.
+    pub(crate) fn end_wait(&mut self, vcpu: VcpuId, now: Ns) {
+        self.vcpus[vcpu].end_wait(self.counting.counters_mut(vcpu), now);
+    }
+
+    /// Counts the throttling of `vcpu`, which has ended.
+    pub(crate) fn end_throttling(&mut self, vcpu: VcpuId, now: Ns) {
+        self.vcpus[vcpu].end_throttling(self.counting.counters_mut(vcpu), now);
+    }
+
+    /// Counts the deadlines of `vcpu` that have passed at `now` with budget left, each once.
+    pub(crate) fn count_misses(&mut self, vcpu: VcpuId, now: Ns) {
+        let missed = self.vcpus[vcpu].find_misses(now);
         if missed > 0 {
-            self.emit(now, Event::Miss(claim));
+            self.counting.counters_mut(vcpu).deadline_misses += missed;
+            self.emit(now, Event::Miss(vcpu));
         }
     }
 
-    /// `claim` did not need its budget up to `now`, for its vCPU ran on another's: the deadlines that
-    /// have passed meanwhile do not count.
-    pub(crate) fn forgive_misses(&mut self, claim: VcpuId, now: Ns) {
-        self.vcpus[claim.index()].find_misses(now);
+    /// `vcpu` did not need its budget up to `now`, because it ran on another vCPU's: the deadlines that have
+    /// passed meanwhile do not count.
+    pub(crate) fn forgive_misses(&mut self, vcpu: VcpuId, now: Ns) {
+        self.vcpus[vcpu].find_misses(now);
     }
 
-    /// The host gave `ns` of the time in which `vcpu` was on a CPU to others. Nobody pays for that.
+    /// The host gave `time` of the time in which `vcpu` was on a CPU to others. Nothing is charged for that.
     /// Does nothing for a vCPU that does not exist.
-    pub fn host_took(&mut self, vcpu: VcpuId, ns: Ns) {
-        if let Some(v) = self.vcpus.get_mut(vcpu.index()) {
-            v.counters.host_steal_ns += ns;
+    pub fn host_took(&mut self, vcpu: VcpuId, time: CpuTime) {
+        if self.vcpus.get(vcpu).is_some() {
+            self.counting.counters_mut(vcpu).host_steal_ns += time.0;
         }
     }
 
-    /// The counters of a vCPU with what is not over at `now`: its wait for a CPU or a budget, and the
+    /// The counters of a vCPU, with its waits that have ended; zeros for one that does not exist. See
+    /// [`Scheduler::counters_at`].
+    #[must_use]
+    pub fn counters(&self, vcpu: VcpuId) -> Counters {
+        self.counting.counters(vcpu).copied().unwrap_or_default()
+    }
+
+    /// The counters of a vCPU with what has not ended at `now`: its wait for a CPU or a budget, and the
     /// deadlines that have passed in it. Zeros for one that does not exist.
     #[must_use]
     pub fn counters_at(&self, vcpu: VcpuId, now: Ns) -> Counters {
-        let Some(mut v) = self.vcpus.get(vcpu.index()).cloned() else {
-            return Counters::default();
+        let mut counters = self.counters(vcpu);
+        let Some(mut v) = self.vcpus.get(vcpu).cloned() else {
+            return counters;
         };
-        v.end_wait(now);
+        v.end_wait(&mut counters, now);
         let reduced = v.sc.reduced_since;
-        v.counters.reduced_ns += reduced.map_or(0, |since| now.saturating_sub(since));
+        counters.reduced_ns += reduced.map_or(0, |since| now.saturating_sub(since));
         match v.sc.state {
-            ScState::Throttled => v.end_throttling(now),
-            ScState::Queued(_) => v.counters.deadline_misses += v.find_misses(now),
+            ScState::Throttled => v.end_throttling(&mut counters, now),
+            ScState::Queued(_) => counters.deadline_misses += v.find_misses(now),
             _ => {}
         }
-        v.counters
+        counters
     }
 }

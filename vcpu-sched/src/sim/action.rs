@@ -6,14 +6,14 @@ use crate::rules::stop::StopReason;
 /// What a vCPU does at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// It runs on; ask `World::runs_for`.
+    /// It runs on, for as long as `World::runs_for` returns.
     Run,
     /// It leaves the CPU.
     Stop(StopReason),
-    /// It wakes another one, and goes on.
+    /// It wakes another vCPU, and goes on.
     Wake(VcpuId),
-    /// It rings because it released, and says who has the lock now.
+    /// It rings because it released a lock, and reports which vCPU has the lock now.
     Release(Option<VcpuId>),
-    /// It says that it handed this lock to another one, and goes on.
+    /// It reports that it handed this lock to another vCPU, and goes on.
     HandOver(u64, VcpuId),
 }

@@ -1,32 +1,34 @@
 //! The event loop: what an executor on each host CPU does, in virtual time.
 
+use std::fmt::Debug;
+
 use crate::classes::admission::AdmissionError;
 use crate::classes::reservation::SchedParams;
 use crate::config::Config;
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
-use crate::ids::{CpuId, GuestId, Ns, VcpuId};
+use crate::ids::{CpuId, CpuTime, GuestId, Ns, VcpuId};
+use crate::policy::Policy;
+use crate::policy_kind::PolicyKind;
 use crate::rules::stop::StopReason;
-use crate::scheduler::Scheduler;
 use crate::sim::action::Action;
-use crate::sim::audit::audit;
 use crate::sim::host_cpu::{Busy, HostCpu, HostState};
 use crate::sim::lock::{LockId, LockKind};
 use crate::sim::outcome::{Outcome, VcpuOutcome};
 use crate::sim::script::Behaviour;
 use crate::sim::world::World;
 
-/// So many things at one moment are a loop without progress: a bug of the policy.
+/// More events than this at one moment are a loop without progress: a bug of the policy.
 const TOO_BUSY: u64 = 1_000_000;
 
-/// What the host's mechanism costs, ns. All zero by default.
+/// What the host's mechanisms cost, ns. All zero by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Costs {
     /// To enter another vCPU than the one before.
     pub switch_ns: Ns,
     /// To enter the same vCPU again.
     pub exit_ns: Ns,
-    /// From a kick to the moment when the CPU looks.
+    /// From a kick to the moment when the CPU reschedules.
     pub kick_ns: Ns,
 }
 
@@ -55,8 +57,9 @@ enum Outside {
 /// A pool of simulated host CPUs with guests on it.
 #[derive(Debug)]
 pub struct Simulation<E: Events = Vec<(Ns, Event)>> {
-    policy: Scheduler<E>,
+    policy: Box<dyn Policy<E>>,
     world: World,
+    vcpus: usize,
     cpus: Vec<HostCpu>,
     costs: Costs,
     now: Ns,
@@ -71,16 +74,24 @@ impl Simulation {
     }
 }
 
-impl<E: Events> Simulation<E> {
-    /// A pool whose decisions `events` hears.
+impl<E: Events + Debug + Send + 'static> Simulation<E> {
+    /// A pool under [`PolicyKind::Deadline`] that reports each decision to `events`.
     #[must_use]
     pub fn with_events(config: Config, costs: Costs, events: E) -> Self {
-        let policy = Scheduler::with_events(config, events);
-        let config = policy.config();
+        Self::of_policy(PolicyKind::Deadline.pool(config, events), costs)
+    }
+}
+
+impl<E: Events> Simulation<E> {
+    /// A pool under `policy`, to which nothing was added yet.
+    #[must_use]
+    pub fn of_policy(policy: Box<dyn Policy<E>>, costs: Costs) -> Self {
+        let config = *policy.config();
         Self {
             world: World::new(config.proxy),
             cpus: vec![HostCpu::new(); config.cpus],
             policy,
+            vcpus: 0,
             costs,
             now: 0,
             outside: Vec::new(),
@@ -100,35 +111,36 @@ impl<E: Events> Simulation<E> {
     /// Adds a vCPU that starts at time 0 and may run anywhere.
     ///
     /// # Errors
-    /// As [`Scheduler::add_vcpu`].
+    /// As [`Policy::add_vcpu`].
     ///
     /// # Panics
     /// If its script uses a lock of another guest.
     pub fn vcpu(
         &mut self,
         guest: GuestId,
-        claim: SchedParams,
+        params: SchedParams,
         behaviour: impl Into<Behaviour>,
     ) -> Result<VcpuId, AdmissionError> {
-        self.vcpu_on(guest, claim, None, behaviour)
+        self.vcpu_on(guest, params, None, behaviour)
     }
 
     /// Adds a vCPU that starts at time 0 and may run on these CPUs.
     ///
     /// # Errors
-    /// As [`Scheduler::add_vcpu`].
+    /// As [`Policy::add_vcpu`].
     ///
     /// # Panics
     /// If its script uses a lock of another guest.
     pub fn vcpu_on(
         &mut self,
         guest: GuestId,
-        claim: SchedParams,
+        params: SchedParams,
         allowed: Option<CpuSet>,
         behaviour: impl Into<Behaviour>,
     ) -> Result<VcpuId, AdmissionError> {
-        let vcpu = self.policy.add_vcpu(guest, claim, allowed)?;
+        let vcpu = self.policy.add_vcpu(guest, params, allowed)?;
         self.world.add(guest, behaviour.into());
+        self.vcpus += 1;
         self.wake_at(vcpu, 0);
         Ok(vcpu)
     }
@@ -143,16 +155,16 @@ impl<E: Events> Simulation<E> {
         self.outside.push((at, Outside::Remove(vcpu)));
     }
 
-    /// The CPU goes away at this time, ns, and is back at that one.
-    pub fn away(&mut self, cpu: CpuId, from: Ns, to: Ns) {
+    /// The CPU is offline between these times, ns.
+    pub fn offline(&mut self, cpu: CpuId, from: Ns, to: Ns) {
         self.outside.push((from, Outside::CpuOffline(cpu)));
         self.outside.push((to, Outside::CpuOnline(cpu)));
     }
 
-    /// Runs until `end`, ns, and says what came of it.
+    /// Runs until `end`, ns, and returns what came of it.
     ///
     /// # Panics
-    /// If the policy breaks a promise that [`audit`] knows (in debug builds), or if a script
+    /// If the policy breaks a promise that [`Policy::audit`] checks (in debug builds), or if a script
     /// unlocks what it does not hold.
     pub fn run(mut self, end: Ns) -> Outcome<E> {
         self.outside.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
@@ -186,13 +198,13 @@ impl<E: Events> Simulation<E> {
             }
         };
         Outcome {
-            vcpus: (0..self.policy.vcpus.len()).map(vcpu).collect(),
+            vcpus: (0..self.vcpus).map(vcpu).collect(),
             end: self.now,
-            events: self.policy.events,
+            events: self.policy.into_events(),
         }
     }
 
-    /// When something happens next.
+    /// When the next event happens.
     fn next_event(&self) -> Option<Ns> {
         let outside = self.outside.last().map(|&(at, _)| at);
         let cpus = (0..self.cpus.len()).filter_map(|cpu| self.next_event_of(cpu));
@@ -227,7 +239,7 @@ impl<E: Events> Simulation<E> {
         self.now = to;
     }
 
-    /// Does what is due now.
+    /// Handles what is due now.
     fn serve(&mut self) {
         while let Some(&(at, outside)) = self.outside.last() {
             if at > self.now {
@@ -296,8 +308,8 @@ impl<E: Events> Simulation<E> {
             return;
         };
         let hints = self.world.hints(busy.curr);
-        if let Some(grace) = self.policy.defer(CpuId(cpu as u32), &hints, self.now) {
-            busy.until = Some(grace);
+        if let Some(end) = self.policy.defer(CpuId(cpu as u32), &hints, self.now) {
+            busy.until = Some(end);
             self.world.host(busy.curr).deferred = true;
             self.cpus[cpu].kick_at = None;
         } else {
@@ -313,7 +325,7 @@ impl<E: Events> Simulation<E> {
         self.cpus[cpu].state = HostState::Idle(None);
         *self.world.host(curr) = Default::default();
         let hints = self.world.hints(curr);
-        let ran = self.now - since;
+        let ran = CpuTime(self.now - since);
         let id = CpuId(cpu as u32);
         self.policy.stop(id, why, hints, ran, self.now);
         self.send_kicks();
@@ -325,7 +337,7 @@ impl<E: Events> Simulation<E> {
         c.kick_at = None;
         c.state = match decision {
             None => {
-                let present = self.policy.present().contains(CpuId(cpu as u32));
+                let present = self.policy.online_cpus().contains(CpuId(cpu as u32));
                 HostState::Idle(self.policy.next_timer().filter(|_| present))
             }
             Some(decision) => {
@@ -356,10 +368,10 @@ impl<E: Events> Simulation<E> {
         }
     }
 
-    /// In debug builds, at moments when no kick is on its way: is everything as promised?
+    /// In debug builds: panics if the policy has broken a promise.
     fn check(&self) {
         if cfg!(debug_assertions)
-            && let Err(broken) = audit(&self.policy)
+            && let Err(broken) = self.policy.audit()
         {
             panic!("at {} ns: {broken}", self.now);
         }

@@ -1,4 +1,4 @@
-//! A simulated host CPU: what it does, and when it next does something else.
+//! A simulated host CPU: what it does, and until when.
 
 use crate::ids::{Ns, VcpuId};
 
@@ -6,7 +6,7 @@ use crate::ids::{Ns, VcpuId};
 #[derive(Clone, Debug)]
 pub(crate) struct HostCpu {
     pub(crate) state: HostState,
-    /// When a kick arrives, ns.
+    /// When the pending kick takes effect, ns.
     pub(crate) kick_at: Option<Ns>,
     /// What it ran last.
     pub(crate) last_run: Option<VcpuId>,
@@ -24,7 +24,7 @@ pub(crate) enum HostState {
 pub(crate) struct Busy {
     pub(crate) curr: VcpuId,
     pub(crate) since: Ns,
-    /// What is left of the cost of getting there, ns: it is charged, but the vCPU gets nothing done.
+    /// What is left of the cost of the entry, ns. It is charged, but the vCPU gets nothing done.
     pub(crate) overhead: Ns,
     pub(crate) until: Option<Ns>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Busy {
 impl HostCpu {
     pub(crate) const fn new() -> Self {
         Self {
-            // It looks at once.
+            // It picks at once.
             state: HostState::Idle(Some(0)),
             kick_at: None,
             last_run: None,

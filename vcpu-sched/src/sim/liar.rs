@@ -1,4 +1,4 @@
-//! A vCPU whose guest says and does random things, to see what that does to others.
+//! A vCPU whose guest publishes and does random things, to test what that does to others.
 
 use crate::ids::{Ns, VcpuId};
 use crate::rules::stop::StopReason;
@@ -6,19 +6,19 @@ use crate::sim::action::Action;
 use crate::sim::random::SplitMix64;
 use crate::state::blocked_on::{Hints, Wait, WaitKind};
 
-/// So many locks does it name, by numbers from 0.
+/// How many locks it names, by numbers from 0.
 const LOCKS: u64 = 3;
 
 /// Random hints, random doorbells, random halts; never follows the ABI.
 #[derive(Clone, Debug)]
 pub struct Liar {
     random: SplitMix64,
-    /// What it runs before it does something else, ns.
+    /// For how long it runs before its next action, ns.
     computing: Ns,
 }
 
 impl Liar {
-    /// A liar; the same seed tells the same lies.
+    /// A liar. The same seed gives the same lies.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl Liar {
         let wait = Wait {
             kind,
             lock: random.below(LOCKS),
-            // Some of them strangers, some of them nobody.
+            // Some are vCPUs of other guests, and some do not exist.
             holder: VcpuId(random.below(all + 2) as u32),
             holder_releases: random.below(2) as u32,
         };

@@ -1,4 +1,4 @@
-//! Guest locks: who has them, who is next.
+//! Guest locks: which vCPU has each, and which is next.
 
 use std::collections::VecDeque;
 
@@ -19,11 +19,11 @@ impl LockId {
 /// What kind of lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockKind {
-    /// Spins in order of fifo_seq: on release it goes to the next in the queue, running or not.
+    /// Waiters spin in a queue. On release the lock goes to the next in the queue, running or not.
     Ticket,
-    /// Spins; whoever runs and looks first gets it.
+    /// Waiters spin. The first vCPU that runs and tries gets the lock.
     TestAndSet,
-    /// Waiters sleep; on release it is handed to the first, who is woken.
+    /// Waiters sleep. On release the lock is handed to the first, which is woken.
     Mutex,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Lock {
     pub(crate) guest: GuestId,
     pub(crate) kind: LockKind,
     pub(crate) owner: Option<VcpuId>,
-    /// In order of fifo_seq.
+    /// First come, first served.
     queue: VecDeque<VcpuId>,
 }
 
@@ -47,8 +47,8 @@ impl Lock {
         }
     }
 
-    /// Takes the lock if it is free and nobody has a better right to it; else `vcpu` is in the
-    /// queue afterwards.
+    /// Takes the lock if it is free and no other vCPU comes first; otherwise `vcpu` is in the queue
+    /// afterwards.
     pub(crate) fn take(&mut self, vcpu: VcpuId) -> bool {
         if self.owner == Some(vcpu) {
             return true;
@@ -70,7 +70,7 @@ impl Lock {
         self.owner == Some(vcpu) || self.owner.is_none() && self.kind == LockKind::TestAndSet
     }
 
-    /// Lets go; says who has the lock now.
+    /// Lets go. Returns the vCPU that has the lock now.
     pub(crate) fn release(&mut self) -> Option<VcpuId> {
         self.owner = match self.kind {
             LockKind::TestAndSet => None,
@@ -79,7 +79,7 @@ impl Lock {
         self.owner
     }
 
-    /// Those who have it before `vcpu`, the owner first.
+    /// The vCPUs that get the lock before `vcpu`, the owner first.
     pub(crate) fn ahead_of(&self, vcpu: VcpuId) -> impl Iterator<Item = VcpuId> {
         let fair = self.kind != LockKind::TestAndSet;
         let queue = self.queue.iter().copied();
@@ -106,16 +106,19 @@ mod tests {
     }
 
     #[test]
-    fn ticket_lock_goes_to_the_next_in_order_of_arrival() {
+    fn ticket_lock_goes_to_the_next_in_the_queue() {
         let mut lock = contended(LockKind::Ticket);
         assert_eq!(lock.ahead_of(V[2]).collect::<Vec<_>>(), [V[0], V[1]]);
         assert_eq!(lock.release(), Some(V[1]));
         assert!(!lock.take(V[2]) && lock.take(V[1]));
-        assert!(!lock.take(V[0]), "and who comes back queues up again");
+        assert!(
+            !lock.take(V[0]),
+            "a vCPU that tries again is last in the queue"
+        );
     }
 
     #[test]
-    fn free_test_and_set_lock_goes_to_who_looks_first() {
+    fn free_test_and_set_lock_goes_to_the_first_that_tries() {
         let mut lock = contended(LockKind::TestAndSet);
         assert_eq!(lock.ahead_of(V[2]).collect::<Vec<_>>(), [V[0]]);
         assert_eq!(lock.release(), None);

@@ -1,10 +1,10 @@
 //! A discrete-event simulator of host CPUs and guests around the policy.
 //!
 //! It calls the policy exactly as an executor on KVM does, in virtual time, and is deterministic:
-//! the same input gives the same trace. Guests behave as the paravirt ABI asks them to: they say
-//! whom they wait for, ring when that one is not running, and ring when they release while they
-//! are carried or deferred. [`Liar`] does the opposite: it also wakes whom it likes and hands over what
-//! it does not hold.
+//! the same input gives the same trace. The guests follow the paravirt ABI: a vCPU publishes for which
+//! vCPU it waits, rings when that one is not running, and rings when it releases a lock while it is carried
+//! or deferred. A [`Liar`] does the opposite: it also wakes any vCPU and hands over locks that it does not
+//! hold.
 //!
 //! ```
 //! use vcpu_sched::sim::{Costs, LockKind, Script, Simulation, Step};
@@ -27,7 +27,6 @@
 //! ```
 
 mod action;
-mod audit;
 mod engine;
 mod host_cpu;
 mod liar;
@@ -37,7 +36,7 @@ mod random;
 mod script;
 mod world;
 
-pub use audit::audit;
+pub use crate::audit::audit;
 pub use engine::{Costs, Simulation};
 pub use liar::Liar;
 pub use lock::{LockId, LockKind};

@@ -27,7 +27,7 @@ pub struct VcpuOutcome {
 pub struct Outcome<E> {
     /// Each vCPU, by its number.
     pub vcpus: Vec<VcpuOutcome>,
-    /// The listener, with all that it heard: by default the trace.
+    /// The listener: by default the trace.
     pub events: E,
     /// When it ended, ns.
     pub end: Ns,

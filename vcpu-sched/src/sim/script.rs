@@ -7,9 +7,9 @@ use crate::sim::lock::LockId;
 /// One thing that a vCPU does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Needs the CPU for so long, ns.
+    /// Needs this much CPU time, ns.
     Compute(Ns),
-    /// Takes a lock; waits for it as its kind says.
+    /// Takes a lock, and waits for it in the way of its kind.
     Lock(LockId),
     /// Releases a lock that it holds.
     Unlock(LockId),
@@ -17,14 +17,14 @@ pub enum Step {
     Halt,
     /// Wakes another vCPU of its guest, as an inter-processor interrupt would.
     Wake(VcpuId),
-    /// Halts for so long, ns.
+    /// Halts for this long, ns.
     Sleep(Ns),
-    /// Halts until this time, ns, has passed since the last period began: a periodic job. One that
-    /// is late goes on at once.
+    /// Halts until this time, ns, has passed since the last period began: a periodic job. A job that is late
+    /// goes on at once.
     NextPeriod(Ns),
 }
 
-/// The time that a pass through a repeated script takes at least, ns, so that time goes on.
+/// The CPU time that a pass through a repeated script takes at least, ns, so that time advances.
 pub(crate) const LEAST_PASS: Ns = 100;
 
 /// Steps in order, once or over and over.
@@ -68,7 +68,7 @@ impl Script {
 pub enum Behaviour {
     /// It follows a script and the ABI.
     Script(Script),
-    /// It does and says random things.
+    /// It does and publishes random things.
     Liar(Liar),
 }
 

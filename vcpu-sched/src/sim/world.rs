@@ -1,11 +1,11 @@
-//! The guests: what each vCPU is at, and the hint page that it shares with the host.
+//! The guests: what each vCPU does, and the hint page that it shares with the host.
 //!
 //! The rules of the ABI, as a well-behaved guest keeps them:
-//! - who spins names the lock's owner, or for a queue lock the first one ahead in the queue that is
-//!   not running, and rings when the named one is not running;
-//! - who sleeps on a mutex names its owner and goes idle;
-//! - who releases the lock for which it is carried rings, and so does one whose preemption was
-//!   deferred when it releases its last lock.
+//! - A vCPU that spins names the owner of the lock, or for a queue lock the first vCPU ahead in the queue
+//!   that is not running. It rings when the named vCPU is not running.
+//! - A vCPU that sleeps on a mutex names the owner and goes idle.
+//! - A vCPU that releases the lock for which it is carried rings. A vCPU whose preemption was deferred rings
+//!   when it releases its last lock.
 
 use crate::ids::{GuestId, Ns, VcpuId};
 use crate::rules::stop::StopReason;
@@ -14,10 +14,10 @@ use crate::sim::lock::{Lock, LockId, LockKind};
 use crate::sim::script::{Behaviour, Step};
 use crate::state::blocked_on::{Hints, Wait, WaitKind};
 
-/// After it rang in vain a spinner spins for so long before it rings again, ns of CPU time.
+/// For how long a spinner that has rung spins before it rings again, ns of CPU time.
 const PATIENCE: Ns = 20_000;
 
-/// What a scripted vCPU is at.
+/// What a scripted vCPU does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Fetch,
@@ -42,7 +42,7 @@ struct GuestVcpu {
     tally: Tally,
 }
 
-/// What the host says on the hint page.
+/// What the host publishes on the hint page.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HostHints {
     pub(crate) running: bool,
@@ -127,7 +127,7 @@ impl World {
         &mut self.vcpus[vcpu.index()].host
     }
 
-    /// What was counted; a wait that has not ended by `now` counts too.
+    /// What was counted, with a wait that has not ended at `now`.
     pub(crate) fn tally(&self, vcpu: VcpuId, now: Ns) -> Tally {
         let v = &self.vcpus[vcpu.index()];
         let mut tally = v.tally;
@@ -157,20 +157,20 @@ impl World {
         }
     }
 
-    /// How long it will run from now on before it does something, ns; `None`: it spins until
-    /// something happens elsewhere.
+    /// For how long it runs before its next action, ns; `None`: it spins until something happens
+    /// elsewhere.
     pub(crate) fn runs_for(&self, vcpu: VcpuId) -> Option<Ns> {
         let v = &self.vcpus[vcpu.index()];
         match (&v.behaviour, v.phase) {
             (Behaviour::Liar(liar), _) => Some(liar.runs_for()),
             (_, Phase::Computing(left)) => Some(left),
             (_, Phase::Waiting { lock, .. }) if self.locks[lock.0].is_for(vcpu) => Some(0),
-            (_, Phase::Waiting { .. }) => self.wants_to_ring(vcpu).then_some(v.patience),
+            (_, Phase::Waiting { .. }) => self.would_ring(vcpu).then_some(v.patience),
             _ => Some(0),
         }
     }
 
-    /// The next thing that it does on its CPU, now.
+    /// Its next action on its CPU, now.
     pub(crate) fn act(&mut self, vcpu: VcpuId, now: Ns) -> Action {
         let v = &mut self.vcpus[vcpu.index()];
         if let Behaviour::Liar(liar) = &mut v.behaviour {
@@ -237,7 +237,7 @@ impl World {
         Action::Stop(StopReason::Halted(Some(until)))
     }
 
-    /// Takes the lock, or waits on.
+    /// Takes the lock, or goes on waiting.
     fn wait(&mut self, vcpu: VcpuId, lock: LockId, since: Ns, now: Ns) -> Action {
         if self.locks[lock.0].take(vcpu) {
             let v = &mut self.vcpus[vcpu.index()];
@@ -252,7 +252,7 @@ impl World {
         if self.locks[lock.0].kind == LockKind::Mutex {
             return Action::Stop(StopReason::Halted(None));
         }
-        let rings = self.wants_to_ring(vcpu);
+        let rings = self.would_ring(vcpu);
         let v = &mut self.vcpus[vcpu.index()];
         if rings && v.patience == 0 {
             v.patience = PATIENCE;
@@ -287,8 +287,8 @@ impl World {
         self.vcpus[vcpu.index()].host.running
     }
 
-    /// Whether the one it waits for is not running, so that the host should act.
-    fn wants_to_ring(&self, vcpu: VcpuId) -> bool {
+    /// Whether the vCPU that it waits for is not running, so that the host should act.
+    fn would_ring(&self, vcpu: VcpuId) -> bool {
         self.proxy
             && self
                 .record(vcpu)
@@ -316,7 +316,7 @@ impl World {
         })
     }
 
-    /// What the host reads when the vCPU has stopped, or is out of time.
+    /// What the host reads when the vCPU has stopped or is out of time.
     pub(crate) fn hints(&mut self, vcpu: VcpuId) -> Hints {
         let all = self.vcpus.len() as u64;
         if let Behaviour::Liar(liar) = &mut self.vcpus[vcpu.index()].behaviour {

@@ -1,12 +1,12 @@
 //! The `blocked_on` graph: which vCPU waits for which.
 //!
 //! ```text
-//!   waiter --lock--> holder          at most one edge leaves a vCPU, any number may arrive
+//!   waiter --lock--> holder          at most one edge leaves a vCPU, any number may lead to it
 //! ```
 //!
 //! An edge is what a guest *published*. It never leads out of the guest. It lives only while its waiter
-//! is off the CPUs, because a waiter that runs publishes anew what it waits for. It may be stale or a
-//! lie; the walk in `proxy.rs` copes with both.
+//! is off the CPUs, because a waiter that runs publishes anew what it waits for. It may be stale or
+//! false: `rules/edges.rs` decides whether it counts.
 
 use crate::ids::VcpuId;
 use crate::state::lists::Lists;
@@ -14,45 +14,38 @@ use crate::state::lists::Lists;
 /// How a waiter waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitKind {
-    /// It spins: it burns its budget when it runs, and cannot be told when the wait is over.
+    /// It spins: when it runs, it burns its budget, and it finds out by itself when the wait is over.
     Spin,
     /// A task sleeps and the vCPU idles: it is woken when the wait is over.
     Block,
 }
 
-/// What a guest says about a wait, already checked for form (the policy checks its sense).
+/// What a guest publishes about a wait. The caller has checked the form; the policy checks the sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// How it waits.
+    /// How the vCPU waits.
     pub kind: WaitKind,
     /// A number that names the lock within the guest.
     pub lock: u64,
-    /// The vCPU that must run before this one can go on.
+    /// The vCPU that must run before the waiter can go on.
     pub holder: VcpuId,
-    /// The holder's release count when the waiter looked at it.
+    /// The holder's release count when the waiter read it.
     pub holder_releases: u32,
 }
 
-/// What the policy is told about a vCPU's hints each time it stops.
+/// What a vCPU has published each time it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Hints {
-    /// Locks held, or being taken.
+    /// Locks that it holds or is taking.
     pub depth: u32,
-    /// Locks released so far, wrapping: tells a stale edge to this holder.
+    /// Locks that it has released so far, wrapping. A change shows that edges to this vCPU are stale.
     pub releases: u32,
     /// The vCPU that it waits for.
     pub wait: Option<Wait>,
 }
 
-/// The graph, with the waiters of each holder in a list, so that a release finds them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct BlockedOn {
-    edges: Vec<Option<Wait>>,
-    waiters: Lists,
-}
-
 impl Hints {
-    /// Whether it says that it holds a lock: one that is being taken does not count.
+    /// Whether the vCPU holds a lock, by its own account. A lock that it is taking does not count.
     pub(crate) fn holds(&self) -> bool {
         self.depth > u32::from(self.spins())
     }
@@ -60,6 +53,13 @@ impl Hints {
     fn spins(&self) -> bool {
         self.wait.is_some_and(|wait| wait.kind == WaitKind::Spin)
     }
+}
+
+/// The graph. The waiters of each holder are in a list, so that a release finds them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BlockedOn {
+    edges: Vec<Option<Wait>>,
+    waiters: Lists,
 }
 
 impl BlockedOn {
@@ -72,8 +72,8 @@ impl BlockedOn {
         self.edges[waiter.index()]
     }
 
-    /// Sets `waiter`'s only edge. The caller has checked that the holder is in the same guest and
-    /// is not the waiter.
+    /// Sets the only edge of `waiter`. The caller has checked that the holder is another vCPU of the same
+    /// guest.
     pub(crate) fn set(&mut self, waiter: VcpuId, wait: Wait) {
         debug_assert_ne!(waiter, wait.holder);
         self.edges[waiter.index()] = Some(wait);
@@ -86,13 +86,13 @@ impl BlockedOn {
         self.edges[waiter.index()].take()
     }
 
-    /// The first vCPU that waits for `holder`; [`BlockedOn::next_waiter`] has the others. At most
-    /// as many as the guest has vCPUs.
+    /// The first vCPU that waits for `holder`; [`BlockedOn::next_waiter`] returns the others. There are at
+    /// most as many as the guest has vCPUs.
     pub(crate) fn first_waiter(&self, holder: VcpuId) -> Option<VcpuId> {
         self.waiters.first(holder)
     }
 
-    /// The vCPU after `waiter` in the list of those that wait for the same holder.
+    /// The vCPU after `waiter` in the list of the vCPUs that wait for the same holder.
     pub(crate) fn next_waiter(&self, waiter: VcpuId) -> Option<VcpuId> {
         self.waiters.next(waiter)
     }

@@ -1,29 +1,33 @@
-//! How far a vCPU is trusted that asks for a deferral.
+//! Whether a vCPU's statement that it holds a lock is believed: the bound on how much a guest gains by
+//! false statements.
 
-/// The most preemptions that pass without a grace after graces that ran out.
+/// The most preemptions that pass without a deferral after deferrals that ran out.
 const MAX_DENIALS: u32 = 1024;
 
-/// How far a vCPU's word about its locks is trusted.
+/// Whether a vCPU's next deferral is granted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Credit {
+pub(crate) struct DeferralCredit {
     /// Denials still to come.
     denials_left: u32,
-    /// Denials after the next grace that runs out.
+    /// Denials after the next deferral that runs out.
     penalty: u32,
 }
 
-impl Credit {
-    pub(crate) fn ask(&mut self) -> bool {
+impl DeferralCredit {
+    /// Requests a deferral. True if it is granted; a denial is used up otherwise.
+    pub(crate) fn request(&mut self) -> bool {
         let granted = self.denials_left == 0;
         self.denials_left = self.denials_left.saturating_sub(1);
         granted
     }
 
+    /// The deferral ran out without a release.
     pub(crate) fn expired(&mut self) {
         self.penalty = (self.penalty * 2).clamp(1, MAX_DENIALS);
         self.denials_left = self.penalty;
     }
 
+    /// The vCPU released its locks within the deferral.
     pub(crate) fn kept(&mut self) {
         self.penalty = 0;
     }
@@ -34,12 +38,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn graces_that_run_out_are_given_ever_more_rarely() {
-        let mut credit = Credit::default();
+    fn deferrals_that_run_out_are_granted_ever_more_rarely() {
+        let mut credit = DeferralCredit::default();
         let mut granted = Vec::new();
-        for ask in 0..40 {
-            if credit.ask() {
-                granted.push(ask);
+        for request in 0..40 {
+            if credit.request() {
+                granted.push(request);
                 credit.expired();
             }
         }
@@ -48,16 +52,16 @@ mod tests {
 
     #[test]
     fn a_kept_word_restores_trust() {
-        let mut credit = Credit::default();
+        let mut credit = DeferralCredit::default();
         credit.expired();
         credit.expired();
-        while !credit.ask() {}
+        while !credit.request() {}
         credit.kept();
         credit.expired();
-        let mut granted = [false; 2].map(|_| credit.ask());
+        let mut granted = [false; 2].map(|_| credit.request());
         assert_eq!(granted, [false, true], "as after the first broken word");
         credit.expired();
-        granted = [false; 2].map(|_| credit.ask());
+        granted = [false; 2].map(|_| credit.request());
         assert_eq!(granted, [false, false]);
     }
 }

@@ -1,19 +1,70 @@
-//! A domain: the host CPUs that serve one queue of claims, those with the same pinning.
+//! A domain: the host CPUs that serve one queue, that of the scheduling contexts with the same pinning.
 
 use crate::classes::rank::Rank;
+use crate::classes::virtual_time::VirtualTime;
 use crate::cpuset::CpuSet;
+use crate::ids::VcpuId;
 use crate::state::heap::Heap;
 use crate::state::timer_queue::Timers;
 
-/// A queue of claims with the same pinning.
+/// The scheduling contexts that compete in a domain, the most urgent first.
+#[derive(Clone, Debug)]
+pub(crate) struct RunQueue(Heap<Rank>);
+
+impl RunQueue {
+    /// Makes room for `vcpus` vCPUs.
+    pub(crate) fn grow(&mut self, vcpus: usize) {
+        self.0.grow(vcpus);
+    }
+
+    #[inline]
+    pub(crate) fn first(&self) -> Option<(Rank, VcpuId)> {
+        let (rank, vcpu) = self.0.first()?;
+        Some((rank, VcpuId(vcpu)))
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, vcpu: VcpuId) -> bool {
+        self.0.contains(vcpu.0)
+    }
+
+    /// Puts the scheduling context in, or gives it a new rank.
+    #[inline]
+    pub(crate) fn set(&mut self, vcpu: VcpuId, rank: Rank) {
+        self.0.set(vcpu.0, rank);
+    }
+
+    #[inline]
+    pub(crate) fn remove(&mut self, vcpu: VcpuId) {
+        self.0.remove(vcpu.0);
+    }
+}
+
+/// A domain.
 #[derive(Clone, Debug)]
 pub(crate) struct Domain {
     /// The pinning.
-    pub(crate) own: CpuSet,
-    /// The CPUs that serve it now: those of its own that are there.
+    pub(crate) pinning: CpuSet,
+    /// The CPUs that serve the queue now: those of the pinning that are online, or all that are online if
+    /// none of them is.
     pub(crate) cpus: CpuSet,
-    pub(crate) queue: Heap<Rank>,
+    pub(crate) queue: RunQueue,
     pub(crate) timers: Timers,
-    /// Virtual time of the fair order: the largest start tag dispatched on these CPUs.
-    pub(crate) virtual_time: u128,
+    /// Virtual time of the fair class: the largest start tag that began to run on these CPUs.
+    pub(crate) virtual_time: VirtualTime,
+}
+
+impl Domain {
+    /// A domain for this pinning, which `cpus` serve, with room for `vcpus` vCPUs.
+    pub(crate) fn new(pinning: CpuSet, cpus: CpuSet, vcpus: usize) -> Self {
+        let mut queue = RunQueue(Heap::new());
+        queue.grow(vcpus);
+        Self {
+            pinning,
+            cpus,
+            queue,
+            timers: Timers::with_room_for(vcpus),
+            virtual_time: VirtualTime::ZERO,
+        }
+    }
 }

@@ -1,6 +1,6 @@
-//! A binary min-heap of small indices that finds any member in constant time, so that a claim can
-//! leave the middle of the queue in O(log n). Memory is taken when members are announced
-//! ([`Heap::grow`]), never while scheduling.
+//! A binary min-heap of small indices that finds any member in constant time, so that a member can leave
+//! the middle of the heap in O(log n). Memory is allocated by [`Heap::grow`] alone, never while
+//! scheduling.
 
 /// Marks an index that is not in the heap.
 const ABSENT: u32 = u32::MAX;
@@ -10,7 +10,7 @@ const ABSENT: u32 = u32::MAX;
 pub(crate) struct Heap<K> {
     /// The heap order: `items[i]` is not greater than `items[2i + 1]` and `items[2i + 2]`.
     items: Vec<(K, u32)>,
-    /// For each index its place in `items`, or [`ABSENT`].
+    /// The place of each index in `items`, or [`ABSENT`].
     place: Vec<u32>,
 }
 
@@ -40,8 +40,8 @@ impl<K: Ord + Copy> Heap<K> {
         self.items.first().copied()
     }
 
-    /// The smallest key below `limit` of a member for which `wanted` holds. Looks at the members
-    /// with smaller keys, which are the top of the heap, and at no more than their children.
+    /// The smallest key below `limit` of a member for which `wanted` holds. Visits the members with smaller
+    /// keys, which are the top of the heap, and their children.
     pub(crate) fn first_where(&self, limit: K, wanted: impl Fn(u32, K) -> bool) -> Option<K> {
         let mut best: Option<K> = None;
         self.search(0, limit, &wanted, &mut best);
@@ -69,13 +69,13 @@ impl<K: Ord + Copy> Heap<K> {
             .is_some_and(|&place| place != ABSENT)
     }
 
-    /// The key of `index`, if it is in.
+    /// The key of `index`, if it is in the heap.
     pub(crate) fn key(&self, index: u32) -> Option<K> {
         let place = self.place.get(index as usize)?;
         self.items.get(*place as usize).map(|&(key, _)| key)
     }
 
-    /// Puts `index` in, or gives it a new key if it is in already.
+    /// Puts `index` into the heap, or gives it a new key.
     pub(crate) fn set(&mut self, index: u32, key: K) {
         debug_assert!(
             (index as usize) < self.place.len(),
@@ -95,7 +95,7 @@ impl<K: Ord + Copy> Heap<K> {
         }
     }
 
-    /// Takes `index` out; false if it was not in.
+    /// Takes `index` out. False if it was not in the heap.
     pub(crate) fn remove(&mut self, index: u32) -> bool {
         if !self.contains(index) {
             return false;

@@ -1,5 +1,5 @@
-//! For each vCPU a list of other vCPUs. Each vCPU is in one list at most.
-//! Joining and leaving take constant time and no memory.
+//! For each vCPU a list of other vCPUs. Each vCPU is in at most one list. Joining and leaving take
+//! constant time and no memory.
 
 use crate::ids::VcpuId;
 
@@ -11,11 +11,11 @@ pub(crate) struct Lists {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Node {
-    /// In whose list this one is.
+    /// The head of the list that this vCPU is in.
     behind: Option<VcpuId>,
     next: Option<VcpuId>,
     previous: Option<VcpuId>,
-    /// First of this one's own list.
+    /// The first member of this vCPU's own list.
     first: Option<VcpuId>,
 }
 
@@ -52,12 +52,12 @@ impl Lists {
         }
     }
 
-    /// The first in the list of `head`.
+    /// The first member of the list of `head`.
     pub(crate) fn first(&self, head: VcpuId) -> Option<VcpuId> {
         self.nodes[head.index()].first
     }
 
-    /// The one after `member` in its list.
+    /// The member after `member` in its list.
     pub(crate) fn next(&self, member: VcpuId) -> Option<VcpuId> {
         self.nodes[member.index()].next
     }

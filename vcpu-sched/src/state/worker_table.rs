@@ -3,72 +3,93 @@
 use std::collections::VecDeque;
 
 use crate::ids::{CpuId, GuestId, Ns, VcpuId, WorkerId};
+use crate::state::table::Table;
 
-/// Leave to work.
+/// Permission to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The worker that may work.
     pub worker: WorkerId,
     /// Where.
     pub cpu: CpuId,
-    /// Whose claim pays.
-    pub payer: VcpuId,
-    /// For how much CPU time, ns; it should ask anew then.
+    /// The vCPU whose scheduling context is charged.
+    pub donor: VcpuId,
+    /// For how much CPU time, ns. After that the worker should request a new grant.
     pub limit: Ns,
 }
 
-/// What a worker is to be told.
+/// An order for a worker's thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerOrder {
     /// It may work.
     Work(Grant),
-    /// Something more urgent has its CPU: it should stop soon, and ask anew.
+    /// Something more urgent has its CPU: it should stop soon, and request a new grant.
     Stop(WorkerId),
 }
 
+/// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum WorkerState {
     /// It has nothing to do.
     Idle,
-    /// It asked, and has no grant yet.
-    Waits,
+    /// It has work, and no grant yet.
+    Waiting,
     /// It works.
-    Works { cpu: CpuId, payer: VcpuId },
+    Working { cpu: CpuId, donor: VcpuId },
 }
 
+/// One worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Worker {
     pub(crate) guest: GuestId,
-    pub(crate) state: State,
-    /// Where it worked last: going elsewhere costs a migration.
+    pub(crate) state: WorkerState,
+    /// Where it worked last: a migration has a cost.
     pub(crate) last_cpu: Option<CpuId>,
 }
 
 /// All workers of a pool.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct WorkerTable {
-    pub(crate) all: Vec<Worker>,
-    /// WorkerTable that wait, in the order in which they are looked at.
+    pub(crate) rows: Table<WorkerId, Worker>,
+    /// Workers that wait, in the order in which they are served.
     pub(crate) waiting: VecDeque<WorkerId>,
-    /// How many of them are to be looked at for every CPU, because a claim has got a budget.
-    pub(crate) to_look_at: usize,
+    /// How many of them may now find a grant on any CPU, because a scheduling context was replenished.
+    pub(crate) to_retry: usize,
     pub(crate) orders: Vec<WorkerOrder>,
 }
 
 impl WorkerTable {
+    pub(crate) const fn new() -> Self {
+        Self {
+            rows: Table::new(),
+            waiting: VecDeque::new(),
+            to_retry: 0,
+            orders: Vec::new(),
+        }
+    }
+
+    /// Adds a worker of `guest`, with room for its orders.
+    pub(crate) fn add(&mut self, guest: GuestId) -> WorkerId {
+        let worker = self.rows.push(Worker {
+            guest,
+            state: WorkerState::Idle,
+            last_cpu: None,
+        });
+        let count = self.rows.len();
+        self.waiting.reserve(count);
+        self.orders.reserve(2 * count);
+        worker
+    }
+
     pub(crate) fn any_waits(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    pub(crate) fn orders(&mut self) -> &mut Vec<WorkerOrder> {
-        &mut self.orders
-    }
-
-    /// A claim of `guest` has something left again.
-    pub(crate) fn look_again(&mut self, guest: GuestId) {
-        let concerned = |&worker: &WorkerId| self.all[worker.index()].guest == guest;
+    /// A scheduling context of `guest` has a budget again: workers that wait may get a grant.
+    pub(crate) fn retry_for(&mut self, guest: GuestId) {
+        let concerned = |&worker: &WorkerId| self.rows[worker].guest == guest;
         if self.waiting.iter().any(concerned) {
-            self.to_look_at = self.waiting.len();
+            self.to_retry = self.waiting.len();
         }
     }
 }

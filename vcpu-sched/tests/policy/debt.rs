@@ -1,10 +1,10 @@
 //! CPU time that is spent for a vCPU while it does not run.
 
 use crate::pool::{MS, Pool, US, holding, quiet, spins_on};
-use vcpu_sched::{Doing, StopReason, VcpuId};
+use vcpu_sched::{CpuTime, Doing, StopReason, VcpuId};
 
 fn spend(p: &mut Pool, vcpu: VcpuId, spent: u64) {
-    p.policy.charge_elsewhere(vcpu, spent, p.now);
+    p.policy.charge_elsewhere(vcpu, CpuTime(spent), p.now);
 }
 
 fn budget(p: &Pool, vcpu: VcpuId) -> i64 {

@@ -1,7 +1,7 @@
 //! Wake-ups of halted vCPUs on CPUs where somebody more urgent is served.
 
 use crate::pool::{MS, Pool, US};
-use vcpu_sched::{CpuId, VcpuId};
+use vcpu_sched::{CpuId, CpuTime, VcpuId};
 
 /// A reserved vCPU runs on CPU 0; the others of another guest are halted.
 fn beside_a_reservation() -> (Pool, vcpu_sched::GuestId) {
@@ -15,7 +15,8 @@ fn beside_a_reservation() -> (Pool, vcpu_sched::GuestId) {
 
 /// The thread of `vcpu` wakes on `cpu` and uses `spent` ns there.
 fn wakes_on(p: &mut Pool, vcpu: VcpuId, cpu: u32, spent: u64) {
-    p.policy.charge_sleep(vcpu, spent, Some(CpuId(cpu)), p.now);
+    p.policy
+        .charge_sleep(vcpu, CpuTime(spent), Some(CpuId(cpu)), p.now);
 }
 
 #[test]
@@ -48,7 +49,7 @@ fn wake_ups_that_take_nothing_from_anybody_more_urgent_are_as_many_as_one_likes(
     assert_eq!(p.pick(1), Some((hog, hog)));
     for _ in 0..100 {
         wakes_on(&mut p, halted, 1, MS);
-        p.policy.charge_sleep(halted, MS, None, p.now);
+        p.policy.charge_sleep(halted, CpuTime(MS), None, p.now);
     }
     let c = p.counters(halted);
     assert_eq!((c.sleep_ns, c.disturbing_ns), (300 * MS, 0));
@@ -72,7 +73,7 @@ fn a_reservation_may_wake_where_its_deadline_is_earlier_and_not_where_it_is_late
 fn one_without_budget_disturbs_whatever_its_deadline_is() {
     let (mut p, other) = beside_a_reservation();
     let halted = p.hard(other, 1, 10);
-    p.policy.charge_elsewhere(halted, 3 * MS, p.now);
+    p.policy.charge_elsewhere(halted, CpuTime(3 * MS), p.now);
     wakes_on(&mut p, halted, 0, 100 * US);
     assert_eq!(p.counters(halted).disturbing_ns, 100 * US);
 }

@@ -2,8 +2,8 @@
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
 use vcpu_sched::{
-    Config, CpuId, CpuSet, Doing, GuestId, Ns, Reservation, SchedParams, StopReason, VcpuId,
-    WorkerOrder,
+    Config, CpuId, CpuSet, CpuTime, Doing, GuestId, Ns, Reservation, SchedParams, StopReason,
+    VcpuId, WorkerOrder,
 };
 
 impl Pool {
@@ -82,7 +82,7 @@ fn the_last_cpu_stays_and_one_that_is_away_does_not_leave_again() {
     let mut p = Pool::new(2);
     assert!(p.leave(0));
     assert!(!p.leave(0) && !p.leave(1) && !p.leave(7));
-    assert!(p.policy.present().contains(CpuId(1)));
+    assert!(p.policy.online_cpus().contains(CpuId(1)));
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn a_helper_on_a_cpu_that_leaves_is_stopped_and_granted_another() {
     p.policy.cpu_offline(grant.cpu, p.now);
     let order = p.policy.take_worker_orders().next();
     assert_eq!(order, Some(WorkerOrder::Stop(worker)));
-    p.policy.worker_stopped(worker, US, p.now);
+    p.policy.worker_stopped(worker, CpuTime(US), p.now);
     p.policy.worker_ready(worker, p.now);
     let order = p.policy.take_worker_orders().next();
     let Some(WorkerOrder::Work(again)) = order else {

@@ -1,7 +1,7 @@
 //! What is counted of the time in which a vCPU does not run: deadlines, and what it waits for.
 
 use crate::pool::{MS, Pool, US, holding, quiet, spins_on};
-use vcpu_sched::{Reservation, SchedParams, StopReason, VcpuId};
+use vcpu_sched::{CpuTime, Reservation, SchedParams, StopReason, VcpuId};
 
 /// A soft reservation of `q` in every `p` milliseconds in a guest of its own.
 fn soft(p: &mut Pool, q: u64, period: u64) -> VcpuId {
@@ -42,7 +42,7 @@ fn deadlines_that_pass_while_the_host_runs_something_else_are_missed() {
         vcpu_sched::CpuId(0),
         StopReason::Preempted,
         quiet(),
-        5 * MS,
+        CpuTime(5 * MS),
         p.now,
     );
     assert_eq!(p.counters(robbed).deadline_misses, 120);
@@ -138,7 +138,7 @@ fn time_that_the_host_took_is_counted_for_who_was_on_the_cpu() {
     let mut p = Pool::new(1);
     let guest = p.guest();
     let vcpu = p.best_effort(guest, 100);
-    p.policy.host_took(vcpu, 3 * MS);
-    p.policy.host_took(VcpuId(77), 3 * MS);
+    p.policy.host_took(vcpu, CpuTime(3 * MS));
+    p.policy.host_took(VcpuId(77), CpuTime(3 * MS));
     assert_eq!(p.counters(vcpu).host_steal_ns, 3 * MS);
 }

@@ -1,8 +1,8 @@
 //! A pool with a clock: the few words that the tests are written in.
 
 use vcpu_sched::{
-    Config, Counters, CpuId, CpuSet, Decision, Event, GuestId, Hints, Ns, Reservation, SchedParams,
-    Scheduler, StopReason, VcpuId, Wait, WaitKind,
+    Config, Counters, CpuId, CpuSet, CpuTime, Decision, Event, GuestId, Hints, Ns, Reservation,
+    SchedParams, Scheduler, StopReason, VcpuId, Wait, WaitKind,
 };
 
 pub const US: Ns = 1_000;
@@ -70,7 +70,8 @@ impl Pool {
     pub fn stop(&mut self, cpu: u32, why: StopReason, hints: Hints) {
         let ran = self.now - self.since[cpu as usize];
         self.since[cpu as usize] = self.now;
-        self.policy.stop(CpuId(cpu), why, hints, ran, self.now);
+        self.policy
+            .stop(CpuId(cpu), why, hints, CpuTime(ran), self.now);
     }
 
     /// Runs on for `time`, then stops.

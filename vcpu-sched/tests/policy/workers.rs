@@ -1,7 +1,7 @@
 //! When, where and on whose budget the threads of a guest's devices work.
 
 use crate::pool::{MS, Pool, US, quiet};
-use vcpu_sched::{CpuId, Grant, StopReason, WorkerId, WorkerOrder};
+use vcpu_sched::{CpuId, CpuTime, Grant, StopReason, WorkerId, WorkerOrder};
 
 fn orders(p: &mut Pool) -> Vec<WorkerOrder> {
     p.policy.take_worker_orders().collect()
@@ -22,7 +22,7 @@ fn asks(p: &mut Pool, worker: WorkerId) -> Vec<Grant> {
 }
 
 fn stops(p: &mut Pool, worker: WorkerId, spent: u64) -> Vec<Grant> {
-    p.policy.worker_stopped(worker, spent, p.now);
+    p.policy.worker_stopped(worker, CpuTime(spent), p.now);
     grants(p)
 }
 
@@ -34,10 +34,10 @@ fn a_helper_works_at_once_on_an_idle_cpu_and_its_guest_pays() {
     let worker = p.policy.add_worker(g);
     assert_eq!((p.pick(0), p.pick(1)), (None, None));
     let granted = asks(&mut p, worker);
-    let [Grant { payer, limit, .. }] = granted[..] else {
+    let [Grant { donor, limit, .. }] = granted[..] else {
         panic!("{granted:?}");
     };
-    assert_eq!((payer, limit), (v, 250 * US));
+    assert_eq!((donor, limit), (v, 250 * US));
     stops(&mut p, worker, 200 * US);
     assert_eq!(p.counters(v).elsewhere_ns, 200 * US);
 }
@@ -97,7 +97,7 @@ fn a_reserved_guest_works_where_best_effort_runs() {
     assert_eq!(p.pick(0), Some((hog, hog)));
     let granted = asks(&mut p, worker);
     assert_eq!(
-        granted.iter().map(|g| (g.cpu, g.payer)).collect::<Vec<_>>(),
+        granted.iter().map(|g| (g.cpu, g.donor)).collect::<Vec<_>>(),
         [(CpuId(0), reserved)]
     );
 }
@@ -154,10 +154,10 @@ fn a_vcpu_that_is_alone_gets_slices_when_a_helper_waits() {
     let used = p.best_effort(g, 1);
     let hog = p.best_effort(h, 100);
     let worker = p.policy.add_worker(g);
-    p.policy.charge_elsewhere(used, 100 * MS, 0);
+    p.policy.charge_elsewhere(used, CpuTime(100 * MS), 0);
     p.wake(hog);
     assert_eq!(p.decide(0).unwrap().until, None);
-    p.policy.charge_elsewhere(used, 100 * MS, 0);
+    p.policy.charge_elsewhere(used, CpuTime(100 * MS), 0);
     assert_eq!(asks(&mut p, worker), []);
     assert_eq!(p.kicks(), [0]);
     p.stop(0, StopReason::Preempted, quiet());
@@ -192,11 +192,11 @@ fn the_claims_of_a_guest_take_turns_and_one_without_budget_is_passed_over() {
     let vcpus: Vec<_> = (0..3).map(|_| p.hard(g, 1, 100)).collect();
     let worker = p.policy.add_worker(g);
     assert_eq!(p.pick(0), None);
-    p.policy.charge_elsewhere(vcpus[1], 5 * MS, p.now);
-    let mut payers = Vec::new();
+    p.policy.charge_elsewhere(vcpus[1], CpuTime(5 * MS), p.now);
+    let mut donors = Vec::new();
     for _ in 0..4 {
-        payers.push(asks(&mut p, worker)[0].payer);
+        donors.push(asks(&mut p, worker)[0].donor);
         stops(&mut p, worker, US);
     }
-    assert_eq!(payers, [vcpus[0], vcpus[2], vcpus[0], vcpus[2]]);
+    assert_eq!(donors, [vcpus[0], vcpus[2], vcpus[0], vcpus[2]]);
 }

@@ -51,7 +51,7 @@ impl Machine {
 
     /// What is in force fits on the CPUs that are left, and is all that was promised when all are there.
     pub fn check_admission(&self) {
-        let cpus = self.policy.present().len();
+        let cpus = self.policy.online_cpus().len();
         let all = (0..self.vcpus.len() as u32).map(VcpuId);
         let views = all.map(|vcpu| self.view(vcpu).unwrap());
         let alive = |v: &VcpuView| v.doing != Doing::Gone;
@@ -134,8 +134,8 @@ impl Machine {
     /// WorkerTable that work do so for a short while.
     pub fn helpers_work(&mut self) {
         for guest in 0..GUESTS {
-            if let Worker::Works(payer) = self.workers[guest as usize] {
-                self.finish(guest, payer, 10 * US);
+            if let Worker::Works(donor) = self.workers[guest as usize] {
+                self.finish(guest, donor, 10 * US);
             }
         }
     }

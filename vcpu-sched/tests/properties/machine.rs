@@ -1,8 +1,8 @@
 //! A caller of the policy, with what its executors know.
 
 use vcpu_sched::{
-    Config, CpuId, CpuSet, Event, GuestId, Hints, Ns, SchedParams, Scheduler, StopReason, VcpuId,
-    VcpuView, Wait, WaitKind, WorkerId, WorkerOrder,
+    Config, CpuId, CpuSet, CpuTime, Event, GuestId, Hints, Ns, SchedParams, Scheduler, StopReason,
+    VcpuId, VcpuView, Wait, WaitKind, WorkerId, WorkerOrder,
 };
 
 use crate::US;
@@ -158,9 +158,9 @@ impl Machine {
                 }
                 if sleeps {
                     self.policy
-                        .charge_sleep(vcpu, spent, Some(CpuId(0)), self.now);
+                        .charge_sleep(vcpu, CpuTime(spent), Some(CpuId(0)), self.now);
                 } else {
-                    self.policy.charge_elsewhere(vcpu, spent, self.now);
+                    self.policy.charge_elsewhere(vcpu, CpuTime(spent), self.now);
                 }
                 self.spend(vcpu, spent);
             }
@@ -171,14 +171,14 @@ impl Machine {
                 }
             }
             Op::Finish(guest, spent) => {
-                if let Worker::Works(payer) = self.workers[guest as usize] {
-                    self.finish(guest, payer, spent);
+                if let Worker::Works(donor) = self.workers[guest as usize] {
+                    self.finish(guest, donor, spent);
                 }
             }
             Op::Leave(number) => {
                 let cpu = CpuId(cpu(number) as u32);
                 self.policy.cpu_offline(cpu, self.now);
-                assert!(!self.policy.present().is_empty(), "the last CPU stays");
+                assert!(!self.policy.online_cpus().is_empty(), "the last CPU stays");
             }
             Op::Return(number) => {
                 let cpu = CpuId(cpu(number) as u32);
@@ -265,13 +265,13 @@ impl Machine {
                 self.vcpus[donor.index()].overrun += self.now.saturating_sub(until);
             }
             let id = CpuId(cpu as u32);
-            self.policy.stop(id, why, hints, ran, self.now);
+            self.policy.stop(id, why, hints, CpuTime(ran), self.now);
         }
     }
 
     pub fn pick(&mut self, cpu: usize) {
         let decision = self.policy.pick(CpuId(cpu as u32), self.now);
-        let present = self.policy.present().contains(CpuId(cpu as u32));
+        let present = self.policy.online_cpus().contains(CpuId(cpu as u32));
         assert!(
             present || decision.is_none(),
             "nothing runs where a CPU is away"
@@ -318,11 +318,12 @@ impl Machine {
         }
     }
 
-    /// The worker of `guest` stops, and `payer` pays.
-    pub fn finish(&mut self, guest: u32, payer: VcpuId, spent: Ns) {
+    /// The worker of `guest` stops, and `donor` pays.
+    pub fn finish(&mut self, guest: u32, donor: VcpuId, spent: Ns) {
         self.workers[guest as usize] = Worker::Idle;
-        self.policy.worker_stopped(WorkerId(guest), spent, self.now);
-        self.spend(payer, spent);
+        self.policy
+            .worker_stopped(WorkerId(guest), CpuTime(spent), self.now);
+        self.spend(donor, spent);
         self.take_worker_orders();
     }
 
@@ -335,15 +336,15 @@ impl Machine {
             };
             let worker = &mut self.workers[grant.worker.index()];
             assert_eq!(*worker, Worker::Waits, "it has asked");
-            *worker = Worker::Works(grant.payer);
-            assert_eq!(self.guest(grant.payer), Some(GuestId(grant.worker.0)));
-            assert!(grant.limit > 0, "the payer has something left");
+            *worker = Worker::Works(grant.donor);
+            assert_eq!(self.guest(grant.donor), Some(GuestId(grant.worker.0)));
+            assert!(grant.limit > 0, "the donor has something left");
             let deadline = |vcpu| Some(self.view(vcpu)?.reserved?.2);
             if let Some((donor, _)) = self.policy.running(grant.cpu)
-                && self.guest(donor) != self.guest(grant.payer)
+                && self.guest(donor) != self.guest(grant.donor)
                 && deadline(donor).is_some()
             {
-                assert!(deadline(grant.payer).is_some(), "best effort gives way");
+                assert!(deadline(grant.donor).is_some(), "best effort gives way");
             }
         }
     }

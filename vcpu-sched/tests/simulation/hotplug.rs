@@ -15,7 +15,7 @@ fn hogs(claims: &[SchedParams]) -> Outcome<()> {
         let guest = sim.guest();
         sim.vcpu(guest, claim, Script::hog()).unwrap();
     }
-    sim.away(CpuId(1), AWAY.0, AWAY.1);
+    sim.offline(CpuId(1), AWAY.0, AWAY.1);
     sim.run(END)
 }
 
@@ -71,7 +71,7 @@ fn a_periodic_job_whose_reservation_is_kept_misses_no_deadline() {
         sim.vcpu(guest, soft(4 * MS, 10 * MS), Script::hog())
             .unwrap();
     }
-    sim.away(CpuId(0), AWAY.0, AWAY.1);
+    sim.offline(CpuId(0), AWAY.0, AWAY.1);
     let outcome = sim.run(END);
     assert_eq!(outcome.vcpu(job).counters.deadline_misses, 0);
     assert_eq!(outcome.vcpu(job).passes, END / (10 * MS) - 1);

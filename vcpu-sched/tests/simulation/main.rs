@@ -6,6 +6,7 @@ mod deadlines;
 mod hotplug;
 mod inversion;
 mod isolation;
+mod policies;
 mod random_pools;
 
 use vcpu_sched::{Ns, Reservation, SchedParams};

@@ -110,7 +110,7 @@ fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
     for cpu in 0..cpus as u32 {
         if random.one_in(3) {
             let (from, to) = (random.below(end), random.below(end));
-            sim.away(CpuId(cpu), from.min(to), from.max(to));
+            sim.offline(CpuId(cpu), from.min(to), from.max(to));
         }
     }
     (sim.run(end), config, guests)

@@ -8,6 +8,7 @@ use crate::x2apic;
 /// Shorter than any hypervisor allows, so the hypervisor uses its shortest period.
 const PERIOD_NS: u32 = 1000;
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let end = end_time();
     // The hypervisor may slow these timers down. One that cannot do so in xAPIC mode may end the guest.

@@ -27,6 +27,7 @@ unsafe impl Sync for Sink {}
 
 static SINK: Sink = Sink(UnsafeCell::new([0; BUFFER_LENGTH as usize]));
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let end = end_time();
     match Device::in_slot(cpu.index()) {

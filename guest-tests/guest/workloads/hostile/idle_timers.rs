@@ -4,6 +4,7 @@ use crate::cpu::Cpu;
 use crate::workloads::run_length::end_time;
 use crate::{clock, config, idle};
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let end = end_time();
     let period = clock::from_ns(config::get().period);

@@ -7,6 +7,7 @@ use crate::cpu::Cpu;
 use crate::workloads::run_length::end_time;
 use crate::{apic, clock, config, ring0};
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let end = end_time();
     let period = u32::try_from(config::get().period)

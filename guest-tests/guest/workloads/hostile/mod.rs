@@ -16,6 +16,7 @@ use crate::port;
 
 const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
 
+/// The attack on this vCPU.
 pub fn run(cpu: &'static Cpu, attack: Attack) {
     // The PICs still deliver at the vectors of exceptions, so all their interrupts are masked.
     for port in PIC_MASKS {

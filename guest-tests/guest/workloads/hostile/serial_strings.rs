@@ -32,6 +32,7 @@ const fn lines() -> [u8; LENGTH] {
     text
 }
 
+/// The workload on this vCPU.
 pub fn run(cpu: &Cpu) {
     let end = end_time();
     // SAFETY: the buffer is this vCPU's, and `run` is called once.

@@ -48,6 +48,7 @@ impl Progress {
     }
 }
 
+/// The workload on this vCPU.
 pub fn run(cpu: &'static Cpu) {
     tasks::run(cpu, tasks_of(cpu), |cpu, number| {
         let progress = &PROGRESS[cpu.index() as usize];

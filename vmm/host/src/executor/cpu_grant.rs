@@ -71,7 +71,7 @@ mod tests {
         Grant {
             worker: WorkerId(0),
             cpu: CpuId(0),
-            payer: VcpuId(0),
+            donor: VcpuId(0),
             limit: 7,
         }
     }

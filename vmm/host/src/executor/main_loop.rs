@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use baton_machine::{Exit, GuestEnd};
 use baton_os::sys;
-use vcpu_sched::{CpuId, Hints, Ns, StopReason};
+use vcpu_sched::{CpuId, CpuTime, Hints, Ns, StopReason};
 
 use super::assignment::Assignment;
 use super::exits::{ExitAction, ExitHandler, HALT_POLL_NS};
@@ -135,7 +135,7 @@ impl<R: VcpuRunner> Executor<R> {
 
         let mut state = pool.lock();
         let now = sys::monotonic_ns();
-        self.is_away = !state.sched.present().contains(self.cpu);
+        self.is_away = !state.sched.online_cpus().contains(self.cpu);
         let GivenBack {
             stopped,
             mut sleeper,
@@ -198,7 +198,9 @@ impl<R: VcpuRunner> Executor<R> {
             }
             Returned::Slept(vcpu, end, spent) => {
                 given.can_sleep_here &= end != NapEnd::NotHere;
-                state.sched.charge_sleep(vcpu.id(), spent, None, now);
+                state
+                    .sched
+                    .charge_sleep(vcpu.id(), CpuTime(spent), None, now);
                 given.sleeper = state.end_sleep_in_place(vcpu, end == NapEnd::Woken, now);
             }
         }
@@ -232,8 +234,10 @@ impl<R: VcpuRunner> Executor<R> {
             true => StopReason::Ended,
             false => off_cpu.reason(),
         };
-        state.sched.stop(self.cpu, for_policy, hints, ran, now);
-        state.sched.host_took(id, host_steal);
+        state
+            .sched
+            .stop(self.cpu, for_policy, hints, CpuTime(ran), now);
+        state.sched.host_took(id, CpuTime(host_steal));
         state.charge_console(id, vcpu.guest.console().take_spent_ns(), now);
         if reason.is_none() {
             return (off_cpu, state.send_to_sleep(vcpu));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use baton_machine::{GuestRecord, Vcpu};
 use baton_os::sys;
-use vcpu_sched::{CpuId, Grant, Ns, Scheduler, VcpuId, WorkerId, WorkerOrder};
+use vcpu_sched::{CpuId, CpuTime, Grant, Ns, Scheduler, VcpuId, WorkerId, WorkerOrder};
 
 use super::after_unlock::AfterUnlock;
 use super::cpu_grant::GrantInbox;
@@ -129,7 +129,9 @@ impl Pool {
         let after = {
             let mut state = self.lock();
             let now = sys::monotonic_ns();
-            state.sched.charge_sleep(vcpu.id(), spent, here, now);
+            state
+                .sched
+                .charge_sleep(vcpu.id(), CpuTime(spent), here, now);
             state.end_sleep(vcpu, now);
             state.after_unlock()
         };

@@ -2,7 +2,7 @@
 
 use baton_machine::{ExitCounts, Vcpu};
 use baton_os::sys;
-use vcpu_sched::{CpuId, CpuSet, Hints, Ns, Scheduler, StopReason, VcpuId};
+use vcpu_sched::{CpuId, CpuSet, CpuTime, Hints, Ns, Scheduler, StopReason, VcpuId};
 
 use super::after_unlock::AfterUnlock;
 use super::assignment::Assignment;
@@ -90,7 +90,8 @@ impl PoolState {
                 }
                 Err(NotInPool::Gone) => StopReason::Ended,
             };
-            self.sched.stop(cpu, reason, Hints::default(), 0, now);
+            self.sched
+                .stop(cpu, reason, Hints::default(), CpuTime::ZERO, now);
         }
     }
 
@@ -183,12 +184,12 @@ impl PoolState {
         self.places.lose(id);
         let now = sys::monotonic_ns();
         self.sched
-            .stop(cpu, StopReason::Ended, Hints::default(), ran, now);
+            .stop(cpu, StopReason::Ended, Hints::default(), CpuTime(ran), now);
     }
 
     /// Charges what the console's thread has used for the guest of `id` since the last time.
     pub(crate) fn charge_console(&mut self, id: VcpuId, used: Ns, now: Ns) {
-        self.sched.charge_elsewhere(id, used, now);
+        self.sched.charge_elsewhere(id, CpuTime(used), now);
     }
 
     /// The CPUs `present` of `all` can be used. Without any, the last one stays.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use baton_machine::devices::Granter;
 use baton_os::sys;
-use vcpu_sched::{Grant, Ns, WorkerId};
+use vcpu_sched::{CpuTime, Grant, Ns, WorkerId};
 
 use super::cpu_grant::GrantInbox;
 use super::pins::{PinChanges, Pinned};
@@ -77,7 +77,7 @@ impl Granter for DeviceWorker {
     fn end(&self, spent_ns: Ns) {
         if let Some(pool) = self.pool.upgrade() {
             report(&pool, |state, now| {
-                state.sched.worker_stopped(self.id, spent_ns, now);
+                state.sched.worker_stopped(self.id, CpuTime(spent_ns), now);
             });
         }
     }

@@ -1,0 +1,327 @@
+//! The seam between a scheduling policy and the owner of the host CPUs: executors on KVM, or the simulator.
+//!
+//! [`Scheduler`] is the policy of this crate. A researcher who wants to try another one implements [`Policy`]
+//! for it, adds it to [`PolicyKind`](crate::PolicyKind), and runs it under `baton run --policy`, `baton sim --policy` and
+//! `baton bench lhp --policies`. [`RoundRobin`](crate::RoundRobin) is such a policy, and short enough to start from.
+//!
+//! # What the owner does
+//! For each CPU, in a loop: [`Policy::pick`] a decision, run [`Decision::curr`] until [`Decision::until`], a
+//! kick or an exit, then report it by [`Policy::stop`]. Between those calls come wake-ups
+//! ([`Policy::wake`]), from any CPU. All calls are made under one lock, with times that do not go back. After
+//! each of them the owner takes [`Policy::take_kicks`] and makes those CPUs stop and pick again.
+//!
+//! # What a policy has to implement
+//! Guests and vCPUs come and go, `pick`, `stop`, `wake`, and what observers see. Everything else has a
+//! default that ignores hints, grants no deferral, and lets the threads of devices work at once.
+
+use std::fmt::Debug;
+
+use crate::classes::admission::AdmissionError;
+use crate::classes::reservation::SchedParams;
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::cpuset::CpuSet;
+use crate::events::Events;
+use crate::ids::{CpuId, CpuTime, GuestId, Ns, VcpuId, WorkerId};
+use crate::rules::pick::Decision;
+use crate::rules::stop::StopReason;
+use crate::scheduler::Scheduler;
+use crate::state::blocked_on::Hints;
+use crate::state::worker_table::WorkerOrder;
+use crate::view::{CpuView, VcpuView};
+
+/// A scheduling policy of one pool of host CPUs. See the [module](self) for how it is called.
+pub trait Policy<E: Events>: Debug + Send {
+    // Guests and vCPUs.
+
+    /// Adds a guest without vCPUs.
+    fn add_guest(&mut self) -> GuestId;
+
+    /// Adds a vCPU to `guest`, halted. `allowed` of `None` means every CPU of the pool. Ids are given in
+    /// order, from 0.
+    ///
+    /// # Errors
+    /// What the policy cannot guarantee, or does not offer.
+    fn add_vcpu(
+        &mut self,
+        guest: GuestId,
+        params: SchedParams,
+        allowed: Option<CpuSet>,
+    ) -> Result<VcpuId, AdmissionError>;
+
+    /// Takes a vCPU out for good. If it runs, its CPU is kicked.
+    fn remove(&mut self, vcpu: VcpuId, now: Ns);
+
+    // Decisions.
+
+    /// Decides what `cpu` runs. `None`: nothing; the CPU sleeps until it is kicked, or until
+    /// [`Policy::next_timer`].
+    fn pick(&mut self, cpu: CpuId, now: Ns) -> Option<Decision>;
+
+    /// `cpu` has stopped what it ran, which used `ran` of CPU time and published `hints`. The next call
+    /// for this CPU is [`Policy::pick`].
+    fn stop(&mut self, cpu: CpuId, why: StopReason, hints: Hints, ran: CpuTime, now: Ns);
+
+    /// The vCPU has something to run. For one that is not halted, the next halt ends at once.
+    fn wake(&mut self, vcpu: VcpuId, now: Ns);
+
+    /// The CPUs that should stop and pick again, because of what happened since the last call.
+    fn take_kicks(&mut self) -> CpuSet;
+
+    /// When something happens by itself, ns: a sleeping CPU wakes up and picks then.
+    fn next_timer(&self) -> Option<Ns> {
+        None
+    }
+
+    // Hints: what guests publish about their locks.
+
+    /// What runs on `cpu` wakes `vcpu`, which may hand it a lock.
+    fn wake_by(&mut self, cpu: CpuId, vcpu: VcpuId, now: Ns) {
+        let _ = cpu;
+        self.wake(vcpu, now);
+    }
+
+    /// What runs on `cpu` has released the lock for which it was proxied; `to` has it now, if known.
+    fn release(&mut self, cpu: CpuId, to: Option<VcpuId>, now: Ns) {
+        let _ = (cpu, to, now);
+    }
+
+    /// What runs on `cpu` has handed `lock` to `to`.
+    fn hand_over(&mut self, cpu: CpuId, lock: u64, to: VcpuId, now: Ns) {
+        let _ = (cpu, lock, to, now);
+    }
+
+    /// The time of what runs on `cpu` is up, and it published `hints`: until when it may run on, ns.
+    /// `None`: it is preempted.
+    fn defer(&mut self, cpu: CpuId, hints: &Hints, now: Ns) -> Option<Ns> {
+        let _ = (cpu, hints, now);
+        None
+    }
+
+    // CPU time that a vCPU uses while it does not run.
+
+    /// Other threads have used `spent` of CPU time for `vcpu`.
+    fn charge_elsewhere(&mut self, vcpu: VcpuId, spent: CpuTime, now: Ns);
+
+    /// The sleep of `vcpu` and its wake-up have used `spent` of CPU time, on `cpu` if that is of the pool.
+    fn charge_sleep(&mut self, vcpu: VcpuId, spent: CpuTime, cpu: Option<CpuId>, now: Ns) {
+        let _ = cpu;
+        self.charge_elsewhere(vcpu, spent, now);
+    }
+
+    /// The host gave `taken` of the time in which `vcpu` was on a CPU to others.
+    fn host_took(&mut self, vcpu: VcpuId, taken: CpuTime);
+
+    /// Whether `vcpu` has no budget at present.
+    fn is_throttled(&self, vcpu: VcpuId) -> bool {
+        let _ = vcpu;
+        false
+    }
+
+    /// Whether `vcpu`, which halts, may sleep where its interrupts wake it at once.
+    ///
+    /// # Errors
+    /// The time until which it may not, ns.
+    fn may_sleep(&mut self, vcpu: VcpuId, now: Ns) -> Result<(), Ns> {
+        let _ = (vcpu, now);
+        Ok(())
+    }
+
+    // Workers: threads of a guest's devices.
+
+    /// Adds a worker of `guest`, which has nothing to do yet. Ids are given in order, from 0.
+    fn add_worker(&mut self, guest: GuestId) -> WorkerId;
+
+    /// `worker` has something to do. It begins when [`Policy::take_worker_orders`] permits it.
+    fn worker_ready(&mut self, worker: WorkerId, now: Ns);
+
+    /// `worker` has stopped, and used `spent` of CPU time since it stopped last.
+    fn worker_stopped(&mut self, worker: WorkerId, spent: CpuTime, now: Ns);
+
+    /// What workers are permitted or asked to do because of what happened since the last call.
+    fn take_worker_orders(&mut self) -> Vec<WorkerOrder>;
+
+    // Host CPUs.
+
+    /// The CPUs of the pool that are online.
+    fn online_cpus(&self) -> CpuSet;
+
+    /// `cpu` is offline from now on. False, and nothing changes, if it is already, or is the last one.
+    fn cpu_offline(&mut self, cpu: CpuId, now: Ns) -> bool;
+
+    /// `cpu` is online again. False, and nothing changes, if it was not offline.
+    fn cpu_online(&mut self, cpu: CpuId, now: Ns) -> bool;
+
+    // What observers see.
+
+    /// The pool's configuration.
+    fn config(&self) -> &Config;
+
+    /// The counters of a vCPU, without what is not over; zeros for one that does not exist.
+    fn counters(&self, vcpu: VcpuId) -> Counters;
+
+    /// The counters of a vCPU with what is not over at `now`.
+    fn counters_at(&self, vcpu: VcpuId, now: Ns) -> Counters;
+
+    /// The state of a vCPU; `None` if it does not exist.
+    fn view(&self, vcpu: VcpuId) -> Option<VcpuView>;
+
+    /// What `cpu` runs; `None` if nothing.
+    fn view_cpu(&self, cpu: CpuId) -> Option<CpuView>;
+
+    /// The listener.
+    fn events(&self) -> &E;
+
+    /// The listener, to record what the policy does not report.
+    fn events_mut(&mut self) -> &mut E;
+
+    /// The listener, at the end.
+    fn into_events(self: Box<Self>) -> E;
+
+    /// Checks the promises that can be checked between two calls; the simulator calls this after each.
+    ///
+    /// # Errors
+    /// The promise that is broken.
+    fn audit(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: Events + Debug + Send> Policy<E> for Scheduler<E> {
+    fn add_guest(&mut self) -> GuestId {
+        self.add_guest()
+    }
+
+    fn add_vcpu(
+        &mut self,
+        guest: GuestId,
+        params: SchedParams,
+        allowed: Option<CpuSet>,
+    ) -> Result<VcpuId, AdmissionError> {
+        self.add_vcpu(guest, params, allowed)
+    }
+
+    fn remove(&mut self, vcpu: VcpuId, now: Ns) {
+        self.remove(vcpu, now);
+    }
+
+    fn pick(&mut self, cpu: CpuId, now: Ns) -> Option<Decision> {
+        self.pick(cpu, now)
+    }
+
+    fn stop(&mut self, cpu: CpuId, why: StopReason, hints: Hints, ran: CpuTime, now: Ns) {
+        self.stop(cpu, why, hints, ran, now);
+    }
+
+    fn wake(&mut self, vcpu: VcpuId, now: Ns) {
+        self.wake(vcpu, now);
+    }
+
+    fn take_kicks(&mut self) -> CpuSet {
+        self.take_kicks()
+    }
+
+    fn next_timer(&self) -> Option<Ns> {
+        self.next_timer()
+    }
+
+    fn wake_by(&mut self, cpu: CpuId, vcpu: VcpuId, now: Ns) {
+        self.wake_by(cpu, vcpu, now);
+    }
+
+    fn release(&mut self, cpu: CpuId, to: Option<VcpuId>, now: Ns) {
+        self.release(cpu, to, now);
+    }
+
+    fn hand_over(&mut self, cpu: CpuId, lock: u64, to: VcpuId, now: Ns) {
+        self.hand_over(cpu, lock, to, now);
+    }
+
+    fn defer(&mut self, cpu: CpuId, hints: &Hints, now: Ns) -> Option<Ns> {
+        self.defer(cpu, hints, now)
+    }
+
+    fn charge_elsewhere(&mut self, vcpu: VcpuId, spent: CpuTime, now: Ns) {
+        self.charge_elsewhere(vcpu, spent, now);
+    }
+
+    fn charge_sleep(&mut self, vcpu: VcpuId, spent: CpuTime, cpu: Option<CpuId>, now: Ns) {
+        self.charge_sleep(vcpu, spent, cpu, now);
+    }
+
+    fn host_took(&mut self, vcpu: VcpuId, taken: CpuTime) {
+        self.host_took(vcpu, taken);
+    }
+
+    fn is_throttled(&self, vcpu: VcpuId) -> bool {
+        self.is_throttled(vcpu)
+    }
+
+    fn may_sleep(&mut self, vcpu: VcpuId, now: Ns) -> Result<(), Ns> {
+        self.may_sleep(vcpu, now)
+    }
+
+    fn add_worker(&mut self, guest: GuestId) -> WorkerId {
+        self.add_worker(guest)
+    }
+
+    fn worker_ready(&mut self, worker: WorkerId, now: Ns) {
+        self.worker_ready(worker, now);
+    }
+
+    fn worker_stopped(&mut self, worker: WorkerId, spent: CpuTime, now: Ns) {
+        self.worker_stopped(worker, spent, now);
+    }
+
+    fn take_worker_orders(&mut self) -> Vec<WorkerOrder> {
+        self.take_worker_orders().collect()
+    }
+
+    fn online_cpus(&self) -> CpuSet {
+        self.online_cpus()
+    }
+
+    fn cpu_offline(&mut self, cpu: CpuId, now: Ns) -> bool {
+        self.cpu_offline(cpu, now)
+    }
+
+    fn cpu_online(&mut self, cpu: CpuId, now: Ns) -> bool {
+        self.cpu_online(cpu, now)
+    }
+
+    fn config(&self) -> &Config {
+        self.config()
+    }
+
+    fn counters(&self, vcpu: VcpuId) -> Counters {
+        self.counters(vcpu)
+    }
+
+    fn counters_at(&self, vcpu: VcpuId, now: Ns) -> Counters {
+        self.counters_at(vcpu, now)
+    }
+
+    fn view(&self, vcpu: VcpuId) -> Option<VcpuView> {
+        self.view(vcpu)
+    }
+
+    fn view_cpu(&self, cpu: CpuId) -> Option<CpuView> {
+        self.view_cpu(cpu)
+    }
+
+    fn events(&self) -> &E {
+        &self.events
+    }
+
+    fn events_mut(&mut self) -> &mut E {
+        &mut self.events
+    }
+
+    fn into_events(self: Box<Self>) -> E {
+        self.events
+    }
+
+    fn audit(&self) -> Result<(), String> {
+        crate::audit::audit(self)
+    }
+}

@@ -1,0 +1,67 @@
+//! The donor is charged for what ran.
+
+use crate::classes::cbs::Charged;
+use crate::events::{Event, Events};
+use crate::ids::{CpuId, CpuTime, Ns, VcpuId};
+use crate::scheduler::Scheduler;
+use crate::state::contexts::ScState;
+use crate::state::cpu_table::Running;
+use crate::state::timer_queue::TimerId;
+
+impl<E: Events> Scheduler<E> {
+    /// Charges the CPU time of a decision that ended at `now` to its donor.
+    pub(crate) fn charge(&mut self, running: &Running, ran: CpuTime, now: Ns) {
+        let donor = running.donor;
+        let overrun = self.vcpus[donor]
+            .sc
+            .class
+            .overrun(ran, self.config.slice_ns);
+        // A deadline after the moment at which the budget was used up is kept.
+        self.count_misses(donor, now.saturating_sub(overrun.0));
+        if running.deferred {
+            self.counting.counters_mut(donor).deferral_debt_ns += overrun.0;
+        }
+        let inputs = self.fair_inputs(donor);
+        let class = &mut self.vcpus[donor].sc.class;
+        match class.charge(ran, running.slice_ends, now, &inputs) {
+            Charged::InBudget => {}
+            Charged::Postponed => self.to_back_of_equals(donor),
+            Charged::Throttled(at) => {
+                self.to_back_of_equals(donor);
+                self.throttle(donor, at, now);
+            }
+        }
+        self.count_misses(donor, now);
+    }
+
+    /// The scheduling context of `vcpu` has no budget before `at`.
+    pub(crate) fn throttle(&mut self, vcpu: VcpuId, at: Ns, now: Ns) {
+        self.dequeue(vcpu);
+        let sc = &mut self.vcpus[vcpu].sc;
+        (sc.state, sc.throttled_since) = (ScState::Throttled, now);
+        self.set_timer(TimerId::Sc(vcpu), at, now);
+        self.emit(now, Event::Throttle(vcpu, at));
+    }
+
+    /// The scheduling context of `vcpu`, which is throttled, gets its new budget.
+    pub(crate) fn replenish(&mut self, vcpu: VcpuId, now: Ns) {
+        self.end_throttling(vcpu, now);
+        let sc = &mut self.vcpus[vcpu].sc;
+        sc.class.replenish(now);
+        sc.state = ScState::Off;
+        self.to_back_of_equals(vcpu);
+        self.emit(now, Event::Replenish(vcpu));
+        self.workers.retry_for(self.vcpus[vcpu].guest);
+        self.requeue(vcpu);
+        self.kick_for(vcpu, now);
+    }
+
+    /// `donor` has been charged on `cpu` for `ran`, perhaps for several slices: virtual time passes with
+    /// them.
+    pub(crate) fn advance_by_slices(&mut self, cpu: CpuId, donor: VcpuId, ran: CpuTime) {
+        let (slice, sharers) = (self.config.slice_ns, self.sharers(donor));
+        if let Some(tag) = self.vcpus[donor].sc.class.tag_after(ran, slice, sharers) {
+            self.advance_virtual_time(cpu, tag);
+        }
+    }
+}

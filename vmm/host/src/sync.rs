@@ -2,7 +2,7 @@
 //! `scripts/loom` can run a protocol under every interleaving of its steps.
 //!
 //! A lock here is not poisoned by a panic: no code panics halfway through a change that it makes
-//! under a lock, so the data stays valid, and the threads that are left have a run to end.
+//! under a lock, so the data stays valid, and the other threads still have to end the run.
 
 #![cfg_attr(
     loom,

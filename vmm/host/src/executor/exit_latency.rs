@@ -1,26 +1,27 @@
-//! How long it takes to come out of the guest: from the moment when the policy wants the CPU back
-//! until the executor knows of it, a timer's signal and an exit.
+//! Estimates the exit latency: from the moment when a decision of the policy ends until the executor is back
+//! from the guest, by a timer's signal and an exit. It serves as an estimate of the entry latency, too.
 //!
-//! A grace is meant for the guest, but the executor can only count from the exit on which it grants
-//! one; the way back in is lost. That way is not seen, the way out is, and the two are alike. Where exits
-//! are cheap it is nothing; on a host that is itself a guest 150 us were seen, three times the grace.
+//! The time of a deferral is meant for the guest, but the executor can only count it from the exit on which
+//! the policy grants it, so that the entry is lost. The entry cannot be measured, the exit can, and the two
+//! are alike. Where exits are cheap both are next to nothing. On a host that is itself a guest 150 us were
+//! measured, three times a deferral.
 
 use vcpu_sched::Ns;
 
 /// How far one measurement moves the estimate, ns.
 const STEP_NS: Ns = 1_000;
-/// No way out is longer than this, ns; what takes longer is a host that took the CPU away.
+/// An exit takes no longer than this, ns; in a longer time the host took the CPU away.
 const LONGEST_NS: Ns = 200_000;
 
-/// A running median of the ways out.
+/// A running median of exit latencies.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Crossing {
+pub(super) struct ExitLatency {
     estimate: Option<Ns>,
 }
 
-impl Crossing {
-    /// The CPU was wanted back at `until`, and it was noticed `now`.
-    pub(super) fn came_out(&mut self, until: Ns, now: Ns) {
+impl ExitLatency {
+    /// A decision ended at `until`, and the executor was back from the guest at `now`.
+    pub(super) fn measured(&mut self, until: Ns, now: Ns) {
         let Some(took) = now.checked_sub(until) else {
             // A kick came first.
             return;
@@ -33,12 +34,12 @@ impl Crossing {
         });
     }
 
-    /// How long the ways are, ns, before a vCPU can release the lock for which it has a grace: its own
-    /// way in, and if it `waits`, that of the holder, which may just be on its way out for its own
-    /// grace. 0 until a way has been seen.
+    /// The time, ns, that entries and exits take before a vCPU can release the lock for which it has a
+    /// deferral: its own entry, and if it `waits`, an exit and an entry of the holder, which may just be
+    /// about to get its own deferral. 0 before the first measurement.
     pub(super) fn before_release(self, waits: bool) -> Ns {
-        let ways = if waits { 3 } else { 1 };
-        ways * self.estimate.unwrap_or(0)
+        let entries_and_exits = if waits { 3 } else { 1 };
+        entries_and_exits * self.estimate.unwrap_or(0)
     }
 }
 
@@ -48,31 +49,31 @@ mod tests {
 
     #[test]
     fn the_estimate_goes_to_the_median_whatever_the_outliers() {
-        let mut crossing = Crossing::default();
-        assert_eq!(crossing.before_release(true), 0);
+        let mut latency = ExitLatency::default();
+        assert_eq!(latency.before_release(true), 0);
         for round in 0..400 {
             let took = if round % 4 == 3 { 9_000_000 } else { 20_000 };
-            crossing.came_out(1_000, 1_000 + took);
+            latency.measured(1_000, 1_000 + took);
         }
-        let way = crossing.before_release(false);
-        assert!((20_000..25_000).contains(&way), "{crossing:?}");
-        assert_eq!(crossing.before_release(true), 3 * way);
+        let once = latency.before_release(false);
+        assert!((20_000..25_000).contains(&once), "{latency:?}");
+        assert_eq!(latency.before_release(true), 3 * once);
     }
 
     #[test]
-    fn the_first_way_counts_at_once_but_no_more_than_the_longest() {
-        let mut crossing = Crossing::default();
-        crossing.came_out(0, 70_000);
-        assert_eq!(crossing.before_release(false), 70_000);
-        let mut crossing = Crossing::default();
-        crossing.came_out(0, 70_000_000);
-        assert_eq!(crossing.before_release(false), LONGEST_NS);
+    fn the_first_measurement_counts_at_once_but_no_more_than_the_longest() {
+        let mut latency = ExitLatency::default();
+        latency.measured(0, 70_000);
+        assert_eq!(latency.before_release(false), 70_000);
+        let mut latency = ExitLatency::default();
+        latency.measured(0, 70_000_000);
+        assert_eq!(latency.before_release(false), LONGEST_NS);
     }
 
     #[test]
-    fn a_kick_before_the_time_tells_nothing() {
-        let mut crossing = Crossing::default();
-        crossing.came_out(100, 50);
-        assert_eq!(crossing.before_release(false), 0);
+    fn a_kick_before_the_time_is_no_measurement() {
+        let mut latency = ExitLatency::default();
+        latency.measured(100, 50);
+        assert_eq!(latency.before_release(false), 0);
     }
 }

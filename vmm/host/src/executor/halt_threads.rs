@@ -8,7 +8,9 @@ use baton_machine::{Vcpu, kvm};
 use baton_os::sys;
 use vcpu_sched::VcpuId;
 
-use super::pool::{HaltThreads, NewVcpu, Pool};
+use super::owned_vcpu::OwnedVcpu;
+use super::pool::{HaltThreads, Pool};
+use super::pool_guest::NewVcpu;
 use crate::halt::{ExitOnWake, HaltThread, HaltThreadError, SleepEnd, check_wake_step};
 
 /// Halt threads apart from the threads that run the vCPUs.
@@ -20,12 +22,13 @@ struct SeparateHaltThreads {
 }
 
 impl HaltThreads for SeparateHaltThreads {
-    fn begin_sleep(&self, id: VcpuId, vcpu: Box<Vcpu>) {
+    fn begin_sleep(&self, vcpu: OwnedVcpu) {
+        let id = vcpu.id();
         // Only this vCPU sleeps on the thread, so the thread takes it unless it is closing.
-        if let Err(vcpu) = self.threads[id.index()].put(vcpu)
+        if let Err(vcpu) = self.threads[id.index()].put(vcpu.into_vcpu())
             && let Some(pool) = self.pool.upgrade()
         {
-            pool.comes_back(id, vcpu, 0);
+            pool.end_sleep(OwnedVcpu::new(id, vcpu), 0);
         }
     }
 
@@ -63,16 +66,16 @@ pub fn start(
 }
 
 fn start_one(pool: &Arc<Pool>, id: VcpuId, vcpu: &NewVcpu) -> Result<HaltThread, HaltThreadError> {
-    let since = Cell::new(pool.pins.since());
+    let since = Cell::new(pool.pins.epoch());
     let cpus = vcpu.host_cpus.clone();
     let pool = Arc::downgrade(pool);
     let on_wake = move |vcpu: Box<Vcpu>, end: SleepEnd, cpu_ns: u64| {
         if let Some(pool) = pool.upgrade() {
-            if since.replace(pool.pins.since()) != pool.pins.since() {
+            if since.replace(pool.pins.epoch()) != pool.pins.epoch() {
                 // The kernel refuses only if none of them can be used. The thread stays where it is then.
-                let _ = sys::set_affinity(&pool.watch.usable(&cpus));
+                let _ = sys::set_affinity(&pool.usable_cpus.usable(&cpus));
             }
-            give_back(&pool, id, vcpu, end, cpu_ns);
+            give_back(&pool, OwnedVcpu::new(id, vcpu), end, cpu_ns);
         }
     };
     let NewVcpu {
@@ -95,14 +98,14 @@ pub(super) fn possible() -> bool {
 
 /// Gives a vCPU whose sleep ended as `end` back to the pool. Its halt thread has used `cpu_ns` of CPU time
 /// since it gave the vCPU back last.
-pub(super) fn give_back(pool: &Pool, id: VcpuId, mut vcpu: Box<Vcpu>, end: SleepEnd, cpu_ns: u64) {
+pub(super) fn give_back(pool: &Pool, mut vcpu: OwnedVcpu, end: SleepEnd, cpu_ns: u64) {
     let guest = Arc::clone(&vcpu.guest);
     if let SleepEnd::Exited(exit) = end {
         // The guest's one instruction needs an answer, which the executor that runs the vCPU next gives.
         vcpu.put_off(exit);
     }
-    pool.comes_back(id, vcpu, cpu_ns);
+    pool.end_sleep(vcpu, cpu_ns);
     if guest.has_ended() {
-        pool.retire(&guest);
+        pool.remove_guest(&guest);
     }
 }

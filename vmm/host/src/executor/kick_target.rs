@@ -1,4 +1,4 @@
-//! Where kicks for one executor arrive, and how they reach the thread that is in the guest for it.
+//! One executor as its kickers see it: what state it is in, and which threads to reach.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use baton_os::sys;
 
-use super::kick::{Notify, Place};
-use super::signal;
+use super::kick::{ExecutorState, Notify};
+use super::kick_handler;
 
-/// One executor as its kickers see it.
+/// Where kicks for one executor go.
 #[derive(Debug)]
-pub(crate) struct Station {
-    place: Place,
+pub(crate) struct KickTarget {
+    state: ExecutorState,
     /// The executor's thread, to be unparked.
     thread: OnceLock<Thread>,
-    /// Its kernel id; 0 before it has come.
+    /// Its kernel id; 0 before it has started.
     executor_tid: AtomicI32,
-    /// The thread that runs, or ran last, a vCPU for it.
+    /// Kernel id of the thread that runs, or ran last, a vCPU for it.
     guest_tid: AtomicI32,
 }
 
-impl Station {
+impl KickTarget {
     pub(crate) fn new() -> Self {
         Self {
-            place: Place::new(),
+            state: ExecutorState::new(),
             thread: OnceLock::new(),
             executor_tid: AtomicI32::new(0),
             guest_tid: AtomicI32::new(0),
@@ -33,23 +33,23 @@ impl Station {
     }
 
     /// The calling thread is the executor.
-    pub(crate) fn occupy(&self) {
-        // A second executor on the same station would be a bug of this program; the first stays.
+    pub(crate) fn set_executor(&self) {
+        // A second executor of one CPU would be a bug of this program; the first stays.
         let _ = self.thread.set(thread::current());
         self.executor_tid.store(sys::thread_id(), Ordering::Release);
     }
 
-    /// Kernel id of the executor's thread, once that has come.
+    /// Kernel id of the executor's thread, once that has started.
     pub(crate) fn executor(&self) -> Option<libc::pid_t> {
         let tid = self.executor_tid.load(Ordering::Acquire);
         (tid != 0).then_some(tid)
     }
 
-    /// Makes the executor look at the policy again.
+    /// Makes the executor have the policy decide again.
     pub(crate) fn kick(&self) {
-        match self.place.kick() {
+        match self.state.kick() {
             Notify::Nothing => {}
-            Notify::Signal => signal::send(self.guest_tid.load(Ordering::Acquire)),
+            Notify::Signal => kick_handler::send(self.guest_tid.load(Ordering::Acquire)),
             Notify::Unpark => {
                 if let Some(thread) = self.thread.get() {
                     thread.unpark();
@@ -58,36 +58,37 @@ impl Station {
         }
     }
 
-    /// The calling thread is about to enter the guest for this executor. False: kicked, do not.
+    /// The calling thread is about to enter the guest for this executor. False: a kick is pending, do not
+    /// enter.
     pub(crate) fn enter_guest(&self) -> bool {
-        // Before the place changes: who reads the place `guest` finds this thread.
+        // Before the state changes: a kicker that finds the executor in the guest signals this thread.
         self.guest_tid.store(sys::thread_id(), Ordering::Release);
-        self.place.enter_guest()
+        self.state.enter_guest()
     }
 
-    /// Whether it was kicked while in the guest. After clearing `immediate_exit`.
+    /// Whether a kick came while in the guest. To be called after `immediate_exit` was cleared.
     pub(crate) fn is_kicked(&self) -> bool {
-        self.place.is_kicked()
+        self.state.is_kicked()
     }
 
     /// The calling thread is back from the guest.
     pub(crate) fn leave_guest(&self) {
-        self.place.come_back();
+        self.state.return_to_host();
     }
 
-    /// Sleeps until a kick, `timeout` or nothing at all.
+    /// Sleeps until a kick or for `timeout`; may return early.
     pub(crate) fn sleep(&self, timeout: Option<Duration>) {
-        if self.place.fall_asleep() {
+        if self.state.fall_asleep() {
             match timeout {
                 Some(timeout) => thread::park_timeout(timeout),
                 None => thread::park(),
             }
-            self.place.come_back();
+            self.state.return_to_host();
         }
     }
 
-    /// Whether it was kicked since the last call.
-    pub(crate) fn take(&self) -> bool {
-        self.place.take()
+    /// Whether a kick has come since the last call.
+    pub(crate) fn take_kick(&self) -> bool {
+        self.state.take_kick()
     }
 }

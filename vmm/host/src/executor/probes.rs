@@ -1,20 +1,26 @@
-//! Who hears the policy: the recorder of the timeline, the trace, the metrics. Each may be off.
+//! Where executors and the policy report what they do, for the timeline, the trace and the metrics. Each
+//! of these may be off.
 
+use std::sync::Arc;
+
+use baton_machine::Exit;
+use baton_observe::metrics::gauges::ExecutorGauges;
 use baton_observe::metrics::tally::Tally;
 use baton_observe::recorder::Recorder;
-use baton_observe::trace::record::{Port, What};
-use vcpu_sched::{Event, Events, Ns, VcpuId};
+use baton_observe::trace::record::{ExitKind, Port, What};
+use baton_os::sys;
+use vcpu_sched::{CpuId, Event, Events, Ns, VcpuId};
 
-/// The policy's listener. Called under the pool's lock, which makes it the one producer of the
-/// trace's ring.
+/// Receives the policy's events. It is called under the pool's lock, which makes it the one producer of
+/// its ring of the trace.
 #[derive(Debug, Default)]
-pub(crate) struct Listener {
+pub(crate) struct PolicyProbes {
     pub(crate) recorder: Recorder,
     pub(crate) trace: Option<Port>,
     pub(crate) tally: Option<Tally>,
 }
 
-impl Listener {
+impl PolicyProbes {
     /// `vcpu` has left the policy, or leaves it when it stops.
     pub(crate) fn gone(&mut self, at: Ns, vcpu: VcpuId) {
         if let Some(trace) = &mut self.trace {
@@ -23,7 +29,7 @@ impl Listener {
     }
 }
 
-impl Events for Listener {
+impl Events for PolicyProbes {
     fn event(&mut self, at: Ns, event: Event) {
         if let Some(trace) = &mut self.trace {
             trace.record(at, What::Policy(event));
@@ -32,5 +38,37 @@ impl Events for Listener {
             tally.event(at, &event);
         }
         self.recorder.event(at, event);
+    }
+}
+
+/// Receives what one executor reports by itself, outside the pool's lock.
+#[derive(Debug, Default)]
+pub(crate) struct ExecutorProbes {
+    pub(crate) trace: Option<Port>,
+    pub(crate) gauges: Option<Arc<ExecutorGauges>>,
+}
+
+impl ExecutorProbes {
+    /// `vcpu` has left the guest on `cpu`.
+    pub(crate) fn exit(&mut self, cpu: CpuId, vcpu: VcpuId, exit: &Exit) {
+        let kind = kind_of(exit);
+        if let Some(trace) = &mut self.trace {
+            trace.record(sys::monotonic_ns(), What::Exit { cpu, vcpu, kind });
+        }
+        if let Some(gauges) = &self.gauges {
+            gauges.exit(kind);
+        }
+    }
+}
+
+/// The exit as observers name it.
+fn kind_of(exit: &Exit) -> ExitKind {
+    match exit {
+        Exit::Handled => ExitKind::Device,
+        Exit::Interrupted => ExitKind::Interrupted,
+        Exit::Doorbell(_) => ExitKind::Doorbell,
+        Exit::Debug => ExitKind::Debug,
+        Exit::Halted => ExitKind::Halted,
+        Exit::Ended => ExitKind::Ended,
     }
 }

@@ -1,44 +1,46 @@
-//! Running a vCPU on the calling thread until the policy has a say: what a thread needs for it, and
-//! the loop around `KVM_RUN`.
+//! The loop around `KVM_RUN`: runs a vCPU on the calling thread until the policy has to decide.
 
 use std::io;
 
 use baton_machine::{Exit, Vcpu};
+use baton_os::signals::RtSignal;
 use baton_os::sys;
 
-use super::kick_target::Station;
+use super::kick_handler::{self, KickGuard};
+use super::kick_target::KickTarget;
 use super::presence::Presence;
-use super::signal::{self, Armed};
 use super::timer::PreemptionTimer;
 use crate::halt::{HaltSetup, HaltSignal, InPlaceEnd, SleepInPlace, is_halted};
 
-/// A thread's equipment for running vCPUs.
-pub(crate) struct Lane {
+/// What a thread needs to run vCPUs.
+pub(crate) struct RunLoop {
     timer: PreemptionTimer,
     /// Ends a `KVM_RUN` in which the vCPU halts. `None` where the host does not permit it.
     halt: Option<HaltSignal>,
     presence: Presence,
 }
 
-impl Lane {
+impl RunLoop {
+    /// For the calling thread, which has to use it.
+    ///
     /// # Errors
     /// If the host has no timer for this thread.
     pub(crate) fn for_this_thread() -> io::Result<Self> {
         Ok(Self {
             timer: PreemptionTimer::for_this_thread()?,
-            halt: HaltSignal::arm(signal::kick_signal()).ok(),
+            halt: HaltSignal::arm(RtSignal::ExecutorKick.number()).ok(),
             presence: Presence::default(),
         })
     }
 
     /// Whether halts end `KVM_RUN`.
-    pub(crate) fn sees_halts(&self) -> bool {
+    pub(crate) fn detects_halts(&self) -> bool {
         self.halt.is_some()
     }
 
-    /// A signal since the last time may have been the halt signal's one shot.
-    fn watch_for_halts(&mut self) {
-        if signal::take_seen()
+    /// Arms the halt signal again, if a signal since the last time may have been its one shot.
+    fn rearm_halt_signal(&mut self) {
+        if kick_handler::take_seen()
             && let Some(halt) = &mut self.halt
             && halt.rearm().is_err()
         {
@@ -47,14 +49,14 @@ impl Lane {
         }
     }
 
-    /// Runs `vcpu` for the executor at `station` until something that the policy should hear of:
-    /// a doorbell, a halt, a kick, the time `until` (ns), the guest's end. Device accesses are
-    /// handled and the guest entered again. May return [`Exit::Interrupted`] without cause.
-    pub(crate) fn run(&mut self, vcpu: &mut Vcpu, until: Option<u64>, station: &Station) -> Exit {
+    /// Runs `vcpu` for the executor at `target` until the policy has to decide: on a doorbell, a halt, a
+    /// kick, at the time `until` (ns), or at the guest's end. Device accesses are handled and the guest
+    /// is entered again. May return [`Exit::Interrupted`] without cause.
+    pub(crate) fn run(&mut self, vcpu: &mut Vcpu, until: Option<u64>, target: &KickTarget) -> Exit {
         self.timer.arm(until, sys::monotonic_ns());
-        let (armed, clear) = Armed::new(vcpu.immediate_exit());
-        self.watch_for_halts();
-        if !clear || !station.enter_guest() {
+        let (guard, may_enter) = KickGuard::arm(vcpu.immediate_exit());
+        self.rearm_halt_signal();
+        if !may_enter || !target.enter_guest() {
             return Exit::Interrupted;
         }
         let exit = loop {
@@ -62,53 +64,52 @@ impl Lane {
             match vcpu.run() {
                 Exit::Handled => {}
                 Exit::Interrupted => {
-                    if let Some(exit) = self.interrupted(vcpu, &armed, until, station) {
+                    if let Some(exit) = self.interrupted(vcpu, &guard, until, target) {
                         break exit;
                     }
                 }
                 exit => break exit,
             }
         };
-        station.leave_guest();
+        target.leave_guest();
         exit
     }
 
-    /// A signal ended `KVM_RUN`: what for. `None`: nothing, go on. The host has run something else
-    /// for a moment, and the context switch looked like that of a halt; no other thread needs to
-    /// hear of that.
+    /// A signal has ended `KVM_RUN`: returns the exit that it stands for. `None`: go on, because the host
+    /// ran something else for a moment, and the context switch looked like that of a halt.
     fn interrupted(
         &mut self,
         vcpu: &mut Vcpu,
-        armed: &Armed,
+        guard: &KickGuard,
         until: Option<u64>,
-        station: &Station,
+        target: &KickTarget,
     ) -> Option<Exit> {
-        armed.again();
+        guard.rearm();
         if let Some(missed) = self.presence.missed(sys::coarse_monotonic_ns()) {
             vcpu.guest.hints.add_steal(vcpu.index, missed);
             vcpu.guest.steal.add(vcpu.index, missed);
             vcpu.missed(missed);
         }
-        // KVM fails only for a vCPU that has no state to tell; then it is not halted.
+        // KVM refuses only for a vCPU without a run state, which is not halted.
         if vcpu.mp_state().is_ok_and(is_halted) {
             return Some(Exit::Halted);
         }
         let now = sys::monotonic_ns();
-        if station.is_kicked() || until.is_some_and(|until| now >= until) {
+        if target.is_kicked() || until.is_some_and(|until| now >= until) {
             return Some(Exit::Interrupted);
         }
         self.timer.arm(until, now);
-        self.watch_for_halts();
+        self.rearm_halt_signal();
         None
     }
 
-    /// Lets `vcpu`, which has halted, sleep on this thread for the executor at `station`, which has
-    /// nothing else to run until `until` (ns).
-    pub(crate) fn nap(
+    /// Lets `vcpu`, which has halted, sleep on this thread for the executor at `target`, which has nothing
+    /// else to run until `until` (ns).
+    pub(crate) fn sleep(
         &mut self,
         vcpu: &mut Vcpu,
         until: Option<u64>,
-        station: &Station,
+        target: &KickTarget,
         setup: &HaltSetup,
     ) -> InPlaceEnd {
         let sleep = match SleepInPlace::begin(vcpu, setup) {
@@ -117,10 +118,10 @@ impl Lane {
         };
         self.timer.arm(until, sys::monotonic_ns());
         let end = {
-            let (_armed, clear) = Armed::new(vcpu.immediate_exit());
-            if clear && station.enter_guest() {
+            let (_guard, may_enter) = KickGuard::arm(vcpu.immediate_exit());
+            if may_enter && target.enter_guest() {
                 let end = sleep.run(vcpu);
-                station.leave_guest();
+                target.leave_guest();
                 end
             } else {
                 InPlaceEnd::Kicked

@@ -1,7 +1,7 @@
-//! The kick signal: ends a `KVM_RUN` of the thread that it reaches, or keeps it from starting.
+//! The kick signal and its handler: the signal ends a `KVM_RUN` of the thread that it reaches, or keeps it from starting.
 //!
 //! Kicks, the preemption timer and the halt signal all send it. The handler sets
-//! `kvm_run.immediate_exit` of the vCPU that the thread is about to run or runs.
+//! `kvm_run.immediate_exit` of the vCPU that the thread runs or is about to run.
 
 use std::cell::Cell;
 use std::ptr;
@@ -16,15 +16,10 @@ thread_local! {
     // No destructors and constant initial values: a signal handler may use them at any time.
     /// `immediate_exit` of the vCPU that this thread runs.
     static CURRENT: Cell<*const AtomicU8> = const { Cell::new(ptr::null()) };
-    /// A signal came while there was none.
+    /// A signal came while this thread ran no vCPU.
     static MISSED: Cell<bool> = const { Cell::new(false) };
-    /// A signal came, whatever for.
+    /// A signal came.
     static SEEN: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The signal's number.
-pub(crate) fn kick_signal() -> libc::c_int {
-    RtSignal::ExecutorKick.number()
 }
 
 extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
@@ -33,7 +28,7 @@ extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_v
     if current.is_null() {
         MISSED.set(true);
     } else {
-        // SAFETY: `Armed` keeps the run page mapped while its address stands in CURRENT.
+        // SAFETY: `KickGuard` keeps the run page mapped while its address stands in CURRENT.
         unsafe { &*current }.store(1, Ordering::Relaxed);
     }
 }
@@ -44,31 +39,32 @@ extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_v
 /// If the kernel refuses it.
 pub(crate) fn install() -> Result<(), vmm_sys_util::errno::Error> {
     static INSTALLED: OnceLock<Result<(), vmm_sys_util::errno::Error>> = OnceLock::new();
-    *INSTALLED.get_or_init(|| register_signal_handler(kick_signal(), on_kick))
+    *INSTALLED.get_or_init(|| register_signal_handler(RtSignal::ExecutorKick.number(), on_kick))
 }
 
 /// While it lives, kick signals to this thread end the `KVM_RUN` of one vCPU.
-pub(crate) struct Armed {
+pub(crate) struct KickGuard {
     immediate_exit: ImmediateExit,
 }
 
-impl Armed {
-    /// From here on signals count. False beside it: one came since the last time, so do not run.
-    pub(crate) fn new(immediate_exit: ImmediateExit) -> (Self, bool) {
+impl KickGuard {
+    /// Directs kick signals to this thread at the vCPU of `immediate_exit`. The flag is false if a signal
+    /// arrived before, since this thread ran a vCPU last; the caller must not enter the guest then.
+    pub(crate) fn arm(immediate_exit: ImmediateExit) -> (Self, bool) {
         CURRENT.set(immediate_exit.as_ptr());
-        // The handler runs on this thread: it needs program order, not a barrier.
+        // The handler runs on this thread, so program order is enough.
         compiler_fence(Ordering::SeqCst);
         (Self { immediate_exit }, !MISSED.replace(false))
     }
 
-    /// A signal ended the run; only those from here on count.
-    pub(crate) fn again(&self) {
+    /// A signal has ended the run. From here on only later signals count.
+    pub(crate) fn rearm(&self) {
         self.immediate_exit.set(false);
         compiler_fence(Ordering::SeqCst);
     }
 }
 
-impl Drop for Armed {
+impl Drop for KickGuard {
     fn drop(&mut self) {
         CURRENT.set(ptr::null());
         compiler_fence(Ordering::SeqCst);
@@ -86,8 +82,8 @@ pub(crate) fn take_seen() -> bool {
     SEEN.replace(false)
 }
 
-/// Sends the kick signal to thread `tid` of this process. A thread that has gone is no error: it
-/// runs nothing.
+/// Sends the kick signal to thread `tid` of this process. It is no error if the thread has ended: it runs
+/// no vCPU then.
 pub(crate) fn send(tid: libc::pid_t) {
-    signals::send(tid, kick_signal());
+    signals::send(tid, RtSignal::ExecutorKick.number());
 }

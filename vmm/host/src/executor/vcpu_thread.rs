@@ -1,0 +1,185 @@
+//! A vCPU's own thread, on which it runs and sleeps.
+//!
+//! The vCPU is still a value with one owner: it goes to its thread with a request and comes back with the
+//! answer. The thread pins itself to the host CPU of the executor that requests a run, so the two never
+//! run at the same time and the policy's choice of CPU holds.
+//!
+//! A halted vCPU sleeps on its own thread, too, in a [`VcpuSleep`]. So it never changes threads, which costs an
+//! RCU grace period each time before Linux 6.13.
+
+use std::io;
+use std::sync::{Arc, Weak};
+
+use baton_os::sys;
+use vcpu_sched::CpuId;
+
+use super::halt_threads;
+use super::handoff::Handoff;
+use super::kick_handler;
+use super::owned_vcpu::OwnedVcpu;
+use super::pins::Pinned;
+use super::pool::Pool;
+use super::run_loop::RunLoop;
+use super::vcpu_runner::FinishedRun;
+use crate::halt::{CpuMeter, ExitOnWake, HaltSetup, ShortSlice, VcpuSleep};
+
+/// What a vCPU's thread can be requested to do. The vCPU comes with the request, so there is one request
+/// at a time.
+pub(super) enum Work {
+    Run(RunRequest),
+    /// Let the vCPU sleep, and give it back to the pool.
+    Sleep(OwnedVcpu),
+}
+
+/// A vCPU to run for an executor.
+pub(super) struct RunRequest {
+    pub(super) vcpu: OwnedVcpu,
+    /// When the policy's decision ends, ns.
+    pub(super) until: Option<u64>,
+    /// The executor's CPU.
+    pub(super) cpu: CpuId,
+    /// The same as the host numbers it.
+    pub(super) host_cpu: usize,
+    pub(super) answer: Answer,
+}
+
+/// Where the vCPU comes back. Closed if the vCPU's thread fails, so that the executor does not wait.
+pub(super) struct Answer(Option<Handoff<FinishedRun>>);
+
+impl Answer {
+    pub(super) fn to(executor: Handoff<FinishedRun>) -> Self {
+        Self(Some(executor))
+    }
+
+    fn give(mut self, run: FinishedRun) {
+        if let Some(executor) = self.0.take() {
+            // If the executor does not take it, the run has ended.
+            let _ = executor.put(run);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(executor) = self.0.take() {
+            executor.close();
+        }
+    }
+}
+
+/// Where a vCPU's thread takes its work from. Closed when the thread ends, so that no work is put there
+/// that nothing takes.
+pub(super) struct Inbox(pub(super) Handoff<Work>);
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// What a vCPU's thread has.
+pub(super) struct VcpuThread {
+    run_loop: RunLoop,
+    vcpu_sleep: Arc<VcpuSleep>,
+    halt_setup: HaltSetup,
+    pool: Weak<Pool>,
+    /// The host CPUs where the vCPU may run.
+    cpus: Vec<usize>,
+    /// The one of them that the thread is pinned to.
+    pinned: Pinned,
+    /// The thread's CPU time. Each report includes the wait for work and the hand-over before it.
+    cpu_meter: CpuMeter,
+}
+
+impl VcpuThread {
+    /// For the calling thread.
+    ///
+    /// # Errors
+    /// If the host has no timers or signals for it.
+    pub(super) fn for_this_thread(
+        vcpu_sleep: Arc<VcpuSleep>,
+        pool: Weak<Pool>,
+        cpus: Vec<usize>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            run_loop: RunLoop::for_this_thread()?,
+            vcpu_sleep,
+            halt_setup: HaltSetup::for_this_thread(ExitOnWake::Events)?,
+            pool,
+            cpus,
+            pinned: Pinned::default(),
+            cpu_meter: CpuMeter::start(),
+        })
+    }
+
+    /// Whether halts end a run on this thread.
+    pub(super) fn detects_halts(&self) -> bool {
+        self.run_loop.detects_halts()
+    }
+
+    /// Does what is requested until `inbox` is closed.
+    pub(super) fn serve(mut self, inbox: &Inbox) {
+        sys::set_exact_timers();
+        while let Some(work) = inbox.0.take() {
+            let Some(pool) = self.pool.upgrade() else {
+                return;
+            };
+            match work {
+                Work::Run(request) => self.run(request, &pool),
+                Work::Sleep(vcpu) => self.sleep(vcpu, &pool),
+            }
+        }
+    }
+
+    fn run(&mut self, request: RunRequest, pool: &Pool) {
+        let RunRequest {
+            mut vcpu,
+            until,
+            cpu,
+            host_cpu,
+            answer,
+        } = request;
+        // The executor is pinned there, so the kernel permits it unless the executor is moved, too.
+        self.pinned.go_to(host_cpu, &pool.pins);
+        kick_handler::forget_missed();
+        let exit = self.run_loop.run(&mut vcpu, until, pool.kick_target(cpu));
+        let elsewhere_ns = self.cpu_meter.take_ns();
+        answer.give(FinishedRun {
+            vcpu,
+            exit,
+            elsewhere_ns,
+        });
+    }
+
+    fn sleep(&mut self, mut vcpu: OwnedVcpu, pool: &Pool) {
+        // Another vCPU runs by now where this one halted; it may wake wherever there is room.
+        if sys::set_affinity(&pool.usable_cpus.usable(&self.cpus)).is_ok() {
+            self.pinned.forget();
+        }
+        let end = {
+            let _short_slice = ShortSlice::enter();
+            self.vcpu_sleep.sleep(&mut vcpu, &self.halt_setup)
+        };
+        let cpu_ns = self.cpu_meter.take_ns();
+        halt_threads::give_back(pool, vcpu, end, cpu_ns);
+    }
+}
+
+#[cfg(not(loom))]
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn an_executor_does_not_wait_for_the_answer_of_a_thread_that_has_failed() {
+        let executor = Handoff::new();
+        let thread = thread::spawn({
+            let answer = Answer::to(executor.clone());
+            move || drop(answer)
+        });
+        assert!(executor.take().is_none());
+        assert!(thread.join().is_ok());
+    }
+}

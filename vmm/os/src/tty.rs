@@ -11,7 +11,7 @@
 //! | `kill -TSTP` | back to the shell's modes, then stop (`signals.rs`) |
 //! | `kill -STOP` | nothing can be done; most shells set their own modes |
 //! | `fg` | set anew: the shell has set its own |
-//! | `bg` | nothing; whoever reads the terminal looks now and then whether it is ours again |
+//! | `bg` | nothing; the thread that reads the terminal checks now and then whether it is in the foreground |
 //! | the end, in the foreground | back to the modes found last |
 //! | the end, in the background | nothing |
 
@@ -82,7 +82,7 @@ fn in_foreground(terminal: BorrowedFd<'_>) -> bool {
 struct Held {
     terminal: OwnedFd,
     change: fn(Modes) -> Modes,
-    /// The modes to give back, while ours are set.
+    /// The modes to give back, while the changed ones are set.
     before: Option<Modes>,
     continued: Arc<EventFd>,
 }
@@ -94,7 +94,7 @@ fn held() -> MutexGuard<'static, Option<Held>> {
 }
 
 impl Held {
-    /// Sets the modes if that is ours to do; whether they are set.
+    /// Sets the modes if this process is in the foreground. Returns whether they are set.
     fn enter(&mut self) -> bool {
         let terminal = self.terminal.as_fd();
         if !in_foreground(terminal) {
@@ -103,12 +103,12 @@ impl Held {
         let Some(found) = Modes::of(terminal) else {
             return false;
         };
-        let wanted = (self.change)(found);
-        // Ours may still be set: after SIGSTOP, under a shell that does not care.
-        if found != wanted || self.before.is_none() {
+        let changed = (self.change)(found);
+        // The changed modes may still be set: after SIGSTOP, under a shell that leaves modes alone.
+        if found != changed || self.before.is_none() {
             self.before = Some(found);
             HANDLER_COPY.remember(terminal, found);
-            return wanted.set(terminal);
+            return changed.set(terminal);
         }
         true
     }
@@ -152,7 +152,7 @@ impl Changed {
         Some(Self { continued })
     }
 
-    /// Whether the terminal is ours now; the modes are set if it is.
+    /// Whether this process has the terminal now. If so, the modes are set.
     pub fn is_ours(&self) -> bool {
         held().as_mut().is_some_and(Held::enter)
     }
@@ -171,14 +171,14 @@ impl Drop for Changed {
     }
 }
 
-/// The process is about to be stopped: the terminal is somebody else's from here on.
+/// Gives the modes back, because the process is about to be stopped: another process has the terminal then.
 pub fn give_back() {
     if let Some(held) = held().as_mut() {
         held.leave();
     }
 }
 
-/// The process goes on: the terminal may be ours again.
+/// Sets the modes again after a stop, if this process has the terminal.
 pub fn take_again() {
     if let Some(held) = held().as_mut() {
         held.enter();

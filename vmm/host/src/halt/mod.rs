@@ -6,7 +6,7 @@
 //!
 //! * [`HaltSignal`]: the context switch by which a vCPU goes to sleep signals the executor's own
 //!   thread, and `KVM_RUN` returns with the vCPU halted.
-//! * [`VcpuSleep`]: the halted vCPU sleeps on in another `KVM_RUN`, on a thread of its own
+//! * `VcpuSleep`: the halted vCPU sleeps on in another `KVM_RUN`, on a thread of its own
 //!   ([`HaltThread`]) or on the thread that always runs it. When it wakes, that `KVM_RUN` returns before the
 //!   guest runs on (`exit_on_wake.rs`), and the interrupt stays pending until the policy picks the vCPU. An
 //!   executor with nothing else to run keeps the vCPU and sleeps in the same way itself

@@ -32,7 +32,7 @@ use super::reset;
 use super::serial::SerialPort;
 use super::steal::StealTime;
 use super::vcpu::Vcpu;
-use crate::devices::{DeviceError, Devices, Place, VsockBounds};
+use crate::devices::{DeviceError, Devices, MmioRegion, VsockBounds};
 
 /// Three pages that KVM needs on Intel processors without unrestricted guest mode; in the MMIO
 /// hole, below the BIOS of a PC.
@@ -342,10 +342,10 @@ impl Guest {
             source,
         };
         // What may take long comes before what others can see: sockets.
-        let places = Devices::planned(config).map_err(device)?;
-        let entry = Self::load(config, wiring.builtin, &memory, &places)?;
+        let regions = Devices::planned(config).map_err(device)?;
+        let entry = Self::load(config, wiring.builtin, &memory, &regions)?;
         let devices = Devices::new(&vm, memory.regions(), config, wiring.vsock).map_err(device)?;
-        debug_assert_eq!(devices.places(), places);
+        debug_assert_eq!(devices.regions(), regions);
 
         let supported = cpuid::supported(kvm, wiring.features, own_steal)
             .map_err(refused("to say its CPUID"))?;
@@ -407,7 +407,7 @@ impl Guest {
         config: &GuestConfig,
         builtin: &[u8],
         memory: &GuestMemory,
-        places: &[Place],
+        regions: &[MmioRegion],
     ) -> Result<Entry, GuestError> {
         let name = || config.name.clone();
         let memory = memory.regions();
@@ -417,11 +417,12 @@ impl Guest {
         };
         // Boot structures first, so that a kernel that loads itself over them harms only itself.
         boot::write_boot_structures(memory).map_err(boot)?;
-        let rsdp =
-            acpi::write(memory, config.cpus as u32, places).map_err(|source| GuestError::Acpi {
+        let rsdp = acpi::write(memory, config.cpus as u32, regions).map_err(|source| {
+            GuestError::Acpi {
                 guest: name(),
                 source,
-            })?;
+            }
+        })?;
         let kernel =
             loader::load(&config.kernel, builtin, memory).map_err(|source| GuestError::Load {
                 guest: name(),

@@ -153,7 +153,7 @@ mod tests {
             let bounds = NEEDS.share(limit).expect("fits");
             let all = NEEDS.start + NEEDS.vsocks * bounds.sockets();
             assert!(all <= limit, "{bounds:?} of {limit}");
-            assert!(bounds.connections >= 1 && bounds.newcomers >= 1);
+            assert!(bounds.connections >= 1 && bounds.pending >= 1);
             let most = VsockBounds::default();
             assert_eq!(bounds == most, limit >= NEEDS.in_full(), "{limit}");
         }

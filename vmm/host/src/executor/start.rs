@@ -131,7 +131,7 @@ impl PooledGuests {
         for (guest, workers) in &with_workers {
             for (&worker, device) in workers.iter().zip(0..) {
                 let worker = DeviceWorker::new(worker, &pool, Arc::clone(&host_cpus));
-                guest.devices().ask_for_leave(device, Arc::new(worker));
+                guest.devices().require_cpu_grants(device, Arc::new(worker));
             }
         }
         Self {

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Weak};
 
-use baton_machine::devices::Granter;
+use baton_machine::devices::CpuGranter;
 use baton_os::sys;
 use vcpu_sched::{CpuTime, Grant, Ns, WorkerId};
 
@@ -63,8 +63,8 @@ fn report(pool: &Pool, to_policy: impl FnOnce(&mut PoolState, Ns)) {
     pool.finish(after);
 }
 
-impl Granter for DeviceWorker {
-    fn begin(&self) -> Option<Ns> {
+impl CpuGranter for DeviceWorker {
+    fn acquire(&self) -> Option<Ns> {
         let pool = self.pool.upgrade()?;
         report(&pool, |state, now| state.sched.worker_ready(self.id, now));
         // The end of the run must not wait for this thread.
@@ -74,7 +74,7 @@ impl Granter for DeviceWorker {
         Some(grant.limit)
     }
 
-    fn end(&self, spent_ns: Ns) {
+    fn release(&self, spent_ns: Ns) {
         if let Some(pool) = self.pool.upgrade() {
             report(&pool, |state, now| {
                 state.sched.worker_stopped(self.id, CpuTime(spent_ns), now);

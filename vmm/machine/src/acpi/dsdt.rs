@@ -5,7 +5,7 @@ use acpi_tables::aml::{
     Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, ResourceTemplate,
 };
 
-use crate::devices::Place;
+use crate::devices::MmioRegion;
 use crate::ports::SERIAL_BASE;
 use crate::power::SLEEP_TYPE_OFF;
 use crate::serial;
@@ -19,12 +19,12 @@ impl Aml for Dsdt {
     }
 }
 
-/// With COM1 and the virtio windows at `places`.
-pub(super) fn table(places: &[Place]) -> Dsdt {
+/// With COM1 and the virtio devices at `regions`.
+pub(super) fn table(regions: &[MmioRegion]) -> Dsdt {
     let mut dsdt = super::table(*b"DSDT", 36, 6);
     dsdt.append_slice(&com1());
-    for (number, place) in (0..).zip(places) {
-        dsdt.append_slice(&virtio(number, place));
+    for (number, region) in (0..).zip(regions) {
+        dsdt.append_slice(&virtio(number, region));
     }
     dsdt.append_slice(&super::bytes(&Name::new(
         "_S5_".into(),
@@ -51,8 +51,8 @@ fn com1() -> Vec<u8> {
     ))
 }
 
-/// A virtio-mmio window, under the id by which Linux's driver is known.
-fn virtio(number: u32, place: &Place) -> Vec<u8> {
+/// A virtio-mmio device, under the id by which Linux's driver is known.
+fn virtio(number: u32, region: &MmioRegion) -> Vec<u8> {
     super::bytes(&Device::new(
         format!("_SB_.VR{number:02}").as_str().into(),
         vec![
@@ -63,8 +63,8 @@ fn virtio(number: u32, place: &Place) -> Vec<u8> {
             &Name::new(
                 "_CRS".into(),
                 &ResourceTemplate::new(vec![
-                    &Memory32Fixed::new(true, place.base as u32, place.length as u32),
-                    &Interrupt::new(true, true, false, false, place.irq),
+                    &Memory32Fixed::new(true, region.base as u32, region.length as u32),
+                    &Interrupt::new(true, true, false, false, region.irq),
                 ]),
             ),
         ],

@@ -16,7 +16,7 @@ use acpi_tables::{Aml, sdt::Sdt};
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::devices::Place;
+use crate::devices::MmioRegion;
 
 /// Where the tables begin: in the BIOS area, which the memory map reserves. The root pointer stands
 /// first, where a kernel that is not told would look for it.
@@ -41,20 +41,20 @@ pub enum AcpiError {
     Memory,
 }
 
-/// Writes tables for a guest of `cpus` vCPUs with virtio windows at `places`, and returns the address of the root pointer.
+/// Writes tables for a guest of `cpus` vCPUs with virtio devices at `regions`, and returns the address of the root pointer.
 ///
 /// # Errors
 /// If there is no room.
 pub fn write(
     memory: &GuestMemoryMmap,
     cpus: u32,
-    places: &[Place],
+    regions: &[MmioRegion],
 ) -> Result<GuestAddress, AcpiError> {
     let mut tables = Tables {
         memory,
         next: START + ALIGNMENT,
     };
-    let dsdt = tables.put(&bytes(&dsdt::table(places)))?;
+    let dsdt = tables.put(&bytes(&dsdt::table(regions)))?;
     let facs = tables.put(&bytes(&FACS::new()))?;
     let fadt = tables.put(&bytes(&fadt::table(dsdt, facs)))?;
     let madt = tables.put(madt::table(cpus).as_slice())?;

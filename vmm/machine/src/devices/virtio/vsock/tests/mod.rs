@@ -1,0 +1,11 @@
+mod bounds;
+mod credit;
+mod driver_queue;
+mod ends;
+mod events;
+mod guest_to_host;
+mod harness;
+mod host_to_guest;
+mod invalid_packets;
+mod opening;
+mod random;

@@ -10,7 +10,7 @@ use baton_config::units::format_cpus;
 use baton_host::halt::{self, HaltSignal};
 use baton_machine::apic_timer;
 use baton_machine::kvm::{self, KvmError};
-use baton_os::signals;
+use baton_os::signals::{self, RtSignal};
 use baton_os::sys;
 use kvm_ioctls::{Cap, Kvm};
 
@@ -204,11 +204,11 @@ impl Report {
 
     fn exit_on_halt(&mut self) {
         // The signal may come before the event is closed again, and must then do nothing.
-        let armed = signals::install_kick()
+        let armed = signals::install_empty_handler(RtSignal::HostSchedKick.number())
             .map_err(|error| error.to_string())
             .and_then(|()| {
                 in_thread(|| {
-                    HaltSignal::arm(signals::kick_signal())
+                    HaltSignal::arm(RtSignal::HostSchedKick.number())
                         .map(drop)
                         .map_err(|error| error.to_string())
                 })

@@ -114,8 +114,9 @@ pub struct Vcpu {
     pub index: u32,
     /// Its exits so far.
     pub exits: ExitCounts,
-    /// Once it ran on after it woke, though it was to stop after one instruction (`halt/leash.rs`).
-    pub slips: bool,
+    /// Whether it ever ran on after a wake, past the one instruction after which it should have stopped
+    /// (`halt/runaway_guard.rs`).
+    pub overran_single_step: bool,
     /// At its last halt it was not let sleep in KVM, so nobody looked at its timer there.
     pub kept_awake: bool,
     /// The time that it has missed.
@@ -154,7 +155,7 @@ impl Vcpu {
             guest,
             index,
             exits: ExitCounts::default(),
-            slips: false,
+            overran_single_step: false,
             kept_awake: false,
             gaps: Gaps::default(),
             fd,

@@ -103,7 +103,7 @@ pub struct Prepared {
 impl Prepared {
     /// Prepares a trace of `names` in `file`.
     pub fn new(file: TraceFile, names: &Names) -> (Self, Ports) {
-        let (boottime, now) = (boottime_ns(), sys::monotonic_ns());
+        let (boottime, now) = (sys::boottime_ns(), sys::monotonic_ns());
         let lost = Arc::new(AtomicU64::new(0));
         let (policy, first) = Port::new(RING, &lost);
         let (executors, mut rings): (Vec<_>, Vec<_>) = names
@@ -193,17 +193,4 @@ fn drain<W: Write>(ring: &mut Consumer<Record>, picture: &mut Picture<W>) {
             Err(_) => return,
         }
     }
-}
-
-/// `CLOCK_BOOTTIME`, which traces of the host's kernel use, ns.
-fn boottime_ns() -> Ns {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is writable; the clock exists on every Linux that has KVM.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
-    (time.tv_sec as u64)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(time.tv_nsec as u64)
 }

@@ -1,7 +1,7 @@
 //! One run, from configuration to summary.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use baton_machine::reaper::ReaperThread;
 use baton_machine::{Guest, GuestEnd, GuestError, GuestRecord};
 use baton_observe::trace::TraceFile;
 use baton_os::abandon::{self, Abandoned};
+use baton_os::event::{self, Event};
 use baton_os::signals::StopSignals;
 use baton_os::sys;
 use thiserror::Error;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::files::{self, TooFewFiles};
 use crate::host_memory::{self, NotEnoughMemory};
@@ -275,21 +275,20 @@ fn summarize(guest: &GuestRecord, accounts: Vec<VcpuAccount>) -> GuestSummary {
 #[derive(Clone, Debug)]
 struct Ended {
     left: Arc<AtomicUsize>,
-    event: Arc<EventFd>,
+    event: Arc<Event>,
 }
 
 impl Ended {
     fn new(guests: usize) -> io::Result<Self> {
         Ok(Self {
             left: Arc::new(AtomicUsize::new(guests)),
-            event: Arc::new(EventFd::new(EFD_NONBLOCK)?),
+            event: Arc::new(Event::new()?),
         })
     }
 
     fn count(&self) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Only a counter at its maximum refuses a write, and one write cannot take it there.
-            let _ = self.event.write(1);
+            self.event.set();
         }
     }
 }
@@ -301,37 +300,12 @@ fn wait(ended: &Ended, signals: Option<&StopSignals>, deadline: Option<Instant>)
         if timeout.is_some_and(|t| t.is_zero()) || ended.left.load(Ordering::Acquire) == 0 {
             return Ok(());
         }
-        let timeout = timeout.map(|t| libc::timespec {
-            tv_sec: t.as_secs() as libc::time_t,
-            tv_nsec: libc::c_long::from(t.subsec_nanos() as i32),
-        });
-        let file = |fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // poll ignores negative descriptors.
-        let mut files = [
-            file(ended.event.as_raw_fd()),
-            file(signals.map_or(-1, AsRawFd::as_raw_fd)),
-        ];
-        // SAFETY: two descriptors, a timeout that lives through the call or none, and no mask.
-        let ready = unsafe {
-            libc::ppoll(
-                files.as_mut_ptr(),
-                files.len() as libc::nfds_t,
-                timeout
-                    .as_ref()
-                    .map_or(std::ptr::null(), |t| t as *const libc::timespec),
-                std::ptr::null(),
-            )
-        };
-        if ready < 0 {
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
-        } else if signals.is_some_and(StopSignals::take) {
+        let files: Vec<_> = [Some(ended.event.as_fd()), signals.map(AsFd::as_fd)]
+            .into_iter()
+            .flatten()
+            .collect();
+        event::wait_readable(&files, timeout)?;
+        if signals.is_some_and(StopSignals::take) {
             return Ok(());
         }
     }

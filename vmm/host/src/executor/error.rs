@@ -9,7 +9,7 @@ use thiserror::Error;
 use vcpu_sched::{AdmissionError, MAX_CPUS, ReservationError};
 
 use super::late_halts::LateHaltsError;
-use crate::halt::BerthError;
+use crate::halt::HaltThreadError;
 
 /// Baton's own scheduler could not start.
 #[derive(Debug, Error)]
@@ -42,7 +42,7 @@ pub enum ExecutorError {
     LateHalts(#[from] LateHaltsError),
     /// The threads for halted vCPUs could not be set up.
     #[error(transparent)]
-    Berth(#[from] BerthError),
+    HaltThread(#[from] HaltThreadError),
     /// The trace could not begin.
     #[error(transparent)]
     Trace(#[from] TraceError),

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
 use baton_machine::ExitCounts;
+use baton_os::ready_thread::spawn_ready;
 use baton_os::sys;
 use vcpu_sched::{Counters, CpuId, VcpuId};
 
@@ -18,7 +18,7 @@ use super::run_loop::RunLoop;
 use super::threaded::Threaded;
 use super::vcpu_runner::Inline;
 use super::vcpu_threads::VcpuThreadSet;
-use crate::halt::{Bedding, ExitOnWake};
+use crate::halt::{ExitOnWake, HaltSetup};
 use crate::runner::{ExecutorReport, Runner, RunnerReport, VcpuAccount};
 
 /// The executors of a pool, and all that has to end with them.
@@ -65,36 +65,27 @@ impl Executors {
         host_cpu: usize,
         probes: ExecutorProbes,
     ) -> io::Result<bool> {
-        let (ready, started) = sync_channel(1);
         let pool = Arc::clone(&self.pool);
         let can_sleep = self.can_sleep;
         let threaded = self
             .threads
             .as_ref()
             .map(|threads| Threaded::new(threads, cpu, host_cpu));
-        let executor = thread::Builder::new()
-            .name(format!("executor/{host_cpu}"))
-            .spawn(move || {
-                let equipped =
-                    sys::set_affinity(&[host_cpu]).and_then(|()| inline_runner(can_sleep));
-                sys::set_exact_timers();
-                let inline = match equipped {
-                    Ok(inline) => inline,
-                    Err(error) => {
-                        let _ = ready.send(Err(error));
-                        return ExecutorReport::default();
-                    }
-                };
-                let _ = ready.send(Ok(inline.run_loop.detects_halts()));
-                match threaded {
-                    Some(threaded) => Executor::run(&pool, cpu, threaded, can_sleep, probes),
-                    None => Executor::run(&pool, cpu, inline, can_sleep, probes),
-                }
-            })?;
+        let builder = thread::Builder::new().name(format!("executor/{host_cpu}"));
+        let init = move || {
+            sys::set_affinity(&[host_cpu])?;
+            let inline = inline_runner(can_sleep)?;
+            sys::set_exact_timers();
+            let detects_halts = inline.run_loop.detects_halts();
+            Ok((inline, detects_halts))
+        };
+        let run = move |inline: Inline| match threaded {
+            Some(threaded) => Executor::run(&pool, cpu, threaded, can_sleep, probes),
+            None => Executor::run(&pool, cpu, inline, can_sleep, probes),
+        };
+        let (executor, detects_halts) = spawn_ready(builder, init, run)?;
         self.executors.push(executor);
-        started
-            .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("its thread did not start")))
+        Ok(detects_halts)
     }
 
     /// Lets vCPUs run; those that start a guest are `starters`.
@@ -105,12 +96,12 @@ impl Executors {
 
 /// What the calling thread needs to run vCPUs by itself.
 fn inline_runner(can_sleep: bool) -> io::Result<Inline> {
-    let bedding = can_sleep
-        .then(|| Bedding::of_this_thread(ExitOnWake::Events))
+    let halt_setup = can_sleep
+        .then(|| HaltSetup::for_this_thread(ExitOnWake::Events))
         .transpose()?;
     Ok(Inline {
         run_loop: RunLoop::for_this_thread()?,
-        bedding,
+        halt_setup,
     })
 }
 

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering, compiler_fence};
 
 use baton_machine::ImmediateExit;
-use baton_os::{rt_signals, signals};
+use baton_os::signals::{self, RtSignal};
 use vmm_sys_util::signal::register_signal_handler;
 
 thread_local! {
@@ -39,7 +39,7 @@ extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_v
 /// If the kernel refuses it.
 pub(crate) fn install() -> Result<(), vmm_sys_util::errno::Error> {
     static INSTALLED: OnceLock<Result<(), vmm_sys_util::errno::Error>> = OnceLock::new();
-    *INSTALLED.get_or_init(|| register_signal_handler(rt_signals::executor_kick(), on_kick))
+    *INSTALLED.get_or_init(|| register_signal_handler(RtSignal::ExecutorKick.number(), on_kick))
 }
 
 /// While it lives, kick signals to this thread end the `KVM_RUN` of one vCPU.
@@ -85,5 +85,5 @@ pub(crate) fn take_seen() -> bool {
 /// Sends the kick signal to thread `tid` of this process. It is no error if the thread has ended: it runs
 /// no vCPU then.
 pub(crate) fn send(tid: libc::pid_t) {
-    signals::send(tid, rt_signals::executor_kick());
+    signals::send(tid, RtSignal::ExecutorKick.number());
 }

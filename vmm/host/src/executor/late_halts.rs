@@ -8,7 +8,7 @@ use std::thread;
 
 use baton_config::{GuestConfig, LateHalts, RunConfig};
 use baton_machine::kvm::{self, KvmError};
-use baton_os::rt_signals;
+use baton_os::signals::RtSignal;
 use thiserror::Error;
 
 use crate::halt::{HaltSignal, HaltSignalError, WakeStepError, check_wake_events, check_wake_step};
@@ -125,7 +125,7 @@ fn warn_of_steps(config: &RunConfig) {
 fn probe_host() -> Result<(), LateHaltsReason> {
     // On a thread of its own, because the signal may come before the event is closed again.
     thread::scope(|scope| {
-        let attempt = scope.spawn(|| HaltSignal::arm(rt_signals::executor_kick()).map(drop));
+        let attempt = scope.spawn(|| HaltSignal::arm(RtSignal::ExecutorKick.number()).map(drop));
         attempt
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

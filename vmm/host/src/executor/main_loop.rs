@@ -35,7 +35,7 @@ use super::probes::ExecutorProbes;
 use super::switch::{OffCpu, show_switch};
 use super::time_account::TimeAccount;
 use super::vcpu_runner::{FinishedRun, VcpuRunner};
-use crate::halt::nap::NapEnd;
+use crate::halt::InPlaceEnd;
 use crate::runner::ExecutorReport;
 
 /// One executor.
@@ -69,7 +69,7 @@ enum Returned {
     /// A vCPU has run.
     Stopped(StoppedVcpu),
     /// A vCPU has slept in place, and has cost this much CPU time, ns.
-    Slept(OwnedVcpu, NapEnd, Ns),
+    Slept(OwnedVcpu, InPlaceEnd, Ns),
 }
 
 /// A vCPU that has run, and what the policy has to know of that.
@@ -197,11 +197,11 @@ impl<R: VcpuRunner> Executor<R> {
                 given.sleeper = sleeper;
             }
             Returned::Slept(vcpu, end, spent) => {
-                given.can_sleep_here &= end != NapEnd::NotHere;
+                given.can_sleep_here &= end != InPlaceEnd::NeedsHaltThread;
                 state
                     .sched
                     .charge_sleep(vcpu.id(), CpuTime(spent), None, now);
-                given.sleeper = state.end_sleep_in_place(vcpu, end == NapEnd::Woken, now);
+                given.sleeper = state.end_sleep_in_place(vcpu, end == InPlaceEnd::Woken, now);
             }
         }
         given

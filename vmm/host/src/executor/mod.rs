@@ -12,7 +12,7 @@
 //! | `kick.rs`, `kick_target.rs`, `kick_handler.rs` | making an executor have the policy decide again, without losing a kick |
 //! | `run_loop.rs` | the loop around `KVM_RUN` (`timer.rs`, `presence.rs`, halts) |
 //! | `vcpu_runner.rs`, `threaded.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`, `vcpu_threads.rs`, `handoff.rs`) |
-//! | `berths.rs` | where halted vCPUs sleep until an interrupt wakes them |
+//! | `halt_threads.rs` | the threads on which halted vCPUs sleep until an interrupt wakes them |
 //! | `workers.rs`, `cpu_grant.rs` | device threads, which work when the policy grants them a CPU |
 //! | `probes.rs`, `observers.rs`, `metrics_source.rs`, `control_source.rs` | timeline, trace, metrics and control socket |
 //! | `host_cpu_watcher.rs`, `host_cpu_report.rs`, `usable_cpus.rs`, `own_cpu.rs`, `pins.rs` | host CPUs that cannot be used any more, and threads that were pinned there |
@@ -22,7 +22,6 @@
 mod admission;
 mod after_unlock;
 mod assignment;
-mod berths;
 mod control_source;
 mod cpu_grant;
 mod doorbell_storm;
@@ -30,6 +29,7 @@ mod error;
 mod executors;
 mod exit_latency;
 mod exits;
+mod halt_threads;
 mod handoff;
 mod host_cpu_report;
 mod host_cpu_watcher;

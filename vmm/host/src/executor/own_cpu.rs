@@ -18,7 +18,7 @@ impl OwnCpu {
     /// watcher finds out why.
     pub(super) fn check(&mut self, cpu: CpuId, pool: &Pool) {
         let host_cpu = pool.host_cpus()[cpu.index()];
-        if sys::current_cpu().is_none_or(|here| here == host_cpu) {
+        if sys::current_cpu() == host_cpu {
             return;
         }
         // Once in an epoch: while the last CPU of a pool is away, its executor stays elsewhere.

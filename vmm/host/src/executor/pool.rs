@@ -141,7 +141,7 @@ impl Pool {
     /// The policy's number for the host CPU that the calling thread is on; `None` if that is not one of
     /// the pool's.
     fn current_cpu(&self) -> Option<CpuId> {
-        let host_cpu = sys::current_cpu()?;
+        let host_cpu = sys::current_cpu();
         let number = self.host_cpus.iter().position(|&cpu| cpu == host_cpu)?;
         Some(CpuId(number as u32))
     }

@@ -3,14 +3,14 @@
 use std::io;
 
 use baton_machine::{Exit, Vcpu};
-use baton_os::{rt_signals, sys};
+use baton_os::signals::RtSignal;
+use baton_os::sys;
 
 use super::kick_handler::{self, KickGuard};
 use super::kick_target::KickTarget;
 use super::presence::Presence;
 use super::timer::PreemptionTimer;
-use crate::halt::nap::{self, NapEnd};
-use crate::halt::{Bedding, HaltSignal, is_halted};
+use crate::halt::{HaltSetup, HaltSignal, InPlaceEnd, SleepInPlace, is_halted};
 
 /// What a thread needs to run vCPUs.
 pub(crate) struct RunLoop {
@@ -28,7 +28,7 @@ impl RunLoop {
     pub(crate) fn for_this_thread() -> io::Result<Self> {
         Ok(Self {
             timer: PreemptionTimer::for_this_thread()?,
-            halt: HaltSignal::arm(rt_signals::executor_kick()).ok(),
+            halt: HaltSignal::arm(RtSignal::ExecutorKick.number()).ok(),
             presence: Presence::default(),
         })
     }
@@ -42,7 +42,7 @@ impl RunLoop {
     fn rearm_halt_signal(&mut self) {
         if kick_handler::take_seen()
             && let Some(halt) = &mut self.halt
-            && halt.ready().is_err()
+            && halt.rearm().is_err()
         {
             // It worked when it was set up. Without it halts are polled.
             self.halt = None;
@@ -110,24 +110,24 @@ impl RunLoop {
         vcpu: &mut Vcpu,
         until: Option<u64>,
         target: &KickTarget,
-        bedding: &Bedding,
-    ) -> NapEnd {
-        let nap = match nap::lie_down(vcpu, bedding) {
-            Ok(nap) => nap,
+        setup: &HaltSetup,
+    ) -> InPlaceEnd {
+        let sleep = match SleepInPlace::begin(vcpu, setup) {
+            Ok(sleep) => sleep,
             Err(end) => return end,
         };
         self.timer.arm(until, sys::monotonic_ns());
         let end = {
             let (_guard, may_enter) = KickGuard::arm(vcpu.immediate_exit());
             if may_enter && target.enter_guest() {
-                let end = nap::sleep(vcpu, &nap);
+                let end = sleep.run(vcpu);
                 target.leave_guest();
                 end
             } else {
-                NapEnd::Kicked
+                InPlaceEnd::Kicked
             }
         };
-        nap::get_up(nap, vcpu);
+        sleep.end(vcpu);
         end
     }
 }

@@ -9,9 +9,9 @@ use baton_os::sys;
 use vcpu_sched::{CpuId, GuestId, Scheduler, VcpuId, WorkerId};
 
 use super::admission::admit;
-use super::berths;
 use super::error::ExecutorError;
 use super::executors::Executors;
+use super::halt_threads;
 use super::host_cpu_watcher::HostCpuWatcher;
 use super::kick_handler;
 use super::late_halts;
@@ -183,7 +183,7 @@ fn set_halt_threads(
 ) -> Result<bool, ExecutorError> {
     let halt_threads = match threads {
         Some(threads) => threads.halt_threads(pool),
-        None => berths::start(pool, vcpus)?,
+        None => halt_threads::start(pool, vcpus)?,
     };
     let can_sleep = halt_threads.is_some();
     pool.set_halt_threads(halt_threads);

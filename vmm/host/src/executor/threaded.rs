@@ -9,7 +9,7 @@ use super::owned_vcpu::OwnedVcpu;
 use super::vcpu_runner::{FinishedRun, VcpuRunner};
 use super::vcpu_thread::{Answer, RunRequest, Work};
 use super::vcpu_threads::VcpuThreadSet;
-use crate::halt::nap::NapEnd;
+use crate::halt::InPlaceEnd;
 
 /// One executor's way to the vCPUs' threads.
 pub(crate) struct Threaded {
@@ -67,7 +67,7 @@ impl VcpuRunner for Threaded {
         false
     }
 
-    fn sleep(&mut self, _: &mut Vcpu, _: Option<u64>, _: &KickTarget) -> NapEnd {
-        NapEnd::NotHere
+    fn sleep(&mut self, _: &mut Vcpu, _: Option<u64>, _: &KickTarget) -> InPlaceEnd {
+        InPlaceEnd::NeedsHaltThread
     }
 }

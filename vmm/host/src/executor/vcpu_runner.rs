@@ -13,8 +13,7 @@ use baton_machine::{Exit, Vcpu};
 use super::kick_target::KickTarget;
 use super::owned_vcpu::OwnedVcpu;
 use super::run_loop::RunLoop;
-use crate::halt::Bedding;
-use crate::halt::nap::NapEnd;
+use crate::halt::{HaltSetup, InPlaceEnd};
 
 /// A vCPU that has left the guest.
 pub(crate) struct FinishedRun {
@@ -42,14 +41,14 @@ pub(crate) trait VcpuRunner {
     fn can_sleep(&self) -> bool;
 
     /// See [`RunLoop::sleep`].
-    fn sleep(&mut self, vcpu: &mut Vcpu, until: Option<u64>, target: &KickTarget) -> NapEnd;
+    fn sleep(&mut self, vcpu: &mut Vcpu, until: Option<u64>, target: &KickTarget) -> InPlaceEnd;
 }
 
 /// The executor's thread runs the vCPU itself.
 pub(crate) struct Inline {
     pub(crate) run_loop: RunLoop,
     /// `None` where wakes cannot be made exits.
-    pub(crate) bedding: Option<Bedding>,
+    pub(crate) halt_setup: Option<HaltSetup>,
 }
 
 impl VcpuRunner for Inline {
@@ -72,13 +71,13 @@ impl VcpuRunner for Inline {
     }
 
     fn can_sleep(&self) -> bool {
-        self.bedding.is_some()
+        self.halt_setup.is_some()
     }
 
-    fn sleep(&mut self, vcpu: &mut Vcpu, until: Option<u64>, target: &KickTarget) -> NapEnd {
-        match &self.bedding {
-            Some(bedding) => self.run_loop.sleep(vcpu, until, target, bedding),
-            None => NapEnd::NotHere,
+    fn sleep(&mut self, vcpu: &mut Vcpu, until: Option<u64>, target: &KickTarget) -> InPlaceEnd {
+        match &self.halt_setup {
+            Some(setup) => self.run_loop.sleep(vcpu, until, target, setup),
+            None => InPlaceEnd::NeedsHaltThread,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! answer. The thread pins itself to the host CPU of the executor that requests a run, so the two never
 //! run at the same time and the policy's choice of CPU holds.
 //!
-//! A halted vCPU sleeps on its own thread, too, in a [`Bed`]. So it never changes threads, which costs an
+//! A halted vCPU sleeps on its own thread, too, in a [`VcpuSleep`]. So it never changes threads, which costs an
 //! RCU grace period each time before Linux 6.13.
 
 use std::io;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use baton_os::sys;
 use vcpu_sched::CpuId;
 
-use super::berths;
+use super::halt_threads;
 use super::handoff::Handoff;
 use super::kick_handler;
 use super::owned_vcpu::OwnedVcpu;
@@ -21,7 +21,7 @@ use super::pins::Pinned;
 use super::pool::Pool;
 use super::run_loop::RunLoop;
 use super::vcpu_runner::FinishedRun;
-use crate::halt::{Bed, Bedding, ExitOnWake, Spent, prompt_for_now};
+use crate::halt::{CpuMeter, ExitOnWake, HaltSetup, ShortSlice, VcpuSleep};
 
 /// What a vCPU's thread can be requested to do. The vCPU comes with the request, so there is one request
 /// at a time.
@@ -80,15 +80,15 @@ impl Drop for Inbox {
 /// What a vCPU's thread has.
 pub(super) struct VcpuThread {
     run_loop: RunLoop,
-    bed: Arc<Bed>,
-    bedding: Bedding,
+    vcpu_sleep: Arc<VcpuSleep>,
+    halt_setup: HaltSetup,
     pool: Weak<Pool>,
     /// The host CPUs where the vCPU may run.
     cpus: Vec<usize>,
     /// The one of them that the thread is pinned to.
     pinned: Pinned,
     /// The thread's CPU time. Each report includes the wait for work and the hand-over before it.
-    spent: Spent,
+    cpu_meter: CpuMeter,
 }
 
 impl VcpuThread {
@@ -97,18 +97,18 @@ impl VcpuThread {
     /// # Errors
     /// If the host has no timers or signals for it.
     pub(super) fn for_this_thread(
-        bed: Arc<Bed>,
+        vcpu_sleep: Arc<VcpuSleep>,
         pool: Weak<Pool>,
         cpus: Vec<usize>,
     ) -> io::Result<Self> {
         Ok(Self {
             run_loop: RunLoop::for_this_thread()?,
-            bed,
-            bedding: Bedding::of_this_thread(ExitOnWake::Events)?,
+            vcpu_sleep,
+            halt_setup: HaltSetup::for_this_thread(ExitOnWake::Events)?,
             pool,
             cpus,
             pinned: Pinned::default(),
-            spent: Spent::from_now(),
+            cpu_meter: CpuMeter::start(),
         })
     }
 
@@ -143,7 +143,7 @@ impl VcpuThread {
         self.pinned.go_to(host_cpu, &pool.pins);
         kick_handler::forget_missed();
         let exit = self.run_loop.run(&mut vcpu, until, pool.kick_target(cpu));
-        let elsewhere_ns = self.spent.report();
+        let elsewhere_ns = self.cpu_meter.take_ns();
         answer.give(FinishedRun {
             vcpu,
             exit,
@@ -157,11 +157,11 @@ impl VcpuThread {
             self.pinned.forget();
         }
         let end = {
-            let _prompt = prompt_for_now();
-            self.bed.stay(&mut vcpu, &self.bedding)
+            let _short_slice = ShortSlice::enter();
+            self.vcpu_sleep.sleep(&mut vcpu, &self.halt_setup)
         };
-        let spent_ns = self.spent.report();
-        berths::give_back(pool, vcpu, end, spent_ns);
+        let cpu_ns = self.cpu_meter.take_ns();
+        halt_threads::give_back(pool, vcpu, end, cpu_ns);
     }
 }
 

@@ -1,62 +1,52 @@
 //! The threads of all vCPUs of a pool, where each vCPU has one (`vcpu_thread.rs`).
 
 use std::fmt;
-use std::io;
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
+use baton_os::ready_thread::spawn_ready;
 use vcpu_sched::VcpuId;
 
-use super::berths;
+use super::halt_threads;
 use super::handoff::Handoff;
 use super::owned_vcpu::OwnedVcpu;
 use super::pool::{HaltThreads, Pool};
 use super::pool_guest::NewVcpu;
 use super::vcpu_thread::{Inbox, VcpuThread, Work};
-use crate::halt::{Bed, BerthError};
+use crate::halt::{HaltThreadError, VcpuSleep};
 
 /// The way to one vCPU's thread, which ends when this is dropped.
 struct VcpuThreadHandle {
     work: Handoff<Work>,
-    bed: Arc<Bed>,
+    vcpu_sleep: Arc<VcpuSleep>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl VcpuThreadHandle {
     /// Starts the thread of `vcpu`. Also returns whether halts end a run there.
-    fn start(vcpu: &NewVcpu, pool: &Arc<Pool>) -> Result<(Self, bool), BerthError> {
+    fn start(vcpu: &NewVcpu, pool: &Arc<Pool>) -> Result<(Self, bool), HaltThreadError> {
         let work = Handoff::new();
         let inbox = Inbox(work.clone());
-        let bed = Arc::new(Bed::new()?);
-        let own_bed = Arc::clone(&bed);
+        let vcpu_sleep = Arc::new(VcpuSleep::new()?);
+        let own_sleep = Arc::clone(&vcpu_sleep);
         // The pool keeps the way to the threads, so they must not keep the pool.
         let pool = Arc::downgrade(pool);
         let cpus = vcpu.host_cpus.clone();
-        let (ready, started) = sync_channel(1);
         // Linux shows 15 characters.
         let name = format!("{}:{}", vcpu.index, vcpu.guest_name);
-        let thread = thread::Builder::new()
-            .name(name.chars().take(15).collect())
-            .spawn(
-                move || match VcpuThread::for_this_thread(own_bed, pool, cpus) {
-                    Ok(thread) => {
-                        let _ = ready.send(Ok(thread.detects_halts()));
-                        thread.serve(&inbox);
-                    }
-                    Err(error) => drop(ready.send(Err(error))),
-                },
-            )
-            .map_err(BerthError::Thread)?;
+        let builder = thread::Builder::new().name(name.chars().take(15).collect());
+        let init = move || {
+            let thread = VcpuThread::for_this_thread(own_sleep, pool, cpus)?;
+            let detects_halts = thread.detects_halts();
+            Ok((thread, detects_halts))
+        };
+        let run = move |thread: VcpuThread| thread.serve(&inbox);
+        let (thread, detects_halts) = spawn_ready(builder, init, run)?;
         let handle = Self {
             work,
-            bed,
+            vcpu_sleep,
             thread: Some(thread),
         };
-        let detects_halts = started
-            .recv()
-            .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
-            .map_err(BerthError::Leash)?;
         Ok((handle, detects_halts))
     }
 }
@@ -64,7 +54,7 @@ impl VcpuThreadHandle {
 /// Brings what sleeps on the thread back to the pool, and ends the thread.
 impl Drop for VcpuThreadHandle {
     fn drop(&mut self) {
-        self.bed.close();
+        self.vcpu_sleep.close();
         self.work.close();
         if let Some(thread) = self.thread.take() {
             // A thread that panicked has reported that on standard error.
@@ -92,7 +82,7 @@ impl VcpuThreadSet {
     ///
     /// # Errors
     /// If the host has no thread or timer left.
-    pub(crate) fn start(pool: &Arc<Pool>, vcpus: &[NewVcpu]) -> Result<Self, BerthError> {
+    pub(crate) fn start(pool: &Arc<Pool>, vcpus: &[NewVcpu]) -> Result<Self, HaltThreadError> {
         let mut threads = Vec::with_capacity(vcpus.len());
         let mut detect_halts = true;
         for vcpu in vcpus {
@@ -122,10 +112,11 @@ impl VcpuThreadSet {
     /// The threads as those on which halted vCPUs sleep. `None` where KVM cannot end a halt without
     /// delivering the interrupt.
     pub(crate) fn halt_threads(&self, pool: &Arc<Pool>) -> Option<Arc<dyn HaltThreads>> {
-        berths::possible().then(|| {
-            let bed = |thread: &VcpuThreadHandle| (thread.work.clone(), Arc::clone(&thread.bed));
+        halt_threads::possible().then(|| {
+            let way =
+                |thread: &VcpuThreadHandle| (thread.work.clone(), Arc::clone(&thread.vcpu_sleep));
             Arc::new(OwnThreads {
-                threads: self.threads.iter().map(bed).collect(),
+                threads: self.threads.iter().map(way).collect(),
                 pool: Arc::downgrade(pool),
             }) as Arc<dyn HaltThreads>
         })
@@ -134,7 +125,7 @@ impl VcpuThreadSet {
 
 /// Each vCPU sleeps on its own thread. In the policy's order.
 struct OwnThreads {
-    threads: Vec<(Handoff<Work>, Arc<Bed>)>,
+    threads: Vec<(Handoff<Work>, Arc<VcpuSleep>)>,
     pool: Weak<Pool>,
 }
 
@@ -150,6 +141,6 @@ impl HaltThreads for OwnThreads {
     }
 
     fn interrupt_sleep(&self, id: VcpuId) {
-        self.threads[id.index()].1.recall();
+        self.threads[id.index()].1.interrupt();
     }
 }

@@ -11,7 +11,7 @@ use super::cpu_grant::GrantInbox;
 use super::pins::{PinChanges, Pinned};
 use super::pool::Pool;
 use super::pool_state::PoolState;
-use crate::halt::wake_promptly;
+use crate::halt::set_short_slice;
 use crate::sync::Mutex;
 
 /// One device's thread.
@@ -46,7 +46,7 @@ impl DeviceWorker {
         let mut pinned = self.pinned.lock();
         let pinned = pinned.get_or_insert_with(|| {
             // Once for the thread: it runs only where it may preempt what runs there.
-            wake_promptly();
+            set_short_slice();
             Pinned::default()
         });
         pinned.go_to(host_cpu, pins);

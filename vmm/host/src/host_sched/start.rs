@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 
 use baton_config::RunConfig;
 use baton_machine::Vcpu;
-use baton_os::signals;
+use baton_os::signals::{self, RtSignal};
 
 use super::error::HostSchedError;
 use super::placement::Placement;
@@ -32,7 +32,8 @@ pub fn start(
     pool: &[usize],
     guests: Vec<ReadyGuest>,
 ) -> Result<Box<dyn Runner>, HostSchedError> {
-    signals::install_kick().map_err(HostSchedError::Signal)?;
+    signals::install_empty_handler(RtSignal::HostSchedKick.number())
+        .map_err(HostSchedError::Signal)?;
     let placements = Placement::of_all(config, pool, &guests)?;
     let mut starter = Starter::new();
     let mut all = AllThreads(Vec::new());

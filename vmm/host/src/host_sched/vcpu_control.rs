@@ -1,7 +1,7 @@
 //! How a vCPU's thread is reached by others.
 
 use baton_machine::{ImmediateExit, Vcpu};
-use baton_os::signals;
+use baton_os::signals::{self, RtSignal};
 
 use super::idle_wait::IdleWait;
 use super::stop_request::{ImmediateExitFlag, StopRequest};
@@ -29,7 +29,8 @@ impl VcpuControl {
 
     /// Stops the vCPU, whether it runs or is idle.
     pub(super) fn stop(&self) {
-        self.stop_request.request(signals::kick);
+        self.stop_request
+            .request(|tid| signals::send(tid, RtSignal::HostSchedKick.number()));
         self.idle.wake();
     }
 }

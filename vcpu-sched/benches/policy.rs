@@ -1,7 +1,7 @@
 //! What a decision costs: one `stop` and one `pick`, as an executor makes them at each exit.
 //!
-//! Every vCPU always wants to run, so all queues are as long as they get. Time goes on by 100 us at
-//! each decision, so budgets end, deadlines move and timers fire as in a real pool.
+//! Every vCPU is always runnable, so all queues are as long as they get. Time advances by 100 us at each
+//! decision, so budgets end, deadlines move and timers fire as in a real pool.
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;
@@ -50,14 +50,14 @@ impl Pool {
             let guest = policy.add_guest();
             let period = (10 + index % 90) * MS;
             let share = (cpus as u64 * 900).div_ceil(vcpus).min(900);
-            let claim = if reserved {
+            let params = if reserved {
                 let budget = (period / 1000 * share).max(10_000);
                 SchedParams::Reserved(Reservation::hard(budget, period).expect("a reservation"))
             } else {
                 let weight = 1 + (index % 100) as u32;
                 SchedParams::BestEffort { weight }
             };
-            let Ok(vcpu) = policy.add_vcpu(guest, claim, None) else {
+            let Ok(vcpu) = policy.add_vcpu(guest, params, None) else {
                 break;
             };
             policy.wake(vcpu, 0);
@@ -114,8 +114,8 @@ fn wake_and_halt(c: &mut Criterion) {
         let all: Vec<VcpuId> = (0..vcpus)
             .filter_map(|_| {
                 let guest = policy.add_guest();
-                let claim = SchedParams::Reserved(Reservation::hard(10_000, 100 * MS).ok()?);
-                policy.add_vcpu(guest, claim, None).ok()
+                let params = SchedParams::Reserved(Reservation::hard(10_000, 100 * MS).ok()?);
+                policy.add_vcpu(guest, params, None).ok()
             })
             .collect();
         let (mut now, mut next) = (0, 0);
@@ -144,8 +144,8 @@ fn chains(c: &mut Criterion) {
         let mut before = None;
         for index in 0..=length {
             let reservation = Reservation::hard(100 * MS, (3_000 - index) * MS);
-            let claim = SchedParams::Reserved(reservation.expect("a reservation"));
-            let vcpu = policy.add_vcpu(guest, claim, None).expect("it fits");
+            let params = SchedParams::Reserved(reservation.expect("a reservation"));
+            let vcpu = policy.add_vcpu(guest, params, None).expect("it fits");
             policy.wake(vcpu, 0);
             policy.pick(cpu, 0);
             let wait = before.map(|holder| Wait {

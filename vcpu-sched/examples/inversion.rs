@@ -4,7 +4,8 @@
 //!     cargo run -p vcpu-sched --example inversion
 
 use vcpu_sched::{
-    Config, CpuId, CpuTime, Hints, Reservation, SchedParams, Scheduler, StopReason, Wait, WaitKind,
+    Config, CpuId, CpuTime, Hints, Reservation, SchedParams, Scheduler, StopReason, VcpuId, Wait,
+    WaitKind,
 };
 
 const US: u64 = 1_000;
@@ -31,17 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     pool.wake(waiter, MS);
     show(MS, pool.pick(CPU, MS));
-    println!("          it finds the lock taken, publishes for whom it waits, and rings");
-    let wait = Wait {
-        kind: WaitKind::Spin,
-        lock: LOCK,
-        holder,
-        holder_releases: 0,
-    };
-    let waiting = Hints {
-        wait: Some(wait),
-        ..Hints::default()
-    };
+    println!("          it finds the lock taken, publishes for which vCPU it waits, and rings");
+    let waiting = spins_on(holder);
     pool.stop(CPU, StopReason::Rang, waiting, CpuTime(US), MS + US);
 
     show(MS + US, pool.pick(CPU, MS + US));
@@ -60,25 +52,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
 
     show(MS + 301 * US, pool.pick(CPU, MS + 301 * US));
-    let (holder, waiter) = (pool.counters(holder), pool.counters(waiter));
     println!();
-    println!(
-        "the holder ran {} us and was charged {} us",
-        holder.runtime_ns / US,
-        holder.charged_ns / US
-    );
-    println!(
-        "the waiter ran {} us and was charged {} us",
-        waiter.runtime_ns / US,
-        waiter.charged_ns / US
-    );
+    for (name, vcpu) in [("holder", holder), ("waiter", waiter)] {
+        let counters = pool.counters(vcpu);
+        let (ran, charged) = (counters.runtime_ns / US, counters.charged_ns / US);
+        println!("the {name} ran {ran} us and was charged {charged} us");
+    }
     Ok(())
+}
+
+/// What a vCPU publishes that spins for the lock.
+fn spins_on(holder: VcpuId) -> Hints {
+    let wait = Wait {
+        kind: WaitKind::Spin,
+        lock: LOCK,
+        holder,
+        holder_releases: 0,
+    };
+    Hints {
+        wait: Some(wait),
+        ..Hints::default()
+    }
 }
 
 fn show(now: u64, decision: Option<vcpu_sched::Decision>) {
     match decision {
         Some(decision) => println!(
-            "{:>6} us: vCPU {} runs, vCPU {} pays",
+            "{:>6} us: vCPU {} runs, vCPU {} is charged",
             now / US,
             decision.curr.0,
             decision.donor.0

@@ -25,7 +25,7 @@ struct TaskSet {
     vcpu: Vec<Task>,
 }
 
-/// A vCPU that does one job in each period, or computes without end if it has none.
+/// A vCPU that does one job in each period. Without a period it computes without end.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Task {
@@ -43,7 +43,7 @@ struct Task {
 }
 
 impl Task {
-    fn claim(&self) -> Result<SchedParams, Box<dyn Error>> {
+    fn params(&self) -> Result<SchedParams, Box<dyn Error>> {
         Ok(match self.reservation {
             Some((budget, period)) => {
                 SchedParams::Reserved(Reservation::hard(budget * US, period * US)?)
@@ -94,7 +94,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .entry((&task.guest, lock))
                 .or_insert_with(|| simulation.lock(guest, LockKind::Ticket))
         });
-        simulation.vcpu(guest, task.claim()?, task.script(lock))?;
+        simulation.vcpu(guest, task.params()?, task.script(lock))?;
     }
 
     let outcome = simulation.run(set.duration * US);

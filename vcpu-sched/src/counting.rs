@@ -5,7 +5,7 @@
 use crate::counters::Counters;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
-use crate::state::table::Table;
+use crate::table::Table;
 
 /// One vCPU.
 #[derive(Clone, Debug, Default)]

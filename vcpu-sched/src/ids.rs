@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::state::table::Id;
+use crate::table::Id;
 
 /// Nanoseconds: a point in time (since an origin that the caller chooses) or a length of time.
 pub type Ns = u64;

@@ -26,7 +26,7 @@ impl<E: Events> Scheduler<E> {
                 let running = self.cpus.running(cpu);
                 assert!(
                     running.is_some_and(|r| r.curr == vcpu),
-                    "{vcpu} runs where its CPU says"
+                    "{vcpu} is what its CPU runs"
                 );
                 assert!(
                     self.blocked_on.edge(vcpu).is_none(),
@@ -47,7 +47,7 @@ impl<E: Events> Scheduler<E> {
         match v.sc.state {
             ScState::OnCpu(cpu) => assert!(
                 self.cpus.running(cpu).is_some_and(|r| r.donor == vcpu),
-                "{vcpu} is the donor where its CPU says"
+                "{vcpu} is the donor on its CPU"
             ),
             ScState::Queued(domain) => {
                 assert!(

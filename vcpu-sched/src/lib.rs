@@ -55,6 +55,7 @@ mod rules;
 mod scheduler;
 pub mod sim;
 mod state;
+mod table;
 mod view;
 
 pub use classes::admission::AdmissionError;

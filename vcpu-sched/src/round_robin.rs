@@ -22,8 +22,8 @@ use crate::policy::Policy;
 use crate::rules::pick::Decision;
 use crate::rules::stop::StopReason;
 use crate::state::blocked_on::Hints;
-use crate::state::table::Table;
 use crate::state::worker_table::{Grant, WorkerOrder};
+use crate::table::Table;
 use crate::view::{CpuView, Doing, VcpuView};
 
 /// CPU time of a worker's grant, ns.

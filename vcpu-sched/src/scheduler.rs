@@ -35,9 +35,9 @@ use crate::state::cpu_table::{CpuTable, Running};
 use crate::state::domain::Domain;
 use crate::state::guest::GuestState;
 use crate::state::lists::Lists;
-use crate::state::table::Table;
 use crate::state::timer_queue::TimerId;
 use crate::state::worker_table::WorkerTable;
+use crate::table::Table;
 
 /// The policy of one pool. The times that its methods take must not go back.
 #[derive(Clone, Debug)]
@@ -246,7 +246,7 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// Gives a scheduling context a fresh place behind those with the same deadline or tag.
-    pub(crate) fn to_back_of_equals(&mut self, vcpu: VcpuId) {
+    pub(crate) fn move_behind_equals(&mut self, vcpu: VcpuId) {
         self.last_fifo_seq += 1;
         self.vcpus[vcpu].sc.fifo_seq = self.last_fifo_seq;
     }

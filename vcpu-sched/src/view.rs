@@ -99,7 +99,7 @@ mod tests {
     use crate::{Config, CpuTime, Hints, SchedParams, StopReason, Wait, WaitKind};
 
     #[test]
-    fn a_view_shows_who_runs_on_whose_budget_and_who_waits_for_whom() {
+    fn a_view_shows_donors_carried_vcpus_and_waits() {
         let mut pool = Scheduler::new(Config::new(1));
         let guest = pool.add_guest();
         let params = SchedParams::BestEffort { weight: 100 };
@@ -115,13 +115,8 @@ mod tests {
             depth: 1,
             ..Hints::default()
         };
-        pool.stop(
-            CpuId(0),
-            StopReason::Preempted,
-            holding,
-            CpuTime(4_000_000),
-            4_000_000,
-        );
+        let slice = CpuTime(4_000_000);
+        pool.stop(CpuId(0), StopReason::Preempted, holding, slice, slice.0);
         pool.wake(waiter, 4_000_000);
         pool.pick(CpuId(0), 4_000_000).expect("the waiter");
         let wait = Wait {
@@ -134,13 +129,8 @@ mod tests {
             wait: Some(wait),
             ..Hints::default()
         };
-        pool.stop(
-            CpuId(0),
-            StopReason::Rang,
-            waiting,
-            CpuTime(1_000),
-            4_001_000,
-        );
+        let ran = CpuTime(1_000);
+        pool.stop(CpuId(0), StopReason::Rang, waiting, ran, 4_001_000);
         pool.pick(CpuId(0), 4_001_000).expect("the holder, proxied");
         let cpu = pool.view_cpu(CpuId(0)).expect("runs");
         assert_eq!((cpu.donor, cpu.curr, cpu.lock), (waiter, holder, 7));

@@ -52,17 +52,20 @@ impl FairShare {
         self.tag += by;
     }
 
+    #[inline]
     pub(crate) const fn tag(&self) -> VirtualTime {
         self.tag
     }
 
     /// What is left of the slice, ns; at least 1.
+    #[inline]
     pub(crate) const fn left(&self, slice: Ns) -> Ns {
         let left = slice.saturating_sub(self.used);
         if left == 0 { 1 } else { left }
     }
 
     /// Charges `ran` ns. True if the slice ended and the tag moved.
+    #[inline]
     pub(crate) fn charge(&mut self, ran: Ns, inputs: &FairInputs) -> bool {
         self.used = self.used.saturating_add(ran);
         if self.used < inputs.slice {
@@ -78,24 +81,28 @@ impl FairShare {
     }
 
     /// Ends the slice early: the vCPU sleeps, or another one's slice begins.
+    #[inline]
     pub(crate) fn end_slice(&mut self, sharers: u32) {
         self.tag += self.scaled(self.used, sharers);
         self.used = 0;
     }
 
     /// The virtual time that `ran` ns take.
+    #[inline]
     fn scaled(&self, ran: Ns, sharers: u32) -> VirtualSpan {
         let scaled = u128::from(ran) * u128::from(MAX_WEIGHT) * u128::from(sharers.max(1));
         VirtualSpan(scaled / u128::from(self.weight))
     }
 
     /// The start tag of the last slice that it has run in after `ran` ns more.
+    #[inline]
     pub(crate) fn tag_after(&self, ran: Ns, slice: Ns, sharers: u32) -> VirtualTime {
         let used = self.used.saturating_add(ran).saturating_sub(1);
         self.tag + self.scaled(used - used % slice, sharers)
     }
 
     /// How much longer it runs before a wake-up may end its slice, ns.
+    #[inline]
     pub(crate) const fn until_preemptible(&self, slice: Ns) -> Ns {
         (slice / PREEMPTIBLE_SHARE).saturating_sub(self.used)
     }
@@ -104,12 +111,14 @@ impl FairShare {
     /// for a [`PREEMPTIBLE_SHARE`]th of its length.
     ///
     /// Source: the wake-up granularity of Linux's CFS (`wakeup_preempt_entity()`, to Linux 6.5).
+    #[inline]
     pub(crate) fn tag_if_preempted(&self, ran: Ns, slice: Ns, sharers: u32) -> Option<VirtualTime> {
         let used = self.used.saturating_add(ran);
         (used >= slice / PREEMPTIBLE_SHARE).then(|| self.tag_now(ran, sharers))
     }
 
     /// Where the tag would be if the slice ended after `ran` ns more, however short it was.
+    #[inline]
     pub(crate) fn tag_now(&self, ran: Ns, sharers: u32) -> VirtualTime {
         self.tag + self.scaled(self.used.saturating_add(ran), sharers)
     }
@@ -117,6 +126,7 @@ impl FairShare {
     /// Becomes runnable. It keeps what it fell behind by sleeping, up to half a slice.
     ///
     /// Source: the placement of sleepers in Linux's CFS (`place_entity()`, to Linux 6.5).
+    #[inline]
     pub(crate) fn wake(&mut self, inputs: &FairInputs) {
         let half = self.scaled(inputs.slice / 2, inputs.sharers);
         let start = inputs.virtual_time.saturating_sub(half);

@@ -1,5 +1,5 @@
-//! The scheduling classes behind one interface. The rules ask a class what a charge or a wake-up did;
-//! which class it is matters only here.
+//! The scheduling classes behind one interface. The rules treat all classes alike; which class a scheduling
+//! context has matters only here.
 
 use crate::classes::cbs::{Charged, Server, Woken};
 use crate::classes::fair::{FairInputs, FairShare};

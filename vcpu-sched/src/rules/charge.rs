@@ -25,9 +25,9 @@ impl<E: Events> Scheduler<E> {
         let class = &mut self.vcpus[donor].sc.class;
         match class.charge(ran, running.slice_ends, now, &inputs) {
             Charged::InBudget => {}
-            Charged::Postponed => self.to_back_of_equals(donor),
+            Charged::Postponed => self.move_behind_equals(donor),
             Charged::Throttled(at) => {
-                self.to_back_of_equals(donor);
+                self.move_behind_equals(donor);
                 self.throttle(donor, at, now);
             }
         }
@@ -49,7 +49,7 @@ impl<E: Events> Scheduler<E> {
         let sc = &mut self.vcpus[vcpu].sc;
         sc.class.replenish(now);
         sc.state = ScState::Off;
-        self.to_back_of_equals(vcpu);
+        self.move_behind_equals(vcpu);
         self.emit(now, Event::Replenish(vcpu));
         self.workers.retry_for(self.vcpus[vcpu].guest);
         self.requeue(vcpu);

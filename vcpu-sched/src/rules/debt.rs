@@ -44,7 +44,7 @@ impl<E: Events> Scheduler<E> {
 
     /// The deadline or tag of `vcpu` has moved, and so has its place among those with which it competes.
     fn take_new_place(&mut self, vcpu: VcpuId, now: Ns) {
-        self.to_back_of_equals(vcpu);
+        self.move_behind_equals(vcpu);
         match self.vcpus[vcpu].sc.state {
             ScState::Queued(domain) => {
                 self.dequeue(vcpu);

@@ -56,7 +56,7 @@ impl<E: Events> Scheduler<E> {
     /// A scheduling context that did not compete competes again, since `since`.
     pub(crate) fn activate(&mut self, vcpu: VcpuId, since: Ns, now: Ns) {
         debug_assert_eq!(self.vcpus[vcpu].sc.state, ScState::Off);
-        self.to_back_of_equals(vcpu);
+        self.move_behind_equals(vcpu);
         self.advance_by_unsliced(now);
         let inputs = self.fair_inputs(vcpu);
         match self.vcpus[vcpu].sc.class.wake(since, now, &inputs) {

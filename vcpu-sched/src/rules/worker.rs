@@ -46,8 +46,8 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// `worker` has something to do, and requests a grant. It may begin when
-    /// [`Scheduler::take_worker_orders`] says so, which may be at once. Does nothing for a worker that waits
-    /// or works already.
+    /// [`Scheduler::take_worker_orders`] returns the order, which may be at once. Does nothing for a worker
+    /// that waits or works already.
     pub fn worker_ready(&mut self, worker: WorkerId, now: Ns) {
         let Some(row) = self.workers.rows.get_mut(worker) else {
             return;

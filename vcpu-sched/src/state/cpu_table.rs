@@ -20,7 +20,7 @@ use crate::classes::rank::Rank;
 use crate::cpuset::CpuSet;
 use crate::ids::{CpuId, CpuTime, Ns, VcpuId, WorkerId};
 use crate::state::heap::Heap;
-use crate::state::table::Table;
+use crate::table::Table;
 
 /// A decision in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

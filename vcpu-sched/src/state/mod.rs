@@ -13,6 +13,5 @@ pub(crate) mod domain;
 pub(crate) mod guest;
 pub(crate) mod heap;
 pub(crate) mod lists;
-pub(crate) mod table;
 pub(crate) mod timer_queue;
 pub(crate) mod worker_table;

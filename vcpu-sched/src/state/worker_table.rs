@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::ids::{CpuId, GuestId, Ns, VcpuId, WorkerId};
-use crate::state::table::Table;
+use crate::table::Table;
 
 /// Permission to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,16 +3,16 @@
 use crate::pool::{MS, Pool, US, quiet};
 use vcpu_sched::{Config, CpuId, CpuSet, Ns, SchedParams, StopReason, VcpuId};
 
-/// Runs CPU 0 as the policy says until `end`: nobody ever halts.
+/// Runs CPU 0 as the policy decides until `end`. No vCPU ever halts.
 fn run_until(p: &mut Pool, end: Ns) {
     while p.now < end {
-        let until = p.decide(0).expect("somebody wants the CPU").until;
+        let until = p.decide(0).expect("a vCPU is runnable").until;
         p.now = until.unwrap_or(end).clamp(p.now + 1, end);
         p.stop(0, StopReason::Preempted, quiet());
     }
 }
 
-/// Thousandths of `total` that each ran.
+/// Thousandths of `total` that each vCPU ran.
 fn shares(p: &Pool, vcpus: &[VcpuId], total: Ns) -> Vec<u64> {
     let share = |&v| (p.counters(v).runtime_ns * 1000 + total / 2) / total;
     vcpus.iter().map(share).collect()
@@ -45,7 +45,7 @@ fn guest_with_more_vcpus_gets_no_larger_share() {
 
 #[test]
 fn weight_beyond_one_cpu_is_not_saved_up() {
-    // On two CPUs the heavy one can use one at most; the other two share the other.
+    // Of two CPUs the heavy vCPU can use at most one. The two light ones share the other.
     let mut p = Pool::new(2);
     let vcpus: Vec<_> = [10_000, 1, 1]
         .map(|weight| {
@@ -95,7 +95,7 @@ fn woken_vcpu_on_a_busy_pool_gets_its_slice() {
     p.stop(0, StopReason::Preempted, quiet());
     let next = p.decide(0).unwrap();
     assert!(next.until.is_some_and(|until| until <= p.now + 4 * MS));
-    // The one that slept may go before the hog by half a slice, so it may have two in a row.
+    // The vCPU that slept may be half a slice before the hog, so it may have two slices in a row.
     let mut ran = vec![next.curr];
     for _ in 0..2 {
         p.run(0, 4 * MS, StopReason::Preempted, quiet());
@@ -164,7 +164,7 @@ fn preempted_slice_is_resumed_not_restarted() {
 
 #[test]
 fn late_joiner_with_a_pinning_of_its_own_does_not_keep_the_cpu() {
-    // Its queue has never been served, so its virtual time would be that of the beginning.
+    // Its queue has never been served, so the virtual time there would be that of the start.
     let mut p = Pool::new(1);
     let (g, h) = (p.guest(), p.guest());
     let old = p.best_effort(g, 100);
@@ -181,7 +181,7 @@ fn late_joiner_with_a_pinning_of_its_own_does_not_keep_the_cpu() {
     assert!(p.counters(new).runtime_ns >= 36 * MS);
 }
 
-/// One that sleeps, one that has just begun a slice, and one that waits for its turn.
+/// A vCPU that sleeps, one that has just begun a slice, and one that waits for its turn.
 fn one_sleeper_among_three(p: &mut Pool) -> (VcpuId, VcpuId) {
     let [sleeper, first, second] = [100; 3].map(|weight| {
         let g = p.guest();
@@ -201,7 +201,7 @@ fn one_sleeper_among_three(p: &mut Pool) -> (VcpuId, VcpuId) {
 }
 
 #[test]
-fn who_wakes_does_not_wait_for_the_end_of_a_slice_that_is_worn() {
+fn a_vcpu_that_wakes_does_not_wait_for_the_end_of_a_slice_that_may_be_ended() {
     let mut p = Pool::new(1);
     let (sleeper, first) = one_sleeper_among_three(&mut p);
     p.pass(2 * MS);
@@ -211,12 +211,12 @@ fn who_wakes_does_not_wait_for_the_end_of_a_slice_that_is_worn() {
     p.stop(0, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((sleeper, sleeper)));
     p.run(0, US, StopReason::Halted(None), quiet());
-    // The slice is over: the other comes first now.
+    // The slice has ended: the other vCPU comes first now.
     assert_ne!(p.pick(0), Some((first, first)));
 }
 
 #[test]
-fn who_wakes_often_does_not_break_slices_into_pieces() {
+fn a_vcpu_that_wakes_often_does_not_break_slices_into_pieces() {
     let mut p = Pool::new(1);
     let (sleeper, _) = one_sleeper_among_three(&mut p);
     p.pass(US);

@@ -21,7 +21,7 @@ fn sleeps_on_another_lock(holder: VcpuId) -> Hints {
     hints
 }
 
-/// A preempted holder, and a sleeper whose claim carries it on CPU 0 of `cpus`.
+/// A preempted holder, and a sleeper that carries it on CPU 0 of `cpus`.
 fn carried(cpus: usize) -> (Pool, VcpuId, VcpuId) {
     let mut p = Pool::new(cpus);
     let g = p.guest();
@@ -33,8 +33,8 @@ fn carried(cpus: usize) -> (Pool, VcpuId, VcpuId) {
     (p, holder, sleeper)
 }
 
-/// One CPU; a preempted holder and two who sleep on its mutex, the second the more urgent, whose
-/// claim carries it.
+/// One CPU, a preempted holder, and two vCPUs that sleep on its mutex. The second is the more urgent and
+/// carries the holder.
 fn two_sleepers() -> (Pool, VcpuId, VcpuId, VcpuId) {
     let mut p = Pool::new(1);
     let g = p.guest();
@@ -78,9 +78,9 @@ fn donor_that_the_carried_holder_wakes_has_the_mutex_and_its_cpu_back() {
 fn hand_over_to_another_sleeper_carries_that_one_from_now_on() {
     let (mut p, holder, later, earlier) = two_sleepers();
     p.pass(10 * US);
-    // First come, first served: the less urgent one has it now.
+    // First come, first served: the less urgent vCPU has the mutex now.
     wake_by(&mut p, 0, later);
-    assert_eq!(p.kicks(), [0], "the donor waits for another one now");
+    assert_eq!(p.kicks(), [0], "the donor waits for another vCPU now");
     p.stop(0, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((earlier, later)));
     assert_eq!(p.counters(holder).received_ns, 10 * US);
@@ -106,7 +106,7 @@ fn hand_over_by_a_holder_on_its_own_budget_moves_the_other_sleepers() {
         Some((urgent, next)),
         "and the most urgent budget that waits for it"
     );
-    // The old owner is no longer anybody's business.
+    // The old owner is carried no longer.
     p.run(1, MS, StopReason::Preempted, quiet());
     assert_eq!(p.pick(1), Some((holder, holder)));
 }
@@ -119,7 +119,7 @@ fn hand_over_to_one_that_did_not_sleep_yet_lets_the_sleepers_carry_it() {
     let (next, sleeper) = (p.hard(g, 1, 100), p.hard(g, 5, 10));
     p.wake(holder);
     assert_eq!(p.pick(1), Some((holder, holder)));
-    // It is out of budget on its way into its sleep.
+    // It runs out of budget before it sleeps.
     p.wake(next);
     assert_eq!(p.pick(0), Some((next, next)));
     p.run(0, MS, StopReason::Preempted, quiet());
@@ -189,7 +189,7 @@ fn wake_that_overtakes_the_sleep_leaves_no_donor_behind() {
     p.wake(sleeper);
     assert_eq!(p.pick(0), Some((sleeper, sleeper)));
     assert_eq!(p.pick(1), Some((holder, holder)));
-    // It has said for whom it is about to sleep; the mutex comes before it sleeps.
+    // It has published for which vCPU it is about to sleep, and gets the mutex before it sleeps.
     wake_by(&mut p, 1, sleeper);
     p.stop(0, StopReason::Halted(None), sleeps_on(holder));
     assert_eq!(p.pick(0), Some((sleeper, sleeper)));
@@ -208,15 +208,15 @@ fn release_after_the_holder_has_moved_to_another_donors_cpu_counts_there() {
     falls_asleep(&mut p, 0, first, holder);
     assert_eq!(p.pick(0), Some((first, holder)));
     assert_eq!(p.pick(1), None, "the other donor waits for it to stop");
-    // The first one's budget ends; the second one's CPU takes the holder over.
+    // The first donor's budget ends. The second donor's CPU takes the holder over.
     p.run(0, MS, StopReason::Preempted, holding());
     assert_eq!(p.pick(1), Some((second, holder)));
     assert_eq!(p.pick(0), None);
-    // A release that the first CPU only now hears of is nobody's.
+    // A release that reaches the first CPU only now has no effect.
     p.release(0, None);
     p.run(1, MS, StopReason::Preempted, holding());
     assert_eq!(p.pick(1), Some((second, holder)));
-    // The real one ends both waits.
+    // A release on the CPU of the holder ends both waits.
     wake_by(&mut p, 1, second);
     p.stop(1, StopReason::Preempted, quiet());
     assert_eq!(p.pick(1), Some((second, second)));
@@ -229,7 +229,7 @@ fn holder_that_halts_while_carried_costs_its_donor_nothing_until_it_wakes() {
     let (mut p, holder, sleeper) = carried(1);
     p.run(0, 10 * US, StopReason::Halted(None), holding());
     assert_eq!(p.pick(0), None);
-    assert_eq!(p.policy.next_timer(), None, "nobody has to look");
+    assert_eq!(p.policy.next_timer(), None, "no CPU has to reschedule");
     p.pass(50 * MS);
     p.wake(holder);
     assert_eq!(p.pick(0), Some((sleeper, holder)));
@@ -263,7 +263,7 @@ fn holder_that_falls_asleep_on_a_mutex_while_carried_passes_the_budget_on() {
 fn holder_that_ends_while_carried_leaves_a_sleeper_that_can_be_woken() {
     let (mut p, holder, sleeper) = carried(1);
     p.run(0, 10 * US, StopReason::Ended, holding());
-    assert_eq!(p.pick(0), None, "it sleeps, and carries nobody");
+    assert_eq!(p.pick(0), None, "it sleeps, and carries no vCPU");
     assert_eq!(p.counters(sleeper).stale_edges, 1);
     assert_eq!(p.policy.next_timer(), None);
     p.wake(holder);
@@ -281,7 +281,7 @@ fn edge_that_is_replaced_before_the_decision_leads_to_the_new_holder() {
     p.preempt_holder(new, 0);
     p.preempt_holder(old, 1);
     falls_asleep(&mut p, 0, sleeper, old);
-    // Its claim is queued for the old holder; before anybody picks it wakes and sleeps again.
+    // Its scheduling context is queued for the old holder. Before any CPU picks, it wakes and sleeps again.
     falls_asleep(&mut p, 1, sleeper, new);
     assert_eq!(p.pick(0), Some((sleeper, new)));
     assert!(p.saw(Event::EdgeOff(sleeper)));
@@ -291,14 +291,14 @@ fn edge_that_is_replaced_before_the_decision_leads_to_the_new_holder() {
 }
 
 #[test]
-fn edge_that_a_hand_over_replaces_while_its_claim_is_set_aside_competes_at_once() {
+fn edge_that_a_hand_over_replaces_while_its_waiter_is_parked_competes_at_once() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let holder = p.hard(g, 10, 50);
     let (next, other) = (p.hard(g, 1, 100), p.hard(g, 5, 10));
     p.wake(holder);
     assert_eq!(p.pick(1), Some((holder, holder)));
-    // The next owner has spent its budget: it wakes throttled.
+    // The next owner has used up its budget: it wakes throttled.
     p.wake(next);
     p.pick(0);
     p.run(0, MS, StopReason::Halted(None), sleeps_on(holder));
@@ -307,7 +307,11 @@ fn edge_that_a_hand_over_replaces_while_its_claim_is_set_aside_competes_at_once(
     p.kicks();
     wake_by(&mut p, 1, next);
     assert_eq!(p.kicks(), [0]);
-    assert_eq!(p.pick(0), Some((other, next)), "on the other's budget");
+    assert_eq!(
+        p.pick(0),
+        Some((other, next)),
+        "on the budget of the other waiter"
+    );
 }
 
 #[test]
@@ -325,14 +329,14 @@ fn deadlock_of_two_sleepers_costs_nothing_and_is_counted() {
             assert_eq!(p.pick(cpu), None);
         }
         assert_eq!(p.counters(a).cycles + p.counters(b).cycles, 1);
-        assert_eq!(p.policy.next_timer(), None, "nobody looks again");
+        assert_eq!(p.policy.next_timer(), None, "no CPU reschedules");
         let charged = p.counters(a).charged_ns + p.counters(b).charged_ns;
-        assert_eq!(charged, 0, "no time passed here, so none was paid for");
+        assert_eq!(charged, 0, "no time passed here, so none was charged");
     }
 }
 
 #[test]
-fn those_who_sleep_behind_a_deadlock_cost_nothing_either() {
+fn sleepers_behind_a_deadlock_cost_nothing_either() {
     let mut p = Pool::new(1);
     let g = p.guest();
     let (a, b, c) = (p.hard(g, 5, 30), p.hard(g, 5, 20), p.hard(g, 5, 10));
@@ -386,13 +390,13 @@ fn nested_chain_of_three_sleepers_runs_its_end_on_the_first_ones_budget() {
         (decision.donor, decision.curr, decision.chain),
         (first, end, 3)
     );
-    // When its budget ends, the next in the chain pays, and so on.
-    for (payer, chain) in [(sleepers[1], 2), (sleepers[0], 1), (end, 0)] {
+    // When its budget ends, the next in the chain is the donor, and so on.
+    for (donor, chain) in [(sleepers[1], 2), (sleepers[0], 1), (end, 0)] {
         p.run(0, MS, StopReason::Preempted, holding());
         let decision = p.decide(0).unwrap();
         assert_eq!(
             (decision.donor, decision.curr, decision.chain),
-            (payer, end, chain)
+            (donor, end, chain)
         );
     }
     p.stop(0, StopReason::Preempted, quiet());
@@ -401,7 +405,7 @@ fn nested_chain_of_three_sleepers_runs_its_end_on_the_first_ones_budget() {
 
 #[test]
 fn spinner_behind_a_sleeper_is_carried_along_the_mutex() {
-    // The sleeper holds a spinlock's mutex no longer: only one of the edges is a mutex.
+    // The spinner waits for a sleeper, which waits for a mutex: only one of the edges is a mutex.
     let mut p = Pool::new(1);
     let g = p.guest();
     let (end, sleeper, spinner) = (p.hard(g, 1, 100), p.hard(g, 2, 20), p.hard(g, 5, 10));
@@ -410,85 +414,103 @@ fn spinner_behind_a_sleeper_is_carried_along_the_mutex() {
     p.ring(spinner, 0, spins_on(sleeper));
     assert_eq!(p.pick(0), Some((spinner, end)));
     p.kicks();
-    // The mutex is handed to the sleeper: the spinner's chain is one shorter.
+    // The mutex is handed to the sleeper: the spinner's chain is shorter by one edge.
     wake_by(&mut p, 0, sleeper);
     p.run(0, 10 * US, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((spinner, sleeper)));
 }
 
-/// Anything in any order: sleeping, waking by holders and strangers, releasing, ending. The checks
-/// are the policy's own (debug builds), and that in the end every vCPU that is woken runs.
+/// Numbers for one seed (xorshift).
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// One random call on one of two CPUs.
+fn random_call(p: &mut Pool, all: &[VcpuId], draw: &mut Draw) {
+    let cpu = draw.below(2) as u32;
+    let (one, other) = (all[draw.below(6) as usize], all[draw.below(6) as usize]);
+    let mut hints = if draw.below(2) == 0 {
+        sleeps_on(other)
+    } else {
+        sleeps_on_another_lock(other)
+    };
+    if draw.below(4) == 0 {
+        hints = spins_on(other);
+    }
+    p.pass(draw.below(2 * MS));
+    let runs = p.policy.running(CpuId(cpu)).is_some();
+    match draw.below(6) {
+        0 => p.wake(one),
+        1 | 2 => wake_by(p, cpu, one),
+        3 => p.policy.hand_over(CpuId(cpu), LOCK, one, p.now),
+        4 if runs && draw.below(4) == 0 => p.release(cpu, Some(one)),
+        _ if runs => {
+            let why = [
+                StopReason::Halted(None),
+                StopReason::Preempted,
+                StopReason::Rang,
+            ];
+            p.stop(cpu, why[draw.below(3) as usize], hints);
+            p.pick(cpu);
+        }
+        _ => drop(p.pick(cpu)),
+    }
+}
+
+/// Runs two CPUs for long enough that all debts are paid off. All locks have been released, so no vCPU spins
+/// for them.
+fn run_on(p: &mut Pool) {
+    let released = Hints {
+        releases: 1,
+        ..Hints::default()
+    };
+    for _ in 0..4000 {
+        for cpu in [0, 1] {
+            p.stop(cpu, StopReason::Preempted, released);
+            p.pick(cpu);
+        }
+        p.pass(MS);
+    }
+}
+
+/// Sleeps, wake-ups by holders and by others, releases and ends, in any order. The policy checks itself (in
+/// debug builds), and in the end every vCPU that is woken runs.
 #[test]
 fn no_order_of_sleeps_wakes_and_hand_overs_breaks_the_state_or_loses_a_vcpu() {
     for seed in 1..60_u64 {
-        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut draw = |n: u64| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            random % n
-        };
+        let mut draw = Draw(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut p = Pool::new(2);
         let g = p.guest();
         let pinned: [&[u32]; 3] = [&[0], &[1], &[0, 1]];
         let all: Vec<VcpuId> = (0..6)
             .map(|i| match i {
                 0 | 1 => p.best_effort(g, 100),
-                _ => p.hard_on(g, 1 + draw(2), 10 + 5 * i, Some(pinned[i as usize % 3])),
+                _ => p.hard_on(
+                    g,
+                    1 + draw.below(2),
+                    10 + 5 * i,
+                    Some(pinned[i as usize % 3]),
+                ),
             })
             .collect();
         for _ in 0..300 {
-            let cpu = draw(2) as u32;
-            let (one, other) = (all[draw(6) as usize], all[draw(6) as usize]);
-            let mut hints = if draw(2) == 0 {
-                sleeps_on(other)
-            } else {
-                sleeps_on_another_lock(other)
-            };
-            if draw(4) == 0 {
-                hints = spins_on(other);
-            }
-            p.pass(draw(2 * MS));
-            let runs = p.policy.running(CpuId(cpu)).is_some();
-            match draw(6) {
-                0 => p.wake(one),
-                1 | 2 => wake_by(&mut p, cpu, one),
-                3 => p.policy.hand_over(CpuId(cpu), LOCK, one, p.now),
-                4 if runs && draw(4) == 0 => p.release(cpu, Some(one)),
-                _ if runs => {
-                    let why = [
-                        StopReason::Halted(None),
-                        StopReason::Preempted,
-                        StopReason::Rang,
-                    ];
-                    p.stop(cpu, why[draw(3) as usize], hints);
-                    p.pick(cpu);
-                }
-                _ => drop(p.pick(cpu)),
-            }
+            random_call(&mut p, &all, &mut draw);
         }
         for &vcpu in &all {
             p.wake(vcpu);
         }
-        // Whatever they held they have released, so nobody spins for them any longer.
-        let released = Hints {
-            releases: 1,
-            ..Hints::default()
-        };
-        // Long enough for the debts of those who overran to be paid.
         let before: Vec<_> = all.iter().map(|&v| p.counters(v).runtime_ns).collect();
-        for _ in 0..4000 {
-            for cpu in [0, 1] {
-                p.stop(cpu, StopReason::Preempted, released);
-                p.pick(cpu);
-            }
-            p.pass(MS);
-        }
+        run_on(&mut p);
         for (&vcpu, before) in all.iter().zip(before) {
-            assert!(
-                p.counters(vcpu).runtime_ns > before,
-                "{vcpu} of seed {seed}"
-            );
+            let ran = p.counters(vcpu).runtime_ns;
+            assert!(ran > before, "{vcpu} of seed {seed}");
         }
     }
 }

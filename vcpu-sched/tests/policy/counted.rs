@@ -20,7 +20,7 @@ fn time_in_which_a_vcpu_could_run_and_did_not_is_counted_once_it_runs() {
 }
 
 #[test]
-fn a_ring_in_the_grace_keeps_the_word_though_another_lock_is_held() {
+fn a_ring_in_the_deferral_keeps_the_credit_though_another_lock_is_held() {
     let mut p = Pool::new(1);
     let g = p.guest();
     let v = p.hard(g, 1, 10);
@@ -28,8 +28,8 @@ fn a_ring_in_the_grace_keeps_the_word_though_another_lock_is_held() {
     for period in 1..4 {
         p.pick(0);
         p.pass(MS);
-        let grace = p.policy.defer(CPU, &holding(), p.now);
-        assert!(grace.is_some(), "period {period}");
+        let deferral = p.policy.defer(CPU, &holding(), p.now);
+        assert!(deferral.is_some(), "period {period}");
         p.run(0, 10 * US, StopReason::Rang, holding());
         p.now = p.policy.next_timer().unwrap();
     }
@@ -51,7 +51,7 @@ fn only_the_overrun_of_a_best_effort_slice_is_debt_of_a_deferral() {
 }
 
 #[test]
-fn a_proxied_vcpu_whose_own_budget_comes_back_with_an_earlier_deadline_pays_for_itself() {
+fn a_proxied_vcpu_whose_own_budget_comes_back_with_an_earlier_deadline_is_its_own_donor() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let (holder, waiter) = (p.hard(g, 1, 5), p.hard(g, 9, 20));
@@ -63,7 +63,7 @@ fn a_proxied_vcpu_whose_own_budget_comes_back_with_an_earlier_deadline_pays_for_
     p.kicks();
 
     p.now = 5 * MS;
-    assert_eq!(p.pick(1), None, "an idle CPU looks after the timer");
+    assert_eq!(p.pick(1), None, "an idle CPU is the timekeeper");
     assert_eq!(p.kicks(), [0]);
     p.stop(0, StopReason::Preempted, holding());
     assert_eq!(p.pick(0), Some((holder, holder)));
@@ -106,7 +106,7 @@ fn a_spinners_record_is_not_followed_while_it_sleeps() {
 }
 
 #[test]
-fn a_waiter_for_a_vcpu_that_is_gone_gets_the_grace_of_one_whose_wait_is_over() {
+fn a_waiter_for_a_vcpu_that_is_gone_gets_the_deferral_of_one_whose_wait_is_over() {
     for kind in [WaitKind::Spin, WaitKind::Block] {
         let mut p = Pool::new(2);
         let g = p.guest();

@@ -42,7 +42,7 @@ fn a_halted_vcpu_in_debt_is_throttled_until_it_is_paid_off() {
 }
 
 #[test]
-fn debt_of_long_ago_is_not_forgotten_and_sleep_does_not_pay_twice() {
+fn debt_of_long_ago_is_not_forgotten_and_sleep_is_not_charged_twice() {
     let mut p = Pool::new(1);
     let g = p.guest();
     let v = p.hard(g, 5, 10);
@@ -95,11 +95,11 @@ fn a_vcpu_whose_budget_is_spent_elsewhere_while_it_runs_is_kicked() {
 fn a_soft_reservation_goes_behind_for_what_is_spent_elsewhere() {
     let mut p = Pool::new(1);
     let (g, h) = (p.guest(), p.guest());
-    let claim = vcpu_sched::SchedParams::Reserved(
+    let params = vcpu_sched::SchedParams::Reserved(
         vcpu_sched::Reservation::new(2 * MS, 10 * MS, 10 * MS, vcpu_sched::Exhaustion::Soft)
             .unwrap(),
     );
-    let spends = p.policy.add_vcpu(g, claim, None).unwrap();
+    let spends = p.policy.add_vcpu(g, params, None).unwrap();
     let other = p.hard(h, 2, 15);
     p.wake(spends);
     p.wake(other);
@@ -108,7 +108,7 @@ fn a_soft_reservation_goes_behind_for_what_is_spent_elsewhere() {
 }
 
 #[test]
-fn a_waiting_claim_loses_its_place_and_a_holder_is_carried_all_the_same() {
+fn a_waiting_vcpu_loses_its_place_and_a_holder_is_carried_all_the_same() {
     let mut p = Pool::new(1);
     let g = p.guest();
     let holder = p.hard(g, 2, 20);
@@ -118,7 +118,7 @@ fn a_waiting_claim_loses_its_place_and_a_holder_is_carried_all_the_same() {
     assert_eq!(p.policy.view(holder).unwrap().doing, Doing::Throttled);
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), Some((waiter, holder)));
-    // What is spent for the holder while the waiter's budget carries it is the holder's own debt.
+    // What is spent for the holder while the waiter carries it is the holder's own debt.
     spend(&mut p, holder, MS);
     p.run(0, US, StopReason::Rang, holding());
     assert_eq!(budget(&p, holder), -2 * MS as i64);
@@ -126,7 +126,7 @@ fn a_waiting_claim_loses_its_place_and_a_holder_is_carried_all_the_same() {
 }
 
 #[test]
-fn best_effort_pays_with_its_place() {
+fn best_effort_is_charged_with_its_place() {
     let mut p = Pool::new(1);
     let (g, h) = (p.guest(), p.guest());
     let (spends, other) = (p.best_effort(g, 100), p.best_effort(h, 100));
@@ -142,7 +142,7 @@ fn best_effort_pays_with_its_place() {
 }
 
 #[test]
-fn nobody_pays_for_one_that_is_gone() {
+fn nothing_is_charged_for_a_vcpu_that_is_gone() {
     let mut p = Pool::new(1);
     let g = p.guest();
     let v = p.hard(g, 5, 10);

@@ -1,4 +1,4 @@
-//! The grace of a holder that is out of time.
+//! The deferral of a holder that is out of time.
 
 use crate::pool::{MS, Pool, US, holding, quiet, spins_on};
 use vcpu_sched::{Config, CpuId, Hints, StopReason, VcpuId};
@@ -17,22 +17,22 @@ fn out_of_time() -> (Pool, VcpuId) {
 }
 
 #[test]
-fn holder_gets_one_grace_and_no_second() {
+fn holder_gets_one_deferral_and_no_second() {
     let (mut p, v) = out_of_time();
-    let grace = p.policy.defer(CPU, &holding(), p.now);
-    assert_eq!(grace, Some(p.now + 50 * US));
+    let deferral = p.policy.defer(CPU, &holding(), p.now);
+    assert_eq!(deferral, Some(p.now + 50 * US));
     assert_eq!(p.policy.defer(CPU, &holding(), p.now + 10), None);
     assert_eq!(p.counters(v).deferrals, 1);
 }
 
 #[test]
-fn no_grace_without_a_lock() {
+fn no_deferral_without_a_lock() {
     let (mut p, _) = out_of_time();
     assert_eq!(p.policy.defer(CPU, &quiet(), p.now), None);
 }
 
 #[test]
-fn no_grace_when_it_is_switched_off_or_nothing_runs() {
+fn no_deferral_when_it_is_switched_off_or_nothing_runs() {
     let mut p = Pool::with(Config {
         defer_ns: None,
         ..Config::new(1)
@@ -47,7 +47,7 @@ fn no_grace_when_it_is_switched_off_or_nothing_runs() {
 }
 
 #[test]
-fn no_grace_for_a_vcpu_that_is_being_removed() {
+fn no_deferral_for_a_vcpu_that_is_being_removed() {
     let (mut p, v) = out_of_time();
     p.policy.remove(v, p.now);
     assert_eq!(p.policy.defer(CPU, &holding(), p.now), None);
@@ -66,22 +66,22 @@ fn overrun_is_debt_of_the_next_budget() {
 }
 
 #[test]
-fn grace_that_runs_out_costs_the_next_one() {
+fn deferral_that_runs_out_costs_the_next_one() {
     let (mut p, v) = out_of_time();
     p.policy.defer(CPU, &holding(), p.now);
     p.run(0, 50 * US, StopReason::Preempted, holding());
     assert_eq!(p.counters(v).deferrals_expired, 1);
 
-    let mut ask = |expect: bool| {
+    let mut request = |expect: bool| {
         p.now = p.policy.next_timer().unwrap();
         p.pick(0);
         p.pass(MS);
         assert_eq!(p.policy.defer(CPU, &holding(), p.now).is_some(), expect);
         p.run(0, 10 * US, StopReason::Rang, quiet());
     };
-    ask(false);
-    ask(true);
-    ask(true);
+    request(false);
+    request(true);
+    request(true);
 }
 
 /// A vCPU out of time on CPU 0, which takes a lock and spins for a sibling on CPU 1.
@@ -105,10 +105,10 @@ fn taking(holder: VcpuId) -> Hints {
 }
 
 #[test]
-fn waiter_whose_holder_runs_gets_a_grace() {
+fn waiter_whose_holder_runs_gets_a_deferral() {
     let (mut p, _, holder) = waiter_out_of_time();
-    let grace = p.policy.defer(CPU, &taking(holder), p.now);
-    assert_eq!(grace, Some(p.now + 50 * US));
+    let deferral = p.policy.defer(CPU, &taking(holder), p.now);
+    assert_eq!(deferral, Some(p.now + 50 * US));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn waiter_whose_holder_was_stopped_gets_none() {
 }
 
 #[test]
-fn waiter_whose_holder_let_go_before_it_was_stopped_gets_a_grace() {
+fn waiter_whose_holder_let_go_before_it_was_stopped_gets_a_deferral() {
     let (mut p, _, holder) = waiter_out_of_time();
     let released = Hints {
         releases: 1,
@@ -130,7 +130,7 @@ fn waiter_whose_holder_let_go_before_it_was_stopped_gets_a_grace() {
 }
 
 #[test]
-fn waiter_that_names_a_vcpu_that_does_not_exist_harms_nobody() {
+fn waiter_that_names_a_vcpu_that_does_not_exist_does_no_harm() {
     let (mut p, ..) = waiter_out_of_time();
     assert!(p.policy.defer(CPU, &taking(VcpuId(99)), p.now).is_some());
 }

@@ -1,9 +1,9 @@
-//! Wake-ups of halted vCPUs on CPUs where somebody more urgent is served.
+//! Wake-ups of halted vCPUs on CPUs with a more urgent donor.
 
 use crate::pool::{MS, Pool, US};
 use vcpu_sched::{CpuId, CpuTime, VcpuId};
 
-/// A reserved vCPU runs on CPU 0; the others of another guest are halted.
+/// A reserved vCPU runs on CPU 0. The other vCPUs are of another guest, and halted.
 fn beside_a_reservation() -> (Pool, vcpu_sched::GuestId) {
     let mut p = Pool::new(2);
     let (own, other) = (p.guest(), p.guest());
@@ -33,7 +33,7 @@ fn a_guest_that_disturbs_a_reservation_for_long_may_not_sleep_in_the_hypervisor_
     wakes_on(&mut p, halted, 0, 400 * US);
     assert_eq!(p.counters(halted).disturbing_ns, 800 * US);
     let again = p.policy.may_sleep(halted, p.now).unwrap_err();
-    assert!(again > p.now, "it is to be looked at later");
+    assert!(again > p.now, "it is to be woken later");
     p.now = 400 * MS;
     assert_eq!(p.policy.may_sleep(halted, p.now), Ok(()));
 }
@@ -60,7 +60,7 @@ fn wake_ups_that_take_nothing_from_anybody_more_urgent_are_as_many_as_one_likes(
 fn a_reservation_may_wake_where_its_deadline_is_earlier_and_not_where_it_is_later() {
     for (period, disturbs) in [(10, false), (1000, true)] {
         let (mut p, other) = beside_a_reservation();
-        // Its last deadline was long ago: what counts is the one that it gets when it wakes.
+        // Its last deadline was long ago. What counts is the deadline that it gets when it wakes.
         let halted = p.hard(other, 1, period);
         p.now = MS;
         wakes_on(&mut p, halted, 0, 100 * US);

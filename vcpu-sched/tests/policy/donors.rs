@@ -1,9 +1,9 @@
-//! Several waiters for one holder, and what happens when it lets go.
+//! Several waiters for one holder, and its release.
 
 use crate::pool::{LOCK, MS, Pool, US, holding, quiet, sleeps_on, spins_on};
 use vcpu_sched::{Hints, StopReason, VcpuId};
 
-/// One holder, preempted; two donors that ring for it, the second the more urgent.
+/// A preempted holder, and two donors that ring for it, the second the more urgent.
 fn two_donors() -> (Pool, VcpuId, VcpuId, VcpuId) {
     let mut p = Pool::new(1);
     let g = p.guest();
@@ -16,7 +16,7 @@ fn two_donors() -> (Pool, VcpuId, VcpuId, VcpuId) {
 }
 
 #[test]
-fn earliest_deadline_pays_first_and_when_its_budget_ends_the_next() {
+fn the_earliest_deadline_is_charged_first_and_the_next_when_its_budget_ends() {
     let (mut p, holder, later, earlier) = two_donors();
     assert_eq!(p.pick(0), Some((earlier, holder)));
     p.run(0, 2 * MS, StopReason::Preempted, holding());
@@ -35,7 +35,7 @@ fn on_release_the_donor_gets_its_cpu_back_at_once() {
     p.release(0, None);
     p.stop(0, StopReason::Rang, quiet());
     assert_eq!(p.pick(0), Some((earlier, earlier)));
-    // The other one does not carry it any longer either.
+    // The other donor does not carry it any longer either.
     p.run(0, 10 * US, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), Some((later, later)));
 }
@@ -45,7 +45,7 @@ fn release_with_a_successor_passes_the_edges_on() {
     let (mut p, holder, later, earlier) = two_donors();
     assert_eq!(p.pick(0), Some((earlier, holder)));
     p.pass(50 * US);
-    // A fair lock: the one that came first has it now, though it is less urgent.
+    // A fair lock: the waiter that came first has it now, though it is less urgent.
     p.release(0, Some(later));
     p.stop(0, StopReason::Rang, quiet());
     assert_eq!(
@@ -106,7 +106,7 @@ fn donor_that_wakes_while_it_carries_gets_its_cpu_back() {
     assert_eq!(p.pick(0), Some((waiter, holder)), "a sleeper donates too");
     p.kicks();
 
-    // An interrupt arrives for the sleeper.
+    // The sleeper gets an interrupt.
     p.pass(10 * US);
     p.wake(waiter);
     assert_eq!(p.kicks(), [0]);
@@ -132,7 +132,7 @@ fn budget_of_a_sleeper_that_ends_hands_over_to_the_next_donor() {
 
 #[test]
 fn carried_vcpu_that_is_itself_a_donor_elsewhere_is_charged_to_each_donor_apart() {
-    // Second carries first (which runs on CPU 0), third carries second on CPU 1.
+    // The second vCPU carries the first on CPU 0, and the third carries the second on CPU 1.
     let mut p = Pool::new(2);
     let g = p.guest();
     let (first, second, third) = (p.hard(g, 1, 100), p.hard(g, 5, 20), p.hard(g, 5, 10));

@@ -1,4 +1,4 @@
-//! Whom a claim carries, for every state that the holder can be in: the branches of `proxy.rs`.
+//! Which vCPU a donor carries, for every state that the holder can be in: the branches of `proxy.rs`.
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
 use vcpu_sched::{Config, Event, StopReason};
@@ -49,7 +49,7 @@ fn holder_queued_for_another_cpu_is_brought_here() {
     let g = p.guest();
     let (holder, waiter) = (p.hard(g, 1, 100), p.hard(g, 5, 10));
     let busy = p.hard(g, 4, 5);
-    // The holder ran on CPU 1 and was preempted there by one that is more urgent.
+    // The holder ran on CPU 1 and was preempted there by a more urgent vCPU.
     p.wake(holder);
     assert_eq!(p.pick(1), Some((holder, holder)));
     p.wake(waiter);
@@ -88,7 +88,7 @@ fn sleeper_whose_holder_runs_elsewhere_leaves_the_queue_until_the_holder_stops()
         on: holder
     }));
 
-    // The holder's own millisecond is over: the waiter's claim takes over at once.
+    // The holder's own millisecond is used up: the waiter carries it on at once.
     p.run(1, MS, StopReason::Preempted, holding());
     assert_eq!(p.pick(1), Some((waiter, holder)));
 }
@@ -149,12 +149,12 @@ fn sleeper_sleeps_with_a_halted_holder_without_a_bound() {
 }
 
 #[test]
-fn holder_that_itself_waits_is_followed_to_whom_it_waits_for() {
+fn holder_that_itself_waits_is_followed_to_its_own_holder() {
     let mut p = Pool::new(1);
     let g = p.guest();
     let (last, middle, first) = (p.hard(g, 1, 100), p.hard(g, 1, 50), p.hard(g, 5, 10));
     p.preempt_holder(last, 0);
-    // The middle one holds a spinlock's mutex, so to speak: it sleeps.
+    // The vCPU in the middle sleeps while the first spins for it.
     p.wake(middle);
     assert_eq!(p.pick(0), Some((middle, middle)));
     p.stop(0, StopReason::Halted(None), sleeps_on(last));
@@ -213,7 +213,7 @@ fn replenished_while_it_runs_on_a_donors_budget_it_goes_back_into_the_queue_when
     p.run(0, MS, StopReason::Preempted, holding());
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), Some((waiter, holder)));
-    // Other work of the pool comes and goes while the holder's timer fires.
+    // Other vCPUs run when the holder's timer fires.
     p.now = 10 * MS;
     p.stop(0, StopReason::Preempted, holding());
     assert_eq!(
@@ -224,13 +224,13 @@ fn replenished_while_it_runs_on_a_donors_budget_it_goes_back_into_the_queue_when
 }
 
 #[test]
-fn holder_pinned_elsewhere_takes_the_claim_to_where_it_may_run() {
+fn holder_pinned_elsewhere_takes_its_donor_to_where_it_may_run() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let holder = p.hard_on(g, 1, 100, Some(&[1]));
     let waiter = p.hard_on(g, 5, 10, Some(&[0]));
     p.preempt_holder(holder, 1);
-    // Somebody less urgent has CPU 1.
+    // A less urgent vCPU has CPU 1.
     let other = p.hard_on(g, 20, 50, Some(&[1]));
     p.wake(other);
     assert_eq!(p.pick(1), Some((other, other)));
@@ -238,11 +238,11 @@ fn holder_pinned_elsewhere_takes_the_claim_to_where_it_may_run() {
 
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), None, "nothing else may run here");
-    assert_eq!(p.kicks(), [1], "the claim moved there, and is more urgent");
+    assert_eq!(p.kicks(), [1], "the donor moved there, and is more urgent");
     p.stop(1, StopReason::Preempted, quiet());
     assert_eq!(p.pick(1), Some((waiter, holder)));
 
-    // When the holder releases, the claim comes back home.
+    // When the holder releases its lock, the donor goes back to its own CPU.
     p.release(1, None);
     p.stop(1, StopReason::Rang, quiet());
     assert_eq!(p.pick(1), Some((other, other)));
@@ -269,7 +269,7 @@ fn edge_whose_holder_has_released_since_is_stale() {
     let (holder, waiter) = (p.hard(g, 1, 100), p.hard(g, 5, 10));
     p.wake(holder);
     p.pick(0);
-    // The waiter looked before the release, the holder was stopped after it.
+    // The waiter read the count before the release. The holder was stopped after it.
     let released = vcpu_sched::Hints {
         depth: 1,
         releases: 1,

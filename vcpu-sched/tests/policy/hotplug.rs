@@ -1,4 +1,4 @@
-//! CPUs that leave the pool and come back.
+//! CPUs that go offline and online.
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
 use vcpu_sched::{
@@ -7,11 +7,11 @@ use vcpu_sched::{
 };
 
 impl Pool {
-    fn leave(&mut self, cpu: u32) -> bool {
+    fn offline(&mut self, cpu: u32) -> bool {
         self.policy.cpu_offline(CpuId(cpu), self.now)
     }
 
-    fn come_back(&mut self, cpu: u32) -> bool {
+    fn online(&mut self, cpu: u32) -> bool {
         self.policy.cpu_online(CpuId(cpu), self.now)
     }
 
@@ -30,8 +30,8 @@ impl Pool {
     /// A best-effort vCPU of `guest` that is pinned to `cpu`.
     fn best_effort_in(&mut self, guest: GuestId, cpu: u32) -> VcpuId {
         let own = CpuSet::only(CpuId(cpu));
-        let claim = SchedParams::BestEffort { weight: 100 };
-        self.policy.add_vcpu(guest, claim, Some(own)).unwrap()
+        let params = SchedParams::BestEffort { weight: 100 };
+        self.policy.add_vcpu(guest, params, Some(own)).unwrap()
     }
 
     fn best_effort_on(&mut self, cpu: u32) -> VcpuId {
@@ -50,7 +50,7 @@ fn what_ran_on_a_cpu_that_leaves_goes_on_elsewhere_and_nothing_runs_there() {
     p.wake(b);
     assert_eq!(p.pick(1), Some((b, b)));
     p.kicks();
-    assert!(p.leave(1));
+    assert!(p.offline(1));
     assert_eq!(p.kicks(), [1]);
     p.run(1, 10 * US, StopReason::Preempted, quiet());
     assert_eq!(p.pick(1), None);
@@ -58,30 +58,30 @@ fn what_ran_on_a_cpu_that_leaves_goes_on_elsewhere_and_nothing_runs_there() {
     assert_eq!(p.counters(b).preemptions, 1);
     p.stop(0, StopReason::Preempted, quiet());
     assert!(p.decide(0).unwrap().until.is_some(), "the two share it");
-    assert_eq!(p.pick(1), None, "and it stays away");
+    assert_eq!(p.pick(1), None, "and it stays offline");
 }
 
 #[test]
-fn a_cpu_that_is_back_is_asked_for_what_waits() {
+fn a_cpu_that_goes_online_is_kicked_for_what_waits() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let [a, b] = [(); 2].map(|()| p.best_effort(g, 100));
-    p.leave(1);
+    p.offline(1);
     p.wake(a);
     p.wake(b);
     assert_eq!((p.pick(0), p.pick(1)), (Some((a, a)), None));
     p.kicks();
-    assert!(p.come_back(1));
+    assert!(p.online(1));
     assert_eq!(p.kicks(), [1]);
     assert_eq!(p.pick(1), Some((b, b)));
-    assert!(!p.come_back(1), "it was not away");
+    assert!(!p.online(1), "it was not offline");
 }
 
 #[test]
-fn the_last_cpu_stays_and_one_that_is_away_does_not_leave_again() {
+fn the_last_cpu_stays_online_and_one_that_is_offline_does_not_go_offline_again() {
     let mut p = Pool::new(2);
-    assert!(p.leave(0));
-    assert!(!p.leave(0) && !p.leave(1) && !p.leave(7));
+    assert!(p.offline(0));
+    assert!(!p.offline(0) && !p.offline(1) && !p.offline(7));
     assert!(p.policy.online_cpus().contains(CpuId(1)));
 }
 
@@ -92,14 +92,14 @@ fn guests_keep_their_reservations_in_their_order_as_far_as_these_fit() {
     let a = p.hard(first, 8, 10);
     let b = p.hard(second, 8, 10);
     let c = p.hard(third, 1, 10);
-    assert!(p.leave(1));
+    assert!(p.offline(1));
     assert_eq!(p.in_force(a), (8 * MS, 10 * MS));
     assert_eq!(p.in_force(c), (MS, 10 * MS), "it fits beside the first");
     assert!(p.is_reduced(b));
     let (budget, _) = p.in_force(b);
     let expected = 899 * US..=901 * US;
     assert!(expected.contains(&budget), "99 - 80 - 10 %: {budget}");
-    p.come_back(1);
+    p.online(1);
     assert_eq!(p.in_force(b), (8 * MS, 10 * MS));
     assert!(!p.is_reduced(b));
 }
@@ -110,7 +110,7 @@ fn the_reservations_of_one_guest_are_kept_together_or_reduced_by_the_same_part()
     let g = p.guest();
     let large = p.hard(g, 9, 10);
     let small = p.hard(g, 2, 10);
-    p.leave(0);
+    p.offline(0);
     let of = |(budget, _), whole: u64| budget as f64 / (whole * MS) as f64;
     let parts = (of(p.in_force(large), 9), of(p.in_force(small), 2));
     assert!((parts.0 - 0.9).abs() < 1e-4, "99 % of 110 %: {parts:?}");
@@ -123,7 +123,7 @@ fn best_effort_gives_way_before_a_reservation_does() {
     let [first, second] = [(); 2].map(|()| p.guest());
     let a = p.hard(first, 6, 10);
     let b = p.hard(second, 38, 100);
-    p.leave(1);
+    p.offline(1);
     assert!(
         !p.is_reduced(a) && !p.is_reduced(b),
         "98 %, where 95 are admitted"
@@ -131,20 +131,20 @@ fn best_effort_gives_way_before_a_reservation_does() {
 }
 
 #[test]
-fn when_a_guest_ends_while_a_cpu_is_away_others_get_their_reservations_back() {
+fn when_a_guest_ends_while_a_cpu_is_offline_others_get_their_reservations_back() {
     let mut p = Pool::new(2);
     let [first, second] = [(); 2].map(|()| p.guest());
     let a = p.hard(first, 8, 10);
     let b = p.hard(second, 8, 10);
-    p.leave(1);
+    p.offline(1);
     p.now += 7 * MS;
     p.policy.remove(a, p.now);
     assert_eq!(p.in_force(b), (8 * MS, 10 * MS));
     assert_eq!(p.counters(b).reduced_ns, 7 * MS);
     let c = p.hard(second, 1, 10);
-    p.come_back(1);
+    p.online(1);
     p.hard(first, 9, 10);
-    p.leave(0);
+    p.offline(0);
     assert!(p.is_reduced(b) && p.is_reduced(c));
     p.now += MS;
     p.policy.remove(c, p.now);
@@ -156,10 +156,10 @@ fn no_new_reservation_is_taken_that_does_not_fit_on_the_cpus_that_are_left() {
     let mut p = Pool::new(2);
     let g = p.guest();
     p.hard(g, 5, 10);
-    p.leave(1);
-    let claim = |q| SchedParams::Reserved(Reservation::hard(q * MS, 10 * MS).unwrap());
-    assert!(p.policy.add_vcpu(g, claim(5), None).is_err());
-    assert!(p.policy.add_vcpu(g, claim(4), None).is_ok());
+    p.offline(1);
+    let params = |q| SchedParams::Reserved(Reservation::hard(q * MS, 10 * MS).unwrap());
+    assert!(p.policy.add_vcpu(g, params(5), None).is_err());
+    assert!(p.policy.add_vcpu(g, params(4), None).is_ok());
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_reduced_reservation_that_runs_is_stopped_when_its_smaller_budget_is_used_up
     let b = p.hard(second, 8, 10);
     p.wake(b);
     assert_eq!(p.decide(0).unwrap().until, Some(8 * MS));
-    p.leave(1);
+    p.offline(1);
     assert!(p.kicks().contains(&0), "its decision was made for 8 ms");
     p.run(0, MS, StopReason::Preempted, quiet());
     let until = p.decide(0).unwrap().until.unwrap();
@@ -190,7 +190,7 @@ fn what_a_vcpu_has_run_before_its_reservation_shrinks_is_no_debt() {
     p.wake(b);
     p.pick(0);
     p.pass(5 * MS);
-    p.leave(1);
+    p.offline(1);
     p.stop(0, StopReason::Preempted, quiet());
     let (_, budget, _) = p.policy.view(b).unwrap().reserved.unwrap();
     assert!(budget > 1_890_000, "{budget}");
@@ -208,27 +208,27 @@ fn a_throttled_one_gets_its_budget_when_its_debt_is_paid_off_at_the_new_rate() {
     p.run(0, 10 * MS - US, StopReason::Preempted, quiet());
     p.pick(0);
     assert_eq!(p.policy.next_timer(), Some(10 * MS));
-    p.leave(1);
+    p.offline(1);
     assert_eq!(p.policy.next_timer(), Some(20 * MS), "1.9 ms a period");
-    p.come_back(1);
+    p.online(1);
     assert_eq!(p.policy.next_timer(), Some(10 * MS));
 }
 
 #[test]
-fn a_vcpu_whose_own_cpus_are_all_away_runs_elsewhere_until_one_is_back() {
+fn a_vcpu_whose_own_cpus_are_all_offline_runs_elsewhere_until_one_is_online() {
     let mut p = Pool::new(2);
     let v = p.best_effort_on(1);
     p.wake(v);
     assert_eq!(p.pick(0), None);
     assert_eq!(p.pick(1), Some((v, v)));
-    p.leave(1);
+    p.offline(1);
     p.run(1, US, StopReason::Preempted, quiet());
     assert_eq!(p.kicks(), [0, 1]);
     assert_eq!(p.pick(1), None);
     assert!(p.policy.view(v).unwrap().displaced);
     assert_eq!(p.pick(0), Some((v, v)));
-    p.come_back(1);
-    assert_eq!(p.kicks(), [0, 1], "it goes home");
+    p.online(1);
+    assert_eq!(p.kicks(), [0, 1], "it goes back to its own CPU");
     assert_eq!(p.pick(1), None, "it still runs on 0");
     p.run(0, US, StopReason::Preempted, quiet());
     assert_eq!(p.kicks(), [1]);
@@ -236,26 +236,26 @@ fn a_vcpu_whose_own_cpus_are_all_away_runs_elsewhere_until_one_is_back() {
 }
 
 #[test]
-fn queues_that_meet_again_share_from_there_and_nobody_catches_up() {
+fn queues_that_meet_again_share_from_there_and_none_catches_up() {
     let mut p = Pool::new(2);
     let [zero, one] = [0, 1].map(|cpu| p.best_effort_on(cpu));
     p.wake(zero);
     assert_eq!(p.pick(0), Some((zero, zero)));
-    // A second on CPU 0, in which the other slept.
+    // A second on CPU 0, in which the other vCPU slept.
     p.run(0, 1_000 * MS, StopReason::Preempted, quiet());
-    p.leave(1);
+    p.offline(1);
     p.wake(one);
     let mut ran = [0; 2];
     for _ in 0..20 {
-        let (_, run) = p.pick(0).unwrap();
-        ran[usize::from(run == one)] += 1;
+        let (_, curr) = p.pick(0).unwrap();
+        ran[usize::from(curr == one)] += 1;
         p.run(0, 4 * MS, StopReason::Preempted, quiet());
     }
     assert!((9..=11).contains(&ran[0]), "{ran:?}");
 }
 
 #[test]
-fn claims_that_wait_for_a_holder_on_a_cpu_that_leaves_are_served_elsewhere() {
+fn waiters_for_a_holder_on_a_cpu_that_goes_offline_are_served_elsewhere() {
     for hints in [spins_on as fn(VcpuId) -> _, sleeps_on] {
         let mut p = Pool::new(2);
         let g = p.guest();
@@ -271,7 +271,7 @@ fn claims_that_wait_for_a_holder_on_a_cpu_that_leaves_are_served_elsewhere() {
         };
         p.stop(1, why, blocks);
         assert_eq!(p.pick(1), Some((waiter, holder)), "carried");
-        p.leave(1);
+        p.offline(1);
         p.run(1, US, StopReason::Preempted, holding());
         assert_eq!(p.pick(1), None);
         p.kicks();
@@ -280,7 +280,7 @@ fn claims_that_wait_for_a_holder_on_a_cpu_that_leaves_are_served_elsewhere() {
 }
 
 #[test]
-fn timers_that_a_sleeping_cpu_looked_after_are_kept_by_another() {
+fn timers_of_a_timekeeper_that_goes_offline_are_kept_by_another_cpu() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let v = p.best_effort(g, 100);
@@ -289,20 +289,20 @@ fn timers_that_a_sleeping_cpu_looked_after_are_kept_by_another() {
     p.stop(0, StopReason::Halted(Some(5 * MS)), quiet());
     assert_eq!((p.pick(0), p.pick(1)), (None, None));
     p.kicks();
-    p.leave(0);
+    p.offline(0);
     assert_eq!(p.pick(0), None);
     assert!(!p.kicks().contains(&1), "it sleeps until then, too");
-    p.come_back(0);
+    p.online(0);
     p.pick(0);
     p.kicks();
-    p.leave(1);
+    p.offline(1);
     p.pick(1);
     p.pass(5 * MS);
     assert_eq!(p.pick(0), Some((v, v)));
 }
 
 #[test]
-fn a_helper_on_a_cpu_that_leaves_is_stopped_and_granted_another() {
+fn a_worker_on_a_cpu_that_goes_offline_is_stopped_and_granted_another() {
     let mut p = Pool::new(2);
     let g = p.guest();
     p.best_effort(g, 100);
@@ -326,13 +326,13 @@ fn a_helper_on_a_cpu_that_leaves_is_stopped_and_granted_another() {
 }
 
 #[test]
-fn reservations_pinned_to_a_cpu_that_is_away_count_on_those_that_are_left() {
+fn reservations_pinned_to_a_cpu_that_is_offline_count_on_those_that_are_online() {
     let mut p = Pool::with(Config::new(3));
     let [first, second, third] = [(); 3].map(|()| p.guest());
     let a = p.hard_on(first, 6, 10, Some(&[0]));
     let b = p.hard_on(second, 6, 10, Some(&[1]));
     let c = p.hard_on(third, 9, 10, Some(&[2]));
-    p.leave(1);
+    p.offline(1);
     assert!(!p.is_reduced(a) && p.is_reduced(c) != p.is_reduced(b));
     assert!(
         p.is_reduced(c),
@@ -341,17 +341,17 @@ fn reservations_pinned_to_a_cpu_that_is_away_count_on_those_that_are_left() {
 }
 
 #[test]
-fn a_holder_that_was_carried_away_from_home_is_offered_to_its_own_cpu_when_that_is_back() {
+fn a_holder_that_was_carried_on_another_cpu_is_offered_to_its_own_when_that_is_online() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let holder = p.best_effort_in(g, 1);
     let waiter = p.hard_on(g, 5, 10, Some(&[0]));
-    p.leave(1);
+    p.offline(1);
     assert_eq!(p.pick(1), None);
     p.preempt_holder(holder, 0);
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), Some((waiter, holder)), "carried");
-    p.come_back(1);
+    p.online(1);
     assert_eq!(p.kicks(), [0, 1]);
     assert_eq!(p.pick(1), None, "it still runs on 0");
     p.release(0, None);

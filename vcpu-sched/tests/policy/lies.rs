@@ -1,9 +1,9 @@
-//! Edges that make no sense: guest deadlocks and lies. None may cost more than the walk.
+//! Edges that make no sense: deadlocks in the guest, and false edges. None may cost more than the walk.
 
 use crate::pool::{MS, Pool, spins_on};
 use vcpu_sched::{Hints, MAX_CHAIN, StopReason, VcpuId};
 
-/// `n` vCPUs that all wait in a ring, the most urgent one last in the table.
+/// `n` vCPUs that wait for each other in a circle. The most urgent is last in the table.
 fn ring_of(n: u64) -> (Pool, Vec<VcpuId>) {
     let mut p = Pool::new(1);
     let g = p.guest();
@@ -32,7 +32,7 @@ fn cycle_beyond_the_donor_is_found_and_its_donor_runs() {
     let (a, b, donor) = (p.hard(g, 1, 100), p.hard(g, 1, 90), p.hard(g, 1, 10));
     p.preempt_holder(a, 0);
     p.ring(b, 0, spins_on(a));
-    // b carries a, and a says that it waits for b.
+    // b carries a, and a publishes that it waits for b.
     assert_eq!(p.pick(0), Some((b, a)));
     p.stop(0, StopReason::Rang, spins_on(b));
     p.ring(donor, 0, spins_on(a));
@@ -51,7 +51,7 @@ fn waiting_for_oneself_is_no_edge() {
 }
 
 #[test]
-fn edge_into_another_guest_or_to_nobody_is_ignored() {
+fn edge_into_another_guest_or_to_no_vcpu_is_ignored() {
     let mut p = Pool::new(1);
     let (g, other) = (p.guest(), p.guest());
     let victim = p.hard(other, 1, 100);
@@ -104,7 +104,7 @@ fn chain_of_16_edges_is_followed_and_a_longer_one_is_not() {
 }
 
 #[test]
-fn release_by_one_who_is_not_carried_does_nothing() {
+fn release_by_a_vcpu_that_is_not_carried_does_nothing() {
     let mut p = Pool::new(1);
     let g = p.guest();
     let (holder, waiter) = (p.hard(g, 1, 100), p.hard(g, 5, 10));
@@ -118,10 +118,10 @@ fn release_by_one_who_is_not_carried_does_nothing() {
     assert_eq!(p.pick(0), Some((waiter, holder)), "the edge still stands");
 }
 
-/// What an honest guest with one queue lock says: the waiter named the holder, the holder let go and
-/// queued anew behind the waiter. The waiter's word is stale, though it closes a circle.
+/// What an honest guest with one queue lock publishes: the waiter named the holder, and the holder let go and
+/// queued again behind the waiter. The waiter's edge is stale, though it closes a circle.
 #[test]
-fn stale_word_that_closes_a_circle_is_no_deadlock_and_the_head_of_the_queue_is_carried() {
+fn a_stale_edge_that_closes_a_circle_is_no_deadlock_and_the_head_of_the_queue_is_carried() {
     for between in [0, 1] {
         let mut p = Pool::new(1);
         let g = p.guest();

@@ -1,4 +1,4 @@
-//! What the policy promises, through its public face: one module for each kind of promise.
+//! What the policy promises, by its public API: one module for each kind of promise.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod admission;

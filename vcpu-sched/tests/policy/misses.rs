@@ -1,4 +1,4 @@
-//! What is counted of the time in which a vCPU does not run: deadlines, and what it waits for.
+//! What is counted of the time in which a vCPU does not run: missed deadlines, and waits.
 
 use crate::pool::{MS, Pool, US, holding, quiet, spins_on};
 use vcpu_sched::{CpuTime, Reservation, SchedParams, StopReason, VcpuId};
@@ -6,8 +6,8 @@ use vcpu_sched::{CpuTime, Reservation, SchedParams, StopReason, VcpuId};
 /// A soft reservation of `q` in every `p` milliseconds in a guest of its own.
 fn soft(p: &mut Pool, q: u64, period: u64) -> VcpuId {
     let guest = p.guest();
-    let claim = SchedParams::Reserved(Reservation::soft(q * MS, period * MS).unwrap());
-    p.policy.add_vcpu(guest, claim, None).unwrap()
+    let params = SchedParams::Reserved(Reservation::soft(q * MS, period * MS).unwrap());
+    p.policy.add_vcpu(guest, params, None).unwrap()
 }
 
 #[test]
@@ -18,12 +18,12 @@ fn a_budget_that_is_late_by_300_periods_has_missed_300_deadlines() {
     p.pass(3_005 * MS);
     assert_eq!(p.pick(0), Some((late, late)));
     assert_eq!(p.counters(late).deadline_misses, 300);
-    // The late budgets that come now, one after the other, have missed nothing more.
+    // The late budgets that come now, one after the other, miss no more deadlines ...
     p.run(0, 2 * MS, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((late, late)));
     p.run(0, 2 * MS, StopReason::Preempted, quiet());
     assert_eq!(p.counters(late).deadline_misses, 300);
-    // But those that they are too late for.
+    // ... except those that they are too late for.
     p.pass(2 * MS);
     assert_eq!(p.pick(0), Some((late, late)));
     assert_eq!(p.counters(late).deadline_misses, 301);
@@ -36,7 +36,7 @@ fn deadlines_that_pass_while_the_host_runs_something_else_are_missed() {
     let robbed = p.hard(guest, 5, 10);
     p.wake(robbed);
     assert_eq!(p.pick(0), Some((robbed, robbed)));
-    // The host takes the CPU for 1.2 s; what follows uses up the budget.
+    // The host takes the CPU for 1.2 s. What follows uses up the budget.
     p.pass(1_205 * MS);
     p.policy.stop(
         vcpu_sched::CpuId(0),
@@ -65,8 +65,8 @@ fn a_vcpu_that_runs_on_anothers_budget_misses_no_deadline_of_its_own() {
     let mut p = Pool::new(1);
     let guest = p.guest();
     let holder = p.hard(guest, 2, 20);
-    let claim = SchedParams::Reserved(Reservation::soft(5 * MS, 10 * MS).unwrap());
-    let waiter = p.policy.add_vcpu(guest, claim, None).unwrap();
+    let params = SchedParams::Reserved(Reservation::soft(5 * MS, 10 * MS).unwrap());
+    let waiter = p.policy.add_vcpu(guest, params, None).unwrap();
     p.preempt_holder(holder, 0);
     p.ring(waiter, 0, spins_on(holder));
     assert_eq!(p.pick(0), Some((waiter, holder)));
@@ -87,7 +87,11 @@ fn a_vcpu_that_starves_for_the_whole_run_has_missed_and_waited_though_it_never_r
     p.pass(5 * MS);
     p.wake(starved);
     p.pass(1_000 * MS);
-    assert_eq!(p.counters(starved).deadline_misses, 0, "nobody has looked");
+    assert_eq!(
+        p.counters(starved).deadline_misses,
+        0,
+        "no CPU has picked since"
+    );
     let at_the_end = p.policy.counters_at(starved, p.now);
     assert_eq!(at_the_end.deadline_misses, 99);
     assert_eq!(at_the_end.waited_ns, 1_000 * MS);
@@ -103,11 +107,11 @@ fn a_wait_for_a_budget_is_no_wait_for_a_cpu() {
     assert_eq!(p.pick(0), Some((vcpu, vcpu)));
     p.run(0, MS, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), None, "throttled");
-    // Half of the way, as `baton top` sees it.
+    // Halfway, as `baton top` shows it.
     let half = p.policy.counters_at(vcpu, 50 * MS);
     assert_eq!((half.waited_ns, half.throttled_wait_ns), (3 * MS, 46 * MS));
     assert_eq!(half.throttled_ns, 46 * MS);
-    // The new budget comes at 100, and a CPU is free 7 later.
+    // The new budget comes at 100 ms, and the CPU 7 ms later.
     p.pass(96 * MS);
     assert_eq!(p.policy.next_timer(), Some(100 * MS));
     p.pass(7 * MS);
@@ -134,7 +138,7 @@ fn a_vcpu_that_goes_throttled_has_counted_what_it_waited() {
 }
 
 #[test]
-fn time_that_the_host_took_is_counted_for_who_was_on_the_cpu() {
+fn time_that_the_host_took_is_counted_for_the_vcpu_on_the_cpu() {
     let mut p = Pool::new(1);
     let guest = p.guest();
     let vcpu = p.best_effort(guest, 100);

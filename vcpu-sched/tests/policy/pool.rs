@@ -1,4 +1,4 @@
-//! A pool with a clock: the few words that the tests are written in.
+//! A pool with a clock: the small language in which the tests are written.
 
 use vcpu_sched::{
     Config, Counters, CpuId, CpuSet, CpuTime, Decision, Event, GuestId, Hints, Ns, Reservation,
@@ -39,14 +39,14 @@ impl Pool {
     }
 
     pub fn hard_on(&mut self, guest: GuestId, q: u64, p: u64, cpus: Option<&[u32]>) -> VcpuId {
-        let claim = SchedParams::Reserved(Reservation::hard(q * MS, p * MS).unwrap());
+        let params = SchedParams::Reserved(Reservation::hard(q * MS, p * MS).unwrap());
         let cpus = cpus.map(|cpus| cpus.iter().map(|&c| CpuId(c)).collect::<CpuSet>());
-        self.policy.add_vcpu(guest, claim, cpus).unwrap()
+        self.policy.add_vcpu(guest, params, cpus).unwrap()
     }
 
     pub fn best_effort(&mut self, guest: GuestId, weight: u32) -> VcpuId {
-        let claim = SchedParams::BestEffort { weight };
-        self.policy.add_vcpu(guest, claim, None).unwrap()
+        let params = SchedParams::BestEffort { weight };
+        self.policy.add_vcpu(guest, params, None).unwrap()
     }
 
     pub fn wake(&mut self, vcpu: VcpuId) {
@@ -58,7 +58,7 @@ impl Pool {
         self.policy.pick(CpuId(cpu), self.now)
     }
 
-    /// Picks, and gives (donor, run).
+    /// Picks, and returns (donor, curr).
     pub fn pick(&mut self, cpu: u32) -> Option<(VcpuId, VcpuId)> {
         self.decide(cpu).map(|d| (d.donor, d.curr))
     }
@@ -99,7 +99,7 @@ impl Pool {
     /// `vcpu` runs on `cpu`, takes a lock and is preempted right away, all at this moment.
     pub fn preempt_holder(&mut self, vcpu: VcpuId, cpu: u32) {
         self.wake(vcpu);
-        assert_eq!(self.pick(cpu), Some((vcpu, vcpu)), "nobody else competes");
+        assert_eq!(self.pick(cpu), Some((vcpu, vcpu)), "no other vCPU competes");
         self.stop(cpu, StopReason::Preempted, holding());
     }
 

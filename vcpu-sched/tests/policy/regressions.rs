@@ -1,4 +1,4 @@
-//! Bugs that were found, each by its name.
+//! Bugs that were found. The name of each test describes the bug.
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
 use vcpu_sched::{CpuId, CpuSet, Exhaustion, Reservation, SchedParams, StopReason};
@@ -13,7 +13,7 @@ fn donor_whose_own_vcpu_was_carried_elsewhere_meanwhile_was_lost() {
     assert_eq!(p.pick(0), Some((second, first)));
     p.ring(third, 1, spins_on(second));
     assert_eq!(p.pick(1), Some((third, second)));
-    // The second one's claim comes off CPU 0 while its vCPU runs on CPU 1 ...
+    // The second vCPU's scheduling context comes off CPU 0 while the vCPU runs on CPU 1 ...
     p.pass(MS);
     p.stop(0, StopReason::Halted(None), quiet());
     assert_eq!(p.pick(0), None);
@@ -23,7 +23,7 @@ fn donor_whose_own_vcpu_was_carried_elsewhere_meanwhile_was_lost() {
 }
 
 #[test]
-fn timer_set_by_a_cpu_that_then_found_work_was_kept_by_nobody() {
+fn timer_set_by_a_cpu_that_then_found_work_had_no_timekeeper() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let (sleeper, other) = (p.hard(g, 1, 10), p.hard(g, 50, 100));
@@ -36,12 +36,12 @@ fn timer_set_by_a_cpu_that_then_found_work_was_kept_by_nobody() {
     let until = p.decide(0).unwrap().until.unwrap();
     assert!(
         until <= 5 * MS || p.kicks() == [1],
-        "CPU 0 comes back in time, or CPU 1 learns of the timer"
+        "CPU 0 reschedules in time, or CPU 1 learns of the timer"
     );
 }
 
 #[test]
-fn timer_was_kept_by_nobody_when_its_keeper_found_work() {
+fn timer_had_no_timekeeper_when_that_found_work() {
     let mut p = Pool::new(3);
     let g = p.guest();
     let (sleeper, woken) = (p.hard(g, 1, 10), p.hard(g, 50, 100));
@@ -51,9 +51,9 @@ fn timer_was_kept_by_nobody_when_its_keeper_found_work() {
     assert_eq!(p.pick(0), Some((sleeper, sleeper)));
     p.stop(0, StopReason::Halted(Some(5 * MS)), quiet());
     assert_eq!(p.pick(0), None);
-    // Who looks after the timer?
-    let keepers = p.kicks();
-    for &cpu in &keepers {
+    // Which CPU is the timekeeper?
+    let timekeepers = p.kicks();
+    for &cpu in &timekeepers {
         assert_eq!(p.pick(cpu), None);
     }
     p.wake(woken);
@@ -62,16 +62,16 @@ fn timer_was_kept_by_nobody_when_its_keeper_found_work() {
     let decision = p.decide(kicked[0]).unwrap();
     let others_learn = !p.kicks().is_empty();
     assert!(
-        keepers.contains(&1) && kicked[0] != 1
+        timekeepers.contains(&1) && kicked[0] != 1
             || others_learn
             || decision.until.is_some_and(|until| until <= 5 * MS)
     );
 }
 
 #[test]
-fn claim_throttled_as_it_woke_on_a_busy_pool_was_forgotten() {
-    // D < P: it wakes after its deadline, before its next period. Nobody is about to pick, and the
-    // CPU runs a hog without a slice.
+fn vcpu_throttled_as_it_woke_on_a_busy_pool_was_forgotten() {
+    // D < P: it wakes after its deadline, before its next period. No CPU is about to pick, and CPU 0 runs a
+    // hog without a slice.
     let mut p = Pool::new(1);
     let (g, h) = (p.guest(), p.guest());
     let constrained = Reservation::new(2 * MS, 10 * MS, 4 * MS, Exhaustion::Hard).unwrap();
@@ -96,7 +96,7 @@ fn claim_throttled_as_it_woke_on_a_busy_pool_was_forgotten() {
 
 #[test]
 fn spinner_behind_a_sleeping_chain_slept_without_a_bound() {
-    // It waits for one that sleeps on a mutex whose holder halts: it could run itself meanwhile.
+    // It waits for a vCPU that sleeps on a mutex whose holder halts. It could run itself meanwhile.
     let mut p = Pool::new(1);
     let g = p.guest();
     let (last, middle, first) = (p.hard(g, 1, 100), p.hard(g, 1, 50), p.hard(g, 5, 10));
@@ -114,7 +114,7 @@ fn spinner_behind_a_sleeping_chain_slept_without_a_bound() {
 }
 
 #[test]
-fn claim_whose_kick_served_another_one_was_not_offered_again() {
+fn vcpu_whose_kick_served_another_one_was_not_offered_again() {
     // X may run on both CPUs, W and Y on CPU 0 only. CPU 0 is kicked for X, but Y, and behind it
     // W, come first there: X must get CPU 1 from best effort.
     let mut p = Pool::new(2);
@@ -129,7 +129,7 @@ fn claim_whose_kick_served_another_one_was_not_offered_again() {
     p.pick(0);
     p.kicks();
     p.wake(x);
-    assert_eq!(p.kicks(), [0], "the later of the two best-effort claims");
+    assert_eq!(p.kicks(), [0], "the later of the two best-effort vCPUs");
     p.wake(y);
     p.wake(w);
     p.pass(US);
@@ -160,7 +160,7 @@ fn sleeper_whose_edge_went_while_it_was_queued_competed_for_nothing() {
     assert_eq!(p.pick(0), Some((holder, holder)), "the sleeper sleeps on");
 }
 
-/// Every CPU that is kicked looks again, until none is.
+/// Every CPU that is kicked reschedules, until none is kicked.
 fn settle(p: &mut Pool) {
     for _ in 0..10 {
         let kicks = p.kicks();
@@ -194,8 +194,8 @@ fn sleepers_pinned_to_the_cpu_of_each_others_holder_had_both_kicked_for_ever() {
         p.pick(cpu);
     }
     settle(&mut p);
-    // Each holder runs. One that stops for a moment lets its sleeper look, which is more urgent than
-    // what runs on the sleeper's CPU.
+    // Each holder runs. When one stops for a moment, its sleeper competes, and is more urgent than what runs
+    // on the sleeper's CPU.
     p.stop(0, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), Some((holders[0], holders[0])));
     settle(&mut p);
@@ -208,8 +208,8 @@ fn donors_that_went_home_after_each_turn_had_both_cpus_kicked_for_ever() {
     let g = p.guest();
     let at_home = |p: &mut Pool| {
         let home: CpuSet = [CpuId(1)].into_iter().collect();
-        let claim = SchedParams::BestEffort { weight: 100 };
-        p.policy.add_vcpu(g, claim, Some(home)).unwrap()
+        let params = SchedParams::BestEffort { weight: 100 };
+        p.policy.add_vcpu(g, params, Some(home)).unwrap()
     };
     for _ in 0..2 {
         // Out of budget, with a mutex.
@@ -226,7 +226,7 @@ fn donors_that_went_home_after_each_turn_had_both_cpus_kicked_for_ever() {
         assert_eq!(
             p.pick(1),
             None,
-            "its claim goes to where the holder may run"
+            "the donor goes to where the holder may run"
         );
     }
     let hog = at_home(&mut p);

@@ -1,4 +1,4 @@
-//! A vCPU can go in every state that it can be in, and nothing of it stays.
+//! A vCPU can be removed in every state that it can be in, and nothing of it stays.
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
 use vcpu_sched::{StopReason, VcpuId};
@@ -12,13 +12,13 @@ fn pair() -> (Pool, VcpuId, VcpuId) {
     (p, holder, waiter)
 }
 
-/// `gone` can be woken and still never runs; the pool still works.
+/// `gone` can be woken and never runs, and the pool still works.
 fn assert_gone(p: &mut Pool, gone: VcpuId) {
     let before = p.counters(gone).runtime_ns;
     p.wake(gone);
     for _ in 0..20 {
-        if let Some((donor, run)) = p.pick(0) {
-            assert!(donor != gone && run != gone, "{gone} is gone");
+        if let Some((donor, curr)) = p.pick(0) {
+            assert!(donor != gone && curr != gone, "{gone} is gone");
             p.pass(MS);
             p.stop(0, StopReason::Preempted, quiet());
         } else {
@@ -53,7 +53,11 @@ fn running() {
     p.policy.remove(holder, p.now);
     assert_eq!(p.kicks(), [0]);
     p.run(0, 10 * US, StopReason::Preempted, holding());
-    assert_eq!(p.counters(holder).charged_ns, 10 * US, "it pays to the end");
+    assert_eq!(
+        p.counters(holder).charged_ns,
+        10 * US,
+        "it is charged to the end"
+    );
     assert_eq!(p.pick(0), None);
     assert_gone(&mut p, holder);
 }
@@ -150,7 +154,7 @@ fn guest_that_ends_by_itself() {
 }
 
 #[test]
-fn nobody() {
+fn vcpu_that_does_not_exist() {
     let (mut p, ..) = pair();
     p.policy.remove(VcpuId(1_000), p.now);
     p.policy.wake(VcpuId(1_000), p.now);

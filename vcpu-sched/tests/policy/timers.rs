@@ -1,10 +1,10 @@
-//! Who is interrupted when a timer is due, and who is not.
+//! Which CPU is interrupted when a timer is due, and which is not.
 
 use crate::pool::{MS, Pool, US, quiet};
 use vcpu_sched::{Reservation, SchedParams, StopReason, VcpuId};
 
-/// A reserved vCPU on CPU 1 of two, `sleepers` by best effort that idle until `first`, `first + gap`,
-/// and so on, and another one that keeps CPU 0 busy.
+/// A reserved vCPU on CPU 1 of two, `sleepers` best-effort vCPUs that idle until `first`, `first + gap`, and
+/// so on, and another one that keeps CPU 0 busy.
 fn beside_sleepers(sleepers: u64, first: u64, gap: u64) -> (Pool, VcpuId) {
     let mut p = Pool::new(2);
     let (other, own) = (p.guest(), p.guest());
@@ -48,7 +48,7 @@ fn a_wake_up_time_that_is_set_later_does_not_interrupt_a_reservation_either() {
 }
 
 #[test]
-fn who_wakes_with_an_earlier_deadline_interrupts_and_with_a_later_one_does_not() {
+fn a_wake_up_with_an_earlier_deadline_interrupts_and_one_with_a_later_does_not() {
     for (period, interrupts) in [(8, true), (400, false)] {
         let mut p = Pool::new(1);
         let (g, h) = (p.guest(), p.guest());
@@ -103,7 +103,7 @@ fn wake_up_times_end_a_slice_of_best_effort_four_times_at_most() {
 }
 
 #[test]
-fn a_wake_up_that_nobody_had_to_look_at_keeps_the_deadline_of_its_time() {
+fn a_wake_up_that_no_cpu_had_to_handle_keeps_the_deadline_of_its_time() {
     let mut p = Pool::new(1);
     let (g, h) = (p.guest(), p.guest());
     let late = p.hard(g, 10, 50);
@@ -128,14 +128,18 @@ fn a_wake_up_that_nobody_had_to_look_at_keeps_the_deadline_of_its_time() {
 }
 
 #[test]
-fn a_timer_of_a_claim_that_may_not_have_the_cpu_does_not_interrupt_it() {
+fn a_timer_of_a_vcpu_that_may_not_have_the_cpu_does_not_interrupt_it() {
     let mut p = Pool::new(2);
     let (g, h) = (p.guest(), p.guest());
     let here = p.hard_on(g, 40, 50, Some(&[1]));
-    let claim = SchedParams::Reserved(Reservation::hard(MS, 10 * MS).unwrap());
+    let params = SchedParams::Reserved(Reservation::hard(MS, 10 * MS).unwrap());
     let elsewhere = p
         .policy
-        .add_vcpu(h, claim, Some([vcpu_sched::CpuId(0)].into_iter().collect()))
+        .add_vcpu(
+            h,
+            params,
+            Some([vcpu_sched::CpuId(0)].into_iter().collect()),
+        )
         .unwrap();
     let hog = p.best_effort(h, 1);
     p.wake(elsewhere);
@@ -144,6 +148,10 @@ fn a_timer_of_a_claim_that_may_not_have_the_cpu_does_not_interrupt_it() {
     p.wake(hog);
     p.wake(here);
     let until = p.decide(0).unwrap().until;
-    assert_eq!(until, Some(10 * MS), "where it may run it is waited for");
+    assert_eq!(
+        until,
+        Some(10 * MS),
+        "a CPU that it may have is interrupted"
+    );
     assert_eq!(p.decide(1).unwrap().until, Some(41 * MS));
 }

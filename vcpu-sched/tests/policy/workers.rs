@@ -16,7 +16,7 @@ fn grants(p: &mut Pool) -> Vec<Grant> {
     orders(p).into_iter().filter_map(grant).collect()
 }
 
-fn asks(p: &mut Pool, worker: WorkerId) -> Vec<Grant> {
+fn ready(p: &mut Pool, worker: WorkerId) -> Vec<Grant> {
     p.policy.worker_ready(worker, p.now);
     grants(p)
 }
@@ -27,13 +27,13 @@ fn stops(p: &mut Pool, worker: WorkerId, spent: u64) -> Vec<Grant> {
 }
 
 #[test]
-fn a_helper_works_at_once_on_an_idle_cpu_and_its_guest_pays() {
+fn a_worker_works_at_once_on_an_idle_cpu_and_its_guest_is_charged() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let v = p.hard(g, 5, 10);
     let worker = p.policy.add_worker(g);
     assert_eq!((p.pick(0), p.pick(1)), (None, None));
-    let granted = asks(&mut p, worker);
+    let granted = ready(&mut p, worker);
     let [Grant { donor, limit, .. }] = granted[..] else {
         panic!("{granted:?}");
     };
@@ -43,21 +43,21 @@ fn a_helper_works_at_once_on_an_idle_cpu_and_its_guest_pays() {
 }
 
 #[test]
-fn the_helpers_of_a_guest_get_no_more_than_its_hard_reservations() {
+fn the_workers_of_a_guest_get_no_more_than_its_hard_reservations() {
     let mut p = Pool::new(2);
     let g = p.guest();
     let vcpus = [p.hard(g, 1, 100), p.hard(g, 1, 100)];
     let worker = p.policy.add_worker(g);
     assert_eq!((p.pick(0), p.pick(1)), (None, None));
-    // One that has always something to do, and uses all that it gets and a little more.
+    // A worker that always has something to do, and uses all that it gets and a little more.
     let mut used = 0;
-    let mut works = !asks(&mut p, worker).is_empty();
+    let mut works = !ready(&mut p, worker).is_empty();
     while p.now < 1_000 * MS {
         if works {
             p.pass(300 * US);
             used += 300 * US;
             stops(&mut p, worker, 300 * US);
-            works = !asks(&mut p, worker).is_empty();
+            works = !ready(&mut p, worker).is_empty();
         } else {
             p.now = p.policy.next_timer().unwrap();
             assert_eq!(p.pick(0), None);
@@ -80,7 +80,7 @@ fn a_best_effort_guest_does_not_work_where_a_reservation_is_served() {
     let worker = p.policy.add_worker(h);
     p.wake(reserved);
     assert_eq!(p.pick(0), Some((reserved, reserved)));
-    assert_eq!(asks(&mut p, worker), []);
+    assert_eq!(ready(&mut p, worker), []);
     p.run(0, 5 * MS, StopReason::Preempted, quiet());
     assert_eq!(p.pick(0), None, "throttled");
     assert_eq!(grants(&mut p).len(), 1, "now the CPU is idle");
@@ -95,7 +95,7 @@ fn a_reserved_guest_works_where_best_effort_runs() {
     let worker = p.policy.add_worker(h);
     p.wake(hog);
     assert_eq!(p.pick(0), Some((hog, hog)));
-    let granted = asks(&mut p, worker);
+    let granted = ready(&mut p, worker);
     assert_eq!(
         granted.iter().map(|g| (g.cpu, g.donor)).collect::<Vec<_>>(),
         [(CpuId(0), reserved)]
@@ -103,23 +103,23 @@ fn a_reserved_guest_works_where_best_effort_runs() {
 }
 
 #[test]
-fn a_helper_is_told_to_stop_when_something_more_urgent_takes_its_cpu() {
+fn a_worker_is_ordered_to_stop_when_something_more_urgent_takes_its_cpu() {
     let mut p = Pool::new(1);
     let (g, h) = (p.guest(), p.guest());
     p.best_effort(g, 100);
     let reserved = p.hard(h, 5, 10);
     let worker = p.policy.add_worker(g);
     assert_eq!(p.pick(0), None);
-    assert_eq!(asks(&mut p, worker).len(), 1);
+    assert_eq!(ready(&mut p, worker).len(), 1);
     p.wake(reserved);
     assert_eq!(p.pick(0), Some((reserved, reserved)));
     assert_eq!(orders(&mut p), [WorkerOrder::Stop(worker)]);
     stops(&mut p, worker, 20 * US);
-    assert_eq!(asks(&mut p, worker), [], "it waits now");
+    assert_eq!(ready(&mut p, worker), [], "it waits now");
 }
 
 #[test]
-fn helpers_of_best_effort_guests_share_with_vcpus_by_what_they_used() {
+fn workers_of_best_effort_guests_share_with_vcpus_by_what_they_used() {
     let mut p = Pool::new(1);
     let (g, h) = (p.guest(), p.guest());
     let works = p.best_effort(g, 100);
@@ -127,8 +127,8 @@ fn helpers_of_best_effort_guests_share_with_vcpus_by_what_they_used() {
     let worker = p.policy.add_worker(g);
     p.wake(hog);
     p.pick(0);
-    // The guest of the worker has nothing else to run; its worker has always something to do.
-    let mut waits = asks(&mut p, worker).is_empty();
+    // The guest of the worker has nothing else to run. The worker always has something to do.
+    let mut waits = ready(&mut p, worker).is_empty();
     while p.now < 2_000 * MS {
         if waits {
             p.pass(4 * MS);
@@ -138,17 +138,17 @@ fn helpers_of_best_effort_guests_share_with_vcpus_by_what_they_used() {
         } else {
             p.pass(250 * US);
             stops(&mut p, worker, 250 * US);
-            waits = asks(&mut p, worker).is_empty();
+            waits = ready(&mut p, worker).is_empty();
         }
     }
     p.stop(0, StopReason::Preempted, quiet());
     let (one, other) = (p.counters(works).charged_ns, p.counters(hog).charged_ns);
-    // The CPU's time counts for the vCPU also while the worker works beside it.
+    // The vCPU is charged for the time of the CPU also while the worker works beside it.
     assert!(one.abs_diff(other) <= 8 * MS, "{one} {other}");
 }
 
 #[test]
-fn a_vcpu_that_is_alone_gets_slices_when_a_helper_waits() {
+fn a_vcpu_that_is_alone_gets_slices_when_a_worker_waits() {
     let mut p = Pool::new(1);
     let (g, h) = (p.guest(), p.guest());
     let used = p.best_effort(g, 1);
@@ -158,35 +158,39 @@ fn a_vcpu_that_is_alone_gets_slices_when_a_helper_waits() {
     p.wake(hog);
     assert_eq!(p.decide(0).unwrap().until, None);
     p.policy.charge_elsewhere(used, CpuTime(100 * MS), 0);
-    assert_eq!(asks(&mut p, worker), []);
+    assert_eq!(ready(&mut p, worker), []);
     assert_eq!(p.kicks(), [0]);
     p.stop(0, StopReason::Preempted, quiet());
     assert!(p.decide(0).unwrap().until.is_some());
 }
 
 #[test]
-fn one_helper_at_a_time_works_on_a_cpu_unless_the_other_sleeps() {
+fn one_worker_at_a_time_works_on_a_cpu_unless_the_other_sleeps() {
     let mut p = Pool::new(1);
     let (g, h) = (p.guest(), p.guest());
     p.hard(g, 4, 10);
     p.hard(h, 4, 10);
     let (first, second) = (p.policy.add_worker(g), p.policy.add_worker(h));
     assert_eq!(p.pick(0), None);
-    assert_eq!(asks(&mut p, first).len(), 1);
-    assert_eq!(asks(&mut p, second), []);
+    assert_eq!(ready(&mut p, first).len(), 1);
+    assert_eq!(ready(&mut p, second), []);
     let granted = stops(&mut p, first, 100 * US);
     assert_eq!(granted[0].worker, second);
-    // The second one sleeps in a system call: after a while it does not count.
-    assert_eq!(asks(&mut p, first), []);
+    // The second worker sleeps in a system call: after a while it no longer counts.
+    assert_eq!(ready(&mut p, first), []);
     p.pass(2 * MS);
     assert_eq!(p.pick(0), None);
     assert_eq!(grants(&mut p)[0].worker, first);
     stops(&mut p, second, 10 * US);
-    assert_eq!(asks(&mut p, second), [], "the first one works there now");
+    assert_eq!(
+        ready(&mut p, second),
+        [],
+        "the first worker works there now"
+    );
 }
 
 #[test]
-fn the_claims_of_a_guest_take_turns_and_one_without_budget_is_passed_over() {
+fn the_vcpus_of_a_guest_take_turns_as_donors_and_one_without_budget_is_passed_over() {
     let mut p = Pool::new(1);
     let g = p.guest();
     let vcpus: Vec<_> = (0..3).map(|_| p.hard(g, 1, 100)).collect();
@@ -195,7 +199,7 @@ fn the_claims_of_a_guest_take_turns_and_one_without_budget_is_passed_over() {
     p.policy.charge_elsewhere(vcpus[1], CpuTime(5 * MS), p.now);
     let mut donors = Vec::new();
     for _ in 0..4 {
-        donors.push(asks(&mut p, worker)[0].donor);
+        donors.push(ready(&mut p, worker)[0].donor);
         stops(&mut p, worker, US);
     }
     assert_eq!(donors, [vcpus[0], vcpus[2], vcpus[0], vcpus[2]]);

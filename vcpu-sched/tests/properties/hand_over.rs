@@ -1,13 +1,13 @@
-//! Wake-ups by what runs, and hand-overs: which edges they move, and which not.
+//! Wake-ups by a vCPU that runs, and hand-overs: which edges they move, and which not.
 
 use vcpu_sched::{CpuId, Doing, VcpuId};
 
 use crate::machine::{Cpu, Machine};
 
-/// For whom a vCPU waits, and with which lock.
+/// For which vCPU another one waits, and because of which lock.
 pub type Edge = Option<(VcpuId, u64)>;
 
-/// Those who wait for `from` with `lock` wait for `to` now; that one waits no longer.
+/// The vCPUs that wait for `from` because of `lock` now wait for `to`, which waits no longer.
 pub fn pass_on(edges: &mut [Edge], from: VcpuId, lock: u64, to: VcpuId) {
     for (index, edge) in edges.iter_mut().enumerate() {
         if *edge == Some((from, lock)) {
@@ -17,7 +17,7 @@ pub fn pass_on(edges: &mut [Edge], from: VcpuId, lock: u64, to: VcpuId) {
 }
 
 impl Machine {
-    /// What runs on `cpu` wakes `vcpu`: if that slept for a lock of the waker, it has it now.
+    /// What runs on `cpu` wakes `vcpu`. If `vcpu` slept for a lock of the waker, it now has that lock.
     pub fn wake_by(&mut self, cpu: usize, vcpu: VcpuId) {
         let mut expected = self.edges();
         let sleeps = self.view(vcpu).is_some_and(|v| v.doing == Doing::Halted);
@@ -37,18 +37,18 @@ impl Machine {
         assert!(self.view(vcpu).is_none_or(|v| awake(v.doing)));
     }
 
-    /// Only what runs can hand over, only within its guest, and only those move who wait for it with
-    /// that lock.
+    /// Only a vCPU that runs can hand a lock over, and only within its guest. Only the edges that lead to it
+    /// because of that lock move.
     pub fn hand_over(&mut self, cpu: usize, lock: u64, to: VcpuId) {
         let mut expected = self.edges();
-        let mut looks = false;
+        let mut reschedules = false;
         if let Some((donor, from)) = self.cpus[cpu].running
             && to != from
             && self.guest(to) == self.guest(from)
         {
             pass_on(&mut expected, from, lock, to);
             let carried_for = self.policy.view_cpu(CpuId(cpu as u32)).map(|c| c.lock);
-            looks = donor != from && carried_for == Some(lock);
+            reschedules = donor != from && carried_for == Some(lock);
         }
         self.policy.hand_over(CpuId(cpu as u32), lock, to, self.now);
         assert_eq!(self.edges(), expected, "a hand-over moves what it names");
@@ -56,11 +56,14 @@ impl Machine {
         let Cpu {
             kicked, deferred, ..
         } = self.cpus[cpu];
-        assert!(!looks || kicked || deferred, "its donor waits for another");
+        assert!(
+            !reschedules || kicked || deferred,
+            "its donor waits for another vCPU"
+        );
     }
 
-    /// A vCPU of the guest of `run`, for most numbers; for the others the vCPU with this number,
-    /// perhaps of another guest or of none.
+    /// For most numbers, a vCPU of the guest of `curr`. For the others, the vCPU with this number, which may be
+    /// of another guest or not exist.
     pub fn sibling(&self, curr: VcpuId, number: VcpuId) -> VcpuId {
         let all = (0..self.vcpus.len() as u32).map(VcpuId);
         let siblings: Vec<_> = all.filter(|&v| self.guest(v) == self.guest(curr)).collect();
@@ -70,7 +73,7 @@ impl Machine {
         }
     }
 
-    /// One of those who wait for what runs on `cpu`, for most numbers.
+    /// For most numbers, a vCPU that waits for the one that runs on `cpu`.
     pub fn waiter(&self, cpu: usize, number: u32) -> Option<VcpuId> {
         let (_, curr) = self.cpus[cpu]
             .running
@@ -83,7 +86,7 @@ impl Machine {
             .copied()
     }
 
-    /// For whom each vCPU waits, and with which lock.
+    /// For which vCPU each one waits, and because of which lock.
     pub fn edges(&self) -> Vec<Edge> {
         let all = (0..self.vcpus.len() as u32).map(VcpuId);
         all.map(|vcpu| self.view(vcpu)?.waits_for).collect()

@@ -1,4 +1,4 @@
-//! What must hold after each call, and in the end.
+//! What must hold after each call, and at the end.
 
 use vcpu_sched::sim::audit;
 use vcpu_sched::{
@@ -19,9 +19,9 @@ impl Machine {
                 let guest = |vcpu: VcpuId| self.vcpus[vcpu.index()].guest;
                 assert_eq!(guest(donor), guest(curr), "a budget stays in its guest");
                 let elsewhere = self.cpus[index + 1..].iter();
-                for (other_donor, other_run) in elsewhere.filter_map(|cpu| cpu.running) {
-                    assert_ne!(curr, other_run, "a vCPU runs once");
-                    assert_ne!(donor, other_donor, "a claim pays once");
+                for (other_donor, other_curr) in elsewhere.filter_map(|cpu| cpu.running) {
+                    assert_ne!(curr, other_curr, "a vCPU runs once");
+                    assert_ne!(donor, other_donor, "a vCPU is the donor once");
                 }
             }
         }
@@ -35,7 +35,7 @@ impl Machine {
             assert_eq!(
                 charged,
                 ran + spent,
-                "what is used is paid for, within the guest"
+                "what is used is charged, within the guest"
             );
             let donated: Ns = counters().map(|c| c.donated_ns).sum();
             let received: Ns = counters().map(|c| c.received_ns).sum();
@@ -49,7 +49,7 @@ impl Machine {
         }
     }
 
-    /// What is in force fits on the CPUs that are left, and is all that was promised when all are there.
+    /// What is in force fits on the CPUs that are online. When all are online, it is all that was admitted.
     pub fn check_admission(&self) {
         let cpus = self.policy.online_cpus().len();
         let all = (0..self.vcpus.len() as u32).map(VcpuId);
@@ -58,30 +58,30 @@ impl Machine {
         let share = |r: &Reservation| r.budget() as f64 / r.deadline() as f64;
         let mut sum = 0.0;
         for view in views.filter(alive) {
-            let Some((promised, ..)) = view.reserved else {
+            let Some((admitted, ..)) = view.reserved else {
                 continue;
             };
-            let in_force = view.reduced.map_or(promised, |(reduced, _)| reduced);
+            let in_force = view.reduced.map_or(admitted, |(reduced, _)| reduced);
             sum += share(&in_force);
-            assert!(share(&in_force) <= share(&promised) + 1e-9);
+            assert!(share(&in_force) <= share(&admitted) + 1e-9);
             assert!(view.reduced.is_none() || cpus < self.cpus.len() as u32);
         }
         assert!(sum <= f64::from(cpus) + 1e-5, "{sum} on {cpus} CPUs");
     }
 
-    /// Nothing is charged to another than the one who paid, nor less than ran.
+    /// A vCPU is charged for what it donated and ran, and for no more or less.
     pub fn check_charges(&self, vcpu: VcpuId) {
         let known = &self.vcpus[vcpu.index()];
         let c = self.policy.counters(vcpu);
-        let paid = known.paid + known.elsewhere;
-        assert_eq!((c.runtime_ns, c.charged_ns), (known.ran, paid));
+        let charged = known.donor_for + known.elsewhere;
+        assert_eq!((c.runtime_ns, c.charged_ns), (known.ran, charged));
         assert_eq!(c.elsewhere_ns, known.elsewhere);
         let charged = c.charged_ns - c.donated_ns - c.elsewhere_ns;
         let own = (c.runtime_ns - c.received_ns, charged);
         assert_eq!(own.0, own.1, "{vcpu} on its own budget");
     }
 
-    /// Nobody waits for itself, nor for a stranger, nor while it runs.
+    /// No vCPU waits for itself, for a vCPU of another guest, or while it runs.
     pub fn check_edge(&self, vcpu: VcpuId) {
         let view = self.view(vcpu).unwrap();
         if let Some((holder, _)) = view.waits_for {
@@ -95,11 +95,11 @@ impl Machine {
         }
     }
 
-    /// A hard reservation is charged one budget for each period since it was added and one more at
-    /// most, plus what it was run beyond the ends of its decisions, and what it still owes.
+    /// A hard reservation is charged at most one budget for each period since it was added and one more, plus
+    /// what ran beyond the ends of its decisions, and its present debt.
     pub fn check_budget(&self, vcpu: VcpuId) {
         let known = &self.vcpus[vcpu.index()];
-        if let SchedParams::Reserved(r) = known.claim
+        if let SchedParams::Reserved(r) = known.params
             && r.exhaustion() == Exhaustion::Hard
             && !known.removed
         {
@@ -112,8 +112,8 @@ impl Machine {
         }
     }
 
-    /// Those that are carried release what they are carried for, and ring: one that is alone on its
-    /// CPU would not be stopped otherwise.
+    /// The carried vCPUs release the locks for which they are carried, and ring. One that is alone on its CPU
+    /// would not be stopped otherwise.
     pub fn carried_release(&mut self) {
         let hints = Hints {
             releases: self.releases,
@@ -131,8 +131,8 @@ impl Machine {
         }
     }
 
-    /// WorkerTable that work do so for a short while.
-    pub fn helpers_work(&mut self) {
+    /// The workers that have a grant use some of it and stop.
+    pub fn workers_work(&mut self) {
         for guest in 0..GUESTS {
             if let Worker::Works(donor) = self.workers[guest as usize] {
                 self.finish(guest, donor, 10 * US);
@@ -140,16 +140,16 @@ impl Machine {
         }
     }
 
-    /// Whether a worker waits though its guest has a claim that can pay.
-    pub fn helper_waits(&self, alive: &[VcpuId]) -> bool {
+    /// Whether a worker waits though its guest has a vCPU that can be the donor.
+    pub fn worker_waits(&self, alive: &[VcpuId]) -> bool {
         let waits = |guest: GuestId| self.workers[guest.index()] == Worker::Waits;
         alive.iter().any(|&v| waits(self.vcpus[v.index()].guest))
     }
 
-    /// Wakes everybody and lets them run: each one gets the CPU sooner or later. Holders release
-    /// whenever they ran, or those who wait for them would rightly never run.
-    pub fn nobody_is_lost(mut self) {
-        let exhaustion = |vcpu: VcpuId| match self.vcpus[vcpu.index()].claim {
+    /// Wakes all vCPUs and lets them run: each gets a CPU sooner or later. Holders release their locks whenever
+    /// they have run. Otherwise their waiters would rightly never run.
+    pub fn no_vcpu_is_lost(mut self) {
+        let exhaustion = |vcpu: VcpuId| match self.vcpus[vcpu.index()].params {
             SchedParams::Reserved(r) => Some(r.exhaustion()),
             SchedParams::BestEffort { .. } => None,
         };
@@ -158,8 +158,8 @@ impl Machine {
         for &vcpu in &alive {
             self.policy.wake(vcpu, self.now);
         }
-        // A soft reservation that never sleeps leaves nothing to best effort, nor, for as long as
-        // it ran ahead of its budgets before, to itself.
+        // A soft reservation that never sleeps leaves nothing to best effort. If it ran ahead of its budgets
+        // before, it leaves nothing to itself for as long.
         if alive
             .iter()
             .any(|&v| exhaustion(v) == Some(Exhaustion::Soft))
@@ -170,11 +170,11 @@ impl Machine {
         let mut waiting: Vec<_> = alive.iter().map(before).collect();
         self.take_kicks();
         self.releases = 7;
-        // A small weight beside large ones and reservations has its turn once in seconds.
+        // A small weight beside large ones and reservations has a turn once in several seconds.
         for _ in 0..400 {
             self.pass(self.now + 50_000 * US);
             self.carried_release();
-            self.helpers_work();
+            self.workers_work();
             let runs = |vcpu| {
                 self.cpus
                     .iter()
@@ -183,7 +183,7 @@ impl Machine {
             waiting.retain(|&(vcpu, before)| {
                 self.policy.counters(vcpu).runtime_ns == before && !runs(vcpu)
             });
-            if waiting.is_empty() && !self.helper_waits(&alive) {
+            if waiting.is_empty() && !self.worker_waits(&alive) {
                 return;
             }
         }

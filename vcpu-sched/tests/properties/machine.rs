@@ -1,4 +1,4 @@
-//! A caller of the policy, with what its executors know.
+//! A caller of the policy, with the state that its executors keep.
 
 use vcpu_sched::{
     Config, CpuId, CpuSet, CpuTime, Event, GuestId, Hints, Ns, SchedParams, Scheduler, StopReason,
@@ -8,37 +8,37 @@ use vcpu_sched::{
 use crate::US;
 use crate::ops::{GUESTS, Op, Why};
 
-/// What one CPU does, as its executor knows it.
+/// What one CPU does, as its executor has recorded it.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
     pub running: Option<(VcpuId, VcpuId)>,
     pub since: Ns,
-    /// When it looks again by itself.
+    /// When it reschedules by itself.
     pub until: Option<Ns>,
     pub kicked: bool,
-    /// Its kick is put off.
+    /// Its kick is deferred.
     pub deferred: bool,
 }
 
-/// A vCPU, as its creator knows it.
+/// A vCPU, as its creator has recorded it.
 #[derive(Clone, Debug)]
 pub struct Known {
     pub guest: GuestId,
-    pub claim: SchedParams,
+    pub params: SchedParams,
     pub added: Ns,
     pub removed: bool,
-    /// Charged beyond the end of a decision: graces, and kicks that came late.
+    /// Charged beyond the ends of decisions: deferrals, and kicks that took effect late.
     pub overrun: Ns,
-    /// What it ran, and what ran on its budget, as the executors know it.
+    /// What it ran, and what ran on its budget, as the executors have recorded it.
     pub ran: Ns,
-    pub paid: Ns,
-    /// What others used for it.
+    pub donor_for: Ns,
+    /// What other threads used for it.
     pub elsewhere: Ns,
-    /// Whether it said last that it sleeps for a lock, and does not spin.
+    /// Whether its last record was that it sleeps for a lock, and does not spin.
     pub blocks: bool,
 }
 
-/// What a worker does, as its thread knows it.
+/// What a worker does, as its thread has recorded it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worker {
     Idle,
@@ -52,13 +52,13 @@ pub struct Machine {
     pub cpus: Vec<Cpu>,
     pub vcpus: Vec<Known>,
     pub now: Ns,
-    /// Whether kicks are answered before time goes on.
+    /// Whether kicks take effect before time advances.
     pub prompt: bool,
-    /// What each vCPU says that it has released when it is preempted.
+    /// The release count that each vCPU publishes when it is preempted.
     pub releases: u32,
     /// What the worker of each guest does.
     pub workers: [Worker; GUESTS as usize],
-    /// A reserved vCPU that nobody may interrupt.
+    /// A reserved vCPU that may not be interrupted.
     pub watched: Option<VcpuId>,
 }
 
@@ -99,51 +99,18 @@ impl Machine {
     pub fn apply(&mut self, op: Op) {
         let cpu = |number: u32| number as usize % self.cpus.len();
         let count = self.vcpus.len().max(1) as u32;
+        let vcpu = |number: u32| VcpuId(number % count);
         match op {
-            Op::Add(guest, claim, pin) => self.add(guest, claim, pin),
-            Op::Wake(vcpu) => self.policy.wake(VcpuId(vcpu % count), self.now),
-            Op::Remove(vcpu) => {
-                let vcpu = VcpuId(vcpu % count);
-                self.policy.remove(vcpu, self.now);
-                if let Some(known) = self.vcpus.get_mut(vcpu.index()) {
-                    known.removed = true;
-                }
-            }
+            Op::Add(guest, params, pin) => self.add(guest, params, pin),
+            Op::Wake(number) => self.policy.wake(vcpu(number), self.now),
+            Op::Remove(number) => self.remove(vcpu(number)),
             Op::Pass(time) => self.pass(self.now + time),
-            Op::Stop(number, why, hints) => {
+            Op::Stop(number, why, hints) => self.stop_by_itself(cpu(number), why, hints),
+            Op::Release(number, to) => self.release(cpu(number), to),
+            Op::WakeBy(number, woken) => {
                 let cpu = cpu(number);
-                let Some((_, curr)) = self.cpus[cpu].running else {
-                    return;
-                };
-                let wait = hints.wait.map(|wait| Wait {
-                    holder: self.sibling(curr, wait.holder),
-                    ..wait
-                });
-                let hints = Hints { wait, ..hints };
-                let why = match why {
-                    Why::Rang => StopReason::Rang,
-                    Why::Halted => StopReason::Halted(None),
-                    Why::Naps(time) => StopReason::Halted(Some(self.now + time)),
-                    Why::Ended => StopReason::Ended,
-                };
-                self.vcpus[curr.index()].removed |= why == StopReason::Ended;
-                self.stop(cpu, why, hints);
-                self.pick(cpu);
-            }
-            Op::Release(number, to) => {
-                let cpu = cpu(number);
-                let curr = self.cpus[cpu].running.map(|(_, curr)| curr);
-                let to = curr.and_then(|curr| Some(self.sibling(curr, VcpuId(to?))));
-                self.policy.release(CpuId(cpu as u32), to, self.now);
-                if self.cpus[cpu].running.is_some() {
-                    self.stop(cpu, StopReason::Rang, Hints::default());
-                    self.pick(cpu);
-                }
-            }
-            Op::WakeBy(number, vcpu) => {
-                let cpu = cpu(number);
-                let vcpu = self.waiter(cpu, vcpu).unwrap_or(VcpuId(vcpu % count));
-                self.wake_by(cpu, vcpu);
+                let woken = self.waiter(cpu, woken).unwrap_or(vcpu(woken));
+                self.wake_by(cpu, woken);
             }
             Op::HandOver(number, lock, to) => {
                 let cpu = cpu(number);
@@ -151,50 +118,26 @@ impl Machine {
                 let to = curr.map_or(VcpuId(to), |curr| self.sibling(curr, VcpuId(to)));
                 self.hand_over(cpu, lock, to);
             }
-            Op::Spend(vcpu, spent, sleeps) => {
-                let vcpu = VcpuId(vcpu % count);
-                if Some(vcpu) == self.watched {
-                    return;
-                }
-                if sleeps {
-                    self.policy
-                        .charge_sleep(vcpu, CpuTime(spent), Some(CpuId(0)), self.now);
-                } else {
-                    self.policy.charge_elsewhere(vcpu, CpuTime(spent), self.now);
-                }
-                self.spend(vcpu, spent);
-            }
-            Op::Ask(guest) => {
+            Op::Spend(number, spent, sleeps) => self.spend_elsewhere(vcpu(number), spent, sleeps),
+            Op::WorkerReady(guest) => {
                 if self.workers[guest as usize] == Worker::Idle {
                     self.workers[guest as usize] = Worker::Waits;
                     self.policy.worker_ready(WorkerId(guest), self.now);
                 }
             }
-            Op::Finish(guest, spent) => {
+            Op::WorkerStopped(guest, spent) => {
                 if let Worker::Works(donor) = self.workers[guest as usize] {
                     self.finish(guest, donor, spent);
                 }
             }
-            Op::Leave(number) => {
-                let cpu = CpuId(cpu(number) as u32);
-                self.policy.cpu_offline(cpu, self.now);
+            Op::Offline(number) => {
+                self.policy.cpu_offline(CpuId(cpu(number) as u32), self.now);
                 assert!(!self.policy.online_cpus().is_empty(), "the last CPU stays");
             }
-            Op::Return(number) => {
-                let cpu = CpuId(cpu(number) as u32);
-                self.policy.cpu_online(cpu, self.now);
+            Op::Online(number) => {
+                self.policy.cpu_online(CpuId(cpu(number) as u32), self.now);
             }
-            Op::Defer(number, hints) => {
-                let cpu = cpu(number);
-                let due = self.cpus[cpu].until.is_some_and(|until| until <= self.now);
-                if (due || self.cpus[cpu].kicked)
-                    && let Some(end) = self.policy.defer(CpuId(cpu as u32), &hints, self.now)
-                {
-                    self.cpus[cpu].until = Some(end);
-                    self.cpus[cpu].kicked = false;
-                    self.cpus[cpu].deferred = true;
-                }
-            }
+            Op::Defer(number, hints) => self.defer(cpu(number), &hints),
         }
         self.take_kicks();
         self.take_worker_orders();
@@ -204,27 +147,90 @@ impl Machine {
         self.check();
     }
 
-    pub fn add(&mut self, guest: u32, claim: SchedParams, pin: u32) {
+    fn remove(&mut self, vcpu: VcpuId) {
+        self.policy.remove(vcpu, self.now);
+        if let Some(known) = self.vcpus.get_mut(vcpu.index()) {
+            known.removed = true;
+        }
+    }
+
+    fn stop_by_itself(&mut self, cpu: usize, why: Why, hints: Hints) {
+        let Some((_, curr)) = self.cpus[cpu].running else {
+            return;
+        };
+        let wait = hints.wait.map(|wait| Wait {
+            holder: self.sibling(curr, wait.holder),
+            ..wait
+        });
+        let hints = Hints { wait, ..hints };
+        let why = match why {
+            Why::Rang => StopReason::Rang,
+            Why::Halted => StopReason::Halted(None),
+            Why::Sleeps(time) => StopReason::Halted(Some(self.now + time)),
+            Why::Ended => StopReason::Ended,
+        };
+        self.vcpus[curr.index()].removed |= why == StopReason::Ended;
+        self.stop(cpu, why, hints);
+        self.pick(cpu);
+    }
+
+    fn release(&mut self, cpu: usize, to: Option<u32>) {
+        let curr = self.cpus[cpu].running.map(|(_, curr)| curr);
+        let to = curr.and_then(|curr| Some(self.sibling(curr, VcpuId(to?))));
+        self.policy.release(CpuId(cpu as u32), to, self.now);
+        if self.cpus[cpu].running.is_some() {
+            self.stop(cpu, StopReason::Rang, Hints::default());
+            self.pick(cpu);
+        }
+    }
+
+    fn spend_elsewhere(&mut self, vcpu: VcpuId, spent: Ns, sleeps: bool) {
+        if Some(vcpu) == self.watched {
+            return;
+        }
+        if sleeps {
+            let cpu = Some(CpuId(0));
+            self.policy
+                .charge_sleep(vcpu, CpuTime(spent), cpu, self.now);
+        } else {
+            self.policy.charge_elsewhere(vcpu, CpuTime(spent), self.now);
+        }
+        self.spend(vcpu, spent);
+    }
+
+    /// Requests a deferral for a CPU that should reschedule.
+    fn defer(&mut self, cpu: usize, hints: &Hints) {
+        let due = self.cpus[cpu].until.is_some_and(|until| until <= self.now);
+        if (due || self.cpus[cpu].kicked)
+            && let Some(end) = self.policy.defer(CpuId(cpu as u32), hints, self.now)
+        {
+            self.cpus[cpu].until = Some(end);
+            self.cpus[cpu].kicked = false;
+            self.cpus[cpu].deferred = true;
+        }
+    }
+
+    pub fn add(&mut self, guest: u32, params: SchedParams, pin: u32) {
         let all = CpuSet::first(self.cpus.len()).iter();
         let allowed: CpuSet = all.filter(|cpu| pin >> cpu.0 & 1 == 1).collect();
         let allowed = (!allowed.is_empty()).then_some(allowed);
         let guest = GuestId(guest);
-        if self.policy.add_vcpu(guest, claim, allowed).is_ok() {
+        if self.policy.add_vcpu(guest, params, allowed).is_ok() {
             self.vcpus.push(Known {
                 guest,
-                claim,
+                params,
                 added: self.now,
                 removed: false,
                 overrun: 0,
                 ran: 0,
-                paid: 0,
+                donor_for: 0,
                 elsewhere: 0,
                 blocks: false,
             });
         }
     }
 
-    /// Lets time pass; each CPU looks when its decision ends.
+    /// Lets time pass. Each CPU reschedules when its decision ends.
     pub fn pass(&mut self, to: Ns) {
         loop {
             self.serve();
@@ -237,7 +243,7 @@ impl Machine {
         self.now = to;
     }
 
-    /// Every CPU that was kicked, or whose time is up, looks until none is left.
+    /// Every CPU that was kicked, or whose time is up, reschedules until none is left.
     pub fn serve(&mut self) {
         let due = |cpu: &Cpu, now| cpu.kicked || cpu.until.is_some_and(|until| until <= now);
         for _ in 0..10_000 {
@@ -258,7 +264,7 @@ impl Machine {
         if let Some((donor, curr)) = self.cpus[cpu].running.take() {
             let ran = self.now - self.cpus[cpu].since;
             self.vcpus[curr.index()].ran += ran;
-            self.vcpus[donor.index()].paid += ran;
+            self.vcpus[donor.index()].donor_for += ran;
             let kind = hints.wait.map(|wait| wait.kind);
             self.vcpus[curr.index()].blocks = kind == Some(WaitKind::Block);
             if let Some(until) = self.cpus[cpu].until {
@@ -274,7 +280,7 @@ impl Machine {
         let present = self.policy.online_cpus().contains(CpuId(cpu as u32));
         assert!(
             present || decision.is_none(),
-            "nothing runs where a CPU is away"
+            "nothing runs on a CPU that is offline"
         );
         self.cpus[cpu] = Cpu {
             running: decision.map(|d| (d.donor, d.curr)),
@@ -307,7 +313,7 @@ impl Machine {
             let running = self.cpus[cpu.index()].running;
             assert!(
                 self.watched.is_none() || running.map(|(donor, _)| donor) != self.watched,
-                "nobody kicks it"
+                "it is not kicked"
             );
         }
     }
@@ -318,7 +324,7 @@ impl Machine {
         }
     }
 
-    /// The worker of `guest` stops, and `donor` pays.
+    /// The worker of `guest` stops, and `donor` is charged.
     pub fn finish(&mut self, guest: u32, donor: VcpuId, spent: Ns) {
         self.workers[guest as usize] = Worker::Idle;
         self.policy
@@ -327,15 +333,15 @@ impl Machine {
         self.take_worker_orders();
     }
 
-    /// A worker works only when it has asked, on a budget of its guest, and where nothing more urgent
-    /// runs.
+    /// A worker works only when it has requested a grant, on a budget of its guest, and where nothing more
+    /// urgent runs.
     pub fn take_worker_orders(&mut self) {
         for order in self.policy.take_worker_orders().collect::<Vec<_>>() {
             let WorkerOrder::Work(grant) = order else {
                 continue;
             };
             let worker = &mut self.workers[grant.worker.index()];
-            assert_eq!(*worker, Worker::Waits, "it has asked");
+            assert_eq!(*worker, Worker::Waits, "it has requested a grant");
             *worker = Worker::Works(grant.donor);
             assert_eq!(self.guest(grant.donor), Some(GuestId(grant.worker.0)));
             assert!(grant.limit > 0, "the donor has something left");

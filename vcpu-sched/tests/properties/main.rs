@@ -1,6 +1,6 @@
 //! Random sequences of everything that a caller can do, against what must hold after each call.
-//! `Scheduler` checks its own invariants in debug builds; here stand the promises that can be seen
-//! from outside, and `sim::audit` for those about order and loss.
+//! `Scheduler` checks its own invariants in debug builds. Here are the promises that can be checked from
+//! outside; `sim::audit` checks those about order and loss.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ mod ops;
 
 const US: Ns = 1_000;
 
-/// How many random sequences each property sees; more with `PROPTEST_CASES`.
+/// With how many random sequences each property is checked. `PROPTEST_CASES` sets another number.
 fn cases() -> u32 {
     let set = std::env::var("PROPTEST_CASES").ok();
     set.and_then(|cases| cases.parse().ok()).unwrap_or(4_000)
@@ -40,7 +40,7 @@ proptest! {
         for op in crowd.into_iter().chain(ops) {
             machine.apply(op);
         }
-        machine.nobody_is_lost();
+        machine.no_vcpu_is_lost();
     }
 
     #[test]
@@ -53,7 +53,7 @@ proptest! {
         for op in crowd.into_iter().chain(ops) {
             machine.apply(op);
         }
-        machine.nobody_is_lost();
+        machine.no_vcpu_is_lost();
     }
 
     #[test]
@@ -65,7 +65,7 @@ proptest! {
         ops in prop::collection::vec(op_of_others(), 1..120),
     ) {
         let mut machine = Machine::new(cpus, true, prompt);
-        // Guest 2 has nothing else, so all that happens to it comes from others.
+        // Guest 2 has nothing else, so all that happens to it comes from other guests.
         machine.apply(Op::Add(2, reserved, 0));
         for (guest, weight, pin) in others {
             machine.apply(Op::Add(guest, SchedParams::BestEffort { weight }, pin));

@@ -9,40 +9,40 @@ pub const GUESTS: u32 = 3;
 /// Locks are named by numbers from 0.
 pub const LOCKS: u64 = 2;
 
-/// What a caller does. Numbers name vCPUs and CPUs modulo how many there are; those for which, or to
-/// which, what runs refers are mostly its siblings: see [`Machine::sibling`].
+/// What a caller does. Numbers name vCPUs and CPUs modulo how many there are. The vCPUs that a running vCPU
+/// names are mostly its siblings: see [`Machine::sibling`].
 #[derive(Clone, Debug)]
 pub enum Op {
     Add(u32, SchedParams, u32),
     Wake(u32),
     Remove(u32),
-    /// Lets time pass; CPUs are served when their time is up, or kicked.
+    /// Lets time pass. CPUs reschedule when their time is up or when they are kicked.
     Pass(Ns),
-    /// What runs stops by itself.
+    /// The running vCPU stops by itself.
     Stop(u32, Why, Hints),
     Release(u32, Option<u32>),
-    /// What runs wakes another one.
+    /// The running vCPU wakes another one.
     WakeBy(u32, u32),
-    /// What runs says that it has handed a lock to another one, or to nobody that there is.
+    /// The running vCPU reports that it has handed a lock to another one, which may not exist.
     HandOver(u32, u64, u32),
     Defer(u32, Hints),
-    /// Another thread has used so much CPU time for a vCPU, in its sleep if told so.
+    /// Another thread has used this much CPU time for a vCPU; if the flag is set, for its sleep.
     Spend(u32, Ns, bool),
     /// The worker of a guest has something to do.
-    Ask(u32),
-    /// It has used so much, and stops.
-    Finish(u32, Ns),
-    /// A CPU goes away.
-    Leave(u32),
-    /// It is back.
-    Return(u32),
+    WorkerReady(u32),
+    /// The worker has used this much, and stops.
+    WorkerStopped(u32, Ns),
+    /// A CPU goes offline.
+    Offline(u32),
+    /// A CPU goes online.
+    Online(u32),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub enum Why {
     Rang,
     Halted,
-    Naps(Ns),
+    Sleeps(Ns),
     Ended,
 }
 
@@ -60,7 +60,7 @@ pub fn reservation() -> impl Strategy<Value = SchedParams> {
     })
 }
 
-pub fn claim() -> impl Strategy<Value = SchedParams> {
+pub fn params() -> impl Strategy<Value = SchedParams> {
     prop_oneof![
         3 => reservation(),
         1 => (1..1000_u32).prop_map(|weight| SchedParams::BestEffort { weight }),
@@ -88,9 +88,9 @@ pub fn hints() -> impl Strategy<Value = Hints> {
     })
 }
 
-/// What there is before anything else happens: some vCPUs, all awake, most of them with siblings.
+/// The first operations: some vCPUs are added, all awake, most of them with siblings.
 pub fn crowd() -> impl Strategy<Value = Vec<Op>> {
-    let add = (0..GUESTS, claim(), 0..16_u32).prop_map(|(g, c, p)| Op::Add(g / 2, c, p));
+    let add = (0..GUESTS, params(), 0..16_u32).prop_map(|(g, c, p)| Op::Add(g / 2, c, p));
     prop::collection::vec(add, 0..12).prop_map(|mut crowd| {
         let count = crowd.len() as u32;
         crowd.extend((0..count).map(Op::Wake));
@@ -102,11 +102,11 @@ pub fn op() -> impl Strategy<Value = Op> {
     let why = prop_oneof![
         6 => Just(Why::Rang),
         5 => Just(Why::Halted),
-        4 => (1..5_000_u64).prop_map(|time| Why::Naps(time * US)),
+        4 => (1..5_000_u64).prop_map(|time| Why::Sleeps(time * US)),
         1 => Just(Why::Ended),
     ];
     prop_oneof![
-        3 => (0..GUESTS, claim(), 0..16_u32).prop_map(|(g, c, p)| Op::Add(g, c, p)),
+        3 => (0..GUESTS, params(), 0..16_u32).prop_map(|(g, c, p)| Op::Add(g, c, p)),
         6 => any::<u32>().prop_map(Op::Wake),
         1 => any::<u32>().prop_map(Op::Remove),
         6 => (0..3_000_u64).prop_map(|time| Op::Pass(time * US)),
@@ -118,14 +118,14 @@ pub fn op() -> impl Strategy<Value = Op> {
         2 => (any::<u32>(), hints()).prop_map(|(c, hints)| Op::Defer(c, hints)),
         2 => (any::<u32>(), 0..2_000_u64, any::<bool>())
             .prop_map(|(v, time, sleeps)| Op::Spend(v, time * US, sleeps)),
-        3 => (0..GUESTS).prop_map(Op::Ask),
-        3 => (0..GUESTS, 0..300_u64).prop_map(|(g, time)| Op::Finish(g, time * US)),
-        2 => any::<u32>().prop_map(Op::Leave),
-        3 => any::<u32>().prop_map(Op::Return),
+        3 => (0..GUESTS).prop_map(Op::WorkerReady),
+        3 => (0..GUESTS, 0..300_u64).prop_map(|(g, time)| Op::WorkerStopped(g, time * US)),
+        2 => any::<u32>().prop_map(Op::Offline),
+        3 => any::<u32>().prop_map(Op::Online),
     ]
 }
 
-/// What others do beside the only vCPU of guest 2, whose number is 0.
+/// What other guests do beside the only vCPU of guest 2, whose number is 0.
 pub fn op_of_others() -> impl Strategy<Value = Op> {
     let wakes = prop_oneof![1 => Just(Op::Wake(0)), 4 => any::<u32>().prop_map(Op::Wake)];
     prop_oneof![
@@ -133,7 +133,7 @@ pub fn op_of_others() -> impl Strategy<Value = Op> {
         6 => op().prop_filter("what others do", |op| {
             !matches!(
                 op,
-                Op::Add(..) | Op::Remove(_) | Op::Ask(2) | Op::Finish(2, _) | Op::Leave(_) | Op::Return(_)
+                Op::Add(..) | Op::Remove(_) | Op::WorkerReady(2) | Op::WorkerStopped(2, _) | Op::Offline(_) | Op::Online(_)
             )
         }),
     ]

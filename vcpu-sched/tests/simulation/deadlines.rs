@@ -4,7 +4,7 @@ use crate::{MS, hard, soft};
 use vcpu_sched::sim::{Costs, Script, Simulation, SplitMix64, Step};
 use vcpu_sched::{Config, Ns};
 
-/// All periods divide it, so utilisation can be summed without rounding.
+/// All periods divide this one, so utilisation can be summed without rounding.
 const HYPERPERIOD: Ns = 720 * MS;
 const PERIODS: [Ns; 8] = [4, 5, 6, 8, 9, 10, 12, 40];
 
@@ -15,7 +15,7 @@ fn whole_cpu() -> Config {
     }
 }
 
-/// A random set of (budget, period) that leaves `rest` thousandths of the CPU and not more.
+/// A random set of (budget, period) that leaves exactly `rest` thousandths of the CPU.
 fn task_set(random: &mut SplitMix64, rest: u64) -> Vec<(Ns, Ns)> {
     let tasks = random.within(2, 8);
     let mut free = HYPERPERIOD / 1000 * (1000 - rest);
@@ -24,7 +24,7 @@ fn task_set(random: &mut SplitMix64, rest: u64) -> Vec<(Ns, Ns)> {
         let period = PERIODS[random.below(8) as usize] * MS;
         let jobs = HYPERPERIOD / period;
         let fair = free / jobs / left;
-        // The last one takes all that is left.
+        // The last takes all that is left.
         let budget = if left == 1 {
             free / jobs
         } else {
@@ -60,7 +60,7 @@ fn feasible_set_misses_no_deadline() {
 }
 
 #[test]
-fn set_that_asks_for_more_than_the_cpu_does_miss_deadlines() {
+fn set_that_needs_more_than_the_cpu_does_miss_deadlines() {
     // The test above can fail: without admission control this set is taken, and misses.
     let mut sim = Simulation::with_events(Config::new(1), Costs::default(), ());
     let guest = sim.guest();
@@ -89,7 +89,7 @@ fn set_that_asks_for_more_than_the_cpu_does_miss_deadlines() {
 }
 
 #[test]
-fn overrunning_soft_vcpu_makes_nobody_else_miss() {
+fn overrunning_soft_vcpu_makes_no_other_miss() {
     for seed in 0..100 {
         let mut random = SplitMix64::new(seed);
         let set = task_set(&mut random, 300);

@@ -16,8 +16,8 @@ fn config(cpus: usize, proxy: bool) -> Config {
     }
 }
 
-/// A holder with 1 ms in 100 that holds a lock for `section`, and a waiter with 5 ms in 10 that
-/// wants it now and then, beside a best-effort hog. Gives the waiter's longest wait.
+/// A holder with 1 ms in 100 that holds a lock for `section`, and a waiter with 5 ms in 10 that takes the lock
+/// now and then, beside a best-effort hog. Returns the waiter's longest wait.
 fn throttled_holder(kind: LockKind, proxy: bool, section: Ns, costs: Costs) -> Ns {
     let mut sim = Simulation::with_events(config(1, proxy), costs, ());
     let guest = sim.guest();
@@ -77,8 +77,8 @@ fn without_proxying_the_wait_is_as_long_as_the_throttling() {
     }
 }
 
-/// Three claims as in the textbook: the low one holds the lock, the middle one only computes, the
-/// high one waits.
+/// Three vCPUs as in the textbook: the low one holds the lock, the middle one only computes, and the high one
+/// waits.
 fn textbook(proxy: bool) -> Ns {
     let mut sim = Simulation::with_events(config(1, proxy), Costs::default(), ());
     let guest = sim.guest();
@@ -98,7 +98,7 @@ fn textbook(proxy: bool) -> Ns {
 }
 
 #[test]
-fn middle_claim_delays_the_high_one_only_without_proxying() {
+fn middle_vcpu_delays_the_high_one_only_without_proxying() {
     assert_eq!(textbook(true), 1_500 * US, "what was left of the section");
     assert!(
         textbook(false) >= 20 * MS,
@@ -106,7 +106,7 @@ fn middle_claim_delays_the_high_one_only_without_proxying() {
     );
 }
 
-/// vCPUs that fight for a lock, more than there are CPUs.
+/// More vCPUs than CPUs, all of which contend for a lock.
 fn fight(kind: LockKind, proxy: bool, vcpus: u64) -> Outcome<Vec<(Ns, Event)>> {
     let mut sim = Simulation::new(config(2, proxy), Costs::typical());
     let guest = sim.guest();

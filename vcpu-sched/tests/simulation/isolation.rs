@@ -1,25 +1,25 @@
-//! What a guest says changes nothing outside it.
+//! What a guest publishes changes nothing outside it.
 //!
 //! The bounds, none of which depends on what the liar does:
-//! - on one CPU, if the reservations and one grace (in the shortest period) fit, the others miss no
-//!   deadline and run exactly what they would run without the liar;
-//! - on several CPUs, a vCPU that always wants to run gets all its budgets but those of the last
-//!   two periods (the tardiness of global EDF);
-//! - the liar's guest runs no more than its budgets, one of them fresh at the end, plus one grace
-//!   for each of its vCPUs, plus what its soft and best-effort claims find idle (none here).
+//! - On one CPU, if the reservations and one deferral (in the shortest period) fit, the others miss no
+//!   deadline and run exactly what they would run without the liar.
+//! - On several CPUs, a vCPU that is always runnable gets all its budgets except those of the last two periods
+//!   (the tardiness of global EDF).
+//! - The liar's guest runs no more than its budgets, one of them fresh at the end, plus one deferral for each
+//!   of its vCPUs, plus what its soft and best-effort vCPUs find idle (none here).
 
 use crate::{MS, US, hard};
 use vcpu_sched::sim::{Behaviour, Costs, Liar, LockKind, Outcome, Script, Simulation, Step};
 use vcpu_sched::{Config, Event, GuestId, Ns};
 
 const END: Ns = 1_000 * MS;
-const GRACE: Ns = 50 * US;
+const DEFERRAL: Ns = 50 * US;
 /// Budget and period of the liar's vCPUs, ms.
 const LIARS: [(Ns, Ns); 3] = [(2, 20), (5, 50), (1, 10)];
-/// Those of the honest guest's, ms.
+/// Budget and period of the honest guest's vCPUs, ms.
 const HONEST: [(Ns, Ns); 3] = [(2, 10), (3, 15), (6, 40)];
 
-/// An honest guest beside one that does what `other` says.
+/// An honest guest beside one whose vCPUs behave as `other` returns.
 fn beside(
     cpus: usize,
     honest: impl Fn(Ns, Ns) -> Script,
@@ -49,7 +49,7 @@ fn liar(seed: u64) -> impl Fn(u64) -> Behaviour {
 }
 
 #[test]
-fn on_one_cpu_a_lying_guest_makes_nobody_else_miss_a_deadline() {
+fn on_one_cpu_a_lying_guest_makes_no_other_guest_miss_a_deadline() {
     let quiet = |_| Script::forever([Step::Halt]).into();
     let (alone, good, _) = beside(1, periodic, quiet);
     for seed in 0..60 {
@@ -65,11 +65,11 @@ fn on_one_cpu_a_lying_guest_makes_nobody_else_miss_a_deadline() {
 }
 
 #[test]
-fn on_two_cpus_a_lying_guest_takes_nobody_elses_bandwidth() {
+fn on_two_cpus_a_lying_guest_takes_no_bandwidth_of_another_guest() {
     for seed in 0..40 {
         let (outcome, good, _) = beside(2, |_, _| Script::hog(), liar(seed));
-        let claims = HONEST.into_iter().cycle();
-        for (vcpu, (q, p)) in outcome.guest(good).zip(claims) {
+        let params = HONEST.into_iter().cycle();
+        for (vcpu, (q, p)) in outcome.guest(good).zip(params) {
             let ran = vcpu.counters.runtime_ns;
             let promised = END / p * q;
             assert!(
@@ -86,15 +86,15 @@ fn lying_guest_never_exceeds_its_reservations() {
     for cpus in [1, 2] {
         for seed in 0..40 {
             let (outcome, _, bad) = beside(cpus, periodic, liar(seed));
-            let budget = |(q, p): (Ns, Ns)| (END / (p * MS) + 1) * q * MS + GRACE;
+            let budget = |(q, p): (Ns, Ns)| (END / (p * MS) + 1) * q * MS + DEFERRAL;
             let bound: Ns = LIARS.map(budget).iter().sum::<Ns>() * cpus as u64;
             let ran = outcome.guest_runtime_ns(bad);
             assert!(ran <= bound, "seed {seed}: {ran} of {bound}");
             let charged: Ns = outcome.guest(bad).map(|v| v.counters.charged_ns).sum();
             assert_eq!(charged, ran, "seed {seed}");
-            let claims = LIARS.into_iter().cycle();
-            for (vcpu, claim) in outcome.guest(bad).zip(claims) {
-                let bound = budget(claim);
+            let params = LIARS.into_iter().cycle();
+            for (vcpu, params) in outcome.guest(bad).zip(params) {
+                let bound = budget(params);
                 assert!(vcpu.counters.charged_ns <= bound, "seed {seed}");
             }
         }
@@ -103,7 +103,7 @@ fn lying_guest_never_exceeds_its_reservations() {
 
 #[test]
 fn lying_guest_does_lie() {
-    // Else the tests above show nothing.
+    // Otherwise the tests above show nothing.
     let outcomes: Vec<_> = (0..8).map(|seed| beside(1, periodic, liar(seed))).collect();
     let sum = |count: fn(&vcpu_sched::Counters) -> u64| -> u64 {
         let vcpus = outcomes
@@ -120,9 +120,10 @@ fn lying_guest_does_lie() {
 
 #[test]
 fn lying_guest_hands_over_what_it_does_not_hold() {
-    // Edges that moved to another holder, by what came before the next stop: nothing after a release
-    // by doorbell, the wake-up of the one who has the lock now after one by a holder, else a kick.
-    let (mut by_wake, mut by_word) = (0, 0);
+    // Edges that moved to another holder, by the event that follows before the next stop. After a release by
+    // doorbell there is none; after a wake-up by a holder, it is the wake-up of the new holder; otherwise it is
+    // a kick.
+    let (mut by_wake, mut by_report) = (0, 0);
     for seed in 0..10 {
         let mut sim = Simulation::new(Config::new(2), Costs::default());
         let bad = sim.guest();
@@ -133,9 +134,9 @@ fn lying_guest_hands_over_what_it_does_not_hold() {
         let (mut stopped, mut moved, mut kicked) = (None, None, false);
         for (_, event) in sim.run(END).events {
             match event {
-                Event::Stop { curr: run, .. } => {
-                    by_word += u64::from(moved.take().is_some() && kicked);
-                    stopped = Some(run);
+                Event::Stop { curr, .. } => {
+                    by_report += u64::from(moved.take().is_some() && kicked);
+                    stopped = Some(curr);
                 }
                 Event::EdgeOn { waiter, holder } if stopped != Some(waiter) => {
                     (moved, kicked) = (Some(holder), false);
@@ -146,7 +147,7 @@ fn lying_guest_hands_over_what_it_does_not_hold() {
             }
         }
     }
-    assert!(by_wake > 0 && by_word > 0, "{by_wake} {by_word}");
+    assert!(by_wake > 0 && by_report > 0, "{by_wake} {by_report}");
 }
 
 #[test]

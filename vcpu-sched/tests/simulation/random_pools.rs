@@ -1,6 +1,5 @@
-//! Random pools of everything at once: many CPUs, some of which are away for a while, pinnings, locks,
-//! liars, removals. The simulator
-//! audits the policy at every event in debug builds; here the sums are checked.
+//! Random pools of everything at once: several CPUs, some of which are offline for a while, pinnings, locks,
+//! liars, removals. The simulator audits the policy at every event in debug builds. Here the sums are checked.
 
 use crate::{MS, US};
 use vcpu_sched::sim::{
@@ -10,7 +9,7 @@ use vcpu_sched::{
     Config, CpuId, CpuSet, Exhaustion, GuestId, Ns, Reservation, SchedParams, VcpuId,
 };
 
-fn claim(random: &mut SplitMix64) -> SchedParams {
+fn params(random: &mut SplitMix64) -> SchedParams {
     let period = random.within(500, 50_000) * US;
     let deadline = random.within(period / 2, period);
     let budget = random.within(deadline / 50, deadline / 3).max(10 * US);
@@ -57,15 +56,26 @@ fn script(random: &mut SplitMix64, locks: &[LockId], peers: &[VcpuId]) -> Script
     Script::forever(steps)
 }
 
-fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
-    let mut random = SplitMix64::new(seed);
+fn config(random: &mut SplitMix64) -> Config {
     let cpus = random.within(1, 4) as usize;
-    let config = Config {
+    Config {
         proxy: !random.one_in(6),
         defer_ns: (!random.one_in(3)).then_some(50 * US),
         slice_ns: random.within(100, 5_000) * US,
         ..Config::new(cpus)
-    };
+    }
+}
+
+fn some_of(cpus: usize, random: &mut SplitMix64) -> CpuSet {
+    let bits = random.within(1, (1 << cpus) - 1);
+    let all = CpuSet::first(cpus).iter();
+    all.filter(|cpu| bits >> cpu.0 & 1 == 1).collect()
+}
+
+fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
+    let mut random = SplitMix64::new(seed);
+    let config = config(&mut random);
+    let cpus = config.cpus;
     let costs = if random.one_in(2) {
         Costs::default()
     } else {
@@ -84,18 +94,14 @@ fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
         let count = random.within(1, 6) as u32;
         let peers: Vec<_> = (next..next + count).map(VcpuId).collect();
         for _ in 0..count {
-            let allowed = random.one_in(3).then(|| {
-                let bits = random.within(1, (1 << cpus) - 1);
-                let all = CpuSet::first(cpus).iter();
-                all.filter(|cpu| bits >> cpu.0 & 1 == 1).collect()
-            });
+            let allowed = random.one_in(3).then(|| some_of(cpus, &mut random));
             let behaviour: Behaviour = if random.one_in(5) {
                 Liar::new(random.next()).into()
             } else {
                 script(&mut random, &locks, &peers).into()
             };
-            let claim = claim(&mut random);
-            let Ok(vcpu) = sim.vcpu_on(guest, claim, allowed, behaviour) else {
+            let params = params(&mut random);
+            let Ok(vcpu) = sim.vcpu_on(guest, params, allowed, behaviour) else {
                 continue;
             };
             next = vcpu.0 + 1;

@@ -96,7 +96,7 @@ impl PoolState {
     }
 
     /// Counts a doorbell of guest `number` that changed nothing. True, once, when that is a storm.
-    pub(crate) fn count_idle_doorbell(&mut self, number: usize, now: Ns) -> bool {
+    pub(crate) fn count_needless_doorbell(&mut self, number: usize, now: Ns) -> bool {
         self.guests[number].storm.count(now)
     }
 

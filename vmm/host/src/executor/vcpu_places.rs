@@ -1,17 +1,15 @@
 //! Where each vCPU of the pool is. All moves from one place to another are here.
 //!
 //! ```text
-//!               take                put_back
-//!   in the pool ────> with an executor ────> in the pool
-//!                          │ send_to_sleep
-//!                          v                       put_back
-//!                     on a halt thread ──────────────────────> in the pool
-//!                          │ sleep_in_place
-//!                          v                       put_back
-//!                     asleep in place ───────────────────────> in the pool
+//!   in the pool ─ take ─> with an executor ─ send_to_sleep ─> on a halt thread ─ sleep_in_place ─> asleep
+//!        ^                       │                                   │                           in place
+//!        └────── put_back ───────┴───────────────────────────────────┴───────────────────────────────┘
 //! ```
 //!
-//! From any place a vCPU whose guest has ended goes to `Ended`, at the latest when it comes back.
+//! A vCPU that waits to be started goes to a halt thread at once (`take_unstarted`). One whose sleep in place
+//! is cut short, because its executor has something to run, moves on to a halt thread
+//! (`sleep_on_halt_thread`). When its guest has ended, a vCPU goes to `Ended`, at the latest when it comes
+//! back.
 
 use baton_machine::{ExitCounts, Vcpu};
 use vcpu_sched::{CpuId, VcpuId};

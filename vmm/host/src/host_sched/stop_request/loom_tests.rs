@@ -10,9 +10,9 @@ const TID: i32 = 7;
 
 /// `kvm_run.immediate_exit`. The kernel and this program access it without any order.
 #[derive(Clone)]
-struct Flag(Arc<AtomicBool>);
+struct ExitFlag(Arc<AtomicBool>);
 
-impl ImmediateExitFlag for Flag {
+impl ImmediateExitFlag for ExitFlag {
     fn set(&self, on: bool) {
         self.0.store(on, Ordering::Relaxed);
     }
@@ -39,7 +39,7 @@ impl Kernel {
     }
 
     /// Returns when a signal or the flag has ended the run.
-    fn kvm_run(&self, flag: &Flag) {
+    fn kvm_run(&self, flag: &ExitFlag) {
         let mut inside = self.inside.lock();
         if flag.0.load(Ordering::Relaxed) {
             return;
@@ -62,15 +62,15 @@ impl Kernel {
 }
 
 /// What the threads of a model share.
-struct Model {
-    stop: StopRequest<Flag>,
-    flag: Flag,
+struct StopModel {
+    stop: StopRequest<ExitFlag>,
+    flag: ExitFlag,
     kernel: Kernel,
 }
 
-impl Model {
+impl StopModel {
     fn new() -> Arc<Self> {
-        let flag = Flag(Arc::new(AtomicBool::new(false)));
+        let flag = ExitFlag(Arc::new(AtomicBool::new(false)));
         Arc::new(Self {
             stop: StopRequest::new(flag.clone()),
             flag,
@@ -100,7 +100,7 @@ impl Model {
 #[test]
 fn loom_a_stop_reaches_the_thread_wherever_it_is() {
     loom::model(|| {
-        let model = Model::new();
+        let model = StopModel::new();
         let vcpu = thread::spawn({
             let model = model.clone();
             move || model.run()
@@ -113,7 +113,7 @@ fn loom_a_stop_reaches_the_thread_wherever_it_is() {
 #[test]
 fn loom_a_stop_is_not_lost_on_a_thread_that_another_signal_has_interrupted() {
     loom::model(|| {
-        let model = Model::new();
+        let model = StopModel::new();
         let vcpu = thread::spawn({
             let model = model.clone();
             move || model.run()

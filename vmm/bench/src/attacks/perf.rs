@@ -1,4 +1,4 @@
-//! A run without perf events, as an ordinary user has it on most hosts.
+//! Runs without perf events, as ordinary users have them on most hosts.
 
 use std::{fs, thread};
 
@@ -7,10 +7,10 @@ use baton_os::signals::{self, RtSignal};
 
 use super::process::Privileges;
 
-/// With which privileges a run has no perf events.
+/// The privileges with which a run has no perf events.
 ///
 /// # Errors
-/// Why it would have them all the same, in a sentence.
+/// The reason, as a sentence, why every run on this host has perf events.
 pub fn without_events() -> Result<Privileges, String> {
     if !has_events() {
         return Ok(Privileges::All);
@@ -30,7 +30,7 @@ pub fn without_events() -> Result<Privileges, String> {
     Ok(Privileges::NoPerfEvents)
 }
 
-/// Whether a thread of this process can have its halts announced.
+/// Whether a thread of this process can be signalled when its vCPU halts.
 fn has_events() -> bool {
     // The signal may come before the event is closed again, and must then do nothing.
     if signals::install_empty_handler(RtSignal::HostSchedKick.number()).is_err() {

@@ -1,10 +1,7 @@
 //! Has the policy admit all vCPUs of a run.
 
 use baton_config::{GuestConfig, RunConfig};
-use vcpu_sched::{
-    Config, CpuId, CpuSet, Exhaustion, MAX_CPUS, Reservation, ReservationError, SchedParams,
-    Scheduler, VcpuId,
-};
+use vcpu_sched::{Config, CpuId, CpuSet, MAX_CPUS, SchedParams, Scheduler, VcpuId};
 
 use super::error::ExecutorError;
 use super::probes::PolicyProbes;
@@ -14,7 +11,7 @@ use crate::runner::ReadyGuest;
 /// first vCPU.
 ///
 /// # Errors
-/// If there are too many host CPUs, or a reservation is not valid or cannot be guaranteed.
+/// If there are too many host CPUs, or a reservation cannot be guaranteed.
 pub(super) fn admit(
     config: &RunConfig,
     cpus: &[usize],
@@ -38,12 +35,7 @@ pub(super) fn admit(
         let guest = sched.add_guest();
         for vcpu in 0..ready.config.cpus {
             let name = || ready.config.name.clone();
-            let params =
-                sched_params(&ready.config, vcpu).map_err(|source| ExecutorError::Reservation {
-                    guest: name(),
-                    vcpu,
-                    source,
-                })?;
+            let params = sched_params(&ready.config, vcpu);
             let allowed = ready.config.host_cpus[vcpu]
                 .as_deref()
                 .map(|own| in_pool(own, cpus));
@@ -60,18 +52,13 @@ pub(super) fn admit(
     Ok((sched, firsts))
 }
 
-fn sched_params(config: &GuestConfig, vcpu: usize) -> Result<SchedParams, ReservationError> {
-    let Some(r) = config.reservations[vcpu] else {
-        return Ok(SchedParams::BestEffort {
+fn sched_params(config: &GuestConfig, vcpu: usize) -> SchedParams {
+    match config.reservations[vcpu] {
+        Some(reservation) => SchedParams::Reserved(reservation),
+        None => SchedParams::BestEffort {
             weight: config.weight,
-        });
-    };
-    let exhaustion = if r.hard {
-        Exhaustion::Hard
-    } else {
-        Exhaustion::Soft
-    };
-    Reservation::new(r.budget_ns, r.period_ns, r.deadline_ns, exhaustion).map(SchedParams::Reserved)
+        },
+    }
 }
 
 /// The host CPUs `own` as the policy numbers those of the pool, which are `cpus`.

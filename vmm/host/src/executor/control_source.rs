@@ -6,7 +6,7 @@ use baton_observe::control::{Source, snapshot};
 use baton_observe::metrics::gauges::ExecutorGauges;
 use baton_observe::trace::Names;
 use baton_os::sys;
-use vcpu_sched::{Counters, CpuId, CpuView, Doing, Exhaustion, Reservation, VcpuId, VcpuView};
+use vcpu_sched::{Counters, CpuId, CpuView, Doing, VcpuId, VcpuView};
 
 use super::pool::Pool;
 
@@ -64,8 +64,10 @@ impl ControlSource {
             state: state.to_owned(),
             cpu: cpu.and_then(|cpu| self.names.host_cpus.get(cpu.index()).copied()),
             waits_for: view.waits_for.and_then(|(holder, _)| self.name(holder)),
-            reservation: view.reserved.map(|(reservation, ..)| text_of(&reservation)),
-            reduced_to: view.reduced.map(|(reservation, _)| text_of(&reservation)),
+            reservation: view
+                .reserved
+                .map(|(reservation, ..)| reservation.to_string()),
+            reduced_to: view.reduced.map(|(reservation, _)| reservation.to_string()),
             displaced: view.displaced,
             budget_ns: view.reserved.map(|(_, budget, _)| budget),
             deadline_in_ns: view
@@ -89,17 +91,6 @@ impl ControlSource {
             deadline_misses: c.deadline_misses,
         }
     }
-}
-
-/// A reservation as its user wrote it.
-fn text_of(reservation: &Reservation) -> String {
-    baton_config::Reservation {
-        budget_ns: reservation.budget(),
-        period_ns: reservation.period(),
-        deadline_ns: reservation.deadline(),
-        hard: reservation.exhaustion() == Exhaustion::Hard,
-    }
-    .to_string()
 }
 
 impl Source for ControlSource {

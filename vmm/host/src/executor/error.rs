@@ -6,7 +6,7 @@ use baton_observe::control::ControlError;
 use baton_observe::metrics::MetricsError;
 use baton_observe::trace::TraceError;
 use thiserror::Error;
-use vcpu_sched::{AdmissionError, MAX_CPUS, ReservationError};
+use vcpu_sched::{AdmissionError, MAX_CPUS};
 
 use super::late_halts::LateHaltsError;
 use crate::halt::HaltThreadError;
@@ -17,16 +17,6 @@ pub enum ExecutorError {
     /// The run has more host CPUs than one pool takes.
     #[error("{0} host CPUs are more than the {MAX_CPUS} of one pool: name fewer with --host-cpus")]
     TooManyCpus(usize),
-    /// A reservation is not valid.
-    #[error("guest {guest}, vCPU {vcpu}: {source}")]
-    Reservation {
-        /// The guest's name.
-        guest: String,
-        /// Index of the vCPU.
-        vcpu: usize,
-        /// What is wrong with the reservation.
-        source: ReservationError,
-    },
     /// A reservation cannot be guaranteed beside the others.
     #[error("guest {guest}, vCPU {vcpu}: {source}")]
     Admission {

@@ -10,6 +10,7 @@ use baton_config::{GuestConfig, LateHalts, RunConfig};
 use baton_machine::kvm::{self, KvmError};
 use baton_os::signals::RtSignal;
 use thiserror::Error;
+use vcpu_sched::Exhaustion;
 
 use crate::halt::{HaltSignal, HaltSignalError, WakeStepError, check_wake_events, check_wake_step};
 
@@ -106,7 +107,13 @@ fn reserved(config: &RunConfig) -> Option<String> {
 /// Warns if KVM's tracepoints are not available, because hard reservations then bound a vCPU's time less
 /// tightly. The run does not wait for the check: closing the events that it tries takes the kernel 100 ms.
 fn warn_of_steps(config: &RunConfig) {
-    let hard = |guest: &GuestConfig| guest.reservations.iter().flatten().any(|r| r.hard);
+    let hard = |guest: &GuestConfig| {
+        guest
+            .reservations
+            .iter()
+            .flatten()
+            .any(|r| r.exhaustion() == Exhaustion::Hard)
+    };
     if config.quiet || !config.guests.iter().any(hard) {
         return;
     }

@@ -158,7 +158,7 @@ impl<R: VcpuRunner> Executor<R> {
         if storm && let Action::Run(assignment) = &mut action {
             assignment
                 .vcpu
-                .say("rings its doorbell for nothing; the time that takes is its own");
+                .print_notice("rings its doorbell for nothing; the time that takes is its own");
         }
         action
     }
@@ -238,7 +238,7 @@ impl<R: VcpuRunner> Executor<R> {
             .sched
             .stop(self.cpu, for_policy, hints, CpuTime(ran), now);
         state.sched.host_took(id, CpuTime(host_steal));
-        state.charge_console(id, vcpu.guest.console().take_spent_ns(), now);
+        state.charge_console(id, vcpu.guest.console().take_cpu_ns(), now);
         if reason.is_none() {
             return (off_cpu, state.send_to_sleep(vcpu));
         }

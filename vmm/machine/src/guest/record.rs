@@ -1,0 +1,110 @@
+//! What stays of a guest when its virtual machine is gone: its name, what it reported, how it ended.
+
+use std::fmt;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::end::GuestEnd;
+use crate::clock::GuestClock;
+use crate::console::ConsolePort;
+use crate::testdev::Results;
+
+type EndHook = Box<dyn Fn(&GuestRecord, &GuestEnd) + Send + Sync>;
+
+/// The record of a guest. A reference to the record does not keep the guest's memory, devices and KVM
+/// files alive when the guest ends.
+pub struct GuestRecord {
+    /// Index of the guest among the guests of the run.
+    pub number: usize,
+    /// The guest's name.
+    pub name: String,
+    /// What the guest has reported.
+    pub results: Results,
+    /// The guest's time stamp counter.
+    pub clock: GuestClock,
+    vcpus: u32,
+    console: ConsolePort,
+    end: OnceLock<GuestEnd>,
+    on_end: Mutex<Vec<EndHook>>,
+}
+
+impl fmt::Debug for GuestRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestRecord")
+            .field("number", &self.number)
+            .field("name", &self.name)
+            .field("end", &self.end.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl GuestRecord {
+    /// The record of guest `number`, which has `vcpus` vCPUs and has not ended.
+    pub(super) fn new(
+        number: usize,
+        name: String,
+        vcpus: u32,
+        clock: GuestClock,
+        console: ConsolePort,
+    ) -> Self {
+        Self {
+            number,
+            name,
+            results: Results::new(vcpus as usize),
+            clock,
+            vcpus,
+            console,
+            end: OnceLock::new(),
+            on_end: Mutex::default(),
+        }
+    }
+
+    /// Number of vCPUs.
+    #[must_use]
+    pub fn vcpus(&self) -> u32 {
+        self.vcpus
+    }
+
+    /// Where the guest's console output goes.
+    #[must_use]
+    pub fn console(&self) -> &ConsolePort {
+        &self.console
+    }
+
+    /// Adds a hook that runs when the guest ends, on the thread that notices the end. The hook must not
+    /// block. If the guest has ended already, the hook runs at once.
+    pub fn on_end(&self, hook: impl Fn(&Self, &GuestEnd) + Send + Sync + 'static) {
+        let mut hooks = self.on_end.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that `end` either sees the hook or has set the end before.
+        match self.end.get() {
+            Some(end) => {
+                drop(hooks);
+                hook(self, end);
+            }
+            None => hooks.push(Box::new(hook)),
+        }
+    }
+
+    /// Marks the guest as ended; only the first end counts. No vCPU of the guest enters it again.
+    pub fn end(&self, end: GuestEnd) {
+        if self.end.set(end).is_err() {
+            return;
+        }
+        let hooks =
+            std::mem::take(&mut *self.on_end.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(end) = self.end.get() {
+            hooks.iter().for_each(|hook| hook(self, end));
+        }
+    }
+
+    /// How the guest ended, if it has.
+    #[must_use]
+    pub fn ended(&self) -> Option<GuestEnd> {
+        self.end.get().cloned()
+    }
+
+    /// Whether the guest has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.end.get().is_some()
+    }
+}

@@ -288,7 +288,7 @@ fn a_halted_vcpu_sleeps_where_it_may_run() {
         b"[[guest]]\nname = \"sleeper\"\ncpus = 2\nhost_cpus = \"1\"\n\
           cmdline = \"workload=idle seconds=0 idle=hlt\"\n",
     );
-    for (threads, prefix) in [("off", "berth"), ("on", "1:sleeper")] {
+    for (threads, prefix) in [("off", "halt"), ("on", "1:sleeper")] {
         let config = config.to_string_lossy();
         let words = [
             "run",

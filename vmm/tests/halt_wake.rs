@@ -1,5 +1,5 @@
-//! Halts and wakes are the policy's: a halt ends `KVM_RUN`, and a halted vCPU that is woken does
-//! not handle its interrupt before somebody decides to run it.
+//! The policy decides after halts and wakes: a halt ends `KVM_RUN`, and a halted vCPU that wakes does
+//! not handle its interrupt before an executor runs it.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use baton_host::halt::{
-    Berth, BerthEnd, ExitOnWake, check_wake_events, check_wake_step, is_halted,
+    ExitOnWake, HaltThread, SleepEnd, check_wake_events, check_wake_step, is_halted,
 };
 use baton_machine::{Exit, Vcpu, kvm};
 use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, kvm_regs};
@@ -25,16 +25,16 @@ use guest::{
     is_on_its_way, is_pending, stays,
 };
 
-/// Only ends a test that has failed.
+/// Ends a test only if that has failed.
 const LOST: Duration = Duration::from_secs(60);
 const RFLAGS_TF: u64 = 1 << 8;
 
-struct TestBerth {
-    berth: Berth,
-    back: Receiver<(Box<Vcpu>, BerthEnd)>,
+struct TestThread {
+    thread: HaltThread,
+    given_back: Receiver<(Box<Vcpu>, SleepEnd)>,
 }
 
-/// The ways in which this host makes wakes exits, each to be tested.
+/// The ways in which this host can make wakes exits; each is tested.
 fn ways() -> Vec<ExitOnWake> {
     let kvm = kvm::open().unwrap_or_else(|error| panic!("this test needs KVM: {error}"));
     check_wake_step(&kvm).unwrap_or_else(|error| panic!("{error}"));
@@ -46,28 +46,31 @@ fn ways() -> Vec<ExitOnWake> {
     ways
 }
 
-impl TestBerth {
+impl TestThread {
     fn new(way: ExitOnWake) -> Self {
-        let (out, back) = mpsc::channel();
-        let on_wake = move |vcpu, end, _spent_ns| drop(out.send((vcpu, end)));
-        let berth = Berth::new("berth".into(), way, Box::new(on_wake)).unwrap();
-        Self { berth, back }
+        let (sender, given_back) = mpsc::channel();
+        let on_wake = move |vcpu, end, _cpu_ns| drop(sender.send((vcpu, end)));
+        let thread = HaltThread::new("halt".into(), way, Box::new(on_wake)).unwrap();
+        Self { thread, given_back }
     }
 
     fn put(&self, vcpu: Box<Vcpu>) {
-        self.berth.put(vcpu).expect("the berth is empty");
+        self.thread.put(vcpu).expect("the thread has no other vCPU");
     }
 
-    /// The vCPU when it comes back: as every vCPU has to leave its berth.
-    fn back(&self) -> (Box<Vcpu>, BerthEnd) {
-        let (vcpu, end) = self.back.recv_timeout(LOST).expect("the vCPU comes back");
+    /// Waits for the vCPU, and checks what holds for every vCPU that a halt thread gives back.
+    fn wait(&self) -> (Box<Vcpu>, SleepEnd) {
+        let (vcpu, end) = self
+            .given_back
+            .recv_timeout(LOST)
+            .expect("the vCPU is given back");
         assert!(!vcpu.immediate_exit().is_set());
         assert_eq!(vcpu.fd().get_regs().unwrap().rflags & RFLAGS_TF, 0);
         (vcpu, end)
     }
 }
 
-/// A halted vCPU before it goes to its berth.
+/// A halted vCPU before it is put on its halt thread.
 struct Before {
     regs: kvm_regs,
     handled: u64,
@@ -85,7 +88,7 @@ impl Before {
         }
     }
 
-    /// It woke, and its interrupt waits for the policy.
+    /// Checks that the vCPU woke, and that its interrupt is pending until the policy picks the vCPU.
     fn assert_waits(&self, way: ExitOnWake, vcpu: &Vcpu, guest: &TestGuest) {
         match way {
             ExitOnWake::Events => self.assert_ran_nothing(vcpu, guest),
@@ -94,7 +97,7 @@ impl Before {
                 assert_eq!(
                     guest.handled(),
                     self.handled,
-                    "the handler ran before the policy ran the vCPU"
+                    "the handler ran before the vCPU was picked"
                 );
                 assert!(is_pending(vcpu), "the interrupt is lost");
                 assert!(after_hlt().contains(&vcpu.fd().get_regs().unwrap().rip));
@@ -103,13 +106,14 @@ impl Before {
         }
     }
 
-    /// It has executed nothing. If its interrupt came in the moment when it fell asleep, that is on its
-    /// way in KVM or has been delivered; on KVM-PVM the handler has executed one instruction then.
+    /// Checks that the vCPU has executed nothing. If its interrupt came at the moment when it fell asleep,
+    /// KVM has taken the interrupt or has delivered it; on KVM-PVM the handler has executed one instruction
+    /// then.
     fn assert_ran_nothing(&self, vcpu: &Vcpu, guest: &TestGuest) {
         assert_eq!(
             (guest.resumed(), guest.escaped()),
             (self.resumed, self.escaped),
-            "it ran on before the policy ran it"
+            "it ran on before it was picked"
         );
         let regs = vcpu.fd().get_regs().unwrap();
         if regs == self.regs {
@@ -145,21 +149,21 @@ fn random() -> impl FnMut(u64) -> u64 {
 
 #[test]
 fn a_halt_ends_the_run_of_the_executor() {
-    let (_guest, mut sleeper, _) = TestGuest::create();
+    let (_guest, mut halted, _) = TestGuest::create();
     let mut executor = Executor::new();
     for _ in 0..100 {
-        executor.run_until_halt(&mut sleeper);
-        assert_eq!(sleeper.mp_state().unwrap(), KVM_MP_STATE_HALTED);
-        assert_eq!(sleeper.fd().get_regs().unwrap().rip, after_hlt()[0]);
+        executor.run_until_halt(&mut halted);
+        assert_eq!(halted.mp_state().unwrap(), KVM_MP_STATE_HALTED);
+        assert_eq!(halted.fd().get_regs().unwrap().rip, after_hlt()[0]);
     }
 }
 
 #[test]
-fn a_timer_interrupt_ends_the_stay_in_the_berth_and_waits_for_the_policy() {
+fn a_timer_interrupt_ends_the_sleep_and_stays_pending_until_the_vcpu_runs() {
     for way in ways() {
-        let (guest, mut sleeper, _) = TestGuest::create();
+        let (guest, mut halted, _) = TestGuest::create();
         let mut executor = Executor::new();
-        let berth = TestBerth::new(way);
+        let halt_thread = TestThread::new(way);
         let mut undelivered = 0;
         for (round, ns) in [500_000, 1_000_000, 2_000_000, 5_000_000]
             .into_iter()
@@ -170,17 +174,17 @@ fn a_timer_interrupt_ends_the_stay_in_the_berth_and_waits_for_the_policy() {
                 // Out of the sleep of the last round, to arm the timer.
                 guest.device_interrupt();
             }
-            executor.run_until_halt(&mut sleeper);
-            let before = Before::of(&sleeper, &guest);
-            berth.put(sleeper);
-            let (vcpu, end) = berth.back();
-            sleeper = vcpu;
-            assert_eq!(end, BerthEnd::Woken);
-            before.assert_waits(way, &sleeper, &guest);
-            undelivered += u32::from(is_pending(&sleeper));
+            executor.run_until_halt(&mut halted);
+            let before = Before::of(&halted, &guest);
+            halt_thread.put(halted);
+            let (vcpu, end) = halt_thread.wait();
+            halted = vcpu;
+            assert_eq!(end, SleepEnd::Woken);
+            before.assert_waits(way, &halted, &guest);
+            undelivered += u32::from(is_pending(&halted));
 
             guest.set_timer(0);
-            executor.run_until_halt(&mut sleeper);
+            executor.run_until_halt(&mut halted);
             assert_eq!(
                 (guest.handled(), guest.resumed()),
                 (before.handled + 1, before.resumed + 1)
@@ -191,105 +195,105 @@ fn a_timer_interrupt_ends_the_stay_in_the_berth_and_waits_for_the_policy() {
 }
 
 #[test]
-fn an_interrupt_from_a_sibling_ends_the_stay_in_the_berth_and_waits_for_the_policy() {
+fn an_interrupt_from_a_sibling_ends_the_sleep_and_stays_pending_until_the_vcpu_runs() {
     for way in ways() {
-        let (guest, mut sleeper, mut sender) = TestGuest::create();
+        let (guest, mut halted, mut sender) = TestGuest::create();
         let mut executor = Executor::new();
-        let berth = TestBerth::new(way);
-        guest.start_sender(&sender, &sleeper);
+        let halt_thread = TestThread::new(way);
+        guest.start_sender(&sender, &halted);
         guest.set_command(ICR_FIXED, 0);
-        executor.run_until_halt(&mut sleeper);
+        executor.run_until_halt(&mut halted);
         for round in 0..40 {
-            let before = Before::of(&sleeper, &guest);
-            berth.put(sleeper);
-            // Leaves by its port write, after the interrupt.
+            let before = Before::of(&halted, &guest);
+            halt_thread.put(halted);
+            // The sender leaves by its port write, after the interrupt.
             while sender.exits.port_out <= round {
                 assert!(matches!(sender.run(), Exit::Handled | Exit::Interrupted));
             }
-            let (vcpu, end) = berth.back();
-            sleeper = vcpu;
-            assert_eq!(end, BerthEnd::Woken);
-            before.assert_waits(way, &sleeper, &guest);
-            executor.run_until_halt(&mut sleeper);
+            let (vcpu, end) = halt_thread.wait();
+            halted = vcpu;
+            assert_eq!(end, SleepEnd::Woken);
+            before.assert_waits(way, &halted, &guest);
+            executor.run_until_halt(&mut halted);
             assert_eq!((guest.handled(), guest.resumed()), (round + 1, round + 1));
         }
     }
 }
 
 #[test]
-fn an_interrupt_for_a_halted_vcpu_in_no_berth_waits_for_the_policy_too() {
+fn an_interrupt_before_the_sleep_stays_pending_until_the_vcpu_runs_too() {
     for way in ways() {
-        let (guest, mut sleeper, _) = TestGuest::create();
+        let (guest, mut halted, _) = TestGuest::create();
         let mut executor = Executor::new();
-        executor.run_until_halt(&mut sleeper);
+        executor.run_until_halt(&mut halted);
         guest.device_interrupt();
-        assert!(is_pending(&sleeper) && is_halted(sleeper.mp_state().unwrap()));
-        let before = Before::of(&sleeper, &guest);
+        assert!(is_pending(&halted) && is_halted(halted.mp_state().unwrap()));
+        let before = Before::of(&halted, &guest);
         assert_eq!(before.handled, 0);
 
-        let berth = TestBerth::new(way);
-        berth.put(sleeper);
-        let (mut sleeper, end) = berth.back();
-        assert_eq!(end, BerthEnd::Woken);
-        before.assert_waits(way, &sleeper, &guest);
-        assert!(is_pending(&sleeper), "it was not even delivered");
-        executor.run_until_halt(&mut sleeper);
+        let halt_thread = TestThread::new(way);
+        halt_thread.put(halted);
+        let (mut halted, end) = halt_thread.wait();
+        assert_eq!(end, SleepEnd::Woken);
+        before.assert_waits(way, &halted, &guest);
+        assert!(is_pending(&halted), "it was not even delivered");
+        executor.run_until_halt(&mut halted);
         assert_eq!(guest.handled(), 1);
     }
 }
 
 /// KVM-PVM does not stop a guest after a single instruction that takes it to where it runs natively.
 #[test]
-fn a_vcpu_whose_first_instruction_leads_to_user_mode_comes_back_all_the_same() {
+fn a_vcpu_whose_first_instruction_leads_to_user_mode_is_given_back_all_the_same() {
     for way in ways() {
-        let (guest, mut sleeper, _) = TestGuest::create();
-        guest.halt_before_user(&sleeper);
-        Executor::new().run_until_halt(&mut sleeper);
-        let before = Before::of(&sleeper, &guest);
-        let berth = TestBerth::new(way);
-        berth.put(sleeper);
+        let (guest, mut halted, _) = TestGuest::create();
+        guest.halt_before_user(&halted);
+        Executor::new().run_until_halt(&mut halted);
+        let before = Before::of(&halted, &guest);
+        let halt_thread = TestThread::new(way);
+        halt_thread.put(halted);
         guest.device_interrupt();
-        let (sleeper, end) = berth.back();
-        assert_eq!(end, BerthEnd::Woken);
+        let (halted, end) = halt_thread.wait();
+        assert_eq!(end, SleepEnd::Woken);
         if way == ExitOnWake::Events {
-            before.assert_ran_nothing(&sleeper, &guest);
-            assert!(!sleeper.overran_single_step);
+            before.assert_ran_nothing(&halted, &guest);
+            assert!(!halted.overran_single_step);
             continue;
         }
-        assert_eq!(sleeper.fd().get_sregs().unwrap().cs.dpl, 3);
+        assert_eq!(halted.fd().get_sregs().unwrap().cs.dpl, 3);
         assert_eq!(guest.handled(), 0);
-        assert!(is_pending(&sleeper));
-        // From here on it is on the short leash.
-        assert_eq!(sleeper.overran_single_step, is_pvm());
+        assert!(is_pending(&halted));
+        // From here on its runaway guard has short slices.
+        assert_eq!(halted.overran_single_step, is_pvm());
     }
 }
 
 /// Entering a handler clears the trap flag, of which a single step is made.
 #[test]
-fn a_vcpu_whose_first_instruction_enters_a_handler_comes_back_all_the_same() {
+fn a_vcpu_whose_first_instruction_enters_a_handler_is_given_back_all_the_same() {
     for (way, vector) in ways()
         .into_iter()
         .flat_map(|way| [(way, INVALID_OPCODE), (way, INT)])
     {
-        // Which does not emulate INT.
+        // KVM-PVM does not emulate INT.
         if vector == INT && way == ExitOnWake::Step && is_pvm() {
             continue;
         }
-        let (guest, mut sleeper, _) = TestGuest::create();
-        guest.halt_before_handler(&sleeper, vector);
-        Executor::new().run_until_halt(&mut sleeper);
-        let before = Before::of(&sleeper, &guest);
-        let berth = TestBerth::new(way);
-        berth.put(sleeper);
+        let (guest, mut halted, _) = TestGuest::create();
+        guest.halt_before_handler(&halted, vector);
+        Executor::new().run_until_halt(&mut halted);
+        let before = Before::of(&halted, &guest);
+        let halt_thread = TestThread::new(way);
+        halt_thread.put(halted);
         guest.device_interrupt();
-        let (sleeper, end) = berth.back();
-        assert_eq!(end, BerthEnd::Woken);
+        let (halted, end) = halt_thread.wait();
+        assert_eq!(end, SleepEnd::Woken);
         if way == ExitOnWake::Events {
-            before.assert_ran_nothing(&sleeper, &guest);
+            before.assert_ran_nothing(&halted, &guest);
         } else {
-            assert!(is_pending(&sleeper));
+            assert!(is_pending(&halted));
         }
-        // With steps it got away, which the leash ended.
+        // With steps the vCPU ran on until the runaway guard ended that.
         eprintln!("{way:?} {vector:#x} rounds: {}", guest.escaped());
     }
 }
@@ -300,23 +304,23 @@ fn tracepoints_stop_a_vcpu_that_has_woken_before_it_sleeps() {
     if !ways().contains(&ExitOnWake::Events) {
         return;
     }
-    let berth = TestBerth::new(ExitOnWake::Events);
+    let halt_thread = TestThread::new(ExitOnWake::Events);
     for _ in 0..20 {
-        let (guest, mut sleeper, _) = TestGuest::create();
-        Executor::new().run_until_halt(&mut sleeper);
+        let (guest, mut halted, _) = TestGuest::create();
+        Executor::new().run_until_halt(&mut halted);
         guest.nmi();
-        berth.put(sleeper);
-        let (sleeper, end) = berth.back();
-        assert_eq!(end, BerthEnd::Woken);
-        assert_eq!(sleeper.mp_state().unwrap(), KVM_MP_STATE_RUNNABLE);
+        halt_thread.put(halted);
+        let (halted, end) = halt_thread.wait();
+        assert_eq!(end, SleepEnd::Woken);
+        assert_eq!(halted.mp_state().unwrap(), KVM_MP_STATE_RUNNABLE);
         let past = guest.escaped();
         assert!(
             past <= u64::from(is_pvm()),
             "its handler got {past} rounds far"
         );
         if past == 0 {
-            let rip = sleeper.fd().get_regs().unwrap().rip;
-            assert!(rip == stays() || rip == after_hlt()[0] && is_on_its_way(&sleeper));
+            let rip = halted.fd().get_regs().unwrap().rip;
+            assert!(rip == stays() || rip == after_hlt()[0] && is_on_its_way(&halted));
         }
     }
 }
@@ -326,13 +330,13 @@ fn tracepoints_stop_a_vcpu_before_it_executes_anything_whenever_its_interrupt_co
     if !ways().contains(&ExitOnWake::Events) {
         return;
     }
-    let (guest, mut sleeper, _) = TestGuest::create();
+    let (guest, mut halted, _) = TestGuest::create();
     let mut executor = Executor::new();
-    let berth = TestBerth::new(ExitOnWake::Events);
+    let halt_thread = TestThread::new(ExitOnWake::Events);
     let mut next = random();
-    executor.run_until_halt(&mut sleeper);
+    executor.run_until_halt(&mut halted);
     for _ in 0..1000 {
-        let before = Before::of(&sleeper, &guest);
+        let before = Before::of(&halted, &guest);
         let spin = next(30_000);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -341,42 +345,42 @@ fn tracepoints_stop_a_vcpu_before_it_executes_anything_whenever_its_interrupt_co
                 }
                 guest.device_interrupt();
             });
-            berth.put(sleeper);
+            halt_thread.put(halted);
         });
-        let (vcpu, end) = berth.back();
-        sleeper = vcpu;
-        assert_eq!(end, BerthEnd::Woken);
-        before.assert_ran_nothing(&sleeper, &guest);
-        executor.run_until_halt(&mut sleeper);
+        let (vcpu, end) = halt_thread.wait();
+        halted = vcpu;
+        assert_eq!(end, SleepEnd::Woken);
+        before.assert_ran_nothing(&halted, &guest);
+        executor.run_until_halt(&mut halted);
         assert_eq!(guest.handled(), before.handled + 1);
     }
 }
 
 #[test]
-fn a_runnable_vcpu_comes_back_from_the_berth_without_having_run() {
+fn a_runnable_vcpu_is_given_back_without_having_run() {
     for way in ways() {
-        let (guest, sleeper, _) = TestGuest::create();
-        let berth = TestBerth::new(way);
-        let before = sleeper.fd().get_regs().unwrap();
-        berth.put(sleeper);
-        let (sleeper, end) = berth.back();
-        assert_eq!(end, BerthEnd::Woken);
-        assert_eq!(sleeper.fd().get_regs().unwrap(), before);
+        let (guest, halted, _) = TestGuest::create();
+        let halt_thread = TestThread::new(way);
+        let before = halted.fd().get_regs().unwrap();
+        halt_thread.put(halted);
+        let (halted, end) = halt_thread.wait();
+        assert_eq!(end, SleepEnd::Woken);
+        assert_eq!(halted.fd().get_regs().unwrap(), before);
         assert_eq!(guest.handled(), 0);
     }
 }
 
 #[test]
-fn a_recalled_vcpu_comes_back_once_whatever_else_happens_to_it() {
+fn a_vcpu_whose_sleep_is_interrupted_is_given_back_once_whatever_else_happens() {
     for way in ways() {
-        let (guest, mut sleeper, _) = TestGuest::create();
+        let (guest, mut halted, _) = TestGuest::create();
         let mut executor = Executor::new();
-        let berth = TestBerth::new(way);
+        let halt_thread = TestThread::new(way);
         let mut next = random();
-        executor.run_until_halt(&mut sleeper);
-        let mut recalled = 0;
+        executor.run_until_halt(&mut halted);
+        let mut interrupted = 0;
         for _ in 0..300 {
-            let before = Before::of(&sleeper, &guest);
+            let before = Before::of(&halted, &guest);
             let (spin, interrupt, first) = (next(60_000), next(3), next(4) == 0);
             let disturb = || {
                 for _ in 0..spin {
@@ -385,78 +389,86 @@ fn a_recalled_vcpu_comes_back_once_whatever_else_happens_to_it() {
                 if interrupt == 0 {
                     guest.device_interrupt();
                 }
-                berth.berth.recall();
+                halt_thread.thread.interrupt_sleep();
             };
             thread::scope(|scope| {
                 if first {
                     disturb();
-                    berth.put(sleeper);
+                    halt_thread.put(halted);
                 } else {
                     scope.spawn(disturb);
-                    berth.put(sleeper);
+                    halt_thread.put(halted);
                 }
             });
-            let (vcpu, end) = berth.back();
-            sleeper = vcpu;
+            let (vcpu, end) = halt_thread.wait();
+            halted = vcpu;
             match end {
-                BerthEnd::Recalled => {
-                    assert_eq!(sleeper.fd().get_regs().unwrap(), before.regs);
-                    recalled += 1;
+                SleepEnd::Interrupted => {
+                    assert_eq!(halted.fd().get_regs().unwrap(), before.regs);
+                    interrupted += 1;
                 }
-                BerthEnd::Woken => before.assert_waits(way, &sleeper, &guest),
-                BerthEnd::Exited(exit) => panic!("{exit:?}"),
+                SleepEnd::Woken => before.assert_waits(way, &halted, &guest),
+                SleepEnd::Exited(exit) => panic!("{exit:?}"),
             }
-            executor.run_until_halt(&mut sleeper);
+            executor.run_until_halt(&mut halted);
             assert_eq!(guest.handled(), before.handled + u64::from(interrupt == 0));
         }
-        assert!(recalled >= 100, "most rounds send no interrupt: {recalled}");
-        assert!(berth.back.try_recv().is_err(), "nothing comes back twice");
+        assert!(
+            interrupted >= 100,
+            "most rounds send no interrupt: {interrupted}"
+        );
+        assert!(
+            halt_thread.given_back.try_recv().is_err(),
+            "it is given back once"
+        );
     }
 }
 
 #[test]
-fn a_berth_that_goes_gives_its_vcpu_back() {
+fn a_halt_thread_that_is_dropped_gives_its_vcpu_back() {
     for way in ways() {
-        let (_guest, mut sleeper, _) = TestGuest::create();
-        Executor::new().run_until_halt(&mut sleeper);
-        let TestBerth { berth, back } = TestBerth::new(way);
-        berth.put(sleeper).expect("the berth is empty");
-        drop(berth);
-        let (sleeper, end) = back.try_recv().expect("it is back when the berth is gone");
-        assert_eq!(end, BerthEnd::Recalled);
-        assert!(is_halted(sleeper.mp_state().unwrap()));
+        let (_guest, mut halted, _) = TestGuest::create();
+        Executor::new().run_until_halt(&mut halted);
+        let TestThread { thread, given_back } = TestThread::new(way);
+        thread.put(halted).expect("the thread has no other vCPU");
+        drop(thread);
+        let (halted, end) = given_back
+            .try_recv()
+            .expect("it is given back before the drop returns");
+        assert_eq!(end, SleepEnd::Interrupted);
+        assert!(is_halted(halted.mp_state().unwrap()));
     }
 }
 
 #[test]
-fn a_vcpu_that_waits_to_be_started_sleeps_in_a_berth_until_its_sibling_starts_it() {
+fn a_vcpu_that_waits_to_be_started_sleeps_until_its_sibling_starts_it() {
     for way in ways() {
-        let (guest, mut sleeper, waiting) = TestGuest::create();
-        // Roles change: vCPU 0 sends.
-        guest.start_sender(&sleeper, &sleeper);
-        let berth = TestBerth::new(way);
-        berth.put(waiting);
+        let (guest, mut halted, waiting) = TestGuest::create();
+        // Here vCPU 0 is the sender.
+        guest.start_sender(&halted, &halted);
+        let halt_thread = TestThread::new(way);
+        halt_thread.put(waiting);
         for (command, sent) in [(ICR_INIT, 1), (ICR_STARTUP, 2)] {
             guest.set_command(command, 1);
-            while sleeper.exits.port_out < sent {
-                assert!(matches!(sleeper.run(), Exit::Handled | Exit::Interrupted));
+            while halted.exits.port_out < sent {
+                assert!(matches!(halted.run(), Exit::Handled | Exit::Interrupted));
             }
         }
-        let (started, end) = berth.back();
-        assert_eq!(end, BerthEnd::Woken);
+        let (started, end) = halt_thread.wait();
+        assert_eq!(end, SleepEnd::Woken);
         assert_eq!(started.mp_state().unwrap(), KVM_MP_STATE_RUNNABLE);
         assert!(started.fd().get_sregs().unwrap().cs.base == 0x8000);
     }
 }
 
 #[test]
-fn a_guest_that_has_ended_leaves_the_berth() {
+fn the_vcpu_of_a_guest_that_has_ended_is_given_back() {
     for way in ways() {
-        let (guest, mut sleeper, _) = TestGuest::create();
-        Executor::new().run_until_halt(&mut sleeper);
-        let berth = TestBerth::new(way);
+        let (guest, mut halted, _) = TestGuest::create();
+        Executor::new().run_until_halt(&mut halted);
+        let halt_thread = TestThread::new(way);
         guest.0.end(baton_machine::GuestEnd::Killed);
-        berth.put(sleeper);
-        assert_eq!(berth.back().1, BerthEnd::Exited(Exit::Ended));
+        halt_thread.put(halted);
+        assert_eq!(halt_thread.wait().1, SleepEnd::Exited(Exit::Ended));
     }
 }

@@ -6,8 +6,10 @@
 //! | [`halt`] | vCPUs that are halted, and how the policy learns that they wake |
 //! | [`host_sched`] | a thread for each vCPU under the host kernel's scheduler, as the baseline |
 //! | [`runner`] | what both take, and what they report at the end |
+//! | `sync` | locks and atomics, which under loom are loom's |
 
 pub mod executor;
 pub mod halt;
 pub mod host_sched;
 pub mod runner;
+mod sync;

@@ -1,4 +1,4 @@
-//! What starts and stops vCPUs: guests that are ready to run go in, numbers come out.
+//! What a scheduler gets, guests that are ready to run, and what it reports at the end.
 
 use std::sync::Arc;
 
@@ -9,37 +9,52 @@ use baton_observe::recorder::Moment;
 use serde::Serialize;
 use vcpu_sched::Counters;
 
-use crate::executor::ExecutorReport;
-
-/// A guest that is ready to run: what a scheduler gets.
+/// A guest that is ready to run.
 #[derive(Debug)]
 pub struct ReadyGuest {
     /// The guest.
     pub guest: Arc<Guest>,
-    /// What the user wants for it.
+    /// Its configuration.
     pub config: GuestConfig,
     /// Its vCPUs, in order.
     pub vcpus: Vec<Box<Vcpu>>,
 }
 
-/// A scheduler at work.
+/// A scheduler that runs vCPUs.
 pub trait Runner {
-    /// Stops all vCPUs and waits until none runs. Called once, also when all guests have ended by
+    /// Stops all vCPUs and waits until none runs. To be called also when all guests have ended by
     /// themselves.
     fn stop(self: Box<Self>) -> RunnerReport;
 }
 
-/// What a scheduler knows at the end.
+/// What a scheduler reports at the end.
 #[derive(Debug, Default)]
 pub struct RunnerReport {
     /// The numbers of each guest's vCPUs, in order.
     pub vcpus: Vec<Vec<VcpuAccount>>,
-    /// CPU time of the whole process while it ran guests, ns; 0 where nobody is charged.
+    /// CPU time of the whole process while it ran guests, ns; 0 where the scheduler charges nothing.
     pub process_ns: u64,
-    /// What each host CPU of the pool did, where an executor was in charge of it.
+    /// What each executor did with its host CPU, if there were executors.
     pub executors: Vec<ExecutorReport>,
-    /// The moment to show, if one was to be recorded.
+    /// The moment for the timeline, if one was to be recorded.
     pub moment: Option<Moment>,
+}
+
+/// What one executor did with its CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ExecutorReport {
+    /// Spent on guests, their exits and decisions about them, CPU time, ns; charged to them.
+    pub busy_ns: u64,
+    /// Spent on wake-ups for nothing and on decisions to sleep, CPU time, ns; charged to no guest.
+    pub unassigned_ns: u64,
+    /// Spent by the host on other things while the executor was not asleep, ns.
+    pub host_steal_ns: u64,
+    /// Asleep for lack of work, ns.
+    pub idle_ns: u64,
+    /// Asleep because the host CPU could not be used: offline, or not permitted to this process; ns.
+    pub away_ns: u64,
+    /// Decisions of the policy.
+    pub decisions: u64,
 }
 
 /// What was counted for one vCPU. What the scheduler in charge does not count stays zero.

@@ -1,50 +1,50 @@
-//! Work that may never come to an end, and that a request to end need not wait for: a pipe that nobody
-//! writes, a file on a server that does not answer, a terabyte of memory.
+//! Work that may never come to an end, and that a request to end the program need not wait for: opening a
+//! pipe that nobody writes to, reading a file on a server that does not answer, clearing a terabyte of memory.
 //!
-//! Such work is done on a thread of its own. Who waits for it also waits for the request, and leaves the
-//! thread behind if it must: its system call may not be interruptible, and ends with the process.
+//! Such work is done on a thread of its own. The calling thread waits for the work and for the request. After
+//! a request it leaves the working thread behind, if it must: that thread's system call may not be
+//! interruptible, and ends with the process.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
 use thiserror::Error;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::event::{Event, wait_readable};
 use crate::signals::StopSignals;
 
-/// How long a piece of work has to end by itself after a request, so that what it made is removed again.
+/// How long the work has to end by itself after a request, so that what it made is removed again.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Work that did not come to its end.
 #[derive(Debug, Error)]
 pub enum Abandoned {
-    /// A signal asked for the end.
+    /// A signal requested the end.
     #[error("ended by a signal before the guests ran")]
     Stopped,
-    /// The host has no thread or event for it.
+    /// The thread or its event could not be set up.
     #[error("cannot set up a thread: {0}")]
     Host(#[from] io::Error),
 }
 
-/// Makes a file readable when dropped: at the end of the work, and if that panics.
-struct AtTheEnd(Arc<EventFd>);
+/// Sets an event when dropped: at the end of the work, and if that panics.
+struct SetOnDrop(Arc<Event>);
 
-impl Drop for AtTheEnd {
+impl Drop for SetOnDrop {
     fn drop(&mut self) {
-        // Only a counter at its maximum refuses a write, and one write cannot take it there.
-        let _ = self.0.write(1);
+        self.0.set();
     }
 }
 
-/// Does `work` on a thread of its own, until its end or that of the process. Without `signals` on this
-/// thread.
+/// Does `work` on a thread of its own, until its end or that of the process. Without `signals`, does it on
+/// this thread.
 ///
 /// # Errors
-/// If a signal asks for the end, also before the work, or the host gives no thread.
+/// If a signal requests the end, before the work or during it, or no thread can be started.
 pub fn unless_stopped<T: Send + 'static>(
     signals: Option<&StopSignals>,
     work: impl FnOnce() -> T + Send + 'static,
@@ -55,55 +55,35 @@ pub fn unless_stopped<T: Send + 'static>(
     if signals.take() {
         return Err(Abandoned::Stopped);
     }
-    let done = Arc::new(EventFd::new(EFD_NONBLOCK)?);
+    let done = Arc::new(Event::new()?);
     let (send, receive) = mpsc::channel();
-    let at_the_end = AtTheEnd(Arc::clone(&done));
+    let set_on_drop = SetOnDrop(Arc::clone(&done));
     let thread = thread::Builder::new()
         .name("set-up".to_owned())
         .spawn(move || {
-            let _at_the_end = at_the_end;
-            // Nobody may want it any more; then it is dropped here.
+            let _set_on_drop = set_on_drop;
+            // If nobody waits for the result any more, it is dropped here.
             let _ = send.send(work());
         })?;
     loop {
-        wait_for([done.as_raw_fd(), signals.as_raw_fd()], None)?;
+        wait_readable(&[done.as_fd(), signals.as_fd()], None)?;
         match receive.try_recv() {
             Ok(result) => {
                 let _ = thread.join();
                 return Ok(result);
             }
             Err(TryRecvError::Disconnected) => {
-                // Its panic is this thread's.
+                // The thread's panic becomes this thread's.
                 return match thread.join() {
                     Err(panic) => std::panic::resume_unwind(panic),
                     Ok(()) => Err(Abandoned::Host(io::Error::other("it gave no result"))),
                 };
             }
             Err(TryRecvError::Empty) if signals.take() => {
-                wait_for([done.as_raw_fd(), -1], Some(PATIENCE))?;
+                wait_readable(&[done.as_fd()], Some(PATIENCE))?;
                 return Err(Abandoned::Stopped);
             }
             Err(TryRecvError::Empty) => {}
         }
-    }
-}
-
-/// Waits until one of the files can be read, or for so long.
-fn wait_for(files: [RawFd; 2], timeout: Option<Duration>) -> io::Result<()> {
-    let timeout = timeout.map_or(-1, |t| t.as_millis() as libc::c_int);
-    // poll ignores negative descriptors.
-    let mut files = files.map(|fd| libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    });
-    // SAFETY: two descriptors.
-    let ready = unsafe { libc::poll(files.as_mut_ptr(), files.len() as libc::nfds_t, timeout) };
-    match ready {
-        0.. => Ok(()),
-        _ => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            error => Err(error),
-        },
     }
 }

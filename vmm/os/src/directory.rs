@@ -1,6 +1,6 @@
-//! A directory that is kept open. What is in it is reached by name, and a symbolic link under that name
-//! is not followed: whoever may write to the directory cannot point this process, with its rights, at
-//! a file elsewhere.
+//! A directory that is kept open. Its files are reached by name, and a symbolic link under that name is not
+//! followed: a user who may write to the directory cannot point this process, with its rights, at a file
+//! elsewhere.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -15,9 +15,9 @@ use rustix::process::geteuid;
 
 mod lock;
 
-/// Permission of everybody to write.
+/// Permission of all users to write.
 const OTHERS_WRITE: u32 = 0o002;
-/// How many names are tried for a new file: one may be left of a process that was killed.
+/// How many names are tried for a new file. A process that was killed may have left files under some.
 const NAMES: u32 = 16;
 
 /// Tells one file from another, whatever its name: device and number.
@@ -59,7 +59,7 @@ impl Directory {
         Ok(rustix::fs::fstat(&self.0)?)
     }
 
-    /// What is under `name`, be it a symbolic link.
+    /// Status of the file under `name`. A symbolic link is not followed.
     pub fn status_of(&self, name: &OsStr) -> io::Result<Stat> {
         Ok(rustix::fs::statat(
             &self.0,
@@ -74,19 +74,19 @@ impl Directory {
         Some((found.st_dev, found.st_ino))
     }
 
-    /// Removes `name`, which is no directory.
+    /// Removes the file `name`, which must not be a directory.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
     }
 
-    /// The names in it.
+    /// The names of the files in the directory.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         let entries = std::fs::read_dir(path_of(&self.0))?;
         Ok(entries.flatten().map(|entry| entry.file_name()).collect())
     }
 
-    /// Replaces the file `name` as a whole: who reads it sees the old content or the new, never a
-    /// half. The name of the file that is written meanwhile ends in `.tmp`.
+    /// Replaces the file `name` as a whole: a reader sees the old content or the new, never a part. The name
+    /// of the file that is written meanwhile ends in `.tmp`.
     pub fn replace(&self, name: &OsStr, content: &[u8]) -> io::Result<()> {
         let (mut file, new) = self.create(name)?;
         let done = file.write_all(content).and_then(|()| {
@@ -98,13 +98,13 @@ impl Directory {
             )?)
         });
         if done.is_err() {
-            // What is left is of no use, and what went wrong is said already.
+            // The rest of the file is of no use, and the error is reported already.
             let _ = self.remove(&new);
         }
         done
     }
 
-    /// A file that did not exist, named after `name` and this process.
+    /// Creates a file that did not exist, named after `name` and this process.
     fn create(&self, name: &OsStr) -> io::Result<(File, OsString)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mut attempt = 0;
@@ -124,7 +124,7 @@ impl Directory {
     /// Connects to the program that listens at the socket `name`, at once or not at all.
     ///
     /// # Errors
-    /// `PermissionDenied` if that is no socket, or if another user may have put it there.
+    /// `PermissionDenied` if the file is not a socket, or if another user may have put it there.
     pub fn connect(&self, name: &OsStr) -> io::Result<UnixStream> {
         let (socket, status) = self.socket(name)?;
         match self.trusts(&status)? {
@@ -133,18 +133,18 @@ impl Directory {
         }
     }
 
-    /// Whether somebody listens at the socket `name`, whoever owns it.
+    /// Whether a program listens at the socket `name`, of whatever owner.
     ///
     /// # Errors
-    /// One of kind `PermissionDenied` if that is no socket, or this user may not connect to it;
-    /// `NotFound` if there is nothing.
+    /// `PermissionDenied` if the file is not a socket, or this user may not connect to it; `NotFound` if
+    /// there is no such file.
     pub fn is_listened_at(&self, name: &OsStr) -> io::Result<bool> {
         match dial(&self.socket(name)?.0) {
             Ok(_) => Ok(true),
             Err(error) => match error.kind() {
                 ErrorKind::ConnectionRefused => Ok(false),
                 ErrorKind::PermissionDenied => Err(error),
-                // One that has no room for another connection is in use too.
+                // A socket without room for another connection is in use too.
                 _ => Ok(true),
             },
         }
@@ -160,9 +160,9 @@ impl Directory {
         }
     }
 
-    /// Whether the socket with this status may stand here. The owner of a directory decides who
-    /// writes to it; where that is everybody, only sockets of this user, of root and of the
-    /// directory's owner count. A second name for a socket is that of another place.
+    /// Whether the socket with this status can be trusted here. The owner of a directory decides which
+    /// users may write to it. Where all users may, only sockets of this user, of root and of the directory's
+    /// owner are trusted. A second name for a socket is that of another place.
     fn trusts(&self, socket: &Stat) -> io::Result<bool> {
         let directory = self.status()?;
         let owners = [geteuid().as_raw(), 0, directory.st_uid];

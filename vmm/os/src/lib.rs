@@ -2,7 +2,9 @@
 //!
 //! | module | what it has |
 //! |---|---|
-//! | [`sys`] | clocks, CPU time of threads, affinity |
+//! | [`sys`] | clocks, CPU time of threads, affinity, scheduling |
+//! | [`thread_timer`], [`ready_thread`] | a timer that signals its thread, a thread that is ready when its creator goes on |
+//! | [`event`] | an event as a file to poll |
 //! | [`signals`] | what each signal means, and the thread that takes those of a user |
 //! | [`tty`], [`mod@say`], [`output`] | the terminal, sentences for the user, writes that do not wait for ever |
 //! | [`abandon`] | work that may hang, and that a stop signal leaves behind |
@@ -11,10 +13,13 @@
 
 pub mod abandon;
 pub mod directory;
+pub mod event;
 pub mod listener;
 pub mod nospec;
 pub mod output;
+pub mod ready_thread;
 pub mod say;
 pub mod signals;
 pub mod sys;
+pub mod thread_timer;
 pub mod tty;

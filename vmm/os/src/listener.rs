@@ -11,17 +11,17 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::directory::{Directory, FileId};
 
-/// How many may wait to be accepted.
+/// How many connections may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Why nobody can listen at a path.
+/// Why this process cannot listen at a path.
 #[derive(Debug)]
 pub enum ListenError {
-    /// There is something that is no socket.
+    /// The file at the path is not a socket.
     NoSocket,
-    /// Somebody listens there.
+    /// Another program listens there.
     InUse,
-    /// The host refuses.
+    /// The host refused.
     Host(io::Error),
 }
 
@@ -44,32 +44,35 @@ impl From<ListenError> for io::Error {
     }
 }
 
-/// Who may connect.
+/// Which users may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Whom the user's umask lets.
+    /// Those that the user's umask permits.
     Umask,
     /// This user alone, whatever the umask.
     OwnerOnly,
 }
 
-/// A socket on which this process listens. Its file goes with it. Nobody is waited for but, at the start
-/// and the end, another process that puts a socket at the same path or removes one just then.
+/// A socket on which this process listens. Its file is removed with it. The only waits are, at the start and
+/// the end, for another process that puts a socket at the same path or removes one just then.
 #[derive(Debug)]
 pub struct OwnListener {
     socket: UnixListener,
     directory: Directory,
     name: OsString,
-    /// Another file that took the place of ours is not ours to remove.
+    /// The socket's file. Another file that took its place is not removed.
     file: Option<FileId>,
 }
 
 impl OwnListener {
-    /// Listens at `path`. A socket that nobody listens on any more makes room, nothing else does.
+    /// Listens at `path`. A socket on which no program listens any more is replaced, no other file is.
+    ///
+    /// # Errors
+    /// Why this process cannot listen there.
     pub fn bind(path: &Path, access: Access) -> Result<Self, ListenError> {
         let (directory, name) = Directory::of(path)?;
-        // Of two processes that find a socket of before here, one takes its place; the other must not
-        // take that one's, which is not listened at yet for a moment.
+        // Of two processes that find an old socket here, one replaces it. The other must not replace the new
+        // one in turn, on which no program listens yet for a moment.
         let lock = directory.lock(&name)?;
         make_room(&directory, &name)?;
         let socket = bound(path, access)?;
@@ -81,24 +84,27 @@ impl OwnListener {
             name,
             file,
         };
-        // By its path the socket was put where the directory was at that moment.
+        // The socket was bound by its path, so it is where the directory was at that moment.
         match own.file.is_some() && own.file == id_at(path) {
             true => Ok(own),
             false => Err(io::Error::other("its directory was moved meanwhile").into()),
         }
     }
 
-    /// The next program that connects; an error of kind `WouldBlock` if there is none.
+    /// The next program that connects.
+    ///
+    /// # Errors
+    /// One of kind `WouldBlock` if there is none.
     pub fn accept(&self) -> io::Result<UnixStream> {
         Ok(self.socket.accept()?.0)
     }
 
-    /// Where its file is.
+    /// The directory of the socket's file.
     pub fn directory(&self) -> &Directory {
         &self.directory
     }
 
-    /// The name of its file there.
+    /// The name of the socket's file.
     pub fn name(&self) -> &OsStr {
         &self.name
     }
@@ -112,7 +118,7 @@ impl AsRawFd for OwnListener {
 
 impl Drop for OwnListener {
     fn drop(&mut self) {
-        // What cannot be locked stays: the next one to listen there removes it.
+        // Without the lock the file stays: the next program that listens there replaces it.
         let Ok(_lock) = self.directory.lock(&self.name) else {
             return;
         };
@@ -122,13 +128,13 @@ impl Drop for OwnListener {
     }
 }
 
-/// A socket at `path` that is listened at. It is left there if that fails: the next one removes it.
+/// Binds a socket to `path` and listens. If that fails, its file stays: the next program replaces it.
 fn bound(path: &Path, access: Access) -> io::Result<UnixListener> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     if access == Access::OwnerOnly {
-        // Before there is a file: it gets the mode of the socket. Changed by its path afterwards it
-        // could be another file by then.
+        // Before there is a file, which gets the mode of the socket. Afterwards the path could be that of
+        // another file.
         rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     }
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
@@ -136,13 +142,16 @@ fn bound(path: &Path, access: Access) -> io::Result<UnixListener> {
     Ok(socket.into())
 }
 
-/// The file at `path`, be it a symbolic link.
+/// The file at `path`. A symbolic link is not followed.
 fn id_at(path: &Path) -> Option<FileId> {
     let status = rustix::fs::lstat(path).ok()?;
     Some((status.st_dev, status.st_ino))
 }
 
-/// Removes the socket `name` of `directory` if nobody listens at it; whose lock this process holds.
+/// Removes the socket `name` of `directory` if no program listens on it. This process holds the name's lock.
+///
+/// # Errors
+/// If a program listens, or the host refuses.
 pub fn remove_stale(directory: &Directory, name: &OsStr) -> Result<(), ListenError> {
     match directory.is_listened_at(name) {
         Ok(true) => Err(ListenError::InUse),
@@ -188,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_find_a_socket_of_before_one_listens_and_can_be_reached() {
+    fn of_several_that_find_an_old_socket_one_listens_and_can_be_reached() {
         let path = path("stale");
         for round in 0..300 {
             let _ = fs::remove_file(&path);
@@ -211,7 +220,7 @@ mod tests {
             for refused in others {
                 assert!(matches!(refused, ListenError::InUse), "{refused:?}");
             }
-            let _client = UnixStream::connect(&path).expect("somebody listens");
+            let _client = UnixStream::connect(&path).expect("a program listens");
             ours[0]
                 .accept()
                 .expect("the client has come to the one that runs");
@@ -220,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_took_the_place_of_our_socket_stays_when_we_go() {
+    fn a_file_that_replaced_the_socket_stays_when_the_listener_ends() {
         let path = path("taken");
         let first = OwnListener::bind(&path, Access::Umask).expect("listens");
         fs::remove_file(&path).expect("removed");

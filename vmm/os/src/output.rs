@@ -1,7 +1,7 @@
-//! Writing to files of which others decide whether they block, such as standard output: that property
-//! belongs to the open file, which is shared with whoever started us, and node, ssh and tmux switch it.
-//! A file that does not block refuses what it has no room for; here that is waited for, as a file that
-//! blocks would do by itself.
+//! Writing to files that may or may not block, such as standard output: that property belongs to the open
+//! file, which this process shares with the program that started it, and node, ssh and tmux switch it. A file
+//! that does not block refuses a write for which it has no room. Here such a write waits, as it would on a
+//! file that blocks.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,9 +12,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 /// Longest piece that is written at once, `PIPE_BUF`: a pipe that has room takes so much without
-/// blocking, so that who writes it can be told to give up.
+/// blocking, so that the writer can still give up.
 const PIECE: usize = 4096;
-/// Pause where a file says that it has room and then takes nothing.
+/// Pause where a file reports that it has room and then takes nothing.
 const REST: Duration = Duration::from_millis(1);
 
 /// Writes all of `bytes`, however long `file` takes.
@@ -25,7 +25,7 @@ pub fn write_all(file: &impl AsFd, bytes: &[u8]) -> io::Result<()> {
     Writer::new(file.as_fd()).write(bytes, |_| {})
 }
 
-/// [`write_all`], for what nobody has to read.
+/// [`write_all`], for bytes that need no reader.
 ///
 /// # Errors
 /// If the file takes no more, or one of kind `TimedOut` after `patience`.
@@ -39,7 +39,7 @@ pub fn write_within(file: &impl AsFd, bytes: &[u8], patience: Duration) -> io::R
 #[derive(Debug)]
 pub struct Writer<'a> {
     file: BorrowedFd<'a>,
-    /// Readable when the rest is not to be written.
+    /// A file that becomes readable when the rest is not to be written.
     pub give_up: Option<BorrowedFd<'a>>,
     until: Option<Instant>,
 }
@@ -54,7 +54,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes `bytes`, and tells `wrote` of each part of them when it is written.
+    /// Writes `bytes`, and calls `wrote` with the length of each part when it is written.
     ///
     /// # Errors
     /// If the file takes no more, or one of kind `TimedOut` if the rest is given up.
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_has_to_read_is_given_up() {
+    fn a_write_that_needs_no_reader_is_given_up() {
         let (ours, _theirs, _) = full();
         let error = write_within(&ours, b"y", Duration::from_millis(1)).expect_err("no room");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -151,10 +151,10 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_gone_is_an_error_and_no_end_of_the_program() {
+    fn a_reader_that_has_gone_is_an_error_and_does_not_end_the_program() {
         let (ours, theirs, _) = full();
         drop(theirs);
-        let error = write_all(&ours, b"y").expect_err("nobody reads");
+        let error = write_all(&ours, b"y").expect_err("it has no reader");
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -11,69 +11,70 @@
 //! | `kill -TSTP` | back to the shell's modes, then stop (`signals.rs`) |
 //! | `kill -STOP` | nothing can be done; most shells set their own modes |
 //! | `fg` | set anew: the shell has set its own |
-//! | `bg` | nothing; whoever reads the terminal looks now and then whether it is ours again |
+//! | `bg` | nothing; the thread that reads the terminal checks now and then whether it is in the foreground |
 //! | the end, in the foreground | back to the modes found last |
 //! | the end, in the background | nothing |
 
 use std::io::{self, IsTerminal};
-use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+use rustix::process::getpgrp;
+use rustix::termios::{
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetpgrp,
+    tcsetattr,
+};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-/// The modes that are changed and given back; control characters and speeds stay as they are.
+use crate::signals::mask;
+
+/// The modes that are changed and given back. Control characters and speeds stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Modes {
     /// `c_iflag`.
-    pub input: libc::tcflag_t,
+    pub input: InputModes,
     /// `c_oflag`.
-    pub output: libc::tcflag_t,
+    pub output: OutputModes,
     /// `c_cflag`.
-    pub control: libc::tcflag_t,
+    pub control: ControlModes,
     /// `c_lflag`.
-    pub local: libc::tcflag_t,
+    pub local: LocalModes,
 }
 
 impl Modes {
-    fn of(terminal: RawFd) -> Option<Self> {
-        let termios = termios(terminal)?;
+    fn of(terminal: BorrowedFd<'_>) -> Option<Self> {
+        let termios = tcgetattr(terminal).ok()?;
         Some(Self {
-            input: termios.c_iflag,
-            output: termios.c_oflag,
-            control: termios.c_cflag,
-            local: termios.c_lflag,
+            input: termios.input_modes,
+            output: termios.output_modes,
+            control: termios.control_modes,
+            local: termios.local_modes,
         })
     }
 
-    fn set(self, terminal: RawFd) -> bool {
-        let Some(mut termios) = termios(terminal) else {
+    fn set(self, terminal: BorrowedFd<'_>) -> bool {
+        let Ok(mut termios) = tcgetattr(terminal) else {
             return false;
         };
-        termios.c_iflag = self.input;
-        termios.c_oflag = self.output;
-        termios.c_cflag = self.control;
-        termios.c_lflag = self.local;
-        // SAFETY: settings that the kernel gave, with some flags replaced.
-        unsafe { libc::tcsetattr(terminal, libc::TCSANOW, &raw const termios) == 0 }
-    }
-}
-
-fn termios(terminal: RawFd) -> Option<libc::termios> {
-    // SAFETY: an all-zero termios is valid, and the kernel fills it.
-    unsafe {
-        let mut termios: libc::termios = mem::zeroed();
-        (libc::tcgetattr(terminal, &raw mut termios) == 0).then_some(termios)
+        termios.input_modes = self.input;
+        termios.output_modes = self.output;
+        termios.control_modes = self.control;
+        termios.local_modes = self.local;
+        tcsetattr(terminal, OptionalActions::Now, &termios).is_ok()
     }
 }
 
 /// Whether this process may set the modes of `terminal`: it is in the foreground there, or the terminal
 /// is not the one that controls it, where there is no foreground.
-fn in_foreground(terminal: RawFd) -> bool {
-    // SAFETY: both take numbers only.
-    let (group, own) = unsafe { (libc::tcgetpgrp(terminal), libc::getpgrp()) };
-    group == own || group < 0
+fn in_foreground(terminal: BorrowedFd<'_>) -> bool {
+    match tcgetpgrp(terminal) {
+        Ok(group) => group == getpgrp(),
+        // The foreground is a process group of another PID namespace.
+        Err(Errno::OPNOTSUPP) => false,
+        Err(_) => true,
+    }
 }
 
 /// The terminal with changed modes; there is one at most.
@@ -81,7 +82,7 @@ fn in_foreground(terminal: RawFd) -> bool {
 struct Held {
     terminal: OwnedFd,
     change: fn(Modes) -> Modes,
-    /// The modes to give back, while ours are set.
+    /// The modes to give back, while the changed ones are set.
     before: Option<Modes>,
     continued: Arc<EventFd>,
 }
@@ -93,32 +94,32 @@ fn held() -> MutexGuard<'static, Option<Held>> {
 }
 
 impl Held {
-    /// Sets the modes if that is ours to do; whether they are set.
+    /// Sets the modes if this process is in the foreground. Returns whether they are set.
     fn enter(&mut self) -> bool {
-        let terminal = self.terminal.as_raw_fd();
+        let terminal = self.terminal.as_fd();
         if !in_foreground(terminal) {
             return false;
         }
         let Some(found) = Modes::of(terminal) else {
             return false;
         };
-        let wanted = (self.change)(found);
-        // Ours may still be set: after SIGSTOP, under a shell that does not care.
-        if found != wanted || self.before.is_none() {
+        let changed = (self.change)(found);
+        // The changed modes may still be set: after SIGSTOP, under a shell that leaves modes alone.
+        if found != changed || self.before.is_none() {
             self.before = Some(found);
-            IN_A_HANDLER.remember(terminal, found);
-            return wanted.set(terminal);
+            HANDLER_COPY.remember(terminal, found);
+            return changed.set(terminal);
         }
         true
     }
 
     fn leave(&mut self) {
-        IN_A_HANDLER.forget();
+        HANDLER_COPY.forget();
         if let Some(before) = self.before.take()
-            && in_foreground(self.terminal.as_raw_fd())
+            && in_foreground(self.terminal.as_fd())
         {
             // A terminal that is gone needs no modes.
-            let _ = before.set(self.terminal.as_raw_fd());
+            let _ = before.set(self.terminal.as_fd());
         }
     }
 }
@@ -137,11 +138,11 @@ impl Changed {
             return None;
         }
         let continued = Arc::new(EventFd::new(EFD_NONBLOCK).ok()?);
-        let mut place = held();
-        if place.is_some() {
+        let mut guard = held();
+        if guard.is_some() {
             return None;
         }
-        let held = place.insert(Held {
+        let held = guard.insert(Held {
             terminal: terminal.try_clone_to_owned().ok()?,
             change,
             before: None,
@@ -151,7 +152,7 @@ impl Changed {
         Some(Self { continued })
     }
 
-    /// Whether the terminal is ours now; the modes are set if it is.
+    /// Whether this process has the terminal now. If so, the modes are set.
     pub fn is_ours(&self) -> bool {
         held().as_mut().is_some_and(Held::enter)
     }
@@ -170,14 +171,14 @@ impl Drop for Changed {
     }
 }
 
-/// The process is about to be stopped: the terminal is somebody else's from here on.
+/// Gives the modes back, because the process is about to be stopped: another process has the terminal then.
 pub fn give_back() {
     if let Some(held) = held().as_mut() {
         held.leave();
     }
 }
 
-/// The process goes on: the terminal may be ours again.
+/// Sets the modes again after a stop, if this process has the terminal.
 pub fn take_again() {
     if let Some(held) = held().as_mut() {
         held.enter();
@@ -186,47 +187,39 @@ pub fn take_again() {
     }
 }
 
-/// Lets the calling thread read and set a terminal without being stopped for it in the background, where
-/// that fails instead.
+/// Lets the calling thread read and set a terminal in the background too. There that fails, instead of
+/// stopping the process.
+///
+/// # Errors
+/// If the kernel refuses the mask.
 pub fn outlive_the_background() -> io::Result<()> {
-    // SAFETY: the set is initialized before it is used, and the signals are valid ones.
-    let result = unsafe {
-        let mut set: libc::sigset_t = mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGTTIN);
-        libc::sigaddset(&raw mut set, libc::SIGTTOU);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut())
-    };
-    match result {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
+    mask::block(&[libc::SIGTTIN, libc::SIGTTOU]).map(drop)
 }
 
-/// What a signal handler needs: it can take no lock.
-struct InAHandler {
+/// A copy of what has to be given back, for a signal handler, which can take no lock.
+struct HandlerCopy {
     /// -1: nothing to give back.
     terminal: AtomicI32,
     modes: [AtomicU32; 4],
 }
 
-static IN_A_HANDLER: InAHandler = InAHandler {
+static HANDLER_COPY: HandlerCopy = HandlerCopy {
     terminal: AtomicI32::new(-1),
     modes: [const { AtomicU32::new(0) }; 4],
 };
 
-impl InAHandler {
-    fn remember(&self, terminal: RawFd, modes: Modes) {
-        let Modes {
-            input,
-            output,
-            control,
-            local,
-        } = modes;
-        for (place, mode) in self.modes.iter().zip([input, output, control, local]) {
-            place.store(mode, Ordering::Relaxed);
+impl HandlerCopy {
+    fn remember(&self, terminal: BorrowedFd<'_>, modes: Modes) {
+        let bits = [
+            modes.input.bits(),
+            modes.output.bits(),
+            modes.control.bits(),
+            modes.local.bits(),
+        ];
+        for (copy, mode) in self.modes.iter().zip(bits) {
+            copy.store(mode, Ordering::Relaxed);
         }
-        self.terminal.store(terminal, Ordering::Release);
+        self.terminal.store(terminal.as_raw_fd(), Ordering::Release);
     }
 
     fn forget(&self) {
@@ -236,17 +229,24 @@ impl InAHandler {
 
 /// Gives the modes back where nothing else can be done any more. May be called in a signal handler.
 pub fn give_back_in_a_handler() {
-    let terminal = IN_A_HANDLER.terminal.load(Ordering::Acquire);
-    if terminal < 0 || !in_foreground(terminal) {
+    let terminal = HANDLER_COPY.terminal.load(Ordering::Acquire);
+    if terminal < 0 {
         return;
     }
-    let [input, output, control, local] =
-        [0, 1, 2, 3].map(|at| IN_A_HANDLER.modes[at].load(Ordering::Relaxed));
+    // SAFETY: `Held` keeps the file open for as long as its number is in the copy.
+    let terminal = unsafe { BorrowedFd::borrow_raw(terminal) };
+    if !in_foreground(terminal) {
+        return;
+    }
+    let [input, output, control, local] = HANDLER_COPY
+        .modes
+        .each_ref()
+        .map(|mode| mode.load(Ordering::Relaxed));
     let modes = Modes {
-        input,
-        output,
-        control,
-        local,
+        input: InputModes::from_bits_retain(input),
+        output: OutputModes::from_bits_retain(output),
+        control: ControlModes::from_bits_retain(control),
+        local: LocalModes::from_bits_retain(local),
     };
     modes.set(terminal);
 }

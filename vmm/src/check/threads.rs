@@ -1,7 +1,7 @@
 //! What the threads of this process may do.
 
 use baton_host::halt::HaltSignal;
-use baton_os::signals;
+use baton_os::signals::{self, RtSignal};
 use baton_os::sys;
 
 use super::report::{HostReport, late};
@@ -9,11 +9,11 @@ use super::report::{HostReport, late};
 /// Checks whether a thread can be signalled when its vCPU halts.
 pub(super) fn exit_on_halt(report: &mut HostReport) {
     // The signal may arrive before the event is closed, and must have no effect then.
-    let armed = signals::install_kick()
+    let armed = signals::install_empty_handler(RtSignal::HostSchedKick.number())
         .map_err(|error| error.to_string())
         .and_then(|()| {
             in_thread(|| {
-                HaltSignal::arm(signals::kick_signal())
+                HaltSignal::arm(RtSignal::HostSchedKick.number())
                     .map(drop)
                     .map_err(|error| error.to_string())
             })

@@ -1,4 +1,4 @@
-//! What an executor does with a [`HaltSignal`], in short.
+//! An executor reduced to its use of a [`HaltSignal`].
 
 use std::cell::Cell;
 use std::ptr;
@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use baton_host::halt::{HaltSignal, is_halted};
 use baton_machine::{Exit, Vcpu};
+use baton_os::signals::RtSignal;
 use kvm_bindings::KVM_MP_STATE_RUNNABLE;
-use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::register_signal_handler;
 
 use crate::guest::is_pending;
 
@@ -18,7 +19,7 @@ thread_local! {
 extern "C" fn on_signal(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
     let current = CURRENT.get();
     if !current.is_null() {
-        // SAFETY: `run_until_halt` keeps the handle whose flag this is.
+        // SAFETY: `run_until_halt` keeps the handle of this flag.
         unsafe { &*current }.store(1, Ordering::Relaxed);
     }
 }
@@ -30,7 +31,7 @@ pub struct Executor {
 
 impl Executor {
     pub fn new() -> Self {
-        let signo = SIGRTMIN() + 1;
+        let signo = RtSignal::ExecutorKick.number();
         register_signal_handler(signo, on_signal).unwrap();
         let signal = HaltSignal::arm(signo).unwrap_or_else(|error| panic!("{error}"));
         Self { signal }
@@ -41,13 +42,13 @@ impl Executor {
         let immediate_exit = vcpu.immediate_exit();
         CURRENT.set(immediate_exit.as_ptr());
         if is_halted(vcpu.mp_state().unwrap()) && is_pending(vcpu) {
-            // It is woken. On a busy host a signal can end KVM_RUN before KVM sees to that, and it
-            // must not look as if it had run and halted again.
+            // The vCPU has been woken. On a busy host a signal can end KVM_RUN before KVM changes the state,
+            // which must not look as if the vCPU had run and halted again.
             vcpu.set_mp_state(KVM_MP_STATE_RUNNABLE).unwrap();
         }
         loop {
             immediate_exit.set(false);
-            self.signal.ready().unwrap();
+            self.signal.rearm().unwrap();
             match vcpu.run() {
                 Exit::Handled => {}
                 Exit::Interrupted if is_halted(vcpu.mp_state().unwrap()) => break,

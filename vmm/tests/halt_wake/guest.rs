@@ -1,4 +1,4 @@
-//! A guest of one page of code: it sleeps, counts its interrupts, and sends interrupts on demand.
+//! A guest of one page of code: it halts, counts its interrupts, and sends interrupts on demand.
 
 use std::arch::global_asm;
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ use baton_machine::{Guest, Vcpu, kvm};
 use kvm_bindings::{KVM_MP_STATE_RUNNABLE, kvm_msi, kvm_regs};
 use vm_memory::{Bytes, GuestAddress};
 
-// The sleeper (vCPU 0) arms its timer if told so and halts, for ever. The sender writes the two
+// The halting vCPU (vCPU 0) arms its timer if a length is set and halts, for ever. The sender writes the two
 // words of an interrupt command and leaves by a port write, for ever. RDI points to the data page.
 global_asm!(
     ".pushsection .rodata.baton_halt_guest, \"a\"",
-    ".globl baton_halt_sleeper",
-    "baton_halt_sleeper:",
+    ".globl baton_halt_loop",
+    "baton_halt_loop:",
     "mov edi, 0x110000",
     "mov ebx, 0xfee00000",
     "mov dword ptr [rbx + 0xf0], 0x1ff", // spurious vector; enables the local APIC
@@ -95,7 +95,7 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    static baton_halt_sleeper: u8;
+    static baton_halt_loop: u8;
     static baton_halt_after_hlt: u8;
     static baton_halt_two_after_hlt: u8;
     static baton_halt_handler: u8;
@@ -141,7 +141,7 @@ const PTE_USER: u64 = 1 << 2;
 const SELECTOR: u64 = 0x10;
 
 fn guest_address(label: *const u8) -> u64 {
-    CODE + (label as u64 - (&raw const baton_halt_sleeper) as u64)
+    CODE + (label as u64 - (&raw const baton_halt_loop) as u64)
 }
 
 /// The address after HLT, and the one after the instruction there.
@@ -169,8 +169,7 @@ pub fn handler() -> [u64; 2] {
 fn image() -> Vec<u8> {
     let length = guest_address(&raw const baton_halt_end) - CODE;
     // SAFETY: the assembly above, from its first label to its last.
-    let code =
-        unsafe { std::slice::from_raw_parts(&raw const baton_halt_sleeper, length as usize) };
+    let code = unsafe { std::slice::from_raw_parts(&raw const baton_halt_loop, length as usize) };
     let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     let mut put = |bytes: &[u8]| elf.extend_from_slice(bytes);
     put(&[2, 0, 62, 0, 1, 0, 0, 0]); // executable, x86-64, version
@@ -193,7 +192,7 @@ fn image() -> Vec<u8> {
 pub struct TestGuest(pub Arc<Guest>);
 
 impl TestGuest {
-    /// With the sleeper as vCPU 0; vCPU 1 waits to be started.
+    /// Creates the guest, with the halting vCPU as vCPU 0; vCPU 1 waits to be started.
     pub fn create() -> (Self, Box<Vcpu>, Box<Vcpu>) {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let path: PathBuf = std::env::temp_dir().join(format!(
@@ -209,29 +208,29 @@ impl TestGuest {
             cmdline: String::new(),
             reservations: vec![None, None],
             host_cpus: vec![None, None],
-            ..GuestConfig::new("sleeper")
+            ..GuestConfig::new("halting")
         };
         let kvm = kvm::open().unwrap_or_else(|error| panic!("this test needs KVM: {error}"));
         let created = Guest::create(&kvm, 0, &config);
         let _ = std::fs::remove_file(&path);
         let (guest, vcpus) = created.unwrap_or_else(|error| panic!("{error}"));
-        let [sleeper, sender] = <[_; 2]>::try_from(vcpus).expect("two vCPUs");
+        let [halting, sender] = <[_; 2]>::try_from(vcpus).expect("two vCPUs");
 
         let this = Self(guest);
         this.set_gate(VECTOR, guest_address(&raw const baton_halt_handler));
         for vector in [NMI, INVALID_OPCODE, INT] {
             this.set_gate(vector, guest_address(&raw const baton_halt_stays));
         }
-        let mut sregs = sleeper.fd().get_sregs().unwrap();
+        let mut sregs = halting.fd().get_sregs().unwrap();
         sregs.idt.base = IDT;
         sregs.idt.limit = 0xfff;
-        sleeper.fd().set_sregs(&sregs).unwrap();
+        halting.fd().set_sregs(&sregs).unwrap();
         let regs = kvm_regs {
             rsp: STACKS + 0x1000,
-            ..sleeper.fd().get_regs().unwrap()
+            ..halting.fd().get_regs().unwrap()
         };
-        sleeper.fd().set_regs(&regs).unwrap();
-        (this, sleeper, sender)
+        halting.fd().set_regs(&regs).unwrap();
+        (this, halting, sender)
     }
 
     fn set_gate(&self, vector: u32, handler: u64) {
@@ -243,9 +242,9 @@ impl TestGuest {
     }
 
     /// Makes vCPU 1 a sender of interrupts, like one that the guest has started.
-    pub fn start_sender(&self, sender: &Vcpu, sleeper: &Vcpu) {
+    pub fn start_sender(&self, sender: &Vcpu, halting: &Vcpu) {
         let mut sregs = sender.fd().get_sregs().unwrap();
-        let from = sleeper.fd().get_sregs().unwrap();
+        let from = halting.fd().get_sregs().unwrap();
         let apic_base = sregs.apic_base;
         sregs = kvm_bindings::kvm_sregs { apic_base, ..from };
         sender.fd().set_sregs(&sregs).unwrap();
@@ -308,17 +307,17 @@ impl TestGuest {
         self.write(ICR, u64::from(command) | u64::from(to) << 56);
     }
 
-    /// The sleeper arms its timer for so many ns before it halts; 0 for not at all.
+    /// The halting vCPU arms its timer for so many ns before it halts; 0 for not at all.
     pub fn set_timer(&self, ns: u32) {
         self.write(TIMER, u64::from(ns));
     }
 
-    /// [`VECTOR`] to the sleeper, from a device.
+    /// [`VECTOR`] to the halting vCPU, from a device.
     pub fn device_interrupt(&self) {
         self.message(VECTOR);
     }
 
-    /// An NMI to the sleeper, whose handler stays where it is.
+    /// An NMI to the halting vCPU, whose handler stays where it is.
     pub fn nmi(&self) {
         self.message(0x400);
     }
@@ -332,12 +331,12 @@ impl TestGuest {
         self.0.vm().signal_msi(message).unwrap();
     }
 
-    /// Interrupts that the sleeper's handler has seen.
+    /// Interrupts that the halting vCPU's handler has handled.
     pub fn handled(&self) -> u64 {
         self.read(HANDLED)
     }
 
-    /// How often the sleeper went on after HLT.
+    /// How often the halting vCPU went on after HLT.
     pub fn resumed(&self) -> u64 {
         self.read(RESUMED)
     }

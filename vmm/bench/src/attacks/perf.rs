@@ -3,7 +3,7 @@
 use std::{fs, thread};
 
 use baton_host::halt::HaltSignal;
-use baton_os::signals;
+use baton_os::signals::{self, RtSignal};
 
 use super::process::Privileges;
 
@@ -32,10 +32,10 @@ pub fn without_events() -> Result<Privileges, String> {
 
 /// Whether a thread of this process can be signalled when its vCPU halts.
 fn has_events() -> bool {
-    // The signal may arrive before the event is closed, and must have no effect then.
-    if signals::install_kick().is_err() {
+    // The signal may come before the event is closed again, and must then do nothing.
+    if signals::install_empty_handler(RtSignal::HostSchedKick.number()).is_err() {
         return false;
     }
-    let thread = thread::spawn(|| HaltSignal::arm(signals::kick_signal()).is_ok());
+    let thread = thread::spawn(|| HaltSignal::arm(RtSignal::HostSchedKick.number()).is_ok());
     thread.join().unwrap_or(false)
 }

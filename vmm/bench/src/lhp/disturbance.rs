@@ -54,36 +54,16 @@ fn per_mille(part: u64, whole: u64) -> Option<u32> {
 
 impl CpuTimes {
     fn now(cpus: &[usize]) -> Self {
-        let tick_ns = tick_ns();
+        let tick_ns = sys::accounting_tick_ns();
         Self {
             at_ns: sys::monotonic_ns(),
             busy_ns: std::fs::read_to_string("/proc/stat")
                 .ok()
                 .and_then(|stat| busy_ticks(&stat, cpus))
                 .map(|ticks| ticks.saturating_mul(tick_ns)),
-            own_ns: process_cpu_ns(),
+            own_ns: sys::process_cpu_ns(),
         }
     }
-}
-
-/// Length of the ticks of `/proc/stat`, nanoseconds.
-fn tick_ns() -> u64 {
-    // SAFETY: no memory is involved.
-    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    1_000_000_000 / u64::try_from(per_second).unwrap_or(100).max(1)
-}
-
-/// CPU time of all threads of this process, guests included, nanoseconds.
-fn process_cpu_ns() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is writable; this clock exists on every Linux, so the call cannot fail.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
-    (time.tv_sec as u64)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(time.tv_nsec as u64)
 }
 
 /// Ticks for which `cpus` were busy, from `/proc/stat`: all columns but idle and iowait, and but the guest

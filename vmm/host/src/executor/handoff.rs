@@ -1,24 +1,25 @@
-//! One value from thread to thread: left by one, taken by another that sleeps until it is there.
+//! One value from thread to thread: one thread puts it, another sleeps until it is there and takes it.
 //!
 //! `std`'s channels would do, but they wake the taker while they hold a lock of their own. On one host
-//! CPU, where executor and vCPU threads meet, it runs at once, finds the lock taken, and both sleep and
-//! wake once more: lock-holder preemption, three changes of thread in place of one.
+//! CPU, where executor and vCPU threads meet, the taker runs at once, finds the lock taken, and both sleep
+//! and wake once more: lock-holder preemption, three changes of thread in place of one. Checked under
+//! loom (`scripts/loom`).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Arc, Mutex};
 
-/// What is between the two.
+/// What is between the two threads.
 #[derive(Debug)]
-struct Place<T> {
+struct Exchange<T> {
     value: Option<T>,
     /// Sleeps until there is a value.
     taker: Option<Thread>,
     closed: bool,
 }
 
-/// Room for one value. Any thread may leave one, one thread takes them.
+/// Room for one value. Any thread may put one, one thread takes them.
 #[derive(Debug)]
-pub(super) struct Handoff<T>(Arc<Mutex<Place<T>>>);
+pub(super) struct Handoff<T>(Arc<Mutex<Exchange<T>>>);
 
 impl<T> Clone for Handoff<T> {
     fn clone(&self) -> Self {
@@ -28,30 +29,25 @@ impl<T> Clone for Handoff<T> {
 
 impl<T> Handoff<T> {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Place {
+        Self(Arc::new(Mutex::new(Exchange {
             value: None,
             taker: None,
             closed: false,
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Place<T>> {
-        // No code of others runs under the lock: whatever panicked, the place is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Leaves `value`.
+    /// Puts `value` there for the taker.
     ///
     /// # Errors
-    /// Gives it back if nobody will take it, or another one is there.
-    pub(super) fn leave(&self, value: T) -> Result<(), T> {
+    /// Returns `value` if the handoff is closed, or the last value has not been taken.
+    pub(super) fn put(&self, value: T) -> Result<(), T> {
         let taker = {
-            let mut place = self.lock();
-            if place.closed || place.value.is_some() {
+            let mut exchange = self.0.lock();
+            if exchange.closed || exchange.value.is_some() {
                 return Err(value);
             }
-            place.value = Some(value);
-            place.taker.take()
+            exchange.value = Some(value);
+            exchange.taker.take()
         };
         if let Some(taker) = taker {
             taker.unpark();
@@ -59,27 +55,27 @@ impl<T> Handoff<T> {
         Ok(())
     }
 
-    /// Takes the next value, however long that takes to come. `None`: none will.
+    /// Waits for the next value and takes it. `None`: the handoff is closed and empty.
     pub(super) fn take(&self) -> Option<T> {
         loop {
             {
-                let mut place = self.lock();
-                if place.value.is_some() || place.closed {
-                    return place.value.take();
+                let mut exchange = self.0.lock();
+                if exchange.value.is_some() || exchange.closed {
+                    return exchange.value.take();
                 }
-                place.taker = Some(thread::current());
+                exchange.taker = Some(thread::current());
             }
-            // Returns for nothing, too, if this thread was kicked meanwhile.
+            // Also returns without a value, for example when this thread was kicked meanwhile.
             thread::park();
         }
     }
 
-    /// Nothing can be left from now on. What is there can still be taken.
+    /// From now on no value can be put. One that is there can still be taken.
     pub(super) fn close(&self) {
         let taker = {
-            let mut place = self.lock();
-            place.closed = true;
-            place.taker.take()
+            let mut exchange = self.0.lock();
+            exchange.closed = true;
+            exchange.taker.take()
         };
         if let Some(taker) = taker {
             taker.unpark();
@@ -87,6 +83,10 @@ impl<T> Handoff<T> {
     }
 }
 
+#[cfg(all(test, loom))]
+mod loom_tests;
+
+#[cfg(not(loom))]
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,38 +98,38 @@ mod tests {
             let (there, back) = (there.clone(), back.clone());
             move || {
                 while let Some(value) = there.take() {
-                    back.leave(value + 1)
-                        .expect("it is taken before the next is left");
+                    back.put(value + 1)
+                        .expect("it is taken before the next one is put");
                 }
             }
         });
         for value in 0..1000 {
-            there.leave(value).expect("the last one was answered");
+            there.put(value).expect("the last one was answered");
             assert_eq!(back.take(), Some(value + 1));
         }
         there.close();
-        echo.join().expect("it ends when the place is closed");
-        assert_eq!(there.leave(1), Err(1));
+        echo.join().expect("it ends when the handoff is closed");
+        assert_eq!(there.put(1), Err(1));
     }
 
     #[test]
-    fn there_is_room_for_one_and_what_is_there_outlives_closing() {
-        let place = Handoff::new();
-        assert_eq!(place.leave("a"), Ok(()));
-        assert_eq!(place.leave("b"), Err("b"));
-        place.close();
-        assert_eq!((place.take(), place.take()), (Some("a"), None));
+    fn there_is_room_for_one_value_and_a_value_that_is_there_outlives_closing() {
+        let handoff = Handoff::new();
+        assert_eq!(handoff.put("a"), Ok(()));
+        assert_eq!(handoff.put("b"), Err("b"));
+        handoff.close();
+        assert_eq!((handoff.take(), handoff.take()), (Some("a"), None));
     }
 
     #[test]
-    fn unparking_the_taker_for_something_else_takes_nothing() {
-        let place = Handoff::new();
+    fn unparking_the_taker_for_another_reason_takes_nothing() {
+        let handoff = Handoff::new();
         thread::current().unpark();
         let giver = thread::spawn({
-            let place = place.clone();
-            move || place.leave(7)
+            let handoff = handoff.clone();
+            move || handoff.put(7)
         });
-        assert_eq!(place.take(), Some(7));
-        assert_eq!(giver.join().expect("it has left it"), Ok(()));
+        assert_eq!(handoff.take(), Some(7));
+        assert_eq!(giver.join().expect("it has put it"), Ok(()));
     }
 }

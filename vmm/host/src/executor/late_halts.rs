@@ -1,17 +1,17 @@
-//! Whether halts and wakes are noticed when they happen.
+//! Checks that this host lets Baton notice halts and wakes when they happen.
 //!
-//! Where they are not, a halted vCPU sleeps in `KVM_RUN` on its executor's thread and keeps the host CPU
-//! from all others until it is looked at, up to a millisecond later. No reservation holds beside that,
-//! so a run that has one is refused unless its user accepts it.
+//! On a host that does not, a halted vCPU sleeps in `KVM_RUN` on its executor's thread and keeps the host
+//! CPU from all others until it is checked, up to a millisecond later. No reservation can be kept beside
+//! that, so a run that has one is refused unless its user accepts it.
 
 use std::thread;
 
 use baton_config::{GuestConfig, LateHalts, RunConfig};
 use baton_machine::kvm::{self, KvmError};
+use baton_os::signals::RtSignal;
 use thiserror::Error;
 use vcpu_sched::Exhaustion;
 
-use super::signal;
 use crate::halt::{HaltSignal, HaltSignalError, WakeStepError, check_wake_events, check_wake_step};
 
 /// Why halts or wakes are noticed late.
@@ -23,10 +23,10 @@ pub enum LateHaltsReason {
     /// Wakes cannot be made exits.
     #[error(transparent)]
     Wakes(#[from] WakeStepError),
-    /// KVM cannot be asked.
+    /// KVM could not be opened.
     #[error(transparent)]
     Kvm(#[from] KvmError),
-    /// The host had enough for the first threads, not for all.
+    /// The host had perf events for the first threads, and none for the others.
     #[error(
         "this host has no perf event left for one of Baton's threads, so the halt of a vCPU is noticed \
          late: raise the limit of open files (ulimit -n)"
@@ -34,7 +34,7 @@ pub enum LateHaltsReason {
     TooFew,
 }
 
-/// A run that is not started because halts would be noticed late.
+/// The run was not started, because halts would be noticed late.
 #[derive(Debug, Error)]
 #[error(
     "guest {guest} has a reservation, which this host cannot keep: {reason}; or give --late-halts allow \
@@ -42,21 +42,21 @@ pub enum LateHaltsReason {
      others for up to 1 ms"
 )]
 pub struct LateHaltsError {
-    /// The first guest with a reservation.
+    /// Name of the first guest with a reservation.
     pub guest: String,
-    /// Why they are late.
+    /// Why halts would be noticed late.
     pub reason: LateHaltsReason,
 }
 
-/// Refuses or warns of a run of `config` if halts or wakes would be noticed late. The kick signal must
+/// Refuses a run of `config`, or warns of it, if halts or wakes would be noticed late. The kick signal must
 /// have been installed.
 ///
 /// # Errors
-/// If it has a reservation and its user has not accepted that.
+/// If the run has a reservation and its user has not accepted late halts.
 pub(super) fn check(config: &RunConfig) -> Result<(), LateHaltsError> {
     match config.late_halts {
         LateHalts::Allow => Ok(()),
-        LateHalts::Refuse => match look() {
+        LateHalts::Refuse => match probe_host() {
             Ok(()) => {
                 warn_of_steps(config);
                 Ok(())
@@ -66,13 +66,13 @@ pub(super) fn check(config: &RunConfig) -> Result<(), LateHaltsError> {
     }
 }
 
-/// The same after the threads have been started: `seen` tells whether all of them notice halts.
+/// The same after the threads have been started, depending on whether all of them detect halts.
 ///
 /// # Errors
 /// As [`check`].
-pub(super) fn check_threads(config: &RunConfig, seen: bool) -> Result<(), LateHaltsError> {
+pub(super) fn check_threads(config: &RunConfig, detect_halts: bool) -> Result<(), LateHaltsError> {
     match (config.late_halts, reserved(config)) {
-        (LateHalts::Refuse, Some(guest)) if !seen => Err(LateHaltsError {
+        (LateHalts::Refuse, Some(guest)) if !detect_halts => Err(LateHaltsError {
             guest,
             reason: LateHaltsReason::TooFew,
         }),
@@ -94,7 +94,7 @@ fn judge(config: &RunConfig, reason: LateHaltsReason) -> Result<(), LateHaltsErr
     }
 }
 
-/// The first guest with a reservation.
+/// Name of the first guest with a reservation.
 fn reserved(config: &RunConfig) -> Option<String> {
     let reserved = |guest: &&GuestConfig| guest.reservations.iter().any(Option::is_some);
     config
@@ -104,8 +104,8 @@ fn reserved(config: &RunConfig) -> Option<String> {
         .map(|guest| guest.name.clone())
 }
 
-/// Warns that the time which hard reservations bound is bounded less tightly where KVM's tracepoints cannot
-/// be had. The run does not wait for that: closing the events that it tries takes the kernel 100 ms.
+/// Warns if KVM's tracepoints are not available, because hard reservations then bound a vCPU's time less
+/// tightly. The run does not wait for the check: closing the events that it tries takes the kernel 100 ms.
 fn warn_of_steps(config: &RunConfig) {
     let hard = |guest: &GuestConfig| {
         guest
@@ -122,17 +122,17 @@ fn warn_of_steps(config: &RunConfig) {
             baton_os::say!("baton: warning: {reason} (no such warning with --late-halts allow)");
         }
     };
-    // Without a thread there is no warning; the run itself needs more of them, and says so.
+    // If no thread can be started there is no warning; the run itself needs more threads, and reports that.
     let _ = thread::Builder::new()
         .name("check-wakes".to_owned())
         .spawn(warn);
 }
 
-/// Tries both on this host.
-fn look() -> Result<(), LateHaltsReason> {
-    // On a thread of its own: the signal may come before the event is closed again.
+/// Tries on this host to have halts and wakes noticed.
+fn probe_host() -> Result<(), LateHaltsReason> {
+    // On a thread of its own, because the signal may come before the event is closed again.
     thread::scope(|scope| {
-        let attempt = scope.spawn(|| HaltSignal::arm(signal::kick_signal()).map(drop));
+        let attempt = scope.spawn(|| HaltSignal::arm(RtSignal::ExecutorKick.number()).map(drop));
         attempt
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

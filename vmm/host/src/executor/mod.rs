@@ -1,42 +1,68 @@
-//! Executors: our own policy decides, on every host CPU of the pool, which vCPU runs.
+//! Executors: Baton's own policy decides, on every host CPU of the pool, which vCPU runs.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `turns.rs` | the loop: ask, run, account, handle, ask again |
-//! | `pool.rs` | the policy and the vCPUs that nobody runs, under one lock |
-//! | `crossing.rs` | how long the way out of the guest is, and so the way in |
-//! | `kick.rs` | making an executor look again, without losing a kick |
-//! | `seam.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`, `handoff.rs`) |
-//! | `lane.rs` | what a thread needs to run vCPUs (`signal.rs`, `timer.rs`, `presence.rs`, halts) |
-//! | `late_halts.rs` | what is not run where halts are noticed late |
-//! | `listener.rs`, `observed.rs` | who hears the policy: timeline, trace, metrics |
-//! | `host_cpus.rs`, `pins.rs` | host CPUs that go away and come back, and threads that were pinned there |
-//! | `berths.rs` | where halted vCPUs sleep until an interrupt wakes them |
+//! | `main_loop.rs` | the loop: have the policy decide, run, account, handle the exit, sleep |
+//! | `exits.rs`, `exit_latency.rs`, `doorbell_storm.rs` | what follows an exit |
+//! | `switch.rs` | what guests are shown of a switch from one vCPU to another |
+//! | `time_account.rs` | what an executor did with the time of its CPU |
+//! | `pool.rs`, `pool_state.rs`, `vcpu_places.rs`, `pool_guest.rs` | the policy and the vCPUs that nothing runs, under one lock |
+//! | `after_unlock.rs` | what has to wait until that lock is free |
+//! | `owned_vcpu.rs`, `assignment.rs`, `policy_ids.rs` | a vCPU that was taken from the pool, what it is to do, its number in the policy |
+//! | `kick.rs`, `kick_target.rs`, `kick_handler.rs` | making an executor have the policy decide again, without losing a kick |
+//! | `run_loop.rs` | the loop around `KVM_RUN` (`timer.rs`, `presence.rs`, halts) |
+//! | `vcpu_runner.rs`, `threaded.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`, `vcpu_threads.rs`, `handoff.rs`) |
+//! | `halt_threads.rs` | the threads on which halted vCPUs sleep until an interrupt wakes them |
+//! | `workers.rs`, `cpu_grant.rs` | device threads, which work when the policy grants them a CPU |
+//! | `probes.rs`, `observers.rs`, `metrics_source.rs`, `control_source.rs` | timeline, trace, metrics and control socket |
+//! | `host_cpu_watcher.rs`, `host_cpu_report.rs`, `usable_cpus.rs`, `own_cpu.rs`, `pins.rs` | host CPUs that cannot be used any more, and threads that were pinned there |
+//! | `late_halts.rs` | what is not run on a host where halts are noticed late |
+//! | `start.rs`, `admission.rs`, `executors.rs` | from a configuration to executors, and their end |
 
-mod berths;
-mod crossing;
+mod admission;
+mod after_unlock;
+mod assignment;
+mod control_source;
+mod cpu_grant;
+mod doorbell_storm;
+mod error;
+mod executors;
+mod exit_latency;
+mod exits;
+mod halt_threads;
 mod handoff;
-mod helpers;
-mod hints;
-mod host_cpus;
+mod host_cpu_report;
+mod host_cpu_watcher;
 mod kick;
-mod lane;
+mod kick_handler;
+mod kick_target;
 mod late_halts;
-mod listener;
-mod observed;
+mod main_loop;
+mod metrics_source;
+mod observers;
+mod own_cpu;
+mod owned_vcpu;
 mod pins;
+mod policy_ids;
 mod pool;
+mod pool_guest;
+mod pool_state;
 mod presence;
-mod seam;
-mod signal;
-pub mod start;
-mod station;
+mod probes;
+mod run_loop;
+mod start;
+mod switch;
+mod threaded;
+mod time_account;
 mod timer;
-mod turns;
-mod vain;
+mod usable_cpus;
+mod vcpu_places;
+mod vcpu_runner;
 mod vcpu_thread;
+mod vcpu_threads;
+mod workers;
 
+pub use crate::runner::ExecutorReport;
+pub use error::ExecutorError;
 pub use late_halts::{LateHaltsError, LateHaltsReason};
-pub use start::ExecutorError;
 pub use start::start;
-pub use turns::ExecutorReport;

@@ -1,61 +1,65 @@
 //! Exact halts and wakes with KVM's own interrupt controller.
 //!
-//! With the controller in the kernel, a halted vCPU sleeps inside `KVM_RUN` and an interrupt wakes
-//! it there: it runs on without the policy having picked it, and while it sleeps, its executor
-//! sleeps with it. Two things give the policy both moments:
+//! With the controller in the kernel, a halted vCPU sleeps inside `KVM_RUN`, and an interrupt wakes the vCPU
+//! there. Without further measures, the vCPU runs on without the policy having picked it, and while it
+//! sleeps, its executor sleeps with it. Two mechanisms make both moments exits of `KVM_RUN`:
 //!
 //! * [`HaltSignal`]: the context switch by which a vCPU goes to sleep signals the executor's own
 //!   thread, and `KVM_RUN` returns with the vCPU halted.
-//! * A bed (`bed.rs`), in a thread of its own ([`Berth`]) or of the vCPU's: a halted vCPU sleeps on
-//!   there. When it wakes, `KVM_RUN` ends before it runs on (`exit_on_wake.rs`), and the interrupt waits
-//!   until the policy runs it. An executor with nothing else to run keeps the vCPU and lets it nap
-//!   (`nap.rs`) on its own thread, in the same way.
+//! * `VcpuSleep`: the halted vCPU sleeps on in another `KVM_RUN`, on a thread of its own
+//!   ([`HaltThread`]) or on the thread that always runs it. When it wakes, that `KVM_RUN` returns before the
+//!   guest runs on (`exit_on_wake.rs`), and the interrupt stays pending until the policy picks the vCPU. An
+//!   executor with nothing else to run keeps the vCPU and sleeps in the same way itself
+//!   (`sleep_in_place.rs`).
 //!
 //! ```text
-//!   executor: KVM_RUN -- HLT --> sleeps -- HaltSignal --> Interrupted, is_halted() -- put --> Berth
-//!   policy <-- Woken -- exit on wake <-- interrupt <-- KVM_RUN sleeps <-------------------'
+//!   executor: KVM_RUN -- HLT --> sleeps -- HaltSignal --> Interrupted, is_halted() -- put --> HaltThread
+//!   policy <-- Woken -- exit on wake <-- interrupt <-- KVM_RUN sleeps <-------------------------'
 //! ```
+//!
+//! | file | idea |
+//! |---|---|
+//! | `exit_on_halt.rs` | a halt ends `KVM_RUN` |
+//! | `exit_on_wake.rs` | a wake ends `KVM_RUN`, by tracepoints (`wake_events.rs`, `tracepoints.rs`) or debug flags (`wake_step.rs`); `pending.rs` |
+//! | `vcpu_sleep.rs` | one vCPU sleeps until it wakes or another thread interrupts its sleep (`sleep_slot.rs`, `interrupt_sleep.rs`) |
+//! | `halt_thread.rs` | a thread on which one vCPU sleeps |
+//! | `sleep_in_place.rs` | a vCPU sleeps on its executor's thread |
+//! | `halt_setup.rs` | what a thread needs so that vCPUs can sleep on it |
+//! | `runaway_guard.rs` | bounds a vCPU that runs on after it woke |
+//! | `perf_signal.rs` | a perf event that signals its thread |
+//! | `cpu_meter.rs`, `stop_detection.rs` | CPU time of a sleep; a process that was stopped meanwhile |
+//! | `short_slice.rs` | a thread that gets a host CPU soon after it wakes |
 
-mod bed;
-mod berth;
-mod doze;
+mod cpu_meter;
+mod error;
 mod exit_on_halt;
 mod exit_on_wake;
-mod leash;
-pub(crate) mod nap;
+mod halt_setup;
+mod halt_thread;
+mod interrupt_sleep;
+mod mp_state;
 mod pending;
 mod perf_signal;
-mod prompt;
-mod recall_signal;
-mod slot;
-mod spent;
+mod runaway_guard;
+mod short_slice;
+mod sleep_in_place;
+mod sleep_slot;
+mod stop_detection;
 mod tracepoints;
+mod vcpu_sleep;
 mod wake_events;
 mod wake_step;
 
-pub(crate) use bed::{Bed, Bedding};
-pub use berth::{Berth, BerthEnd, BerthError};
-pub use exit_on_halt::{HaltSignal, HaltSignalError, host_preemptions};
+pub(crate) use cpu_meter::CpuMeter;
+pub use error::{HaltSignalError, HaltThreadError};
+pub use exit_on_halt::HaltSignal;
 pub use exit_on_wake::ExitOnWake;
-pub(crate) use prompt::{prompt_for_now, wake_promptly};
-pub(crate) use spent::Spent;
+pub(crate) use halt_setup::HaltSetup;
+pub use halt_thread::HaltThread;
+pub use mp_state::is_halted;
+pub(crate) use short_slice::{ShortSlice, set_short_slice};
+pub(crate) use sleep_in_place::{InPlaceEnd, SleepInPlace};
+pub use vcpu_sleep::SleepEnd;
+pub(crate) use vcpu_sleep::VcpuSleep;
 pub use wake_events::{WakeEventsError, check_wake_events};
 pub use wake_step::{WakeStepError, check_wake_step};
-
-use kvm_bindings::{
-    KVM_MP_STATE_AP_RESET_HOLD, KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED,
-    KVM_MP_STATE_UNINITIALIZED,
-};
-
-/// Whether a vCPU in run state `mp_state` (`KVM_MP_STATE_*`) sleeps in `KVM_RUN` until an
-/// interrupt or, if it waits to be started, a start-up message: whether it has nothing to run.
-#[must_use]
-pub fn is_halted(mp_state: u32) -> bool {
-    matches!(
-        mp_state,
-        KVM_MP_STATE_HALTED
-            | KVM_MP_STATE_UNINITIALIZED
-            | KVM_MP_STATE_INIT_RECEIVED
-            | KVM_MP_STATE_AP_RESET_HOLD
-    )
-}

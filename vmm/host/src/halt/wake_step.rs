@@ -1,14 +1,14 @@
 //! Exit on wake by debug flags: a halted vCPU that wakes runs one instruction, and its interrupt stays
 //! pending.
 //!
-//! This is for hosts where tracepoints (`wake_events.rs`) are not to be had. It does less: a guest can
-//! choose an instruction that is not stopped (`leash.rs`), the trap flag is in the frame of a handler
-//! that the instruction enters, and where KVM uses the processor's own local APIC (APICv, AVIC), it
-//! turns that off and on again for the whole guest at each sleep.
+//! This is for hosts where the tracepoints (`wake_events.rs`) are not available. It is weaker: a guest can
+//! choose an instruction that is not stopped (`runaway_guard.rs`), the trap flag is visible in the frame of a
+//! handler that the instruction enters, and where KVM uses the processor's own local APIC (APICv, AVIC), the
+//! flags switch that off and on again for the whole guest at each sleep.
 //!
-//! `KVM_GUESTDBG_BLOCKIRQ` keeps KVM from delivering interrupts, not from ending a halt because of
+//! `KVM_GUESTDBG_BLOCKIRQ` keeps KVM from delivering interrupts, but not from ending a halt because of
 //! them; `KVM_GUESTDBG_SINGLESTEP` then ends `KVM_RUN` after the one instruction that follows HLT.
-//! The interrupt waits in the local APIC and is delivered when the vCPU runs without the flags.
+//! The interrupt stays pending in the local APIC and is delivered when the vCPU runs without the flags.
 //! (Linux, Documentation/virt/kvm/api.rst, `KVM_SET_GUEST_DEBUG`.)
 //!
 //! A debugger of the guest would use the same flags: the two exclude each other.
@@ -20,13 +20,13 @@ use kvm_bindings::{
 use kvm_ioctls::Kvm;
 use thiserror::Error;
 
-/// What makes a wake an exit.
+/// The debug flags that make a wake an exit.
 const FLAGS: u32 = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_BLOCKIRQ;
 
-/// Wakes cannot be made exits.
+/// KVM cannot make wakes exits on this host.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum WakeStepError {
-    /// KVM lacks a flag.
+    /// KVM does not support one of the debug flags; these are the ones that it supports.
     #[error(
         "this host's KVM cannot hold interrupts back while it steps (debug flags {0:#x}), so halted \
          vCPUs are polled: use Linux 5.16 or newer"
@@ -34,7 +34,7 @@ pub enum WakeStepError {
     Unsupported(u32),
 }
 
-/// Whether this host can make wakes exits; to be asked once, before berths are made.
+/// Checks that KVM can make wakes exits on this host. To be called before the first halt thread is made.
 ///
 /// # Errors
 /// What is missing.
@@ -52,13 +52,13 @@ fn supports(answer: i32) -> Result<(), WakeStepError> {
     }
 }
 
-/// From here on the vCPU stops after one instruction and takes no interrupts. Costs about 2 us.
+/// Makes the vCPU stop after one instruction and take no interrupts from here on. Costs about 2 us.
 /// False: KVM refused, and the guest has ended with a message.
 pub(super) fn set(vcpu: &Vcpu) -> bool {
     apply(vcpu, FLAGS)
 }
 
-/// The vCPU runs as usual again. As [`set`].
+/// Lets the vCPU run as usual again. Cost and result as for [`set`].
 pub(super) fn clear(vcpu: &Vcpu) -> bool {
     apply(vcpu, 0)
 }

@@ -6,12 +6,12 @@ use baton_machine::Vcpu;
 use baton_os::sys;
 use vcpu_sched::MIN_BUDGET;
 
-use super::{HostSchedError, Placement};
+use super::error::HostSchedError;
 use crate::runner::ReadyGuest;
 
 /// Period of the threads of vCPUs without a reservation.
 const SHARE_PERIOD_NS: u64 = 10_000_000;
-/// The kernel admits up to 95 % of each CPU to real-time threads; stay a little below.
+/// The kernel admits up to 95 % of each CPU to real-time threads; this stays a little below.
 const USABLE_PER_MILLE: u64 = 900;
 /// The smallest share of a vCPU without a reservation; its budget is above the kernel's own limit of 1 us.
 const SMALLEST_SHARE: Reservation = match Reservation::hard(MIN_BUDGET, SHARE_PERIOD_NS) {
@@ -19,11 +19,14 @@ const SMALLEST_SHARE: Reservation = match Reservation::hard(MIN_BUDGET, SHARE_PE
     Err(_) => panic!("it is within the bounds"),
 };
 
-/// A reservation for every vCPU: its own, or an equal share (by weight) of what those leave.
-pub(super) fn placements(
+/// A reservation for each vCPU of each guest: its own, or a share, by weight, of what those leave.
+///
+/// # Errors
+/// If some thread may not use all host CPUs.
+pub(super) fn reservations(
     pool: &[usize],
     guests: &[ReadyGuest],
-) -> Result<Vec<Vec<Placement>>, HostSchedError> {
+) -> Result<Vec<Vec<Reservation>>, HostSchedError> {
     let all = online_cpus();
     let pinned = guests
         .iter()
@@ -55,7 +58,7 @@ pub(super) fn placements(
             g.config
                 .reservations
                 .iter()
-                .map(|own| Placement::Deadline(own.unwrap_or_else(|| share_of(share))))
+                .map(|own| own.unwrap_or_else(|| share_of(share)))
                 .collect()
         })
         .collect())
@@ -72,7 +75,7 @@ fn share_of(budget: u64) -> Reservation {
     Reservation::hard(budget.clamp(MIN_BUDGET, most), SHARE_PERIOD_NS).unwrap_or(SMALLEST_SHARE)
 }
 
-/// All CPUs of the host that are on; those of this process if the kernel does not tell.
+/// All CPUs of the host that are online; those of this process if the kernel does not list them.
 fn online_cpus() -> Vec<usize> {
     std::fs::read_to_string("/sys/devices/system/cpu/online")
         .ok()

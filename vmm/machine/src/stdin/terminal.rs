@@ -4,6 +4,7 @@ use std::mem;
 use std::os::fd::BorrowedFd;
 
 use baton_os::tty::{Changed, Modes};
+use rustix::termios::{InputModes, LocalModes};
 use vmm_sys_util::eventfd::EventFd;
 
 /// Ctrl-a, as in QEMU.
@@ -78,8 +79,14 @@ impl RawTerminal {
 
 fn raw(modes: Modes) -> Modes {
     Modes {
-        local: modes.local & !(libc::ICANON | libc::ECHO | libc::ISIG | libc::IEXTEN),
-        input: modes.input & !(libc::ICRNL | libc::INLCR | libc::IGNCR | libc::IXON | libc::ISTRIP),
+        local: modes.local
+            - (LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN),
+        input: modes.input
+            - (InputModes::ICRNL
+                | InputModes::INLCR
+                | InputModes::IGNCR
+                | InputModes::IXON
+                | InputModes::ISTRIP),
         ..modes
     }
 }
@@ -87,8 +94,10 @@ fn raw(modes: Modes) -> Modes {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::os::fd::{AsFd, AsRawFd, FromRawFd};
-    use std::ptr;
+    use std::os::fd::AsFd;
+
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    use rustix::termios::tcgetattr;
 
     use super::*;
 
@@ -110,34 +119,26 @@ mod tests {
 
     #[test]
     fn the_terminal_is_raw_until_dropped_and_then_as_before() {
-        let (mut master, mut slave) = (-1, -1);
-        // SAFETY: the two numbers are written; no name, settings or size are given.
-        let opened = unsafe {
-            libc::openpty(
-                &raw mut master,
-                &raw mut slave,
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null_mut(),
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).expect("a terminal");
+        grantpt(&master).expect("granted");
+        unlockpt(&master).expect("unlocked");
+        let slave = ioctl_tiocgptpeer(&master, flags).expect("its other end");
+        let flags = || {
+            let termios = tcgetattr(&slave).expect("its modes");
+            (
+                termios.local_modes,
+                termios.input_modes,
+                termios.output_modes,
             )
         };
-        assert_eq!(opened, 0);
-        // SAFETY: files that were just opened and belong to nobody else.
-        let (_master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };
-        let flags = || {
-            // SAFETY: as above.
-            unsafe {
-                let mut termios: libc::termios = mem::zeroed();
-                assert_eq!(libc::tcgetattr(slave.as_raw_fd(), &raw mut termios), 0);
-                (termios.c_lflag, termios.c_iflag, termios.c_oflag)
-            }
-        };
         let before = flags();
-        assert_ne!(before.0 & libc::ISIG, 0);
+        assert!(before.0.contains(LocalModes::ISIG));
         let terminal = RawTerminal::new(slave.as_fd()).expect("a terminal");
         let (local, input, output) = flags();
-        assert_eq!(local & (libc::ISIG | libc::ECHO | libc::ICANON), 0);
-        assert_eq!(input & libc::ICRNL, 0);
+        let cooked = LocalModes::ISIG | LocalModes::ECHO | LocalModes::ICANON;
+        assert!(!local.intersects(cooked));
+        assert!(!input.contains(InputModes::ICRNL));
         assert_eq!(output, before.2);
         drop(terminal);
         assert_eq!(flags(), before);

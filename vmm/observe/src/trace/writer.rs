@@ -46,7 +46,7 @@ pub struct PreparedTrace {
 impl PreparedTrace {
     /// Prepares a trace of `names` in `file`.
     pub fn new(file: TraceFile, names: &Names) -> (Self, TraceProbes) {
-        let (boottime, now) = (boottime_ns(), sys::monotonic_ns());
+        let (boottime, now) = (sys::boottime_ns(), sys::monotonic_ns());
         let lost = Arc::new(AtomicU64::new(0));
         let (policy, ring) = RingWriter::new(RING_LENGTH, &lost);
         let mut rings = vec![ring];
@@ -205,25 +205,12 @@ impl Write for Counted {
     }
 }
 
-/// `CLOCK_BOOTTIME`, which traces of the host's kernel use, ns.
-fn boottime_ns() -> Ns {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is writable; the clock exists on every Linux that has KVM.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
-    (time.tv_sec as u64)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(time.tv_nsec as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, OpenOptions};
     use std::os::unix::fs::OpenOptionsExt;
 
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
     use vcpu_sched::VcpuId;
 
     use super::*;
@@ -235,7 +222,7 @@ mod tests {
         // It keeps the pipe open, and never reads.
         let reader = OpenOptions::new()
             .read(true)
-            .custom_flags(libc::O_NONBLOCK)
+            .custom_flags(OFlags::NONBLOCK.bits() as i32)
             .open(&path)
             .expect("a reader");
         let file = TraceFile::open(&path).expect("a trace");

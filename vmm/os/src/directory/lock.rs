@@ -1,5 +1,6 @@
-//! A lock on a name in a directory, between processes: who holds it may look what is there and then put
-//! something else in its place. It is a file `.NAME.baton-lock` that exists no longer than it is held.
+//! A lock on a name in a directory, between processes: the process that holds the lock may check which file
+//! has the name and then put another one in its place. The lock is a file `.NAME.baton-lock` that exists no
+//! longer than the lock is held.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
@@ -12,12 +13,13 @@ use rustix::io::Errno;
 
 use super::{Directory, FileId};
 
-/// Longest wait for the lock. It is held for a few system calls; who holds it for longer is stopped.
+/// Longest wait for the lock. It is held for a few system calls; a process that holds it for longer is
+/// stopped.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A name that this process has for itself; until dropped.
+/// A name that this process has for itself until this is dropped.
 #[derive(Debug)]
 pub struct NameLock<'a> {
     directory: &'a Directory,
@@ -29,7 +31,7 @@ impl Directory {
     /// Waits until no other process has the lock of `name`.
     ///
     /// # Errors
-    /// One of kind `TimedOut` if another has it for long, or what the host says.
+    /// One of kind `TimedOut` if another process has the lock for long, or the host's reason.
     pub fn lock(&self, name: &OsStr) -> io::Result<NameLock<'_>> {
         let mut lock = OsString::from(".");
         lock.push(name);
@@ -54,7 +56,7 @@ impl Directory {
         }
     }
 
-    /// The lock's file, if nobody else has it.
+    /// The lock's file, if no other process has the lock.
     fn try_lock(&self, lock: &OsStr) -> io::Result<Option<OwnedFd>> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.0, lock, flags, Mode::RUSR | Mode::WUSR)?;
@@ -63,7 +65,7 @@ impl Directory {
             Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        // Who had it before has removed the file: the next one's is another.
+        // The process that had the lock before may have removed the file, and this lock is on no name then.
         let still_there = self.id_of(lock) == Some(id(&file)?);
         Ok(still_there.then_some(file))
     }
@@ -76,7 +78,7 @@ fn id(file: &OwnedFd) -> io::Result<FileId> {
 
 impl Drop for NameLock<'_> {
     fn drop(&mut self) {
-        // A file with something in it is none of ours.
+        // A file with content is not a lock of this program.
         let empty = rustix::fs::fstat(&self.file).is_ok_and(|status| status.st_size == 0);
         if empty {
             let _ = self.directory.remove(&self.name);
@@ -111,7 +113,7 @@ mod tests {
             }
         });
         assert_eq!(fs::read_dir(&path).expect("reads").count(), 0);
-        // A file of the user's of that name is not removed.
+        // A file of the user's under that name is not removed.
         let notes = path.join(".a.sock.baton-lock");
         fs::write(&notes, "notes").expect("a file");
         let directory = Directory::open(&path).expect("opens");

@@ -1,10 +1,10 @@
-//! Ends without a way out: SIGQUIT, `abort`, a fault of this program. The terminal gets its modes back
-//! first; then the signal does what it would have done.
+//! The signals that end the process at once: SIGQUIT, `abort`, a fault of this program. The terminal gets its
+//! modes back first; then the signal does what it would have done.
 
 use std::ptr;
 use std::sync::OnceLock;
 
-use super::stray;
+use super::disposition::action;
 use crate::tty;
 
 const CRASHES: [libc::c_int; 7] = [
@@ -17,13 +17,13 @@ const CRASHES: [libc::c_int; 7] = [
     libc::SIGSYS,
 ];
 
-/// What was done before: Rust's runtime has handlers that name a stack overflow.
+/// The actions before: Rust's runtime has handlers that report a stack overflow.
 static BEFORE: OnceLock<Vec<(libc::c_int, libc::sigaction)>> = OnceLock::new();
 
-/// Installs the handler, but not for what the user wants ignored.
+/// Installs the handler, except for signals that the user has ignored.
 pub(super) fn install() {
     let before = BEFORE.get_or_init(|| {
-        let actions = CRASHES.map(|signal| Some((signal, stray::action(signal).ok()?)));
+        let actions = CRASHES.map(|signal| Some((signal, action(signal).ok()?)));
         let known = actions.into_iter().flatten();
         known
             .filter(|(_, action)| action.sa_sigaction != libc::SIG_IGN)
@@ -32,7 +32,7 @@ pub(super) fn install() {
     for (signal, before) in before {
         let mut action = *before;
         action.sa_sigaction = on_crash as *const () as usize;
-        // On the alternate stack, which each thread of Rust's has: the usual one may be full.
+        // On the alternate stack, which each of Rust's threads has: the usual one may be full.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
         // SAFETY: both sets are writable or initialized; the handler makes only calls that a signal
         // handler may make.
@@ -47,8 +47,8 @@ extern "C" fn on_crash(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut 
     tty::give_back_in_a_handler();
     // SAFETY: the kernel gives a handler with SA_SIGINFO a valid one.
     if signal == libc::SIGQUIT || unsafe { (*info).si_code } <= 0 {
-        // Somebody sent it. SAFETY: a disposition without code, and a signal to this thread, which takes it
-        // when the handler is over.
+        // A process sent it. SAFETY: a disposition without code, and a signal to this thread, which takes
+        // it when the handler has returned.
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
             libc::raise(signal);

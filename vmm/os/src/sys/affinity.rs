@@ -6,7 +6,7 @@ use std::mem;
 
 /// CPUs in one word of a set.
 const PER_WORD: usize = u64::BITS as usize;
-/// Words of the first set that the kernel is asked to fill: 1,024 CPUs.
+/// Words of the first set that is offered to the kernel: 1,024 CPUs.
 const FIRST_WORDS: usize = 16;
 /// Words of the longest: a million CPUs, 16 times what Linux can be built for.
 const MOST_WORDS: usize = 16_384;
@@ -16,7 +16,7 @@ const CALLER: libc::pid_t = 0;
 /// Host CPUs that the calling thread may use, ascending.
 ///
 /// # Errors
-/// If the kernel does not tell.
+/// If the kernel does not report them.
 pub fn affinity() -> io::Result<Vec<usize>> {
     affinity_of(CALLER)
 }
@@ -28,8 +28,7 @@ pub fn affinity() -> io::Result<Vec<usize>> {
 /// If there is no such thread.
 pub fn affinity_of(tid: libc::pid_t) -> io::Result<Vec<usize>> {
     fill(|words| {
-        // SAFETY: the kernel writes whole words, and at most as many bytes as it is told that there
-        // are.
+        // SAFETY: the kernel writes whole words, and at most as many bytes as the size that it is given.
         let written = unsafe {
             libc::syscall(
                 libc::SYS_sched_getaffinity,
@@ -72,12 +71,12 @@ pub fn set_affinity_of(tid: libc::pid_t, cpus: &[usize]) -> io::Result<()> {
     }
 }
 
-/// The CPUs of a set that `ask` writes, which gives the number of bytes that it wrote. It is asked
-/// again with a longer set as long as it says that there is too little room.
-fn fill(mut ask: impl FnMut(&mut [u64]) -> io::Result<usize>) -> io::Result<Vec<usize>> {
+/// The CPUs of a set that `write_set` writes, which returns the number of bytes that it wrote. It is called
+/// again with a longer set as long as it reports that there is too little room (`EINVAL`).
+fn fill(mut write_set: impl FnMut(&mut [u64]) -> io::Result<usize>) -> io::Result<Vec<usize>> {
     let mut words = vec![0; FIRST_WORDS];
     loop {
-        match ask(&mut words) {
+        match write_set(&mut words) {
             Ok(bytes) => {
                 words.truncate(bytes.div_ceil(mem::size_of::<u64>()));
                 return Ok(cpus_of(&words));
@@ -125,14 +124,14 @@ mod tests {
 
     #[test]
     fn another_thread_is_pinned_and_sees_it() {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let (go_on, wait) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
-            tell.send(crate::sys::thread_id()).expect("heard");
+            sender.send(crate::sys::thread_id()).expect("received");
             let _ = wait.recv();
             affinity().expect("affinity")
         });
-        let tid = told.recv().expect("told");
+        let tid = receiver.recv().expect("an id");
         let cpu = affinity_of(tid).expect("affinity")[0];
         set_affinity_of(tid, &[cpu]).expect("pinned");
         assert_eq!(affinity_of(tid).expect("affinity"), [cpu]);
@@ -142,10 +141,10 @@ mod tests {
     }
 
     #[test]
-    fn a_host_with_more_cpus_than_the_first_set_is_asked_again_with_a_longer_one() {
+    fn a_host_with_more_cpus_than_the_first_set_gets_a_longer_one() {
         for possible in [1, 1_024, 1_025, 2_048, 8_192] {
             let own = [0, possible - 1];
-            let told = fill(|words| {
+            let filled = fill(|words| {
                 let needed = words_of(&[possible - 1]);
                 let room = words.get_mut(..needed.len());
                 let room = room.ok_or(io::Error::from_raw_os_error(libc::EINVAL))?;
@@ -154,19 +153,19 @@ mod tests {
             });
             let mut expected = own.to_vec();
             expected.dedup();
-            assert_eq!(told.expect("told"), expected);
+            assert_eq!(filled.expect("a set"), expected);
         }
     }
 
     #[test]
-    fn a_kernel_that_never_tells_is_not_asked_for_ever() {
-        let mut asked = 0;
-        let told = fill(|_| {
-            asked += 1;
+    fn a_kernel_that_never_fills_a_set_gets_no_endless_series_of_them() {
+        let mut calls = 0;
+        let filled = fill(|_| {
+            calls += 1;
             Err(io::Error::from_raw_os_error(libc::EINVAL))
         });
-        assert!(told.is_err());
-        assert_eq!(asked, (MOST_WORDS / FIRST_WORDS).ilog2() + 1);
+        assert!(filled.is_err());
+        assert_eq!(calls, (MOST_WORDS / FIRST_WORDS).ilog2() + 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use baton_config::GuestConfig;
 use baton_machine::guest::GuestWiring;
-use baton_machine::{GuestEnd, kvm};
+use baton_machine::{Guest, GuestEnd, kvm};
 use vcpu_sched::{Config, SchedParams};
 
 use super::*;
@@ -17,19 +17,19 @@ fn pool() -> (Arc<Pool>, Arc<GuestRecord>) {
         ..GuestWiring::default()
     };
     let (guest, vcpus) = Guest::create_with(&kvm, 0, &config, wiring).expect("a guest");
-    let mut sched = Scheduler::with_events(Config::new(1), Listener::default());
+    let mut sched = Scheduler::with_events(Config::new(1), PolicyProbes::default());
     let name = sched.add_guest();
     for _ in 0..2 {
         let added = sched.add_vcpu(name, SchedParams::BestEffort { weight: 100 }, None);
         added.expect("room");
     }
     let record = Arc::clone(guest.record());
-    let member = NewMember {
+    let guest = NewGuest {
         guest,
-        first: 0,
-        helpers: Vec::new(),
+        first: VcpuId(0),
+        workers: Vec::new(),
     };
-    let pool = Pool::new(sched, vec![member], vcpus.into_iter(), Arc::new([0]));
+    let pool = Pool::new(sched, vec![guest], vcpus.into_iter(), Arc::new([0]));
     (Arc::new(pool), record)
 }
 
@@ -37,25 +37,25 @@ fn pool() -> (Arc<Pool>, Arc<GuestRecord>) {
 fn vcpus_of_an_ended_guest_go_when_the_lock_is_free_and_leave_their_counters() {
     let (pool, record) = pool();
     let mut state = pool.lock();
-    for place in &mut state.places {
-        let Place::Here(vcpu) = place else {
-            panic!("it is here");
-        };
+    let mut found = 0;
+    for vcpu in state.in_pool() {
         vcpu.exits.halts = 7;
+        found += 1;
     }
+    assert_eq!(found, 2);
     drop(state);
     record.end(GuestEnd::Killed);
-    pool.retire(&record);
+    pool.remove_guest(&record);
     let mut state = pool.lock();
-    assert!(state.retired.is_empty());
-    let exits = state.take_counters().into_iter().map(|(_, exits)| exits);
-    assert_eq!(exits.map(|exits| exits.halts).collect::<Vec<_>>(), [7, 7]);
+    assert!(state.after_unlock().ended.is_empty());
+    let exits = state.take_counters().map(|(_, exits)| exits.halts);
+    assert_eq!(exits.collect::<Vec<_>>(), [7, 7]);
 }
 
 #[test]
 fn a_guest_that_ends_when_its_run_is_over_changes_nothing() {
     let (pool, record) = pool();
-    assert_eq!(pool.lock().take_counters().len(), 2);
+    assert_eq!(pool.lock().take_counters().count(), 2);
     record.end(GuestEnd::Killed);
-    pool.retire(&record);
+    pool.remove_guest(&record);
 }

@@ -29,37 +29,31 @@ fn switch() {
 }
 
 #[test]
-fn one_switch_signals_and_the_next_ones_do_not_until_made_ready() {
+fn one_switch_signals_and_further_ones_do_not_until_the_event_is_armed_again() {
     let mut signal = HaltSignal::arm(signo()).unwrap();
     switch();
     for _ in 0..20 {
-        // The shot is spent, so whatever the host does to this thread, it signals once per `ready`.
+        // Whatever the host does to this thread, the event signals once per `rearm`.
         let before = SEEN.get();
-        signal.ready().unwrap();
+        signal.rearm().unwrap();
         for _ in 0..3 {
             switch();
         }
         assert_eq!(SEEN.get(), before + 1);
     }
-    signal.ready().unwrap();
-    assert_eq!(signal.signals(), 21);
 }
 
 #[test]
-fn a_quiet_event_does_not_signal_and_keeps_its_shot() {
+fn an_event_that_is_armed_twice_signals_once() {
     let mut signal = HaltSignal::arm(signo()).unwrap();
     switch();
     for _ in 0..20 {
-        signal.ready().unwrap();
-        signal.quiet().unwrap();
+        signal.rearm().unwrap();
+        signal.rearm().unwrap();
         let before = SEEN.get();
         switch();
         switch();
-        assert_eq!(SEEN.get(), before);
-        signal.ready().unwrap();
-        switch();
-        switch();
-        assert_eq!(SEEN.get(), before + 1, "one shot, not two");
+        assert!(SEEN.get() <= before + 1);
     }
 }
 
@@ -80,20 +74,10 @@ fn a_signal_without_a_handler_is_refused() {
 }
 
 #[test]
-fn errors_say_what_to_do() {
+fn errors_name_the_remedy() {
     let error = HaltSignalError::NotPermitted { paranoid: Some(2) }.to_string();
     assert!(
         error.contains("CAP_PERFMON") && error.contains("(it is 2)"),
         "{error}"
     );
-}
-
-#[test]
-fn sleeping_is_no_preemption() {
-    // At least one of these many sleeps is not accompanied by a preemption.
-    assert!((0..100).any(|_| {
-        let before = host_preemptions();
-        switch();
-        host_preemptions() == before
-    }));
 }

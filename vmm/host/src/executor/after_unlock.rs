@@ -1,0 +1,37 @@
+//! What follows from a change under the pool's lock, but has to wait until the lock is free: system
+//! calls, and work that takes other locks.
+
+use baton_machine::Vcpu;
+use vcpu_sched::{CpuSet, VcpuId, WorkerOrder};
+
+use super::owned_vcpu::OwnedVcpu;
+
+/// Work to do once the pool's lock is released (`Pool::finish`).
+#[must_use]
+#[derive(Default)]
+pub(crate) struct AfterUnlock {
+    /// Executors to kick.
+    pub(crate) kicks: CpuSet,
+    /// vCPUs whose sleep on a halt thread is to end.
+    pub(crate) interrupts: Vec<VcpuId>,
+    /// A vCPU to put to sleep on a halt thread.
+    pub(crate) to_sleep: Option<OwnedVcpu>,
+    /// Orders of the policy for device threads.
+    pub(crate) worker_orders: Vec<WorkerOrder>,
+    /// vCPUs of ended guests, to be dropped.
+    #[expect(
+        clippy::vec_box,
+        reason = "it is filled under the lock, and vCPUs are large"
+    )]
+    pub(crate) ended: Vec<Box<Vcpu>>,
+}
+
+impl AfterUnlock {
+    /// The same, and puts `vcpu` to sleep on a halt thread.
+    pub(crate) fn and_sleep(self, vcpu: Option<OwnedVcpu>) -> Self {
+        Self {
+            to_sleep: vcpu,
+            ..self
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What an executor runs next: a vCPU, and the policy's decision about it.
+
+use baton_abi::hints::{RING_DEFER, RING_DONATED};
+use vcpu_sched::{Decision, Ns};
+
+use super::owned_vcpu::OwnedVcpu;
+
+/// The vCPU that the policy has picked for an executor.
+pub(crate) struct Assignment {
+    pub(super) vcpu: OwnedVcpu,
+    /// When the decision ends, ns; a deferral moves that. `None`: not before something happens.
+    pub(super) until: Option<Ns>,
+    pub(super) decision: Decision,
+}
+
+impl Assignment {
+    pub(crate) fn new(vcpu: OwnedVcpu, decision: Decision) -> Self {
+        Self {
+            vcpu,
+            until: decision.until,
+            decision,
+        }
+    }
+
+    /// Whether the vCPU runs on another vCPU's scheduling context.
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.decision.is_proxied()
+    }
+
+    /// Writes to the hint page, before the vCPU runs, that it runs and on which scheduling context.
+    pub(crate) fn show_running(&self) {
+        let (guest, index) = (&self.vcpu.guest, self.vcpu.index);
+        guest.hints.set_running(index, true);
+        guest.steal.set_preempted(index, false);
+        if self.is_proxied() {
+            self.request_ring(RING_DONATED);
+        } else {
+            guest.hints.set_ring(index, 0, 0, 0);
+        }
+    }
+
+    /// Requests a doorbell of the vCPU when it releases its last lock, because its preemption is
+    /// deferred until then.
+    pub(crate) fn show_deferral(&self) {
+        let donated = if self.is_proxied() { RING_DONATED } else { 0 };
+        self.request_ring(RING_DEFER | donated);
+    }
+
+    fn request_ring(&self, reasons: u32) {
+        let donor = self.vcpu.ids().to_guest(self.decision.donor);
+        let hints = &self.vcpu.guest.hints;
+        hints.set_ring(self.vcpu.index, reasons, self.decision.lock, donor);
+    }
+}

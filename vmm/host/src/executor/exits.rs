@@ -1,0 +1,150 @@
+//! What an executor does about each exit of its vCPU.
+
+use baton_machine::{Doorbell, Exit, Vcpu};
+use baton_os::sys;
+use vcpu_sched::{CpuId, Ns, StopReason};
+
+use super::assignment::Assignment;
+use super::exit_latency::ExitLatency;
+use super::pool::Pool;
+
+/// Where halts do not end `KVM_RUN`, or wakes of halted vCPUs cannot be noticed, it is checked this often,
+/// ns, whether a vCPU runs.
+pub(super) const HALT_POLL_NS: Ns = 1_000_000;
+
+/// What follows an exit.
+pub(super) enum ExitAction {
+    /// The same vCPU goes on.
+    Resume,
+    /// The vCPU stops, and goes back to the pool.
+    Stop(StopReason),
+    /// The vCPU has halted, and sleeps in `KVM_RUN` until an interrupt.
+    Sleep,
+}
+
+/// Handles the exits on one CPU.
+pub(super) struct ExitHandler {
+    cpu: CpuId,
+    /// Whether halted vCPUs can sleep in `KVM_RUN`.
+    can_sleep: bool,
+    latency: ExitLatency,
+}
+
+impl ExitHandler {
+    pub(super) fn new(cpu: CpuId, can_sleep: bool) -> Self {
+        Self {
+            cpu,
+            can_sleep,
+            latency: ExitLatency::default(),
+        }
+    }
+
+    /// Handles `exit` of the vCPU that runs.
+    pub(super) fn handle(
+        &mut self,
+        pool: &Pool,
+        assignment: &mut Assignment,
+        exit: Exit,
+    ) -> ExitAction {
+        match exit {
+            Exit::Handled | Exit::Debug => ExitAction::Resume,
+            Exit::Interrupted => self.interrupted(pool, assignment),
+            Exit::Doorbell(doorbell) => self.doorbell(pool, &assignment.vcpu, doorbell),
+            Exit::Halted => self.halted(),
+            Exit::Ended => {
+                pool.remove_guest(&assignment.vcpu.guest);
+                ExitAction::Stop(StopReason::Ended)
+            }
+        }
+    }
+
+    /// A signal ended the run, or kept it from beginning: a kick, or the timer.
+    fn interrupted(&mut self, pool: &Pool, assignment: &mut Assignment) -> ExitAction {
+        let now = sys::monotonic_ns();
+        let kicked = pool.kick_target(self.cpu).take_kick();
+        if !kicked && assignment.until.is_none_or(|until| now < until) {
+            return ExitAction::Resume;
+        }
+        if let Some(until) = assignment.until {
+            self.latency.measured(until, now);
+        }
+        if self.defer(pool, assignment, now) {
+            ExitAction::Resume
+        } else {
+            ExitAction::Stop(StopReason::Preempted)
+        }
+    }
+
+    /// Lets a vCPU that holds a lock run on for a moment, if the policy grants that.
+    fn defer(&self, pool: &Pool, assignment: &mut Assignment, now: Ns) -> bool {
+        let hints = assignment.vcpu.hints();
+        if hints.depth == 0 {
+            return false;
+        }
+        // The lock is released at the end of this statement.
+        let deferred = pool.lock().defer(self.cpu, &hints, now);
+        let Some(until) = deferred else { return false };
+        assignment.show_deferral();
+        let entries = self.latency.before_release(hints.wait.is_some());
+        assignment.until = Some(until.saturating_add(entries));
+        true
+    }
+
+    fn halted(&self) -> ExitAction {
+        if self.can_sleep {
+            ExitAction::Sleep
+        } else {
+            // Nothing reports when it wakes, so that is checked soon.
+            let check_at = sys::monotonic_ns().saturating_add(HALT_POLL_NS);
+            ExitAction::Stop(StopReason::Halted(Some(check_at)))
+        }
+    }
+
+    fn doorbell(&self, pool: &Pool, vcpu: &Vcpu, doorbell: Doorbell) -> ExitAction {
+        match doorbell {
+            Doorbell::Wait => ExitAction::Stop(StopReason::Rang),
+            Doorbell::Release { to } => self.released(pool, vcpu, to),
+            Doorbell::Idle => ExitAction::Stop(StopReason::Halted(idle_until(vcpu))),
+            Doorbell::Wake { target } => {
+                self.wake(pool, vcpu, target);
+                ExitAction::Resume
+            }
+        }
+    }
+
+    /// `vcpu` has released a lock for which others wait, and may have handed it to vCPU `to`.
+    fn released(&self, pool: &Pool, vcpu: &Vcpu, to: Option<u32>) -> ExitAction {
+        let handed = vcpu.guest.hints.handed_lock(vcpu.index);
+        let mut state = pool.lock();
+        let now = sys::monotonic_ns();
+        let to = to.and_then(|to| state.guest(vcpu.guest.number).vcpu(to));
+        let (Some(lock), Some(to)) = (handed, to) else {
+            state.sched.release(self.cpu, to, now);
+            return ExitAction::Stop(StopReason::Rang);
+        };
+        state.sched.hand_over(self.cpu, lock, to, now);
+        let after = state.after_unlock();
+        drop(state);
+        pool.finish(after);
+        ExitAction::Resume
+    }
+
+    /// `vcpu` wakes its sibling `target`.
+    fn wake(&self, pool: &Pool, vcpu: &Vcpu, target: u32) {
+        let after = {
+            let mut state = pool.lock();
+            let Some(target) = state.guest(vcpu.guest.number).vcpu(target) else {
+                return;
+            };
+            state.wake(self.cpu, target, sys::monotonic_ns())
+        };
+        // If the policy has this CPU decide again, the kick keeps the executor out of the guest.
+        pool.finish(after);
+    }
+}
+
+/// When an idle vCPU has to wake by itself, in the policy's time, ns.
+fn idle_until(vcpu: &Vcpu) -> Option<Ns> {
+    let tsc = vcpu.guest.hints.idle_until_tsc(vcpu.index);
+    (tsc != 0).then(|| vcpu.guest.clock.monotonic_at(tsc))
+}

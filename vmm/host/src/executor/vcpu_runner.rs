@@ -1,0 +1,83 @@
+//! How an executor has a vCPU run: on its own thread, or on the vCPU's.
+//!
+//! [`Inline`]: the executor's own thread calls `KVM_RUN`. [`Threaded`](super::threaded::Threaded): each
+//! vCPU has a thread, which the executor wakes and waits for. Policy, accounting and the handling of
+//! exits are the same.
+//!
+//! Before 6.13, Linux waits for an RCU grace period, milliseconds, whenever a vCPU is run by another
+//! thread than before. There the second form is the default. It also serves to see vCPUs in `top -H` or
+//! `perf kvm`.
+
+use baton_machine::{Exit, Vcpu};
+
+use super::kick_target::KickTarget;
+use super::owned_vcpu::OwnedVcpu;
+use super::run_loop::RunLoop;
+use crate::halt::{HaltSetup, InPlaceEnd};
+
+/// A vCPU that has left the guest.
+pub(crate) struct FinishedRun {
+    pub(crate) vcpu: OwnedVcpu,
+    pub(crate) exit: Exit,
+    /// CPU time that other threads than the executor's spent on it, ns.
+    pub(crate) elsewhere_ns: u64,
+}
+
+/// How an executor has a vCPU run.
+pub(crate) trait VcpuRunner {
+    /// See [`RunLoop::run`]. `None`: the vCPU is lost with its thread, which only a bug of this program
+    /// can cause; its guest cannot go on.
+    fn run(
+        &mut self,
+        vcpu: OwnedVcpu,
+        until: Option<u64>,
+        target: &KickTarget,
+    ) -> Option<FinishedRun>;
+
+    /// Whether halts end a run.
+    fn detects_halts(&self) -> bool;
+
+    /// Whether a halted vCPU can sleep on the executor's thread, where it runs when it wakes.
+    fn can_sleep(&self) -> bool;
+
+    /// See [`RunLoop::sleep`].
+    fn sleep(&mut self, vcpu: &mut Vcpu, until: Option<u64>, target: &KickTarget) -> InPlaceEnd;
+}
+
+/// The executor's thread runs the vCPU itself.
+pub(crate) struct Inline {
+    pub(crate) run_loop: RunLoop,
+    /// `None` where wakes cannot be made exits.
+    pub(crate) halt_setup: Option<HaltSetup>,
+}
+
+impl VcpuRunner for Inline {
+    fn run(
+        &mut self,
+        mut vcpu: OwnedVcpu,
+        until: Option<u64>,
+        target: &KickTarget,
+    ) -> Option<FinishedRun> {
+        let exit = self.run_loop.run(&mut vcpu, until, target);
+        Some(FinishedRun {
+            vcpu,
+            exit,
+            elsewhere_ns: 0,
+        })
+    }
+
+    fn detects_halts(&self) -> bool {
+        self.run_loop.detects_halts()
+    }
+
+    fn can_sleep(&self) -> bool {
+        self.halt_setup.is_some()
+    }
+
+    fn sleep(&mut self, vcpu: &mut Vcpu, until: Option<u64>, target: &KickTarget) -> InPlaceEnd {
+        match &self.halt_setup {
+            Some(setup) => self.run_loop.sleep(vcpu, until, target, setup),
+            None => InPlaceEnd::NeedsHaltThread,
+        }
+    }
+}

@@ -5,10 +5,7 @@ use std::process::ExitCode;
 
 use baton::cli::{Cli, Command, RunArgs, SimArgs, TopArgs};
 use baton::{check, sim_command};
-use baton_bench::Finished;
-use baton_bench::args::{BenchCommand, LhpArgs, SwitchArgs};
-use baton_bench::attacks::AttacksArgs;
-use baton_bench::linux::LinuxArgs;
+use baton_bench::BenchCommand;
 use baton_config::values::Switch;
 use baton_config::{SummaryForm, Timeline};
 use baton_os::signals::{self, StopSignals};
@@ -18,14 +15,14 @@ use baton_run::summary;
 use clap::Parser;
 use guest_tests::GUEST_ELF;
 
-/// How a command ends, or the sentence that tells why it could not.
+/// The exit status of a command, or the error that made it fail.
 type Ended = Result<ExitStatus, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     signals::prepare();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Also if the user asked for help or the version. That nobody reads it is no error.
+        // This includes requests for help and for the version. A closed standard output is no error.
         Err(answer) => {
             let _ = answer.print();
             return match answer.exit_code() {
@@ -34,7 +31,7 @@ fn main() -> ExitCode {
             };
         }
     };
-    // A panic has said what is wrong; its status is no guest's either.
+    // A panic has printed its message. Its status must not be taken for that of a guest.
     let ended = std::panic::catch_unwind(|| command(cli.command));
     ended.unwrap_or(ExitStatus::Failed).into()
 }
@@ -42,12 +39,7 @@ fn main() -> ExitCode {
 fn command(command: Command) -> ExitStatus {
     let ended = match command {
         Command::Run(args) => run_guests(&args),
-        Command::Bench { command } => match *command {
-            BenchCommand::Lhp(args) => bench_lhp(&args),
-            BenchCommand::Switch(args) => bench_switch(&args),
-            BenchCommand::Linux(args) => bench_linux(&args),
-            BenchCommand::Attacks(args) => bench_attacks(&args),
-        },
+        Command::Bench { command } => bench(&command),
         Command::Top(args) => watch(&args),
         Command::Sim(args) => simulate(&args),
         Command::Check => check_host(),
@@ -83,43 +75,16 @@ fn run_guests(args: &RunArgs) -> Ended {
     Ok(ExitStatus::of_run(&summary))
 }
 
-fn bench_lhp(args: &LhpArgs) -> Ended {
+fn bench(command: &BenchCommand) -> Ended {
     let signals = StopSignals::block()?;
-    let finished = baton_bench::lhp(args, Some(&signals))?;
+    let finished = command.run(Some(&signals))?;
     drop(signals);
-    finish(&finished)
-}
-
-fn bench_attacks(args: &AttacksArgs) -> Ended {
-    let signals = StopSignals::block()?;
-    let finished = baton_bench::attacks(args, Some(&signals))?;
-    drop(signals);
-    finish(&finished)
-}
-
-fn finish(finished: &Finished) -> Ended {
     print(&finished.text)?;
     Ok(if finished.good {
         ExitStatus::Success
     } else {
         ExitStatus::Negative
     })
-}
-
-fn bench_switch(args: &SwitchArgs) -> Ended {
-    let signals = StopSignals::block()?;
-    let text = baton_bench::switch(args, Some(&signals))?;
-    drop(signals);
-    print(&text)?;
-    Ok(ExitStatus::Success)
-}
-
-fn bench_linux(args: &LinuxArgs) -> Ended {
-    let signals = StopSignals::block()?;
-    let text = baton_bench::linux(args, Some(&signals))?;
-    drop(signals);
-    print(&text)?;
-    Ok(ExitStatus::Success)
 }
 
 fn watch(args: &TopArgs) -> Ended {
@@ -156,7 +121,7 @@ fn simulate(args: &SimArgs) -> Ended {
 }
 
 fn check_host() -> Ended {
-    let report = check::Report::of_this_host();
+    let report = check::this_host();
     print(&report.to_string())?;
     Ok(if report.can_run() {
         ExitStatus::Success
@@ -165,7 +130,7 @@ fn check_host() -> Ended {
     })
 }
 
-/// Prints to stdout; that nobody reads it is no error.
+/// Prints to standard output; a closed pipe is no error.
 fn print(text: &str) -> io::Result<()> {
     match output::write_all(&io::stdout(), text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

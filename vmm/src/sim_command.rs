@@ -1,5 +1,5 @@
-//! `baton sim`: a scenario in the simulator, drawn as text. Needs no KVM, and the same scenario and
-//! seed give the same picture everywhere.
+//! `baton sim`: a scenario in the simulator, drawn as text. It needs no KVM, and the same scenario and seed give
+//! the same picture on every host.
 
 use std::io;
 
@@ -17,38 +17,38 @@ const MS: Ns = 1_000_000;
 pub const SCENARIOS: [(&str, &str); 4] = [
     (
         "preemption",
-        "5 vCPUs fight for a ticket lock on 2 host CPUs: the next in the queue is often not running",
+        "5 vCPUs contend for a ticket lock on 2 host CPUs: the next in the queue is often not running",
     ),
     (
         "throttled-holder",
-        "a vCPU with 1ms/100ms holds the lock that one with 5ms/10ms wants",
+        "a vCPU with 1ms/100ms holds the lock that a vCPU with 5ms/10ms waits for",
     ),
     (
         "inversion",
-        "a low claim holds a mutex, a middle one computes, a high one waits",
+        "a vCPU with a long period holds a mutex, one with a middle period computes, one with a short period waits",
     ),
     (
         "random",
-        "two guests with random claims, locks and scripts, by the seed",
+        "two guests with random reservations, locks and scripts, by the seed",
     ),
 ];
 
-/// Why there is nothing to see.
+/// The simulation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
-    /// No scenario has this name.
+    /// There is no scenario of this name.
     #[error("there is no scenario {0:?}; take one of {known}", known = names())]
     NoScenario(String),
-    /// A seed where nothing is random.
+    /// A seed was given for a scenario without random choices.
     #[error("the scenario {0} is always the same: leave --seed out, or take the scenario random")]
     NoSeed(String),
-    /// A scenario's reservation is none.
+    /// A reservation of the scenario is not valid.
     #[error("the scenario gives a wrong reservation: {0}")]
     Reservation(#[from] ReservationError),
-    /// A scenario does not fit.
+    /// The reservations of the scenario are not admitted.
     #[error("the scenario does not fit its host CPUs: {0}")]
     Admission(#[from] AdmissionError),
-    /// Nobody takes the text.
+    /// The text could not be written.
     #[error("the picture could not be written: {0}")]
     Output(#[from] io::Error),
 }
@@ -57,10 +57,10 @@ fn names() -> String {
     SCENARIOS.map(|(name, _)| name).join(", ")
 }
 
-/// Runs `scenario` and writes to `out` what happened. Only `random` takes a `seed`; its default is 1.
+/// Runs `scenario` and writes a picture of it to `out`. Only `random` takes a `seed`; its default is 1.
 ///
 /// # Errors
-/// If there is no such scenario, it takes no seed, or `out` does not take the text.
+/// If there is no such scenario, the scenario takes no seed, or `out` cannot be written.
 pub fn run(
     scenario: &str,
     seed: Option<u64>,
@@ -140,9 +140,9 @@ fn table(
 /// A scenario, ready to run.
 struct Stage {
     sim: Simulation,
-    /// What each vCPU is called.
+    /// The name of each vCPU.
     names: Vec<String>,
-    /// The stretch that is drawn, ns.
+    /// Start and end of the time that is drawn, nanoseconds.
     picture: (Ns, Ns),
     end: Ns,
 }
@@ -151,7 +151,7 @@ impl Stage {
     fn new(cpus: usize, proxy: bool, picture: (Ns, Ns), end: Ns) -> Self {
         let config = Config {
             proxy,
-            // Deferral would prevent much of what is to be seen.
+            // Deferral would prevent most of the preemptions that the picture is about.
             defer_ns: None,
             ..Config::new(cpus)
         };
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_scenario_is_refused_with_those_that_there_are() {
+    fn an_unknown_scenario_is_refused_with_the_known_ones() {
         let error = run("nonsense", None, true, &mut Vec::new()).expect_err("no scenario");
         assert!(error.to_string().contains("throttled-holder"), "{error}");
     }

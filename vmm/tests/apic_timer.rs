@@ -1,5 +1,5 @@
-//! Periodic timers of local APICs, which go on while their vCPU sleeps or waits, are kept from
-//! interrupting the host too often.
+//! Periodic timers of local APICs run on while their vCPUs sleep or wait. They must not interrupt the host too
+//! often.
 
 mod common;
 
@@ -12,14 +12,14 @@ use baton_machine::kvm::shortest_timer_period;
 
 use common::{Ran, baton, elf, file};
 
-/// Where a hint page says until when its vCPU is idle.
+/// Offset of the time in a hint page until which its vCPU is idle.
 const IDLE_UNTIL: usize =
     offset_of!(abi::HintPage, guest) + offset_of!(abi::GuestHints, idle_until_tsc);
 
-// Each starts a periodic timer of 1 us. The first halts until it ticks, the second spins, the third
-// rings that it is idle for a million ticks of the TSC, over and over, until they find another count than
-// theirs: they end with 0 if it is the expected one, with 8 if not, with 9 if none ever comes. The fourth
-// halts for ever, in xAPIC mode.
+// Four guests, each of which starts a periodic timer of 1 us. The first halts until the timer ticks, the second
+// spins, and the third rings again and again that it is idle for a million ticks of the TSC, until they find
+// that the count of the timer was changed. They end with 0 if the new count is the expected one, with 8 if it is
+// not, and with 9 if the count never changes. The fourth halts for ever, in xAPIC mode.
 global_asm!(
     ".pushsection .rodata.baton_timer_guest, \"a\"",
     ".globl baton_timer_halts",
@@ -152,7 +152,7 @@ fn kernel(name: &str, entry: *const u8) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Whether this host's KVM lets timers go beyond the limit.
+/// Whether this host's KVM permits timers beyond the limit.
 fn there_is_something_to_limit() -> bool {
     possible(1, shortest_timer_period()) > u64::from(most(1))
 }
@@ -168,7 +168,7 @@ fn run(kernel: &str, flags: &[&str]) -> Ran {
         "off",
     ];
     words.extend(flags);
-    // A guest that halts for ever ends then, too, and the test fails.
+    // This ends a guest that halts for ever, so that the test fails.
     words.extend(["--duration", "60s"]);
     baton(&words)
 }
@@ -198,7 +198,7 @@ fn the_timer_of_a_vcpu_that_is_preempted_is_slowed_down() {
         return;
     }
     let kernel = kernel("timer-spins.elf", &raw const baton_timer_spins);
-    // Beside one that keeps the host CPU for its whole turns.
+    // Beside a vCPU that runs for its whole slices.
     let text = format!(
         "until_guest = \"spins\"\n\
          [[guest]]\nname = \"spins\"\nkernel = {kernel:?}\nmemory = \"16M\"\n\

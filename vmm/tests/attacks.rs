@@ -1,9 +1,9 @@
-//! What a hostile guest may not take from its neighbour, attack by attack, on real KVM.
+//! What a hostile guest must not take from its neighbour, attack by attack, on real KVM.
 //!
-//! A victim with a hard reservation computes beside the attacker. What is compared holds on a machine
-//! where other programs run, too: the victim's exits with the budgets that it used, and CPU time with CPU
-//! time: what guests were charged with what the kernel has accounted for the process. How much the victim gets
-//! done in its time is for `baton bench attacks`.
+//! A victim with a hard reservation computes beside the attacker. The tests compare figures that hold on a busy
+//! machine, too: the exits of the victim with the budgets that it used, and the CPU time that guests were charged
+//! with the CPU time that the kernel accounted to the process. `baton bench attacks` measures how much work the
+//! victim does in its time.
 
 mod common;
 
@@ -11,33 +11,35 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use baton_bench::attacks::{Attack, AttackError, BUDGET, Beside, Figures, Run, run};
+use baton_bench::attacks::{
+    Attack, AttackError, AttackFigures, BUDGET, Neighbour, VictimRun, run_victim,
+};
 use clap::ValueEnum;
 use serde_json::Value;
 
 use common::{baton, number, sum, vcpus};
 
 const MS: u64 = 1_000_000;
-/// How long the victim works.
+/// Time for which the victim computes.
 const TIME: Duration = Duration::from_secs(1);
-/// Exits of a vCPU that computes, for each budget that it uses: the end of the budget, and one whenever
-/// another program has its host CPU. Attacks that stop the victim give it some hundred.
+/// Largest number of exits of a vCPU that computes, for each budget that it uses: one at the end of the budget,
+/// and one whenever another program gets its host CPU. Attacks that stop the victim cause some hundred.
 const EXITS_IN_BUDGET: u64 = 40;
-/// Exits of its start and end.
+/// Largest number of exits at its start and end.
 const EXITS_ONCE: u64 = 200;
 
-/// Runs of two tests at once would be attacks on each other.
+/// Keeps the runs of several tests apart, which would otherwise attack each other.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs beside the idle guest and beside the attacker; none if this host cannot show the attack.
-fn runs(attack: Attack) -> Option<[Run; 2]> {
+/// A run beside the idle guest and one beside the attacker; `None` if this host cannot make the attack.
+fn runs(attack: Attack) -> Option<[VictimRun; 2]> {
     let _alone = alone();
     let program = Path::new(env!("CARGO_BIN_EXE_baton"));
-    let sides = [Beside::Idle, Beside::Attacker].map(|beside| {
-        match run(program, attack, beside, &[0, 1], TIME) {
+    let sides = [Neighbour::Idle, Neighbour::Attacker].map(|neighbour| {
+        match run_victim(program, attack, neighbour, &[0, 1], TIME) {
             Ok(run) => Some(run),
             Err(AttackError::Refused(reason)) => {
                 eprintln!("{attack} is left out: {reason}");
@@ -52,7 +54,7 @@ fn runs(attack: Attack) -> Option<[Run; 2]> {
     Some([idle, attacked])
 }
 
-/// What a run must hold to.
+/// The limits that a run must keep.
 struct Limits {
     /// Exits of the victim for each budget that it uses.
     exits: u64,
@@ -70,8 +72,8 @@ struct Reserved {
 }
 
 impl Reserved {
-    /// What may be used in a run: a budget for each period that began, and one overrun, which is paid back
-    /// from the next budget. That may come once more, and 1 ms is many times an overrun.
+    /// The largest CPU time of a run: a budget for each period that began, one more, and one overrun, which is
+    /// taken from the next budget. 1 ms is many times an overrun.
     fn most_ns(self, elapsed_ns: u64) -> u64 {
         let budgets = elapsed_ns / (self.period_us * 1000) + 2;
         self.vcpus * (budgets * self.budget_us * 1000 + MS)
@@ -83,7 +85,7 @@ const BEST_EFFORT: Limits = Limits {
     reserved: None,
 };
 
-/// Makes the runs of `attack`; says all in which they broke their limits, with numbers.
+/// Makes the runs of `attack`. Panics with every limit that they did not keep.
 fn check(attack: Attack, limits: &Limits) {
     let Some([idle, attacked]) = runs(attack) else {
         return;
@@ -108,7 +110,7 @@ fn check(attack: Attack, limits: &Limits) {
     assert!(broken.is_empty(), "{attack}:\n{}", broken.join("\n"));
 }
 
-/// In each guest all that was charged was run, or done for it elsewhere, and what was donated received.
+/// The guests whose charges differ from the CPU time that they used, or whose donated from their received time.
 fn wrong_sums(summary: &Value) -> Vec<String> {
     let guests = summary["guests"].as_array().expect("guests").iter();
     let wrong = guests.filter(|guest| {
@@ -122,10 +124,14 @@ fn wrong_sums(summary: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The victim's exits beside the attacker. Where the machine is busy, there are as many more as beside the
-/// idle guest.
-fn too_many_exits(idle: &Figures, attacked: &Figures, in_budget: u64) -> Option<String> {
-    let budgets = |run: &Figures| {
+/// The exits of the victim beside the attacker, if they are too many. A busy machine causes more exits beside
+/// either guest, so the limit grows with those beside the idle guest.
+fn too_many_exits(
+    idle: &AttackFigures,
+    attacked: &AttackFigures,
+    in_budget: u64,
+) -> Option<String> {
+    let budgets = |run: &AttackFigures| {
         let budgets = u128::from(run.victim_charged_ns) / BUDGET.as_nanos() + 1;
         u64::try_from(budgets).expect("a short run")
     };
@@ -141,22 +147,22 @@ fn too_many_exits(idle: &Figures, attacked: &Figures, in_budget: u64) -> Option<
     })
 }
 
-/// What may be charged to no guest: what starting takes, and of the rest a small part.
-fn most_uncharged_ns(idle: &Figures, attacked: &Figures) -> u64 {
+/// The largest CPU time that no guest has to be charged: that of the start, and a small part of the rest.
+fn most_uncharged_ns(idle: &AttackFigures, attacked: &AttackFigures) -> u64 {
     match attacked.is_exact {
         true => attacked.process_ns / 50 + 5 * MS,
-        // Starting a guest takes not the same each time.
+        // The start of a guest does not always take the same time.
         false => idle.uncharged_ns() * 3 / 2 + attacked.attacker_used_ns() / 10 + 30 * MS,
     }
 }
 
-/// What the process used and no guest was charged, if that is too much.
-fn uncharged(idle: &Figures, attacked: &Figures) -> Option<String> {
+/// The CPU time of the process that no guest was charged, if it is too much.
+fn uncharged(idle: &AttackFigures, attacked: &AttackFigures) -> Option<String> {
     let most = most_uncharged_ns(idle, attacked);
     let uncharged = attacked.uncharged_ns();
     (uncharged > most).then(|| {
         format!(
-            "{} us of {} us were charged to nobody, {} us can be; the attacker was charged {} us",
+            "{} us of {} us were charged to no guest, {} us may be; the attacker was charged {} us",
             uncharged / 1000,
             attacked.process_ns / 1000,
             most / 1000,
@@ -165,8 +171,12 @@ fn uncharged(idle: &Figures, attacked: &Figures) -> Option<String> {
     })
 }
 
-/// What the attacker used above its reservations, and above what may be charged to no guest.
-fn above_reservation(idle: &Figures, attacked: &Figures, reserved: Reserved) -> Option<String> {
+/// The CPU time of the attacker, if it exceeds its reservations and what no guest has to be charged.
+fn above_reservation(
+    idle: &AttackFigures,
+    attacked: &AttackFigures,
+    reserved: Reserved,
+) -> Option<String> {
     let used = attacked.attacker_used_ns();
     let most = reserved.most_ns(attacked.elapsed_ns) + most_uncharged_ns(idle, attacked);
     (used > most).then(|| {
@@ -238,7 +248,7 @@ fn timers_of_local_apics_do_not_stop_a_reserved_vcpu() {
 
 #[test]
 fn halts_that_are_noticed_late_give_no_time_beyond_a_reservation() {
-    // The executor looks at a vCPU that may have halted once a millisecond there.
+    // Without perf events, the executor checks once a millisecond whether a vCPU has halted.
     let limits = Limits {
         exits: 2 * EXITS_IN_BUDGET,
         reserved: Some(Reserved {
@@ -285,8 +295,8 @@ fn each_attack_ends_by_itself_and_well() {
         assert_eq!(ran.code, 0, "{attack}: {ran:?}");
         let guest = &ran.summary()["guests"][0];
         assert_eq!(guest["exit_code"], 0, "{attack}: {guest}");
-        // Without devices there is nothing that could be kept busy, and a vCPU that cannot run before its
-        // interrupt is delivered counts nothing.
+        // This guest has no devices to keep busy, and a vCPU that cannot run before its interrupt is delivered
+        // counts no iterations.
         if !matches!(attack, Attack::DeviceHog | Attack::EscapeIret) {
             assert!(
                 number(&guest["workload"], "iterations") > 0,

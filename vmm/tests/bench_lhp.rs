@@ -1,4 +1,4 @@
-//! `baton bench lhp` on real KVM: the form of what it writes, never how fast it was.
+//! `baton bench lhp` on real KVM: the form of its outputs, never their figures.
 
 mod common;
 
@@ -42,7 +42,7 @@ fn small_matrix_gives_table_json_csv_and_page() {
     ]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
     assert!(ran.stdout.contains("\n2x: "), "{ran:?}");
-    // Guests print a line at their end, which must not show.
+    // The lines that guests print at their end must not be shown.
     assert!(!ran.stdout.contains("guest:"), "{ran:?}");
 
     let json = std::fs::read_to_string(json).expect("written");

@@ -48,7 +48,7 @@ fn every_operation_has_figures_under_both_schedulers_or_says_that_it_has_not() {
         for side in ["baton_ns", "without_ns", "host_ns"] {
             let [min, median, max] = ["min", "median", "max"].map(|key| row[side][key].as_u64());
             assert!(min <= median && median <= max, "{row}");
-            // These two are differences, which may be nothing on a busy machine.
+            // These two are differences, which may be 0 on a busy machine.
             let difference = ["halt-wake", "preemption"].contains(&operation);
             if !row[side].is_null() && !difference {
                 assert!(min > Some(0), "{row}");

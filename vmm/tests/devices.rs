@@ -1,4 +1,4 @@
-//! Virtio devices in whole runs: the test guest drives them as its command line says.
+//! Virtio devices in whole runs: the test guest drives them by the steps on its command line.
 
 mod common;
 
@@ -30,11 +30,11 @@ fn run(name: &str, flags: &[&str], steps: &str) -> Ran {
     baton(&args)
 }
 
-/// What the guest says of the steps of one disk.
+/// The lines that the guest prints about the steps of one disk.
 fn of_disk(name: &str, disk: &str, steps: &str) -> Vec<String> {
     let ran = run(name, &["--disk", disk], &format!("device:0 {steps}"));
     assert_eq!(ran.code, 0, "{ran:?}");
-    // The first line tells the kind.
+    // The first line has the kind of the device.
     said(&ran).skip(1).map(str::to_owned).collect()
 }
 
@@ -106,7 +106,7 @@ fn a_queue_can_be_taken_back_and_given_anew() {
     );
 }
 
-/// Where the device's thread is at a reset is chance here; the unit tests of `rings` hold each case.
+/// At a reset, the thread of the device may be in any state; the unit tests of the queues check each of them.
 #[test]
 fn memory_of_a_read_under_way_is_the_drivers_when_a_reset_is_complete() {
     let path = file("devices-reset.img", &[7; 8 << 20]);
@@ -121,7 +121,7 @@ fn a_discard_with_more_segments_than_there_may_be_is_refused() {
     let said = of_disk("devices-discard", &path.to_string_lossy(), steps);
     assert_eq!(said[2], "discard:24:8:2: status 2");
     assert_eq!(byte_of(&path, 24 * 512), 24);
-    // Where the test's file system can have holes.
+    // If the file system of the test has holes.
     if said[1] != "discard:8:8:1: status 2" {
         assert_eq!(said[1], "discard:8:8:1: status 0");
         assert_eq!((byte_of(&path, 8 * 512), byte_of(&path, 16 * 512)), (0, 16));
@@ -158,7 +158,7 @@ fn devices_of_a_guest_that_would_look_like_one_are_refused() {
     }
 }
 
-/// Locks bytes of the file as QEMU does for a guest that writes it.
+/// Locks bytes of the file as QEMU does for a guest that may write to it.
 fn lock_as_qemu(file: &File) {
     for byte in [100, 101, 201, 203] {
         // SAFETY: integers only, for which all zeroes is a value.
@@ -259,13 +259,10 @@ fn a_ram_disk_comes_from_a_pipe_as_from_a_file() {
         "--cmdline",
         cmdline,
     ];
-    let child = common::command(&args)
-        .stdin(reader)
-        .spawn()
-        .expect("baton starts");
+    let run = common::Running::spawn(common::command(&args).stdin(reader));
     io::Write::write_all(&mut writer, &bytes).expect("baton reads");
     drop(writer);
-    let ran = common::finish(child);
+    let ran = run.finish();
     assert!(said(&ran).any(|line| line == expected), "{ran:?}");
 }
 
@@ -291,11 +288,11 @@ fn a_ram_disk_without_a_byte_is_refused() {
     }
 }
 
-/// A block device on a file; gone when dropped.
+/// A block device on a file, detached when dropped.
 struct LoopDevice(String);
 
 impl LoopDevice {
-    /// `None` where this user, or this host, has none.
+    /// `None` if this user or this host has no loop devices.
     fn on(path: &Path) -> Option<Self> {
         let made = Command::new("losetup")
             .args(["--find", "--show"])

@@ -1,6 +1,8 @@
 //! The documents agree with the tree: links lead somewhere, SPECIFICATION names tests that exist, and the
 //! reference has every flag.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// All files below `at` whose names end in `.extension`, but for what is built.
+/// All files below `at` whose names end in `.extension`, without those of builds.
 fn files(at: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(at).expect("a directory of the tree") {
@@ -29,7 +31,7 @@ fn files(at: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The anchors of a page, as forges make them from its headings.
+/// The anchors of a page, which forges make from its headings.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut heading = None;
     let mut anchors = BTreeSet::new();
@@ -86,7 +88,7 @@ fn every_link_leads_to_a_file_and_a_heading_that_exist() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
-/// Whether `pattern`, in which `...` and `*` stand for anything, is `name`.
+/// Whether `name` matches `pattern`, in which `...` and `*` stand for any text.
 fn matches(pattern: &str, name: &str) -> bool {
     let pattern = pattern.replace("...", "*");
     let Some((start, end)) = pattern.split_once('*') else {
@@ -128,10 +130,8 @@ fn specification_names_tests_that_exist() {
 
 #[test]
 fn reference_has_every_flag_of_a_run() {
-    let help = Command::new(env!("CARGO_BIN_EXE_baton"))
-        .args(["run", "--help"])
-        .output()
-        .expect("baton starts");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+    let help = common::output(command.args(["run", "--help"]));
     let help = String::from_utf8(help.stdout).expect("text");
     let reference = fs::read_to_string(root().join("docs/reference.md")).expect("the reference");
     let flags: Vec<&str> = help

@@ -4,18 +4,17 @@ mod common;
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 
-use common::{Ran, baton, blocks_sigint, command, file, finish, send, signal_when_ready, start};
+use common::{Ran, Running, baton, blocks_sigint, command, file, signal_when_ready, start};
 
-/// A path of this test's, where nothing is.
+/// A path in the directory of the test build where no file is.
 fn path(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_file(&path);
     path
 }
 
-/// A pipe with a name that nobody writes and nobody reads.
+/// A named pipe without a reader or a writer.
 fn pipe(name: &str) -> String {
     let path = path(name);
     let name = path.to_string_lossy().into_owned();
@@ -25,12 +24,12 @@ fn pipe(name: &str) -> String {
     name
 }
 
-/// `baton` with `args`, whose `limit` is so many, and where `ignored` is ignored if it is a signal.
+/// Starts `baton` with `args` and a resource limit, with the signal `ignored` ignored unless it is 0.
 fn start_with(
     args: &[&str],
     limit: Option<(libc::__rlimit_resource_t, u64)>,
     ignored: i32,
-) -> Child {
+) -> Running {
     let mut command = command(args);
     let prepare = move || {
         if let Some((resource, most)) = limit {
@@ -51,10 +50,10 @@ fn start_with(
     };
     // SAFETY: the closure makes system calls only and allocates nothing.
     unsafe { command.pre_exec(prepare) };
-    command.spawn().expect("baton starts")
+    Running::spawn(&mut command)
 }
 
-/// That the run ended as one does whose time is over.
+/// Asserts that the run ended as one does whose duration is over.
 fn assert_ended_in_order(ran: &Ran) {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(ran.summary()["guests"][0]["ok"], true);
@@ -62,7 +61,7 @@ fn assert_ended_in_order(ran: &Ran) {
 
 #[test]
 fn a_signal_that_asks_for_nothing_does_not_end_a_run() {
-    let child = start(&[
+    let mut run = start(&[
         "run",
         "--summary",
         "json",
@@ -87,12 +86,12 @@ fn a_signal_that_asks_for_nothing_does_not_end_a_run() {
         libc::SIGWINCH,
     ];
     signals.extend(libc::SIGRTMIN()..=libc::SIGRTMAX());
-    signal_when_ready(&child, libc::SIGUSR1);
+    signal_when_ready(&mut run, libc::SIGUSR1);
     for signal in signals {
-        send(&child, signal);
+        run.signal(signal);
     }
-    send(&child, libc::SIGTERM);
-    assert_ended_in_order(&finish(child));
+    run.signal(libc::SIGTERM);
+    assert_ended_in_order(&run.finish());
 }
 
 #[test]
@@ -112,18 +111,18 @@ fn a_trace_beyond_the_limit_of_file_sizes_fails_and_the_guests_run_on() {
         "--cmdline",
         "lock=ticket hints=on acquisitions=2000",
     ];
-    let ran = finish(start_with(&args, Some((libc::RLIMIT_FSIZE, 1000)), 0));
+    let ran = start_with(&args, Some((libc::RLIMIT_FSIZE, 1000)), 0).finish();
     assert_ended_in_order(&ran);
     assert_eq!(
         ran.summary()["guests"][0]["workload"]["acquisitions"],
         4000,
         "{ran:?}"
     );
-    let told = ran
+    let is_reported = ran
         .stderr
         .lines()
         .any(|line| line.contains("cannot write the trace to") && line.contains("File too large"));
-    assert!(told, "{ran:?}");
+    assert!(is_reported, "{ran:?}");
 }
 
 #[test]
@@ -140,7 +139,7 @@ fn a_disk_write_beyond_the_limit_of_file_sizes_is_an_io_error_of_its_guest() {
         "--cmdline",
         &format!("workload=devices {steps}"),
     ];
-    let ran = finish(start_with(&args, Some((libc::RLIMIT_FSIZE, 1000)), 0));
+    let ran = start_with(&args, Some((libc::RLIMIT_FSIZE, 1000)), 0).finish();
     assert_eq!(ran.code, 0, "{ran:?}");
     for line in [
         "write:1024:512:0x43: status 1",
@@ -152,10 +151,9 @@ fn a_disk_write_beyond_the_limit_of_file_sizes_is_an_io_error_of_its_guest() {
 
 #[test]
 fn a_run_whose_sentences_nobody_reads_ends_as_it_would_otherwise() {
-    let mut command = command(&["run", "--cmdline", "workload=nonsense"]);
-    let mut child = command.spawn().expect("baton starts");
-    drop(child.stderr.take());
-    let ran = finish(child);
+    let mut run = start(&["run", "--cmdline", "workload=nonsense"]);
+    drop(run.stderr.take());
+    let ran = run.finish();
     assert_eq!(ran.code, 2, "the guest's code, and no panic: {ran:?}");
 }
 
@@ -164,7 +162,7 @@ fn a_hang_up_ends_a_run_as_a_request_to_end_does() {
     for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGINT] {
         let trace = path(&format!("end-{signal}.perfetto"));
         let control = path(&format!("end-{signal}.sock"));
-        let child = start(&[
+        let mut run = start(&[
             "run",
             "--summary",
             "json",
@@ -175,12 +173,10 @@ fn a_hang_up_ends_a_run_as_a_request_to_end_does() {
             "--cmdline",
             "workload=hog seconds=0",
         ]);
-        while !control.exists() {
-            std::thread::yield_now();
-        }
-        signal_when_ready(&child, signal);
-        assert_ended_in_order(&finish(child));
-        assert!(!control.exists(), "the control socket stays behind");
+        run.until("the control socket exists", || control.exists());
+        signal_when_ready(&mut run, signal);
+        assert_ended_in_order(&run.finish());
+        assert!(!control.exists(), "the control socket is left behind");
         assert_ne!(std::fs::metadata(&trace).expect("a trace").len(), 0);
     }
 }
@@ -194,9 +190,9 @@ fn a_hang_up_that_the_user_wants_ignored_does_not_end_a_run() {
         "--cmdline",
         "workload=idle seconds=1",
     ];
-    let child = start_with(&args, None, libc::SIGHUP);
-    signal_when_ready(&child, libc::SIGHUP);
-    let ran = finish(child);
+    let mut run = start_with(&args, None, libc::SIGHUP);
+    signal_when_ready(&mut run, libc::SIGHUP);
+    let ran = run.finish();
     assert_ended_in_order(&ran);
     assert_eq!(ran.summary()["guests"][0]["end"], "done", "{ran:?}");
 }
@@ -222,19 +218,17 @@ fn a_file_that_never_comes_does_not_keep_a_run_from_being_ended() {
         }
         args.extend(hanging);
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-            let child = start(&args);
-            let pid = i32::try_from(child.id()).expect("process id");
-            while !blocks_sigint(pid) {
-                std::thread::yield_now();
-            }
-            send(&child, signal);
-            let ran = finish(child);
+            let mut run = start(&args);
+            let pid = run.pid();
+            run.until("it handles signals", || blocks_sigint(pid));
+            run.signal(signal);
+            let ran = run.finish();
             assert_eq!(
                 ran.one_sentence(),
                 "baton: ended by a signal before the guests ran"
             );
             assert_eq!(ran.stdout, "");
-            assert!(!vsock.exists(), "a socket stays behind");
+            assert!(!vsock.exists(), "a socket is left behind");
         }
     }
 }
@@ -260,8 +254,8 @@ fn files_without_an_end_are_refused() {
     }
 }
 
-/// That a run with these flags is refused and leaves both files as they were.
-fn assert_leaves(trace: &Path, metrics: &Path, flags: &[&str]) {
+/// Asserts that a run with these flags and outputs is refused.
+fn assert_refused(trace: &Path, metrics: &Path, flags: &[&str]) {
     let target = format!("file:{}", metrics.display());
     let trace = trace.to_string_lossy();
     let mut args = vec!["run", "--trace", &*trace, "--metrics", &*target];
@@ -287,28 +281,28 @@ fn a_run_that_is_refused_leaves_what_one_before_has_written() {
         ],
         &["--kernel", "/nonexistent"],
         &["--host-cpus", "4000"],
-        // Ready but for the last thing that others could see.
+        // Ready, but the last output that others could see is not available.
         &["--control", &socket],
     ];
     for flags in refusals {
         let trace = file("refused.perfetto", b"an old trace");
         let metrics = file("refused.prom", b"old metrics");
-        assert_leaves(&trace, &metrics, flags);
+        assert_refused(&trace, &metrics, flags);
         assert_eq!(std::fs::read(&trace).expect("a file"), b"an old trace");
 
         std::fs::remove_file(&trace).expect("removed");
-        assert_leaves(&trace, &metrics, flags);
-        assert!(!trace.exists(), "an empty trace stays behind");
+        assert_refused(&trace, &metrics, flags);
+        assert!(!trace.exists(), "an empty trace is left behind");
     }
     let metrics = file("refused.prom", b"old metrics");
-    assert_leaves(&path("refused.perfetto"), &metrics, refusals[0]);
+    assert_refused(&path("refused.perfetto"), &metrics, refusals[0]);
     assert_eq!(std::fs::read(&metrics).expect("a file"), b"old metrics");
 }
 
 #[test]
 fn a_kernel_that_is_cut_short_is_refused_and_called_so() {
     let whole = common::elf(&[0xf4; 64], 1 << 20, 1 << 20);
-    // The last byte, half of the code, in the program header, in the header.
+    // Cut before the last byte, in the code, in the program header, and in the ELF header.
     for length in [whole.len() - 1, whole.len() - 32, 100, 40] {
         let kernel = file("cut.elf", &whole[..length]);
         let ran = baton(&["run", "--kernel", &kernel.to_string_lossy()]);

@@ -1,4 +1,4 @@
-//! What `baton` ends with: `docs/exit-status.md`.
+//! The exit statuses of `baton`: `docs/exit-status.md`.
 
 mod common;
 

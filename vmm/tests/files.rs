@@ -1,26 +1,25 @@
-//! The files that a run may have open, and what guests can take of them.
+//! The number of files that a run may have open, and the part of it that guests can take.
 
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::Child;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::pvh::{OWNER, PHYS32_ENTRY, elf};
-use common::{command, file, finish};
+use common::{Running, command, file};
 
-/// Guests with sockets to the host.
+/// Number of guests with sockets to the host.
 const GUESTS: usize = 5;
-/// How many programs connect to each of them, all but the last.
+/// Number of programs that connect to each guest but the first.
 const PROGRAMS: usize = 64;
 /// How long a program waits for an answer before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Starts `baton` with `args`, where `soft` files may be open, and `hard` at most.
-fn start_with_limit(args: &[&str], soft: u64, hard: u64) -> Child {
+/// Starts `baton` with `args` and these limits on the number of open files.
+fn start_with_limit(args: &[&str], soft: u64, hard: u64) -> Running {
     let limit = libc::rlimit {
         rlim_cur: soft,
         rlim_max: hard,
@@ -35,40 +34,27 @@ fn start_with_limit(args: &[&str], soft: u64, hard: u64) -> Child {
     };
     // SAFETY: the closure makes one system call and allocates nothing.
     unsafe { command.pre_exec(set) };
-    command.spawn().expect("baton starts")
+    Running::spawn(&mut command)
 }
 
-/// A run that still goes on, ended when dropped.
-struct Running(Child);
-
-impl Running {
-    /// Connects to the socket at `path` as soon as there is one.
-    fn connect(&mut self, path: &PathBuf) -> UnixStream {
-        loop {
-            if let Ok(stream) = UnixStream::connect(path) {
-                stream.set_read_timeout(Some(PATIENCE)).expect("a time");
-                return stream;
-            }
-            let over = self.0.try_wait().expect("a child");
-            assert!(over.is_none(), "the run is over");
-            std::thread::yield_now();
-        }
-    }
-
-    /// What the kernel says in this file about the process.
-    fn status(&self, file: &str) -> PathBuf {
-        format!("/proc/{}/{file}", self.0.id()).into()
-    }
+/// Connects to the socket at `path` as soon as it exists.
+fn connect(run: &mut Running, path: &Path) -> UnixStream {
+    let mut stream = None;
+    run.until("the socket accepts connections", || {
+        stream = UnixStream::connect(path).ok();
+        stream.is_some()
+    });
+    let stream = stream.expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+    stream
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// The path of a file about the process below `/proc`.
+fn proc(run: &Running, file: &str) -> PathBuf {
+    format!("/proc/{}/{file}", run.id()).into()
 }
 
-/// A path of this test's, where nothing is.
+/// A path of this test where no file is.
 fn path(name: &str) -> PathBuf {
     let name = format!("baton-files-{}-{name}", std::process::id());
     let path = std::env::temp_dir().join(name);
@@ -76,7 +62,7 @@ fn path(name: &str) -> PathBuf {
     path
 }
 
-/// Guests that do nothing, with a vsock device each; gives the paths of their sockets too.
+/// Guests that do nothing, each with a vsock device. Also returns the paths of their sockets.
 fn guests() -> (String, Vec<PathBuf>) {
     // cli; hlt; jmp
     let code = [0xfa, 0xf4, 0xeb, 0xfc];
@@ -101,7 +87,8 @@ fn guests() -> (String, Vec<PathBuf>) {
     (config.to_string_lossy().into_owned(), sockets)
 }
 
-/// How many files a run says that it needs which was refused where `allowed` may be open.
+/// The number of open files that a run needs, from the sentence with which it was refused where `allowed`
+/// files may be open.
 fn needed(sentence: &str, allowed: u64) -> u64 {
     sentence
         .strip_prefix("baton: this run needs ")
@@ -126,9 +113,9 @@ fn the_limit_of_open_files_is_raised_to_the_hard_one() {
     let name = control.to_string_lossy();
     let cmdline = "workload=idle seconds=0";
     let args = ["run", "--cmdline", cmdline, "--control", &name];
-    let mut running = Running(start_with_limit(&args, 64, 4_000));
-    running.connect(&control);
-    let limits = std::fs::read_to_string(running.status("limits")).expect("limits");
+    let mut run = start_with_limit(&args, 64, 4_000);
+    connect(&mut run, &control);
+    let limits = std::fs::read_to_string(proc(&run, "limits")).expect("limits");
     let files = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"))
@@ -144,32 +131,31 @@ fn a_guest_that_takes_all_its_sockets_leaves_those_of_others() {
     let control_name = control.to_string_lossy();
     let args = ["run", &*config, "--control", &control_name];
 
-    // With too few the run says how many it needs.
-    let refused = finish(start_with_limit(&args, 40, 40));
+    // A run that may open too few files is refused with the number that it needs.
+    let refused = start_with_limit(&args, 40, 40).finish();
     let needed = needed(refused.one_sentence(), 40);
 
-    // So many are enough, whatever comes.
-    let mut running = Running(start_with_limit(&args, needed, needed));
+    // That number is enough, whatever the guests do.
+    let mut run = start_with_limit(&args, needed, needed);
     let greedy: Vec<Vec<UnixStream>> = sockets[1..]
         .iter()
-        .map(|socket| (0..PROGRAMS).map(|_| running.connect(socket)).collect())
+        .map(|socket| (0..PROGRAMS).map(|_| connect(&mut run, socket)).collect())
         .collect();
     for programs in &greedy {
-        // Each makes room for the next.
+        // Each connection takes the place of the one before.
         assert!(programs[..PROGRAMS - 1].iter().all(is_over));
     }
-    let open = std::fs::read_dir(running.status("fd"))
-        .expect("files")
-        .count();
+    let open = std::fs::read_dir(proc(&run, "fd")).expect("files").count();
     assert!(open as u64 <= needed, "{open} of {needed}");
 
-    let mut program = running.connect(&sockets[0]);
+    let mut program = connect(&mut run, &sockets[0]);
     program.write_all(b"no such command\n").expect("room");
     assert!(is_over(&program), "the guest's socket answers");
-    let mut ask = running.connect(&control);
+    let mut client = connect(&mut run, &control);
     let mut answer = String::new();
-    write!(ask, "GET /snapshot HTTP/1.1\r\n\r\n").expect("room");
-    ask.read_to_string(&mut answer)
+    write!(client, "GET /snapshot HTTP/1.1\r\n\r\n").expect("room");
+    client
+        .read_to_string(&mut answer)
         .expect("the control socket answers");
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 }
@@ -181,9 +167,9 @@ fn the_number_of_files_that_many_guests_need_is_told_and_enough() {
     let config = config.to_string_lossy();
     for sched in ["baton", "host"] {
         let args = ["run", &*config, "--sched", sched, "--control", "off"];
-        let refused = finish(start_with_limit(&args, 50, 50));
+        let refused = start_with_limit(&args, 50, 50).finish();
         let needed = needed(refused.one_sentence(), 50);
-        let ran = finish(start_with_limit(&args, 50, needed));
+        let ran = start_with_limit(&args, 50, needed).finish();
         assert_eq!(ran.code, 0, "{needed} files: {ran:?}");
     }
 }

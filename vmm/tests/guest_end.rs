@@ -1,4 +1,4 @@
-//! What a guest has of the host is the host's again when that guest ends, while others of the run go on.
+//! When a guest ends, the host gets back all that the guest had, while other guests of the run go on.
 
 mod common;
 
@@ -6,54 +6,39 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Child;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use common::pvh::{OWNER, PHYS32_ENTRY, elf};
-use common::{baton, command, file, number, sum, vcpus};
+use common::{baton, file, number, start, sum, vcpus};
 
-/// When the test fails.
+/// Longest wait for the end of a connection.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Memory of the guest that ends, and of the one that goes on, MiB. Nothing else of the process has
-/// mappings of these lengths.
+/// Memory of the guest that ends and of the guest that goes on, MiB. The process has no other mappings of
+/// these lengths.
 const SHORT: u64 = 211;
 const LONG: u64 = 97;
 
-/// A run that is killed when dropped.
-struct Running(Child);
+/// What can be seen of a run below `/proc`.
+struct Process(i32);
 
-impl Running {
-    /// Waits until `holds`. `what` says that it does not.
-    fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !holds(self) {
-            assert!(
-                self.0.try_wait().expect("a child").is_none(),
-                "the run is over"
-            );
-            assert!(Instant::now() < end, "{what}");
-            thread::yield_now();
-        }
-    }
-
+impl Process {
     fn proc(&self, file: &str) -> PathBuf {
-        format!("/proc/{}/{file}", self.0.id()).into()
+        format!("/proc/{}/{file}", self.0).into()
     }
 
-    /// Names of the devices' threads.
+    /// The names of the threads of devices.
     fn devices(&self) -> Vec<String> {
         let tasks = fs::read_dir(self.proc("task")).expect("threads");
         tasks
-            // One may end meanwhile.
+            // A thread may end meanwhile.
             .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
             .filter(|name| name.starts_with("virtio"))
             .collect()
     }
 
-    /// How many files of the process are called this.
+    /// The number of open files of the process whose names contain `name`.
     fn files(&self, name: &str) -> usize {
         let files = fs::read_dir(self.proc("fd")).expect("files");
         files
@@ -62,14 +47,14 @@ impl Running {
             .count()
     }
 
-    /// Whether a vCPU that only the guest that ends has is mapped.
+    /// Whether a third vCPU is mapped, which only the guest that ends has.
     fn maps_third_vcpu(&self) -> bool {
         let maps = fs::read_to_string(self.proc("maps")).expect("mappings");
         assert!(maps.contains("kvm-vcpu:1"), "{maps}");
         maps.contains("kvm-vcpu:2")
     }
 
-    /// Memory of the process, MiB: now, and at most so far.
+    /// Resident memory of the process in MiB: now, and the largest so far.
     fn resident(&self) -> [u64; 2] {
         let status = fs::read_to_string(self.proc("status")).expect("a status");
         ["VmRSS:", "VmHWM:"].map(|key| {
@@ -79,7 +64,7 @@ impl Running {
         })
     }
 
-    /// Whether there is a mapping of so many MiB.
+    /// Whether the process has a mapping of this length.
     fn maps(&self, mib: u64) -> bool {
         let maps = fs::read_to_string(self.proc("maps")).expect("mappings");
         maps.lines().any(|line| {
@@ -91,18 +76,12 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
+/// Whether no run has locked the disk.
 fn is_free(disk: &Path) -> bool {
     File::open(disk).expect("the disk").try_lock().is_ok()
 }
 
-/// Two guests, of which the first keeps its devices busy and ends; then what it had is looked for.
+/// Runs two guests, the first of which keeps its devices busy and ends, and checks that all it had is free.
 fn everything_goes_with_the_guest(name: &str, flags: &[&str]) {
     let kernel = file(&format!("end-{name}.elf"), guest_tests::GUEST_ELF);
     let disk = file(&format!("end-{name}.img"), b"");
@@ -138,11 +117,12 @@ fn everything_goes_with_the_guest(name: &str, flags: &[&str]) {
     let config = config.to_string_lossy();
     let mut words = vec!["run", &*config, "--summary", "json"];
     words.extend(flags);
-    let mut run = Running(command(&words).spawn().expect("baton starts"));
+    let mut run = start(&words);
+    let process = Process(run.pid());
 
-    run.until("nobody listens", |_| socket.exists());
-    let mut program = UnixStream::connect(&socket).expect("it listens");
-    let mut output = BufReader::new(run.0.stderr.take().expect("a pipe"));
+    run.until("the socket exists", || socket.exists());
+    let mut program = UnixStream::connect(&socket).expect("a listener");
+    let mut output = BufReader::new(run.stderr.take().expect("a pipe"));
     let mut line = String::new();
     while !(line.starts_with("[short]") && line.contains("iterations")) {
         line.clear();
@@ -152,23 +132,25 @@ fn everything_goes_with_the_guest(name: &str, flags: &[&str]) {
             "no last line"
         );
     }
-    // It ends with this line. What follows is the same whether or not it has ended yet.
+    // The guest ends after this line. The checks below hold whether or not it has ended already.
     program.set_read_timeout(Some(PATIENCE)).expect("a time");
     match program.read(&mut [0]) {
         Ok(read) => assert_eq!(read, 0),
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
     }
-    run.until("the socket is there", |_| !socket.exists());
-    run.until("its devices have threads", |run| run.devices().is_empty());
-    run.until("the disk is locked", |_| is_free(&disk));
-    run.until("its memory is mapped", |run| !run.maps(SHORT));
-    assert!(run.maps(LONG));
-    // The VM's file, and those of vCPUs, which mappings keep too.
-    run.until("its VM is there", |run| run.files("kvm-vm") == 1);
-    run.until("its vCPUs are there", |run| run.files("kvm-vcpu") == 2);
-    run.until("its vCPUs are mapped", |run| !run.maps_third_vcpu());
+    run.until("the socket is removed", || !socket.exists());
+    run.until("the devices have no threads", || {
+        process.devices().is_empty()
+    });
+    run.until("the disk is not locked", || is_free(&disk));
+    run.until("its memory is not mapped", || !process.maps(SHORT));
+    assert!(process.maps(LONG));
+    // The file of the VM, and those of vCPUs, which mappings keep open, too.
+    run.until("its VM is closed", || process.files("kvm-vm") == 1);
+    run.until("its vCPUs are closed", || process.files("kvm-vcpu") == 2);
+    run.until("its vCPUs are not mapped", || !process.maps_third_vcpu());
 
-    // Another run has disk and socket, while the first goes on.
+    // Another run can use the disk and the socket while the first goes on.
     let kernel = kernel.to_string_lossy();
     let vsock = format!("cid=3,path={}", socket.display());
     let disk = disk.to_string_lossy();
@@ -184,11 +166,10 @@ fn everything_goes_with_the_guest(name: &str, flags: &[&str]) {
         &vsock,
     ];
     assert_eq!(baton(&other).code, 0);
-    assert!(run.0.try_wait().expect("a child").is_none());
+    run.assert_alive("the other run has ended");
 
-    // SAFETY: no memory is involved, and the child is not yet waited for, so the id is its own.
-    assert_eq!(unsafe { libc::kill(run.0.id() as i32, libc::SIGINT) }, 0);
-    let summary = run.0.stdout.take().expect("a pipe");
+    run.signal(libc::SIGINT);
+    let summary = run.stdout.take().expect("a pipe");
     let summary: Value = serde_json::from_reader(summary).expect("a summary");
     let short = &summary["guests"][0];
     assert_eq!(short["exit_code"], 0, "{short}");
@@ -240,13 +221,10 @@ fn the_host_gets_back_the_memory_that_an_ended_guest_has_touched() {
         kernel.display()
     );
     let config = file("end-memory.toml", guests.as_bytes());
-    let mut run = Running(
-        command(&["run", &config.to_string_lossy()])
-            .spawn()
-            .expect("baton starts"),
-    );
-    run.until("the memory is the guest's", |run| {
-        let [now, most] = run.resident();
+    let mut run = start(&["run", &config.to_string_lossy()]);
+    let process = Process(run.pid());
+    run.until("the memory of the guest is free", || {
+        let [now, most] = process.resident();
         most - now >= u64::from(LAST - FIRST)
     });
 }

@@ -1,19 +1,20 @@
-//! A guest is told of time that was taken from its vCPUs, by which its watchdogs would blame it.
+//! Guests are notified of time that was taken from their vCPUs, because their watchdogs would otherwise take
+//! it for a hang.
 
 mod common;
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use common::{baton, number, vcpus};
+use common::{Running, baton, number, vcpus};
 
-/// Ends a run that waits for ever.
+/// Longest duration of a run.
 const LIMIT: &str = "60s";
 
-/// `baton run` of the guest that waits to be told.
+/// `baton run` of the guest that waits for the notification.
 fn command(flags: &[&str], cmdline: &str) -> Command {
     let cmdline = format!("workload=stopped {cmdline}");
     let mut words = vec!["run", "--duration", LIMIT, "--control", "off"];
@@ -22,54 +23,46 @@ fn command(flags: &[&str], cmdline: &str) -> Command {
     common::command(&words)
 }
 
-/// The guest of a summary, which has ended well.
+/// The guest of a summary, which must have ended well.
 fn guest(summary: &Value) -> &Value {
     let guest = &summary["guests"][0];
     assert_eq!(guest["exit_code"], 0, "{guest}");
     guest
 }
 
-/// How often each vCPU was told.
-fn told(guest: &Value) -> Vec<u64> {
+/// The number of notifications of each vCPU.
+fn notifications(guest: &Value) -> Vec<u64> {
     vcpus(guest)
         .map(|vcpu| vcpu["results"]["iterations"].as_u64().unwrap_or(0))
         .collect()
 }
 
-fn signal(child: &Child, signal: libc::c_int) {
-    let pid = i32::try_from(child.id()).expect("process id");
-    // SAFETY: no memory is involved, and the child is not yet waited for, so the id is its own.
-    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
-}
-
-/// Stops `child`, for a little more than a second, and lets it go on.
-fn stop_for_a_second(child: &Child) {
-    signal(child, libc::SIGSTOP);
-    let stat = format!("/proc/{}/stat", child.id());
+/// Stops `run` for a little more than a second, and continues it.
+fn stop_for_a_second(run: &mut Running) {
+    run.signal(libc::SIGSTOP);
+    let stat = format!("/proc/{}/stat", run.id());
     let stopped = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
-    while !stopped() {
-        std::thread::yield_now();
-    }
-    // Nothing is waited for here: this is the gap.
+    run.until("the process is stopped", stopped);
+    // This is the gap itself, and does not wait for anything.
     let from = Instant::now();
     while from.elapsed() < Duration::from_millis(1_200) {
         std::thread::sleep(Duration::from_millis(100));
     }
-    signal(child, libc::SIGCONT);
+    run.signal(libc::SIGCONT);
 }
 
-/// Runs the guest until the process has been stopped once, and gives its summary.
+/// Runs the guest, stops the process once, and returns the summary of the run.
 fn summary_of_a_run_that_is_stopped(flags: &[&str], cmdline: &str) -> Value {
-    let mut child = command(flags, cmdline).spawn().expect("baton starts");
+    let mut child = Running::spawn(&mut command(flags, cmdline));
     // With a summary as JSON on standard output, the guest prints to standard error.
     let mut console = BufReader::new(child.stderr.take().expect("piped"));
     let mut text = String::new();
     while !text.contains("waits to be stopped") {
         assert!(console.read_line(&mut text).expect("output") > 0, "{text}");
     }
-    stop_for_a_second(&child);
+    stop_for_a_second(&mut child);
     console.read_to_string(&mut text).expect("output");
-    let ran = common::finish(child);
+    let ran = child.finish();
     assert_eq!(ran.code, 0, "{text}");
     ran.summary()
 }
@@ -79,13 +72,16 @@ fn a_process_that_was_stopped_tells_vcpus_that_compute() {
     for flags in [
         &["--cpus", "2", "--vcpu-threads", "off"][..],
         &["--cpus", "2", "--vcpu-threads", "on"],
-        // More vCPUs than CPUs: some run, some wait for their turn.
+        // More vCPUs than host CPUs: some run, and some are runnable.
         &["--cpus", "3", "--host-cpus", &common::first_cpu()],
         &["--cpus", "2", "--sched", "host"],
     ] {
         let summary = summary_of_a_run_that_is_stopped(flags, "count=1 seconds=0");
-        let told = told(guest(&summary));
-        assert!(told.iter().all(|&told| told == 1), "{flags:?}: {told:?}");
+        let counts = notifications(guest(&summary));
+        assert!(
+            counts.iter().all(|&count| count == 1),
+            "{flags:?}: {counts:?}"
+        );
     }
 }
 
@@ -96,19 +92,22 @@ fn a_process_that_was_stopped_tells_vcpus_that_sleep() {
         &["--cpus", "2", "--vcpu-threads", "on"],
         &["--cpus", "2", "--sched", "host"],
     ] {
-        // The timer is set for later than the stop: nobody is late.
+        // The timers are due after the stop, so no vCPU wakes late.
         let cmdline = "count=1 seconds=0 wait=halt period=3s";
         let summary = summary_of_a_run_that_is_stopped(flags, cmdline);
-        let told = told(guest(&summary));
-        assert!(told.iter().all(|&told| told == 1), "{flags:?}: {told:?}");
+        let counts = notifications(guest(&summary));
+        assert!(
+            counts.iter().all(|&count| count == 1),
+            "{flags:?}: {counts:?}"
+        );
     }
 }
 
 #[test]
 fn a_vcpu_that_is_throttled_for_long_is_told_each_time() {
     let mut command = command(&["--reservation", "50ms/2s,hard"], "count=2 seconds=0");
-    let ran = common::finish(command.spawn().expect("baton starts"));
-    assert_eq!(told(guest(&ran.summary())), [2]);
+    let ran = Running::spawn(&mut command).finish();
+    assert_eq!(notifications(guest(&ran.summary())), [2]);
 }
 
 #[test]
@@ -119,8 +118,8 @@ fn sleep_and_short_gaps_are_not_told() {
         (&["--cpus", "2"], "seconds=3 wait=halt period=1.4s"),
         (&["--vcpu-threads", "on"], "seconds=3 wait=halt period=1.4s"),
     ] {
-        // Where this machine has taken a second from it itself, the guest knows.
-        let ran = common::finish(command(flags, cmdline).spawn().expect("baton starts"));
+        // The guest accepts a notification if the host itself took a second from a vCPU.
+        let ran = Running::spawn(&mut command(flags, cmdline)).finish();
         assert_eq!(ran.code, 0, "{ran:?}");
         assert!(ran.stderr.contains("stopped: right"), "{ran:?}");
     }

@@ -1,10 +1,10 @@
-//! The built-in guest on real KVM, a thread per vCPU.
+//! The built-in guest on real KVM, with a thread for each vCPU under the host's scheduler.
 
 mod common;
 
 use common::{GUESTS_FAILED, baton, file, spawn_and_interrupt};
 
-/// Runs a lock workload of a fixed number of acquisitions and checks what it says of itself.
+/// Runs a lock workload with a fixed number of acquisitions and checks its figures.
 fn counter_is_right(cpus: u64, sched: &str) {
     let cpus_flag = cpus.to_string();
     let ran = baton(&[
@@ -83,7 +83,7 @@ fn triple_fault_ends_only_its_guest() {
     );
     assert_eq!(good["exit_code"], 0, "{good}");
     assert_eq!(good["workload"]["counter_ok"], true);
-    // Lines of several guests say whose they are.
+    // With several guests, each line has the name of its guest.
     assert!(ran.stderr.contains("[good] "), "{ran:?}");
 }
 
@@ -183,7 +183,7 @@ fn kernel_that_is_not_there_gives_one_sentence() {
 fn kernel_that_is_no_elf_file_gives_one_sentence() {
     const NO_KERNEL: &str = "cannot be booted: ";
     let shared = {
-        // Of type ET_DYN, as most programs are.
+        // Of type ET_DYN, like most programs.
         let mut image = guest_tests::GUEST_ELF.to_vec();
         image[16] = 3;
         image
@@ -217,7 +217,7 @@ fn kernel_that_is_no_elf_file_gives_one_sentence() {
 
 #[test]
 fn kernel_that_does_not_fit_gives_one_sentence() {
-    // The built-in kernel's header, moved to 3 GiB, which 64 MiB of memory do not reach.
+    // The built-in kernel, loaded at 3 GiB, which is beyond its 64 MiB of memory.
     let mut image = guest_tests::GUEST_ELF.to_vec();
     let headers = u64::from_le_bytes(image[32..40].try_into().expect("e_phoff")) as usize;
     let size = usize::from(u16::from_le_bytes([image[54], image[55]]));

@@ -1,14 +1,16 @@
-//! Reservations where the halt of a vCPU cannot be noticed when it happens: without perf events.
+//! Reservations on hosts that notice the halt of a vCPU late, because there are no perf events.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
-/// Linux, include/uapi/linux/capability.h.
+mod common;
+
+/// From `linux/capability.h`.
 const CAP_SYS_ADMIN: libc::c_ulong = 21;
 const CAP_PERFMON: libc::c_ulong = 38;
 
-/// Runs `baton run` with `flags` like a user who may not use perf events of the kernel. `None`: every
-/// user of this host may.
+/// Runs `baton run` with `flags` as a user who may not use perf events of the kernel. `None` if every user of
+/// this host may use them.
 fn without_perf_events(flags: &[&str]) -> Option<Output> {
     let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?;
     if paranoid.trim().parse::<i32>().ok()? < 2 {
@@ -28,7 +30,7 @@ fn without_perf_events(flags: &[&str]) -> Option<Output> {
             Ok(())
         });
     }
-    Some(command.output().expect("baton starts"))
+    Some(common::output(&mut command))
 }
 
 fn error(output: &Output) -> String {

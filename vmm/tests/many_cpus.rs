@@ -1,4 +1,4 @@
-//! Hosts with more CPUs than the C library's `cpu_set_t` has room for: 1,024.
+//! Hosts with more CPUs than the `cpu_set_t` of the C library can hold, which is 1,024.
 
 mod common;
 
@@ -6,13 +6,13 @@ use std::io;
 use std::mem::offset_of;
 use std::os::unix::process::CommandExt;
 
-use common::{baton, command, file, finish, number};
+use common::{Running, baton, command, file, number};
 
 /// Bytes of a set of 2,048 CPUs.
 const SET_OF_2048: u32 = 2_048 / 8;
 
-/// A filter under which `sched_getaffinity` answers as on a host that may have 2,048 CPUs: it refuses a
-/// shorter set.
+/// A filter under which `sched_getaffinity` refuses sets of fewer than 2,048 CPUs, as on a host that may have
+/// so many.
 fn filter() -> [libc::sock_filter; 6] {
     let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
         code: code as u16,
@@ -49,7 +49,7 @@ fn filter() -> [libc::sock_filter; 6] {
     ]
 }
 
-/// Puts the calling process and all that it starts under [`filter`].
+/// Puts the calling process and all its children under [`filter`].
 fn large_host() -> io::Result<()> {
     let mut steps = filter();
     let program = libc::sock_fprog {
@@ -79,7 +79,7 @@ fn a_run_starts_on_a_host_with_more_than_1024_cpus() {
         command.args(["--summary", "json"]);
         // SAFETY: the function makes two system calls and allocates nothing.
         unsafe { command.pre_exec(large_host) };
-        let ran = finish(command.spawn().expect("baton starts"));
+        let ran = Running::spawn(&mut command).finish();
         assert_eq!(ran.code, 0, "{ran:?}");
         let workload = &ran.summary()["guests"][0]["workload"];
         assert_eq!(number(workload, "acquisitions"), 200, "{workload}");

@@ -1,4 +1,4 @@
-//! Metrics of a real run, as they are offered.
+//! The metrics that a real run offers.
 
 mod common;
 
@@ -7,19 +7,18 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
-use common::{baton, file};
+use common::{Running, baton, file};
 
-/// Samples of an OpenMetrics text, by name and labels; its form is checked on the way.
+/// The samples of a text in the format OpenMetrics, by name and labels. Also checks the form of the text.
 fn samples(text: &str) -> HashMap<String, f64> {
     assert!(text.ends_with("\n# EOF\n"), "{text}");
     samples_of(text)
 }
 
-/// Samples of a text in the classic format.
+/// The samples of a text in the classic format.
 fn classic_samples(text: &str) -> HashMap<String, f64> {
-    // Who reads that format takes a counter's type by the whole name of its samples.
+    // Readers of that format find the type of a counter by the whole name of its samples.
     let mut types = HashMap::new();
     for line in text.lines() {
         let mut words = line.split(' ');
@@ -60,54 +59,32 @@ fn samples_of(text: &str) -> HashMap<String, f64> {
     samples
 }
 
-/// A run that is still going on, ended when it is dropped.
-struct Running(Child);
-
-impl Running {
-    fn start(target: &str) -> Self {
-        let args = ["run", "--cpus", "2", "--metrics", target];
-        let cmdline = [
-            "--cmdline",
-            "lock=ticket hints=on seconds=0",
-            "--duration",
-            "60s",
-        ];
-        let child = Command::new(env!("CARGO_BIN_EXE_baton"))
-            .args(args)
-            .args(cmdline)
-            .args(["--late-halts", "allow"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("baton starts");
-        Self(child)
-    }
-
-    /// Tries until it works, as long as the run goes on.
-    fn until<T>(&mut self, mut attempt: impl FnMut() -> Option<T>) -> T {
-        loop {
-            if let Some(done) = attempt() {
-                return done;
-            }
-            assert!(
-                self.0.try_wait().expect("a child").is_none(),
-                "the run is over"
-            );
-            std::thread::yield_now();
-        }
-    }
+/// Starts a run without an end that offers metrics at `target`.
+fn start(target: &str) -> Running {
+    let cmdline = "lock=ticket hints=on seconds=0";
+    common::start(&[
+        "run",
+        "--cpus",
+        "2",
+        "--metrics",
+        target,
+        "--cmdline",
+        cmdline,
+    ])
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Makes attempts until one succeeds.
+fn until<T>(run: &mut Running, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let mut result = None;
+    run.until("the attempt succeeds", || {
+        result = attempt();
+        result.is_some()
+    });
+    result.expect("a result")
 }
 
-/// Asks for `path` and gives head and body of the answer.
-fn ask(mut stream: impl Read + Write, path: &str) -> (String, String) {
+/// Requests `path` and returns the head and the body of the answer.
+fn get(mut stream: impl Read + Write, path: &str) -> (String, String) {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").expect("sends");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("receives");
@@ -115,7 +92,7 @@ fn ask(mut stream: impl Read + Write, path: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-/// A port that nobody uses just now.
+/// A port that is free at the moment.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
@@ -192,29 +169,32 @@ fn a_file_ends_with_the_numbers_of_the_summary() {
 #[test]
 fn a_scrape_over_tcp_gets_counters_that_only_grow() {
     let port = free_port();
-    let mut running = Running::start(&format!("127.0.0.1:{port}"));
+    let mut run = start(&format!("127.0.0.1:{port}"));
     let connect = || TcpStream::connect(("127.0.0.1", port)).ok();
-    let (head, first) = ask(running.until(connect), "/metrics");
+    let (head, first) = get(until(&mut run, connect), "/metrics");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(
         head.contains("\r\nContent-Type: application/openmetrics-text; version=1.0.0;"),
         "{head}"
     );
-    // As a proxy is asked; and by a client that reads the format of before OpenMetrics only.
-    let (head, _) = ask(connect().expect("still there"), "http://localhost/metrics");
+    // A request as for a proxy; and one by a client that only reads the format before OpenMetrics.
+    let (head, _) = get(
+        connect().expect("it still listens"),
+        "http://localhost/metrics",
+    );
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     let old = "/metrics HTTP/1.1\r\nAccept: text/plain;version=0.0.4, */*;q=0.1\r\nX: ";
-    let (head, classic) = ask(connect().expect("still there"), old);
+    let (head, classic) = get(connect().expect("it still listens"), old);
     assert!(
         head.contains("\r\nContent-Type: text/plain; version=0.0.4;"),
         "{head}"
     );
     assert_eq!(classic_samples(&classic).len(), samples(&first).len());
-    let (head, _) = ask(connect().expect("still there"), "/");
+    let (head, _) = get(connect().expect("it still listens"), "/");
     assert!(head.starts_with("HTTP/1.1 404"), "{head}");
-    // One that says nothing is not waited for for long.
-    let silent = connect().expect("still there");
-    let (_, second) = ask(connect().expect("still there"), "/metrics");
+    // A client that sends nothing does not delay others for long.
+    let silent = connect().expect("it still listens");
+    let (_, second) = get(connect().expect("it still listens"), "/metrics");
     drop(silent);
     let second = samples(&second);
     for (sample, value) in samples(&first) {
@@ -230,12 +210,12 @@ fn a_scrape_over_tcp_gets_counters_that_only_grow() {
 fn a_scrape_over_a_unix_socket_takes_the_place_of_a_dead_one_only() {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("metrics.sock");
     let _ = std::fs::remove_file(&path);
-    // A socket that nobody listens on any more.
+    // A socket without a listener.
     drop(UnixListener::bind(&path).expect("a socket"));
     let target = format!("unix:{}", path.display());
-    let mut running = Running::start(&target);
-    let stream = running.until(|| UnixStream::connect(&path).ok());
-    let (_, text) = ask(stream, "/metrics");
+    let mut run = start(&target);
+    let stream = until(&mut run, || UnixStream::connect(&path).ok());
+    let (_, text) = get(stream, "/metrics");
     assert!(
         samples(&text).contains_key("baton_vcpu_run_seconds_total{guest=\"guest\",vcpu=\"1\"}")
     );
@@ -248,12 +228,12 @@ fn a_scrape_over_a_unix_socket_takes_the_place_of_a_dead_one_only() {
     );
     assert!(
         UnixStream::connect(&path).is_ok(),
-        "the first one is still there"
+        "the first run still listens"
     );
 }
 
 #[test]
-fn a_place_that_is_none_is_refused_with_examples() {
+fn a_target_that_cannot_be_parsed_is_refused_with_examples() {
     let ran = baton(&["run", "--metrics", "9469"]);
     assert!(
         ran.stderr.contains("must be as in 127.0.0.1:9469"),

@@ -4,8 +4,8 @@ mod common;
 
 use common::{assert_locks_held, number, run_baton, sum, vcpus};
 
-/// Contended by one task and by several tasks of each vCPU, with and without hints: no acquisition
-/// is lost, no sleeper is forgotten, and every charge has one who ran.
+/// Runs mutexes for which one task or several tasks of each vCPU contend, with and without hints, and checks
+/// that no acquisition is lost, every sleeper is woken, and each charge belongs to a vCPU that ran.
 fn mutexes_hold(name: &str, flags: &[&str]) {
     let guest = |hints, tasks| {
         format!(
@@ -44,7 +44,7 @@ fn mutexes_hold_when_halted_vcpus_sleep_in_kvm() {
     );
 }
 
-/// Handed over in strict order, nearly each acquisition would cost a sleep, and so a switch.
+/// If the mutex were handed over in strict order, nearly every acquisition would cost a sleep and a switch.
 #[test]
 fn waiters_for_short_critical_sections_form_no_convoy() {
     for hints in ["on", "off"] {
@@ -79,8 +79,8 @@ fn tasks_that_wait_for_conditions_lose_no_signal() {
     assert_eq!(code, 0, "{summary}");
 }
 
-/// vCPU 0 holds the first mutex for 10 ms of CPU time, of which its own budget is a tenth. That of
-/// vCPU 1, which waits for it, is not enough either: vCPU 2, which waits for vCPU 1, pays the rest.
+/// vCPU 0 holds the first mutex for 10 ms of CPU time; its own budget is a tenth of that. vCPU 1 waits for vCPU
+/// 0, and its budget is too small as well. The rest is charged to vCPU 2, which waits for vCPU 1.
 const CHAIN: &str = r#"
     [[guest]]
     name = "chain"

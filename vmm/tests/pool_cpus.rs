@@ -1,5 +1,5 @@
-//! Host CPUs that go away while guests run, and come back. They are taken from the process alone: by the
-//! affinity of its threads, as `taskset -a -p` does, and by the cpuset of a cgroup.
+//! Host CPUs that a run loses and gets back while its guests run. Only this process loses them: by the
+//! affinity of its threads, as with `taskset -a -p`, and by the cpuset of a cgroup.
 
 mod common;
 #[path = "pool_cpus/cpuset.rs"]
@@ -9,18 +9,17 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use common::{Ran, number};
+use common::{Ran, Running, number};
 use cpuset::Cpuset;
 
 /// Longest wait for anything that must happen.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Two host CPUs that this process may use; `None`, and a sentence, where there is only one.
+/// Two host CPUs that this process may use. If there is only one, prints a sentence and returns `None`.
 fn two_cpus() -> Option<[usize; 2]> {
     let status = fs::read_to_string("/proc/self/status").expect("own status");
     let own = status
@@ -47,10 +46,9 @@ fn list(text: &str) -> Vec<usize> {
     text.split(',').flat_map(part).collect()
 }
 
-/// A run that goes on until it is ended.
+/// A run without an end, with its control socket.
 struct Run {
-    /// There until it is ended.
-    child: Option<Child>,
+    child: Running,
     socket: PathBuf,
 }
 
@@ -66,7 +64,7 @@ impl Run {
         words.extend(["--host-cpus", &cpus, "--control", &control]);
         words.extend(flags);
         let mut run = Self {
-            child: Some(common::start(&words)),
+            child: common::start(&words),
             socket,
         };
         let begun = |now: &Value| vcpus(now).iter().all(|vcpu| number(vcpu, "ran_ns") > 0);
@@ -75,16 +73,12 @@ impl Run {
     }
 
     fn pid(&self) -> i32 {
-        let child = self.child.as_ref().expect("it goes on");
-        i32::try_from(child.id()).expect("process id")
+        self.child.pid()
     }
 
-    /// What the run looks like now; `None` before there is anybody to ask.
-    fn look(&mut self) -> Option<Value> {
-        let child = self.child.as_mut().expect("it goes on");
-        if child.try_wait().expect("asked").is_some() {
-            panic!("it has ended: {:?}", self.child.take().map(common::finish));
-        }
+    /// A snapshot of the run; `None` before its control socket accepts connections.
+    fn snapshot(&mut self) -> Option<Value> {
+        self.child.assert_alive("a snapshot is taken");
         let mut socket = UnixStream::connect(&self.socket).ok()?;
         socket
             .write_all(b"GET /snapshot HTTP/1.1\r\nHost: baton\r\nConnection: close\r\n\r\n")
@@ -95,12 +89,12 @@ impl Run {
         serde_json::from_str(body).ok()
     }
 
-    /// Waits until the run looks like that.
-    fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    /// Waits until a snapshot is as `is_so` requires, and returns it.
+    fn until(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
-            let now = self.look();
-            if let Some(now) = now.as_ref().filter(|now| wanted(now)) {
+            let now = self.snapshot();
+            if let Some(now) = now.as_ref().filter(|now| is_so(now)) {
                 return now.clone();
             }
             assert!(Instant::now() < until, "{what}: {now:?}");
@@ -108,9 +102,9 @@ impl Run {
         }
     }
 
-    /// Waits until the host CPU in this place is away, or not.
-    fn until_away(&mut self, place: usize, away: bool) -> Value {
-        self.until("away", |now| now["cpus"][place]["away"] == away)
+    /// Waits until the host CPU with this index in the pool is away, or not.
+    fn until_away(&mut self, index: usize, away: bool) -> Value {
+        self.until("away", |now| now["cpus"][index]["away"] == away)
     }
 
     /// Waits until each vCPU has run more than it has in `before`.
@@ -130,7 +124,7 @@ impl Run {
         });
     }
 
-    /// The threads, by name, and where each may run.
+    /// The threads of the run: their names, and the host CPUs on which they may run.
     fn threads(&self) -> Vec<(String, Vec<usize>)> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it lives");
         let thread = |task: PathBuf| {
@@ -142,7 +136,7 @@ impl Run {
         tasks.filter_map(|task| thread(task.ok()?.path())).collect()
     }
 
-    /// Pins all threads to `cpus`, like `taskset -a -p`.
+    /// Pins all threads to `cpus`, as `taskset -a -p` does.
     fn pin(&self, cpus: &[usize]) {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it lives");
         for task in tasks {
@@ -153,13 +147,13 @@ impl Run {
             unsafe {
                 let mut set: libc::cpu_set_t = std::mem::zeroed();
                 cpus.iter().for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
-                // One that has ended meanwhile needs none.
+                // A thread that has ended meanwhile needs no affinity.
                 libc::sched_setaffinity(tid, size_of::<libc::cpu_set_t>(), &raw const set);
             }
         }
     }
 
-    /// Waits until the threads of this name are all pinned to one CPU each, one of `to`.
+    /// Waits until each thread with such a name is pinned to one CPU of `to`.
     fn until_pinned(&self, is: impl Fn(&str) -> bool, to: &[usize]) {
         let until = Instant::now() + PATIENCE;
         let pinned = |cpus: &[usize]| matches!(cpus, [one] if to.contains(one));
@@ -175,20 +169,9 @@ impl Run {
         }
     }
 
-    fn end(mut self) -> Ran {
-        // SAFETY: no memory is involved; the child has not been waited for, so the id is its own.
-        unsafe { libc::kill(self.pid(), libc::SIGTERM) };
-        common::finish(self.child.take().expect("it goes on"))
-    }
-}
-
-/// A test that has failed leaves nothing that runs.
-impl Drop for Run {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+    fn end(self) -> Ran {
+        self.child.signal(libc::SIGTERM);
+        self.child.finish()
     }
 }
 
@@ -335,7 +318,7 @@ fn a_pool_whose_last_host_cpu_goes_away_runs_on_and_says_what_that_is_worth() {
         reservation = "5ms/10ms"
     "#;
     let mut run = Run::start("last", guest, &cpus[1..], &[]);
-    let before = run.look().expect("it runs");
+    let before = run.snapshot().expect("it runs");
     run.pin(&cpus[..1]);
     run.until_all_have_run(&before);
     let now = run.until_away(0, true);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use common::{baton, file, number, run_baton, sum, vcpus};
 
-/// Runs a file of guests under a scheduler; exit code and summary.
+/// Runs the guests of a file under a scheduler. Returns the exit code and the summary.
 fn run(sched: &str, name: &str, text: &str) -> (i32, Value) {
     let config = file(&format!("{sched}-{name}"), text.as_bytes());
     let path = config.to_string_lossy();
@@ -23,7 +23,7 @@ fn run(sched: &str, name: &str, text: &str) -> (i32, Value) {
     (ran.code, ran.summary())
 }
 
-/// Times that the guest's tick took a task off this vCPU for another one.
+/// Number of times that the guest's tick preempted a task of this vCPU for another task.
 fn task_preemptions(vcpu: &Value) -> u64 {
     vcpu["results"]["task_preemptions"].as_u64().unwrap_or(0)
 }
@@ -32,7 +32,7 @@ fn guests(summary: &Value) -> impl Iterator<Item = &Value> {
     summary["guests"].as_array().expect("guests").iter()
 }
 
-/// Each spins until the other has done something.
+/// Each of two tasks spins until the other has made progress.
 #[test]
 fn of_two_tasks_that_never_yield_both_get_on_only_with_a_tick() {
     let guest = |name, tick| {
@@ -114,7 +114,7 @@ fn owners_that_wait_for_their_siblings_come_back_and_sleepers_elsewhere_are_woke
     }
 }
 
-/// vCPU 0 has 1 ms in 20 ms, and needs several to let a sibling run and get back to the owner.
+/// vCPU 0 has 1 ms in 20 ms, and needs several milliseconds to run a sibling and to return to the owner.
 #[test]
 fn a_sleepers_budget_carries_a_vcpu_whose_owner_is_preempted() {
     let (code, summary) = run_baton(

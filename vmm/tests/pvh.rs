@@ -9,8 +9,8 @@ use baton_abi::testdev;
 use common::pvh::{OWNER, PHYS32_ENTRY, elf};
 use common::{baton, file};
 
-// Prints the command line and the RAM disk, and ends with 0; with 9 if it finds no start info or
-// paging on.
+// A guest that prints its command line and its RAM disk. It ends with 0, or with 9 if there is no start info or
+// paging is on.
 global_asm!(
     ".pushsection .rodata.baton_pvh_guest, \"a\"",
     ".code32",
@@ -57,7 +57,7 @@ unsafe extern "C" {
     static baton_pvh_guest_end: u8;
 }
 
-/// The guest above with a note of this type by `owner`.
+/// The guest above with a note of this kind by `owner`.
 fn image(owner: &[u8; 4], kind: u32) -> Vec<u8> {
     let (from, to) = (&raw const baton_pvh_guest, &raw const baton_pvh_guest_end);
     // SAFETY: the assembly above, from its first label to its last.

@@ -1,4 +1,4 @@
-//! Standard output as others have left it: a file that does not block, and a reader that is late.
+//! Standard output that does not block, with a reader that is late.
 
 mod common;
 
@@ -11,13 +11,13 @@ use std::process::Stdio;
 use baton_abi::testdev;
 
 use common::pvh::{OWNER, PHYS32_ENTRY, elf};
-use common::{command, file};
+use common::{Running, command, file};
 
-/// How many bytes the guest prints: more than a pipe of one page and the console's queue hold.
+/// Number of bytes that the guest prints: more than a pipe of one page and the queue of the console hold.
 const PRINTED: u32 = 20_000;
 const SERIAL: u32 = 0x3f8;
 
-/// A guest that prints so many letters at its serial port, and ends.
+/// A guest that prints that many letters to its serial port and ends.
 fn printer() -> PathBuf {
     let mut code = vec![0xb9]; // mov ecx
     code.extend(PRINTED.to_le_bytes());
@@ -53,17 +53,14 @@ fn what_a_guest_prints_is_written_or_counted_where_standard_output_does_not_bloc
         .arg(printer())
         .arg("--control")
         .arg(&control);
-    let mut child = run
-        .stdout(Stdio::from(writer))
-        .spawn()
-        .expect("baton starts");
-    // Not to keep the writer's end open.
+    let mut child = Running::spawn(run.stdout(Stdio::from(writer)));
+    // It keeps the writing end open.
     drop(run);
 
-    // Nobody reads while the guest runs.
-    let mut there = false;
-    while !there || control.exists() {
-        there = there || control.exists();
+    // The pipe is not read while the guest runs.
+    let mut has_begun = false;
+    while !has_begun || control.exists() {
+        has_begun = has_begun || control.exists();
         if child.try_wait().expect("a child").is_some() {
             break;
         }
@@ -71,10 +68,9 @@ fn what_a_guest_prints_is_written_or_counted_where_standard_output_does_not_bloc
     }
     let mut text = String::new();
     reader.read_to_string(&mut text).expect("text");
-    let output = child.wait_with_output().expect("ends");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(text.contains("guest: done"), "no summary, {said}");
+    let ran = child.finish();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(text.contains("guest: done"), "no summary: {ran:?}");
 
     let read = text.matches('~').count();
     let dropped: usize = text

@@ -2,18 +2,18 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use common::{baton, finish, number, start};
+use common::{baton, number, start};
 
 /// Whether SIGSTOP has reached every thread of `pid`.
 fn all_threads_stopped(pid: i32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
     threads.flatten().all(|thread| {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        // Behind the name, which stands in brackets.
+        // The state follows the name, which is in parentheses.
         stat.rsplit_once(") ")
             .is_some_and(|(_, rest)| rest.starts_with('T'))
     })
@@ -32,7 +32,7 @@ fn a_summary_as_json_is_alone_on_standard_output_and_the_guests_print_to_standar
             "lock=tas acquisitions=10",
         ]);
         assert_eq!(ran.code, 0, "{ran:?}");
-        // This fails if anything else stands there.
+        // This fails if standard output has anything else.
         assert_eq!(ran.summary()["guests"][0]["workload"]["acquisitions"], 10);
         assert!(ran.stderr.contains("counter right"), "{ran:?}");
     }
@@ -70,7 +70,7 @@ fn time_that_the_host_took_from_a_vcpu_is_told_and_is_no_wait_for_a_cpu_of_the_p
     const STOPPED: Duration = Duration::from_millis(300);
     let socket = std::env::temp_dir().join(format!("baton-{}-robbed.sock", std::process::id()));
     let socket = socket.to_str().expect("utf-8");
-    let child = start(&[
+    let mut run = start(&[
         "run",
         "--summary",
         "json",
@@ -79,33 +79,25 @@ fn time_that_the_host_took_from_a_vcpu_is_told_and_is_no_wait_for_a_cpu_of_the_p
         "--cmdline",
         "workload=hog seconds=0",
     ]);
-    let pid = i32::try_from(child.id()).expect("process id");
-    // SAFETY: no memory is involved, and the child is not yet waited for, so the id is its own.
-    let send = |signal| assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
-    let runs = || {
-        let seen = baton(&["top", "--once", "--json", "--socket", socket]);
-        let seen: Option<Value> = serde_json::from_str(&seen.stdout).ok();
-        seen.is_some_and(|seen| seen["vcpus"][0]["state"] == "running")
-    };
-    let patience = Instant::now() + Duration::from_secs(60);
-    while !runs() {
-        assert!(Instant::now() < patience, "the guest does not run");
-    }
-    send(libc::SIGSTOP);
-    while !all_threads_stopped(pid) {
-        std::thread::yield_now();
-    }
-    // They are stopped for at least that long.
+    let pid = run.pid();
+    run.until("the vCPU runs", || {
+        let top = baton(&["top", "--once", "--json", "--socket", socket]);
+        let snapshot: Option<Value> = serde_json::from_str(&top.stdout).ok();
+        snapshot.is_some_and(|snapshot| snapshot["vcpus"][0]["state"] == "running")
+    });
+    run.signal(libc::SIGSTOP);
+    run.until("all threads are stopped", || all_threads_stopped(pid));
+    // This is the gap itself: the threads are stopped for at least that long.
     std::thread::sleep(STOPPED);
-    send(libc::SIGCONT);
-    send(libc::SIGTERM);
-    let summary = finish(child).summary();
+    run.signal(libc::SIGCONT);
+    run.signal(libc::SIGTERM);
+    let summary = run.finish().summary();
     let vcpu = &summary["guests"][0]["vcpus"][0];
     let took = number(vcpu, "host_steal_ns");
     assert!(u128::from(took) >= STOPPED.as_nanos(), "{vcpu}");
     assert!(
         number(vcpu, "waited_ns") < took,
-        "alone in its pool it waited for nobody: {vcpu}"
+        "it is the only vCPU of its pool, so it never waits for a CPU: {vcpu}"
     );
 }
 
@@ -127,5 +119,5 @@ fn a_wait_for_a_budget_is_told_apart_from_a_wait_for_a_cpu() {
     let (waited, throttled) = (number(vcpu, "waited_ns"), number(vcpu, "throttled_wait_ns"));
     assert!(throttled > 0, "{vcpu}");
     assert!(throttled <= number(vcpu, "throttled_ns"), "{vcpu}");
-    assert!(waited < throttled, "nobody else wants the CPU: {vcpu}");
+    assert!(waited < throttled, "no other vCPU needs the CPU: {vcpu}");
 }

@@ -1,4 +1,5 @@
-//! The user's terminal: the guest's while the run is in the foreground, as before at every end.
+//! The terminal of the user: it belongs to the guest while the run is in the foreground, and has its former
+//! modes after every end of the run.
 
 mod common;
 
@@ -8,16 +9,16 @@ use std::io::{Read, Write};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::ptr;
 use std::sync::{Arc, Mutex};
 
 use baton_abi::testdev;
 
-use common::file;
 use common::pvh::{OWNER, PHYS32_ENTRY, elf};
+use common::{Running, file};
 
-// Wants input from its serial port, and prints without end.
+// Enables input from its serial port, and prints without end.
 global_asm!(
     ".pushsection .rodata.baton_tty_guest, \"a\"",
     ".code32",
@@ -57,13 +58,13 @@ fn kernel() -> String {
     kernel.to_string_lossy().into_owned()
 }
 
-/// A terminal, and the session that it controls.
+/// A terminal, and the session whose controlling terminal it is.
 struct Session {
     master: File,
     slave: OwnedFd,
-    /// What was shown.
+    /// All that was shown so far.
     shown: Arc<Mutex<Vec<u8>>>,
-    leader: Child,
+    leader: Running,
 }
 
 impl Session {
@@ -95,7 +96,7 @@ impl Session {
                 }
             });
         }
-        let leader = command.spawn().expect("it starts");
+        let leader = Running::spawn(&mut command);
         let shown: Arc<Mutex<Vec<u8>>> = Arc::default();
         let mut reader = master.try_clone().expect("a file");
         let to = Arc::clone(&shown);
@@ -141,7 +142,7 @@ impl Session {
         }
     }
 
-    /// Sets the modes that a shell sets for itself.
+    /// Sets modes as a shell does for itself.
     fn set_modes(&self, (local, input): (u32, u32)) {
         // SAFETY: modes that the kernel gave, with some flags replaced.
         unsafe {
@@ -156,11 +157,11 @@ impl Session {
         self.modes().0 & (libc::ICANON | libc::ECHO | libc::ISIG) == 0
     }
 
-    /// Waits until `done`.
-    fn until(&mut self, done: impl Fn(&Self) -> bool) {
-        while !done(self) {
-            let over = self.leader.try_wait().expect("a child");
-            assert!(over.is_none(), "it is over: {}", self.text());
+    /// Waits until `is_so`, which `what` describes.
+    fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        while !is_so(self) {
+            let shown = self.text();
+            self.leader.assert_alive(&format!("{what}; shown: {shown}"));
             std::thread::yield_now();
         }
     }
@@ -169,7 +170,7 @@ impl Session {
         String::from_utf8_lossy(&self.shown.lock().expect("lock")).into_owned()
     }
 
-    /// Waits until a line that begins with `word` is shown, and gives the rest of it.
+    /// Waits until a line that begins with `word` is shown, and returns the rest of the line.
     fn line(&mut self, word: &str) -> String {
         let find = |session: &Self| {
             let text = session.text();
@@ -180,24 +181,12 @@ impl Session {
                 lines.filter_map(|line| Some(line.trim().strip_prefix(word)?.to_owned()));
             rests.next()
         };
-        self.until(|session| find(session).is_some());
+        self.until(word, |session| find(session).is_some());
         find(self).expect("a line")
-    }
-
-    fn send(&self, signal: i32) {
-        common::send(&self.leader, signal);
     }
 
     fn end(mut self) -> ExitStatus {
         self.leader.wait().expect("it ends")
-    }
-}
-
-impl Drop for Session {
-    /// A test that has failed leaves nobody behind.
-    fn drop(&mut self) {
-        let _ = self.leader.kill();
-        let _ = self.leader.wait();
     }
 }
 
@@ -208,7 +197,7 @@ fn kill(pid: i32, signal: i32) {
 
 #[test]
 fn every_end_gives_the_terminal_its_modes_back() {
-    for (signal, by_it) in [
+    for (signal, is_killed) in [
         (libc::SIGTERM, false),
         (libc::SIGHUP, false),
         (libc::SIGQUIT, true),
@@ -216,12 +205,12 @@ fn every_end_gives_the_terminal_its_modes_back() {
         (libc::SIGSEGV, true),
     ] {
         let mut session = Session::of_baton();
-        session.until(Session::is_raw);
-        session.send(signal);
+        session.until("the terminal is raw", Session::is_raw);
+        session.leader.signal(signal);
         let status = session.leader.wait().expect("it ends");
         assert_eq!(
             status.signal(),
-            by_it.then_some(signal),
+            is_killed.then_some(signal),
             "{}",
             session.text()
         );
@@ -237,18 +226,18 @@ fn a_terminal_whose_modes_a_shell_has_set_is_the_guests_again_after_a_stop() {
     let mut session = Session::of_baton();
     let cooked = (libc::ICANON | libc::ECHO | libc::ISIG, libc::ICRNL);
     for _ in 0..3 {
-        session.until(Session::is_raw);
-        session.send(libc::SIGSTOP);
+        session.until("the terminal is raw", Session::is_raw);
+        session.leader.signal(libc::SIGSTOP);
         let pid = i32::try_from(session.leader.id()).expect("a process");
         let mut status = 0;
         // SAFETY: the status is written; the child is ours.
         let stopped = unsafe { libc::waitpid(pid, &raw mut status, libc::WUNTRACED) };
         assert!(stopped == pid && libc::WIFSTOPPED(status));
         session.set_modes(cooked);
-        session.send(libc::SIGCONT);
+        session.leader.signal(libc::SIGCONT);
     }
-    session.until(Session::is_raw);
-    session.send(libc::SIGTERM);
+    session.until("the terminal is raw", Session::is_raw);
+    session.leader.signal(libc::SIGTERM);
     session.leader.wait().expect("it ends");
     assert_eq!(session.modes(), cooked);
 }
@@ -259,12 +248,15 @@ fn a_stop_by_the_user_gives_the_terminal_back_and_fg_takes_it_again() {
                   fg; echo over $?; read x";
     let mut session = Session::of_shell(script);
     let pid = session.line("process ").parse().expect("a number");
-    session.until(Session::is_raw);
+    session.until("the terminal is raw", Session::is_raw);
     kill(pid, libc::SIGTSTP);
     session.line("stopped");
-    assert!(!session.is_raw(), "the shell's keys would be unseen");
+    assert!(
+        !session.is_raw(),
+        "the shell needs the terminal in its own modes"
+    );
     session.master.write_all(b"\n").expect("typed");
-    session.until(Session::is_raw);
+    session.until("the terminal is raw", Session::is_raw);
     kill(pid, libc::SIGTERM);
     session.line("over 0");
     assert!(!session.is_raw());
@@ -277,11 +269,13 @@ fn a_guest_in_the_background_runs_on_without_keys_until_it_is_in_the_foreground(
     let script = "\"$0\" \"$@\" & echo process $!; read x; fg; echo over $?; read x";
     let mut session = Session::of_shell(script);
     let pid = session.line("process ").parse().expect("a number");
-    // It wants input before it prints, so it has long been told that there is none.
-    session.until(|session| session.text().matches('.').count() > 60);
-    assert!(!session.is_raw(), "the keys are the shell's");
+    // The guest enables input before it prints, so Baton has long found that the run is in the background.
+    session.until("the guest prints", |session| {
+        session.text().matches('.').count() > 60
+    });
+    assert!(!session.is_raw(), "the terminal belongs to the shell");
     session.master.write_all(b"\n").expect("typed");
-    session.until(Session::is_raw);
+    session.until("the terminal is raw", Session::is_raw);
     kill(pid, libc::SIGTERM);
     session.line("over 0");
     assert!(!session.is_raw());

@@ -6,55 +6,30 @@ mod common;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-/// Longest wait for anything that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+use common::Running;
 
-/// A run that goes on until it is dropped.
+/// A run without an end, with its control socket.
 struct Instance {
-    child: Child,
+    run: Running,
     socket: PathBuf,
 }
 
 impl Instance {
     fn start(name: &str) -> Self {
         let socket = std::env::temp_dir().join(format!("baton-{}-{name}.sock", std::process::id()));
-        let child = Command::new(env!("CARGO_BIN_EXE_baton"))
-            .args([
-                "run",
-                "--cpus",
-                "3",
-                "--cmdline",
-                "lock=ticket seconds=0 hints=on",
-            ])
-            .args(["--late-halts", "allow"])
-            .args(["--reservation", "5ms/20ms", "--control"])
-            .arg(&socket)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("baton starts");
-        let until = Instant::now() + PATIENCE;
-        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            assert!(Instant::now() < until, "no socket at {}", socket.display());
-            std::thread::yield_now();
-        }
-        Self { child, socket }
-    }
-
-    fn end(&mut self) {
-        // SAFETY: no memory is involved; the child has not been waited for, so the id is its own.
-        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
-        self.child.wait().expect("ends");
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        self.end();
+        let control = socket.to_string_lossy();
+        let mut words = vec!["run", "--cpus", "3"];
+        words.extend(["--cmdline", "lock=ticket seconds=0 hints=on"]);
+        words.extend(["--reservation", "5ms/20ms", "--control", &control]);
+        let mut run = common::start(&words);
+        run.until("the control socket accepts connections", || {
+            UnixStream::connect(&socket).is_ok()
+        });
+        Self { run, socket }
     }
 }
 
@@ -65,15 +40,17 @@ fn once(socket: &Path, more: &[&str]) -> common::Ran {
 
 #[test]
 fn once_prints_every_vcpu_with_its_reservation_and_the_socket_goes_with_the_run() {
-    let mut instance = Instance::start("once");
+    let instance = Instance::start("once");
     let ran = once(&instance.socket, &["--interval", "50ms"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     for part in ["guest/0", "guest/2", "of 5ms/20ms", "CPU 0"] {
         assert!(ran.stdout.contains(part), "{part} in {}", ran.stdout);
     }
-    instance.end();
-    assert!(!instance.socket.exists());
-    let gone = once(&instance.socket, &[]);
+    let Instance { run, socket } = instance;
+    run.signal(libc::SIGTERM);
+    assert_eq!(run.finish().code, 0);
+    assert!(!socket.exists());
+    let gone = once(&socket, &[]);
     assert_ne!(gone.code, 0);
     assert!(
         gone.stderr.contains("cannot ask the instance"),
@@ -104,7 +81,7 @@ fn terminal() -> (File, OwnedFd) {
         ws_ypixel: 0,
     };
     let (mut ours, mut theirs) = (0, 0);
-    // SAFETY: two descriptors are written, the size is read, and nothing else is asked for.
+    // SAFETY: two descriptors are written and the size is read; there are no further arguments.
     let made = unsafe {
         libc::openpty(
             &raw mut ours,
@@ -115,7 +92,7 @@ fn terminal() -> (File, OwnedFd) {
         )
     };
     assert_eq!(made, 0, "a pseudo-terminal");
-    // SAFETY: both were just opened, and belong to nobody else.
+    // SAFETY: both were just opened, and nothing else owns them.
     unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) }
 }
 
@@ -133,29 +110,27 @@ fn modes(terminal: &OwnedFd) -> (u32, u32) {
 fn await_drawn(screen: &mut File, part: &str) {
     let mut drawn = Vec::new();
     let mut some = [0; 4096];
-    let until = Instant::now() + PATIENCE;
     while !String::from_utf8_lossy(&drawn).contains(part) {
-        assert!(Instant::now() < until, "{part} was not drawn");
         let got = screen.read(&mut some).expect("the view draws");
         drawn.extend_from_slice(&some[..got]);
     }
 }
 
 /// The view of `instance` on the terminal `theirs`.
-fn view(instance: &Instance, theirs: &OwnedFd) -> Child {
+fn view(instance: &Instance, theirs: &OwnedFd) -> Running {
     let io = || Stdio::from(theirs.try_clone().expect("descriptor"));
-    Command::new(env!("CARGO_BIN_EXE_baton"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+    command
         .args(["top", "--interval", "20ms", "--socket"])
         .arg(&instance.socket)
         .env("TERM", "xterm")
         .stdin(io())
         .stdout(io())
-        .stderr(io())
-        .spawn()
-        .expect("baton starts")
+        .stderr(io());
+    Running::spawn(&mut command)
 }
 
-/// Reads what is drawn, so that the view can go on, until nobody has the terminal.
+/// Reads what is drawn, so that the view can go on, until no process has the terminal open.
 fn drain(screen: &mut File) {
     let mut some = [0; 4096];
     while screen.read(&mut some).is_ok_and(|got| got > 0) {}
@@ -172,7 +147,7 @@ fn the_view_draws_filters_and_quits_with_the_terminal_as_it_was() {
     screen.write_all(b"/").expect("types");
     await_drawn(&mut screen, "guest:");
     screen.write_all(b"zz\rq").expect("types");
-    // What it draws must be read for it to go on.
+    // The view goes on only while its output is read.
     let reader = std::thread::spawn(move || drain(&mut screen));
     let code = view.wait().expect("ends");
     assert!(code.success(), "{code}");
@@ -188,8 +163,7 @@ fn a_signal_ends_the_view_with_the_terminal_as_it_was() {
     let before = modes(&theirs);
     let mut view = view(&instance, &theirs);
     await_drawn(&mut screen, "guest/0");
-    // SAFETY: no memory is involved; the child has not been waited for, so the id is its own.
-    assert_eq!(unsafe { libc::kill(view.id() as i32, libc::SIGTERM) }, 0);
+    view.signal(libc::SIGTERM);
     let reader = std::thread::spawn(move || drain(&mut screen));
     let code = view.wait().expect("ends");
     assert!(code.success(), "{code}");
@@ -200,32 +174,18 @@ fn a_signal_ends_the_view_with_the_terminal_as_it_was() {
 
 #[test]
 fn a_run_that_was_started_without_a_runtime_directory_is_found_from_a_shell_that_has_one() {
-    let child = Command::new(env!("CARGO_BIN_EXE_baton"))
-        .args(["run", "--late-halts", "allow"])
-        .args(["--cmdline", "workload=hog seconds=0"])
-        .env_remove("XDG_RUNTIME_DIR")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("baton starts");
-    let pid = child.id().to_string();
+    let mut command = common::command(&["run", "--cmdline", "workload=hog seconds=0"]);
+    command.env_remove("XDG_RUNTIME_DIR");
+    let mut run = Running::spawn(&mut command);
+    let pid = run.id().to_string();
     let elsewhere = std::env::temp_dir();
-    let until = Instant::now() + PATIENCE;
-    let found = loop {
-        let looked = Command::new(env!("CARGO_BIN_EXE_baton"))
-            .args(["top", "--once", "--json", &pid])
-            .env("XDG_RUNTIME_DIR", &elsewhere)
-            .output()
-            .expect("baton starts");
-        if looked.status.success() || Instant::now() >= until {
-            break looked;
-        }
-    };
-    let mut instance = Instance {
-        child,
-        socket: PathBuf::new(),
-    };
-    instance.end();
-    let text = String::from_utf8_lossy(&found.stdout);
-    assert!(text.contains(&format!("\"pid\": {pid},")), "{found:?}");
+    let mut found = String::new();
+    run.until("top finds the run", || {
+        let mut top = Command::new(env!("CARGO_BIN_EXE_baton"));
+        top.args(["top", "--once", "--json", &pid]);
+        let output = common::output(top.env("XDG_RUNTIME_DIR", &elsewhere));
+        found = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success()
+    });
+    assert!(found.contains(&format!("\"pid\": {pid},")), "{found}");
 }

@@ -1,4 +1,4 @@
-//! A trace of a real run, read back and held against the run's own counters.
+//! The trace of a real run, compared with the counters of the run.
 
 mod common;
 
@@ -25,7 +25,7 @@ struct Slice {
     texts: HashMap<String, String>,
 }
 
-/// What a trace says about one track.
+/// The description of one track in a trace.
 #[derive(Debug, Default)]
 struct Track {
     slices: Vec<Slice>,
@@ -34,7 +34,7 @@ struct Track {
     last_count: i64,
 }
 
-/// Reads a trace; tracks by name.
+/// Reads a trace. Returns its tracks by name.
 fn read(path: &PathBuf) -> HashMap<String, Track> {
     let bytes = std::fs::read(path).expect("the trace is there");
     let trace = Trace::decode(&bytes[..]).expect("and is one");
@@ -112,7 +112,7 @@ fn number(value: &Value, key: &str) -> u64 {
         .unwrap_or_else(|| panic!("{key} in {value}"))
 }
 
-/// Slices that must not overlap, do not.
+/// Asserts that the slices of a track do not overlap.
 fn assert_apart(name: &str, slices: &mut [Slice]) {
     slices.sort_by_key(|slice| (slice.start, slice.end));
     for pair in slices.windows(2) {
@@ -120,7 +120,7 @@ fn assert_apart(name: &str, slices: &mut [Slice]) {
     }
 }
 
-/// Holds the trace of a run of one guest against its summary.
+/// Compares the trace of a run of one guest with its summary.
 fn assert_consistent(ran: &Ran, mut tracks: HashMap<String, Track>) {
     let summary = ran.summary();
     assert_eq!(
@@ -192,7 +192,7 @@ fn assert_consistent(ran: &Ran, mut tracks: HashMap<String, Track>) {
         );
     }
 
-    // Every proxied turn has an arrow that begins at the payer's claim and passes who runs.
+    // Every proxied turn has an arrow that begins at the donor's track and passes the vCPU that runs.
     let mut flows = HashSet::new();
     for turn in turns.iter().filter(|turn| turn.category == "proxied") {
         let [flow] = turn.flows[..] else {
@@ -308,7 +308,7 @@ fn every_exit_of_a_vcpu_is_on_the_track_of_its_cpu() {
 
 #[test]
 fn every_exit_by_a_signal_is_on_the_track_of_its_cpu() {
-    // Two that compute and share a CPU: each turn ends by a signal.
+    // Two vCPUs compute on one host CPU, so each turn ends by a signal.
     let hog =
         |name| format!("[[guest]]\nname = \"{name}\"\ncmdline = \"workload=hog seconds=0.1\"\n");
     let (ran, tracks) = traced(
@@ -330,7 +330,7 @@ fn every_exit_by_a_signal_is_on_the_track_of_its_cpu() {
         signals += number(&vcpu["exits"], "interrupted");
     }
     assert!(preempted > 0, "they took turns: {summary}");
-    // A signal that meant nothing is dealt with before the executor hears of it.
+    // A signal without a reason is handled before the executor is involved.
     assert!((preempted..=signals).contains(&told), "{told}: {summary}");
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use common::{baton, file};
 
-/// One guest that ends by itself, between two that never do.
+/// One guest that ends by itself, between two that never end.
 const GUESTS: &str = r#"
     [[guest]]
     name = "hog"
@@ -17,7 +17,7 @@ const GUESTS: &str = r#"
     cmdline = "workload=idle seconds=0"
 "#;
 
-/// Runs a file; says of each guest whether it ended by itself.
+/// Runs the guests of a file. Returns for each guest whether it ended by itself.
 fn ended(name: &str, text: &str, flags: &[&str]) -> Vec<bool> {
     let config = file(name, text.as_bytes());
     let path = config.to_string_lossy();

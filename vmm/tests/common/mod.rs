@@ -4,16 +4,19 @@
 #![allow(dead_code)]
 
 pub mod pvh;
+pub mod running;
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+pub use running::Running;
+
 /// The first host CPU that this test may use.
 pub fn first_cpu() -> String {
-    let cpus = baton_os::sys::affinity().expect("the host tells");
+    let cpus = baton_os::sys::affinity().expect("the affinity of this process");
     cpus[0].to_string()
 }
 
@@ -22,7 +25,7 @@ pub const FAILED: i32 = 125;
 /// The exit status of a run in which several guests failed, or one without a code.
 pub const GUESTS_FAILED: i32 = 123;
 
-/// What one run of the program gave.
+/// The result of one run of the program.
 #[derive(Debug)]
 pub struct Ran {
     /// Exit code.
@@ -35,30 +38,25 @@ pub struct Ran {
 
 /// Runs `baton` with `args`.
 pub fn baton(args: &[&str]) -> Ran {
-    finish(start(args))
+    start(args).finish()
 }
 
-/// Runs `baton` with `args` and sends it SIGINT as soon as it is ready for one.
+/// Runs `baton` with `args` and sends SIGINT to it as soon as it is ready for signals.
 pub fn spawn_and_interrupt(args: &[&str]) -> Ran {
-    let child = start(args);
-    interrupt(&child);
-    finish(child)
+    let mut run = start(args);
+    signal_when_ready(&mut run, libc::SIGINT);
+    run.finish()
 }
 
-/// Sends SIGINT to `child` as soon as it is ready for one.
-pub fn interrupt(child: &Child) {
-    signal_when_ready(child, libc::SIGINT);
-}
-
-/// Sends `signal` to `child` as soon as it takes signals by itself and, if its guests run in its own process,
-/// they do.
-pub fn signal_when_ready(child: &Child, signal: i32) {
-    let pid = i32::try_from(child.id()).expect("process id");
-    // What it is called with is known once it does something.
-    while !blocks_sigint(pid) || is_run(pid) && !runs_guests(pid) {
-        std::thread::yield_now();
-    }
-    send(child, signal);
+/// Sends `signal` to a `baton` as soon as it is ready: it handles signals itself and, if it runs guests in its
+/// own process, they run.
+pub fn signal_when_ready(baton: &mut Running, signal: i32) {
+    let pid = baton.pid();
+    // Its arguments can be read once it handles signals.
+    baton.until("it is ready for signals", || {
+        blocks_sigint(pid) && (!is_run(pid) || runs_guests(pid))
+    });
+    baton.signal(signal);
 }
 
 /// Whether the process is a `baton run`.
@@ -67,14 +65,7 @@ fn is_run(pid: i32) -> bool {
     arguments.split(|byte| *byte == 0).nth(1) == Some(b"run")
 }
 
-/// Sends `signal` to `child`.
-pub fn send(child: &Child, signal: i32) {
-    let pid = i32::try_from(child.id()).expect("process id");
-    // SAFETY: no memory is involved, and the child is not yet waited for, so the id is its own.
-    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
-}
-
-/// Whether the process has threads that run guests: the set-up is over.
+/// Whether the process has threads that run guests, so that its set-up is over.
 fn runs_guests(pid: i32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("child runs");
     threads.flatten().any(|thread| {
@@ -84,7 +75,7 @@ fn runs_guests(pid: i32) -> bool {
     })
 }
 
-/// Whether the main thread of `pid` takes SIGINT by itself.
+/// Whether the main thread of `pid` blocks SIGINT, which the process then handles itself.
 pub fn blocks_sigint(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("child runs");
     let mask = status
@@ -96,8 +87,8 @@ pub fn blocks_sigint(pid: i32) -> bool {
 }
 
 /// Starts `baton` with `args`.
-pub fn start(args: &[&str]) -> Child {
-    command(args).spawn().expect("baton starts")
+pub fn start(args: &[&str]) -> Running {
+    Running::spawn(&mut command(args))
 }
 
 /// `baton` with `args`, not yet started.
@@ -109,13 +100,13 @@ pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
     command.args(args);
     if args.first() == Some(&"run") {
-        // Tests pass for ordinary users too, where halts are noticed late.
+        // Tests pass for ordinary users, too, for whom the host notices halts late.
         command.args(["--late-halts", "allow"]);
     }
-    // Signals mean what they mean to a user, also where the tests run under nohup or in the background.
+    // Signals have their default actions, also where the tests run under nohup or in the background.
     let with_all_signals = || {
         for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
-            // SAFETY: no code is run for the signal.
+            // SAFETY: the default action runs no code of this process.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
         Ok(())
@@ -129,35 +120,27 @@ pub fn command(args: &[&str]) -> Command {
     command
 }
 
-/// Waits for the end of a `baton`.
-pub fn finish(child: Child) -> Ran {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = child.wait_with_output().expect("baton ends");
-    Ran {
-        code: status.code().expect("baton ends by itself"),
-        stdout: String::from_utf8_lossy(&stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&stderr).into_owned(),
-    }
+/// Runs `command` to its end and returns what it printed.
+pub fn output(command: &mut Command) -> Output {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    Running::spawn(command).output()
 }
 
 impl Ran {
-    /// The summary of a run with `--summary json`, which is all that stands on standard output.
+    /// The summary of a run with `--summary json`, which is all that is on standard output.
     pub fn summary(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
             panic!("no summary alone on standard output: {error}: {self:?}")
         })
     }
 
-    /// What Baton itself says on standard error, where guests print to it.
+    /// The lines that Baton itself printed to standard error, to which guests may print, too.
     pub fn complaints(&self) -> Vec<&str> {
         let own = |line: &&str| line.starts_with("baton: ");
         self.stderr.lines().filter(own).collect()
     }
 
-    /// Standard error, which must be one sentence.
+    /// Standard error, which must be one line, of a run that Baton itself refused.
     pub fn one_sentence(&self) -> &str {
         assert_eq!(self.code, FAILED, "{self:?}");
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
@@ -190,7 +173,7 @@ pub fn elf(code: &[u8], address: u64, entry: u64) -> Vec<u8> {
     elf
 }
 
-/// Runs a file of guests under `--sched baton` with further flags; exit code and summary.
+/// Runs the guests of a file under `--sched baton` with further flags. Returns the exit code and the summary.
 pub fn run_baton(name: &str, text: &str, flags: &[&str]) -> (i32, Value) {
     let config = file(name, text.as_bytes());
     let path = config.to_string_lossy();
@@ -200,7 +183,7 @@ pub fn run_baton(name: &str, text: &str, flags: &[&str]) -> (i32, Value) {
     (ran.code, ran.summary())
 }
 
-/// A number of a summary.
+/// A number in a summary.
 pub fn number(value: &Value, key: &str) -> u64 {
     value[key]
         .as_u64()
@@ -212,24 +195,24 @@ pub fn vcpus(guest: &Value) -> impl Iterator<Item = &Value> {
     guest["vcpus"].as_array().expect("vCPUs").iter()
 }
 
-/// A number of all vCPUs of a guest together.
+/// The sum of one number over all vCPUs of a guest.
 pub fn sum(guest: &Value, key: &str) -> u64 {
     vcpus(guest).map(|vcpu| number(vcpu, key)).sum()
 }
 
-/// What ran, and what was used elsewhere, was charged.
-pub fn assert_paid(guest: &Value) {
+/// Asserts that all CPU time of a guest was charged: that of its vCPUs, and that used for it elsewhere.
+pub fn assert_all_charged(guest: &Value) {
     let used = sum(guest, "ran_ns") + sum(guest, "elsewhere_ns");
     assert_eq!(used, sum(guest, "charged_ns"), "{guest}");
 }
 
-/// What holds for every guest in a summary that ran `acquisitions` under locks: none is lost, and
-/// every charge has one who ran.
+/// Asserts for every guest in a summary that its locks held, that none of its `acquisitions` is lost, and that
+/// each charge belongs to a vCPU that ran.
 pub fn assert_locks_held(summary: &Value, acquisitions: u64) {
     for guest in summary["guests"].as_array().expect("guests") {
         assert_eq!(guest["workload"]["counter_ok"], true, "{guest}");
         assert_eq!(guest["workload"]["acquisitions"], acquisitions);
-        assert_paid(guest);
+        assert_all_charged(guest);
         assert_eq!(sum(guest, "donated_ns"), sum(guest, "received_ns"));
     }
 }

@@ -1,19 +1,19 @@
 //! Kernels of a few instructions, as ELF files with a PVH note.
 
-/// Whose note it is.
+/// Owner of the note.
 pub const OWNER: &[u8; 4] = b"Xen\0";
-/// Type of the note with the entry.
+/// Type of the note that contains the entry.
 pub const PHYS32_ENTRY: u32 = 18;
 
 const CODE: u32 = 0x10_0000;
-/// What stands in the ELF header: an address in the kernel's half, as FreeBSD has it.
+/// The entry in the ELF header: an address in the upper half, as in the kernel of FreeBSD.
 const VIRTUAL: u64 = 0xffff_ffff_8020_0000;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
-/// ELF header and two program headers.
+/// Length of the ELF header and two program headers.
 const HEADERS: u64 = 64 + 2 * 56;
 
-/// An ELF file with a note of this type by `owner`, before `code`, which is the entry.
+/// An ELF file with a note of this kind by `owner`, followed by `code`, whose start is the entry.
 pub fn elf(code: &[u8], owner: &[u8; 4], kind: u32) -> Vec<u8> {
     let mut note = Vec::new();
     for word in [4, 4, kind] {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-/// The cgroup; goes when dropped.
+/// A cgroup, removed when dropped.
 pub struct Cpuset(PathBuf);
 
 impl Cpuset {
@@ -15,7 +15,7 @@ impl Cpuset {
                 let path = parent.join(name);
                 fs::create_dir(&path).map_err(|e| format!("{}: {e}", path.display()))?;
                 let cpuset = Self(path);
-                // Version 1 wants to know the memory nodes, too.
+                // Version 1 requires the memory nodes, too.
                 if let Ok(nodes) = fs::read_to_string(parent.join("cpuset.mems")) {
                     let _ = fs::write(cpuset.0.join("cpuset.mems"), nodes);
                 }

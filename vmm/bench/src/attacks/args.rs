@@ -1,4 +1,4 @@
-//! Flags of `baton bench attacks`.
+//! The flags of `baton bench attacks`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use baton_config::values::{CpuList, parse_cpu_list};
 use clap::{Args, ValueEnum};
 
-use super::Attack;
-use crate::args::{chosen, parse_seconds};
+use super::attack::Attack;
+use crate::flags::{distinct, parse_seconds};
 
 /// Flags of `baton bench attacks`.
 #[derive(Debug, Args)]
@@ -21,12 +21,12 @@ pub struct AttacksArgs {
     /// Runs beside each attacker, and as many beside an idle guest [default: 5, with --quick 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub runs: Option<u32>,
-    /// How long the victim works in a run: seconds, or with a unit as in 500ms [default: 4, with
+    /// How long the victim computes in a run: seconds, or with a unit as in 500ms [default: 4, with
     /// --quick 1]
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     pub seconds: Option<Duration>,
-    /// Host CPUs to use, such as 0-1; the victim has the second [default: the first two that this process
-    /// may use]
+    /// Host CPUs to use, such as 0-1; the victim runs on the second [default: the first two that this
+    /// process may use]
     #[arg(long, value_name = "CPUS", value_parser = parse_cpu_list)]
     pub host_cpus: Option<CpuList>,
     /// Write the results as JSON to this file, or - for standard output
@@ -35,13 +35,13 @@ pub struct AttacksArgs {
 }
 
 impl AttacksArgs {
-    /// The attacks that were asked for, each once.
+    /// The attacks to measure, each once.
     pub(super) fn chosen(&self) -> Vec<Attack> {
-        chosen(&self.attacks, Attack::value_variants())
+        distinct(&self.attacks, Attack::value_variants())
     }
 
-    /// Runs of each, and how long the victim works.
-    pub(super) fn extent(&self) -> (u32, Duration) {
+    /// The number of runs beside each attacker, and the time for which the victim computes in one.
+    pub(super) fn runs_and_time(&self) -> (u32, Duration) {
         let (runs, seconds) = if self.quick { (2, 1) } else { (5, 4) };
         (
             self.runs.unwrap_or(runs),

@@ -6,36 +6,37 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// Name of the guest that attacks, or is idle in its place.
+/// Name of the guest that attacks, or that is idle in the attacker's place.
 pub const ATTACKER: &str = "attacker";
 /// Name of the guest that has a reservation and computes.
 pub const VICTIM: &str = "victim";
-/// Name of the guest that computes on what is left, where there is one.
-const NEIGHBOUR: &str = "neighbour";
+/// Name of the best-effort guest that keeps all host CPUs busy, where there is one.
+const HOG: &str = "neighbour";
 
-/// What the victim is promised in each period.
+/// CPU time that the victim's reservation promises in each period.
 pub const BUDGET: Duration = Duration::from_millis(45);
 /// The victim's period.
 pub const PERIOD: Duration = Duration::from_millis(50);
 
-/// The kernel's file, for attackers with devices: the built-in guest has none.
+/// File of the kernel, for attackers with devices: `baton run` gives devices only to guests with a kernel
+/// of their own.
 pub(super) const KERNEL: &str = "guest.elf";
-/// Most time that guests take besides the victim's work.
+/// Longest time of a run besides the time for which the victim computes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A way to take CPU time from a neighbour; the names are workloads of the test guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attack {
-    /// After a halt, INT enters a handler that keeps the vCPU.
+    /// After a halt, INT enters a handler that computes on.
     EscapeInt,
-    /// After a halt, a fault enters a handler that keeps the vCPU.
+    /// After a halt, a fault enters a handler that computes on.
     EscapeFault,
     /// After a halt, the vCPU returns to CPL 3 and computes.
     EscapeIret,
-    /// Disks and the source of randomness are kept busy.
+    /// The guest keeps its disks and its entropy device busy.
     DeviceHog,
-    /// Idle vCPUs wake by themselves all the time.
+    /// Idle vCPUs wake all the time by their own timers.
     IdleTimers,
     /// Halted vCPUs are interrupted without end.
     IpiStorm,
@@ -43,33 +44,33 @@ pub enum Attack {
     WakeStorm,
     /// Timers of idle vCPUs' local APICs run at the shortest period.
     ApicTimers,
-    /// The vCPUs halt, and the host does not notice it, for the run has no perf events.
+    /// The vCPUs halt without the host noticing, because the run has no perf events.
     LateHalts,
     /// String instructions write to the serial port without end.
     SerialStrings,
 }
 
-/// Who is beside the victim.
+/// The guest beside the victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beside {
+pub enum Neighbour {
     /// A guest of the attacker's shape whose vCPUs are idle.
     Idle,
     /// The attacker.
     Attacker,
 }
 
-/// The attacker's guest.
+/// The shape of the attacker's guest.
 struct Shape {
     vcpus: usize,
-    /// Of each vCPU; none: best effort.
+    /// Reservation of each vCPU; `None`: best effort.
     reservation: Option<&'static str>,
-    /// On the command line besides the workload.
+    /// Words on the command line besides the workload.
     words: &'static str,
     disks: usize,
-    /// It may use only the victim's host CPU.
+    /// The guest may use only the victim's host CPU.
     with_victim: bool,
-    /// Another best-effort guest computes, so that no host CPU of the pool sleeps.
-    neighbour: bool,
+    /// Another best-effort guest computes, so that no host CPU of the pool is idle.
+    with_hog: bool,
 }
 
 const BEST_EFFORT: Shape = Shape {
@@ -78,30 +79,30 @@ const BEST_EFFORT: Shape = Shape {
     words: "",
     disks: 0,
     with_victim: false,
-    neighbour: false,
+    with_hog: false,
 };
 
 impl Attack {
-    /// Its name, which is that of the workload.
+    /// The attack's name, which is that of the workload.
     #[must_use]
     pub fn name(self) -> String {
         let value = self.to_possible_value();
         value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// Whether its run goes without perf events.
+    /// Whether the run of this attack has no perf events.
     #[must_use]
     pub fn is_without_perf_events(self) -> bool {
         self == Self::LateHalts
     }
 
-    /// Whether there are hosts that stop the guest at it: KVM-PVM does not emulate `INT` at CPL 0.
+    /// Whether some hosts end the guest at this attack: KVM-PVM does not emulate `INT` at CPL 0.
     #[must_use]
     pub fn is_impossible_on_some_hosts(self) -> bool {
         self == Self::EscapeInt
     }
 
-    /// Disks that its guest has.
+    /// Number of disks of the attacker's guest.
     pub(super) fn disks(self) -> usize {
         self.shape().disks
     }
@@ -114,8 +115,8 @@ impl Attack {
                 words: "period=200us",
                 ..BEST_EFFORT
             },
-            // One vCPU for each disk, and one for the source of randomness. The long period lets it begin
-            // soon, for starting a guest takes some milliseconds.
+            // One vCPU for each disk, and one for the entropy device. Starting a guest takes some
+            // milliseconds of CPU time; the long period has a budget for that at once.
             Self::DeviceHog => Shape {
                 vcpus: 7,
                 reservation: Some("5ms/500ms,hard"),
@@ -126,7 +127,7 @@ impl Attack {
             Self::IdleTimers => Shape {
                 vcpus: 24,
                 words: "period=2ms",
-                neighbour: true,
+                with_hog: true,
                 ..BEST_EFFORT
             },
             Self::IpiStorm | Self::WakeStorm => BEST_EFFORT,
@@ -134,7 +135,7 @@ impl Attack {
                 vcpus: 64,
                 ..BEST_EFFORT
             },
-            // As much as admission leaves beside the victim.
+            // All that admission leaves beside the victim.
             Self::LateHalts => Shape {
                 vcpus: 2,
                 reservation: Some("150us/6ms,hard"),
@@ -154,12 +155,12 @@ impl Attack {
     /// The guests as a TOML file. The victim works for `time` on the second host CPU of `pool`, or on the
     /// only one, and the run ends with it.
     #[must_use]
-    pub fn guests(self, beside: Beside, pool: &[usize], time: Duration) -> String {
+    pub fn guests(self, neighbour: Neighbour, pool: &[usize], time: Duration) -> String {
         let shape = self.shape();
         let victims_cpu = pool.get(1).or(pool.first()).copied().unwrap_or_default();
-        let (workload, words) = match beside {
-            Beside::Idle => ("idle".to_owned(), ""),
-            Beside::Attacker => (self.name(), shape.words),
+        let (workload, words) = match neighbour {
+            Neighbour::Idle => ("idle".to_owned(), ""),
+            Neighbour::Attacker => (self.name(), shape.words),
         };
         let mut text = format!(
             "host_cpus = \"{}\"\nduration = \"{}ms\"\nuntil_guest = \"{VICTIM}\"\n\
@@ -169,7 +170,7 @@ impl Attack {
             (time + PATIENCE).as_millis(),
             shape.vcpus,
         );
-        // A string takes all that is written to it.
+        // Writing to a String cannot fail.
         if let Some(reservation) = shape.reservation {
             let _ = writeln!(text, "reservation = \"{reservation}\"");
         }
@@ -180,11 +181,11 @@ impl Attack {
             let disks: Vec<String> = (0..shape.disks).map(disk).collect();
             let _ = writeln!(text, "kernel = \"{KERNEL}\"\ndisks = {disks:?}");
         }
-        if shape.neighbour {
-            // Of the least weight, so that it does not keep the attacker from starting.
+        if shape.with_hog {
+            // It has the least weight, so that it does not keep the attacker from starting.
             let _ = writeln!(
                 text,
-                "[[guest]]\nname = \"{NEIGHBOUR}\"\ncmdline = \"workload=hog seconds=0\"\nweight = 1"
+                "[[guest]]\nname = \"{HOG}\"\ncmdline = \"workload=hog seconds=0\"\nweight = 1"
             );
         }
         let _ = writeln!(
@@ -199,7 +200,7 @@ impl Attack {
     }
 }
 
-/// Name of the file of a disk.
+/// Name of the file that backs a disk.
 pub(super) fn disk(number: usize) -> String {
     format!("disk{number}.img")
 }

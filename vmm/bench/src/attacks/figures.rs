@@ -1,45 +1,47 @@
-//! What a run came to: the kernel's account of its process, and its summary.
+//! The figures of a run, from the kernel's accounting of its process and from its summary.
 
 use serde_json::Value;
 
 use super::attack::{ATTACKER, BUDGET, PERIOD, VICTIM};
 
-/// Figures of one run. Times are CPU time in nanoseconds.
+/// The figures of one run. Times are CPU time in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// What all threads of the process used: while the executors ran, where the summary tells, else from
-    /// the start of the process to its end.
+pub struct AttackFigures {
+    /// CPU time of all threads of the process: from the start of the executors to their end, if the summary
+    /// has it, or else from the start of the process to its end.
     pub process_ns: u64,
-    /// Whether it is that while the executors ran.
+    /// Whether `process_ns` is from the start of the executors to their end.
     pub is_exact: bool,
-    /// What all guests were charged.
+    /// CPU time that all guests together were charged.
     pub charged_ns: u64,
-    /// What the summary says to belong to no guest and names; not the rest, which may be anybody's.
+    /// CPU time that the summary assigns to parts of Baton that work for no guest in particular. What the
+    /// summary cannot assign is not in it, for it may be the attacker's.
     pub unassigned_ns: u64,
-    /// What the attacker was charged.
+    /// CPU time that the attacker was charged.
     pub attacker_charged_ns: u64,
-    /// What it was charged for work outside of its vCPUs, where the summary tells.
+    /// CPU time that the attacker was charged for work outside of its vCPUs, if the summary has it.
     pub attacker_elsewhere_ns: Option<u64>,
-    /// How it ended, if that was not well.
+    /// How the attacker ended, if it did not end well.
     pub attacker_failure: Option<String>,
-    /// What the victim was charged.
+    /// CPU time that the victim was charged.
     pub victim_charged_ns: u64,
-    /// What it was promised in the time of the run.
+    /// CPU time that the victim's reservation promises for the time of the run.
     pub victim_promised_ns: u64,
-    /// Its deadlines that were missed.
+    /// Deadlines that the victim missed.
     pub victim_misses: u64,
-    /// Its exits.
+    /// Exits of the victim.
     pub victim_exits: u64,
-    /// What it computed, iterations.
+    /// Iterations that the victim computed.
     pub victim_work: u64,
-    /// Whether it ended by itself and well.
+    /// Whether the victim ended by itself and well.
     pub victim_ok: bool,
     /// Wall time of the run, nanoseconds.
     pub elapsed_ns: u64,
 }
 
-impl Figures {
-    /// From the summary of a run and what its process used; none if the summary lacks one.
+impl AttackFigures {
+    /// The figures of a run, from its summary and from the CPU time of its process; `None` if the summary
+    /// lacks one of them.
     #[must_use]
     pub fn of(summary: &Value, process_ns: u64) -> Option<Self> {
         let guests = summary.get("guests")?.as_array()?;
@@ -73,14 +75,14 @@ impl Figures {
         })
     }
 
-    /// What the attacker really used: all that the process used but what others were charged and what
-    /// belongs to nobody. Without `cpu` in the summary, the start of the run is part of it.
+    /// CPU time that the attacker really used: that of the process without what other guests were charged
+    /// and without what belongs to no guest. Without `cpu` in the summary, it contains the start of the run.
     #[must_use]
     pub fn attacker_used_ns(&self) -> u64 {
         self.attacker_charged_ns + self.uncharged_ns()
     }
 
-    /// What nobody was charged though the process used it.
+    /// CPU time of the process that belongs to some guest and that no guest was charged.
     #[must_use]
     pub fn uncharged_ns(&self) -> u64 {
         self.process_ns
@@ -89,7 +91,7 @@ impl Figures {
     }
 }
 
-/// The last JSON object on standard output, after what the guests printed.
+/// The summary: the last JSON object on standard output, after what the guests printed.
 pub(super) fn summary(stdout: &str) -> Option<Value> {
     let start = match stdout.rfind("\n{\n") {
         Some(before) => before + 1,
@@ -102,18 +104,18 @@ fn vcpus(guest: &Value) -> impl Iterator<Item = &Value> {
     guest["vcpus"].as_array().into_iter().flatten()
 }
 
-/// A number of all vCPUs of a guest together.
+/// The sum of one number over all vCPUs of a guest.
 fn sum(guest: &Value, name: &str) -> u64 {
     vcpus(guest).filter_map(|vcpu| vcpu[name].as_u64()).sum()
 }
 
-/// What belongs to nobody, by kind, but for the kind that is only what is left.
+/// The sum of all kinds of CPU time that belong to no guest, without the kind `rest`.
 fn named_unassigned(kinds: &Value) -> u64 {
     let rest = kinds["rest"].as_u64().unwrap_or(0);
     total(kinds).unwrap_or(0).saturating_sub(rest)
 }
 
-/// The sum of an object's numbers.
+/// The sum of the numbers in an object.
 fn total(object: &Value) -> Option<u64> {
     let values = object.as_object()?.values();
     Some(values.filter_map(Value::as_u64).sum())

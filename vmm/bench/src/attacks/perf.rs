@@ -1,4 +1,4 @@
-//! A run without perf events, as an ordinary user has it on most hosts.
+//! Runs without perf events, as ordinary users have them on most hosts.
 
 use std::{fs, thread};
 
@@ -7,10 +7,10 @@ use baton_os::signals;
 
 use super::process::Privileges;
 
-/// With which privileges a run has no perf events.
+/// The privileges with which a run has no perf events.
 ///
 /// # Errors
-/// Why it would have them all the same, in a sentence.
+/// The reason, as a sentence, why every run on this host has perf events.
 pub fn without_events() -> Result<Privileges, String> {
     if !has_events() {
         return Ok(Privileges::All);
@@ -30,9 +30,9 @@ pub fn without_events() -> Result<Privileges, String> {
     Ok(Privileges::NoPerfEvents)
 }
 
-/// Whether a thread of this process can have its halts announced.
+/// Whether a thread of this process can be signalled when its vCPU halts.
 fn has_events() -> bool {
-    // The signal may come before the event is closed again, and must then do nothing.
+    // The signal may arrive before the event is closed, and must have no effect then.
     if signals::install_kick().is_err() {
         return false;
     }

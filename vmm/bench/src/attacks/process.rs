@@ -1,4 +1,4 @@
-//! One run as a process of its own, so that the kernel's account of its CPU time is that of the run.
+//! One run as a process of its own, so that the kernel accounts the CPU time of the run separately.
 
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
@@ -8,9 +8,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
-/// What a process did.
+/// A process that has ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct EndedProcess {
     /// How it ended.
     pub status: ExitStatus,
     /// Its standard output.
@@ -21,12 +21,12 @@ pub struct Ended {
     pub cpu_ns: u64,
 }
 
-/// Which privileges a process has.
+/// The privileges of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privileges {
-    /// Those of this one.
+    /// Those of this process.
     All,
-    /// Those of this one without what gives perf events: `CAP_PERFMON` and `CAP_SYS_ADMIN`.
+    /// Those of this process without the capabilities that permit perf events: `CAP_PERFMON` and `CAP_SYS_ADMIN`.
     NoPerfEvents,
 }
 
@@ -37,8 +37,8 @@ const CAP_PERFMON: libc::c_ulong = 38;
 /// Runs `program` with `arguments` to its end.
 ///
 /// # Errors
-/// If it cannot be started, or not be waited for.
-pub fn run(program: &Path, arguments: &[&str], privileges: Privileges) -> io::Result<Ended> {
+/// If the process cannot be started or waited for.
+pub fn run(program: &Path, arguments: &[&str], privileges: Privileges) -> io::Result<EndedProcess> {
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -53,10 +53,10 @@ pub fn run(program: &Path, arguments: &[&str], privileges: Privileges) -> io::Re
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let errors = thread::spawn(move || text(stderr));
     let stdout = text(stdout);
-    // It reads all that it can, and does not panic.
+    // The thread does not panic.
     let stderr = errors.join().unwrap_or_default();
     let (status, cpu_ns) = wait(&mut child)?;
-    Ok(Ended {
+    Ok(EndedProcess {
         status,
         stdout,
         stderr,
@@ -64,7 +64,7 @@ pub fn run(program: &Path, arguments: &[&str], privileges: Privileges) -> io::Re
     })
 }
 
-/// The capabilities are gone after exec, which gives root what the bounding set has.
+/// Removes the capabilities from the bounding set, which limits what root has after exec.
 fn drop_perf_events() -> io::Result<()> {
     for capability in [CAP_PERFMON, CAP_SYS_ADMIN] {
         // SAFETY: takes numbers only.
@@ -75,17 +75,17 @@ fn drop_perf_events() -> io::Result<()> {
     Ok(())
 }
 
-/// All that comes out of `pipe`, as far as it can be read.
+/// The contents of `pipe`, as far as they can be read.
 fn text(pipe: Option<impl Read>) -> String {
     let mut bytes = Vec::new();
     if let Some(mut pipe) = pipe {
-        // What came before an error is kept.
+        // What was read before an error is kept.
         let _ = pipe.read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Waits for the end of `child`, which nobody has waited for.
+/// Waits for the end of `child`, which was not waited for before.
 fn wait(child: &mut Child) -> io::Result<(ExitStatus, u64)> {
     let id = child.id() as libc::pid_t;
     let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::zeroed());
@@ -118,7 +118,7 @@ fn time(time: libc::timeval) -> Duration {
 mod tests {
     use super::*;
 
-    fn shell(script: &str) -> Ended {
+    fn shell(script: &str) -> EndedProcess {
         run(Path::new("/bin/sh"), &["-c", script], Privileges::All).expect("a shell")
     }
 

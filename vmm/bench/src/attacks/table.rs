@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{AttacksReport, Skipped};
-use crate::stats::Spread;
+use super::report::{AttacksReport, SkippedAttack};
+use crate::report::stats::Spread;
 
 /// The report as a table.
 #[must_use]
@@ -35,7 +35,7 @@ pub fn render(report: &AttacksReport) -> String {
         let count = |count: &Spread| count.median.to_string();
         let ratio =
             |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.3}"));
-        // A string takes all that is written to it.
+        // Writing to a String cannot fail.
         let _ = writeln!(
             text,
             "{:<15} {:>11} {:>11} {:>11} {:>17} {:>17} {:>7} {:>11} {:>17}",
@@ -50,7 +50,7 @@ pub fn render(report: &AttacksReport) -> String {
             from_to(count(&idle.exits), count(&attacked.exits)),
         );
     }
-    for Skipped { attack, reason, .. } in &report.skipped {
+    for SkippedAttack { attack, reason, .. } in &report.skipped {
         let _ = writeln!(text, "{attack}: skipped: {reason}");
     }
     text

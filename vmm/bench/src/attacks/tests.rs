@@ -1,6 +1,11 @@
+use std::path::Path;
+use std::time::Duration;
+
 use baton_config::file;
 use clap::{Parser, ValueEnum};
 
+use super::report::{SCHEMA_VERSION, SkippedAttack, row};
+use super::table::render;
 use super::*;
 
 #[derive(Debug, Parser)]
@@ -14,10 +19,10 @@ fn args(words: &[&str]) -> AttacksArgs {
     line.expect("parses").args
 }
 
-/// A run in which the process used `used_ms` more than the victim's 900 ms, of which the attacker was
-/// charged 10.
-fn example(used_ms: u64, work: u64) -> Figures {
-    Figures {
+/// A run in which the process used `used_ms` beyond the 900 ms of the victim. Of these, the attacker was
+/// charged 10 ms.
+fn example(used_ms: u64, work: u64) -> AttackFigures {
+    AttackFigures {
         process_ns: (900 + used_ms) * 1_000_000,
         charged_ns: 910_000_000,
         attacker_charged_ns: 10_000_000,
@@ -25,7 +30,7 @@ fn example(used_ms: u64, work: u64) -> Figures {
         victim_promised_ns: 1_000_000_000,
         victim_work: work,
         victim_ok: true,
-        ..Figures::default()
+        ..AttackFigures::default()
     }
 }
 
@@ -44,15 +49,15 @@ const SUMMARY: &str = r#"[attacker] {
 CPU}
 "#;
 
-fn read(stdout: &str, process_ns: u64) -> Option<Figures> {
-    Figures::of(&figures::summary(stdout)?, process_ns)
+fn read(stdout: &str, process_ns: u64) -> Option<AttackFigures> {
+    AttackFigures::of(&figures::summary(stdout)?, process_ns)
 }
 
 #[test]
 fn each_attack_is_a_run_with_the_guests_that_the_table_says() {
     for &attack in Attack::value_variants() {
-        for beside in [Beside::Idle, Beside::Attacker] {
-            let text = attack.guests(beside, &[4, 6], Duration::from_millis(1500));
+        for neighbour in [Neighbour::Idle, Neighbour::Attacker] {
+            let text = attack.guests(neighbour, &[4, 6], Duration::from_millis(1500));
             let config = file::parse(&text, Path::new("")).expect("parses");
             let guest = |name| config.guests.iter().find(|guest| guest.name == name);
             let (attacker, victim) = (guest("attacker"), guest("victim"));
@@ -61,7 +66,7 @@ fn each_attack_is_a_run_with_the_guests_that_the_table_says() {
             assert_eq!(victim.reservations, ["45ms/50ms,hard".parse().ok()]);
             assert!(victim.cmdline.contains("seconds=1.5"), "{text}");
             let idle = attacker.cmdline.contains("workload=idle ");
-            assert_eq!(idle, beside == Beside::Idle, "{text}");
+            assert_eq!(idle, neighbour == Neighbour::Idle, "{text}");
             assert_eq!(config.awaited().count(), 1);
         }
     }
@@ -70,7 +75,7 @@ fn each_attack_is_a_run_with_the_guests_that_the_table_says() {
 #[test]
 fn figures_are_read_from_the_summary_after_what_guests_print() {
     let found = read(&SUMMARY.replace("CPU", ""), 900_000_000).expect("a summary");
-    let expected = Figures {
+    let expected = AttackFigures {
         process_ns: 900_000_000,
         charged_ns: 880_000_000,
         attacker_charged_ns: 30_000_000,
@@ -82,7 +87,7 @@ fn figures_are_read_from_the_summary_after_what_guests_print() {
         victim_work: 123,
         victim_ok: true,
         elapsed_ns: 1_000_000_000,
-        ..Figures::default()
+        ..AttackFigures::default()
     };
     assert_eq!(found, expected);
     assert_eq!(found.uncharged_ns(), 20_000_000);
@@ -124,7 +129,7 @@ fn ratios_are_those_of_the_same_round() {
         run_ns: 1,
         host_cpus: vec![0, 1],
         results: vec![row],
-        skipped: vec![Skipped {
+        skipped: vec![SkippedAttack {
             attack: Attack::LateHalts,
             reason: "no root".to_owned(),
             failed: false,
@@ -138,10 +143,10 @@ fn ratios_are_those_of_the_same_round() {
 
 #[test]
 fn quick_is_planned_for_less_than_a_minute() {
-    let (runs, time) = args(&["--quick"]).extent();
+    let (runs, time) = args(&["--quick"]).runs_and_time();
     let attacks = args(&[]).chosen().len() as u32;
     assert!(time * runs * attacks * 2 < Duration::from_secs(45));
-    let (runs, time) = args(&["--quick", "--runs", "3", "--seconds", "500ms"]).extent();
+    let (runs, time) = args(&["--quick", "--runs", "3", "--seconds", "500ms"]).runs_and_time();
     assert_eq!((runs, time), (3, Duration::from_millis(500)));
     let chosen = args(&["--attacks", "ipi-storm,device-hog,ipi-storm"]).chosen();
     assert_eq!(chosen, [Attack::IpiStorm, Attack::DeviceHog]);

@@ -1,11 +1,11 @@
-//! Flags of `baton bench linux`.
+//! The flags of `baton bench linux`.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use baton_config::values::{CpuList, parse_cpu_list};
-use clap::{Args, ValueEnum};
-use serde::Serialize;
+use clap::Args;
+
+use super::axes::{LinuxLoad, LinuxPolicy, Work};
 
 /// Flags of `baton bench linux`.
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub struct LinuxArgs {
     /// Linux kernel with our patches
     #[arg(long, value_name = "FILE")]
     pub patched: PathBuf,
-    /// RAM disk whose init does what baton.works= on the command line says
+    /// RAM disk whose init does the works that baton.works= on the kernel command line names
     #[arg(long, value_name = "FILE")]
     pub initrd: PathBuf,
     /// Works to measure
@@ -26,7 +26,7 @@ pub struct LinuxArgs {
         value_delimiter = ',',
         default_value = "spin,mutex,messaging"
     )]
-    pub works: Vec<String>,
+    pub works: Vec<Work>,
     /// Loads to measure, in vCPUs for each host CPU
     #[arg(
         long,
@@ -34,7 +34,7 @@ pub struct LinuxArgs {
         value_delimiter = ',',
         default_value = "1x,2x,4x"
     )]
-    pub loads: Vec<Load>,
+    pub loads: Vec<LinuxLoad>,
     /// Policies to measure
     #[arg(
         long,
@@ -42,7 +42,7 @@ pub struct LinuxArgs {
         value_delimiter = ',',
         default_value = "host,baton,baton-patched"
     )]
-    pub policies: Vec<Policy>,
+    pub policies: Vec<LinuxPolicy>,
     /// Runs of each work, load and policy
     #[arg(
         long,
@@ -65,65 +65,4 @@ pub struct LinuxArgs {
     /// Write the results as JSON to this file, or - for standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-}
-
-/// vCPUs of the guest for each host CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-pub enum Load {
-    /// One.
-    #[value(name = "1x")]
-    #[serde(rename = "1x")]
-    X1,
-    /// Two.
-    #[value(name = "2x")]
-    #[serde(rename = "2x")]
-    X2,
-    /// Four.
-    #[value(name = "4x")]
-    #[serde(rename = "4x")]
-    X4,
-}
-
-impl Load {
-    /// The guest's vCPUs on `host_cpus` host CPUs.
-    pub(super) fn vcpus(self, host_cpus: usize) -> usize {
-        let each = match self {
-            Self::X1 => 1,
-            Self::X2 => 2,
-            Self::X4 => 4,
-        };
-        each * host_cpus
-    }
-}
-
-impl fmt::Display for Load {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::X1 => "1x",
-            Self::X2 => "2x",
-            Self::X4 => "4x",
-        })
-    }
-}
-
-/// Who schedules which kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Policy {
-    /// The host kernel schedules a stock kernel, as with every other VMM.
-    Host,
-    /// Baton schedules a stock kernel.
-    Baton,
-    /// Baton schedules a patched kernel.
-    BatonPatched,
-}
-
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Host => "host",
-            Self::Baton => "baton",
-            Self::BatonPatched => "baton-patched",
-        })
-    }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::LinuxReport;
-use crate::stats::Spread;
+use super::report::LinuxReport;
+use crate::report::stats::Spread;
 
 /// The report as a table.
 #[must_use]
@@ -32,7 +32,7 @@ pub fn render(report: &LinuxReport) -> String {
         };
         let ratio =
             |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
-        // A string takes all that is written to it.
+        // Writing to a String cannot fail.
         let _ = writeln!(
             text,
             "{:<10} {:<4} {:<14} {:>26} {:>7} {:>28} {:>7} {:>28} {:>7}",

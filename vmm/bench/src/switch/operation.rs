@@ -1,4 +1,4 @@
-//! The operations: for each the guest that does little else, and what its run tells.
+//! The operations: for each, the guest that does little else, and how its figures are read from the run.
 
 use std::time::Duration;
 
@@ -7,42 +7,44 @@ use baton_config::{GuestConfig, LateHalts, Reservation, RunConfig, SchedMode};
 use baton_run::summary::{RunSummary, VcpuSummary};
 use serde::Serialize;
 
-/// Timer period of the halts, ns.
+/// Period of the timer that wakes halted vCPUs, nanoseconds.
 const PERIOD_NS: u64 = 1_000_000;
-/// The slice of all runs, and the shorter one between which preemptions are weighed.
-pub(super) const SHORT: Duration = Duration::from_micros(500);
+/// The slice of all runs, and the shorter of the two slices whose runs are compared to find the cost of a
+/// preemption.
+pub(super) const SHORT_SLICE: Duration = Duration::from_micros(500);
 
 /// One operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Operation {
-    /// A port write to user space, a decision, and back.
+    /// A port write that exits to user space, a decision, and the entry into the guest.
     Doorbell,
     /// A vCPU wakes another and goes idle: from one to the other on one host CPU.
     Switch,
-    /// The same with a host CPU for each: a kick.
+    /// The same where each vCPU has a host CPU of its own: a kick.
     Kick,
-    /// A vCPU is woken on another host CPU than the one where it ran last: until it runs.
+    /// A vCPU is woken on another host CPU than the one where it ran last: the time until it runs.
     Migration,
-    /// A halted vCPU's timer is due: until it runs.
+    /// The timer of a halted vCPU is due: the time until the vCPU runs.
     HaltWake,
-    /// A vCPU's turn is over: until the next one runs.
+    /// The slice of a vCPU is over: the time until the next vCPU runs.
     Preemption,
-    /// A waiter rings: until the holder has run on its budget, released, and the waiter has the lock.
+    /// A waiter rings its doorbell: the time until the holder has run on the waiter's budget and released the
+    /// lock, and the waiter holds it.
     Proxy,
 }
 
-/// What one run tells of an operation.
+/// The figures that one run gives for an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sample {
-    /// Nanoseconds an operation.
+    /// Nanoseconds per operation.
     pub(super) ns: u64,
-    /// Operations.
+    /// Number of operations.
     pub(super) count: u64,
 }
 
 impl Sample {
-    /// `total` ns for `count` operations; `None` if there was none.
+    /// `count` operations that took `total` nanoseconds together; `None` if there were none.
     pub(super) fn of(total: u64, count: u64) -> Option<Self> {
         let ns = total.checked_div(count)?;
         Some(Self { ns, count })
@@ -61,7 +63,7 @@ impl Operation {
         Self::Proxy,
     ];
 
-    /// What is measured, for people.
+    /// What is measured, for the table.
     pub(super) const fn what(self) -> &'static str {
         match self {
             Self::Doorbell => "doorbell: exit, decision, entry (CPU time)",
@@ -74,7 +76,7 @@ impl Operation {
         }
     }
 
-    /// Why it cannot be measured on so many host CPUs; `None` if it can.
+    /// The reason why it cannot be measured on a pool of `cpus` host CPUs; `None` if it can.
     pub(super) fn refusal(self, cpus: usize) -> Option<String> {
         (self == Self::Migration && cpus < 2).then(|| {
             "a vCPU that moves needs two host CPUs, and the pool has one: name two with --host-cpus"
@@ -82,16 +84,16 @@ impl Operation {
         })
     }
 
-    /// Whether runs with a thread per vCPU tell what the same takes there.
+    /// Whether the same operation can be measured in runs with a thread for each vCPU.
     pub(super) const fn has_host(self) -> bool {
         match self {
-            // Only Baton sets slices, and only its policy says where a vCPU runs next.
+            // Only Baton sets slices, and only its policy decides where a vCPU runs next.
             Self::Preemption | Self::Migration => false,
             Self::Doorbell | Self::Switch | Self::Kick | Self::HaltWake | Self::Proxy => true,
         }
     }
 
-    /// The guest that does little else, in a run under `sched` for `time`.
+    /// A run under `sched` for `time`, of a guest that does little but this operation.
     pub(super) fn config(self, sched: SchedMode, cpus: &[usize], time: Duration) -> RunConfig {
         let seconds = time.as_secs_f64();
         let count = (time.as_nanos() as u64 / PERIOD_NS).max(1);
@@ -112,17 +114,17 @@ impl Operation {
             _ => {}
         }
         if self == Self::Proxy {
-            // The waiter's claim goes before the holder's whenever it wants to run; a holder that
-            // was given a grace would release in it.
-            // The host's scheduler has no claims.
+            // The waiter has a reservation, so it is picked before the holder whenever it can run. Deferral is
+            // off, for a deferred holder would release the lock before the waiter's budget carried it. The
+            // host's scheduler has no reservations.
             config.guests[0].reservations[1] = (sched == SchedMode::Baton).then_some(WAITER);
             config.defer = None;
         }
         config
     }
 
-    /// The same without what is measured, where there is such a thing: for a migration, a
-    /// vCPU that is woken by the same two others and stays on its host CPU.
+    /// The same run without the measured operation, for operations that have one: for a migration, the vCPU
+    /// is woken by the same two others and stays on its host CPU.
     pub(super) fn without(self, cpus: &[usize], time: Duration) -> Option<RunConfig> {
         (self == Self::Migration).then(|| {
             let mut config = self.config(SchedMode::Baton, cpus, time);
@@ -131,12 +133,12 @@ impl Operation {
         })
     }
 
-    /// What a run tells; `None` if it did none.
+    /// The figures of a run; `None` if the operation did not occur in it.
     pub(super) fn sample(self, summary: &RunSummary) -> Option<Sample> {
         let guest = &summary.guests[0];
         let sum = |f: fn(&VcpuSummary) -> u64| guest.vcpus.iter().map(f).sum::<u64>();
         let (elapsed, rounds) = (guest.workload.elapsed_ns, guest.workload.iterations);
-        // Only the vCPUs whose waits are the operation count them.
+        // Only the vCPUs whose waits are the measured operation report waits.
         let result = |key| -> u64 {
             let each = guest.vcpus.iter().filter_map(|v| v.results.get(&key));
             each.sum()
@@ -147,7 +149,7 @@ impl Operation {
                 sum(|v| v.account.ran_ns),
                 sum(|v| v.account.exits.doorbells + v.account.exits.nonsense),
             ),
-            // A round trip is two.
+            // A round trip is two operations.
             Self::Switch | Self::Kick => Sample::of(elapsed, 2 * rounds),
             Self::Migration => waits().map(|each| Sample {
                 count: guest.vcpus[2].account.migrations,
@@ -166,7 +168,8 @@ impl Operation {
     }
 }
 
-/// Soft, so that it is never throttled, and so short that it always goes first.
+/// The reservation of the waiter: soft, so that it is never throttled, and with a period so short that its
+/// deadline is always the earliest.
 const WAITER: Reservation = Reservation {
     budget_ns: 5_000_000,
     period_ns: 10_000_000,
@@ -174,24 +177,24 @@ const WAITER: Reservation = Reservation {
     hard: false,
 };
 
-/// A run of one guest.
+/// A run of one guest with the workload `text`.
 fn run_of(vcpus: usize, text: &str, sched: SchedMode) -> RunConfig {
     let mut guest = GuestConfig::new("guest").with_cpus(vcpus);
     guest.cmdline = format!("{text} hints=on");
     RunConfig {
         guests: vec![guest],
         sched,
-        slice: SHORT,
+        slice: SHORT_SLICE,
         late_halts: LateHalts::Allow,
         quiet: true,
         ..RunConfig::default()
     }
 }
 
-/// Each vCPU on the host CPU at this place in the pool, or free.
-fn pin(config: &mut RunConfig, places: &[Option<usize>]) {
-    let at = |place: &Option<usize>| place.map(|place| vec![config.host_cpus[place]]);
-    config.guests[0].host_cpus = places.iter().map(at).collect();
+/// Pins each vCPU to the host CPU at this index of the pool; `None` leaves a vCPU free.
+fn pin(config: &mut RunConfig, indices: &[Option<usize>]) {
+    let at = |index: &Option<usize>| index.map(|index| vec![config.host_cpus[index]]);
+    config.guests[0].host_cpus = indices.iter().map(at).collect();
 }
 
 #[cfg(test)]

@@ -1,0 +1,194 @@
+//! The axes of the benchmark: locks, loads and policies.
+
+use baton_config::{DEFAULT_DEFER, Reservation, RunConfig, SchedMode};
+use clap::ValueEnum;
+use serde::Serializer;
+
+/// The reservation of each vCPU of [`Load::Hard`]: together 80 % of the pool.
+pub const HARD_BUDGET: Reservation = Reservation {
+    budget_ns: 4_000_000,
+    period_ns: 10_000_000,
+    deadline_ns: 10_000_000,
+    hard: true,
+};
+
+/// A lock of the built-in guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Lock {
+    /// Test-and-set.
+    Tas,
+    /// A strict ticket lock.
+    Ticket,
+    /// A queue lock.
+    Mcs,
+    /// A mutex, whose waiters sleep.
+    Mutex,
+}
+
+/// The guests that share the pool of m host CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Load {
+    /// One guest of m vCPUs: no overcommit.
+    #[value(name = "1x")]
+    X1,
+    /// One guest of 2m vCPUs.
+    #[value(name = "2x")]
+    X2,
+    /// One guest of 4m vCPUs.
+    #[value(name = "4x")]
+    X4,
+    /// One guest of 8m vCPUs.
+    #[value(name = "8x")]
+    X8,
+    /// Two guests of m vCPUs, each with a lock of its own.
+    #[value(name = "two-guests")]
+    TwoGuests,
+    /// One guest of m vCPUs with the lock, beside a guest of m vCPUs that only compute.
+    #[value(name = "hog")]
+    Hog,
+    /// One guest of 2m vCPUs, each with a hard reservation of 4 ms in 10 ms.
+    #[value(name = "hard")]
+    Hard,
+}
+
+/// The scheduler, and what it learns about locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Policy {
+    /// The host kernel; waiters spin.
+    #[value(name = "host-spin")]
+    HostSpin,
+    /// The host kernel; waiters spin for a while and then halt, as stock Linux guests do.
+    #[value(name = "host-pv")]
+    HostPv,
+    /// The host kernel's SCHED_DEADLINE; waiters spin.
+    #[value(name = "host-deadline")]
+    HostDeadline,
+    /// Baton, without hints about locks.
+    #[value(name = "baton-nohints")]
+    BatonNoHints,
+    /// Baton, which defers the preemption of holders.
+    #[value(name = "baton-defer")]
+    BatonDefer,
+    /// Baton, which runs preempted holders on their waiters' budgets.
+    #[value(name = "baton-proxy")]
+    BatonProxy,
+    /// Baton with both.
+    #[value(name = "baton")]
+    Baton,
+    /// The same with a trace of every decision to /dev/null; measured only if it is named.
+    #[value(name = "baton-traced")]
+    BatonTraced,
+}
+
+/// The name of a value of an axis, as on the command line and in all outputs.
+#[must_use]
+pub fn name<T: ValueEnum>(value: &T) -> String {
+    value
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// For `serialize_with`: an axis value as its [`name`].
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize_name<T: ValueEnum, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&name(value))
+}
+
+impl Policy {
+    /// The policies that are measured by default: all that differ in their decisions.
+    pub(super) const DECIDING: [Self; 7] = [
+        Self::HostSpin,
+        Self::HostPv,
+        Self::HostDeadline,
+        Self::BatonNoHints,
+        Self::BatonDefer,
+        Self::BatonProxy,
+        Self::Baton,
+    ];
+
+    /// Whether this is a baseline, under which the host kernel schedules.
+    #[must_use]
+    pub fn is_host(self) -> bool {
+        matches!(self, Self::HostSpin | Self::HostPv | Self::HostDeadline)
+    }
+
+    /// Whether vCPUs can have reservations under this policy.
+    pub(super) fn keeps_reservations(self) -> bool {
+        !matches!(self, Self::HostSpin | Self::HostPv)
+    }
+
+    /// Sets the scheduler and its options in `config`.
+    pub(super) fn apply(self, config: &mut RunConfig) {
+        config.sched = match self {
+            Self::HostSpin | Self::HostPv => SchedMode::Host,
+            Self::HostDeadline => SchedMode::HostDeadline,
+            _ => SchedMode::Baton,
+        };
+        let both = matches!(self, Self::Baton | Self::BatonTraced);
+        config.proxy = both || self == Self::BatonProxy;
+        config.defer = (both || self == Self::BatonDefer).then_some(DEFAULT_DEFER);
+        // The cost of recording and writing, without that of a disk that others may use.
+        config.trace = (self == Self::BatonTraced).then(|| "/dev/null".into());
+    }
+
+    /// The part of the guest's command line that belongs to this policy.
+    pub(super) fn guest_words(self) -> &'static str {
+        match self {
+            Self::HostSpin | Self::HostDeadline | Self::BatonNoHints => "hints=off wait=spin",
+            Self::HostPv => "hints=off wait=halt",
+            Self::BatonDefer | Self::BatonProxy | Self::Baton | Self::BatonTraced => {
+                "hints=on wait=spin"
+            }
+        }
+    }
+}
+
+impl Load {
+    /// The number of vCPUs of each guest with a lock, on a pool of `cpus` host CPUs.
+    #[must_use]
+    pub fn lock_guests(self, cpus: usize) -> Vec<usize> {
+        match self {
+            Self::X1 | Self::Hog => vec![cpus],
+            Self::X2 | Self::Hard => vec![2 * cpus],
+            Self::X4 => vec![4 * cpus],
+            Self::X8 => vec![8 * cpus],
+            Self::TwoGuests => vec![cpus; 2],
+        }
+    }
+
+    /// The reservation of each vCPU with the lock.
+    pub(super) fn reservation(self) -> Option<Reservation> {
+        (self == Self::Hard).then_some(HARD_BUDGET)
+    }
+
+    /// The number of vCPUs that only compute, on a pool of `cpus` host CPUs.
+    #[must_use]
+    pub fn hog_vcpus(self, cpus: usize) -> usize {
+        if self == Self::Hog { cpus } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_schema() {
+        let names = |values: Vec<String>| values.join(" ");
+        assert_eq!(
+            names(Lock::value_variants().iter().map(name).collect()),
+            "tas ticket mcs mutex"
+        );
+        assert_eq!(
+            names(Load::value_variants().iter().map(name).collect()),
+            "1x 2x 4x 8x two-guests hog hard"
+        );
+        assert_eq!(
+            names(Policy::value_variants().iter().map(name).collect()),
+            "host-spin host-pv host-deadline baton-nohints baton-defer baton-proxy baton \
+             baton-traced"
+        );
+    }
+}

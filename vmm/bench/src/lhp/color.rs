@@ -1,0 +1,29 @@
+//! The colours of the policies in the drawings.
+
+use clap::ValueEnum;
+
+use super::axes::{Policy, name};
+
+/// The colour of a policy: browns for baselines, blues for Baton. They differ in lightness, too, for print.
+pub(super) fn color(policy: Policy) -> &'static str {
+    const COLORS: [&str; 8] = [
+        "#dcc3a1", "#b98b54", "#7d5526", "#bcd9ee", "#7fb6dd", "#3f86c1", "#0a4a8f", "#54457f",
+    ];
+    let index = Policy::value_variants().iter().position(|p| *p == policy);
+    index.and_then(|i| COLORS.get(i)).unwrap_or(&"#888888")
+}
+
+/// The legend of the colours.
+#[must_use]
+pub fn legend(policies: &[Policy]) -> String {
+    policies
+        .iter()
+        .map(|policy| {
+            format!(
+                "<span class=\"key\" style=\"background:{}\"></span>{}",
+                color(*policy),
+                name(policy)
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,101 @@
+//! The axes of the Linux benchmark: works, loads and policies.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// What a guest does; the names are those that the guest's `bench` test takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// Threads take a spinlock of the kernel, one for each CPU.
+    Spin,
+    /// Threads take a mutex of the kernel, one for each CPU.
+    Mutex,
+    /// Threads take a reader-writer semaphore of the kernel for writing, one for each CPU.
+    Rwsem,
+    /// Threads take a mutex of the kernel with priority inheritance, one for each CPU.
+    Rtmutex,
+    /// Threads send messages to each other (hackbench).
+    Messaging,
+    /// Threads wait for timers (cyclictest).
+    Wake,
+    /// Processes compile C files, one for each CPU.
+    Compile,
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Spin => "spin",
+            Self::Mutex => "mutex",
+            Self::Rwsem => "rwsem",
+            Self::Rtmutex => "rtmutex",
+            Self::Messaging => "messaging",
+            Self::Wake => "wake",
+            Self::Compile => "compile",
+        })
+    }
+}
+
+/// vCPUs of the guest for each host CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+pub enum LinuxLoad {
+    /// One vCPU.
+    #[value(name = "1x")]
+    #[serde(rename = "1x")]
+    X1,
+    /// Two vCPUs.
+    #[value(name = "2x")]
+    #[serde(rename = "2x")]
+    X2,
+    /// Four vCPUs.
+    #[value(name = "4x")]
+    #[serde(rename = "4x")]
+    X4,
+}
+
+impl LinuxLoad {
+    /// The number of vCPUs of the guest on a pool of `host_cpus` host CPUs.
+    pub(super) fn vcpus(self, host_cpus: usize) -> usize {
+        let each = match self {
+            Self::X1 => 1,
+            Self::X2 => 2,
+            Self::X4 => 4,
+        };
+        each * host_cpus
+    }
+}
+
+impl fmt::Display for LinuxLoad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::X1 => "1x",
+            Self::X2 => "2x",
+            Self::X4 => "4x",
+        })
+    }
+}
+
+/// The scheduler, and the kernel that it schedules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinuxPolicy {
+    /// The host kernel schedules a stock kernel, as with every other VMM.
+    Host,
+    /// Baton schedules a stock kernel.
+    Baton,
+    /// Baton schedules a patched kernel.
+    BatonPatched,
+}
+
+impl fmt::Display for LinuxPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Host => "host",
+            Self::Baton => "baton",
+            Self::BatonPatched => "baton-patched",
+        })
+    }
+}

@@ -1,0 +1,43 @@
+//! `baton check`: whether this host can run guests, and what is missing.
+
+use baton_machine::kvm::{self, KvmError};
+
+pub use report::{Finding, HostReport, Mark};
+
+mod capabilities;
+mod host;
+mod processor;
+mod report;
+mod threads;
+
+/// Checks this host.
+#[must_use]
+pub fn this_host() -> HostReport {
+    let mut report = HostReport::default();
+    processor::check(&mut report);
+    match kvm::open() {
+        Ok(kvm) => {
+            report.ok("/dev/kvm", "usable, API version 12".to_owned());
+            capabilities::check(&mut report, &kvm);
+        }
+        Err(error @ KvmError::Lacks(_)) => report.missing("KVM", error.to_string()),
+        Err(error) => report.missing("/dev/kvm", error.to_string()),
+    }
+    host::kernel(&mut report, &host::read("/proc/sys/kernel/osrelease"));
+    threads::exit_on_halt(&mut report);
+    host::apic_timers(&mut report, kvm::shortest_timer_period());
+    threads::deadline(&mut report);
+    host::cpus(&mut report);
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nothing_uses_is_not_checked() {
+        let report = this_host();
+        assert!(report.findings.iter().all(|f| f.what != "SCHED_FIFO"));
+    }
+}

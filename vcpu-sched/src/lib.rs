@@ -62,6 +62,9 @@ pub use classes::admission::AdmissionError;
 pub use classes::reservation::{
     Exhaustion, MAX_PERIOD, MIN_BUDGET, Reservation, ReservationError, SchedParams,
 };
+pub use classes::reservation_text::{
+    ParseDurationError, ParseReservationError, format_ns, parse_duration_ns,
+};
 pub use config::Config;
 pub use counters::{CounterField, CounterUnit, Counters};
 pub use cpuset::{CpuSet, MAX_CPUS};

@@ -30,7 +30,7 @@ use crate::state::blocked_on::Hints;
 use crate::state::worker_table::WorkerOrder;
 use crate::view::{CpuView, VcpuView};
 
-/// A scheduling policy of one pool of host CPUs. See the [module](self) for how it is called.
+/// A scheduling policy of one pool of host CPUs. The owner of the host CPUs calls it.
 pub trait Policy<E: Events>: Debug + Send {
     // Guests and vCPUs.
 

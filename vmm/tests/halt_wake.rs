@@ -253,14 +253,14 @@ fn a_vcpu_whose_first_instruction_leads_to_user_mode_comes_back_all_the_same() {
         assert_eq!(end, BerthEnd::Woken);
         if way == ExitOnWake::Events {
             before.assert_ran_nothing(&sleeper, &guest);
-            assert!(!sleeper.slips);
+            assert!(!sleeper.overran_single_step);
             continue;
         }
         assert_eq!(sleeper.fd().get_sregs().unwrap().cs.dpl, 3);
         assert_eq!(guest.handled(), 0);
         assert!(is_pending(&sleeper));
         // From here on it is on the short leash.
-        assert_eq!(sleeper.slips, is_pvm());
+        assert_eq!(sleeper.overran_single_step, is_pvm());
     }
 }
 

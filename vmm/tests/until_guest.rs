@@ -61,6 +61,6 @@ fn a_guest_that_is_not_there_is_refused_in_one_sentence() {
     let ran = baton(&["run", &config.to_string_lossy(), "--until-guest", "web"]);
     assert_eq!(
         ran.one_sentence(),
-        "baton: there is no guest 'web' until whose end to run: this run has hog, db, sleeper"
+        "baton: there is no guest 'web' to wait for: this run has hog, db, sleeper"
     );
 }

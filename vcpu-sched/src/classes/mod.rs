@@ -5,5 +5,6 @@ pub(crate) mod cbs;
 pub(crate) mod fair;
 pub(crate) mod rank;
 pub(crate) mod reservation;
+pub(crate) mod reservation_text;
 pub(crate) mod sched_class;
 pub(crate) mod virtual_time;

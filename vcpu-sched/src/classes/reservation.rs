@@ -63,7 +63,7 @@ impl Reservation {
     ///
     /// # Errors
     /// One of the bounds is broken; the error names it.
-    pub fn new(
+    pub const fn new(
         budget: Ns,
         period: Ns,
         deadline: Ns,
@@ -91,7 +91,7 @@ impl Reservation {
     ///
     /// # Errors
     /// As [`Reservation::new`].
-    pub fn hard(budget: Ns, period: Ns) -> Result<Self, ReservationError> {
+    pub const fn hard(budget: Ns, period: Ns) -> Result<Self, ReservationError> {
         Self::new(budget, period, period, Exhaustion::Hard)
     }
 
@@ -99,7 +99,7 @@ impl Reservation {
     ///
     /// # Errors
     /// As [`Reservation::new`].
-    pub fn soft(budget: Ns, period: Ns) -> Result<Self, ReservationError> {
+    pub const fn soft(budget: Ns, period: Ns) -> Result<Self, ReservationError> {
         Self::new(budget, period, period, Exhaustion::Soft)
     }
 

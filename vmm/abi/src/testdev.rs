@@ -1,7 +1,8 @@
-//! The test device: ports by which a test guest asks what machine it has, reports numbers and ends.
+//! The test device: ports by which a test guest reads what machine it has, reports results and ends.
 //!
-//! Not part of the hint ABI. All accesses are 32 bits wide but for the console. On a machine
-//! without the device an `IN` reads all ones, which the guest takes as "not there".
+//! The device is not part of the hint ABI. All accesses are 32 bits wide, except those to the console. On a
+//! machine without the device an `IN` returns all ones, by which the guest knows that the device is
+//! missing.
 
 /// `OUT` byte: a character for the debug console (as in Bochs and QEMU).
 pub const PORT_CONSOLE: u16 = 0xe9;
@@ -9,13 +10,13 @@ pub const PORT_CONSOLE: u16 = 0xe9;
 pub const PORT_VCPUS: u16 = 0xba90;
 /// `IN`: TSC frequency in kHz.
 pub const PORT_TSC_KHZ: u16 = 0xba94;
-/// `IN`: index of the vCPU that asks.
+/// `IN`: index of the vCPU that reads.
 pub const PORT_INDEX: u16 = 0xba98;
-/// `OUT`: which result the next value is, one of `RESULT_*`.
+/// `OUT`: key of the next result, one of `RESULT_*`.
 pub const PORT_RESULT_KEY: u16 = 0xbaa0;
 /// `OUT`: low half of a result's value.
 pub const PORT_RESULT_LO: u16 = 0xbaa4;
-/// `OUT`: high half of a result's value; the write commits it under the key for this vCPU.
+/// `OUT`: high half of a result's value. The write stores the value under the key for this vCPU.
 pub const PORT_RESULT_HI: u16 = 0xbaa8;
 /// `OUT`: the guest is done; the value is its exit code, 0 for success.
 pub const PORT_EXIT: u16 = 0xbaac;
@@ -39,9 +40,9 @@ pub const RESULT_RELEASE_RINGS: u32 = 8;
 /// Result: times this vCPU was passed over in a queue because it was not running.
 pub const RESULT_SKIPPED: u32 = 9;
 /// Result: guest-physical address of this vCPU's counted waits, a little-endian `u32` for each bucket
-/// of [`crate::wait_buckets`]. The host reads them when this is written and keeps each that is not 0
-/// as the result [`RESULT_WAIT_BUCKET`]. Written one by one they would take some hundred exits a vCPU,
-/// which a benchmark would count as work.
+/// of [`crate::wait_buckets`]. When the address is written, the host reads the counts and stores each that
+/// is not 0 as the result [`RESULT_WAIT_BUCKET`]. Written one by one, the counts would take several hundred
+/// exits of each vCPU, which a benchmark would count as work.
 pub const RESULT_WAITS_AT: u32 = 10;
 /// Result: times that the guest's timer took a task off this vCPU for another one (`tick=`).
 pub const RESULT_TASK_PREEMPTIONS: u32 = 11;
@@ -49,9 +50,9 @@ pub const RESULT_TASK_PREEMPTIONS: u32 = 11;
 /// count stays at 2^32 - 1.
 pub const RESULT_WAIT_BUCKET: u32 = 0x100;
 /// Results `RESULT_SECTIONS + 3n` and the two after it (n < [`SECTIONS`], with `log=on`): when this
-/// vCPU asked for a lock for the nth time, got it and began to release it, as TSC values.
+/// vCPU requested a lock for the nth time, got the lock and began to release it, as TSC values.
 pub const RESULT_SECTIONS: u32 = 0x1000;
-/// Critical sections that a vCPU logs, its first ones.
+/// How many critical sections a vCPU logs, from its first one on.
 pub const SECTIONS: usize = 16;
 
 /// Exit code: the workload ran and its self-checks held.

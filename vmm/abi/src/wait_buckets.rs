@@ -22,8 +22,8 @@ pub const fn bucket(ns: u64) -> usize {
     shift as usize * STEPS + (ns >> shift) as usize
 }
 
-/// The longest time that `bucket` counts, nanoseconds; [`LONGEST_NS`] for the last and for those
-/// that do not exist.
+/// The longest time that `bucket` counts, nanoseconds. [`LONGEST_NS`] for the last bucket and for numbers
+/// of no bucket.
 #[must_use]
 pub const fn last_ns(bucket: usize) -> u64 {
     if bucket >= BUCKETS {

@@ -1,4 +1,4 @@
-//! Where a run offers its control socket.
+//! The control socket of a run.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,8 @@ pub enum Control {
     /// Nowhere.
     #[default]
     Off,
-    /// In the user's runtime directory, named after the process. A run that cannot use it says so
-    /// and goes on without.
+    /// In the user's runtime directory, named after the process. A run that cannot create the socket
+    /// prints a warning and goes on without.
     Default,
     /// At this path.
     Path(PathBuf),

@@ -1,21 +1,20 @@
-//! What must differ, or a guest takes two devices for one: serial numbers of its disks and addresses of
-//! its network interfaces.
+//! What tells the devices of a guest apart: serial numbers of disks, addresses of network interfaces.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::{ConfigError, GuestConfig, fail};
+use crate::error::{ConfigError, fail};
 
 /// Most bytes of a disk's serial number.
 const MAX_SERIAL: usize = 20;
 
-/// A disk's serial number as the user wants it: 1 to 20 printable ASCII characters, neither blanks nor
+/// A disk's serial number as the user wrote it: 1 to 20 printable ASCII characters other than blanks and
 /// commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Serial(String);
 
 impl Serial {
-    /// Its characters.
+    /// The characters of the serial number.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -47,10 +46,11 @@ impl FromStr for Serial {
     }
 }
 
-/// An address of one station, written `52:54:00:12:34:56`: not of a group, and not the one of nobody.
+/// Reads the address of one interface, `52:54:00:12:34:56`. The addresses of groups and the address of
+/// zeros are refused.
 pub(super) fn parse_mac(text: &str) -> Result<[u8; 6], ConfigError> {
     let mut bytes = text.split(':').map(|part| match part.len() {
-        // The number alone could have a sign.
+        // `from_str_radix` would accept a sign.
         2 if part.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
             u8::from_str_radix(part, 16).ok()
         }
@@ -74,84 +74,12 @@ pub(super) fn parse_mac(text: &str) -> Result<[u8; 6], ConfigError> {
     ))
 }
 
-/// Checks that no two devices of `guest` have the same name for it.
-pub(super) fn check(guest: &GuestConfig) -> Result<(), ConfigError> {
-    let name = &guest.name;
-    let serials: Vec<_> = guest
-        .disks
-        .iter()
-        .filter_map(|disk| disk.serial.as_ref())
-        .collect();
-    if let Some(twice) = first_twice(&serials) {
-        return fail(format!(
-            "guest {name}: two disks have the serial {twice}, and the guest would take them for one: give \
-             each its own"
-        ));
-    }
-    let macs: Vec<_> = guest.nets.iter().filter_map(|net| net.mac).collect();
-    if let Some(twice) = first_twice(&macs) {
-        let twice: Vec<String> = twice.iter().map(|byte| format!("{byte:02x}")).collect();
-        return fail(format!(
-            "guest {name}: two network interfaces have the address {}: give each its own",
-            twice.join(":")
-        ));
-    }
-    Ok(())
-}
-
-/// The first value that stands there again further on.
-fn first_twice<T: PartialEq>(values: &[T]) -> Option<&T> {
-    let mut rest = values.iter();
-    std::iter::from_fn(|| rest.next().map(|value| (value, rest.as_slice())))
-        .find(|(value, others)| others.contains(value))
-        .map(|(value, _)| value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::KernelSource;
-
-    fn guest(disks: &[&str], nets: &[&str]) -> GuestConfig {
-        GuestConfig {
-            kernel: KernelSource::Path("vmlinux".into()),
-            disks: disks
-                .iter()
-                .map(|disk| disk.parse().expect("a disk"))
-                .collect(),
-            nets: nets
-                .iter()
-                .map(|net| net.parse().expect("an interface"))
-                .collect(),
-            ..GuestConfig::new("a")
-        }
-    }
 
     #[test]
-    fn disks_of_a_guest_that_would_look_like_one_are_refused() {
-        check(&guest(&["a,serial=1", "b,serial=2", "c", "c,ro"], &[])).expect("they differ");
-        let error = check(&guest(&["a,serial=1", "b", "c,serial=1"], &[])).expect_err("the same");
-        assert!(error.0.contains("serial 1"), "{error}");
-    }
-
-    #[test]
-    fn interfaces_of_a_guest_with_one_address_are_refused() {
-        let first = "tap=t0,mac=52:54:00:12:34:56";
-        check(&guest(
-            &[],
-            &[first, "tap=t1,mac=52:54:00:12:34:57", "tap=t2", "tap=t3"],
-        ))
-        .expect("they differ");
-        let error = check(&guest(
-            &[],
-            &[first, "tap=t1", "tap=t2,mac=52:54:00:12:34:56"],
-        ))
-        .expect_err("the same");
-        assert!(error.0.contains("52:54:00:12:34:56"), "{error}");
-    }
-
-    #[test]
-    fn addresses_of_nobody_and_of_groups_are_no_addresses_of_an_interface() {
+    fn the_address_of_zeros_and_those_of_groups_are_refused_for_an_interface() {
         for bad in [
             "00:00:00:00:00:00",
             "ff:ff:ff:ff:ff:ff",
@@ -169,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_serial_is_what_a_guest_can_read() {
+    fn a_serial_number_has_only_characters_that_a_guest_can_read() {
         for good in ["1", "root-1", "01234567890123456789"] {
             assert_eq!(good.parse::<Serial>().expect(good).as_str(), good);
         }

@@ -1,4 +1,4 @@
-//! Where metrics are offered.
+//! The place where metrics are offered.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ pub enum MetricsTarget {
     Tcp(SocketAddr),
     /// HTTP on this unix socket.
     Unix(PathBuf),
-    /// A file, written anew every few seconds.
+    /// A file, rewritten every few seconds.
     File(PathBuf),
 }
 
@@ -25,7 +25,7 @@ impl FromStr for MetricsTarget {
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
             _ => text.parse().map(Self::Tcp).map_err(|_| {
                 format!(
-                    "'{text}' is no place for metrics, must be as in 127.0.0.1:9469, \
+                    "'{text}' is not a place for metrics, must be as in 127.0.0.1:9469, \
                      unix:/run/baton.sock or file:/var/lib/node_exporter/baton.prom"
                 )
             }),
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_addresses_sockets_and_files_and_read_back_as_written() {
+    fn a_target_is_an_address_a_socket_or_a_file_and_reads_back_as_written() {
         for text in [
             "127.0.0.1:9469",
             "[::1]:9469",

@@ -1,54 +1,55 @@
-//! How much a guest's disk or network interface may do: token buckets, as options of `--disk` and
+//! Rate limits of a guest's disk or network interface: token buckets, written as options of `--disk` and
 //! `--net`.
 //!
-//! `bandwidth=100M/s` is a bucket of 100 MiB that fills in a second, `bandwidth=10M/100ms` one of the same
-//! rate that holds a tenth of it. `bandwidth-burst=1G` lies beside it once. The same with `ops` for
-//! requests or frames.
+//! `bandwidth=100M/s` is a bucket of 100 MiB that fills in a second. `bandwidth=10M/100ms` has the same
+//! rate and holds a tenth of that. `bandwidth-burst=1G` adds 1 GiB that can be used once. The same options
+//! with `ops` count requests or frames.
 
 use std::time::Duration;
 
-use super::{ConfigError, fail};
+use crate::error::{ConfigError, fail};
 use crate::units::{parse_bytes, parse_duration};
 
-/// Shortest time in which a bucket fills: a thread comes back for tokens every millisecond at most, and
-/// none shall run over meanwhile.
+/// Shortest time in which a bucket fills. A device's thread fetches tokens at most once a millisecond, and
+/// no bucket may overflow in between.
 const SHORTEST_REFILL: Duration = Duration::from_millis(10);
-/// Longest.
+/// Longest time in which a bucket fills.
 const LONGEST_REFILL: Duration = Duration::from_secs(3600);
-/// Most tokens of a bucket: more than any device moves.
-const MOST: u64 = 1 << 60;
+/// Most tokens of a bucket: more than any device uses.
+const MAX_TOKENS: u64 = 1 << 60;
 
 /// A token bucket, full at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bucket {
-    /// Tokens that it holds, at least 1.
+pub struct BucketConfig {
+    /// Tokens in a full bucket, at least 1.
     pub size: u64,
-    /// Time in which it fills, at least 10 ms.
+    /// Time in which an empty bucket fills, at least 10 ms.
     pub refill: Duration,
-    /// Tokens beside it that are used first, once.
+    /// Tokens in addition to the bucket. They are used first, and never refilled.
     pub burst: u64,
 }
 
-/// What one device may do.
+/// The rate limits of one device, or of one direction of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Bytes; `None` for any number.
-    pub bandwidth: Option<Bucket>,
-    /// Requests or frames; `None` for any number.
-    pub ops: Option<Bucket>,
+    /// Bytes; `None` for no limit.
+    pub bandwidth: Option<BucketConfig>,
+    /// Requests or frames; `None` for no limit.
+    pub ops: Option<BucketConfig>,
 }
 
-/// The options of one limit, read one by one.
+/// The options that make one [`RateLimit`], read one by one.
 #[derive(Debug, Default)]
 pub(super) struct RateOptions {
-    /// What stands before their names.
+    /// How the names of the options begin: `rx-`, for one.
     prefix: &'static str,
-    bandwidth: Rate,
-    ops: Rate,
+    bandwidth: BucketOptions,
+    ops: BucketOptions,
 }
 
+/// The options that make one [`BucketConfig`].
 #[derive(Debug, Default)]
-struct Rate {
+struct BucketOptions {
     rate: Option<(u64, Duration)>,
     burst: Option<u64>,
 }
@@ -62,55 +63,39 @@ impl RateOptions {
         }
     }
 
-    /// Takes the option `name` if it is one of these. False: it is another's.
+    /// Reads the option `name` if it is one of these, and returns whether it is.
     pub(super) fn take(&mut self, name: &str, value: &str) -> Result<bool, ConfigError> {
-        let (rate, kind, burst) = match name.strip_prefix(self.prefix).unwrap_or_default() {
-            "bandwidth" => (&mut self.bandwidth, Kind::Bytes, false),
-            "bandwidth-burst" => (&mut self.bandwidth, Kind::Bytes, true),
-            "ops" => (&mut self.ops, Kind::Ops, false),
-            "ops-burst" => (&mut self.ops, Kind::Ops, true),
+        let (options, unit, is_burst) = match name.strip_prefix(self.prefix).unwrap_or_default() {
+            "bandwidth" => (&mut self.bandwidth, Unit::Bytes, false),
+            "bandwidth-burst" => (&mut self.bandwidth, Unit::Bytes, true),
+            "ops" => (&mut self.ops, Unit::Ops, false),
+            "ops-burst" => (&mut self.ops, Unit::Ops, true),
             _ => return Ok(false),
         };
-        let bad = || {
-            ConfigError(match burst {
-                true => format!(
-                    "{name} is '{value}', must be a number as in {name}={}",
-                    kind.burst()
-                ),
-                false => format!(
-                    "{name} is '{value}', must be a number and the time in which it comes anew, 10ms to \
-                     60m, as in {name}={0}/s or {name}={0}/100ms",
-                    kind.example()
-                ),
-            })
+        let is_repeated = if is_burst {
+            let burst = parse_burst(name, value, unit)?;
+            options.burst.replace(burst).is_some()
+        } else {
+            let rate = parse_rate(name, value, unit)?;
+            options.rate.replace(rate).is_some()
         };
-        let twice = match burst {
-            true => rate
-                .burst
-                .replace(kind.parse(value).ok_or_else(bad)?)
-                .is_some(),
-            false => {
-                let parsed = parse_rate(value, kind).ok_or_else(bad)?;
-                rate.rate.replace(parsed).is_some()
-            }
-        };
-        match twice {
+        match is_repeated {
             true => fail(format!("{name} is given twice: give it once")),
             false => Ok(true),
         }
     }
 
-    /// What they ask for.
+    /// The limit that the options make together.
     pub(super) fn limit(&self) -> Result<RateLimit, ConfigError> {
         let prefix = self.prefix;
-        let bucket = |name: &str, rate: &Rate| match (rate.rate, rate.burst) {
-            (Some((size, refill)), burst) => Ok(Some(Bucket {
+        let bucket = |name: &str, rate: &BucketOptions| match (rate.rate, rate.burst) {
+            (Some((size, refill)), burst) => Ok(Some(BucketConfig {
                 size,
                 refill,
                 burst: burst.unwrap_or(0),
             })),
             (None, Some(_)) => fail(format!(
-                "{prefix}{name}-burst is a burst of no rate: give {prefix}{name} too"
+                "{prefix}{name}-burst is a burst without a rate: give {prefix}{name} too"
             )),
             (None, None) => Ok(None),
         };
@@ -121,13 +106,14 @@ impl RateOptions {
     }
 }
 
+/// What a bucket's tokens stand for.
 #[derive(Clone, Copy)]
-enum Kind {
+enum Unit {
     Bytes,
     Ops,
 }
 
-impl Kind {
+impl Unit {
     fn example(self) -> &'static str {
         match self {
             Self::Bytes => "100M",
@@ -147,30 +133,48 @@ impl Kind {
             Self::Bytes => parse_bytes(text).ok(),
             Self::Ops => text.parse().ok(),
         };
-        number.filter(|number| (1..=MOST).contains(number))
+        number.filter(|number| (1..=MAX_TOKENS).contains(number))
     }
 }
 
-/// `SIZE/s`, `SIZE/100ms`.
-fn parse_rate(text: &str, kind: Kind) -> Option<(u64, Duration)> {
-    let (size, time) = text.split_once('/')?;
-    let refill = match time.starts_with(|c: char| c.is_ascii_digit()) {
-        true => parse_duration(time),
-        false => parse_duration(&format!("1{time}")),
-    };
-    let refill = refill
-        .ok()
-        .filter(|refill| (SHORTEST_REFILL..=LONGEST_REFILL).contains(refill))?;
-    Some((kind.parse(size)?, refill))
+/// Reads `SIZE`, the value of the option `name`.
+fn parse_burst(name: &str, text: &str, unit: Unit) -> Result<u64, ConfigError> {
+    unit.parse(text).ok_or_else(|| {
+        ConfigError(format!(
+            "{name} is '{text}', must be a number as in {name}={}",
+            unit.burst()
+        ))
+    })
+}
+
+/// Reads `SIZE/s` or `SIZE/100ms`, the value of the option `name`.
+fn parse_rate(name: &str, text: &str, unit: Unit) -> Result<(u64, Duration), ConfigError> {
+    let parsed = text.split_once('/').and_then(|(size, time)| {
+        let refill = match time.starts_with(|c: char| c.is_ascii_digit()) {
+            true => parse_duration(time),
+            false => parse_duration(&format!("1{time}")),
+        };
+        let refill = refill.ok()?;
+        let fits = (SHORTEST_REFILL..=LONGEST_REFILL).contains(&refill);
+        Some((unit.parse(size)?, refill)).filter(|_| fits)
+    });
+    parsed.ok_or_else(|| {
+        ConfigError(format!(
+            "{name} is '{text}', must be a number and the time in which so much is allowed again, 10ms to \
+             60m, as in {name}={0}/s or {name}={0}/100ms",
+            unit.example()
+        ))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DiskConfig, NetConfig};
     use super::*;
+    use crate::disk::DiskConfig;
+    use crate::net::NetConfig;
 
-    fn bucket(size: u64, refill_ms: u64, burst: u64) -> Option<Bucket> {
-        Some(Bucket {
+    fn bucket(size: u64, refill_ms: u64, burst: u64) -> Option<BucketConfig> {
+        Some(BucketConfig {
             size,
             refill: Duration::from_millis(refill_ms),
             burst,
@@ -231,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_make_no_sense_are_refused_with_what_would() {
+    fn options_that_make_no_sense_are_refused_with_an_example_that_does() {
         for (text, part) in [
             ("a,bandwidth=100M", "as in bandwidth=100M/s"),
             ("a,bandwidth=0/s", "as in bandwidth=100M/s"),
@@ -243,10 +247,10 @@ mod tests {
             ("a,ops-burst=many,ops=1/s", "as in ops-burst=20000"),
             ("a,ops-burst=5", "give ops too"),
             ("a,ops=1/s,ops=2/s", "given twice"),
-            ("a,bandwith=1M/s", "'bandwith' is no option of a disk"),
-            ("a,bandwidth=1M/s,x", "'x' is no option of a disk"),
-            (",ro", "is no disk"),
-            (",ops=1/s", "is no disk"),
+            ("a,bandwith=1M/s", "'bandwith' is not an option of a disk"),
+            ("a,bandwidth=1M/s,x", "'x' is not an option of a disk"),
+            (",ro", "is not a disk"),
+            (",ops=1/s", "is not a disk"),
         ] {
             let error = disk(text).expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");
@@ -254,12 +258,12 @@ mod tests {
         for (text, part) in [
             (
                 "tap=t,bandwidth=1M/s",
-                "'bandwidth' is no option of a network interface",
+                "'bandwidth' is not an option of a network interface",
             ),
             ("tap=t,rx-bandwidth=1M", "rx-bandwidth is '1M'"),
             ("tap=t,rx-ops-burst=5", "give rx-ops too"),
             ("tap=t,mac=1", "as in mac="),
-            ("rx-ops=1/s", "is no network interface"),
+            ("rx-ops=1/s", "is not a network interface"),
         ] {
             let error = net(text).expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");

@@ -1,94 +1,45 @@
-//! How users write quantities: `50us`, `512M`, `0-3`, `5ms/10ms/8ms,hard`; and back.
+//! Quantities as users write them, `50us`, `512M`, `0-3`, and as they are written back.
 
 use std::time::Duration;
 
 use thiserror::Error;
-use vcpu_sched::ReservationError;
+pub use vcpu_sched::format_ns;
+use vcpu_sched::{ParseDurationError, ParseReservationError, parse_duration_ns};
 
-/// A quantity that could not be read, with an example of what can.
+/// A text that is not the quantity it should be. The message shows an example of one.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UnitError {
-    /// Not a duration.
-    #[error("'{0}' is not a duration: write a whole number and ns, us, ms, s or m, as in 50us")]
-    Duration(String),
-    /// Not a size.
+    /// The text is not a duration.
+    #[error(transparent)]
+    Duration(#[from] ParseDurationError),
+    /// The text is not a size.
     #[error("'{0}' is not a size: write a whole number and K, M, G or T, as in 512M")]
     Bytes(String),
-    /// Not a list of CPUs.
+    /// The text is not a list of CPUs.
     #[error(
         "'{0}' is not a list of CPUs: write numbers and ranges up to {MAX_CPU}, as in 0-3 or 0,2"
     )]
     Cpus(String),
-    /// Not a reservation.
-    #[error(
-        "'{0}' is not a reservation: write budget/period, as in 5ms/10ms, or \
-         budget/period/deadline, and ,hard or ,soft after it if wanted"
-    )]
-    Reservation(String),
-    /// Not a reservation of one vCPU.
+    /// The text is not a reservation.
+    #[error(transparent)]
+    Reservation(#[from] ParseReservationError),
+    /// The text is not the index of a vCPU and a reservation.
     #[error("'{0}' is not a vCPU's reservation: write index=budget/period, as in 0=1ms/100ms,hard")]
     VcpuReservation(String),
-    /// Times of a reservation that break a bound of the policy.
-    #[error("'{text}' is a reservation that cannot be kept: {source}")]
-    ReservationBounds {
-        /// As written.
-        text: String,
-        /// Which bound.
-        source: ReservationError,
-    },
 }
 
 /// Highest host CPU number that a list may name.
 pub const MAX_CPU: usize = 8191;
 
-const DURATION_UNITS: [(&str, u64); 5] = [
-    ("ns", 1),
-    ("us", 1_000),
-    ("ms", 1_000_000),
-    ("m", 60_000_000_000),
-    ("s", 1_000_000_000),
-];
-
 /// Reads `50us`, `4ms`, `10s`, `2m`, `100ns`.
 ///
 /// # Errors
-/// [`UnitError::Duration`] if there is no unit, no whole number, or it is out of range.
+/// [`UnitError::Duration`] if the text has no unit or no whole number, or is out of range.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
-    let bad = || UnitError::Duration(text.to_owned());
-    let trimmed = text.trim();
-    let split = trimmed
-        .find(|c: char| !c.is_ascii_digit())
-        .ok_or_else(bad)?;
-    let (number, unit) = trimmed.split_at(split);
-    let number: u64 = number.parse().map_err(|_| bad())?;
-    let scale = DURATION_UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .map(|(_, scale)| *scale)
-        .ok_or_else(bad)?;
-    number
-        .checked_mul(scale)
-        .map(Duration::from_nanos)
-        .ok_or_else(bad)
+    Ok(parse_duration_ns(text).map(Duration::from_nanos)?)
 }
 
-/// The shortest whole way to write `ns` nanoseconds.
-#[must_use]
-pub fn format_ns(ns: u64) -> String {
-    for (unit, scale) in [
-        ("m", 60_000_000_000),
-        ("s", 1_000_000_000),
-        ("ms", 1_000_000),
-        ("us", 1_000),
-    ] {
-        if ns != 0 && ns.is_multiple_of(scale) {
-            return format!("{}{unit}", ns / scale);
-        }
-    }
-    format!("{ns}ns")
-}
-
-/// A time to about three digits.
+/// `ns` nanoseconds to about three digits.
 #[must_use]
 pub fn readable_ns(ns: u64) -> String {
     let (unit, scale) = match ns {
@@ -105,10 +56,10 @@ pub fn readable_ns(ns: u64) -> String {
     }
 }
 
-/// Reads `512M`, `1G`, `4096` (bytes); powers of 1024.
+/// Reads `512M`, `1G`, `4096` (bytes). The units are powers of 1024.
 ///
 /// # Errors
-/// [`UnitError::Bytes`] if it is no whole number or out of range.
+/// [`UnitError::Bytes`] if the text has no whole number or an unknown unit, or is out of range.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     let bad = || UnitError::Bytes(text.to_owned());
     let trimmed = text.trim();
@@ -128,7 +79,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     number.checked_mul(1 << shift).ok_or_else(bad)
 }
 
-/// The shortest whole way to write `bytes`.
+/// Writes `bytes` with the largest unit of which they are a whole number.
 #[must_use]
 pub fn format_bytes(bytes: u64) -> String {
     for (unit, shift) in [("T", 40), ("G", 30), ("M", 20), ("K", 10)] {
@@ -139,10 +90,11 @@ pub fn format_bytes(bytes: u64) -> String {
     bytes.to_string()
 }
 
-/// Reads `0-3`, `0,2`, `0-1,4`; ascending and without repeats in the result.
+/// Reads `0-3`, `0,2`, `0-1,4`. The result is ascending and without repeats.
 ///
 /// # Errors
-/// [`UnitError::Cpus`] if it is empty, not a list, runs backwards or goes above [`MAX_CPU`].
+/// [`UnitError::Cpus`] if the text is empty, not a list, has a range that runs backwards, or goes above
+/// [`MAX_CPU`].
 pub fn parse_cpus(text: &str) -> Result<Vec<usize>, UnitError> {
     let bad = || UnitError::Cpus(text.to_owned());
     let number = |part: &str| -> Result<usize, UnitError> {
@@ -171,23 +123,23 @@ pub fn parse_cpus(text: &str) -> Result<Vec<usize>, UnitError> {
     Ok(cpus)
 }
 
-/// Writes an ascending list of CPUs with ranges.
+/// Writes `cpus`, which are ascending, with ranges.
 #[must_use]
 pub fn format_cpus(cpus: &[usize]) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut rest = cpus;
     while let Some(&first) = rest.first() {
-        let run = rest
+        let length = rest
             .iter()
             .enumerate()
             .take_while(|(i, cpu)| **cpu == first + i)
             .count();
-        parts.push(if run == 1 {
+        parts.push(if length == 1 {
             first.to_string()
         } else {
-            format!("{first}-{}", first + run - 1)
+            format!("{first}-{}", first + length - 1)
         });
-        rest = &rest[run..];
+        rest = &rest[length..];
     }
     parts.join(",")
 }

@@ -8,21 +8,21 @@ use kvm_ioctls::VcpuFd;
 
 /// IA32_TIME_STAMP_COUNTER.
 const MSR_TSC: u32 = 0x10;
-/// A guest TSC this close to the host's is the host's: reading it takes a few microseconds.
+/// A guest TSC that is this close to the host's counts as the host's: reading it takes a few microseconds.
 const SAME_TSC: Duration = Duration::from_millis(1);
 
 /// Converts between a guest's TSC and host time.
 ///
-/// Conversions start from both clocks as they stand at the call, so that a drift between the TSC
+/// Conversions start from both clocks as they are at the call, so that a drift between the TSC
 /// and `CLOCK_MONOTONIC` (which the host steers) does not add up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clock {
+pub struct GuestClock {
     khz: u64,
     /// Guest TSC less host TSC, wrapping.
     offset: u64,
 }
 
-impl Clock {
+impl GuestClock {
     /// A clock of `khz` (at least 1) whose guest TSC is `offset` ahead of the host's.
     #[must_use]
     pub fn new(khz: u32, offset: u64) -> Self {
@@ -32,11 +32,11 @@ impl Clock {
         }
     }
 
-    /// Makes the guest TSC of `vcpu` the host's where KVM can (Linux 5.16 and newer), else reads
-    /// how far apart they are.
+    /// Makes the guest TSC of `vcpu` the host's where KVM can (Linux 5.16 and newer), else measures how far
+    /// the two are apart.
     ///
     /// # Errors
-    /// If KVM does not tell the TSC frequency: the host's TSC is unstable.
+    /// If KVM does not report the TSC frequency: the host's TSC is unstable.
     pub fn of_vcpu(vcpu: &VcpuFd) -> Result<Self, kvm_ioctls::Error> {
         let khz = vcpu.get_tsc_khz()?;
         let offset = if clear_tsc_offset(vcpu) {
@@ -72,14 +72,14 @@ impl Clock {
             .unwrap_or(u64::MAX)
     }
 
-    /// Nanoseconds until the guest's TSC reaches `guest_tsc`; 0 if it has.
+    /// Nanoseconds until the guest's TSC reaches `guest_tsc`; 0 if that has passed.
     #[must_use]
     pub fn until(&self, guest_tsc: u64) -> u64 {
         self.nanoseconds(ahead(guest_tsc, self.guest_tsc()))
     }
 
-    /// `CLOCK_MONOTONIC` time, nanoseconds, at which the guest's TSC reaches `guest_tsc`; now if
-    /// it has.
+    /// `CLOCK_MONOTONIC` time, nanoseconds, at which the guest's TSC reaches `guest_tsc`; now if that has
+    /// passed.
     #[must_use]
     pub fn monotonic_at(&self, guest_tsc: u64) -> u64 {
         sys::monotonic_ns().saturating_add(self.until(guest_tsc))
@@ -101,13 +101,13 @@ impl Clock {
     }
 }
 
-/// How far `target` lies ahead of `now`; 0 if behind. A TSC does not wrap in a machine's life, so
-/// a guest that writes nonsense gets a far future or the past, and neither hurts.
+/// How far `target` is ahead of `now`; 0 if it is behind. A TSC does not wrap in a machine's life. So a
+/// guest that writes nonsense gets the far future or the past, and neither does harm.
 fn ahead(target: u64, now: u64) -> u64 {
     target.saturating_sub(now)
 }
 
-/// kvm-ioctls has this call only for other architectures.
+/// The ioctl by which an attribute of a vCPU is set. kvm-ioctls has it only for other architectures.
 mod attr {
     #![allow(missing_docs)]
     vmm_sys_util::ioctl_iow_nr!(
@@ -118,7 +118,7 @@ mod attr {
     );
 }
 
-/// Sets the TSC offset of `vcpu` to zero; whether KVM did.
+/// Sets the TSC offset of `vcpu` to zero. Returns whether KVM did so.
 fn clear_tsc_offset(vcpu: &VcpuFd) -> bool {
     let offset = 0u64;
     let attribute = kvm_device_attr {
@@ -133,7 +133,7 @@ fn clear_tsc_offset(vcpu: &VcpuFd) -> bool {
     }
 }
 
-/// Guest TSC less host TSC as KVM reports it; 0 if it does not.
+/// Guest TSC less host TSC as KVM reports it; 0 if KVM does not.
 fn measured_offset(vcpu: &VcpuFd, khz: u32) -> u64 {
     let Ok(mut msrs) = Msrs::from_entries(&[kvm_msr_entry {
         index: MSR_TSC,
@@ -149,7 +149,7 @@ fn measured_offset(vcpu: &VcpuFd, khz: u32) -> u64 {
     }
     let host = before + (after - before) / 2;
     let offset = msrs.as_slice()[0].data.wrapping_sub(host);
-    let same = Clock::new(khz, 0).ticks(SAME_TSC.as_nanos() as u64);
+    let same = GuestClock::new(khz, 0).ticks(SAME_TSC.as_nanos() as u64);
     if offset.min(offset.wrapping_neg()) < same {
         0
     } else {
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn ticks_and_nanoseconds_agree_and_waits_never_end_early() {
-        let clock = Clock::new(2_245_780, 0);
+        let clock = GuestClock::new(2_245_780, 0);
         for ns in [0, 1, 999, 1_000_000, 3_600_000_000_000] {
             let ticks = clock.ticks(ns);
             assert!(clock.nanoseconds(ticks) <= ns);
@@ -174,8 +174,8 @@ mod tests {
     }
 
     #[test]
-    fn past_is_now_and_nonsense_is_far_away() {
-        let clock = Clock::new(1_000_000, 0);
+    fn the_past_is_now_and_nonsense_is_far_away() {
+        let clock = GuestClock::new(1_000_000, 0);
         assert_eq!(clock.until(0), 0);
         assert_eq!(clock.until(1), 0);
         assert!(clock.until(u64::MAX) > 1_000_000_000_000);
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn offset_is_the_guests_and_not_the_hosts() {
         let host = sys::rdtsc();
-        let clock = Clock::new(1_000_000, 0u64.wrapping_sub(host));
+        let clock = GuestClock::new(1_000_000, 0u64.wrapping_sub(host));
         assert!(clock.guest_tsc() < host);
     }
 }

@@ -1,28 +1,28 @@
-//! What each vCPU's CPUID instruction says: what KVM supports, with the vCPU's own numbers in it.
+//! What each vCPU's CPUID instruction returns: what KVM supports, with the vCPU's own numbers.
 
 use baton_abi::hints as abi;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
 
-use super::reset;
+use crate::firmware_state;
 
 /// Leaf 1, ECX: x2APIC.
 const X2APIC: u32 = 1 << 21;
 /// KVM's features.
 const KVM_FEATURES: u32 = 0x4000_0001;
-/// EAX of it: TLB flushes of preempted vCPUs go through the steal time structure.
+/// EAX of that leaf: TLB flushes of preempted vCPUs go through the steal time structure.
 const PV_TLB_FLUSH: u32 = 1 << 9;
 /// Leaf 1, ECX: TSC deadline timer.
 const TSC_DEADLINE: u32 = 1 << 24;
 
-/// The CPUID that KVM supports on this host, and our own leaves for `features`. With `own_steal`
-/// steal time is ours, and what KVM ties to it is gone.
+/// The CPUID that KVM supports on this host, with Baton's own leaves for `features`. With `own_steal`,
+/// steal time is Baton's own, and the features that KVM ties to its steal time are withdrawn.
 ///
 /// # Errors
-/// If KVM does not say.
+/// If KVM does not report its CPUID.
 pub fn supported(kvm: &Kvm, features: u32, own_steal: bool) -> Result<CpuId, kvm_ioctls::Error> {
     let mut cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
-    let deadline = reset::has_deadline_timer(kvm);
+    let deadline = firmware_state::has_deadline_timer(kvm);
     for entry in cpuid.as_mut_slice() {
         if entry.function == 1 {
             entry.ecx |= X2APIC;
@@ -34,9 +34,9 @@ pub fn supported(kvm: &Kvm, features: u32, own_steal: bool) -> Result<CpuId, kvm
             entry.eax &= !PV_TLB_FLUSH;
         }
     }
-    // KVM keeps its own signature at the first hypervisor leaf; further ones stand 0x100 apart.
+    // KVM's own signature is at the first hypervisor leaf. Further ones are 0x100 apart.
     let [ebx, ecx, edx] = abi::CPUID_SIGNATURE;
-    let ours = [
+    let own_leaves = [
         kvm_cpuid_entry2 {
             function: abi::CPUID_BASE,
             eax: abi::CPUID_BASE + 1,
@@ -53,14 +53,14 @@ pub fn supported(kvm: &Kvm, features: u32, own_steal: bool) -> Result<CpuId, kvm
             ..Default::default()
         },
     ];
-    for entry in ours {
-        // Only a list that is full refuses one; the ports still tell.
+    for entry in own_leaves {
+        // Only a full list refuses a leaf. A guest can still find Baton by the ports.
         let _ = cpuid.push(entry);
     }
     Ok(cpuid)
 }
 
-/// `supported` as vCPU `index` of `cpus` sees it: its APIC id, and one thread per core.
+/// `supported` with the numbers of vCPU `index` of `cpus`: its APIC id, and one thread per core.
 #[must_use]
 pub fn for_vcpu(supported: &CpuId, index: u32, cpus: u32) -> CpuId {
     let mut cpuid = supported.clone();
@@ -72,7 +72,7 @@ pub fn for_vcpu(supported: &CpuId, index: u32, cpus: u32) -> CpuId {
                 // EBX: initial APIC id in bits 31-24, logical processors in 23-16.
                 entry.ebx &= 0x0000_ffff;
                 entry.ebx |= (index & 0xff) << 24 | cpus.min(255) << 16;
-                // EDX bit 28, HTT: the number above counts.
+                // EDX bit 28, HTT: the number above is valid.
                 entry.edx &= !(1 << 28);
                 entry.edx |= u32::from(cpus > 1) << 28;
                 // ECX bit 31: this is a virtual machine.

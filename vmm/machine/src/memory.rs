@@ -14,22 +14,22 @@ use crate::layout::{MMIO_HOLE_END, MMIO_HOLE_START};
 
 /// Guest and host addresses must agree modulo this for a huge page to map both.
 const HUGE_PAGE: usize = 2 << 20;
-/// As much is given back at a time: a huge page need not be split, and 512 small ones take a fraction of
-/// a millisecond, for which others may wait that want to change the process's mappings.
+/// The memory that is given back at a time. So no huge page is split. 512 small pages take a fraction of a
+/// millisecond, for which other threads may wait that change the process's mappings.
 const PIECE: usize = HUGE_PAGE;
 
-/// Guest memory that could not be had.
+/// Guest memory could not be reserved.
 #[derive(Debug, Error)]
 pub enum MemoryError {
     /// The host has no room for it.
     #[error("cannot map {size} bytes of guest memory ({source}): give the guest less memory")]
     Map {
-        /// Bytes asked for.
+        /// Bytes requested.
         size: usize,
-        /// What the host said.
+        /// The host's error.
         source: io::Error,
     },
-    /// vm-memory did not take the mapping.
+    /// vm-memory refused the mapping.
     #[error("cannot use the mapping of guest memory: {0}")]
     Region(#[from] MmapRegionError),
     /// The regions do not fit together.
@@ -98,14 +98,14 @@ impl GuestMemory {
         })
     }
 
-    /// Gives the host back what has been touched, in pieces, with a call of `after_each` after each. What
-    /// is read afterwards is zero. No thread may use the memory meanwhile.
+    /// Gives the memory that has been touched back to the host, in pieces, and calls `after_each` after each
+    /// piece. The memory reads as zero afterwards. No thread may use the memory meanwhile.
     pub fn give_back(&self, mut after_each: impl FnMut()) {
         for region in self.regions.iter() {
             let length = region.len() as usize;
             for at in (0..length).step_by(PIECE) {
                 let piece = PIECE.min(length - at);
-                // SAFETY: the piece lies in the region, which is mapped, and whose content nobody needs.
+                // SAFETY: the piece lies in the region, which is mapped, and no thread uses its content.
                 unsafe {
                     libc::madvise(region.as_ptr().add(at).cast(), piece, libc::MADV_DONTNEED)
                 };
@@ -134,9 +134,8 @@ pub fn layout(size: u64) -> Vec<(u64, u64)> {
     }
 }
 
-/// Maps `length` bytes at a multiple of [`HUGE_PAGE`] and asks for huge pages: first touch of a
-/// page by the guest is the dearest memory operation there is, and huge pages make it 3 to 500
-/// times rarer.
+/// Maps `length` bytes at a multiple of [`HUGE_PAGE`] and requests huge pages: the first touch of a page by
+/// the guest is the most expensive memory operation, and huge pages make it 3 to 500 times rarer.
 fn map_aligned(length: usize) -> Result<(Mapping, *mut u8), MemoryError> {
     let total = length
         .checked_add(HUGE_PAGE)
@@ -165,10 +164,10 @@ fn map_aligned(length: usize) -> Result<(Mapping, *mut u8), MemoryError> {
     let padding = (base as usize).wrapping_neg() % HUGE_PAGE;
     // SAFETY: padding < HUGE_PAGE, so the result and `length` bytes after it are in the mapping.
     let aligned = unsafe { base.cast::<u8>().add(padding) };
-    // Huge pages; and what guests keep in memory is not written to a core dump of this process.
+    // Huge pages; and a core dump of this process does not contain the memory of guests.
     for advice in [libc::MADV_HUGEPAGE, libc::MADV_DONTDUMP] {
-        // SAFETY: the range lies in the mapping. Only advice: hosts without huge pages refuse that,
-        // and that is fine.
+        // SAFETY: the range lies in the mapping. The call is only advice, which a host without huge pages
+        // refuses without harm.
         unsafe { libc::madvise(aligned.cast(), length, advice) };
     }
     Ok((mapping, aligned))
@@ -196,7 +195,7 @@ mod tests {
             .expect_err("past the end");
     }
 
-    /// What the kernel says under `key` about the mapping of `memory`.
+    /// What the kernel reports under `key` about the mapping of `memory`.
     fn of_mapping(memory: &GuestMemory, key: &str) -> String {
         let region = memory.regions().iter().next().expect("one region");
         let begin = format!("{:x}-", region.as_ptr() as usize);
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_gets_back_what_the_guest_has_touched() {
+    fn the_host_gets_back_all_that_the_guest_has_touched() {
         const SIZE: u64 = 9 << 20;
         let memory = GuestMemory::new(SIZE).expect("memory");
         for page in (0..SIZE).step_by(4096) {

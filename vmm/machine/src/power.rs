@@ -11,13 +11,13 @@ pub const EVENT: u16 = 0x600;
 pub const EVENT_LENGTH: u8 = 4;
 /// First port of the control register.
 pub const CONTROL: u16 = 0x604;
-/// Its bytes.
+/// Bytes of the control register.
 pub const CONTROL_LENGTH: u8 = 2;
-/// Last port of them all.
+/// Last port of all registers.
 pub const LAST: u16 = CONTROL + CONTROL_LENGTH as u16 - 1;
 const ENABLE: u16 = EVENT + 2;
 
-/// The sleep type that means off; the DSDT's `_S5`.
+/// The sleep type that means off, as in the DSDT's `_S5`.
 pub const SLEEP_TYPE_OFF: u8 = 5;
 
 /// ACPI mode is on: there is no firmware to switch it on.
@@ -34,8 +34,8 @@ pub struct PowerRegisters {
 }
 
 impl PowerRegisters {
-    /// A write to `port`, one of [`EVENT`] to [`LAST`]. True: the guest switches itself off.
-    /// Kernels write 16 bits at a time; other widths mean nothing.
+    /// Carries out a write to `port`, one of [`EVENT`] to [`LAST`]. True: the guest switches itself off.
+    /// Kernels write 16 bits at a time; writes of other widths have no effect.
     #[must_use]
     pub fn write(&self, port: u16, data: &[u8]) -> bool {
         let Ok(bytes) = <[u8; 2]>::try_from(data) else {
@@ -55,7 +55,7 @@ impl PowerRegisters {
         false
     }
 
-    /// A read from `port`.
+    /// Carries out a read from `port`, one of [`EVENT`] to [`LAST`].
     pub fn read(&self, port: u16, data: &mut [u8]) {
         let value = match port {
             ENABLE => self.enable.load(Ordering::Relaxed),
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_control_register_says_that_acpi_is_on() {
+    fn the_control_register_shows_that_acpi_is_on() {
         let mut word = [0; 2];
         PowerRegisters::default().read(CONTROL, &mut word);
         assert_eq!(u16::from_le_bytes(word), SCI_ENABLE);

@@ -11,25 +11,30 @@ use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::console::{ConsolePort, LineBuffer};
+use crate::console::{ConsolePort, LineBuffer};
 
+/// First port of COM1 on a PC.
+pub const FIRST_PORT: u16 = 0x3f8;
+/// Last port of COM1.
+pub const LAST_PORT: u16 = FIRST_PORT + 7;
 /// Interrupt line of COM1 on a PC.
 pub const IRQ: u32 = 4;
 
-/// Raises the interrupt line through KVM, once for each access of the guest: a string instruction
-/// brings up to 1024 bytes in one, and a system call for each byte would keep the host CPU far beyond
-/// the end of the vCPU's budget.
+/// Raises the interrupt line through KVM, once for each access of the guest. A string instruction
+/// transfers up to 1024 bytes in one access, and a system call for each byte would use the host CPU far
+/// beyond the end of the vCPU's budget.
 #[derive(Debug)]
 struct Irq {
     line: EventFd,
-    wanted: Cell<bool>,
+    /// Whether the device has triggered since the line was raised last.
+    triggered: Cell<bool>,
 }
 
 impl Irq {
-    /// Raises the line if the device has asked for it since the last time.
+    /// Raises the line if the device has triggered since the last time.
     fn deliver(&self) {
-        if self.wanted.take() {
-            // Only a counter at its maximum refuses, and KVM empties it.
+        if self.triggered.take() {
+            // Only a counter at its maximum refuses, and KVM resets the counter.
             let _ = self.line.write(1);
         }
     }
@@ -39,25 +44,25 @@ impl Trigger for Irq {
     type E = Infallible;
 
     fn trigger(&self) -> Result<(), Infallible> {
-        self.wanted.set(true);
+        self.triggered.set(true);
         Ok(())
     }
 }
 
-/// Register of the interrupt enables, and the enable for received data.
+/// The register that enables interrupts, and its bit for received data.
 const IER: u8 = 1;
 const IER_RECEIVED: u8 = 1;
 
 type Device = Serial<Irq, NoEvents, LineBuffer>;
 
-/// Room of a port with nothing in it for the guest, bytes.
+/// Room of a port without input for the guest, bytes.
 const ROOM: usize = 64;
 
 /// A guest's serial port.
 #[derive(Debug)]
 pub struct SerialPort {
     device: Mutex<Device>,
-    /// Readable when the guest begins to take input, or has room for more.
+    /// Readable when the guest begins to accept input, or has room for more.
     attention: EventFd,
 }
 
@@ -65,7 +70,7 @@ impl SerialPort {
     /// A port of `vm` that prints to `console`.
     ///
     /// # Errors
-    /// If the host gives no event or KVM does not take it.
+    /// If the host refuses an event, or KVM refuses to use it.
     pub fn new(vm: &VmFd, console: ConsolePort) -> io::Result<Self> {
         let line = EventFd::new(EFD_NONBLOCK)?;
         vm.register_irqfd(&line, IRQ)?;
@@ -76,7 +81,7 @@ impl SerialPort {
     fn on(line: EventFd, console: ConsolePort) -> io::Result<Self> {
         let irq = Irq {
             line,
-            wanted: Cell::new(false),
+            triggered: Cell::new(false),
         };
         let output = LineBuffer::interactive(console);
         Ok(Self {
@@ -85,7 +90,7 @@ impl SerialPort {
         })
     }
 
-    /// A write to `register` (0 to 7); errors concern the interrupt or the output, and the guest
+    /// Carries out a write to `register` (0 to 7). Errors concern the interrupt or the output, and the guest
     /// sees neither.
     pub fn write(&self, register: u8, data: &[u8]) {
         let mut device = self.lock();
@@ -94,38 +99,38 @@ impl SerialPort {
         }
         device.interrupt_evt().deliver();
         if register == IER && takes_input(&device) {
-            // Only a counter at its maximum refuses, and then it is readable already.
+            // Only a counter at its maximum refuses, and such a counter is readable already.
             let _ = self.attention.write(1);
         }
     }
 
-    /// A read of `register` (0 to 7).
+    /// Carries out a read of `register` (0 to 7).
     pub fn read(&self, register: u8, data: &mut [u8]) {
         let mut device = self.lock();
         let before = device.fifo_capacity();
         data.iter_mut()
             .for_each(|byte| *byte = device.read(register));
         device.interrupt_evt().deliver();
-        // The guest has read all there was; that it reads where there was nothing is no news.
+        // The guest has read all input. A read without input changes nothing.
         if before < ROOM && device.fifo_capacity() == ROOM {
             let _ = self.attention.write(1);
         }
     }
 
-    /// Clears [`SerialPort::as_raw_fd`] and says whether the guest takes input.
+    /// Clears [`SerialPort::as_raw_fd`] and returns whether the guest accepts input.
     #[must_use]
     pub fn take_attention(&self) -> bool {
         let _ = self.attention.read();
         takes_input(&self.lock())
     }
 
-    /// How many bytes the guest has room for.
+    /// The number of bytes for which the guest has room.
     #[must_use]
     pub fn room(&self) -> usize {
         self.lock().fifo_capacity()
     }
 
-    /// Gives the guest as much of `input` as it has room for, and says how much that was.
+    /// Gives the guest as much of `input` as there is room for, and returns the number of bytes.
     pub fn input(&self, input: &[u8]) -> usize {
         let mut device = self.lock();
         let taken = device.enqueue_raw_bytes(input).unwrap_or(0);
@@ -138,15 +143,15 @@ impl SerialPort {
     }
 }
 
-/// The file that is readable when [`SerialPort::take_attention`] has something to say.
+/// The file that is readable when [`SerialPort::take_attention`] is to be called.
 impl AsRawFd for SerialPort {
     fn as_raw_fd(&self) -> RawFd {
         self.attention.as_raw_fd()
     }
 }
 
-/// A driver that waits for input has its interrupt on; others do not get any, so that a guest
-/// without use for it leaves the program's stdin alone.
+/// A driver that waits for input has its interrupt enabled. Only such a driver gets input, so that a guest
+/// without use for input leaves the program's stdin alone.
 fn takes_input(device: &Device) -> bool {
     device.state().interrupt_enable & IER_RECEIVED != 0
 }
@@ -159,31 +164,31 @@ mod tests {
     const IER_ALL: u8 = 3;
     const IIR: u8 = 2;
 
-    /// A port, and how often its interrupt has been raised since the last time that was asked.
+    /// A port, and a function that returns how often the port's interrupt was raised since its last call.
     fn port() -> (SerialPort, impl Fn() -> u64) {
         let line = EventFd::new(EFD_NONBLOCK).expect("an event");
         let seen = line.try_clone().expect("the same event");
         let port = SerialPort::on(line, ConsolePort::discard()).expect("a port");
-        // A counter that nobody has raised has nothing to read.
+        // A counter that was not raised has nothing to read.
         (port, move || seen.read().unwrap_or(0))
     }
 
     #[test]
     fn an_access_raises_the_interrupt_once_at_most() {
         let (port, raised) = port();
-        assert_eq!((port.input(&[7]), raised()), (1, 0), "it is off");
-        // The device asks for one for what it has received, and one for the room that it has.
+        assert_eq!((port.input(&[7]), raised()), (1, 0), "the interrupt is off");
+        // The device triggers for the input, and for the room that it has.
         port.write(IER, &[IER_ALL; 1024]);
         assert_eq!(raised(), 1);
         port.read(IIR, &mut [0; 1024]);
         port.write(DATA, &[b'x'; 1024]);
         assert_eq!(raised(), 1);
         port.write(DATA, b"x");
-        assert_eq!(raised(), 0, "the guest has not looked since");
+        assert_eq!(raised(), 0, "the guest has not read the cause since");
     }
 
     #[test]
-    fn a_guest_that_reads_is_heard_once_when_it_has_read_all() {
+    fn a_guest_that_reads_gets_attention_once_when_it_has_read_all() {
         let (port, raised) = port();
         port.write(IER, &[IER_RECEIVED]);
         raised();

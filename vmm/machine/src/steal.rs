@@ -1,13 +1,13 @@
-//! Steal time through KVM's guest structure, kept by us.
+//! Steal time in KVM's guest structure, written by Baton.
 //!
-//! KVM takes steal time from the run delay of the thread that runs the vCPU, which says nothing where
-//! the host's scheduler is not the one that decides. So the MSR by which a guest registers its
-//! structure is trapped, and the structure says what our policy did: `steal` is the time that the
-//! vCPU was runnable and not running, and gaps of a second or more in which the host
-//! kept its thread from running; `preempted` whether that is so now. Linux shows the one as `st`
-//! and stops spinning for owners by the other, without any patch.
+//! KVM derives steal time from the run delay of the thread that runs the vCPU. That delay means nothing
+//! where the host's scheduler does not decide which vCPU runs. So Baton traps the MSR by which a guest
+//! registers its structure, and writes the structure itself. `steal` is the time for which the vCPU was
+//! runnable and not running, and the gaps of a second or more in which the host kept the vCPU's thread
+//! from running. `preempted` is whether the vCPU is runnable and not running now. Linux shows the former
+//! as `st`, and by the latter stops spinning for the owner of a lock, without any patch.
 //!
-//! The structure also carries TLB flushes to preempted vCPUs, which only KVM could carry out: that
+//! The structure also carries TLB flushes to preempted vCPUs, which only KVM could carry out. That
 //! feature is withdrawn (`cpuid.rs`).
 //!
 //! Source: Linux, `Documentation/virt/kvm/x86/msr.rst` (MSR_KVM_STEAL_TIME).
@@ -24,16 +24,16 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// MSR_KVM_STEAL_TIME.
 pub const MSR: u32 = 0x4b56_4d03;
-/// The structure is there.
+/// The MSR's bit by which the guest registers a structure.
 const ENABLED: u64 = 1;
 /// Bits of the MSR that must be zero.
 const RESERVED: u64 = 0x3e;
-/// `preempted`: it is.
+/// `preempted`: the vCPU is.
 const PREEMPTED: u8 = 1;
 
 /// `struct kvm_steal_time`.
 #[repr(C, align(64))]
-struct Record {
+struct StealRecord {
     steal: u64,
     version: u32,
     flags: u32,
@@ -41,20 +41,20 @@ struct Record {
     pad: [u8; 47],
 }
 
-const _: () = assert!(size_of::<Record>() == 64);
+const _: () = assert!(size_of::<StealRecord>() == 64);
 
 /// The MSR and the structure of one vCPU.
 #[derive(Debug, Default)]
-struct Slot {
+struct VcpuSteal {
     msr: AtomicU64,
-    record: AtomicPtr<Record>,
+    record: AtomicPtr<StealRecord>,
 }
 
-/// The structures of a guest's vCPUs, by index. Lives beside the guest's memory and is dropped
-/// before it.
+/// The structures of a guest's vCPUs, by index. The value lives beside the guest's memory and is dropped
+/// before the memory.
 #[derive(Debug)]
 pub struct StealTime {
-    slots: Vec<Slot>,
+    vcpus: Vec<VcpuSteal>,
 }
 
 impl StealTime {
@@ -62,15 +62,15 @@ impl StealTime {
     #[must_use]
     pub fn new(vcpus: usize) -> Self {
         Self {
-            slots: (0..vcpus).map(|_| Slot::default()).collect(),
+            vcpus: (0..vcpus).map(|_| VcpuSteal::default()).collect(),
         }
     }
 
-    /// Takes the MSR from KVM.
+    /// Traps the MSR: its accesses become exits to user space.
     ///
     /// # Errors
     /// If KVM cannot filter MSRs (before Linux 5.10).
-    pub(super) fn trap(vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
+    pub(crate) fn trap(vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
         vm.enable_cap(&kvm_enable_cap {
             cap: KVM_CAP_X86_USER_SPACE_MSR,
             args: [MsrExitReason::Filter.bits().into(), 0, 0, 0],
@@ -89,8 +89,8 @@ impl StealTime {
 
     /// Carries out a write of `value` to the MSR by vCPU `index`, in the guest's `memory`. False: the
     /// value makes no sense, and nothing has changed.
-    pub(super) fn write_msr(&self, index: u32, value: u64, memory: &GuestMemoryMmap) -> bool {
-        let Some(slot) = self.slots.get(index as usize) else {
+    pub(crate) fn write_msr(&self, index: u32, value: u64, memory: &GuestMemoryMmap) -> bool {
+        let Some(vcpu) = self.vcpus.get(index as usize) else {
             return false;
         };
         if value & RESERVED != 0 {
@@ -106,26 +106,26 @@ impl StealTime {
                 Err(_) => return false,
             }
         };
-        slot.msr.store(value, Ordering::Relaxed);
-        slot.record.store(record, Ordering::Release);
+        vcpu.msr.store(value, Ordering::Relaxed);
+        vcpu.record.store(record, Ordering::Release);
         true
     }
 
-    /// What vCPU `index` reads from the MSR.
-    pub(super) fn read_msr(&self, index: u32) -> u64 {
-        self.slots
+    /// The value that vCPU `index` reads from the MSR.
+    pub(crate) fn read_msr(&self, index: u32) -> u64 {
+        self.vcpus
             .get(index as usize)
-            .map_or(0, |slot| slot.msr.load(Ordering::Relaxed))
+            .map_or(0, |vcpu| vcpu.msr.load(Ordering::Relaxed))
     }
 
-    /// Adds `ns` to the time that vCPU `index` was runnable and did not run. To be called while it
-    /// does not run, by one thread at a time.
+    /// Adds `ns` to the time for which vCPU `index` was runnable and did not run. To be called while the
+    /// vCPU does not run, by one thread at a time.
     pub fn add(&self, index: u32, ns: u64) {
         let Some(record) = self.record(index) else {
             return;
         };
-        // Odd while it changes, as its reader expects. The guest may have written anything here: it
-        // is only made odd and then even.
+        // The version is odd while the structure changes, as the guest expects. The guest may have written
+        // any version: it is only made odd, and then even.
         let version = record.version().load(Ordering::Relaxed) | 1;
         record.version().store(version, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -135,7 +135,7 @@ impl StealTime {
             .store(version.wrapping_add(1), Ordering::Release);
     }
 
-    /// Says whether vCPU `index` has lost its CPU though it has something to run.
+    /// Records whether vCPU `index` has lost its CPU though it has something to run.
     pub fn set_preempted(&self, index: u32, preempted: bool) {
         if let Some(record) = self.record(index) {
             let value = if preempted { PREEMPTED } else { 0 };
@@ -143,28 +143,28 @@ impl StealTime {
         }
     }
 
-    fn record(&self, index: u32) -> Option<At<'_>> {
+    fn record(&self, index: u32) -> Option<MappedRecord<'_>> {
         let record = self
-            .slots
+            .vcpus
             .get(index as usize)?
             .record
             .load(Ordering::Acquire);
-        (!record.is_null()).then_some(At {
+        (!record.is_null()).then_some(MappedRecord {
             record,
             _owner: self,
         })
     }
 }
 
-/// A registered structure; its fields as atomics.
+/// A registered structure in guest memory, with its fields as atomics.
 #[derive(Clone, Copy)]
-struct At<'a> {
-    record: *mut Record,
+struct MappedRecord<'a> {
+    record: *mut StealRecord,
     // The structure lives as long as the guest's memory, which outlives `StealTime`.
     _owner: &'a StealTime,
 }
 
-impl<'a> At<'a> {
+impl<'a> MappedRecord<'a> {
     fn steal(self) -> &'a AtomicU64 {
         // SAFETY: `write_msr` checked that the structure, which is aligned, is in guest memory, which
         // stays mapped longer than 'a. The guest may write at any time; this process touches it
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn steal_time_and_preemption_stand_where_linux_reads_them() {
+    fn steal_time_and_preemption_are_where_linux_reads_them() {
         let memory = memory();
         let steal = StealTime::new(2);
         assert!(steal.write_msr(1, 0x1040 | ENABLED, &memory));

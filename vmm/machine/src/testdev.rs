@@ -1,4 +1,5 @@
-//! The test device: what machine this is, results, and the end. See [`baton_abi::testdev`].
+//! The test device: its registers, and the results that guests report by them. See
+//! [`baton_abi::testdev`].
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +10,7 @@ use baton_abi::testdev::{
 use baton_abi::wait_buckets::BUCKETS;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::clock::Clock;
+use crate::clock::GuestClock;
 
 /// Most different results that one vCPU may report; more are counted and dropped.
 pub const MAX_RESULTS: usize = 1024;
@@ -26,16 +27,16 @@ pub struct VcpuResults {
 /// A critical section of a vCPU, in `CLOCK_MONOTONIC` nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// When it asked for the lock.
+    /// When the vCPU asked for the lock.
     pub asked: u64,
-    /// When it got it.
+    /// When the vCPU got the lock.
     pub got: u64,
-    /// When it let go of it.
+    /// When the vCPU released the lock.
     pub released: u64,
 }
 
 impl Section {
-    /// How long it waited for the lock, nanoseconds.
+    /// For how long the vCPU waited for the lock, nanoseconds.
     #[must_use]
     pub fn wait_ns(&self) -> u64 {
         self.got.saturating_sub(self.asked)
@@ -43,9 +44,9 @@ impl Section {
 }
 
 impl VcpuResults {
-    /// Takes out the critical sections that the vCPU has logged, in their order; `clock` is that of
-    /// its guest. What a guest says out of the order of time is left out.
-    pub fn take_sections(&mut self, clock: &Clock) -> Vec<Section> {
+    /// Removes the critical sections that the vCPU has logged, and returns them in order. `clock` is that of
+    /// the vCPU's guest. Sections whose times are not in order are left out.
+    pub fn take_sections(&mut self, clock: &GuestClock) -> Vec<Section> {
         let mut sections = Vec::new();
         for key in (RESULT_SECTIONS..).step_by(3).take(SECTIONS) {
             let [asked, got, released] = [0, 1, 2].map(|n| self.values.remove(&(key + n)));
@@ -82,7 +83,7 @@ impl Results {
         }
     }
 
-    /// Keeps `value` under `key` for vCPU `index`.
+    /// Records `value` under `key` for vCPU `index`.
     pub fn record(&self, index: u32, key: u32, value: u64) {
         let Some(vcpu) = self.vcpus.get(index as usize) else {
             return;
@@ -95,8 +96,8 @@ impl Results {
         }
     }
 
-    /// Keeps the waits that vCPU `index` has counted in its memory at `address`, those buckets that
-    /// are not empty. Whether they lie in RAM; if not, nothing is kept.
+    /// Records the waits that vCPU `index` has counted in its memory at `address`: those buckets that are not
+    /// empty. False: the counts are not in RAM, and nothing is recorded.
     pub fn record_waits(&self, index: u32, address: u64, memory: &GuestMemoryMmap) -> bool {
         let mut bytes = [0; BUCKETS * size_of::<u32>()];
         if memory
@@ -124,7 +125,7 @@ impl Results {
     }
 }
 
-/// The result registers of one vCPU: key and low half wait for the high half.
+/// The result registers of one vCPU. A write of the high half completes a result.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResultRegisters {
     key: u32,
@@ -132,7 +133,7 @@ pub struct ResultRegisters {
 }
 
 impl ResultRegisters {
-    /// A 32-bit write to one of the result ports; gives key and value when it completes a result.
+    /// A 32-bit write to one of the result ports. Returns key and value if the write completes a result.
     pub fn write(&mut self, port: u16, value: u32) -> Option<(u32, u64)> {
         match port {
             PORT_RESULT_KEY => self.key = value,
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn high_half_commits_the_result() {
+    fn the_high_half_completes_the_result() {
         let mut registers = ResultRegisters::default();
         assert_eq!(registers.write(PORT_RESULT_KEY, 5), None);
         assert_eq!(registers.write(PORT_RESULT_LO, 2), None);
@@ -159,8 +160,8 @@ mod tests {
     }
 
     #[test]
-    fn sections_are_taken_out_and_lies_dropped() {
-        let clock = Clock::new(1_000_000, 0);
+    fn sections_are_removed_and_those_out_of_order_dropped() {
+        let clock = GuestClock::new(1_000_000, 0);
         let now = clock.guest_tsc();
         let times = [[300, 200, 100], [90, 95, 80], [70, 60, 50]];
         let mut results = VcpuResults::default();
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn flood_of_keys_is_bounded_and_known_keys_still_change() {
+    fn a_flood_of_keys_is_bounded_and_known_keys_still_change() {
         let results = Results::new(1);
         for key in 0..MAX_RESULTS as u32 + 10 {
             results.record(0, key, 1);

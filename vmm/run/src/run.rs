@@ -11,10 +11,10 @@ use baton_host::executor::{self, ExecutorError};
 use baton_host::host_sched::{self, HostSchedError};
 use baton_host::runner::{ReadyGuest, Runner, RunnerReport, VcpuAccount};
 use baton_machine::console::{ConsolePort, ConsoleThread};
-use baton_machine::events::DeviceThread;
 use baton_machine::guest::GuestWiring;
 use baton_machine::kvm::{self, KvmError};
 use baton_machine::reaper::ReaperThread;
+use baton_machine::stdin::StdinThread;
 use baton_machine::{Guest, GuestEnd, GuestError, GuestRecord};
 use baton_observe::trace::TraceFile;
 use baton_os::abandon::{self, Abandoned};
@@ -149,7 +149,7 @@ pub fn run(
     // With several guests it would be anyone's guess whom the input is for.
     let input = match &guests[..] {
         [only] if !config.quiet => {
-            Some(DeviceThread::spawn(Arc::clone(&only.guest)).map_err(host("the device thread"))?)
+            Some(StdinThread::spawn(Arc::clone(&only.guest)).map_err(host("the device thread"))?)
         }
         _ => None,
     };

@@ -12,7 +12,7 @@ use baton_config::units::readable_ns;
 use baton_host::executor::ExecutorReport;
 use baton_host::runner::VcpuAccount;
 use baton_machine::GuestEnd;
-use baton_machine::clock::Clock;
+use baton_machine::clock::GuestClock;
 use baton_machine::testdev::{Section, VcpuResults};
 use baton_observe::recorder::Moment;
 use baton_observe::timeline;
@@ -155,7 +155,7 @@ pub struct VcpuSummary {
 impl VcpuSummary {
     /// A vCPU that has reported `results`; `clock` is that of its guest.
     #[must_use]
-    pub fn new(account: VcpuAccount, mut results: VcpuResults, clock: &Clock) -> Self {
+    pub fn new(account: VcpuAccount, mut results: VcpuResults, clock: &GuestClock) -> Self {
         Self {
             account,
             sections: results.take_sections(clock),

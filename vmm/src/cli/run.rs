@@ -80,7 +80,6 @@ pub struct RunArgs {
     #[arg(
         long,
         value_name = "BUDGET/PERIOD[/DEADLINE][,hard|soft]",
-        value_parser = baton_config::parse_reservation,
         conflicts_with = "file"
     )]
     pub reservation: Option<Reservation>,
@@ -158,7 +157,7 @@ fn parse_vcpu_reservation(text: &str) -> Result<(usize, Reservation), UnitError>
     let bad = || UnitError::VcpuReservation(text.to_owned());
     let (index, reservation) = text.split_once('=').ok_or_else(bad)?;
     let index = index.trim().parse().map_err(|_| bad())?;
-    Ok((index, baton_config::parse_reservation(reservation)?))
+    Ok((index, reservation.parse()?))
 }
 
 impl RunArgs {

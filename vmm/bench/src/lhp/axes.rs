@@ -5,11 +5,9 @@ use clap::ValueEnum;
 use serde::Serializer;
 
 /// The reservation of each vCPU of [`Load::Hard`]: together 80 % of the pool.
-pub const HARD_BUDGET: Reservation = Reservation {
-    budget_ns: 4_000_000,
-    period_ns: 10_000_000,
-    deadline_ns: 10_000_000,
-    hard: true,
+pub const HARD_BUDGET: Reservation = match Reservation::hard(4_000_000, 10_000_000) {
+    Ok(reservation) => reservation,
+    Err(_) => panic!("it is within the bounds"),
 };
 
 /// A lock of the built-in guest.

@@ -33,11 +33,9 @@ const LONGEST: Duration = Duration::from_secs(10);
 const AROUND: Ns = 8;
 
 const fn hard(budget_ns: Ns, period_ns: Ns) -> Reservation {
-    Reservation {
-        budget_ns,
-        period_ns,
-        deadline_ns: period_ns,
-        hard: true,
+    match Reservation::hard(budget_ns, period_ns) {
+        Ok(reservation) => reservation,
+        Err(_) => panic!("it is within the bounds"),
     }
 }
 

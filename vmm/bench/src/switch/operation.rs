@@ -170,11 +170,9 @@ impl Operation {
 
 /// The reservation of the waiter: soft, so that it is never throttled, and with a period so short that its
 /// deadline is always the earliest.
-const WAITER: Reservation = Reservation {
-    budget_ns: 5_000_000,
-    period_ns: 10_000_000,
-    deadline_ns: 10_000_000,
-    hard: false,
+const WAITER: Reservation = match Reservation::soft(5_000_000, 10_000_000) {
+    Ok(reservation) => reservation,
+    Err(_) => panic!("it is within the bounds"),
 };
 
 /// A run of one guest with the workload `text`.

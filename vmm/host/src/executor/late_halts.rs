@@ -9,6 +9,7 @@ use std::thread;
 use baton_config::{GuestConfig, LateHalts, RunConfig};
 use baton_machine::kvm::{self, KvmError};
 use thiserror::Error;
+use vcpu_sched::Exhaustion;
 
 use super::signal;
 use crate::halt::{HaltSignal, HaltSignalError, WakeStepError, check_wake_events, check_wake_step};
@@ -106,7 +107,13 @@ fn reserved(config: &RunConfig) -> Option<String> {
 /// Warns that the time which hard reservations bound is bounded less tightly where KVM's tracepoints cannot
 /// be had. The run does not wait for that: closing the events that it tries takes the kernel 100 ms.
 fn warn_of_steps(config: &RunConfig) {
-    let hard = |guest: &GuestConfig| guest.reservations.iter().flatten().any(|r| r.hard);
+    let hard = |guest: &GuestConfig| {
+        guest
+            .reservations
+            .iter()
+            .flatten()
+            .any(|r| r.exhaustion() == Exhaustion::Hard)
+    };
     if config.quiet || !config.guests.iter().any(hard) {
         return;
     }

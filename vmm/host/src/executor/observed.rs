@@ -16,7 +16,7 @@ use baton_observe::recorder::Recorder;
 use baton_observe::trace::record::{ExitKind, Port, What};
 use baton_observe::trace::{Names, Prepared, TraceFile, Tracing};
 use baton_os::sys;
-use vcpu_sched::{Counters, CpuId, CpuView, Doing, Exhaustion, Reservation, VcpuId, VcpuView};
+use vcpu_sched::{Counters, CpuId, CpuView, Doing, VcpuId, VcpuView};
 
 use super::listener::Listener;
 use super::pool::Pool;
@@ -252,8 +252,10 @@ impl PoolLook {
             state: state.to_owned(),
             cpu: cpu.and_then(|cpu| self.names.host_cpus.get(cpu.index()).copied()),
             waits_for: view.waits_for.and_then(|(holder, _)| self.name(holder)),
-            reservation: view.reserved.map(|(reservation, ..)| said(&reservation)),
-            reduced_to: view.reduced.map(|(reservation, _)| said(&reservation)),
+            reservation: view
+                .reserved
+                .map(|(reservation, ..)| reservation.to_string()),
+            reduced_to: view.reduced.map(|(reservation, _)| reservation.to_string()),
             displaced: view.displaced,
             budget_ns: view.reserved.map(|(_, budget, _)| budget),
             deadline_in_ns: view
@@ -277,17 +279,6 @@ impl PoolLook {
             deadline_misses: c.deadline_misses,
         }
     }
-}
-
-/// A reservation as its user wrote it.
-fn said(reservation: &Reservation) -> String {
-    baton_config::Reservation {
-        budget_ns: reservation.budget(),
-        period_ns: reservation.period(),
-        deadline_ns: reservation.deadline(),
-        hard: reservation.exhaustion() == Exhaustion::Hard,
-    }
-    .to_string()
 }
 
 impl Look for PoolLook {

@@ -369,7 +369,7 @@ impl State {
 
     /// Charges what the console's thread has used for the guest of `vcpu` since the last time.
     pub(crate) fn charge_console(&mut self, vcpu: &Vcpu, now: Ns) {
-        let spent = vcpu.guest.console().take_spent_ns();
+        let spent = vcpu.guest.console().take_cpu_ns();
         self.sched
             .charge_elsewhere(self.id(vcpu), CpuTime(spent), now);
     }

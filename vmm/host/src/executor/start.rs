@@ -13,8 +13,8 @@ use baton_observe::trace::{Names, TraceError, TraceFile, VcpuName};
 use baton_os::sys;
 use thiserror::Error;
 use vcpu_sched::{
-    AdmissionError, Config, Counters, CpuId, CpuSet, Exhaustion, GuestId, MAX_CPUS, Reservation,
-    ReservationError, SchedParams, Scheduler, VcpuId,
+    AdmissionError, Config, Counters, CpuId, CpuSet, GuestId, MAX_CPUS, SchedParams, Scheduler,
+    VcpuId,
 };
 
 use super::berths;
@@ -38,16 +38,6 @@ pub enum ExecutorError {
     /// More host CPUs than a pool takes.
     #[error("{0} host CPUs are more than the {MAX_CPUS} of one pool: name fewer with --host-cpus")]
     TooManyCpus(usize),
-    /// A reservation that is none.
-    #[error("guest {guest}, vCPU {vcpu}: {source}")]
-    Reservation {
-        /// The guest's name.
-        guest: String,
-        /// Index of the vCPU.
-        vcpu: usize,
-        /// What is wrong with it.
-        source: ReservationError,
-    },
     /// A reservation that cannot be guaranteed beside the others.
     #[error("guest {guest}, vCPU {vcpu}: {source}")]
     Admission {
@@ -241,12 +231,7 @@ fn admit(
         let guest = sched.add_guest();
         for vcpu in 0..ready.config.cpus {
             let name = || ready.config.name.clone();
-            let claim =
-                claim(&ready.config, vcpu).map_err(|source| ExecutorError::Reservation {
-                    guest: name(),
-                    vcpu,
-                    source,
-                })?;
+            let claim = claim(&ready.config, vcpu);
             let allowed = ready.config.host_cpus[vcpu]
                 .as_deref()
                 .map(|own| in_pool(own, cpus));
@@ -280,18 +265,13 @@ fn names_of(cpus: &[usize], guests: &[ReadyGuest]) -> Names {
     }
 }
 
-fn claim(config: &GuestConfig, vcpu: usize) -> Result<SchedParams, ReservationError> {
-    let Some(r) = config.reservations[vcpu] else {
-        return Ok(SchedParams::BestEffort {
+fn claim(config: &GuestConfig, vcpu: usize) -> SchedParams {
+    match config.reservations[vcpu] {
+        Some(reservation) => SchedParams::Reserved(reservation),
+        None => SchedParams::BestEffort {
             weight: config.weight,
-        });
-    };
-    let exhaustion = if r.hard {
-        Exhaustion::Hard
-    } else {
-        Exhaustion::Soft
-    };
-    Reservation::new(r.budget_ns, r.period_ns, r.deadline_ns, exhaustion).map(SchedParams::Reserved)
+        },
+    }
 }
 
 /// Host CPU numbers as places in the pool.

@@ -251,7 +251,9 @@ impl<S: Seam> Executor<S> {
             }
             if let (Some((mut vcpu, decision)), Some(first)) = (picked, first) {
                 if storm {
-                    vcpu.say("rings its doorbell for nothing; the time that takes is its own");
+                    vcpu.print_notice(
+                        "rings its doorbell for nothing; the time that takes is its own",
+                    );
                 }
                 let until = decision.until;
                 return Some(Turn {

@@ -82,7 +82,7 @@ impl Bedding {
     /// If the host does not switch it on, which it does for each that it has made. The vCPU must not
     /// sleep here then.
     pub(super) fn hold(&self, vcpu: &Vcpu) -> io::Result<Held<'_>> {
-        self.leash.hold(vcpu.slips)
+        self.leash.hold(vcpu.overran_single_step)
     }
 
     /// See [`Watch::begin`].
@@ -179,7 +179,7 @@ impl Bed {
                     }
                     _ => {
                         // Nobody called it, and it did not stop by itself.
-                        vcpu.slips |=
+                        vcpu.overran_single_step |=
                             halted && !watch.tells_by_signal() && !self.slot.is_recalled();
                         return BerthEnd::Woken;
                     }

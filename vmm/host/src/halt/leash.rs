@@ -9,7 +9,7 @@
 //! none.
 //!
 //! The signal comes at the kernel's next tick, which costs nothing. For a vCPU that has slipped away
-//! once ([`Vcpu::slips`](baton_machine::Vcpu::slips)), it comes after 100 us of CPU time. That takes a
+//! once ([`Vcpu::overran_single_step`](baton_machine::Vcpu::overran_single_step)), it comes after 100 us of CPU time. That takes a
 //! timer of its own, set and cleared as the thread goes on and off its CPU: measured 20 us each time
 //! where the host is itself a guest, and twice that added to a wake-up.
 //!

@@ -76,7 +76,7 @@ pub(crate) fn sleep(vcpu: &mut Vcpu, nap: &Nap<'_>) -> NapEnd {
                 Ok(state) if is_halted(state) => return NapEnd::NotHere,
                 _ => {
                     // As in a bed.
-                    vcpu.slips |= !by_signal && !vcpu.immediate_exit().is_set();
+                    vcpu.overran_single_step |= !by_signal && !vcpu.immediate_exit().is_set();
                     return NapEnd::Woken;
                 }
             },

@@ -4,6 +4,7 @@ use baton_config::Reservation;
 use baton_config::units::format_cpus;
 use baton_machine::Vcpu;
 use baton_os::sys;
+use vcpu_sched::MIN_BUDGET;
 
 use super::{HostSchedError, Placement};
 use crate::runner::ReadyGuest;
@@ -12,8 +13,11 @@ use crate::runner::ReadyGuest;
 const SHARE_PERIOD_NS: u64 = 10_000_000;
 /// The kernel admits up to 95 % of each CPU to real-time threads; stay a little below.
 const USABLE_PER_MILLE: u64 = 900;
-/// Smallest budget handed out, above the kernel's own limit of 1 us.
-const MIN_BUDGET_NS: u64 = 10_000;
+/// The smallest share of a vCPU without a reservation; its budget is above the kernel's own limit of 1 us.
+const SMALLEST_SHARE: Reservation = match Reservation::hard(MIN_BUDGET, SHARE_PERIOD_NS) {
+    Ok(reservation) => reservation,
+    Err(_) => panic!("it is within the bounds"),
+};
 
 /// A reservation for every vCPU: its own, or an equal share (by weight) of what those leave.
 pub(super) fn placements(
@@ -33,7 +37,7 @@ pub(super) fn placements(
     let reserved: u64 = guests
         .iter()
         .flat_map(|g| g.config.reservations.iter().flatten())
-        .map(|r| in_share_period(r.budget_ns, r.period_ns))
+        .map(|r| in_share_period(r.budget(), r.period()))
         .fold(0, u64::saturating_add);
     let capacity = pool.len() as u64 * SHARE_PERIOD_NS / 1000 * USABLE_PER_MILLE;
     let weights: u64 = guests
@@ -64,12 +68,8 @@ fn in_share_period(budget: u64, period: u64) -> u64 {
 
 fn share_of(budget: u64) -> Reservation {
     let most = SHARE_PERIOD_NS / 1000 * USABLE_PER_MILLE;
-    Reservation {
-        budget_ns: budget.clamp(MIN_BUDGET_NS, most),
-        period_ns: SHARE_PERIOD_NS,
-        deadline_ns: SHARE_PERIOD_NS,
-        hard: true,
-    }
+    // Within the bounds of a reservation, so none is refused.
+    Reservation::hard(budget.clamp(MIN_BUDGET, most), SHARE_PERIOD_NS).unwrap_or(SMALLEST_SHARE)
 }
 
 /// All CPUs of the host that are on; those of this process if the kernel does not tell.
@@ -84,9 +84,9 @@ fn online_cpus() -> Vec<usize> {
 /// Puts the calling thread, which is to run `vcpu`, under `reservation`.
 pub(super) fn apply(vcpu: &Vcpu, reservation: Reservation) -> Result<(), HostSchedError> {
     sys::set_deadline_policy(
-        reservation.budget_ns,
-        reservation.deadline_ns,
-        reservation.period_ns,
+        reservation.budget(),
+        reservation.deadline(),
+        reservation.period(),
     )
     .map_err(|source| HostSchedError::Deadline {
         guest: vcpu.guest.name.clone(),
@@ -112,8 +112,8 @@ mod tests {
 
     #[test]
     fn shares_stay_within_what_the_kernel_admits() {
-        assert_eq!(share_of(u64::MAX).budget_ns, 9_000_000);
-        assert_eq!(share_of(0).budget_ns, MIN_BUDGET_NS);
+        assert_eq!(share_of(u64::MAX).budget(), 9_000_000);
+        assert_eq!(share_of(0), SMALLEST_SHARE);
         assert_eq!(in_share_period(1, 0), SHARE_PERIOD_NS);
         assert_eq!(in_share_period(5_000_000, 10_000_000), 5_000_000);
     }

@@ -1,4 +1,4 @@
-//! DSDT: the devices that cannot be found otherwise, and the value that means "off".
+//! DSDT: the devices that a kernel cannot find otherwise, and the value that means "off".
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
@@ -6,12 +6,11 @@ use acpi_tables::aml::{
 };
 
 use crate::devices::MmioRegion;
-use crate::ports::SERIAL_BASE;
 use crate::power::SLEEP_TYPE_OFF;
 use crate::serial;
 
 /// The table as bytes.
-pub(super) struct Dsdt(Vec<u8>);
+pub(crate) struct Dsdt(Vec<u8>);
 
 impl Aml for Dsdt {
     fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {
@@ -19,14 +18,14 @@ impl Aml for Dsdt {
     }
 }
 
-/// With COM1 and the virtio devices at `regions`.
-pub(super) fn table(regions: &[MmioRegion]) -> Dsdt {
-    let mut dsdt = super::table(*b"DSDT", 36, 6);
+/// The table with COM1 and the virtio devices at `regions`.
+pub(crate) fn table(regions: &[MmioRegion]) -> Dsdt {
+    let mut dsdt = super::table::table(*b"DSDT", 36, 6);
     dsdt.append_slice(&com1());
     for (number, region) in (0..).zip(regions) {
         dsdt.append_slice(&virtio(number, region));
     }
-    dsdt.append_slice(&super::bytes(&Name::new(
+    dsdt.append_slice(&super::table::bytes(&Name::new(
         "_S5_".into(),
         &Package::new(vec![&SLEEP_TYPE_OFF]),
     )));
@@ -35,7 +34,7 @@ pub(super) fn table(regions: &[MmioRegion]) -> Dsdt {
 }
 
 fn com1() -> Vec<u8> {
-    super::bytes(&Device::new(
+    super::table::bytes(&Device::new(
         "_SB_.COM1".into(),
         vec![
             &Name::new("_HID".into(), &EISAName::new("PNP0501")),
@@ -44,7 +43,7 @@ fn com1() -> Vec<u8> {
                 "_CRS".into(),
                 &ResourceTemplate::new(vec![
                     &Interrupt::new(true, true, false, false, serial::IRQ),
-                    &IO::new(SERIAL_BASE, SERIAL_BASE, 0, 8),
+                    &IO::new(serial::FIRST_PORT, serial::FIRST_PORT, 0, 8),
                 ]),
             ),
         ],
@@ -53,12 +52,12 @@ fn com1() -> Vec<u8> {
 
 /// A virtio-mmio device, under the id by which Linux's driver is known.
 fn virtio(number: u32, region: &MmioRegion) -> Vec<u8> {
-    super::bytes(&Device::new(
+    super::table::bytes(&Device::new(
         format!("_SB_.VR{number:02}").as_str().into(),
         vec![
             &Name::new("_HID".into(), &"LNRO0005"),
             &Name::new("_UID".into(), &number),
-            // The device sees what is in the processors' caches.
+            // The device reads what is in the processors' caches.
             &Name::new("_CCA".into(), &1u8),
             &Name::new(
                 "_CRS".into(),

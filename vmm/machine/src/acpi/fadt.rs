@@ -3,29 +3,33 @@
 use acpi_tables::fadt::{FADT, FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 
-use crate::ports::{KEYBOARD_COMMAND, KEYBOARD_RESET};
+use crate::i8042;
 use crate::power::{CONTROL, CONTROL_LENGTH, EVENT, EVENT_LENGTH};
 
 /// ACPI's own interrupt.
-pub(super) const SCI: u16 = 9;
+pub(crate) const SCI: u16 = 9;
 
 // IAPC_BOOT_ARCH.
 const HAS_LEGACY_DEVICES: u16 = 1 << 0;
 const NO_VGA: u16 = 1 << 2;
 const NO_CMOS_CLOCK: u16 = 1 << 5;
 
-/// With the tables at `dsdt` and `facs`.
-pub(super) fn table(dsdt: u64, facs: u64) -> FADT {
-    let mut fadt = FADTBuilder::new(super::OEM_ID, super::OEM_TABLE_ID, super::OEM_REVISION)
-        .dsdt_64(dsdt)
-        // Below 4 GiB, and where kernels look first.
-        .firmware_ctrl_32(facs as u32)
-        .flag(Flags::Wbinvd)
-        .flag(Flags::ProcC1)
-        // No power or sleep button among the fixed registers.
-        .flag(Flags::PwrButton)
-        .flag(Flags::SlpButton)
-        .flag(Flags::ResetRegSup);
+/// The table, with the others at `dsdt` and `facs`.
+pub(crate) fn table(dsdt: u64, facs: u64) -> FADT {
+    let mut fadt = FADTBuilder::new(
+        super::table::OEM_ID,
+        super::table::OEM_TABLE_ID,
+        super::table::OEM_REVISION,
+    )
+    .dsdt_64(dsdt)
+    // Below 4 GiB, in the field that kernels read first.
+    .firmware_ctrl_32(facs as u32)
+    .flag(Flags::Wbinvd)
+    .flag(Flags::ProcC1)
+    // No power or sleep button among the fixed registers.
+    .flag(Flags::PwrButton)
+    .flag(Flags::SlpButton)
+    .flag(Flags::ResetRegSup);
     fadt.sci_int = SCI.into();
     fadt.pm1a_evt_blk = u32::from(EVENT).into();
     fadt.pm1_evt_len = EVENT_LENGTH;
@@ -37,8 +41,8 @@ pub(super) fn table(dsdt: u64, facs: u64) -> FADT {
         8,
         0,
         AccessSize::ByteAccess,
-        KEYBOARD_COMMAND.into(),
+        i8042::COMMAND.into(),
     );
-    fadt.reset_value = KEYBOARD_RESET;
+    fadt.reset_value = i8042::RESET;
     fadt.finalize()
 }

@@ -13,9 +13,10 @@ const PROCESSOR_ENABLED: u32 = 1;
 /// All processors, in a structure that names one.
 const ALL: u8 = 0xff;
 
-/// Processors 0 to `cpus` - 1, whose APIC ids are their numbers; one I/O APIC for all interrupts.
-pub(super) fn table(cpus: u32) -> Sdt {
-    let mut madt = super::table(*b"APIC", HEAD, 4);
+/// The table with processors 0 to `cpus` - 1, whose APIC ids are their numbers, and one I/O APIC for all
+/// interrupts.
+pub(crate) fn table(cpus: u32) -> Sdt {
+    let mut madt = super::table::table(*b"APIC", HEAD, 4);
     madt.write_u32(36, LOCAL_APIC);
     madt.write_u32(40, FLAG_HAS_8259);
     for index in 0..cpus {
@@ -33,7 +34,7 @@ pub(super) fn table(cpus: u32) -> Sdt {
             }
         }
     }
-    // The I/O APIC's id must differ from none that matters: kernels use its address.
+    // The I/O APIC's id may be any: kernels use its address.
     madt.append_slice(&[1, 12, 0, 0]);
     for word in [IO_APIC, 0] {
         madt.append_slice(&word.to_le_bytes());

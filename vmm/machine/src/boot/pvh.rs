@@ -1,4 +1,4 @@
-//! What a kernel with a PVH entry is told: `hvm_start_info`, to which EBX points.
+//! `hvm_start_info`, which describes the machine to a kernel with a PVH entry. EBX points to the structure.
 //!
 //! Source: Xen's "x86/HVM direct boot ABI" (`docs/misc/pvh.pandoc`) and
 //! `xen/include/public/arch-x86/hvm/start_info.h`, version 1 of the structure: 32-bit protected mode
@@ -11,19 +11,20 @@ use linux_loader::loader::elf::start_info::{
 };
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
-use super::{BootError, CMDLINE, Handover, STACK_TOP, ZERO_PAGE, e820, write_error};
+use super::addresses::{CMDLINE, STACK_TOP, START_INFO};
+use super::error::BootError;
+use super::handover::Handover;
+use super::memory_map::e820;
 use crate::loader::Initrd;
 
-/// Where the structure is: in the place of `boot_params`, which this protocol does not have.
-pub(super) const START_INFO: u64 = ZERO_PAGE;
-/// Its only module, the RAM disk.
+/// The only module, the RAM disk.
 const MODULES: u64 = START_INFO + 0x100;
 const MEMORY_MAP: u64 = START_INFO + 0x200;
 /// Most entries of the memory map: two below 1M, two pieces of RAM above.
 const MAX_ENTRIES: u64 = 4;
 
 const MAGIC: u32 = 0x336e_c578;
-/// The first with a memory map.
+/// The first version with a memory map.
 const VERSION: u32 = 1;
 
 const _: () = assert!(START_INFO + size_of::<hvm_start_info>() as u64 <= MODULES);
@@ -33,12 +34,12 @@ const _: () = assert!(
 );
 
 /// Writes the structure, the memory map and the module.
-pub(super) fn write_start_info(
+pub(crate) fn write_start_info(
     memory: &GuestMemoryMmap,
     memory_size: u64,
     handover: Handover,
 ) -> Result<(), BootError> {
-    // The types of the map are those of e820.
+    // The types of the entries are those of e820.
     let map: Vec<_> = e820(memory_size)
         .into_iter()
         .map(|(addr, size, type_)| hvm_memmap_table_entry {
@@ -69,7 +70,7 @@ pub(super) fn write_start_info(
         };
         params.set_modules(&[module], GuestAddress(MODULES));
     }
-    PvhBootConfigurator::write_bootparams(&params, memory).map_err(write_error)
+    PvhBootConfigurator::write_bootparams(&params, memory).map_err(BootError::write)
 }
 
 #[cfg(test)]
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_without_a_ram_disk_is_told_of_none() {
+    fn without_a_ram_disk_there_is_no_module() {
         let (_, info) = written(Handover::default());
         assert_eq!((info.nr_modules, info.modlist_paddr), (0, 0));
     }

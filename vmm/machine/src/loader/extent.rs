@@ -1,7 +1,7 @@
-//! How long a kernel's file has to be by what its own headers say. A copy that ended early (a full disk, a
+//! Whether a kernel's file is as long as its own headers require. A copy that ended early (a full disk, a
 //! broken download) would boot zeros.
 
-use super::LoadError;
+use super::error::LoadError;
 
 /// Bytes of an ELF header, and of each program header.
 const ELF_HEADER: usize = 64;
@@ -12,56 +12,58 @@ const PT_NOTE: u32 = 4;
 /// Of a bzImage: length of the real-mode part in sectors beside the first, and of the rest in paragraphs.
 const SETUP_SECTS_AT: usize = 0x1f1;
 const SYSSIZE_AT: usize = 0x1f4;
-/// What a file without a number of sectors has.
+/// The number of sectors of a file that has 0 in that place.
 const DEFAULT_SETUP_SECTS: u8 = 4;
 const SECTOR: u64 = 512;
 const PARAGRAPH: u64 = 16;
-/// First instruction behind the 64-bit entry: without it there is nothing to enter.
-const LEAST_CODE: u64 = super::ENTRY_64 + 1;
+/// Where the 64-bit entry is in the protected-mode part.
+pub(super) const ENTRY_64: u64 = 0x200;
+/// The shortest protected-mode part: one with an instruction at the entry.
+const LEAST_CODE: u64 = ENTRY_64 + 1;
 
-/// That the ELF file `image` has all that its headers speak of.
-pub(super) fn check_elf(what: &str, image: &[u8]) -> Result<(), LoadError> {
-    whole(what, image, ELF_HEADER as u64)?;
+/// Checks that the ELF file `image` has all that its headers describe.
+pub(crate) fn check_elf(what: &str, image: &[u8]) -> Result<(), LoadError> {
+    check_length(what, image, ELF_HEADER as u64)?;
     let headers = number(image, 32);
     let count = u64::from(u16::from_le_bytes([image[56], image[57]]));
-    whole(
+    check_length(
         what,
         image,
         headers.saturating_add(count * PROGRAM_HEADER as u64),
     )?;
-    // The length has just been checked.
+    // The length was checked above.
     let headers = image.get(headers as usize..).unwrap_or_default();
     for header in headers.chunks_exact(PROGRAM_HEADER).take(count as usize) {
         let kind = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
         if [PT_LOAD, PT_NOTE].contains(&kind) {
             let (offset, length) = (number(header, 8), number(header, 32));
             if length > 0 {
-                whole(what, image, offset.saturating_add(length))?;
+                check_length(what, image, offset.saturating_add(length))?;
             }
         }
     }
     Ok(())
 }
 
-/// That the bzImage `image`, of which the header is there, has all that it speaks of.
-pub(super) fn check_bzimage(what: &str, image: &[u8]) -> Result<(), LoadError> {
-    whole(what, image, SETUP_SECTS_AT as u64 + 1)?;
+/// Checks that the bzImage `image`, whose magic number is there, has all that its header describes.
+pub(crate) fn check_bzimage(what: &str, image: &[u8]) -> Result<(), LoadError> {
+    check_length(what, image, SETUP_SECTS_AT as u64 + 1)?;
     let sectors = match image[SETUP_SECTS_AT] {
         0 => DEFAULT_SETUP_SECTS,
         sectors => sectors,
     };
     let setup = (u64::from(sectors) + 1) * SECTOR;
-    whole(what, image, setup)?;
+    check_length(what, image, setup)?;
     let paragraphs = image
         .get(SYSSIZE_AT..SYSSIZE_AT + 4)
         .and_then(|bytes| bytes.try_into().ok())
         .map_or(0, u32::from_le_bytes);
-    // The last paragraph may be a part of one.
+    // The last paragraph may be incomplete.
     let code = (u64::from(paragraphs) * PARAGRAPH).saturating_sub(PARAGRAPH - 1);
-    whole(what, image, setup + code.max(LEAST_CODE))
+    check_length(what, image, setup + code.max(LEAST_CODE))
 }
 
-fn whole(what: &str, image: &[u8], needed: u64) -> Result<(), LoadError> {
+fn check_length(what: &str, image: &[u8], needed: u64) -> Result<(), LoadError> {
     let size = image.len() as u64;
     match size < needed {
         true => Err(LoadError::CutShort {
@@ -73,7 +75,7 @@ fn whole(what: &str, image: &[u8], needed: u64) -> Result<(), LoadError> {
     }
 }
 
-/// The 64-bit number at `at`, which must be inside.
+/// The 64-bit number at `at`, which must be in `bytes`.
 fn number(bytes: &[u8], at: usize) -> u64 {
     bytes
         .get(at..at + 8)
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_bzimage_without_code_at_its_entry_is_cut_short() {
-        let image = bzimage(super::super::ENTRY_64 as usize);
+        let image = bzimage(ENTRY_64 as usize);
         assert_eq!(needed(check_bzimage("k", &image)), image.len() as u64 + 1);
     }
 }

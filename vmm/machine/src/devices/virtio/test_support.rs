@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use baton_config::rate::{Bucket, RateLimit};
+use baton_config::rate::{BucketConfig, RateLimit};
 use virtio_queue::Queue;
 use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -58,8 +58,8 @@ impl TestClock {
 }
 
 /// `size` tokens in each 100 ms.
-pub(super) fn per_100ms(size: u64) -> Option<Bucket> {
-    Some(Bucket {
+pub(super) fn per_100ms(size: u64) -> Option<BucketConfig> {
+    Some(BucketConfig {
         size,
         refill: Duration::from_millis(100),
         burst: 0,

@@ -1,7 +1,7 @@
 //! Token buckets: how many bytes and requests a device may handle in a time. Pure arithmetic; the time is an
 //! argument.
 
-use baton_config::rate::{Bucket as BucketConfig, RateLimit};
+use baton_config::rate::{BucketConfig, RateLimit};
 
 /// A time, ns.
 pub(super) type Ns = u64;

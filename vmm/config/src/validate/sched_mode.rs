@@ -1,36 +1,35 @@
-//! What each scheduler of `--sched` keeps of what the user asks for. What cannot be kept is refused with a
-//! sentence: nobody is to measure, or to rely on, what was never there.
+//! What each scheduler of `--sched` supports. An option that a scheduler does not support is refused, so
+//! that no user measures or relies on something that was never in force.
 
-use super::{ConfigError, DEFAULT_WEIGHT, GuestConfig, RunConfig, SchedMode, VcpuThreads, fail};
-use crate::Control;
-use crate::{Reservation, Timeline};
+use vcpu_sched::{Exhaustion, Reservation};
 
-/// Which of the options that have a default the user has given a value. A default asks for nothing, so
-/// that `baton run --sched host` needs no `--proxy off`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Given {
-    /// [`RunConfig::proxy`].
-    pub proxy: bool,
-    /// [`RunConfig::defer`].
-    pub defer: bool,
-    /// [`RunConfig::slice`].
-    pub slice: bool,
-}
+use crate::control::Control;
+use crate::error::{ConfigError, fail};
+use crate::guest::{DEFAULT_WEIGHT, GuestConfig};
+use crate::output::Timeline;
+use crate::run::RunConfig;
+use crate::sched::{SchedMode, VcpuThreads};
 
-/// Holds `config` against what its scheduler keeps.
+/// Refuses what the scheduler of `config` does not support.
 ///
 /// # Errors
-/// The first thing that it does not keep, and what to do.
+/// The first option that is not supported, and what to do.
 pub(super) fn check(config: &RunConfig) -> Result<(), ConfigError> {
     let name = match config.sched {
         SchedMode::Baton => return Ok(()),
         SchedMode::Host => "host",
         SchedMode::HostDeadline => "host-deadline",
     };
-    for (asked, option, what) in options(config) {
-        if asked {
+    for BatonOnly {
+        is_requested,
+        option,
+        reason,
+    } in baton_only_options(config)
+    {
+        if is_requested {
             return fail(format!(
-                "--sched {name} cannot keep {option}: {what}; give --sched baton, or leave {option} out"
+                "--sched {name} does not support {option}: {reason}; give --sched baton, or leave \
+                 {option} out"
             ));
         }
     }
@@ -40,9 +39,16 @@ pub(super) fn check(config: &RunConfig) -> Result<(), ConfigError> {
         .try_for_each(|guest| check_guest(guest, config.sched))
 }
 
-/// What only Baton's own scheduler has: whether it is asked for, the option, and what it is.
-fn options(config: &RunConfig) -> [(bool, &'static str, &'static str); 8] {
-    const HOLDERS: &str = "only Baton's own scheduler knows who holds a lock";
+/// An option that only Baton's own scheduler supports.
+struct BatonOnly {
+    is_requested: bool,
+    option: &'static str,
+    /// Why no other scheduler supports it.
+    reason: &'static str,
+}
+
+fn baton_only_options(config: &RunConfig) -> [BatonOnly; 8] {
+    const HOLDERS: &str = "only Baton's own scheduler knows which vCPU holds a lock";
     const SHOWN: &str = "it shows what Baton's own scheduler decides";
     let given = config.given;
     [
@@ -67,39 +73,43 @@ fn options(config: &RunConfig) -> [(bool, &'static str, &'static str); 8] {
             SHOWN,
         ),
     ]
+    .map(|(is_requested, option, reason)| BatonOnly {
+        is_requested,
+        option,
+        reason,
+    })
 }
 
 fn check_guest(guest: &GuestConfig, sched: SchedMode) -> Result<(), ConfigError> {
     let name = &guest.name;
-    let reserved = |vcpu: usize, reservation: &Reservation| {
-        format!("guest {name}, vCPU {vcpu}: --sched ")
-            + &match sched {
-                SchedMode::HostDeadline => format!(
-                    "host-deadline cannot keep the soft reservation {reservation}, for SCHED_DEADLINE \
-                 never gives more than the budget: write hard instead of soft, or give --sched baton"
-                ),
-                SchedMode::Host | SchedMode::Baton => format!(
-                    "host cannot keep the reservation {reservation}, for the host's default scheduler has \
-                 none: leave the reservation out, or give --sched baton or --sched host-deadline"
-                ),
-            }
-    };
-    let kept = |reservation: &Reservation| sched == SchedMode::HostDeadline && reservation.hard;
     for (vcpu, reservation) in guest.reservations.iter().enumerate() {
-        if let Some(reservation) = reservation
-            && !kept(reservation)
-        {
-            return fail(reserved(vcpu, reservation));
+        if let Some(refusal) = reservation.and_then(|own| refusal_of_reservation(own, sched)) {
+            return fail(format!("guest {name}, vCPU {vcpu}: --sched {refusal}"));
         }
     }
     if sched == SchedMode::Host && guest.weight != DEFAULT_WEIGHT {
         return fail(format!(
-            "guest {name}: --sched host cannot keep the weight {}, for it gives each vCPU the same \
-             share: leave the weight out, or give --sched baton or --sched host-deadline",
+            "guest {name}: --sched host does not support the weight {}, because it gives each vCPU the \
+             same share: leave the weight out, or give --sched baton or --sched host-deadline",
             guest.weight
         ));
     }
     Ok(())
+}
+
+/// Why `sched`, which is not Baton's, cannot keep `reservation`; `None` if it can.
+fn refusal_of_reservation(reservation: Reservation, sched: SchedMode) -> Option<String> {
+    match (sched, reservation.exhaustion()) {
+        (SchedMode::HostDeadline, Exhaustion::Hard) => None,
+        (SchedMode::HostDeadline, Exhaustion::Soft) => Some(format!(
+            "host-deadline cannot keep the soft reservation {reservation}, because SCHED_DEADLINE never \
+             gives more than the budget: write hard instead of soft, or give --sched baton"
+        )),
+        (SchedMode::Host | SchedMode::Baton, _) => Some(format!(
+            "host cannot keep the reservation {reservation}, because the host's default scheduler has \
+             none: leave the reservation out, or give --sched baton or --sched host-deadline"
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -107,11 +117,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::MetricsTarget;
+    use crate::metrics_target::MetricsTarget;
+    use crate::sched::Given;
 
     const OTHERS: [SchedMode; 2] = [SchedMode::Host, SchedMode::HostDeadline];
 
-    /// Makes a run ask for more.
+    /// Requests an option of a run.
     type Change = fn(&mut RunConfig);
 
     fn config(sched: SchedMode) -> RunConfig {
@@ -131,17 +142,17 @@ mod tests {
         }
     }
 
-    /// The refusal of a run under `sched` that `change` makes ask for more; none for Baton's own.
+    /// The refusal of a run under `sched` with `change`, which Baton's own scheduler supports.
     fn refusal(sched: SchedMode, change: impl Fn(&mut RunConfig)) -> Option<String> {
-        let [mut asks, mut own] = [sched, SchedMode::Baton].map(config);
-        change(&mut asks);
+        let [mut other, mut own] = [sched, SchedMode::Baton].map(config);
+        change(&mut other);
         change(&mut own);
-        assert_eq!(own.validate(), Ok(()), "Baton keeps it");
-        asks.validate().err().map(|error| error.to_string())
+        assert_eq!(own.validate(), Ok(()), "Baton supports it");
+        other.validate().err().map(|error| error.to_string())
     }
 
     #[test]
-    fn defaults_ask_for_nothing() {
+    fn defaults_are_supported_by_every_scheduler() {
         for sched in OTHERS {
             assert_eq!(refusal(sched, |_| ()), None);
         }
@@ -166,14 +177,17 @@ mod tests {
         for sched in OTHERS {
             for (option, change) in changes {
                 let text = refusal(sched, change).unwrap_or_default();
-                assert!(text.contains(&format!("cannot keep {option}:")), "{text}");
+                assert!(
+                    text.contains(&format!("does not support {option}:")),
+                    "{text}"
+                );
                 assert!(text.contains("give --sched baton"), "{text}");
             }
         }
     }
 
     #[test]
-    fn what_is_off_is_kept_by_everybody() {
+    fn an_option_that_is_off_is_supported_by_every_scheduler() {
         let off = |config: &mut RunConfig| {
             config.given = given(true, true, false);
             config.proxy = false;
@@ -188,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reservation_is_refused_by_who_has_none_and_a_soft_one_by_who_would_make_it_hard() {
+    fn a_scheduler_without_reservations_refuses_them_and_one_without_soft_ones_refuses_those() {
         for (sched, reservation, words) in [
             (
                 SchedMode::Host,

@@ -1,26 +1,26 @@
-//! What stays of a guest when its virtual machine is gone: who it was, what it reported, how it ended.
+//! What stays of a guest when its virtual machine is gone: its name, what it reported, how it ended.
 
 use std::fmt;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::clock::Clock;
-use super::console::ConsolePort;
-use super::guest::GuestEnd;
-use super::testdev::Results;
+use super::end::GuestEnd;
+use crate::clock::GuestClock;
+use crate::console::ConsolePort;
+use crate::testdev::Results;
 
 type EndHook = Box<dyn Fn(&GuestRecord, &GuestEnd) + Send + Sync>;
 
-/// The record of a guest. Whoever needs no more than this does not keep the guest's memory, devices
-/// and KVM files from going when it ends.
+/// The record of a guest. A reference to the record does not keep the guest's memory, devices and KVM
+/// files alive when the guest ends.
 pub struct GuestRecord {
-    /// Its place among the guests of the run.
+    /// Index of the guest among the guests of the run.
     pub number: usize,
-    /// Its name.
+    /// The guest's name.
     pub name: String,
-    /// What it has reported.
+    /// What the guest has reported.
     pub results: Results,
-    /// Its time stamp counter.
-    pub clock: Clock,
+    /// The guest's time stamp counter.
+    pub clock: GuestClock,
     vcpus: u32,
     console: ConsolePort,
     end: OnceLock<GuestEnd>,
@@ -38,12 +38,12 @@ impl fmt::Debug for GuestRecord {
 }
 
 impl GuestRecord {
-    /// Of guest `number`, which has `vcpus` vCPUs and has not ended.
+    /// The record of guest `number`, which has `vcpus` vCPUs and has not ended.
     pub(super) fn new(
         number: usize,
         name: String,
         vcpus: u32,
-        clock: Clock,
+        clock: GuestClock,
         console: ConsolePort,
     ) -> Self {
         Self {
@@ -64,14 +64,14 @@ impl GuestRecord {
         self.vcpus
     }
 
-    /// Where its console output goes.
+    /// Where the guest's console output goes.
     #[must_use]
     pub fn console(&self) -> &ConsolePort {
         &self.console
     }
 
-    /// Adds what is to happen when the guest ends, on the thread that notices; it must not block.
-    /// Runs at once if the guest has ended.
+    /// Adds a hook that runs when the guest ends, on the thread that notices the end. The hook must not
+    /// block. If the guest has ended already, the hook runs at once.
     pub fn on_end(&self, hook: impl Fn(&Self, &GuestEnd) + Send + Sync + 'static) {
         let mut hooks = self.on_end.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock, so that `end` either sees the hook or has set the end before.
@@ -84,7 +84,7 @@ impl GuestRecord {
         }
     }
 
-    /// Marks the guest as ended; only the first end counts. Its vCPUs do not enter it again.
+    /// Marks the guest as ended; only the first end counts. No vCPU of the guest enters it again.
     pub fn end(&self, end: GuestEnd) {
         if self.end.set(end).is_err() {
             return;
@@ -96,13 +96,13 @@ impl GuestRecord {
         }
     }
 
-    /// How it ended, if it has.
+    /// How the guest ended, if it has.
     #[must_use]
     pub fn ended(&self) -> Option<GuestEnd> {
         self.end.get().cloned()
     }
 
-    /// Whether it has ended.
+    /// Whether the guest has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.end.get().is_some()

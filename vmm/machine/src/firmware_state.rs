@@ -1,4 +1,4 @@
-//! The state of a vCPU that KVM's own reset does not give: what the firmware of a PC would set.
+//! The state of a vCPU that the firmware of a PC would set, and KVM's own reset does not.
 
 use kvm_bindings::{KVM_CAP_TSC_DEADLINE_TIMER, Msrs, kvm_msr_entry};
 use kvm_ioctls::{Cap, Kvm, VcpuFd};
@@ -18,8 +18,8 @@ const MTRR_WRITE_BACK: u64 = 1 << 11 | 6;
 /// Connects the PIC and the NMI to the local APIC of `fd` and sets the memory type.
 ///
 /// # Errors
-/// If KVM does not take its own local APIC's state back.
-pub(super) fn like_firmware(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+/// If KVM does not accept the state of its own local APIC.
+pub(crate) fn set(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     let mut lapic = fd.get_lapic()?;
     for (register, mode) in [(LVT_LINT0, DELIVER_EXTINT), (LVT_LINT1, DELIVER_NMI)] {
         for (byte, value) in lapic.regs[register..].iter_mut().zip(mode.to_le_bytes()) {
@@ -36,7 +36,7 @@ pub(super) fn like_firmware(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
             data,
             ..Default::default()
         };
-        // One by one: KVM stops at the first that it does not have, and a guest does without.
+        // One by one: KVM stops at the first MSR that it does not have, and a guest does without that MSR.
         if let Ok(msrs) = Msrs::from_entries(&[entry]) {
             fd.set_msrs(&msrs)?;
         }
@@ -44,8 +44,8 @@ pub(super) fn like_firmware(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     Ok(())
 }
 
-/// Whether KVM's local APIC has the TSC deadline timer, which its CPUID does not tell.
-pub(super) fn has_deadline_timer(kvm: &Kvm) -> bool {
+/// Whether KVM's local APIC has the TSC deadline timer, which KVM's CPUID does not report.
+pub(crate) fn has_deadline_timer(kvm: &Kvm) -> bool {
     kvm.check_extension_raw(KVM_CAP_TSC_DEADLINE_TIMER.into()) > 0
         || kvm.check_extension(Cap::TscDeadlineTimer)
 }

@@ -1,4 +1,4 @@
-//! The user's terminal as the guest's: every key goes to the guest, but for Ctrl-a.
+//! The user's terminal while it belongs to the guest: every key goes to the guest, except Ctrl-a.
 
 use std::mem;
 use std::os::fd::BorrowedFd;
@@ -9,26 +9,26 @@ use vmm_sys_util::eventfd::EventFd;
 /// Ctrl-a, as in QEMU.
 const ESCAPE: u8 = 1;
 
-/// What to do with what the user typed.
+/// What to do with a key that the user has typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
-    /// The guest gets this.
+pub(crate) enum Key {
+    /// The guest gets this key.
     Guest(u8),
-    /// The user wants to leave.
+    /// The run is to end.
     Leave,
-    /// Nothing, or nothing yet.
+    /// Nothing is to be done, or the next key decides.
     None,
 }
 
 /// Finds Ctrl-a x (leave) and Ctrl-a Ctrl-a (one Ctrl-a for the guest) among the keys.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     escaped: bool,
 }
 
 impl Keys {
-    /// Takes the next key. Ctrl-a and any other key is nothing.
-    pub(super) fn press(&mut self, key: u8) -> Key {
+    /// Takes the next key. Ctrl-a followed by any other key does nothing.
+    pub(crate) fn press(&mut self, key: u8) -> Key {
         match (mem::take(&mut self.escaped), key) {
             (false, ESCAPE) => {
                 self.escaped = true;
@@ -42,35 +42,36 @@ impl Keys {
     }
 }
 
-/// A terminal in raw mode whenever it is ours, until dropped: keys come one by one, unseen, and none of them
-/// is a signal of this program's. What the guest prints still gets its carriage returns.
+/// A terminal that is in raw mode while this process is in the foreground, until this value is dropped. Keys
+/// come one by one, without an echo, and none of them sends a signal to this program. What the guest prints
+/// still gets its carriage returns.
 #[derive(Debug)]
-pub(super) struct RawTerminal {
+pub(crate) struct RawTerminal {
     changed: Changed,
     keys: Keys,
 }
 
 impl RawTerminal {
-    /// Takes `terminal` for the guest; `None` if it is no terminal.
-    pub(super) fn new(terminal: BorrowedFd) -> Option<Self> {
+    /// Takes `terminal` for the guest; `None` if the file is not a terminal.
+    pub(crate) fn new(terminal: BorrowedFd) -> Option<Self> {
         Some(Self {
             changed: Changed::new(terminal, raw)?,
             keys: Keys::default(),
         })
     }
 
-    /// Whether the keys are the guest's now. In the background they are the shell's.
-    pub(super) fn is_ours(&self) -> bool {
+    /// Whether this process is in the foreground, so that the keys are the guest's. Else they are the shell's.
+    pub(crate) fn is_ours(&self) -> bool {
         self.changed.is_ours()
     }
 
     /// Becomes readable when the process goes on after a stop.
-    pub(super) fn continued(&self) -> &EventFd {
+    pub(crate) fn continued(&self) -> &EventFd {
         self.changed.continued()
     }
 
     /// Takes the next key.
-    pub(super) fn press(&mut self, key: u8) -> Key {
+    pub(crate) fn press(&mut self, key: u8) -> Key {
         self.keys.press(key)
     }
 }

@@ -1,6 +1,11 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::*;
+use crate::guest::KernelSource;
+use crate::output::SummaryForm;
+use crate::sched::{Given, LateHalts, SchedMode, VcpuThreads};
+use crate::vsock::VsockConfig;
 
 fn parsed(text: &str) -> RunConfig {
     parse(text, Path::new("/guests")).expect(text)
@@ -38,7 +43,7 @@ fn top_level_keys_are_the_flags() {
         proxy: false,
         defer: None,
         slice: Duration::from_millis(2),
-        given: crate::Given {
+        given: Given {
             proxy: true,
             defer: true,
             slice: true,
@@ -54,7 +59,7 @@ fn top_level_keys_are_the_flags() {
 }
 
 #[test]
-fn guest_tables_say_everything_about_a_guest() {
+fn a_guest_table_describes_all_of_a_guest() {
     let config = parsed(
         r#"
         [[guest]]
@@ -103,7 +108,7 @@ fn reservation_goes_to_each_vcpu_and_shared_is_split() {
 }
 
 #[test]
-fn count_makes_copies_with_names() {
+fn count_makes_copies_with_names_of_their_own() {
     let config = parsed("[[guest]]\nname = \"web\"\ncount = 3\n[[guest]]\n");
     let names: Vec<&str> = config.guests.iter().map(|g| g.name.as_str()).collect();
     assert_eq!(names, ["web-1", "web-2", "web-3", "guest2"]);
@@ -149,7 +154,7 @@ fn mistakes_are_named_with_what_would_be_right() {
         ("[[guest]]\ncpus = -1", "line 2"),
         (
             "until_guest = \"db\"\n[[guest]]\nname = \"web\"\ncount = 2\n[[guest]]",
-            "no guest 'db' until whose end to run: this run has web-1, web-2, guest2",
+            "no guest 'db' to wait for: this run has web-1, web-2, guest2",
         ),
         (
             "until_guest = \"web\"\n[[guest]]\nname = \"web\"\ncount = 10",
@@ -176,8 +181,8 @@ fn mistakes_are_named_with_what_would_be_right() {
 }
 
 #[test]
-fn file_that_is_not_there_is_named() {
-    let error = read(Path::new("/nowhere/host.toml")).expect_err("not there");
+fn a_missing_file_is_named() {
+    let error = read(Path::new("/nowhere/host.toml")).expect_err("missing");
     assert!(error.to_string().contains("/nowhere/host.toml"));
 }
 
@@ -191,7 +196,7 @@ fn a_run_waits_for_all_guests_or_the_one_of_a_name() {
 }
 
 #[test]
-fn metrics_have_a_place_or_are_refused_with_examples() {
+fn a_target_of_metrics_that_is_none_is_refused_with_examples() {
     let config = parsed("metrics = \"unix:/run/b.sock\"\n[[guest]]");
     assert_eq!(config.metrics, "unix:/run/b.sock".parse().ok());
     assert!(refused("metrics = \"here\"\n[[guest]]").contains("127.0.0.1:9469"));
@@ -228,7 +233,7 @@ fn vsock_has_an_address_and_a_path_of_its_own() {
 }
 
 #[test]
-fn what_would_be_ignored_is_refused() {
+fn an_option_that_would_be_ignored_is_refused() {
     let text = refused("[[guest]]\ninitrd = \"initrd.img\"");
     assert!(text.contains("reads no RAM disk"), "{text}");
     let text = refused("[[guest]]\nreservation = \"1ms/10ms\"\nweight = 7");

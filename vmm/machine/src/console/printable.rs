@@ -1,10 +1,10 @@
-//! A guest's output where several guests share a terminal: no byte of it moves the cursor, changes
-//! what stands there already, or gives the terminal an order.
+//! A guest's output where several guests share a terminal: no byte moves the cursor, changes what is shown
+//! already, or is a command to the terminal.
 
-/// Appends `text`, at most one line, to `out`. Control characters but for the tab and the end of the
-/// line, and bytes that are no UTF-8, become `\xNN`. Carriage returns before the end of the line are
-/// left out: Linux ends its lines so.
-pub(super) fn append(out: &mut Vec<u8>, text: &[u8]) {
+/// Appends `text`, at most one line, to `out`. Control characters other than the tab and the end of the
+/// line, and bytes that are not UTF-8, become `\xNN`. Carriage returns before the end of the line, with
+/// which Linux ends its lines, are left out.
+pub(crate) fn append(out: &mut Vec<u8>, text: &[u8]) {
     let (mut body, end) = match text.strip_suffix(b"\n") {
         Some(body) => (body, &b"\n"[..]),
         None => (text, &b""[..]),
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_to_the_terminal_are_shown_and_not_given() {
+    fn a_command_to_the_terminal_is_shown_and_not_passed_on() {
         for (text, shown) in [
             (
                 &b"\x1b[1A\x1b[2K[b] fine\n"[..],

@@ -1,6 +1,6 @@
 use std::mem::offset_of;
 
-use baton_abi::hints::{HELD_ACQUIRE, HELD_RELEASE, HOLDER_UNKNOWN};
+use baton_abi::hints::{GuestHints, HELD_ACQUIRE, HELD_RELEASE, HOLDER_UNKNOWN, HostHints};
 use vm_memory::Bytes;
 
 use super::*;
@@ -11,15 +11,15 @@ const MEMORY: u64 = 4 << 20;
 const VCPUS: usize = 4;
 
 struct Fixture {
-    hints: Hints,
+    hints: HintPages,
     memory: GuestMemory,
 }
 
 impl Fixture {
-    /// vCPU 1 has a page that says: spins on lock 7 held by vCPU 2.
+    /// vCPU 1 has a page by which it spins on lock 7, held by vCPU 2.
     fn new() -> Self {
         let memory = GuestMemory::new(MEMORY).expect("memory");
-        let hints = Hints::new(VCPUS);
+        let hints = HintPages::new(VCPUS);
         hints.register(1, PFN, memory.regions()).expect("page");
         let fixture = Self { hints, memory };
         fixture.write(offset_of!(GuestHints, wait_kind), WAIT_SPIN);
@@ -42,17 +42,17 @@ impl Fixture {
         self.memory.regions().read_obj(address).expect("in RAM")
     }
 
-    fn wait(&self) -> Option<Wait> {
+    fn wait(&self) -> Option<PublishedWait> {
         self.hints.snapshot(1).wait
     }
 }
 
 #[test]
-fn whole_record_is_copied() {
+fn a_whole_record_is_copied() {
     let fixture = Fixture::new();
     assert_eq!(
         fixture.wait(),
-        Some(Wait {
+        Some(PublishedWait {
             kind: WaitKind::Spin,
             lock: 7,
             holder: 2,
@@ -66,7 +66,7 @@ fn whole_record_is_copied() {
 }
 
 #[test]
-fn odd_sequence_count_means_no_wait() {
+fn an_odd_sequence_count_means_no_wait() {
     let fixture = Fixture::new();
     fixture.write(offset_of!(GuestHints, seq), 5);
     assert_eq!(fixture.wait(), None);
@@ -75,7 +75,7 @@ fn odd_sequence_count_means_no_wait() {
 }
 
 #[test]
-fn unknown_wait_kind_means_no_wait() {
+fn an_unknown_kind_of_wait_means_no_wait() {
     let fixture = Fixture::new();
     for kind in [0, 4, u32::MAX] {
         fixture.write(offset_of!(GuestHints, wait_kind), kind);
@@ -84,7 +84,7 @@ fn unknown_wait_kind_means_no_wait() {
 }
 
 #[test]
-fn holder_that_is_unknown_absent_or_the_waiter_itself_means_no_wait() {
+fn a_holder_that_is_unknown_absent_or_the_waiter_itself_means_no_wait() {
     let fixture = Fixture::new();
     for holder in [HOLDER_UNKNOWN, VCPUS as u32, 1] {
         fixture.write(offset_of!(GuestHints, holder), holder);
@@ -105,7 +105,7 @@ fn held_counts_depth_and_releases_apart() {
 }
 
 #[test]
-fn vcpu_without_a_page_is_neutral() {
+fn a_vcpu_without_a_page_is_neutral() {
     let fixture = Fixture::new();
     for index in [0, 99] {
         assert_eq!(fixture.hints.snapshot(index), HintSnapshot::default());
@@ -119,7 +119,7 @@ fn vcpu_without_a_page_is_neutral() {
 }
 
 #[test]
-fn page_outside_ram_is_refused_and_the_old_one_stays() {
+fn a_page_outside_ram_is_refused_and_the_old_one_stays() {
     let fixture = Fixture::new();
     let regions = fixture.memory.regions();
     for pfn in [(MEMORY / PAGE) as u32, u32::MAX] {
@@ -138,18 +138,18 @@ fn page_outside_ram_is_refused_and_the_old_one_stays() {
 }
 
 #[test]
-fn page_zero_takes_the_registration_back() {
+fn page_zero_ends_the_registration() {
     let fixture = Fixture::new();
     fixture
         .hints
         .register(1, 0, fixture.memory.regions())
-        .expect("taken back");
+        .expect("registration ended");
     assert!(!fixture.hints.is_registered(1));
     assert_eq!(fixture.wait(), None);
 }
 
 #[test]
-fn host_half_is_written_where_the_abi_says() {
+fn the_hosts_half_is_written_where_the_abi_has_it() {
     let fixture = Fixture::new();
     let host = offset_of!(HintPage, host);
     fixture.hints.set_running(1, true);
@@ -177,7 +177,7 @@ fn host_half_is_written_where_the_abi_says() {
 }
 
 #[test]
-fn handed_lock_is_the_one_in_the_record_of_who_waits_for_nobody() {
+fn a_handed_lock_is_the_one_in_the_record_of_a_vcpu_that_does_not_wait() {
     let fixture = Fixture::new();
     assert_eq!(fixture.hints.handed_lock(1), None, "it waits for that lock");
     fixture.write(offset_of!(GuestHints, wait_kind), WAIT_NONE);

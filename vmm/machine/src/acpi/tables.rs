@@ -1,47 +1,37 @@
-//! ACPI tables: how a PC kernel finds its processors, interrupt controller, devices and the way to
-//! switch itself off.
-//!
-//! Source: ACPI specification 6.5. The platform is an ordinary (not a hardware-reduced) one, with
-//! KVM's PIC, I/O APIC and PIT: a kernel can then calibrate its local APIC timer where it has no
-//! TSC deadline timer.
+//! All tables of a guest, in its memory.
 
-mod dsdt;
-mod fadt;
-mod madt;
+use super::table::{OEM_ID, OEM_REVISION, OEM_TABLE_ID, bytes};
+use super::{dsdt, fadt, madt};
 
 use acpi_tables::facs::FACS;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
-use acpi_tables::{Aml, sdt::Sdt};
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::devices::MmioRegion;
 
-/// Where the tables begin: in the BIOS area, which the memory map reserves. The root pointer stands
-/// first, where a kernel that is not told would look for it.
+/// Where the tables begin: in the BIOS area, which the memory map reserves. The root pointer is first. A
+/// kernel that does not get its address searches for it there.
 pub const START: u64 = 0xe_0000;
 /// End of the BIOS area.
 const END: u64 = 0x10_0000;
 /// Tables are aligned to this; the FACS has to be.
 const ALIGNMENT: u64 = 64;
 
-const OEM_ID: [u8; 6] = *b"BATON ";
-const OEM_TABLE_ID: [u8; 8] = *b"BATONVMM";
-const OEM_REVISION: u32 = 1;
-
-/// Tables that cannot be placed.
+/// The tables could not be written.
 #[derive(Debug, Error)]
 pub enum AcpiError {
-    /// Too many vCPUs.
+    /// The tables are too long, because the guest has too many vCPUs.
     #[error("the ACPI tables need {0} bytes, more than fit below 1M: give the guest fewer vCPUs")]
     TooLong(u64),
-    /// Guest memory ends before.
+    /// Guest memory ends before the tables.
     #[error("the ACPI tables do not fit into the guest's memory: give it more")]
     Memory,
 }
 
-/// Writes tables for a guest of `cpus` vCPUs with virtio devices at `regions`, and returns the address of the root pointer.
+/// Writes tables for a guest of `cpus` vCPUs with virtio devices at `regions`, and returns
+/// the address of the root pointer.
 ///
 /// # Errors
 /// If there is no room.
@@ -68,25 +58,7 @@ pub fn write(
     Ok(GuestAddress(START))
 }
 
-/// An empty table with room for `length` bytes.
-fn table(signature: [u8; 4], length: u32, revision: u8) -> Sdt {
-    Sdt::new(
-        signature,
-        length,
-        revision,
-        OEM_ID,
-        OEM_TABLE_ID,
-        OEM_REVISION,
-    )
-}
-
-fn bytes(table: &dyn Aml) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    table.to_aml_bytes(&mut bytes);
-    bytes
-}
-
-/// Puts tables one after the other.
+/// Writes tables one after the other.
 struct Tables<'a> {
     memory: &'a GuestMemoryMmap,
     next: u64,

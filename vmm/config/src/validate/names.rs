@@ -1,18 +1,20 @@
-//! Names of guests. They stand in tables, before each line of a console, in labels of metrics and in
-//! names of threads; so one name is one guest, and none changes what the terminal shows beside it.
+//! Names of guests. A name appears in tables, before each line of a console, in labels of metrics and in
+//! names of threads. So no two guests have the same name, and no name changes what the terminal shows
+//! beside it.
 
 use std::collections::BTreeSet;
 
-use super::{ConfigError, GuestConfig, fail};
+use crate::error::{ConfigError, fail};
+use crate::guest::GuestConfig;
 
 /// Longest name, characters.
 const MAX_LENGTH: usize = 64;
 
-/// Refuses guests of which one has no proper name, or two have the same.
-pub(super) fn check(guests: &[GuestConfig]) -> Result<(), ConfigError> {
+/// Refuses guests of which one has a name that [`check`] refuses, or two have the same name.
+pub(super) fn check_all(guests: &[GuestConfig]) -> Result<(), ConfigError> {
     let mut taken = BTreeSet::new();
     for guest in guests {
-        proper(&guest.name)?;
+        check(&guest.name)?;
         if !taken.insert(&guest.name) {
             return fail(format!(
                 "two guests are called '{}': give each a name of its own (without one the third is \
@@ -24,8 +26,8 @@ pub(super) fn check(guests: &[GuestConfig]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Refuses a name that is empty or too long, or shows as another than it is.
-pub(super) fn proper(name: &str) -> Result<(), ConfigError> {
+/// Refuses a name that is empty, too long, or shown by a terminal as something else.
+pub(crate) fn check(name: &str) -> Result<(), ConfigError> {
     if name.is_empty() {
         return fail("a guest's name is empty: give it one, or leave name out");
     }
@@ -47,9 +49,20 @@ pub(super) fn proper(name: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Whether `name` shows as it is: without control characters, those that show nothing or change the
-/// direction of the text, and spaces other than ' '. These are what Rust escapes in a string besides
-/// quotes and backslashes.
+/// The names of the guests for a sentence. Of many guests, the first names and how many more there are.
+pub(super) fn list(guests: &[GuestConfig]) -> String {
+    const SHOWN: usize = 8;
+    let names = guests.iter().map(|guest| guest.name.as_str());
+    let shown = names.take(SHOWN).collect::<Vec<_>>().join(", ");
+    match guests.len() {
+        count if count > SHOWN => format!("{shown} and {} more", count - SHOWN),
+        _ => shown,
+    }
+}
+
+/// Whether a terminal shows `name` as it is. The name has no control characters, no characters that show
+/// nothing or change the direction of the text, and no spaces other than ' '. Rust escapes all of these
+/// in a string, and quotes and backslashes besides.
 fn is_printable(name: &str) -> bool {
     let quoted = name.chars().filter(|c| matches!(c, '"' | '\'' | '\\'));
     name.escape_debug().count() == name.chars().count() + quoted.count()
@@ -60,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_any_language_is_a_name() {
+    fn printable_text_of_any_language_is_a_name() {
         for name in [
             "db",
             "db 1",
@@ -74,7 +87,7 @@ mod tests {
             "🦀",
             &"x".repeat(MAX_LENGTH),
         ] {
-            assert_eq!(proper(name), Ok(()), "{name}");
+            assert_eq!(check(name), Ok(()), "{name}");
         }
     }
 
@@ -92,8 +105,8 @@ mod tests {
             "\x1b[2J",
             "\u{9b}2J",
             "\u{7f}",
-            // A mark for the letter before it, a change of direction, no width, a line's end, a space
-            // that does not break, a character of no meaning.
+            // A mark for the letter before it, a change of direction, a space without width, the end of
+            // a line, a space that does not break, a character for private use.
             "\u{301}a",
             "a\u{202e}b",
             "a\u{200b}b",
@@ -102,22 +115,22 @@ mod tests {
             "a\u{e000}b",
             &"x".repeat(MAX_LENGTH + 1),
         ] {
-            let error = proper(name).expect_err(name).to_string();
+            let error = check(name).expect_err(name).to_string();
             assert!(error.contains("a guest's name"), "{error}");
             assert!(!error.contains(char::is_control), "{error:?}");
         }
     }
 
     #[test]
-    fn one_name_is_one_guest() {
+    fn two_guests_of_one_name_are_refused() {
         let guests = |names: &[&str]| {
             names
                 .iter()
                 .map(|n| GuestConfig::new(n))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(check(&guests(&["a", "b", "A", "a#1"])), Ok(()));
-        let error = check(&guests(&["a", "b", "a"])).expect_err("twice");
+        assert_eq!(check_all(&guests(&["a", "b", "A", "a#1"])), Ok(()));
+        let error = check_all(&guests(&["a", "b", "a"])).expect_err("twice");
         assert!(
             error.to_string().contains("two guests are called 'a'"),
             "{error}"

@@ -1,0 +1,46 @@
+//! How the vCPUs of a run are scheduled.
+
+/// The scheduler that decides which vCPU runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SchedMode {
+    /// Baton's own policy on one executor per host CPU.
+    Baton,
+    /// A thread per vCPU under the host kernel's default policy.
+    Host,
+    /// A thread per vCPU under the host kernel's SCHED_DEADLINE.
+    HostDeadline,
+}
+
+/// Whether an executor calls `KVM_RUN` itself or through a thread of the vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum VcpuThreads {
+    /// By kernel version: before Linux 6.13 a vCPU that changes thread costs milliseconds.
+    Auto,
+    /// A thread per vCPU.
+    On,
+    /// Executors run vCPUs directly.
+    Off,
+}
+
+/// Whether a run with reservations may start where the halt or the wake of a vCPU is noticed late,
+/// because perf events are not permitted or KVM is too old. A halted vCPU then keeps its host CPU from
+/// others for up to 1 ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LateHalts {
+    /// A run with a reservation is refused.
+    Refuse,
+    /// It runs all the same.
+    Allow,
+}
+
+/// Which of the options that have a default were given a value. A default requests nothing, so
+/// `baton run --sched host` needs no `--proxy off`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// [`RunConfig::proxy`](crate::RunConfig::proxy).
+    pub proxy: bool,
+    /// [`RunConfig::defer`](crate::RunConfig::defer).
+    pub defer: bool,
+    /// [`RunConfig::slice`](crate::RunConfig::slice).
+    pub slice: bool,
+}

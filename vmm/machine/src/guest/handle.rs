@@ -1,0 +1,132 @@
+//! A guest that can run.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use kvm_ioctls::VmFd;
+
+use super::host_resources::{HostResources, ReapOnDrop};
+use super::record::GuestRecord;
+use crate::apic_timer::TimerRates;
+use crate::devices::Devices;
+use crate::hints::{BadHintPage, HintPages};
+use crate::kvm;
+use crate::memory::GuestMemory;
+use crate::power::PowerRegisters;
+use crate::reaper::Reaper;
+use crate::serial::SerialPort;
+use crate::steal::StealTime;
+
+/// A guest that can run. Its vCPUs keep it alive. When the last vCPU is gone, the guest releases what it
+/// has of the host. Its [`GuestRecord`] lives as long as there are references to the record.
+pub struct Guest {
+    record: Arc<GuestRecord>,
+    /// The hint pages of the vCPUs.
+    pub hints: HintPages,
+    /// The steal time of the vCPUs, if Baton's policy decides which vCPU runs.
+    pub steal: StealTime,
+    /// The rates that the timers of the local APICs may have.
+    pub timers: TimerRates,
+    features: u32,
+    pub(crate) power: PowerRegisters,
+    resources: Arc<HostResources>,
+    // After `resources`, so that the reaper gets the last reference to them, whichever thread drops this
+    // value.
+    reap: ReapOnDrop,
+}
+
+impl Deref for Guest {
+    type Target = GuestRecord;
+
+    fn deref(&self) -> &GuestRecord {
+        &self.record
+    }
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest")
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Guest {
+    /// The guest of `record`, which offers `features` and has not run.
+    pub(super) fn new(
+        record: Arc<GuestRecord>,
+        resources: HostResources,
+        features: u32,
+        reaper: Reaper,
+    ) -> Self {
+        let vcpus = record.vcpus();
+        let resources = Arc::new(resources);
+        Self {
+            hints: HintPages::new(vcpus as usize),
+            steal: StealTime::new(vcpus as usize),
+            timers: TimerRates::new(vcpus, kvm::shortest_timer_period()),
+            features,
+            power: PowerRegisters::default(),
+            reap: ReapOnDrop::new(&resources, &record, reaper),
+            record,
+            resources,
+        }
+    }
+
+    /// What stays of the guest when its virtual machine is gone.
+    #[must_use]
+    pub fn record(&self) -> &Arc<GuestRecord> {
+        &self.record
+    }
+
+    /// Releases what the guest has of the host when the guest has ended.
+    #[must_use]
+    pub fn reaper(&self) -> &Reaper {
+        self.reap.reaper()
+    }
+
+    /// `baton_abi::hints::FEATURE_*` bits on offer.
+    #[must_use]
+    pub fn features(&self) -> u32 {
+        self.features
+    }
+
+    /// The guest's serial port.
+    #[must_use]
+    pub fn serial(&self) -> &SerialPort {
+        &self.resources.serial
+    }
+
+    /// The guest's virtio devices.
+    #[must_use]
+    pub fn devices(&self) -> &Devices {
+        &self.resources.devices
+    }
+
+    /// The guest's memory.
+    #[must_use]
+    pub fn memory(&self) -> &GuestMemory {
+        &self.resources.memory
+    }
+
+    /// The guest's KVM file, for ioctls that have no method here.
+    #[must_use]
+    pub fn vm(&self) -> &VmFd {
+        &self.resources.vm
+    }
+
+    /// Registers the page with frame number `pfn` as the hint page of vCPU `index`, which is running: the
+    /// request is its own.
+    pub(crate) fn register_hint_page(&self, index: u32, pfn: u32) -> Result<(), BadHintPage> {
+        self.hints.register(index, pfn, self.memory().regions())?;
+        self.hints.set_running(index, true);
+        Ok(())
+    }
+
+    /// Registers the steal time structure of vCPU `index` by a write of `value` to the MSR. False: the
+    /// value makes no sense.
+    pub(crate) fn register_steal_time(&self, index: u32, value: u64) -> bool {
+        self.steal.write_msr(index, value, self.memory().regions())
+    }
+}

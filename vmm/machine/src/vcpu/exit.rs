@@ -1,0 +1,64 @@
+//! Why a vCPU left the guest, and how often.
+
+use serde::Serialize;
+
+use crate::doorbell::Doorbell;
+
+/// Why [`Vcpu::run`](crate::Vcpu::run) returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Exit {
+    /// A device access, which is done: run the vCPU again.
+    Handled,
+    /// A signal or `immediate_exit`: a kick, the timer, a halt signal. Also when a vCPU that waits to be
+    /// started changes its state (`EAGAIN`).
+    Interrupted,
+    /// The guest rang; the access is done.
+    Doorbell(Doorbell),
+    /// `KVM_EXIT_DEBUG`.
+    Debug,
+    /// `KVM_EXIT_HLT`; only without KVM's interrupt controller.
+    Halted,
+    /// The guest has ended ([`GuestRecord::ended`](crate::GuestRecord::ended)). Its vCPUs must not run
+    /// again.
+    Ended,
+}
+
+/// How often a vCPU left the guest, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ExitCounts {
+    /// Port reads.
+    pub port_in: u64,
+    /// Port writes other than doorbells.
+    pub port_out: u64,
+    /// Accesses to addresses without memory.
+    pub mmio: u64,
+    /// Doorbells that made sense.
+    pub doorbells: u64,
+    /// Doorbells, hint pages and accesses to Baton's ports that made no sense and changed nothing.
+    pub nonsense: u64,
+    /// Halts that reached user space.
+    pub halts: u64,
+    /// Signals and `immediate_exit`.
+    pub interrupted: u64,
+    /// Debug exits.
+    pub debug: u64,
+    /// All others.
+    pub other: u64,
+}
+
+impl ExitCounts {
+    /// All exits.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.port_in
+            + self.port_out
+            + self.mmio
+            + self.doorbells
+            + self.nonsense
+            + self.halts
+            + self.interrupted
+            + self.debug
+            + self.other
+    }
+}

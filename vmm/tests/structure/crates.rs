@@ -27,22 +27,27 @@ fn crates_depend_on_lower_layers_only() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+fn manifest(directory: &Path) -> Table {
+    let text = fs::read_to_string(directory.join("Cargo.toml")).expect("a manifest");
+    text.parse().expect("TOML")
+}
+
+/// The directories of all members of the workspace.
+pub fn members(root: &Path) -> Vec<String> {
+    let workspace = manifest(root);
+    let members = workspace["workspace"]["members"].as_array();
+    let directory = |member: &toml::Value| member.as_str().expect("a directory").to_owned();
+    members.expect("members").iter().map(directory).collect()
+}
+
 /// The manifests of all members of the workspace, by the names of their packages.
 fn manifests(root: &Path) -> BTreeMap<String, Table> {
-    let read = |directory: &str| -> Table {
-        let path = root.join(directory).join("Cargo.toml");
-        let text = fs::read_to_string(path).expect("a manifest");
-        text.parse().expect("TOML")
+    let named = |directory: String| {
+        let manifest = manifest(&root.join(directory));
+        let name = manifest["package"]["name"].as_str().expect("a name");
+        (name.to_owned(), manifest)
     };
-    let members = read(".")["workspace"]["members"].clone();
-    let members = members.as_array().expect("members").iter();
-    members
-        .map(|directory| {
-            let manifest = read(directory.as_str().expect("a directory"));
-            let name = manifest["package"]["name"].as_str().expect("a name");
-            (name.to_owned(), manifest)
-        })
-        .collect()
+    members(root).into_iter().map(named).collect()
 }
 
 /// The packages that a package uses outside of its tests.

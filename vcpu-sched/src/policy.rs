@@ -1,8 +1,9 @@
-//! The seam between a scheduling policy and the owner of the host CPUs: executors on KVM, or the simulator.
+//! The interface between a scheduling policy and the owner of the host CPUs: executors on KVM, or the simulator.
 //!
-//! [`Scheduler`] is the policy of this crate. A researcher who wants to try another one implements [`Policy`]
-//! for it, adds it to [`PolicyKind`](crate::PolicyKind), and runs it under `baton run --policy`, `baton sim --policy` and
-//! `baton bench lhp --policies`. [`RoundRobin`](crate::RoundRobin) is such a policy, and short enough to start from.
+//! [`Scheduler`] is the policy of this crate. A researcher who tries another one implements [`Policy`] for it
+//! and adds it to [`PolicyKind`](crate::PolicyKind). Then `baton run --sched`, `baton sim --sched` and
+//! `baton bench lhp --policies` can run it. [`RoundRobin`](crate::RoundRobin) is such a policy, and short
+//! enough to start from.
 //!
 //! # What the owner does
 //! For each CPU, in a loop: [`Policy::pick`] a decision, run [`Decision::curr`] until [`Decision::until`], a

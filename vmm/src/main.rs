@@ -109,13 +109,12 @@ fn watch(args: &TopArgs) -> Ended {
 }
 
 fn simulate(args: &SimArgs) -> Ended {
+    let options = sim_command::Options {
+        policy: args.sched.policy(),
+        proxy: args.proxy == Switch::On,
+    };
     let mut text = Vec::new();
-    sim_command::run(
-        &args.scenario,
-        args.seed,
-        args.proxy == Switch::On,
-        &mut text,
-    )?;
+    sim_command::run(&args.scenario, args.seed, options, &mut text)?;
     print(&String::from_utf8_lossy(&text))?;
     Ok(ExitStatus::Success)
 }

@@ -7,7 +7,8 @@ use baton_config::units::readable_ns;
 use baton_observe::timeline;
 use vcpu_sched::sim::{Costs, LockId, LockKind, Outcome, Script, Simulation, SplitMix64, Step};
 use vcpu_sched::{
-    AdmissionError, Config, Event, GuestId, Ns, Reservation, ReservationError, SchedParams, VcpuId,
+    AdmissionError, Config, Event, GuestId, Ns, PolicyKind, Reservation, ReservationError,
+    SchedParams, VcpuId,
 };
 
 const US: Ns = 1_000;
@@ -64,7 +65,7 @@ fn names() -> String {
 pub fn run(
     scenario: &str,
     seed: Option<u64>,
-    proxy: bool,
+    options: Options,
     out: &mut dyn io::Write,
 ) -> Result<(), SimError> {
     let about = SCENARIOS.iter().find(|(name, _)| *name == scenario);
@@ -75,20 +76,25 @@ pub fn run(
         return Err(SimError::NoSeed(scenario.to_owned()));
     }
     let stage = match scenario {
-        "preemption" => preemption(proxy),
-        "throttled-holder" => throttled_holder(proxy),
-        "inversion" => inversion(proxy),
-        _ => random(seed.unwrap_or(1), proxy),
+        "preemption" => preemption(options),
+        "throttled-holder" => throttled_holder(options),
+        "inversion" => inversion(options),
+        _ => random(seed.unwrap_or(1), options),
     }?;
     let Stage {
         sim,
         names,
         picture,
         end,
+        ..
     } = stage;
     let outcome = sim.run(end);
-    let proxying = if proxy { "on" } else { "off" };
-    writeln!(out, "{scenario}: {about}; proxying {proxying}\n")?;
+    let proxying = if options.proxy { "on" } else { "off" };
+    let how = match options.policy {
+        PolicyKind::Deadline => format!("proxying {proxying}"),
+        PolicyKind::RoundRobin => "round robin, without reservations".to_owned(),
+    };
+    writeln!(out, "{scenario}: {about}; {how}\n")?;
     let name = |vcpu: VcpuId| names.get(vcpu.index()).cloned().unwrap_or_default();
     let (from, to) = picture;
     write!(out, "{}", timeline::render(&outcome.events, from, to, name))?;
@@ -137,9 +143,19 @@ fn table(
     Ok(())
 }
 
+/// How a scenario is scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The policy. [`PolicyKind::RoundRobin`] runs the scenario without its reservations.
+    pub policy: PolicyKind,
+    /// Whether waiters' budgets carry holders.
+    pub proxy: bool,
+}
+
 /// A scenario, ready to run.
 struct Stage {
     sim: Simulation,
+    policy: PolicyKind,
     /// The name of each vCPU.
     names: Vec<String>,
     /// Start and end of the time that is drawn, nanoseconds.
@@ -148,7 +164,8 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(cpus: usize, proxy: bool, picture: (Ns, Ns), end: Ns) -> Self {
+    fn new(cpus: usize, options: Options, picture: (Ns, Ns), end: Ns) -> Self {
+        let Options { policy, proxy } = options;
         let config = Config {
             proxy,
             // Deferral would prevent most of the preemptions that the picture is about.
@@ -156,7 +173,8 @@ impl Stage {
             ..Config::new(cpus)
         };
         Self {
-            sim: Simulation::new(config, Costs::typical()),
+            sim: Simulation::of_policy(policy.pool(config, Vec::new()), Costs::typical()),
+            policy,
             names: Vec::new(),
             picture,
             end,
@@ -167,10 +185,14 @@ impl Stage {
         &mut self,
         name: impl Into<String>,
         guest: GuestId,
-        claim: SchedParams,
+        params: SchedParams,
         script: Script,
     ) -> Result<(), SimError> {
-        self.sim.vcpu(guest, claim, script)?;
+        let params = match self.policy {
+            PolicyKind::Deadline => params,
+            PolicyKind::RoundRobin => SchedParams::BestEffort { weight: 100 },
+        };
+        self.sim.vcpu(guest, params, script)?;
         self.names.push(name.into());
         Ok(())
     }
@@ -180,8 +202,8 @@ fn hard(budget: Ns, period: Ns) -> Result<SchedParams, ReservationError> {
     Ok(SchedParams::Reserved(Reservation::hard(budget, period)?))
 }
 
-fn preemption(proxy: bool) -> Result<Stage, SimError> {
-    let mut stage = Stage::new(2, proxy, (100 * MS, 124 * MS), 1_000 * MS);
+fn preemption(options: Options) -> Result<Stage, SimError> {
+    let mut stage = Stage::new(2, options, (100 * MS, 124 * MS), 1_000 * MS);
     let guest = stage.sim.guest();
     let lock = stage.sim.lock(guest, LockKind::Ticket);
     for index in 0..5 {
@@ -191,14 +213,14 @@ fn preemption(proxy: bool) -> Result<Stage, SimError> {
             Step::Unlock(lock),
             Step::Compute(20 * US + 11 * index),
         ]);
-        let claim = SchedParams::BestEffort { weight: 100 };
-        stage.vcpu(format!("fighter {index}"), guest, claim, script)?;
+        let params = SchedParams::BestEffort { weight: 100 };
+        stage.vcpu(format!("fighter {index}"), guest, params, script)?;
     }
     Ok(stage)
 }
 
-fn throttled_holder(proxy: bool) -> Result<Stage, SimError> {
-    let mut stage = Stage::new(1, proxy, (0, 120 * MS), 1_000 * MS);
+fn throttled_holder(options: Options) -> Result<Stage, SimError> {
+    let mut stage = Stage::new(1, options, (0, 120 * MS), 1_000 * MS);
     let guest = stage.sim.guest();
     let lock = stage.sim.lock(guest, LockKind::Ticket);
     let holder = Script::forever([
@@ -217,13 +239,13 @@ fn throttled_holder(proxy: bool) -> Result<Stage, SimError> {
     stage.vcpu("holder 1ms/100ms", guest, hard(MS, 100 * MS)?, holder)?;
     stage.vcpu("waiter 5ms/10ms", guest, hard(5 * MS, 10 * MS)?, waiter)?;
     let stranger = stage.sim.guest();
-    let claim = SchedParams::BestEffort { weight: 100 };
-    stage.vcpu("hog of another guest", stranger, claim, Script::hog())?;
+    let params = SchedParams::BestEffort { weight: 100 };
+    stage.vcpu("hog of another guest", stranger, params, Script::hog())?;
     Ok(stage)
 }
 
-fn inversion(proxy: bool) -> Result<Stage, SimError> {
-    let mut stage = Stage::new(1, proxy, (0, 32 * MS), 100 * MS);
+fn inversion(options: Options) -> Result<Stage, SimError> {
+    let mut stage = Stage::new(1, options, (0, 32 * MS), 100 * MS);
     let guest = stage.sim.guest();
     let lock = stage.sim.lock(guest, LockKind::Mutex);
     let section = |time| [Step::Lock(lock), Step::Compute(time), Step::Unlock(lock)];
@@ -241,10 +263,10 @@ fn inversion(proxy: bool) -> Result<Stage, SimError> {
     Ok(stage)
 }
 
-fn random(seed: u64, proxy: bool) -> Result<Stage, SimError> {
+fn random(seed: u64, options: Options) -> Result<Stage, SimError> {
     let mut random = SplitMix64::new(seed);
     let cpus = random.within(1, 3) as usize;
-    let mut stage = Stage::new(cpus, proxy, (0, 40 * MS), 1_000 * MS);
+    let mut stage = Stage::new(cpus, options, (0, 40 * MS), 1_000 * MS);
     for guest_index in 0..2 {
         let guest = stage.sim.guest();
         let kinds = [LockKind::Ticket, LockKind::TestAndSet, LockKind::Mutex];
@@ -253,7 +275,7 @@ fn random(seed: u64, proxy: bool) -> Result<Stage, SimError> {
         for index in 0..random.within(2, 4) {
             let period = random.within(5, 50) * MS;
             let budget = period / random.within(6, 20);
-            let (claim, what) = if random.one_in(3) {
+            let (params, what) = if random.one_in(3) {
                 (
                     SchedParams::BestEffort { weight: 100 },
                     "best effort".to_owned(),
@@ -266,7 +288,7 @@ fn random(seed: u64, proxy: bool) -> Result<Stage, SimError> {
             stage.vcpu(
                 format!("g{guest_index}.{index} {what}"),
                 guest,
-                claim,
+                params,
                 script,
             )?;
         }
@@ -291,9 +313,16 @@ fn random_script(random: &mut SplitMix64, lock: LockId) -> Script {
 mod tests {
     use super::*;
 
+    fn deadline(proxy: bool) -> Options {
+        Options {
+            policy: PolicyKind::Deadline,
+            proxy,
+        }
+    }
+
     fn text(scenario: &str, seed: Option<u64>, proxy: bool) -> String {
         let mut out = Vec::new();
-        run(scenario, seed, proxy, &mut out).expect("a scenario");
+        run(scenario, seed, deadline(proxy), &mut out).expect("a scenario");
         String::from_utf8(out).expect("text")
     }
 
@@ -326,14 +355,38 @@ mod tests {
     }
 
     #[test]
+    fn every_scenario_runs_without_its_reservations_under_round_robin() {
+        for (name, _) in SCENARIOS {
+            let options = Options {
+                policy: PolicyKind::RoundRobin,
+                proxy: true,
+            };
+            let mut out = Vec::new();
+            run(name, None, options, &mut out).expect("a scenario");
+            let text = String::from_utf8(out).expect("text");
+            assert!(text.contains("round robin, without reservations"), "{text}");
+            let picture: String = text
+                .lines()
+                .filter_map(|line| line.split('|').nth(1))
+                .collect();
+            assert!(
+                picture.contains('#') && !picture.contains(['@', '$', '-']),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn an_unknown_scenario_is_refused_with_the_known_ones() {
-        let error = run("nonsense", None, true, &mut Vec::new()).expect_err("no scenario");
+        let error =
+            run("nonsense", None, deadline(true), &mut Vec::new()).expect_err("no scenario");
         assert!(error.to_string().contains("throttled-holder"), "{error}");
     }
 
     #[test]
     fn a_seed_is_refused_where_it_would_change_nothing() {
-        let error = run("inversion", Some(2), true, &mut Vec::new()).expect_err("not random");
+        let error =
+            run("inversion", Some(2), deadline(true), &mut Vec::new()).expect_err("not random");
         assert!(error.to_string().contains("leave --seed out"), "{error}");
         assert_eq!(text("random", None, true), text("random", Some(1), true));
     }

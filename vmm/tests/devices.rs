@@ -35,10 +35,10 @@ fn of_disk(name: &str, disk: &str, steps: &str) -> Vec<String> {
     let ran = run(name, &["--disk", disk], &format!("device:0 {steps}"));
     assert_eq!(ran.code, 0, "{ran:?}");
     // The first line has the kind of the device.
-    said(&ran).skip(1).map(str::to_owned).collect()
+    printed(&ran).skip(1).map(str::to_owned).collect()
 }
 
-fn said(ran: &Ran) -> impl Iterator<Item = &str> {
+fn printed(ran: &Ran) -> impl Iterator<Item = &str> {
     ran.stdout.lines().take_while(|line| line.contains(": "))
 }
 
@@ -50,9 +50,9 @@ fn byte_of(path: &Path, at: usize) -> u8 {
 fn a_disk_is_read_written_and_flushed() {
     let path = disk("devices-rw.img");
     let steps = "start read:3:1024 write:5:512:0x43 flush read:5:512 read:2048:512 read:0:100";
-    let said = of_disk("devices-rw", &path.to_string_lossy(), steps);
+    let printed = of_disk("devices-rw", &path.to_string_lossy(), steps);
     assert_eq!(
-        said[1..],
+        printed[1..],
         [
             "read:3:1024: status 0 written 1025 first 0x3 last 0x4",
             "write:5:512:0x43: status 0",
@@ -72,9 +72,9 @@ fn a_disk_is_read_written_and_flushed() {
 fn a_driver_that_accepts_no_feature_reads_and_writes_and_does_not_discard() {
     let path = disk("devices-plain.img");
     let steps = "start:0 write:1:512:0x43 read:1:512 discard:8:8:1";
-    let said = of_disk("devices-plain", &path.to_string_lossy(), steps);
+    let printed = of_disk("devices-plain", &path.to_string_lossy(), steps);
     assert_eq!(
-        said[1..],
+        printed[1..],
         [
             "write:1:512:0x43: status 0",
             "read:1:512: status 0 written 513 first 0x43 last 0x43",
@@ -88,14 +88,14 @@ fn a_driver_that_accepts_no_feature_reads_and_writes_and_does_not_discard() {
 fn a_queue_can_be_taken_back_and_given_anew() {
     let path = disk("devices-queue.img");
     let steps = "start read:1:512 restart-queue read:2:512 restart-queue read:3:512";
-    let said = of_disk("devices-queue", &path.to_string_lossy(), steps);
+    let printed = of_disk("devices-queue", &path.to_string_lossy(), steps);
     let reads = ["0x1", "0x2", "0x3"].map(|value| {
         let sector = &value[2..];
         format!("read:{sector}:512: status 0 written 513 first {value} last {value}")
     });
     let restart = "restart-queue: ready true".to_owned();
     assert_eq!(
-        said[1..],
+        printed[1..],
         [
             reads[0].clone(),
             restart.clone(),
@@ -110,20 +110,20 @@ fn a_queue_can_be_taken_back_and_given_anew() {
 #[test]
 fn memory_of_a_read_under_way_is_the_drivers_when_a_reset_is_complete() {
     let path = file("devices-reset.img", &[7; 8 << 20]);
-    let said = of_disk("devices-reset", &path.to_string_lossy(), "reset-at-work:50");
-    assert_eq!(said, ["reset-at-work:50: touched 0 times"]);
+    let printed = of_disk("devices-reset", &path.to_string_lossy(), "reset-at-work:50");
+    assert_eq!(printed, ["reset-at-work:50: touched 0 times"]);
 }
 
 #[test]
 fn a_discard_with_more_segments_than_there_may_be_is_refused() {
     let path = disk("devices-discard.img");
     let steps = "start discard:8:8:1 discard:24:8:2";
-    let said = of_disk("devices-discard", &path.to_string_lossy(), steps);
-    assert_eq!(said[2], "discard:24:8:2: status 2");
+    let printed = of_disk("devices-discard", &path.to_string_lossy(), steps);
+    assert_eq!(printed[2], "discard:24:8:2: status 2");
     assert_eq!(byte_of(&path, 24 * 512), 24);
     // If the file system of the test has holes.
-    if said[1] != "discard:8:8:1: status 2" {
-        assert_eq!(said[1], "discard:8:8:1: status 0");
+    if printed[1] != "discard:8:8:1: status 2" {
+        assert_eq!(printed[1], "discard:8:8:1: status 0");
         assert_eq!((byte_of(&path, 8 * 512), byte_of(&path, 16 * 512)), (0, 16));
     }
 }
@@ -135,13 +135,13 @@ fn two_disks_have_two_serials_and_the_users_is_taken() {
     let (one, two) = (one.to_string_lossy(), two.to_string_lossy());
     let steps = "device:0 start serial device:1 start serial";
     let ran = run("devices-two", &["--disk", &one, "--disk", &two], steps);
-    let serials: Vec<_> = said(&ran)
+    let serials: Vec<_> = printed(&ran)
         .filter_map(|line| line.strip_prefix("serial: status 0 "))
         .collect();
     assert_eq!(serials.len(), 2, "{ran:?}");
     assert_ne!(serials[0], serials[1]);
-    let said = of_disk("devices-named", &named, "start serial");
-    assert_eq!(said[1], "serial: status 0 \"root-1\"");
+    let printed = of_disk("devices-named", &named, "start serial");
+    assert_eq!(printed[1], "serial: status 0 \"root-1\"");
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_ram_disk_comes_from_a_pipe_as_from_a_file() {
         "ram-disk",
     );
     assert!(
-        said(&from_file).any(|line| line == expected),
+        printed(&from_file).any(|line| line == expected),
         "{from_file:?}"
     );
 
@@ -263,7 +263,7 @@ fn a_ram_disk_comes_from_a_pipe_as_from_a_file() {
     io::Write::write_all(&mut writer, &bytes).expect("baton reads");
     drop(writer);
     let ran = run.finish();
-    assert!(said(&ran).any(|line| line == expected), "{ran:?}");
+    assert!(printed(&ran).any(|line| line == expected), "{ran:?}");
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn a_block_device_that_the_host_has_claimed_is_not_written() {
         return;
     };
     // As a mounted file system does.
-    let claim = File::options()
+    let lock = File::options()
         .read(true)
         .custom_flags(libc::O_EXCL)
         .open(&device.0)
@@ -339,10 +339,13 @@ fn a_block_device_that_the_host_has_claimed_is_not_written() {
         of_disk("devices-claimed", &read_only, steps)[1],
         "write:1:512:0x43: status 1"
     );
-    drop(claim);
-    let said = of_disk("devices-claimed", &device.0, &format!("{steps} serial"));
-    assert_eq!(said[1], "write:1:512:0x43: status 0");
-    assert!(said[2].starts_with("serial: status 0 \"blk-7"), "{said:?}");
+    drop(lock);
+    let printed = of_disk("devices-claimed", &device.0, &format!("{steps} serial"));
+    assert_eq!(printed[1], "write:1:512:0x43: status 0");
+    assert!(
+        printed[2].starts_with("serial: status 0 \"blk-7"),
+        "{printed:?}"
+    );
 }
 
 #[test]
@@ -358,5 +361,5 @@ fn a_ram_disk_comes_from_a_block_device() {
     };
     let ran = run("devices-loop", &["--initrd", &device.0], "ram-disk");
     let expected = format!("ram-disk: {} bytes, sum {sum}", 1 << 20);
-    assert!(said(&ran).any(|line| line == expected), "{ran:?}");
+    assert!(printed(&ran).any(|line| line == expected), "{ran:?}");
 }

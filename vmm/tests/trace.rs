@@ -134,7 +134,7 @@ fn assert_consistent(ran: &Ran, mut tracks: HashMap<String, Track>) {
     let lost = &tracks["host CPUs"].instants;
     assert!(lost.is_empty(), "{lost:?}");
 
-    let mut turns = Vec::new();
+    let mut slices = Vec::new();
     let cpus: Vec<u64> = summary["host_cpus"]
         .as_array()
         .expect("CPUs")
@@ -147,30 +147,30 @@ fn assert_consistent(ran: &Ran, mut tracks: HashMap<String, Track>) {
             .expect("a track for each CPU");
         assert!(
             track.slices.iter().all(|slice| slice.depth == 0),
-            "turns do not nest"
+            "slices do not nest"
         );
-        assert_apart("turns on one CPU", &mut track.slices);
-        turns.append(&mut track.slices);
+        assert_apart("slices on one CPU", &mut track.slices);
+        slices.append(&mut track.slices);
     }
     let vcpus = summary["guests"][0]["vcpus"].as_array().expect("vCPUs");
     for (index, vcpu) in vcpus.iter().enumerate() {
         let name = format!("v{index}");
-        let ran_ns = |turns: &mut dyn Iterator<Item = &Slice>| -> u64 {
-            turns
-                .map(|turn| turn.numbers.get("ran_ns").copied().unwrap_or(0))
+        let ran_ns = |slices: &mut dyn Iterator<Item = &Slice>| -> u64 {
+            slices
+                .map(|slice| slice.numbers.get("ran_ns").copied().unwrap_or(0))
                 .sum()
         };
-        let who = |turn: &Slice| turn.name.split(' ').next().unwrap_or_default().to_owned();
-        let mut own = turns.iter().filter(|turn| who(turn) == name);
+        let who = |slice: &Slice| slice.name.split(' ').next().unwrap_or_default().to_owned();
+        let mut own = slices.iter().filter(|slice| who(slice) == name);
         assert_eq!(ran_ns(&mut own), number(vcpu, "ran_ns"), "{name} ran");
-        let mut paid = turns.iter().filter(|turn| turn.texts["donor"] == name);
+        let mut paid = slices.iter().filter(|slice| slice.texts["donor"] == name);
         let for_runs = number(vcpu, "charged_ns") - number(vcpu, "elsewhere_ns");
         assert_eq!(ran_ns(&mut paid), for_runs, "{name} paid");
-        let carried = |turn: &&Slice| turn.category == "proxied";
-        let mut donated = turns
+        let carried = |slice: &&Slice| slice.category == "proxied";
+        let mut donated = slices
             .iter()
             .filter(carried)
-            .filter(|turn| turn.texts["donor"] == name);
+            .filter(|slice| slice.texts["donor"] == name);
         assert_eq!(
             ran_ns(&mut donated),
             number(vcpu, "donated_ns"),
@@ -195,16 +195,16 @@ fn assert_consistent(ran: &Ran, mut tracks: HashMap<String, Track>) {
         );
     }
 
-    // Every proxied turn has an arrow that begins at the donor's track and passes the vCPU that runs.
+    // Every proxied slice has an arrow that begins at the donor's track and passes the vCPU that runs.
     let mut flows = HashSet::new();
-    for turn in turns.iter().filter(|turn| turn.category == "proxied") {
-        let [flow] = turn.flows[..] else {
-            panic!("one arrow: {turn:?}")
+    for slice in slices.iter().filter(|slice| slice.category == "proxied") {
+        let [flow] = slice.flows[..] else {
+            panic!("one arrow: {slice:?}")
         };
         assert!(flows.insert(flow), "arrow {flow} twice");
-        let donor = &turn.texts["donor"];
-        let run = turn.name.split(' ').next().unwrap_or_default();
-        assert_eq!(turn.name, format!("{run} on {donor}'s budget"));
+        let donor = &slice.texts["donor"];
+        let run = slice.name.split(' ').next().unwrap_or_default();
+        assert_eq!(slice.name, format!("{run} on {donor}'s budget"));
         for (track, starts) in [
             (format!("{donor} budget"), "pays for"),
             (run.to_owned(), "runs on"),
@@ -213,11 +213,11 @@ fn assert_consistent(ran: &Ran, mut tracks: HashMap<String, Track>) {
             let found: Vec<_> = slices.filter(|slice| slice.flows.contains(&flow)).collect();
             assert_eq!(found.len(), 1, "arrow {flow} on {track}: {found:?}");
             assert!(found[0].name.starts_with(starts), "{found:?}");
-            assert_eq!(found[0].start, turn.start, "{found:?} and {turn:?}");
+            assert_eq!(found[0].start, slice.start, "{found:?} and {slice:?}");
         }
     }
-    for turn in turns.iter().filter(|turn| turn.category == "run") {
-        assert!(turn.flows.is_empty(), "{turn:?}");
+    for slice in slices.iter().filter(|slice| slice.category == "run") {
+        assert!(slice.flows.is_empty(), "{slice:?}");
     }
 }
 
@@ -311,7 +311,7 @@ fn every_exit_of_a_vcpu_is_on_the_track_of_its_cpu() {
 
 #[test]
 fn every_exit_by_a_signal_is_on_the_track_of_its_cpu() {
-    // Two vCPUs compute on one host CPU, so each turn ends by a signal.
+    // Two vCPUs compute on one host CPU, so each slice ends by a signal.
     let hog =
         |name| format!("[[guest]]\nname = \"{name}\"\ncmdline = \"workload=hog seconds=0.1\"\n");
     let (ran, tracks) = traced(
@@ -319,7 +319,7 @@ fn every_exit_by_a_signal_is_on_the_track_of_its_cpu() {
         &(hog("one") + &hog("two")),
         &["--host-cpus", &common::first_cpu(), "--vcpu-threads", "off"],
     );
-    let told = tracks
+    let marks = tracks
         .iter()
         .filter(|(name, _)| name.starts_with("cpu "))
         .flat_map(|(_, track)| &track.instants)
@@ -327,14 +327,11 @@ fn every_exit_by_a_signal_is_on_the_track_of_its_cpu() {
         .count() as u64;
     let summary = ran.summary();
     let vcpus = (0..2).map(|guest| &summary["guests"][guest]["vcpus"][0]);
-    let (mut preempted, mut signals) = (0, 0);
-    for vcpu in vcpus {
-        preempted += number(vcpu, "preemptions");
-        signals += number(&vcpu["exits"], "interrupted");
-    }
-    assert!(preempted > 0, "they took turns: {summary}");
-    // A signal without a reason is handled before the executor is involved.
-    assert!((preempted..=signals).contains(&told), "{told}: {summary}");
+    let preempted: u64 = vcpus.map(|vcpu| number(vcpu, "preemptions")).sum();
+    assert!(preempted > 0, "they took slices: {summary}");
+    // Each preemption is one exit by a signal at least. There may be more marks than exits of KVM_RUN, because a
+    // signal that comes before the entry is reported as well.
+    assert!(marks >= preempted, "{marks}: {summary}");
 }
 
 #[test]

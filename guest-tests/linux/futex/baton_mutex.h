@@ -72,7 +72,7 @@ static inline void baton_mutex_lock(struct baton_mutex *mutex)
 	if (atomic_compare_exchange_strong(&mutex->word, &old, me))
 		return;
 	for (;;) {
-		/* Others may sleep besides, so whoever slept says so. */
+		/* Others may sleep besides, so the one that slept says so. */
 		if (!old) {
 			if (atomic_compare_exchange_strong(&mutex->word, &old,
 							   me | FUTEX_WAITERS))

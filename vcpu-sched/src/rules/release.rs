@@ -1,4 +1,4 @@
-//! Release: a holder has let go of its lock, or has handed it to a waiter. The edges move with the lock.
+//! Release: a holder has released its lock, or has handed it to a waiter. The edges move with the lock.
 
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};

@@ -118,7 +118,7 @@ fn release_by_a_vcpu_that_is_not_carried_does_nothing() {
     assert_eq!(p.pick(0), Some((waiter, holder)), "the edge still stands");
 }
 
-/// What an honest guest with one queue lock publishes: the waiter named the holder, and the holder let go and
+/// What an honest guest with one queue lock publishes: the waiter named the holder, and the holder released it and
 /// queued again behind the waiter. The waiter's edge is stale, though it closes a circle.
 #[test]
 fn a_stale_edge_that_closes_a_circle_is_no_deadlock_and_the_head_of_the_queue_is_carried() {

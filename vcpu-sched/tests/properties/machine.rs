@@ -53,7 +53,7 @@ pub struct Machine {
     pub vcpus: Vec<Known>,
     pub now: Ns,
     /// Whether kicks take effect before time advances.
-    pub prompt: bool,
+    pub kicks_at_once: bool,
     /// The release count that each vCPU publishes when it is preempted.
     pub releases: u32,
     /// What the worker of each guest does.
@@ -63,7 +63,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new(cpus: usize, proxy: bool, prompt: bool) -> Self {
+    pub fn new(cpus: usize, proxy: bool, kicks_at_once: bool) -> Self {
         let config = Config {
             proxy,
             slice_ns: 500 * US,
@@ -87,7 +87,7 @@ impl Machine {
             cpus: vec![idle; cpus],
             vcpus: Vec::new(),
             now: 0,
-            prompt,
+            kicks_at_once,
             releases: 0,
             workers: [Worker::Idle; GUESTS as usize],
             watched: None,
@@ -141,7 +141,7 @@ impl Machine {
         }
         self.take_kicks();
         self.take_worker_orders();
-        if self.prompt {
+        if self.kicks_at_once {
             self.serve();
         }
         self.check();

@@ -58,12 +58,12 @@ proptest! {
     #[test]
     fn nothing_that_best_effort_does_interrupts_a_reservation(
         cpus in 1..=3_usize,
-        prompt in any::<bool>(),
+        kicks_at_once in any::<bool>(),
         reserved in reservation(),
         others in prop::collection::vec((0..2_u32, 1..1000_u32, 0..8_u32), 1..8),
         ops in prop::collection::vec(op_of_others(), 1..120),
     ) {
-        let mut machine = Machine::new(cpus, true, prompt);
+        let mut machine = Machine::new(cpus, true, kicks_at_once);
         // Guest 2 has nothing else, so all that happens to it comes from other guests.
         machine.apply(Op::Add(2, reserved, 0));
         for (guest, weight, pin) in others {

@@ -1,14 +1,42 @@
 //! How the vCPUs of a run are scheduled.
 
+use vcpu_sched::PolicyKind;
+
 /// The scheduler that decides which vCPU runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SchedMode {
     /// Baton's own policy on one executor per host CPU.
     Baton,
+    /// Equal slices in turn on one executor per host CPU, for comparison: without reservations, weights and
+    /// proxying.
+    RoundRobin,
     /// A thread per vCPU under the host kernel's default policy.
     Host,
     /// A thread per vCPU under the host kernel's SCHED_DEADLINE.
     HostDeadline,
+}
+
+impl SchedMode {
+    /// The policy of the executors; `None` if the host kernel schedules vCPUs.
+    #[must_use]
+    pub fn policy(self) -> Option<PolicyKind> {
+        match self {
+            Self::Baton => Some(PolicyKind::Deadline),
+            Self::RoundRobin => Some(PolicyKind::RoundRobin),
+            Self::Host | Self::HostDeadline => None,
+        }
+    }
+
+    /// The name of the scheduler, as users write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Baton => "baton",
+            Self::RoundRobin => "round-robin",
+            Self::Host => "host",
+            Self::HostDeadline => "host-deadline",
+        }
+    }
 }
 
 /// Whether an executor calls `KVM_RUN` itself or through a thread of the vCPU.

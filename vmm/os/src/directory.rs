@@ -288,7 +288,7 @@ mod tests {
         let (place, elsewhere) = (Place::new(), Place::new());
         let precious = elsewhere.0.join("precious");
         fs::write(&precious, "old").expect("a file");
-        // Whoever guesses the name of the file that is written meanwhile gains nothing.
+        // A user who guesses the name of the file that is written meanwhile gains nothing.
         let guessed = format!("numbers.{}-0.tmp", std::process::id());
         for name in ["numbers", "numbers.tmp", &guessed] {
             symlink(&precious, place.0.join(name)).expect("a symbolic link");

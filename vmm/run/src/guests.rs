@@ -83,6 +83,7 @@ fn features(config: &RunConfig) -> u32 {
             }
             features
         }
+        SchedMode::RoundRobin => FEATURE_RUNNING,
         // The host kernel publishes to no guest which vCPUs run.
         SchedMode::Host | SchedMode::HostDeadline => 0,
     }

@@ -109,6 +109,6 @@ fn start_runner(
 ) -> Result<Box<dyn Runner>, RunError> {
     Ok(match config.sched {
         SchedMode::Host | SchedMode::HostDeadline => host_sched::start(config, pool, guests)?,
-        SchedMode::Baton => executor::start(config, pool, guests, trace)?,
+        SchedMode::Baton | SchedMode::RoundRobin => executor::start(config, pool, guests, trace)?,
     })
 }

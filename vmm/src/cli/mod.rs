@@ -4,7 +4,7 @@ use baton_bench::BenchCommand;
 use clap::{Parser, Subcommand};
 
 pub use run::RunArgs;
-pub use sim::SimArgs;
+pub use sim::{SimArgs, SimSched};
 pub use top::TopArgs;
 
 pub mod run;

@@ -1,7 +1,8 @@
 //! The flags of `baton sim`.
 
 use baton_config::values::Switch;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use vcpu_sched::PolicyKind;
 
 /// Flags of `baton sim`.
 #[derive(Debug, Args)]
@@ -12,7 +13,30 @@ pub struct SimArgs {
     /// Number of the random scenario; each number has a scenario of its own [default: 1]
     #[arg(long)]
     pub seed: Option<u64>,
+    /// The policy
+    #[arg(long, default_value = "baton")]
+    pub sched: SimSched,
     /// Run a preempted lock holder on its waiters' budgets
     #[arg(long, default_value = "on")]
     pub proxy: Switch,
+}
+
+/// The policies that can be simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SimSched {
+    /// Baton's own.
+    Baton,
+    /// Equal slices in turn, for comparison. It takes no reservations and does not proxy.
+    RoundRobin,
+}
+
+impl SimSched {
+    /// The policy.
+    #[must_use]
+    pub fn policy(self) -> PolicyKind {
+        match self {
+            Self::Baton => PolicyKind::Deadline,
+            Self::RoundRobin => PolicyKind::RoundRobin,
+        }
+    }
 }

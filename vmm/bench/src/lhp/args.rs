@@ -24,7 +24,7 @@ pub struct LhpArgs {
     /// Loads to measure [default: all]
     #[arg(long, value_name = "LOAD,..", value_delimiter = ',')]
     pub loads: Vec<Load>,
-    /// Policies to measure [default: all but baton-traced]
+    /// Policies to measure [default: all but baton-traced and round-robin]
     #[arg(long, value_name = "POLICY,..", value_delimiter = ',')]
     pub policies: Vec<Policy>,
     /// Runs of each cell [default: 5, with --quick up to 3]

@@ -76,6 +76,9 @@ pub enum Policy {
     /// The same with a trace of every decision to /dev/null; measured only if it is named.
     #[value(name = "baton-traced")]
     BatonTraced,
+    /// Equal slices in turn on Baton's executors, for comparison; measured only if it is named.
+    #[value(name = "round-robin")]
+    RoundRobin,
 }
 
 /// The name of a value of an axis, as on the command line and in all outputs.
@@ -114,7 +117,7 @@ impl Policy {
 
     /// Whether vCPUs can have reservations under this policy.
     pub(super) fn keeps_reservations(self) -> bool {
-        !matches!(self, Self::HostSpin | Self::HostPv)
+        !matches!(self, Self::HostSpin | Self::HostPv | Self::RoundRobin)
     }
 
     /// Sets the scheduler and its options in `config`.
@@ -122,6 +125,7 @@ impl Policy {
         config.sched = match self {
             Self::HostSpin | Self::HostPv => SchedMode::Host,
             Self::HostDeadline => SchedMode::HostDeadline,
+            Self::RoundRobin => SchedMode::RoundRobin,
             _ => SchedMode::Baton,
         };
         let both = matches!(self, Self::Baton | Self::BatonTraced);
@@ -134,7 +138,9 @@ impl Policy {
     /// The part of the guest's command line that belongs to this policy.
     pub(super) fn guest_words(self) -> &'static str {
         match self {
-            Self::HostSpin | Self::HostDeadline | Self::BatonNoHints => "hints=off wait=spin",
+            Self::HostSpin | Self::HostDeadline | Self::BatonNoHints | Self::RoundRobin => {
+                "hints=off wait=spin"
+            }
             Self::HostPv => "hints=off wait=halt",
             Self::BatonDefer | Self::BatonProxy | Self::Baton | Self::BatonTraced => {
                 "hints=on wait=spin"
@@ -186,7 +192,7 @@ mod tests {
         assert_eq!(
             names(Policy::value_variants().iter().map(name).collect()),
             "host-spin host-pv host-deadline baton-nohints baton-defer baton-proxy baton \
-             baton-traced"
+             baton-traced round-robin"
         );
     }
 }

@@ -15,16 +15,19 @@ use crate::sched::{SchedMode, VcpuThreads};
 /// # Errors
 /// The first option that is not supported, and what to do.
 pub(super) fn check(config: &RunConfig) -> Result<(), ConfigError> {
-    let name = match config.sched {
-        SchedMode::Baton => return Ok(()),
-        SchedMode::Host => "host",
-        SchedMode::HostDeadline => "host-deadline",
-    };
-    for BatonOnly {
+    if config.sched == SchedMode::Baton {
+        return Ok(());
+    }
+    let name = config.sched.name();
+    let for_executors = executor_options(config);
+    let for_executors = for_executors
+        .into_iter()
+        .filter(|_| config.sched.policy().is_none());
+    for UnsupportedOption {
         is_requested,
         option,
         reason,
-    } in baton_only_options(config)
+    } in proxy_options(config).into_iter().chain(for_executors)
     {
         if is_requested {
             return fail(format!(
@@ -39,21 +42,40 @@ pub(super) fn check(config: &RunConfig) -> Result<(), ConfigError> {
         .try_for_each(|guest| check_guest(guest, config.sched))
 }
 
-/// An option that only Baton's own scheduler supports.
-struct BatonOnly {
+/// An option that some schedulers do not support.
+struct UnsupportedOption {
     is_requested: bool,
     option: &'static str,
-    /// Why no other scheduler supports it.
+    /// Why they do not support it.
     reason: &'static str,
 }
 
-fn baton_only_options(config: &RunConfig) -> [BatonOnly; 8] {
+impl From<(bool, &'static str, &'static str)> for UnsupportedOption {
+    fn from((is_requested, option, reason): (bool, &'static str, &'static str)) -> Self {
+        Self {
+            is_requested,
+            option,
+            reason,
+        }
+    }
+}
+
+/// The options that need hints about lock holders, which only the scheduler `baton` uses.
+fn proxy_options(config: &RunConfig) -> [UnsupportedOption; 2] {
     const HOLDERS: &str = "only Baton's own scheduler knows which vCPU holds a lock";
-    const SHOWN: &str = "it shows what Baton's own scheduler decides";
     let given = config.given;
     [
         (given.proxy && config.proxy, "--proxy on", HOLDERS),
         (given.defer && config.defer.is_some(), "--defer", HOLDERS),
+    ]
+    .map(UnsupportedOption::from)
+}
+
+/// The options that need executors, which the host's schedulers do without.
+fn executor_options(config: &RunConfig) -> [UnsupportedOption; 6] {
+    const SHOWN: &str = "it shows what Baton's own scheduler decides";
+    let given = config.given;
+    [
         (
             given.slice,
             "--slice",
@@ -73,11 +95,7 @@ fn baton_only_options(config: &RunConfig) -> [BatonOnly; 8] {
             SHOWN,
         ),
     ]
-    .map(|(is_requested, option, reason)| BatonOnly {
-        is_requested,
-        option,
-        reason,
-    })
+    .map(UnsupportedOption::from)
 }
 
 fn check_guest(guest: &GuestConfig, sched: SchedMode) -> Result<(), ConfigError> {
@@ -87,10 +105,12 @@ fn check_guest(guest: &GuestConfig, sched: SchedMode) -> Result<(), ConfigError>
             return fail(format!("guest {name}, vCPU {vcpu}: --sched {refusal}"));
         }
     }
-    if sched == SchedMode::Host && guest.weight != DEFAULT_WEIGHT {
+    let has_weights = matches!(sched, SchedMode::Baton | SchedMode::HostDeadline);
+    if !has_weights && guest.weight != DEFAULT_WEIGHT {
         return fail(format!(
-            "guest {name}: --sched host does not support the weight {}, because it gives each vCPU the \
+            "guest {name}: --sched {} does not support the weight {}, because it gives each vCPU the \
              same share: leave the weight out, or give --sched baton or --sched host-deadline",
+            sched.name(),
             guest.weight
         ));
     }
@@ -104,6 +124,10 @@ fn refusal_of_reservation(reservation: Reservation, sched: SchedMode) -> Option<
         (SchedMode::HostDeadline, Exhaustion::Soft) => Some(format!(
             "host-deadline cannot keep the soft reservation {reservation}, because SCHED_DEADLINE never \
              gives more than the budget: write hard instead of soft, or give --sched baton"
+        )),
+        (SchedMode::RoundRobin, _) => Some(format!(
+            "round-robin cannot keep the reservation {reservation}, because it only gives equal slices in \
+             turn: leave the reservation out, or give --sched baton"
         )),
         (SchedMode::Host | SchedMode::Baton, _) => Some(format!(
             "host cannot keep the reservation {reservation}, because the host's default scheduler has \
@@ -120,7 +144,12 @@ mod tests {
     use crate::metrics_target::MetricsTarget;
     use crate::sched::Given;
 
-    const OTHERS: [SchedMode; 2] = [SchedMode::Host, SchedMode::HostDeadline];
+    const HOSTS: [SchedMode; 2] = [SchedMode::Host, SchedMode::HostDeadline];
+    const OTHERS: [SchedMode; 3] = [
+        SchedMode::RoundRobin,
+        SchedMode::Host,
+        SchedMode::HostDeadline,
+    ];
 
     /// Requests an option of a run.
     type Change = fn(&mut RunConfig);
@@ -174,7 +203,7 @@ mod tests {
             }),
             ("--control", |c| c.control = Control::Path("x.sock".into())),
         ];
-        for sched in OTHERS {
+        for sched in HOSTS {
             for (option, change) in changes {
                 let text = refusal(sched, change).unwrap_or_default();
                 assert!(
@@ -184,6 +213,26 @@ mod tests {
                 assert!(text.contains("give --sched baton"), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn round_robin_supports_what_executors_do_and_no_hints() {
+        for (option, given) in [
+            ("--proxy on", given(true, false, false)),
+            ("--defer", given(false, true, false)),
+        ] {
+            let text = refusal(SchedMode::RoundRobin, |c| c.given = given).unwrap_or_default();
+            let expected = format!("--sched round-robin does not support {option}:");
+            assert!(text.contains(&expected), "{text}");
+        }
+        let executors = |config: &mut RunConfig| {
+            config.given = given(false, false, true);
+            config.vcpu_threads = VcpuThreads::Off;
+            config.timeline = Timeline::Whole;
+            config.trace = Some("x.perfetto".into());
+            config.control = Control::Path("x.sock".into());
+        };
+        assert_eq!(refusal(SchedMode::RoundRobin, executors), None);
     }
 
     #[test]
@@ -214,6 +263,11 @@ mod tests {
                 "1ms/10ms,soft",
                 &["leave the reservation out"],
             ),
+            (
+                SchedMode::RoundRobin,
+                "1ms/10ms,hard",
+                &["leave the reservation out"],
+            ),
             (SchedMode::HostDeadline, "1ms/10ms,hard", &[]),
             (
                 SchedMode::HostDeadline,
@@ -238,6 +292,7 @@ mod tests {
         let heavy = |config: &mut RunConfig| config.guests[0].weight = 500;
         let text = refusal(SchedMode::Host, heavy).expect("refused");
         assert!(text.contains("the weight 500"), "{text}");
+        assert!(refusal(SchedMode::RoundRobin, heavy).is_some());
         assert_eq!(refusal(SchedMode::HostDeadline, heavy), None);
     }
 }

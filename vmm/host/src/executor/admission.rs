@@ -1,10 +1,10 @@
 //! Has the policy admit all vCPUs of a run.
 
 use baton_config::{GuestConfig, RunConfig};
-use vcpu_sched::{Config, CpuId, CpuSet, MAX_CPUS, SchedParams, Scheduler, VcpuId};
+use vcpu_sched::{Config, CpuId, CpuSet, MAX_CPUS, SchedParams, VcpuId};
 
 use super::error::ExecutorError;
-use super::probes::PolicyProbes;
+use super::probes::{PolicyProbes, PoolPolicy};
 use crate::runner::ReadyGuest;
 
 /// Adds `guests` to a new policy for the host CPUs `cpus`. Also returns the policy's number for each guest's
@@ -17,7 +17,7 @@ pub(super) fn admit(
     cpus: &[usize],
     guests: &[ReadyGuest],
     probes: PolicyProbes,
-) -> Result<(Scheduler<PolicyProbes>, Vec<VcpuId>), ExecutorError> {
+) -> Result<(PoolPolicy, Vec<VcpuId>), ExecutorError> {
     if cpus.len() > MAX_CPUS {
         return Err(ExecutorError::TooManyCpus(cpus.len()));
     }
@@ -27,7 +27,8 @@ pub(super) fn admit(
         slice_ns: config.slice.as_nanos() as u64,
         ..Config::new(cpus.len())
     };
-    let mut sched = Scheduler::with_events(policy, probes);
+    let kind = config.sched.policy().unwrap_or_default();
+    let mut sched = kind.pool(policy, probes);
     let mut firsts = Vec::new();
     let mut next = VcpuId(0);
     for ready in guests {

@@ -138,7 +138,7 @@ impl Runner for Executors {
             vcpus,
             process_ns,
             executors,
-            moment: state.sched.events.recorder.finish(),
+            moment: state.sched.events_mut().recorder.finish(),
         }
     }
 }

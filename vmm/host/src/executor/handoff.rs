@@ -10,7 +10,7 @@ use crate::sync::{Arc, Mutex};
 
 /// What is between the two threads.
 #[derive(Debug)]
-struct Exchange<T> {
+struct HandoffState<T> {
     value: Option<T>,
     /// Sleeps until there is a value.
     taker: Option<Thread>,
@@ -19,7 +19,7 @@ struct Exchange<T> {
 
 /// Room for one value. Any thread may put one, one thread takes them.
 #[derive(Debug)]
-pub(super) struct Handoff<T>(Arc<Mutex<Exchange<T>>>);
+pub(super) struct Handoff<T>(Arc<Mutex<HandoffState<T>>>);
 
 impl<T> Clone for Handoff<T> {
     fn clone(&self) -> Self {
@@ -29,7 +29,7 @@ impl<T> Clone for Handoff<T> {
 
 impl<T> Handoff<T> {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Exchange {
+        Self(Arc::new(Mutex::new(HandoffState {
             value: None,
             taker: None,
             closed: false,
@@ -42,12 +42,12 @@ impl<T> Handoff<T> {
     /// Returns `value` if the handoff is closed, or the last value has not been taken.
     pub(super) fn put(&self, value: T) -> Result<(), T> {
         let taker = {
-            let mut exchange = self.0.lock();
-            if exchange.closed || exchange.value.is_some() {
+            let mut state = self.0.lock();
+            if state.closed || state.value.is_some() {
                 return Err(value);
             }
-            exchange.value = Some(value);
-            exchange.taker.take()
+            state.value = Some(value);
+            state.taker.take()
         };
         if let Some(taker) = taker {
             taker.unpark();
@@ -59,11 +59,11 @@ impl<T> Handoff<T> {
     pub(super) fn take(&self) -> Option<T> {
         loop {
             {
-                let mut exchange = self.0.lock();
-                if exchange.value.is_some() || exchange.closed {
-                    return exchange.value.take();
+                let mut state = self.0.lock();
+                if state.value.is_some() || state.closed {
+                    return state.value.take();
                 }
-                exchange.taker = Some(thread::current());
+                state.taker = Some(thread::current());
             }
             // Also returns without a value, for example when this thread was kicked meanwhile.
             thread::park();
@@ -73,9 +73,9 @@ impl<T> Handoff<T> {
     /// From now on no value can be put. One that is there can still be taken.
     pub(super) fn close(&self) {
         let taker = {
-            let mut exchange = self.0.lock();
-            exchange.closed = true;
-            exchange.taker.take()
+            let mut state = self.0.lock();
+            state.closed = true;
+            state.taker.take()
         };
         if let Some(taker) = taker {
             taker.unpark();

@@ -38,9 +38,9 @@ impl MetricsSource for PoolMetrics {
             let now = sys::monotonic_ns();
             pool_now = PoolNow {
                 usable: usable(&pool, &self.names),
-                ..PoolNow::of(&state.sched, count)
+                ..PoolNow::of(&*state.sched, count)
             };
-            let tally = state.sched.events.tally.as_ref();
+            let tally = state.sched.events().tally.as_ref();
             for id in (0..count as u32).map(VcpuId) {
                 let counted = tally.and_then(|tally| tally.vcpus.get(id.index()));
                 let counted = counted

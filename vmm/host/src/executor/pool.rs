@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use baton_machine::{GuestRecord, Vcpu};
 use baton_os::sys;
-use vcpu_sched::{CpuId, CpuTime, Grant, Ns, Scheduler, VcpuId, WorkerId, WorkerOrder};
+use vcpu_sched::{CpuId, CpuTime, Grant, Ns, VcpuId, WorkerId, WorkerOrder};
 
 use super::after_unlock::AfterUnlock;
 use super::cpu_grant::GrantInbox;
@@ -17,7 +17,7 @@ use super::owned_vcpu::OwnedVcpu;
 use super::pins::PinChanges;
 use super::pool_guest::NewGuest;
 use super::pool_state::PoolState;
-use super::probes::PolicyProbes;
+use super::probes::PoolPolicy;
 use super::usable_cpus::UsableCpus;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -47,7 +47,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(
-        sched: Scheduler<PolicyProbes>,
+        sched: PoolPolicy,
         guests: Vec<NewGuest>,
         vcpus: impl Iterator<Item = Box<Vcpu>>,
         host_cpus: Arc<[usize]>,

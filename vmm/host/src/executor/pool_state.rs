@@ -2,18 +2,18 @@
 
 use baton_machine::{ExitCounts, Vcpu};
 use baton_os::sys;
-use vcpu_sched::{CpuId, CpuSet, CpuTime, Hints, Ns, Scheduler, StopReason, VcpuId};
+use vcpu_sched::{CpuId, CpuSet, CpuTime, Hints, Ns, StopReason, VcpuId};
 
 use super::after_unlock::AfterUnlock;
 use super::assignment::Assignment;
 use super::owned_vcpu::OwnedVcpu;
 use super::pool_guest::{NewGuest, PoolGuest};
-use super::probes::PolicyProbes;
+use super::probes::PoolPolicy;
 use super::vcpu_places::{NotInPool, VcpuPlaces};
 
 /// The policy and the vCPUs of a pool.
 pub(crate) struct PoolState {
-    pub(crate) sched: Scheduler<PolicyProbes>,
+    pub(crate) sched: PoolPolicy,
     places: VcpuPlaces,
     guests: Vec<PoolGuest>,
     /// Steal time that each vCPU has been shown.
@@ -25,7 +25,7 @@ pub(crate) struct PoolState {
 
 impl PoolState {
     pub(crate) fn new(
-        sched: Scheduler<PolicyProbes>,
+        sched: PoolPolicy,
         guests: Vec<NewGuest>,
         vcpus: impl Iterator<Item = Box<Vcpu>>,
     ) -> Self {
@@ -59,7 +59,7 @@ impl PoolState {
     pub(crate) fn after_unlock(&mut self) -> AfterUnlock {
         let mut after = AfterUnlock {
             kicks: self.sched.take_kicks(),
-            worker_orders: self.sched.take_worker_orders().collect(),
+            worker_orders: self.sched.take_worker_orders(),
             ended: self.places.take_ended(),
             ..AfterUnlock::default()
         };
@@ -214,7 +214,7 @@ impl PoolState {
         }
         for id in guest.vcpus() {
             self.sched.remove(id, now);
-            self.sched.events.gone(now, id);
+            self.sched.events_mut().gone(now, id);
             self.places.end(id);
             if self.places.is_asleep(id) {
                 self.interrupts.push(id);

@@ -8,7 +8,7 @@ use baton_observe::metrics::{ExecutorGauges, Tally};
 use baton_observe::recorder::Recorder;
 use baton_observe::trace::{ExitKind, ExitProbe, PolicyProbe};
 use baton_os::sys;
-use vcpu_sched::{CpuId, Event, Events, Ns, VcpuId};
+use vcpu_sched::{CpuId, Event, Events, Ns, Policy, VcpuId};
 
 /// Receives the policy's events. It is called under the pool's lock, which makes it the one producer of
 /// its ring of the trace.
@@ -39,6 +39,9 @@ impl Events for PolicyProbes {
         self.recorder.event(at, event);
     }
 }
+
+/// The policy of a pool, which reports to the probes.
+pub(crate) type PoolPolicy = Box<dyn Policy<PolicyProbes>>;
 
 /// Receives what one executor reports by itself, outside the pool's lock.
 #[derive(Debug, Default)]

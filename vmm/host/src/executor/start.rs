@@ -6,7 +6,7 @@ use baton_config::{RunConfig, VcpuThreads};
 use baton_machine::{Guest, Vcpu};
 use baton_observe::trace::{Names, TraceFile, VcpuName};
 use baton_os::sys;
-use vcpu_sched::{CpuId, GuestId, Scheduler, VcpuId, WorkerId};
+use vcpu_sched::{CpuId, GuestId, VcpuId, WorkerId};
 
 use super::admission::admit;
 use super::error::ExecutorError;
@@ -18,7 +18,7 @@ use super::late_halts;
 use super::observers::Observers;
 use super::pool::Pool;
 use super::pool_guest::{NewGuest, NewVcpu};
-use super::probes::{ExecutorProbes, PolicyProbes};
+use super::probes::{ExecutorProbes, PoolPolicy};
 use super::vcpu_threads::VcpuThreadSet;
 use super::workers::DeviceWorker;
 use crate::runner::{ReadyGuest, Runner};
@@ -103,7 +103,7 @@ struct PooledGuests {
 impl PooledGuests {
     /// Puts `guests`, whose first vCPUs the policy calls `firsts`, into a pool of the host CPUs `cpus`.
     fn new(
-        mut sched: Scheduler<PolicyProbes>,
+        mut sched: PoolPolicy,
         cpus: &[usize],
         guests: Vec<ReadyGuest>,
         firsts: &[VcpuId],

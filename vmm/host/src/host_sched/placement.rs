@@ -34,7 +34,7 @@ impl Placement {
                 let placements = reservations.map(|r| r.into_iter().map(Self::Deadline).collect());
                 Ok(placements.collect())
             }
-            SchedMode::Host | SchedMode::Baton => Ok(pinned(pool, guests)),
+            SchedMode::Host | SchedMode::Baton | SchedMode::RoundRobin => Ok(pinned(pool, guests)),
         }
     }
 

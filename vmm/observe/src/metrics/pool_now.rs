@@ -1,7 +1,7 @@
 //! Which host CPUs of the pool can be used, and how much of the reservations is in force meanwhile: gauges, for
 //! alerts.
 
-use vcpu_sched::{Doing, Events, Scheduler, VcpuId};
+use vcpu_sched::{Doing, Events, Policy, VcpuId};
 
 /// The pool at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,7 +15,7 @@ pub struct PoolNow {
 
 impl PoolNow {
     /// How much of the reservations of the first `vcpus` vCPUs is in force; `usable` is empty.
-    pub fn of<E: Events>(sched: &Scheduler<E>, vcpus: usize) -> Self {
+    pub fn of<E: Events>(sched: &dyn Policy<E>, vcpus: usize) -> Self {
         let vcpus = (0..vcpus as u32).map(VcpuId);
         Self {
             usable: Vec::new(),
@@ -25,7 +25,7 @@ impl PoolNow {
 }
 
 /// The part of the reservation of `vcpu` that is in force, if it has one.
-fn kept<E: Events>(sched: &Scheduler<E>, vcpu: VcpuId) -> Option<f64> {
+fn kept<E: Events>(sched: &dyn Policy<E>, vcpu: VcpuId) -> Option<f64> {
     let view = sched.view(vcpu).filter(|view| view.doing != Doing::Gone)?;
     let share = |r: &vcpu_sched::Reservation| r.budget() as f64 / r.deadline() as f64;
     let (promised, ..) = view.reserved?;
@@ -36,7 +36,7 @@ fn kept<E: Events>(sched: &Scheduler<E>, vcpu: VcpuId) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vcpu_sched::{Config, CpuId, Reservation, SchedParams};
+    use vcpu_sched::{Config, CpuId, Reservation, SchedParams, Scheduler};
 
     #[test]
     fn the_part_of_a_reservation_that_is_in_force_is_measured() {

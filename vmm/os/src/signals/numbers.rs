@@ -15,7 +15,7 @@ pub enum RtSignal {
     /// vCPU's halt send it. Its handler sets `immediate_exit` of the vCPU that the thread runs or is about
     /// to run.
     ExecutorKick,
-    /// Interrupts the sleep of a halted vCPU. Whoever needs the vCPU sends it, and the runaway guard. Its
+    /// Interrupts the sleep of a halted vCPU. The thread that needs the vCPU sends it, or the runaway guard. Its
     /// handler is empty: the sender sets `immediate_exit` before.
     SleepInterrupt,
 }

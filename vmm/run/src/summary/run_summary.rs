@@ -50,12 +50,7 @@ impl RunSummary {
     ) -> Self {
         let baton = config.sched == SchedMode::Baton;
         Self {
-            sched: match config.sched {
-                SchedMode::Baton => "baton",
-                SchedMode::Host => "host",
-                SchedMode::HostDeadline => "host-deadline",
-            }
-            .to_owned(),
+            sched: config.sched.name().to_owned(),
             proxy: baton && config.proxy,
             defer_ns: config.defer.filter(|_| baton).map_or(0, ns),
             host_cpus: pool,

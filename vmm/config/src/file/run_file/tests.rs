@@ -125,7 +125,10 @@ fn unknown_keys_are_refused_with_their_line() {
 fn mistakes_are_named_with_what_would_be_right() {
     for (text, part) in [
         ("", "no guest"),
-        ("sched = \"fifo\"\n[[guest]]", "baton, host, host-deadline"),
+        (
+            "sched = \"fifo\"\n[[guest]]",
+            "baton, round-robin, host, host-deadline",
+        ),
         ("proxy = \"yes\"\n[[guest]]", "\"on\" or \"off\""),
         ("slice = \"4\"\n[[guest]]", "as in 50us"),
         ("slice = \"2s\"\n[[guest]]", "between 100us and 1s"),

@@ -1,9 +1,10 @@
 use baton_config::GuestConfig;
 use baton_machine::guest::GuestWiring;
 use baton_machine::{Guest, GuestEnd, kvm};
-use vcpu_sched::{Config, SchedParams};
+use vcpu_sched::{Config, PolicyKind, SchedParams};
 
 use super::*;
+use crate::executor::probes::PolicyProbes;
 
 /// A pool of one host CPU with one guest of two vCPUs.
 fn pool() -> (Arc<Pool>, Arc<GuestRecord>) {
@@ -17,7 +18,7 @@ fn pool() -> (Arc<Pool>, Arc<GuestRecord>) {
         ..GuestWiring::default()
     };
     let (guest, vcpus) = Guest::create_with(&kvm, 0, &config, wiring).expect("a guest");
-    let mut sched = Scheduler::with_events(Config::new(1), PolicyProbes::default());
+    let mut sched = PolicyKind::Deadline.pool(Config::new(1), PolicyProbes::default());
     let name = sched.add_guest();
     for _ in 0..2 {
         let added = sched.add_vcpu(name, SchedParams::BestEffort { weight: 100 }, None);

@@ -10,11 +10,11 @@ const GUESTS: &str = "\
 [[guest]]
 name = \"spins\"
 cpus = 4
-cmdline = \"lock=ticket acquisitions=2000 hints=on\"
+cmdline = \"lock=ticket acquisitions=400 hints=on\"
 [[guest]]
 name = \"sleeps\"
 cpus = 4
-cmdline = \"lock=mutex acquisitions=500 idle=hlt hints=on\"
+cmdline = \"lock=mutex acquisitions=200 idle=hlt hints=on\"
 ";
 
 /// Runs the guests of a file in slices of 1 ms, with further flags.

@@ -37,7 +37,7 @@ impl Condition {
     pub fn signal<M: Mode>(&self, cpu: &Cpu) {
         // Only this vCPU wakes a task that it has removed from the queue, so it must not be preempted
         // in between.
-        preempt::disable(cpu);
+        preempt::disable();
         self.guard.lock::<M>(cpu);
         let first = self.waiters.pop();
         self.guard.unlock::<M>(cpu);

@@ -59,6 +59,16 @@ pub enum Attack {
     SerialStrings,
 }
 
+/// What the guest publishes to the host.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Hints {
+    Off,
+    /// Which vCPUs hold locks and which wait.
+    On,
+    /// Nothing, as an unmodified kernel, which has no doorbells either: a vCPU idles by a halt.
+    Stock,
+}
+
 /// How an idle vCPU gives its CPU back.
 #[derive(Clone, Copy, Debug)]
 pub enum IdleKind {
@@ -75,8 +85,7 @@ pub enum IdleKind {
 pub struct Config {
     pub workload: Workload,
     pub lock: LockKind,
-    /// Publish to the host which vCPUs hold locks and which wait.
-    pub hints: bool,
+    pub hints: Hints,
     /// Waiters go idle after spinning for a while.
     pub park: bool,
     /// Spin iterations before a waiter goes idle; the default is that of Linux.
@@ -114,7 +123,7 @@ unsafe impl Sync for Global {}
 static CONFIG: Global = Global(UnsafeCell::new(Config {
     workload: Workload::Lock,
     lock: LockKind::Ticket,
-    hints: false,
+    hints: Hints::Off,
     park: false,
     spin: 1 << 15,
     tasks: 1,
@@ -176,7 +185,7 @@ fn parse(config: &mut Config, word: &str) -> Option<()> {
     match key {
         "workload" => config.workload = workload(value)?,
         "lock" => config.lock = lock_kind(value)?,
-        "hints" => config.hints = one_of(value, "off", "on")?,
+        "hints" => config.hints = hints(value)?,
         "log" => config.log = one_of(value, "off", "on")?,
         "wait" => config.park = one_of(value, "spin", "halt")?,
         "timer" => config.deadline_timer = one_of(value, "oneshot", "deadline")?,
@@ -207,6 +216,15 @@ fn lock_kind(name: &str) -> Option<LockKind> {
         "ticket" => LockKind::Ticket,
         "mcs" => LockKind::Mcs,
         "mutex" => LockKind::Mutex,
+        _ => return None,
+    })
+}
+
+fn hints(name: &str) -> Option<Hints> {
+    Some(match name {
+        "off" => Hints::Off,
+        "on" => Hints::On,
+        "stock" => Hints::Stock,
         _ => return None,
     })
 }

@@ -8,8 +8,8 @@ use crate::stats::Stats;
 
 /// The largest number of vCPUs.
 pub const MAX_CPUS: usize = 64;
-/// Size and alignment of a block: code at either privilege level finds its own by masking RSP,
-/// without a segment base.
+/// Size and alignment of a block: code at either privilege level finds its own by masking RSP. The base
+/// of GS is the block, too, as that of Linux is the per-CPU area.
 pub const BLOCK_SIZE: usize = 64 << 10;
 /// Offset in the block at which the CPL-0 stack begins (growing down).
 pub const RING0_TOP: usize = 8 << 10;
@@ -44,9 +44,9 @@ pub struct Cpu {
     pub wakes: AtomicU32,
     /// Interrupts taken by the CPL-3 handler.
     pub pokes: AtomicU32,
-    /// How often preemption is disabled; `preempt.rs` describes this field and the next two.
-    pub unpreemptible: AtomicU32,
-    /// State of the timer that preempts tasks.
+    /// How often preemption is disabled (`preempt_count.rs`), which `entry.rs` sets up.
+    pub preempt_count: AtomicU32,
+    /// State of the timer that preempts tasks; `preempt.rs` describes this field and the next one.
     pub tick: AtomicU32,
     /// RIP of the task that the tick interrupted.
     tick_return: AtomicU64,
@@ -90,7 +90,7 @@ impl Block {
                 ticks: AtomicU32::new(0),
                 wakes: AtomicU32::new(0),
                 pokes: AtomicU32::new(0),
-                unpreemptible: AtomicU32::new(0),
+                preempt_count: AtomicU32::new(0),
                 tick: AtomicU32::new(0),
                 tick_return: AtomicU64::new(0),
                 stats: Stats::new(),
@@ -112,7 +112,7 @@ impl Cpu {
     pub const TICKS_OFFSET: usize = offset_of!(Cpu, ticks);
     pub const WAKES_OFFSET: usize = offset_of!(Cpu, wakes);
     pub const POKES_OFFSET: usize = offset_of!(Cpu, pokes);
-    pub const UNPREEMPTIBLE_OFFSET: usize = offset_of!(Cpu, unpreemptible);
+    pub const PREEMPT_COUNT_OFFSET: usize = offset_of!(Cpu, preempt_count);
     pub const TICK_OFFSET: usize = offset_of!(Cpu, tick);
     pub const TICK_RETURN_OFFSET: usize = offset_of!(Cpu, tick_return);
 

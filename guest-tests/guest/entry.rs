@@ -8,6 +8,7 @@ use core::arch::global_asm;
 
 use crate::cpu::{Cpu, RING0_TOP, RING3_TOP};
 use crate::layout::{LOCAL_APIC, TRAMPOLINE, VIRTIO_MMIO};
+use crate::preempt_count;
 
 // Segments. The selectors of CPL 3 (0x33, 0x2b) are those of Linux: KVM-PVM returns to the guest
 // with a native IRETQ, which reloads them against the host's GDT.
@@ -67,6 +68,16 @@ enter_cpl3:
     mov eax, 0x2b
     mov ds, eax
     mov es, eax
+    mov gs, eax
+    mov dword ptr [rdi + {preempt_count}], {preempt_enabled}
+    mov ecx, 0xc0000101         # GS base: the block
+    mov eax, edi
+    xor edx, edx
+    wrmsr
+    # SYSCALL's target, by which a hypervisor finds the text of a kernel.
+    mov ecx, 0xc0000082
+    mov eax, offset no_system_calls
+    wrmsr
     push 0x2b
     lea rax, [rdi + {stack_top} - 8]    # as after a CALL
     push rax
@@ -74,6 +85,9 @@ enter_cpl3:
     push 0x33
     push rsi
     iretq
+
+no_system_calls:
+    ud2
 
 ap_long_mode:
     mov rdi, [rip + {starting_cpu}]
@@ -125,6 +139,8 @@ guest_pd_high:
     io_bitmap_base = const Cpu::IO_BITMAP_BASE,
     ring0_top = const RING0_TOP,
     stack_top = const RING3_TOP,
+    preempt_count = const Cpu::PREEMPT_COUNT_OFFSET,
+    preempt_enabled = const preempt_count::ENABLED,
 );
 
 // A started AP is in real mode at TRAMPOLINE:0 with all segment bases but CS zero. Paging and

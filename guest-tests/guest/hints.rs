@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, compiler_fence};
 
 use crate::abi::{self, HintPage};
-use crate::config;
+use crate::config::{self, Hints};
 use crate::cpu::{Cpu, MAX_CPUS};
 use crate::lock::Mode;
 use crate::port;
@@ -40,8 +40,12 @@ macro_rules! field {
     }};
 }
 
-/// Detects a host that understands hints.
+/// Detects a host that understands hints, unless the guest is to behave as an unmodified kernel.
 pub fn init() {
+    let wanted = config::get().hints;
+    if wanted == Hints::Stock {
+        return;
+    }
     let present = port::in32(abi::PORT_MAGIC) == Some(abi::MAGIC);
     let features = port::in32(abi::PORT_FEATURES).unwrap_or(0);
     let version_fits = features & 0xffff >= abi::VERSION;
@@ -50,12 +54,12 @@ pub fn init() {
     PRESENT.store(present && version_fits, Relaxed);
     PROXY.store(features >> 16 & abi::FEATURE_PROXY != 0, Relaxed);
     REGISTERED.store(
-        present && version_fits && running && config::get().hints,
+        present && version_fits && running && wanted == Hints::On,
         Relaxed,
     );
 }
 
-/// Whether the host has doorbells.
+/// Whether the guest has found a host with doorbells.
 pub fn present() -> bool {
     PRESENT.load(Relaxed)
 }

@@ -34,8 +34,18 @@ fn way(until: u64) -> u32 {
 }
 
 /// Idles if `still` holds, until woken or until this TSC value (0: only until woken). May return early.
+///
+/// A vCPU idles with preemption disabled once, as Linux's idle task does.
 pub fn sleep_while(cpu: &Cpu, still: impl Fn() -> bool, until: u64) {
-    preempt::disable(cpu);
+    // So it is in the vCPU's own context as soon as that has run tasks.
+    if preempt::is_disabled_once(cpu) {
+        idle(cpu, still, until);
+    } else {
+        preempt::with_disabled(cpu, || idle(cpu, still, until));
+    }
+}
+
+fn idle(cpu: &Cpu, still: impl Fn() -> bool, until: u64) {
     let way = way(until);
     cpu.asleep.swap(way, SeqCst);
     if still() {
@@ -55,7 +65,6 @@ pub fn sleep_while(cpu: &Cpu, still: impl Fn() -> bool, until: u64) {
         }
     }
     cpu.asleep.store(AWAKE, Relaxed);
-    preempt::enable(cpu);
 }
 
 fn halt(cpu: &Cpu, until: u64) {

@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `abi`, `testdev`, `wait_buckets` | what guest and host share |
 //! | `layout`, `vectors`, `mem`, `mmio`, `port`, `ring0`, `random`, `step` | addresses, instructions, words |
-//! | `stats`, `cpu`, `boot_params`, `console`, `exit`, `fault`, `apic`, `x2apic`, `virtio`, `clock`, `busy`, `config`, `report` | one vCPU, the machine, the command line |
+//! | `stats`, `cpu`, `preempt_count`, `boot_params`, `console`, `exit`, `fault`, `apic`, `x2apic`, `virtio`, `clock`, `busy`, `config`, `report` | one vCPU, the machine, the command line |
 //! | `lock`, `hints`, `preempt`, `idle`, `idt`, `smp`, `barrier` | several vCPUs |
 //! | `locks`, `tasks`, `wait_queue`, `mutex`, `condition` | locks and tasks |
 //! | `workloads` | what the guest does |
@@ -47,6 +47,7 @@ mod mmio;
 mod mutex;
 mod port;
 mod preempt;
+mod preempt_count;
 mod random;
 mod report;
 mod ring0;

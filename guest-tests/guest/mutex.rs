@@ -142,7 +142,7 @@ impl Mutex {
     /// Spins until `done`, as long as the wait may be short: the owner runs, it has owned the mutex only
     /// briefly, and the vCPU has no other task to run. Returns whether `done` held.
     fn spin<M: Mode>(&self, cpu: &Cpu, me: TaskId, done: impl Fn() -> bool) -> bool {
-        preempt::disable(cpu);
+        preempt::disable();
         let mut waiter = Waiter::<M>::new(cpu, self.name());
         let mut owner = NO_TASK;
         let mut left = SPINS;
@@ -293,7 +293,7 @@ impl Lock for Mutex {
 
     #[inline(always)]
     fn unlock<M: Mode>(&self, cpu: &Cpu) {
-        preempt::disable(cpu);
+        preempt::disable();
         let me = tasks::current(cpu);
         if self
             .word

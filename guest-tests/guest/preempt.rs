@@ -7,7 +7,7 @@
 //! next turn.
 //!
 //! # Where a task is not preempted
-//! [`disable`] counts; each vCPU has a count of its own. Preemption is disabled
+//! [`disable`] counts; each vCPU has a count of its own ([`preempt_count`]). Preemption is disabled
 //! - in the scheduler and in the vCPU's own context;
 //! - while a task holds a spinlock or waits for one;
 //! - while a task writes into the hint page what the whole vCPU does, or updates a counter there;
@@ -41,6 +41,7 @@ use crate::apic;
 use crate::config;
 use crate::cpu::{BLOCK_SIZE, Cpu};
 use crate::layout::LOCAL_APIC;
+use crate::preempt_count;
 use crate::vectors::VECTOR_TICK;
 
 /// [`Cpu::tick`]: no task runs, or none is to be preempted.
@@ -71,10 +72,8 @@ extern "C" fn reschedule(cpu: &Cpu) {
 
 /// Disables preemption until [`enable`] has been called as often.
 #[inline(always)]
-pub fn disable(cpu: &Cpu) {
-    let depth = cpu.unpreemptible.load(Relaxed);
-    cpu.unpreemptible.store(depth + 1, Relaxed);
-    compiler_fence(SeqCst);
+pub fn disable() {
+    preempt_count::increment();
 }
 
 /// Undoes one [`disable`]. If the tick became due meanwhile, another task runs before this returns.
@@ -90,17 +89,14 @@ pub fn enable(cpu: &Cpu) {
 /// Undoes one [`disable`] without a look at the tick. Returns whether preemption is enabled now.
 #[inline(always)]
 pub fn enable_without_reschedule(cpu: &Cpu) -> bool {
-    compiler_fence(SeqCst);
-    let depth = cpu.unpreemptible.load(Relaxed) - 1;
-    cpu.unpreemptible.store(depth, Relaxed);
-    compiler_fence(SeqCst);
-    depth == 0
+    preempt_count::decrement();
+    preempt_count::depth(cpu) == 0
 }
 
 /// Runs `action` with preemption disabled.
 #[inline(always)]
 pub fn with_disabled<T>(cpu: &Cpu, action: impl FnOnce() -> T) -> T {
-    disable(cpu);
+    disable();
     let result = action();
     enable(cpu);
     result
@@ -108,7 +104,7 @@ pub fn with_disabled<T>(cpu: &Cpu, action: impl FnOnce() -> T) -> T {
 
 /// Whether preemption was disabled exactly once: the state in which tasks are switched.
 pub fn is_disabled_once(cpu: &Cpu) -> bool {
-    cpu.unpreemptible.load(Relaxed) == 1
+    preempt_count::depth(cpu) == 1
 }
 
 /// Whether the tick is due, so that the scheduler has to choose the next task.
@@ -121,7 +117,7 @@ pub fn needs_reschedule(cpu: &Cpu) -> bool {
 /// from here on, nor after the tasks have ended.
 pub fn begin(cpu: &Cpu, scheduler: Reschedule) {
     RESCHEDULE.store(scheduler as usize, Relaxed);
-    cpu.unpreemptible.store(1, Relaxed);
+    preempt_count::set_depth(cpu, 1);
     if config::get().tick != 0 {
         apic::set_timer_vector(VECTOR_TICK);
     }
@@ -179,7 +175,7 @@ pub extern "C" fn entry() {
         mov dword ptr [rax + {tick}], {due}
         mov ecx, {eoi}
         mov dword ptr [rcx], 0
-        cmp dword ptr [rax + {unpreemptible}], 0
+        cmp dword ptr [rax + {preempt_count}], {enabled}
         jne 2f
         .irp register, rdx, rbx, rsi, rdi, r8, r9, r10, r11
         push \register
@@ -207,7 +203,8 @@ pub extern "C" fn entry() {
         tick = const Cpu::TICK_OFFSET,
         due = const DUE,
         eoi = const LOCAL_APIC + apic::EOI,
-        unpreemptible = const Cpu::UNPREEMPTIBLE_OFFSET,
+        preempt_count = const Cpu::PREEMPT_COUNT_OFFSET,
+        enabled = const preempt_count::ENABLED,
         fx_area = const FX_AREA,
         reschedule = sym reschedule,
     )

@@ -11,7 +11,7 @@
 /// | `lock` | `ticket`, `tas`, `mcs`, `mutex`. Waiters of a mutex sleep, whatever `wait` is |
 /// | `tasks` | tasks of each vCPU with `lock`, `throttled-holder` and `queue`, and of even vCPUs with `preempt`: 1 (to 8) |
 /// | `tick` | `off`: a task runs until it yields or sleeps. A time of at least `200us`: the local APIC's timer preempts the task after this time, and the next ready task of the vCPU runs, round robin. A task that holds a spinlock or waits for one is not preempted; a task that holds a mutex is |
-/// | `hints` | `off`, `on`: publish to the host which vCPUs hold locks and which wait |
+/// | `hints` | `off`, `on`: publish to the host which vCPUs hold locks and which wait. `stock`: behave as an unmodified kernel, see below |
 /// | `wait` | `spin`, `halt`: idle after `spin` (32768) iterations, as Linux's paravirtual spinlocks do |
 /// | `hold`, `outside` | work under the lock and between two acquisitions (`2us`; `throttled-holder`: `2ms`, `1ms`; `chain`: `5ms`, `100us`; `preempt`: `hold` of odd vCPUs, `0ns`) |
 /// | `seconds` | how long the workload lasts: `1`; may be a fraction; 0 for ever |
@@ -55,4 +55,21 @@
 /// | `apic-timers` | let the timers of their local APICs run at the shortest period, masked, and idle |
 /// | `late-halts` | halt for `period` again and again |
 /// | `serial-strings` | read (even indices) or write (odd indices) the first serial port with string instructions of 4 KiB |
+///
+/// # As an unmodified kernel
+/// With `hints=stock` the guest does not look for the host's ports of the hint ABI: it registers no page, rings
+/// no doorbell, and idles by `HLT` (unless by `idle=pause`). What a host can see of its locks is what it can
+/// see of those of an x86 Linux kernel with `CONFIG_PREEMPT_COUNT`. The guest has the following with `off` and
+/// `on`, too:
+///
+/// - The base of GS is the area of the vCPU that executes. A 32-bit word at a fixed offset there counts how
+///   often preemption is disabled. The highest bit is no part of the count; it is always set, as in Linux
+///   while the scheduler does not have to run. `incl %gs:offset(%rip)` and `decl %gs:offset(%rip)` change the
+///   count, more than a hundred times each in the text. `MSR_LSTAR` points into the text.
+/// - The count is not 0 while the vCPU holds a spinlock or waits for one, spins for a mutex or releases it, and
+///   in the scheduler. It is 1 while the vCPU idles. It does not count mutexes that are held, nor interrupts.
+/// - Wait loops contain `PAUSE`, and the work under a lock does not. (The waits of the workloads
+///   themselves, such as that for the time outside the lock, contain it, too, with a count of 0.)
+///
+/// Unlike a kernel, the guest runs at CPL 3 and has its GS base there; `MSR_KERNEL_GS_BASE` is unused.
 pub const GUEST_ELF: &[u8] = include_bytes!(env!("GUEST_ELF"));

@@ -186,7 +186,7 @@ impl Mcs {
 impl Lock for Mcs {
     #[inline(always)]
     fn lock<M: Mode>(&self, cpu: &Cpu) {
-        preempt::disable(cpu);
+        preempt::disable();
         hints::acquiring::<M>(cpu);
         let me = cpu.index() + 1;
         if !self.enqueue(me) {

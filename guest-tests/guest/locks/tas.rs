@@ -70,7 +70,7 @@ impl Tas {
 impl Lock for Tas {
     #[inline(always)]
     fn lock<M: Mode>(&self, cpu: &Cpu) {
-        preempt::disable(cpu);
+        preempt::disable();
         hints::acquiring::<M>(cpu);
         if !self.try_lock(cpu) {
             self.wait::<M>(cpu);

@@ -90,7 +90,7 @@ impl Ticket {
 impl Lock for Ticket {
     #[inline(always)]
     fn lock<M: Mode>(&self, cpu: &Cpu) {
-        preempt::disable(cpu);
+        preempt::disable();
         hints::acquiring::<M>(cpu);
         let ticket = self.next.fetch_add(1, Relaxed);
         if M::HINTS || M::PARK {

@@ -215,7 +215,7 @@ extern "C" fn begin() -> ! {
     let body: Body = unsafe { core::mem::transmute(queue.body.load(Relaxed)) };
     preempt::enable(cpu);
     body(cpu, queue.current.load(Relaxed));
-    preempt::disable(cpu);
+    preempt::disable();
     queue.alive.store(queue.alive.load(Relaxed) - 1, Relaxed);
     loop {
         // A task that has ended is never ready again.
@@ -260,7 +260,7 @@ fn preempt_current(cpu: &Cpu) {
     // Not by `with_disabled`, whose end would call this function again. The loop handles a tick that
     // becomes due meanwhile.
     while preempt::needs_reschedule(cpu) {
-        preempt::disable(cpu);
+        preempt::disable();
         if others_ready(cpu) {
             cpu.stats.task_preemptions.add(1);
             requeue(cpu);

@@ -6,7 +6,7 @@ use super::configured_lock::{self, Job};
 use super::counter::Counter;
 use super::run_length::end_time;
 use super::totals;
-use crate::config::{self, Config, LockKind};
+use crate::config::{self, Config, Hints, LockKind};
 use crate::cpu::Cpu;
 use crate::lock::{Lock, Mode};
 use crate::{busy, clock, console, hints, preempt, report, smp, tasks};
@@ -157,12 +157,12 @@ pub fn finish() -> bool {
          longest wait {} us, counter {}",
         config.lock,
         smp::count(),
-        on_off(hints::on()),
+        hints_used(config.hints),
         if config.park { "halt" } else { "spin" },
         longest / US,
         if good { "right" } else { "WRONG" },
     ));
-    if config.hints && !hints::on() {
+    if config.hints == Hints::On && !hints::on() {
         console::line(format_args!("guest: no host that understands hints"));
     }
     good
@@ -181,6 +181,10 @@ pub fn print_waits() -> bool {
     true
 }
 
-fn on_off(on: bool) -> &'static str {
-    if on { "on" } else { "off" }
+fn hints_used(wanted: Hints) -> &'static str {
+    match wanted {
+        Hints::Stock => "stock",
+        Hints::On if hints::on() => "on",
+        Hints::On | Hints::Off => "off",
+    }
 }

@@ -277,6 +277,27 @@ fn cpus_of_threads(pid: u32, prefix: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_sleep_of_a_halted_vcpu_is_charged_to_it_wherever_it_sleeps() {
+    let kvm = baton_machine::kvm::open().expect("KVM");
+    if let Err(error) = baton_host::halt::check_wake_step(&kvm) {
+        eprintln!("not tested: {error}");
+        return;
+    }
+    // Alone on its CPU, a vCPU without a thread of its own sleeps in place.
+    for threads in ["off", "on"] {
+        let (code, summary) = run_baton(
+            &format!("sleep-charged-{threads}.toml"),
+            "[[guest]]\nname = \"halts\"\ncmdline = \"workload=halt count=50 period=1ms\"\n",
+            &["--vcpu-threads", threads, "--host-cpus", "0"],
+        );
+        assert_eq!(code, 0, "threads {threads}: {summary}");
+        for vcpu in vcpus(&summary["guests"][0]) {
+            assert!(number(vcpu, "sleep_ns") > 0, "threads {threads}: {vcpu}");
+        }
+    }
+}
+
+#[test]
 fn a_halted_vcpu_sleeps_where_it_may_run() {
     let kvm = baton_machine::kvm::open().expect("KVM");
     if let Err(error) = baton_host::halt::check_wake_step(&kvm) {

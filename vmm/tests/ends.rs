@@ -182,7 +182,7 @@ fn a_hang_up_ends_a_run_as_a_request_to_end_does() {
 }
 
 #[test]
-fn a_hang_up_that_the_user_wants_ignored_does_not_end_a_run() {
+fn a_hang_up_or_a_quit_that_the_user_wants_ignored_does_not_end_a_run() {
     let args = [
         "run",
         "--summary",
@@ -190,11 +190,13 @@ fn a_hang_up_that_the_user_wants_ignored_does_not_end_a_run() {
         "--cmdline",
         "workload=idle seconds=1",
     ];
-    let mut run = start_with(&args, None, libc::SIGHUP);
-    signal_when_ready(&mut run, libc::SIGHUP);
-    let ran = run.finish();
-    assert_ended_in_order(&ran);
-    assert_eq!(ran.summary()["guests"][0]["end"], "done", "{ran:?}");
+    for signal in [libc::SIGHUP, libc::SIGQUIT] {
+        let mut run = start_with(&args, None, signal);
+        signal_when_ready(&mut run, signal);
+        let ran = run.finish();
+        assert_ended_in_order(&ran);
+        assert_eq!(ran.summary()["guests"][0]["end"], "done", "{ran:?}");
+    }
 }
 
 #[test]

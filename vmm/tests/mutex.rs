@@ -44,6 +44,19 @@ fn mutexes_hold_when_halted_vcpus_sleep_in_kvm() {
     );
 }
 
+/// An acquisition that is not atomic goes wrong once in some ten thousand.
+#[test]
+fn a_mutex_holds_through_very_many_acquisitions_on_two_cpus() {
+    let (code, summary) = run_baton(
+        "mutex-often.toml",
+        "[[guest]]\nname = \"often\"\ncpus = 2\n\
+         cmdline = \"lock=mutex hints=off acquisitions=200000\"\n",
+        &[],
+    );
+    assert_eq!(code, 0, "{summary}");
+    assert_locks_held(&summary, 400_000);
+}
+
 /// If the mutex were handed over in strict order, nearly every acquisition would cost a sleep and a switch.
 #[test]
 fn waiters_for_short_critical_sections_form_no_convoy() {

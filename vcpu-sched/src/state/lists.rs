@@ -94,6 +94,28 @@ mod tests {
     }
 
     #[test]
+    fn any_two_members_leave_in_any_order() {
+        for first in 1..5 {
+            for second in (1..5).filter(|&second| second != first) {
+                let mut lists = Lists::default();
+                lists.grow(5);
+                for member in 1..5 {
+                    lists.join(VcpuId(member), VcpuId(0));
+                }
+                lists.leave(VcpuId(first));
+                lists.leave(VcpuId(second));
+                assert_eq!(
+                    members(&lists, 0),
+                    (1..5)
+                        .filter(|&m| m != first && m != second)
+                        .collect::<Vec<_>>(),
+                    "{first}, then {second}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn joining_another_list_leaves_the_first() {
         let mut lists = Lists::default();
         lists.grow(3);

@@ -213,6 +213,13 @@ fn a_vcpu_that_wakes_does_not_wait_for_the_end_of_a_slice_that_may_be_ended() {
     p.run(0, US, StopReason::Halted(None), quiet());
     // The slice has ended: the other vCPU comes first now.
     assert_ne!(p.pick(0), Some((first, first)));
+    p.run(0, 4 * MS, StopReason::Preempted, quiet());
+    let again = p.decide(0).unwrap();
+    assert_eq!(
+        (again.curr, again.until),
+        (first, Some(p.now + 4 * MS)),
+        "a slice of its own"
+    );
 }
 
 #[test]

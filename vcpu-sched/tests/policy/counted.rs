@@ -20,6 +20,50 @@ fn time_in_which_a_vcpu_could_run_and_did_not_is_counted_once_it_runs() {
 }
 
 #[test]
+fn the_longest_chain_to_a_vcpu_stays_counted_when_a_shorter_one_follows() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let (holder, waiter) = (p.hard(g, 1, 100), p.hard(g, 5, 10));
+    p.preempt_holder(holder, 0);
+    p.ring(waiter, 0, spins_on(holder));
+    assert_eq!(p.pick(0), Some((waiter, holder)));
+    p.run(0, 5 * MS, StopReason::Preempted, holding());
+    assert_eq!(p.pick(0), Some((holder, holder)));
+    assert_eq!(p.counters(holder).longest_chain, 1);
+}
+
+#[test]
+fn a_vcpu_that_is_stopped_and_goes_on_at_once_was_not_preempted() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let (v, urgent) = (p.hard(g, 5, 100), p.hard(g, 1, 10));
+    p.wake(v);
+    assert_eq!(p.pick(0), Some((v, v)));
+    p.run(0, US, StopReason::Preempted, holding());
+    assert_eq!(p.pick(0), Some((v, v)));
+    let c = p.counters(v);
+    assert_eq!((c.preemptions, c.holder_preemptions, c.switches), (0, 0, 1));
+    p.wake(urgent);
+    p.run(0, US, StopReason::Preempted, holding());
+    assert_eq!(p.pick(0), Some((urgent, urgent)));
+    let c = p.counters(v);
+    assert_eq!((c.preemptions, c.holder_preemptions, c.switches), (1, 1, 1));
+}
+
+#[test]
+fn a_cpu_that_has_picked_by_itself_needs_no_signal_any_more() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let (v, urgent) = (p.hard(g, 5, 100), p.hard(g, 1, 10));
+    p.wake(v);
+    assert_eq!(p.pick(0), Some((v, v)));
+    p.wake(urgent);
+    p.run(0, US, StopReason::Rang, quiet());
+    assert_eq!(p.pick(0), Some((urgent, urgent)));
+    assert_eq!(p.kicks(), [0; 0]);
+}
+
+#[test]
 fn a_ring_in_the_deferral_keeps_the_credit_though_another_lock_is_held() {
     let mut p = Pool::new(1);
     let g = p.guest();

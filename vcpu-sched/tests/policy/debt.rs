@@ -142,6 +142,26 @@ fn best_effort_is_charged_with_its_place() {
 }
 
 #[test]
+fn a_best_effort_vcpu_that_runs_and_is_charged_gives_way_before_others() {
+    for (is_charged, kicked) in [(false, 1), (true, 0)] {
+        let mut p = Pool::new(2);
+        let [g, h, i] = [(); 3].map(|()| p.guest());
+        let (spends, other) = (p.best_effort(g, 100), p.best_effort(h, 100));
+        let reserved = p.hard(i, 1, 10);
+        p.wake(spends);
+        p.wake(other);
+        assert_eq!(p.pick(0), Some((spends, spends)));
+        assert_eq!(p.pick(1), Some((other, other)));
+        if is_charged {
+            spend(&mut p, spends, 40 * MS);
+        }
+        p.kicks();
+        p.wake(reserved);
+        assert_eq!(p.kicks(), [kicked], "the least urgent work is done there");
+    }
+}
+
+#[test]
 fn nothing_is_charged_for_a_vcpu_that_is_gone() {
     let mut p = Pool::new(1);
     let g = p.guest();

@@ -57,6 +57,28 @@ fn wake_ups_that_take_nothing_from_anybody_more_urgent_are_as_many_as_one_likes(
 }
 
 #[test]
+fn a_guest_that_takes_time_from_its_own_reservation_disturbs_nobody() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let (reserved, halted) = (p.hard(g, 45, 50), p.best_effort(g, 100));
+    p.wake(reserved);
+    assert_eq!(p.pick(0), Some((reserved, reserved)));
+    wakes_on(&mut p, halted, 0, 2 * MS);
+    assert_eq!(p.counters(halted).disturbing_ns, 0);
+    assert_eq!(p.policy.may_sleep(halted, p.now), Ok(()));
+}
+
+#[test]
+fn a_vcpu_without_credit_is_woken_after_1_ms_at_the_earliest_and_16_ms_at_the_latest() {
+    let (mut p, other) = beside_a_reservation();
+    let halted = p.best_effort(other, 100);
+    wakes_on(&mut p, halted, 0, 500 * US);
+    assert_eq!(p.policy.may_sleep(halted, p.now), Err(MS));
+    wakes_on(&mut p, halted, 0, 400 * MS);
+    assert_eq!(p.policy.may_sleep(halted, p.now), Err(16 * MS));
+}
+
+#[test]
 fn a_reservation_may_wake_where_its_deadline_is_earlier_and_not_where_it_is_later() {
     for (period, disturbs) in [(10, false), (1000, true)] {
         let (mut p, other) = beside_a_reservation();

@@ -123,6 +123,35 @@ fn a_wait_for_a_budget_is_no_wait_for_a_cpu() {
 }
 
 #[test]
+fn a_vcpu_whose_budget_has_come_waits_for_a_cpu_though_no_cpu_has_handled_the_timer() {
+    let mut p = Pool::new(1);
+    let guest = p.guest();
+    let vcpu = p.hard(guest, 1, 100);
+    p.wake(vcpu);
+    assert_eq!(p.pick(0), Some((vcpu, vcpu)));
+    p.run(0, MS, StopReason::Preempted, quiet());
+    let late = p.policy.counters_at(vcpu, 107 * MS);
+    assert_eq!((late.waited_ns, late.throttled_wait_ns), (7 * MS, 99 * MS));
+    assert_eq!(late.throttled_ns, 99 * MS);
+}
+
+#[test]
+fn a_vcpu_that_wakes_while_it_is_throttled_waits_for_its_budget_from_then_on() {
+    let mut p = Pool::new(1);
+    let guest = p.guest();
+    let vcpu = p.hard(guest, 1, 100);
+    p.policy.charge_elsewhere(vcpu, CpuTime(MS), p.now);
+    p.pass(40 * MS);
+    p.wake(vcpu);
+    p.pass(63 * MS);
+    assert_eq!(p.pick(0), Some((vcpu, vcpu)));
+    let counted = p.counters(vcpu);
+    assert_eq!(counted.waited_ns, 3 * MS);
+    assert_eq!(counted.throttled_wait_ns, 60 * MS);
+    assert_eq!(counted.throttled_ns, 100 * MS);
+}
+
+#[test]
 fn a_vcpu_that_goes_throttled_has_counted_what_it_waited() {
     let mut p = Pool::new(1);
     let guest = p.guest();

@@ -1,6 +1,6 @@
 //! Which CPU is interrupted when a timer is due, and which is not.
 
-use crate::pool::{MS, Pool, US, quiet};
+use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on};
 use vcpu_sched::{Reservation, SchedParams, StopReason, VcpuId};
 
 /// A reserved vCPU on CPU 1 of two, `sleepers` best-effort vCPUs that idle until `first`, `first + gap`, and
@@ -99,6 +99,27 @@ fn wake_up_times_end_a_slice_of_best_effort_four_times_at_most() {
         (decision.curr, decision.until),
         (works, Some(MS)),
         "a quarter of 4 ms"
+    );
+}
+
+#[test]
+fn a_best_effort_sleeper_whose_budget_carries_its_holder_is_woken_in_time() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let (holder, sleeper) = (p.best_effort(g, 100), p.best_effort(g, 100));
+    p.wake(holder);
+    assert_eq!(p.pick(0), Some((holder, holder)));
+    p.run(0, 8 * MS, StopReason::Preempted, holding());
+    p.wake(sleeper);
+    assert_eq!(p.pick(0), Some((sleeper, sleeper)));
+    let wakes_at = p.now + 200 * US;
+    p.stop(0, StopReason::Halted(Some(wakes_at)), sleeps_on(holder));
+    let decision = p.decide(0).unwrap();
+    assert_eq!((decision.donor, decision.curr), (sleeper, holder));
+    assert_eq!(
+        decision.until,
+        Some(wakes_at),
+        "before a quarter of the slice has passed"
     );
 }
 

@@ -1,7 +1,9 @@
 //! When, where and on whose budget the threads of a guest's devices work.
 
 use crate::pool::{MS, Pool, US, quiet};
-use vcpu_sched::{CpuId, CpuTime, Grant, StopReason, WorkerId, WorkerOrder};
+use vcpu_sched::{
+    CpuId, CpuTime, Exhaustion, Grant, Reservation, SchedParams, StopReason, WorkerId, WorkerOrder,
+};
 
 fn orders(p: &mut Pool) -> Vec<WorkerOrder> {
     p.policy.take_worker_orders().collect()
@@ -69,6 +71,52 @@ fn the_workers_of_a_guest_get_no_more_than_its_hard_reservations() {
         used
     );
     assert!((19 * MS..=22 * MS + 600 * US).contains(&used), "{used}");
+}
+
+#[test]
+fn a_worker_whose_guest_gets_a_new_budget_may_begin_on_a_cpu_that_does_not_pick() {
+    let mut p = Pool::new(2);
+    let (g, h) = (p.guest(), p.guest());
+    let own = p.hard(g, 1, 100);
+    let urgent = p.hard_on(h, 10, 20, Some(&[0]));
+    let later = p.hard_on(h, 400, 1000, Some(&[1]));
+    let worker = p.policy.add_worker(g);
+    p.policy.charge_elsewhere(own, CpuTime(MS), p.now);
+    p.now = 95 * MS;
+    p.wake(urgent);
+    p.wake(later);
+    assert_eq!(p.pick(0), Some((urgent, urgent)));
+    assert_eq!(p.pick(1), Some((later, later)));
+    assert_eq!(ready(&mut p, worker), [], "the budget is used up");
+    p.run(0, 5 * MS, StopReason::Rang, quiet());
+    assert_eq!(p.pick(0), Some((urgent, urgent)));
+    let granted = grants(&mut p);
+    assert_eq!(
+        granted.iter().map(|g| (g.cpu, g.donor)).collect::<Vec<_>>(),
+        [(CpuId(1), own)]
+    );
+}
+
+#[test]
+fn a_worker_does_not_work_on_what_is_left_of_a_budget_whose_deadline_has_passed() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let short = Reservation::new(2 * MS, 20 * MS, 5 * MS, Exhaustion::Hard).unwrap();
+    let v = p
+        .policy
+        .add_vcpu(g, SchedParams::Reserved(short), None)
+        .unwrap();
+    let worker = p.policy.add_worker(g);
+    p.wake(v);
+    assert_eq!(p.pick(0), Some((v, v)));
+    p.run(0, MS, StopReason::Halted(None), quiet());
+    p.now = 6 * MS;
+    p.wake(v);
+    assert_eq!(p.pick(0), None, "throttled until its next period");
+    assert_eq!(ready(&mut p, worker), []);
+    p.now = 20 * MS;
+    assert_eq!(p.pick(0), Some((v, v)));
+    assert_eq!(grants(&mut p).len(), 1);
 }
 
 #[test]

@@ -111,3 +111,61 @@ impl TimeAccount {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Ns = 1_000_000;
+
+    /// Uses this much CPU time, ns.
+    fn compute(ns: Ns) {
+        let end = sys::thread_cpu_ns() + ns;
+        while sys::thread_cpu_ns() < end {}
+    }
+
+    #[test]
+    fn cpu_time_is_charged_to_a_guest_or_to_none_and_that_of_other_threads_with_it() {
+        let mut account = TimeAccount::begin(None);
+        compute(MS);
+        account.leave_unassigned();
+        account.spent_elsewhere(3_600_000 * MS);
+        compute(MS);
+        let spent = account.charge();
+        assert!(spent >= 3_600_001 * MS, "{spent}");
+        let report = account.end();
+        assert_eq!(report.busy_ns, spent);
+        assert!(report.unassigned_ns >= MS, "{report:?}");
+    }
+
+    #[test]
+    fn what_the_host_took_is_neither_cpu_time_nor_sleep() {
+        let began = sys::monotonic_ns();
+        let mut account = TimeAccount::begin(None);
+        compute(5 * MS);
+        let spent = account.charge();
+        let took = account.take_host_steal(spent);
+        let wall = sys::monotonic_ns() - began;
+        assert!(spent + took <= wall, "{spent} and {took} of {wall}");
+
+        let from = sys::monotonic_ns();
+        compute(5 * MS);
+        let awake = sys::monotonic_ns();
+        account.slept(from, false);
+        let took = account.take_host_steal(0);
+        let since = sys::monotonic_ns() - awake;
+        assert!(took <= since, "{took} of {since}");
+    }
+
+    #[test]
+    fn sleep_while_the_host_cpu_is_away_is_not_idle_time() {
+        for away in [false, true] {
+            let mut account = TimeAccount::begin(None);
+            let from = sys::monotonic_ns();
+            compute(MS);
+            account.slept(from, away);
+            let report = account.end();
+            assert_eq!((report.away_ns > 0, report.idle_ns > 0), (away, !away));
+        }
+    }
+}

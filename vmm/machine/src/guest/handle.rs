@@ -126,7 +126,8 @@ impl Guest {
 
     /// Registers the steal time structure of vCPU `index` by a write of `value` to the MSR. False: the
     /// value makes no sense.
-    pub(crate) fn register_steal_time(&self, index: u32, value: u64) -> bool {
+    #[must_use]
+    pub fn register_steal_time(&self, index: u32, value: u64) -> bool {
         self.steal.write_msr(index, value, self.memory().regions())
     }
 }

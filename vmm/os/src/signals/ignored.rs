@@ -37,3 +37,19 @@ pub(super) fn ignore() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::disposition::install_empty_handler;
+    use super::*;
+
+    #[test]
+    fn a_handler_that_is_there_already_stays_and_the_last_real_time_signal_is_ignored() {
+        install_empty_handler(libc::SIGPROF).expect("a handler");
+        ignore();
+        let of = |signal| disposition(signal).expect("a signal");
+        assert_eq!(of(libc::SIGPROF), Disposition::Handler);
+        assert_eq!(of(libc::SIGPWR), Disposition::Ignore);
+        assert_eq!(of(libc::SIGRTMAX()), Disposition::Ignore);
+    }
+}

@@ -151,6 +151,8 @@ impl Drop for StopSignals {
 
 #[cfg(test)]
 mod tests {
+    use vmm_sys_util::signal::get_blocked_signals;
+
     use super::*;
     use crate::event::wait_readable;
 
@@ -167,5 +169,19 @@ mod tests {
         drop(signals);
         let signals = StopSignals::block().expect("signals again");
         assert!(!signals.take());
+    }
+
+    #[test]
+    fn the_signals_have_their_usual_effect_again_after_the_last_use() {
+        // On a thread of its own, because each thread has its own mask.
+        let test = || {
+            let blocked = || get_blocked_signals().expect("the mask");
+            let before = blocked();
+            let signals = StopSignals::block().expect("signals");
+            assert!(ALWAYS.iter().all(|signal| blocked().contains(signal)));
+            drop(signals);
+            assert_eq!(blocked(), before);
+        };
+        thread::spawn(test).join().expect("no panic");
     }
 }

@@ -1,13 +1,20 @@
 use baton_config::GuestConfig;
 use baton_machine::guest::GuestWiring;
 use baton_machine::{Guest, GuestEnd, kvm};
-use vcpu_sched::{Config, PolicyKind, SchedParams};
+use vcpu_sched::{Config, Hints, PolicyKind, SchedParams, StopReason};
 
 use super::*;
 use crate::executor::probes::PolicyProbes;
 
-/// A pool of one host CPU with one guest of two vCPUs.
+mod shown;
+
+/// A pool of one host CPU with one guest of two vCPUs by best effort.
 fn pool() -> (Arc<Pool>, Arc<GuestRecord>) {
+    pool_of(SchedParams::BestEffort { weight: 100 })
+}
+
+/// A pool of one host CPU with one guest of two vCPUs with these parameters.
+fn pool_of(params: SchedParams) -> (Arc<Pool>, Arc<GuestRecord>) {
     let kvm = kvm::open().expect("KVM");
     let config = GuestConfig {
         cpus: 2,
@@ -21,7 +28,7 @@ fn pool() -> (Arc<Pool>, Arc<GuestRecord>) {
     let mut sched = PolicyKind::Deadline.pool(Config::new(1), PolicyProbes::default());
     let name = sched.add_guest();
     for _ in 0..2 {
-        let added = sched.add_vcpu(name, SchedParams::BestEffort { weight: 100 }, None);
+        let added = sched.add_vcpu(name, params, None);
         added.expect("room");
     }
     let record = Arc::clone(guest.record());
@@ -59,4 +66,56 @@ fn a_guest_that_ends_when_its_run_is_over_changes_nothing() {
     assert_eq!(pool.lock().take_counters().count(), 2);
     record.end(GuestEnd::Killed);
     pool.remove_guest(&record);
+}
+
+const CPU: CpuId = CpuId(0);
+const ID: VcpuId = VcpuId(0);
+
+/// vCPU 0, which has run on the CPU, has halted, and is to sleep.
+fn halted(state: &mut PoolState) -> OwnedVcpu {
+    state.sched.wake(ID, 0);
+    let vcpu = state.pick(CPU, 0).expect("it is awake").vcpu;
+    let (halt, hints) = (StopReason::Halted(None), Hints::default());
+    state.sched.stop(CPU, halt, hints, CpuTime::ZERO, 0);
+    let vcpu = state.send_to_sleep(vcpu).expect("its guest runs");
+    assert!(state.pick(CPU, 0).is_none());
+    vcpu
+}
+
+#[test]
+fn a_sleep_ends_by_a_signal_to_its_halt_thread_or_by_a_kick_in_place() {
+    let (pool, _) = pool();
+    let mut state = pool.lock();
+    let vcpu = halted(&mut state);
+    let after = state.wake(CPU, ID, 0);
+    assert_eq!(after.interrupts, [ID]);
+    state.sleep_in_place(ID, CPU);
+    let after = state.wake(CPU, ID, 0);
+    assert!(after.interrupts.is_empty() && after.kicks.contains(CPU));
+    assert!(state.end_sleep_in_place(vcpu, false, 0).is_none());
+    assert!(state.pick(CPU, 0).is_some(), "it has come back");
+}
+
+#[test]
+fn a_vcpu_that_the_policy_picks_while_it_sleeps_is_woken_to_be_picked_again() {
+    let (pool, _) = pool();
+    let mut state = pool.lock();
+    let vcpu = halted(&mut state);
+    state.sched.wake(ID, 0);
+    assert!(state.pick(CPU, 0).is_none());
+    assert_eq!(state.after_unlock().interrupts, [ID]);
+    state.end_sleep(vcpu, 0);
+    assert!(state.pick(CPU, 0).is_some());
+}
+
+#[test]
+fn a_vcpu_that_sleeps_when_its_guest_ends_is_woken_and_ends_when_it_comes_back() {
+    let (pool, record) = pool();
+    let mut state = pool.lock();
+    let vcpu = halted(&mut state);
+    record.end(GuestEnd::Killed);
+    let after = state.remove_guest(0);
+    assert_eq!((&after.interrupts[..], after.ended.len()), (&[ID][..], 1));
+    state.end_sleep(vcpu, 0);
+    assert_eq!(state.after_unlock().ended.len(), 1);
 }

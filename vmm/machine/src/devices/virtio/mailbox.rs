@@ -173,14 +173,43 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use virtio_queue::QueueT;
 
+    use super::super::cpu_grant::CpuGranter;
     use super::*;
 
     fn queue(ready: bool) -> Queue {
         let mut queue = Queue::new(16).expect("a queue");
         queue.set_ready(ready);
         queue
+    }
+
+    /// Gives grants that have expired at once, until it is closed.
+    #[derive(Debug, Default)]
+    struct ShortGrants(AtomicBool);
+
+    impl CpuGranter for ShortGrants {
+        fn acquire(&self) -> Option<u64> {
+            (!self.0.load(Ordering::Relaxed)).then_some(0)
+        }
+
+        fn release(&self, _: u64) {}
+
+        fn is_revoked(&self) -> bool {
+            false
+        }
+
+        fn close(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn with_grants() -> (Mailbox, Arc<ShortGrants>) {
+        let (mailbox, granter) = (Mailbox::new().expect("a mailbox"), Arc::default());
+        mailbox.grant().require(Arc::clone(&granter) as _);
+        (mailbox, granter)
     }
 
     #[test]
@@ -196,6 +225,33 @@ mod tests {
         let message = mailbox.take().expect("a message");
         assert!(message.end && message.replaced.is_empty());
         assert!(mailbox.take().is_none() && !mailbox.has_message());
+    }
+
+    #[test]
+    fn a_thread_that_is_to_end_touches_no_memory_any_more_and_waits_for_no_grant() {
+        let (mailbox, granter) = with_grants();
+        mailbox.end();
+        assert_eq!(granter.acquire(), None);
+        assert!(mailbox.take().expect("a message").end);
+        assert!(mailbox.access().touch(0, || ()).is_none());
+    }
+
+    #[test]
+    fn no_request_is_taken_or_continued_without_a_further_grant() {
+        let (mailbox, granter) = with_grants();
+        assert!(mailbox.grant().acquire());
+        assert!(mailbox.may_take_request() && mailbox.may_continue_request(0));
+        granter.close();
+        assert!(!mailbox.may_take_request() && !mailbox.may_continue_request(0));
+    }
+
+    #[test]
+    fn no_request_is_taken_before_a_message() {
+        let mailbox = Mailbox::new().expect("a mailbox");
+        mailbox.replace_queue(1, queue(true));
+        assert!(!mailbox.may_take_request());
+        mailbox.take().expect("a message");
+        assert!(mailbox.may_take_request());
     }
 
     #[test]

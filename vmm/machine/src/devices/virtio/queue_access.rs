@@ -74,6 +74,15 @@ mod tests {
     }
 
     #[test]
+    fn queues_that_are_revoked_one_after_the_other_are_all_revoked() {
+        let access = QueueAccess::default();
+        access.revoke(QueueSet::only(0));
+        access.revoke(QueueSet::only(2));
+        let revoked = [0, 1, 2].map(|queue| access.is_revoked(queue));
+        assert_eq!(revoked, [true, false, true]);
+    }
+
+    #[test]
     fn a_piece_that_is_touched_when_it_is_revoked_is_visible_to_its_end() {
         let access = QueueAccess::default();
         access.touch(2, || {

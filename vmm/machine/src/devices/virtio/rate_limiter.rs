@@ -122,6 +122,21 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_is_woken_for_several_tokens_at_once() {
+        let mut limiter = TestClock::default().rate_limiter(RateLimit {
+            ops: per_100ms(1000),
+            ..RateLimit::default()
+        });
+        while limiter.admit(|| 0) {}
+        let expires_at = limiter.0.as_ref().map(|limit| limit.expires_at);
+        assert_eq!(
+            expires_at,
+            Some(MIN_WAIT_NS),
+            "the next token comes after 100 us"
+        );
+    }
+
+    #[test]
     fn without_a_limit_there_is_no_timer_and_each_request_is_admitted() {
         let mut limiter = RateLimiter::new(&RateLimit::default()).expect("no timer");
         assert!(limiter.timer().is_none());

@@ -249,3 +249,18 @@ fn a_driver_that_does_not_wait_for_a_reset_goes_on_at_once() {
         VIRTIO_CONFIG_S_ACKNOWLEDGE
     );
 }
+
+#[test]
+fn a_reset_takes_back_the_accepted_features_and_selects_the_first_queue() {
+    let mut driver = Driver::at_work();
+    driver.write(reg::VIRTIO_MMIO_QUEUE_SEL, 99);
+    assert_eq!(driver.read(reg::VIRTIO_MMIO_QUEUE_NUM_MAX), 0);
+    driver.write(reg::VIRTIO_MMIO_STATUS, 0);
+    assert!(driver.registers.completes_reset(QueueSet::default()));
+    assert_eq!(
+        driver.read(reg::VIRTIO_MMIO_QUEUE_NUM_MAX),
+        u32::from(MAX_QUEUE_SIZE)
+    );
+    driver.write(reg::VIRTIO_MMIO_STATUS, READY | VIRTIO_CONFIG_S_FEATURES_OK);
+    assert!(!driver.accepted(), "it has not accepted VERSION_1 anew");
+}

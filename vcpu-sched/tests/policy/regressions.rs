@@ -1,7 +1,7 @@
 //! Bugs that were found. The name of each test describes the bug.
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
-use vcpu_sched::{CpuId, CpuSet, Exhaustion, Reservation, SchedParams, StopReason};
+use vcpu_sched::{CpuId, CpuSet, CpuTime, Exhaustion, Reservation, SchedParams, StopReason};
 
 #[test]
 fn donor_whose_own_vcpu_was_carried_elsewhere_meanwhile_was_lost() {
@@ -236,4 +236,27 @@ fn donors_that_went_home_after_each_turn_had_both_cpus_kicked_for_ever() {
     p.pick(0);
     settle(&mut p);
     assert_eq!(p.policy.running(CpuId(1)), Some((hog, hog)));
+}
+
+#[test]
+fn a_sleeper_that_was_charged_elsewhere_woke_without_a_timekeeper() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let sleeper = p.hard(g, 1, 18);
+    let runner = p.hard(g, 17, 20);
+    p.wake(sleeper);
+    p.pick(0);
+    let wakes_at = p.now + 22 * MS;
+    p.stop(0, StopReason::Halted(Some(wakes_at)), quiet());
+    p.pass(7 * MS);
+    p.wake(runner);
+    assert_eq!(p.pick(0), Some((runner, runner)));
+    settle(&mut p);
+    // The charge begins a period of the sleeper. If it wakes within that, it keeps the deadline, which is earlier
+    // than that of the vCPU that runs.
+    p.policy.charge_elsewhere(sleeper, CpuTime(US), p.now);
+    settle(&mut p);
+    let (_, curr) = p.policy.running(CpuId(0)).unwrap();
+    assert_eq!(curr, runner, "until the timer is due");
+    vcpu_sched::sim::audit(&p.policy).unwrap();
 }

@@ -10,6 +10,8 @@ pub(crate) struct Assignment {
     pub(super) vcpu: OwnedVcpu,
     /// When the decision ends, ns; a deferral moves that. `None`: not before something happens.
     pub(super) until: Option<Ns>,
+    /// When the deferral ends of a vCPU that rings no doorbell and is looked at before, ns.
+    pub(super) looks_until: Option<Ns>,
     pub(super) decision: Decision,
 }
 
@@ -18,6 +20,7 @@ impl Assignment {
         Self {
             vcpu,
             until: decision.until,
+            looks_until: None,
             decision,
         }
     }

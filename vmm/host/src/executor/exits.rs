@@ -11,6 +11,9 @@ use super::pool::Pool;
 /// Where halts do not end `KVM_RUN`, or wakes of halted vCPUs cannot be noticed, it is checked this often,
 /// ns, whether a vCPU runs.
 pub(super) const HALT_POLL_NS: Ns = 1_000_000;
+/// A vCPU whose preemption is deferred on a guess rings no doorbell when it releases its last lock. It runs
+/// for so long before it is looked at again, ns.
+const LOOK_NS: Ns = 20_000;
 
 /// What follows an exit.
 pub(super) enum ExitAction {
@@ -68,7 +71,11 @@ impl ExitHandler {
         if let Some(until) = assignment.until {
             self.latency.measured(until, now);
         }
-        if self.defer(pool, assignment, now) {
+        let runs_on = match assignment.looks_until.filter(|_| !kicked) {
+            Some(end) => self.look_again(assignment, end, now),
+            None => self.defer(pool, assignment, now),
+        };
+        if runs_on {
             ExitAction::Resume
         } else {
             ExitAction::Stop(StopReason::Preempted)
@@ -86,8 +93,29 @@ impl ExitHandler {
         let Some(until) = deferred else { return false };
         assignment.show_deferral();
         let entries = self.latency.before_release(hints.wait.is_some());
-        assignment.until = Some(until.saturating_add(entries));
+        let end = until.saturating_add(entries);
+        assignment.until = Some(end);
+        if hints.is_guess {
+            assignment.looks_until = Some(end);
+            assignment.until = Some(self.next_look(end, now));
+        }
         true
+    }
+
+    /// Whether the vCPU of `assignment`, whose preemption is deferred until `end`, still holds a lock.
+    fn look_again(&self, assignment: &mut Assignment, end: Ns, now: Ns) -> bool {
+        if now >= end {
+            return false;
+        }
+        let hints = assignment.vcpu.hints();
+        assignment.until = Some(self.next_look(end, now));
+        hints.depth > 0 && !hints.waits
+    }
+
+    /// When a vCPU is looked at next whose deferral ends at `end`.
+    fn next_look(&self, end: Ns, now: Ns) -> Ns {
+        let entry = self.latency.before_release(false);
+        now.saturating_add(LOOK_NS).saturating_add(entry).min(end)
     }
 
     fn halted(&self) -> ExitAction {

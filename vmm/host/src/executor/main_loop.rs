@@ -276,6 +276,7 @@ impl<R: VcpuRunner> Executor<R> {
         let Assignment {
             vcpu,
             until,
+            looks_until,
             decision,
         } = assignment;
         let timer = if self.runner.detects_halts() {
@@ -294,6 +295,7 @@ impl<R: VcpuRunner> Executor<R> {
         let assignment = Assignment {
             vcpu,
             until,
+            looks_until,
             decision,
         };
         Some((assignment, exit))
@@ -307,7 +309,10 @@ impl<R: VcpuRunner> Executor<R> {
         if !sleeps && reason != Some(StopReason::Rang) {
             vcpu.limit_timer();
         }
-        let hints = vcpu.hints();
+        let hints = match reason {
+            None | Some(StopReason::Halted(_)) => vcpu.hints_of_halted(),
+            Some(_) => vcpu.hints(),
+        };
         let ran = self.time.charge();
         StoppedVcpu {
             vcpu,

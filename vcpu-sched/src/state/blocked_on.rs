@@ -11,6 +11,10 @@
 use crate::ids::VcpuId;
 use crate::state::lists::Lists;
 
+/// The lock of an edge that the policy drew on a guess: from a vCPU that spins for a holder that is not
+/// known to the likeliest holder.
+pub const SUSPECTED_LOCK: u64 = u64::MAX;
+
 /// How a waiter waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitKind {

@@ -6,14 +6,12 @@ use vcpu_sched::{CpuId, Ns, StopReason};
 
 use super::assignment::Assignment;
 use super::exit_latency::ExitLatency;
+use super::looks::Looks;
 use super::pool::Pool;
 
 /// Where halts do not end `KVM_RUN`, or wakes of halted vCPUs cannot be noticed, it is checked this often,
 /// ns, whether a vCPU runs.
 pub(super) const HALT_POLL_NS: Ns = 1_000_000;
-/// A vCPU whose preemption is deferred on a guess rings no doorbell when it releases its last lock. It runs
-/// for so long before it is looked at again, ns.
-const LOOK_NS: Ns = 20_000;
 
 /// What follows an exit.
 pub(super) enum ExitAction {
@@ -66,16 +64,12 @@ impl ExitHandler {
         let now = sys::monotonic_ns();
         let kicked = pool.kick_target(self.cpu).take_kick();
         if !kicked && assignment.until.is_none_or(|until| now < until) {
-            return ExitAction::Resume;
+            return look(assignment, now);
         }
         if let Some(until) = assignment.until {
             self.latency.measured(until, now);
         }
-        let runs_on = match assignment.looks_until.filter(|_| !kicked) {
-            Some(end) => self.look_again(assignment, end, now),
-            None => self.defer(pool, assignment, now),
-        };
-        if runs_on {
+        if self.defer(pool, assignment, now) {
             ExitAction::Resume
         } else {
             ExitAction::Stop(StopReason::Preempted)
@@ -96,26 +90,14 @@ impl ExitHandler {
         let end = until.saturating_add(entries);
         assignment.until = Some(end);
         if hints.is_guess {
-            assignment.looks_until = Some(end);
-            assignment.until = Some(self.next_look(end, now));
+            assignment.looks = Some(Looks::for_release(now, self.entry_latency()));
         }
         true
     }
 
-    /// Whether the vCPU of `assignment`, whose preemption is deferred until `end`, still holds a lock.
-    fn look_again(&self, assignment: &mut Assignment, end: Ns, now: Ns) -> bool {
-        if now >= end {
-            return false;
-        }
-        let hints = assignment.vcpu.hints();
-        assignment.until = Some(self.next_look(end, now));
-        hints.depth > 0 && !hints.waits
-    }
-
-    /// When a vCPU is looked at next whose deferral ends at `end`.
-    fn next_look(&self, end: Ns, now: Ns) -> Ns {
-        let entry = self.latency.before_release(false);
-        now.saturating_add(LOOK_NS).saturating_add(entry).min(end)
+    /// An estimate of the time, ns, that an entry into the guest takes.
+    pub(super) fn entry_latency(&self) -> Ns {
+        self.latency.before_release(false)
     }
 
     fn halted(&self) -> ExitAction {
@@ -168,6 +150,18 @@ impl ExitHandler {
         };
         // If the policy has this CPU decide again, the kick keeps the executor out of the guest.
         pool.finish(after);
+    }
+}
+
+/// Looks at the vCPU of `assignment`, if it is time.
+fn look(assignment: &mut Assignment, now: Ns) -> ExitAction {
+    let is_due = |looks: &&mut Looks| looks.next() <= now;
+    let Some(looks) = assignment.looks.as_mut().filter(is_due) else {
+        return ExitAction::Resume;
+    };
+    match looks.runs_on(&assignment.vcpu.hints(), now) {
+        true => ExitAction::Resume,
+        false => ExitAction::Stop(StopReason::Preempted),
     }
 }
 

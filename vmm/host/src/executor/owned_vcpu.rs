@@ -52,7 +52,7 @@ impl OwnedVcpu {
     }
 
     /// Whether the host infers its hints: it has no page in which it could publish them.
-    fn is_inferred(&self) -> bool {
+    pub(crate) fn is_inferred(&self) -> bool {
         self.guest.inferred.is_on() && !self.guest.hints.is_registered(self.index)
     }
 

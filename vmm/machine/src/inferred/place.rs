@@ -1,6 +1,5 @@
 //! Where the count of one vCPU is.
 
-use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
@@ -49,7 +48,7 @@ impl CountPlace {
     /// The count now; 0 if it has not been found.
     pub(super) fn read(&self) -> u32 {
         let count = self.count.load(Ordering::Relaxed);
-        if ptr::null_mut() == count {
+        if count.is_null() {
             return 0;
         }
         // SAFETY: `renew` has checked that the aligned word lies in guest memory, which outlives this value.

@@ -52,7 +52,7 @@ pub struct InferredHints {
 }
 
 impl InferredHints {
-    /// For `vcpus` vCPUs. Nothing is inferred before [`InferredHints::start`].
+    /// For `vcpus` vCPUs. Nothing is inferred before the scanner is started.
     #[must_use]
     pub fn new(vcpus: usize) -> Self {
         Self {

@@ -77,6 +77,6 @@ pub use round_robin::RoundRobin;
 pub use rules::pick::Decision;
 pub use rules::stop::StopReason;
 pub use scheduler::Scheduler;
-pub use state::blocked_on::{Hints, Wait, WaitKind};
+pub use state::blocked_on::{Hints, SUSPECTED_LOCK, Wait, WaitKind};
 pub use state::worker_table::{Grant, WorkerOrder};
 pub use view::{CpuView, Doing, VcpuView};

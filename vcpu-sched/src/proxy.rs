@@ -32,7 +32,7 @@
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::blocked_on::{Wait, WaitKind};
+use crate::state::blocked_on::{SUSPECTED_LOCK, Wait, WaitKind};
 use crate::state::contexts::ExecState;
 
 /// The longest chain that is followed, in edges.
@@ -89,6 +89,8 @@ impl Walk {
 enum Holder {
     /// It can be helped: the walk goes on to it.
     Follow,
+    /// It is only suspected. It can run, and does, whatever it waits for itself.
+    Try,
     /// It needs no help: the walk ends at its waiter.
     Enough,
     /// It cannot be helped now.
@@ -114,6 +116,10 @@ impl<E: Events> Scheduler<E> {
             }
             match self.can_help(&wait) {
                 Holder::Follow => walk.follow(&wait),
+                Holder::Try => {
+                    walk.follow(&wait);
+                    break;
+                }
                 Holder::Enough => break,
                 Holder::Park => return Proxy::Park { on: holder },
             }
@@ -135,6 +141,7 @@ impl<E: Events> Scheduler<E> {
             ExecState::Halted if self.live_edge(wait.holder).is_none() => Holder::Park,
             // It is runnable, in this or another queue, or throttled, which is the case that proxying exists
             // for. It runs on the donor's budget.
+            ExecState::Runnable { .. } if wait.lock == SUSPECTED_LOCK => Holder::Try,
             ExecState::Halted | ExecState::Runnable { .. } => Holder::Follow,
             // An edge to a vCPU that is gone is stale.
             ExecState::Gone => Holder::Enough,

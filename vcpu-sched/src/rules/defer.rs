@@ -9,6 +9,11 @@
 //! the deferral. A guest gains nothing by claiming to hold locks for ever: each deferral that ends
 //! without a release doubles the number of preemptions before the next one is granted
 //! (`state/deferral_credit.rs`).
+//!
+//! Where the host infers the hints, a count that is not 0 may also be that of a vCPU that spins for a
+//! holder. If it `waits`, that earns neither a deferral nor a denial, because the hint says nothing about
+//! the locks that it holds at other times. And since a guess is wrong more often than a statement, a
+//! deferral that ends without a release costs a guess one denial only.
 
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns};
@@ -22,7 +27,7 @@ impl<E: Events> Scheduler<E> {
     /// when the deferral ends, ns. The vCPU has to ring when it releases its last lock.
     pub fn defer(&mut self, cpu: CpuId, hints: &Hints, now: Ns) -> Option<Ns> {
         let length = self.config.defer_ns?;
-        let soon_done = hints.depth > 0 && !self.waits_for_stopped_holder(hints);
+        let soon_done = hints.depth > 0 && !hints.waits && !self.waits_for_stopped_holder(hints);
         let running = self.cpus.running_mut(cpu)?;
         let curr = running.curr;
         let ec = &mut self.vcpus[curr].ec;
@@ -42,8 +47,12 @@ impl<E: Events> Scheduler<E> {
         let credit = &mut self.vcpus[running.curr].ec.deferral;
         if why == StopReason::Rang || hints.depth == 0 {
             credit.kept();
-        } else {
-            credit.expired();
+        } else if !hints.waits {
+            // One that has begun to spin may have released its lock before, so that counts for nothing.
+            match hints.is_guess {
+                true => credit.expired_guess(),
+                false => credit.expired(),
+            }
             self.counting.counters_mut(running.curr).deferrals_expired += 1;
         }
     }

@@ -64,6 +64,10 @@ impl<E: Events> Scheduler<E> {
     /// Draws the edge that `waiter` has published, if it leads to another vCPU of its guest.
     pub(crate) fn draw_edge(&mut self, waiter: VcpuId, hints: &Hints, now: Ns) {
         let gone = self.vcpus[waiter].ec.state == ExecState::Gone;
+        if hints.is_guess && hints.waits && hints.wait.is_none() {
+            self.draw_suspicion(waiter, now);
+            return;
+        }
         let Some(wait) = hints.wait.filter(|_| self.config.proxy && !gone) else {
             return;
         };

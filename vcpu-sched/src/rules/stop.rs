@@ -45,6 +45,7 @@ impl<E: Events> Scheduler<E> {
         self.settle_deferral(&running, why, &hints);
         self.settle_execution(curr, why, now);
         self.draw_edge(curr, &hints, now);
+        self.settle_suspicion(&running, &hints, now);
 
         self.return_proxied(curr, cpu, now);
         self.return_donor(donor, cpu, now);

@@ -75,6 +75,8 @@ impl Liar {
             depth: random.below(3) as u32,
             releases: random.below(2) as u32,
             wait: (!random.one_in(4)).then_some(wait),
+            waits: random.one_in(4),
+            is_guess: random.one_in(2),
         }
     }
 }

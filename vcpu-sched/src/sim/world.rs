@@ -329,6 +329,7 @@ impl World {
             depth: v.depth + u32::from(spins),
             releases: v.releases,
             wait,
+            ..Hints::default()
         }
     }
 }

@@ -11,6 +11,10 @@
 use crate::ids::VcpuId;
 use crate::state::lists::Lists;
 
+/// The lock of an edge that the policy drew on a guess: from a vCPU that spins for a holder that is not
+/// known to the likeliest holder.
+pub const SUSPECTED_LOCK: u64 = u64::MAX;
+
 /// How a waiter waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitKind {
@@ -33,7 +37,7 @@ pub struct Wait {
     pub holder_releases: u32,
 }
 
-/// What a vCPU has published each time it stops.
+/// What is known of a vCPU each time it stops: what it has published, or what the host has inferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Hints {
     /// Locks that it holds or is taking.
@@ -42,6 +46,10 @@ pub struct Hints {
     pub releases: u32,
     /// The vCPU that it waits for.
     pub wait: Option<Wait>,
+    /// Whether it spins for a vCPU that is not known.
+    pub waits: bool,
+    /// Whether the host has inferred this, and the vCPU will not ring at a release.
+    pub is_guess: bool,
 }
 
 impl Hints {
@@ -51,7 +59,7 @@ impl Hints {
     }
 
     fn spins(&self) -> bool {
-        self.wait.is_some_and(|wait| wait.kind == WaitKind::Spin)
+        self.waits || self.wait.is_some_and(|wait| wait.kind == WaitKind::Spin)
     }
 }
 

@@ -78,6 +78,8 @@ pub(crate) struct ExecContext {
     pub(crate) ending: bool,
     /// What it published when it last stopped.
     pub(crate) hints: Hints,
+    /// It ran as a suspect, was stopped while it still held something, and has not been seen free since.
+    pub(crate) wrongly_suspected: bool,
     /// Whether its next deferral is granted.
     pub(crate) deferral: DeferralCredit,
 }
@@ -118,6 +120,7 @@ impl VcpuState {
                 wake_pending: false,
                 ending: false,
                 hints: Hints::default(),
+                wrongly_suspected: false,
                 deferral: DeferralCredit::default(),
             },
         }

@@ -84,6 +84,67 @@ fn deferral_that_runs_out_costs_the_next_one() {
     request(true);
 }
 
+/// The host's guess that a vCPU holds a lock.
+fn guessed() -> Hints {
+    Hints {
+        is_guess: true,
+        ..holding()
+    }
+}
+
+/// The host's guess that a vCPU spins for a holder that is not known.
+fn spins() -> Hints {
+    Hints {
+        waits: true,
+        ..guessed()
+    }
+}
+
+#[test]
+fn a_guess_that_is_wrong_each_time_is_denied_every_second_deferral() {
+    let (mut p, v) = out_of_time();
+    let mut granted = Vec::new();
+    for _ in 0..6 {
+        let deferral = p.policy.defer(CPU, &guessed(), p.now);
+        granted.push(deferral.is_some());
+        p.run(0, 50 * US, StopReason::Preempted, guessed());
+        p.now = p.policy.next_timer().unwrap();
+        p.pick(0);
+        p.pass(MS);
+    }
+    assert_eq!(granted, [true, false, true, false, true, false]);
+    assert_eq!(p.counters(v).deferrals_expired, 3);
+}
+
+#[test]
+fn a_vcpu_that_spins_for_an_unknown_holder_earns_neither_a_deferral_nor_a_denial() {
+    let (mut p, v) = out_of_time();
+    p.policy.defer(CPU, &guessed(), p.now);
+    p.run(0, 50 * US, StopReason::Preempted, guessed());
+    p.now = p.policy.next_timer().unwrap();
+    p.pick(0);
+    p.pass(MS);
+    // One denial is left, which these requests must not use up.
+    for _ in 0..3 {
+        assert_eq!(p.policy.defer(CPU, &spins(), p.now), None);
+    }
+    assert_eq!(p.policy.defer(CPU, &guessed(), p.now), None);
+    assert!(p.policy.defer(CPU, &guessed(), p.now).is_some());
+    p.run(0, 50 * US, StopReason::Preempted, spins());
+    assert_eq!(p.counters(v).deferrals_expired, 1, "only the first");
+}
+
+#[test]
+fn a_vcpu_that_only_spins_is_no_preempted_holder() {
+    let (mut p, v) = out_of_time();
+    let other = p.guest();
+    let other = p.hard(other, 1, 5);
+    p.wake(other);
+    p.stop(0, StopReason::Preempted, spins());
+    p.pick(0);
+    assert_eq!(p.counters(v).holder_preemptions, 0);
+}
+
 /// A vCPU out of time on CPU 0, which takes a lock and spins for a sibling on CPU 1.
 fn waiter_out_of_time() -> (Pool, VcpuId, VcpuId) {
     let mut p = Pool::new(2);

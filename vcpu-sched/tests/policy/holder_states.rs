@@ -273,7 +273,7 @@ fn edge_whose_holder_has_released_since_is_stale() {
     let released = vcpu_sched::Hints {
         depth: 1,
         releases: 1,
-        wait: None,
+        ..vcpu_sched::Hints::default()
     };
     p.stop(0, StopReason::Preempted, released);
     p.ring(waiter, 0, spins_on(holder));

@@ -16,6 +16,7 @@ mod misses;
 mod pool;
 mod regressions;
 mod removal;
+mod suspects;
 mod timers;
 mod waking;
 mod workers;

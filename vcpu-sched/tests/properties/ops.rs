@@ -79,12 +79,15 @@ pub fn hints() -> impl Strategy<Value = Hints> {
         holder: VcpuId(holder),
         holder_releases,
     });
-    (0..3_u32, 0..2_u32, prop::option::weighted(0.8, wait)).prop_map(|(depth, releases, wait)| {
-        Hints {
-            depth,
-            releases,
-            wait,
-        }
+    let counts = (0..3_u32, 0..2_u32);
+    let guess = (prop::bool::weighted(0.3), any::<bool>());
+    let all = (counts, prop::option::weighted(0.8, wait), guess);
+    all.prop_map(|((depth, releases), wait, (waits, is_guess))| Hints {
+        depth,
+        releases,
+        wait,
+        waits,
+        is_guess,
     })
 }
 

@@ -28,6 +28,34 @@ pub enum KernelSource {
     Path(PathBuf),
 }
 
+/// Where the hints about a guest's lock holders come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum HintSource {
+    /// The pages in which the guest publishes them; for a vCPU without a page, what the host infers.
+    Auto,
+    /// The pages in which the guest publishes them.
+    #[default]
+    Page,
+    /// What the host infers. The guest is offered no pages.
+    Inferred,
+    /// There are none.
+    Off,
+}
+
+impl HintSource {
+    /// Whether the guest may register hint pages.
+    #[must_use]
+    pub fn offers_pages(self) -> bool {
+        matches!(self, Self::Auto | Self::Page)
+    }
+
+    /// Whether the host infers hints.
+    #[must_use]
+    pub fn infers(self) -> bool {
+        matches!(self, Self::Auto | Self::Inferred)
+    }
+}
+
 /// One guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestConfig {
@@ -56,6 +84,8 @@ pub struct GuestConfig {
     pub weight: u32,
     /// Host CPUs that each vCPU may use; `None` for all of the pool.
     pub host_cpus: Vec<Option<Vec<usize>>>,
+    /// Where the hints about its lock holders come from.
+    pub hints: HintSource,
 }
 
 impl GuestConfig {
@@ -75,6 +105,7 @@ impl GuestConfig {
             reservations: vec![None],
             weight: DEFAULT_WEIGHT,
             host_cpus: vec![None],
+            hints: HintSource::default(),
         }
     }
 

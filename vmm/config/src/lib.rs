@@ -36,7 +36,8 @@ pub use control::Control;
 pub use disk::DiskConfig;
 pub use error::ConfigError;
 pub use guest::{
-    DEFAULT_WEIGHT, GuestConfig, KernelSource, MAX_CMDLINE, MAX_MEMORY, MAX_VCPUS, MIN_MEMORY,
+    DEFAULT_WEIGHT, GuestConfig, HintSource, KernelSource, MAX_CMDLINE, MAX_MEMORY, MAX_VCPUS,
+    MIN_MEMORY,
 };
 pub use metrics_target::MetricsTarget;
 pub use net::NetConfig;

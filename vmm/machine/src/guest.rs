@@ -7,6 +7,7 @@
 //! | `handle.rs` | a guest that can run |
 //! | `host_resources.rs` | what a guest has of the host, and how that is released |
 //! | `record.rs` | what stays of a guest when its virtual machine is gone |
+//! | `scanned_kernel.rs` | a guest's kernel, as the thread that scans it sees it |
 //! | `end.rs` | how a guest ended |
 //! | `wiring.rs` | what the rest of the program gives a guest |
 //! | `error.rs` | why a guest could not be created |
@@ -17,6 +18,7 @@ mod error;
 pub(crate) mod handle;
 mod host_resources;
 mod record;
+mod scanned_kernel;
 mod vm;
 mod wiring;
 

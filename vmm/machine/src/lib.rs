@@ -13,6 +13,7 @@ pub mod guest;
 pub mod guest_stopped;
 pub mod hints;
 mod i8042;
+pub mod inferred;
 pub mod kvm;
 mod layout;
 pub mod loader;

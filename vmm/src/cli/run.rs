@@ -8,8 +8,9 @@ use baton_config::file::{self, parse_defer};
 use baton_config::units::{self, UnitError};
 use baton_config::values::{CpuList, Switch, parse_cpu_list};
 use baton_config::{
-    ConfigError, Control, DiskConfig, GuestConfig, KernelSource, LateHalts, MetricsTarget,
-    NetConfig, Reservation, RunConfig, SchedMode, SummaryForm, Timeline, VcpuThreads, VsockConfig,
+    ConfigError, Control, DiskConfig, GuestConfig, HintSource, KernelSource, LateHalts,
+    MetricsTarget, NetConfig, Reservation, RunConfig, SchedMode, SummaryForm, Timeline,
+    VcpuThreads, VsockConfig,
 };
 use clap::Args;
 
@@ -95,6 +96,10 @@ pub struct RunArgs {
     /// Share that vCPUs without a reservation get of what reservations leave [default: 100]
     #[arg(long, value_name = "1-10000", conflicts_with = "file")]
     pub weight: Option<u32>,
+    /// Where hints about lock holders come from: pages that the guest publishes, what the host infers,
+    /// or for each vCPU the first of these that there is [default: page]
+    #[arg(long, conflicts_with = "file")]
+    pub hints: Option<HintSource>,
 
     /// Host CPUs to use, such as 0-3 or 0,2 [default: all that this process may use]
     #[arg(long, value_name = "CPUS", value_parser = parse_cpu_list)]
@@ -263,6 +268,9 @@ impl RunArgs {
         }
         if let Some(weight) = self.weight {
             guest.weight = weight;
+        }
+        if let Some(hints) = self.hints {
+            guest.hints = hints;
         }
         guest.reservations = self.reservations(cpus)?;
         Ok(guest)

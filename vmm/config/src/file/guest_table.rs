@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use vcpu_sched::Reservation;
 
-use super::fields::{field, for_each_vcpu};
+use super::fields::{choice, field, for_each_vcpu};
 use crate::disk::DiskConfig;
 use crate::error::{ConfigError, fail};
 use crate::guest::{GuestConfig, KernelSource, MAX_VCPUS};
@@ -34,6 +34,7 @@ pub(super) struct GuestTable {
     host_cpus: Option<String>,
     vcpu_host_cpus: Option<Vec<String>>,
     count: Option<usize>,
+    hints: Option<String>,
 }
 
 impl GuestTable {
@@ -88,6 +89,9 @@ impl GuestTable {
         }
         if let Some(weight) = self.weight {
             guest.weight = weight;
+        }
+        if let Some(hints) = &self.hints {
+            guest.hints = choice("hints", hints)?;
         }
         guest.reservations = self.reservations(cpus)?;
         guest.host_cpus = self.pinning(cpus)?;

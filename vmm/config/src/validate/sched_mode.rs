@@ -114,6 +114,13 @@ fn check_guest(guest: &GuestConfig, sched: SchedMode) -> Result<(), ConfigError>
             guest.weight
         ));
     }
+    if sched != SchedMode::Baton && guest.hints.infers() {
+        return fail(format!(
+            "guest {name}: --sched {} does not support inferred hints, because only Baton's own scheduler \
+             uses hints: leave the hints out, or give --sched baton",
+            sched.name()
+        ));
+    }
     Ok(())
 }
 
@@ -141,6 +148,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::guest::HintSource;
     use crate::metrics_target::MetricsTarget;
     use crate::sched::Given;
 
@@ -283,6 +291,22 @@ mod tests {
             let text = refused.unwrap_or_default();
             for word in words.iter().chain(&["guest db, vCPU 1", reservation]) {
                 assert!(words.is_empty() || text.contains(word), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn inferred_hints_are_refused_where_none_are_used() {
+        for sched in OTHERS {
+            for hints in [HintSource::Auto, HintSource::Inferred] {
+                let text = refusal(sched, |config| config.guests[0].hints = hints);
+                assert!(text.is_some_and(|text| text.contains("inferred hints")));
+            }
+            for hints in [HintSource::Page, HintSource::Off] {
+                assert_eq!(
+                    refusal(sched, |config| config.guests[0].hints = hints),
+                    None
+                );
             }
         }
     }

@@ -1,8 +1,10 @@
 //! What an executor runs next: a vCPU, and the policy's decision about it.
 
 use baton_abi::hints::{RING_DEFER, RING_DONATED};
-use vcpu_sched::{Decision, Ns};
+use baton_os::sys;
+use vcpu_sched::{Decision, Ns, SUSPECTED_LOCK};
 
+use super::looks::Looks;
 use super::owned_vcpu::OwnedVcpu;
 
 /// The vCPU that the policy has picked for an executor.
@@ -10,6 +12,8 @@ pub(crate) struct Assignment {
     pub(super) vcpu: OwnedVcpu,
     /// When the decision ends, ns; a deferral moves that. `None`: not before something happens.
     pub(super) until: Option<Ns>,
+    /// When it is looked at before that, if it rings no doorbell.
+    pub(super) looks: Option<Looks>,
     pub(super) decision: Decision,
 }
 
@@ -18,6 +22,7 @@ impl Assignment {
         Self {
             vcpu,
             until: decision.until,
+            looks: None,
             decision,
         }
     }
@@ -25,6 +30,19 @@ impl Assignment {
     /// Whether the vCPU runs on another vCPU's scheduling context.
     pub(crate) fn is_proxied(&self) -> bool {
         self.decision.is_proxied()
+    }
+
+    /// Begins the looks at a vCPU without a hint page, which enters the guest in `entry`, ns.
+    pub(super) fn begin_looks(&mut self, entry: Ns) {
+        let is_suspect = self.is_proxied() && self.decision.lock == SUSPECTED_LOCK;
+        // A vCPU with which none competes waits for none that is off the CPUs.
+        if self.vcpu.is_inferred() && (is_suspect || self.until.is_some()) {
+            let now = sys::monotonic_ns();
+            self.looks = Some(match is_suspect {
+                true => Looks::at_suspect(now, entry),
+                false => Looks::for_wait(now),
+            });
+        }
     }
 
     /// Writes to the hint page, before the vCPU runs, that it runs and on which scheduling context.

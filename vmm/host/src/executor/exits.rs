@@ -6,6 +6,7 @@ use vcpu_sched::{CpuId, Ns, StopReason};
 
 use super::assignment::Assignment;
 use super::exit_latency::ExitLatency;
+use super::looks::Looks;
 use super::pool::Pool;
 
 /// Where halts do not end `KVM_RUN`, or wakes of halted vCPUs cannot be noticed, it is checked this often,
@@ -63,7 +64,7 @@ impl ExitHandler {
         let now = sys::monotonic_ns();
         let kicked = pool.kick_target(self.cpu).take_kick();
         if !kicked && assignment.until.is_none_or(|until| now < until) {
-            return ExitAction::Resume;
+            return look(assignment, now);
         }
         if let Some(until) = assignment.until {
             self.latency.measured(until, now);
@@ -86,8 +87,17 @@ impl ExitHandler {
         let Some(until) = deferred else { return false };
         assignment.show_deferral();
         let entries = self.latency.before_release(hints.wait.is_some());
-        assignment.until = Some(until.saturating_add(entries));
+        let end = until.saturating_add(entries);
+        assignment.until = Some(end);
+        if hints.is_guess {
+            assignment.looks = Some(Looks::for_release(now, self.entry_latency()));
+        }
         true
+    }
+
+    /// An estimate of the time, ns, that an entry into the guest takes.
+    pub(super) fn entry_latency(&self) -> Ns {
+        self.latency.before_release(false)
     }
 
     fn halted(&self) -> ExitAction {
@@ -140,6 +150,18 @@ impl ExitHandler {
         };
         // If the policy has this CPU decide again, the kick keeps the executor out of the guest.
         pool.finish(after);
+    }
+}
+
+/// Looks at the vCPU of `assignment`, if it is time.
+fn look(assignment: &mut Assignment, now: Ns) -> ExitAction {
+    let is_due = |looks: &&mut Looks| looks.next() <= now;
+    let Some(looks) = assignment.looks.as_mut().filter(is_due) else {
+        return ExitAction::Resume;
+    };
+    match looks.runs_on(&assignment.vcpu.hints(), now) {
+        true => ExitAction::Resume,
+        false => ExitAction::Stop(StopReason::Preempted),
     }
 }
 

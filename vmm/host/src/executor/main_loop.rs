@@ -250,6 +250,7 @@ impl<R: VcpuRunner> Executor<R> {
     fn serve(&mut self, pool: &Pool, mut assignment: Assignment) -> Returned {
         let (id, index) = (assignment.vcpu.id(), assignment.vcpu.index);
         let guest = Arc::clone(&assignment.vcpu.guest);
+        assignment.begin_looks(self.exits.entry_latency());
         loop {
             let Some((back, exit)) = self.enter(pool, assignment) else {
                 guest.end(GuestEnd::InternalError {
@@ -276,14 +277,13 @@ impl<R: VcpuRunner> Executor<R> {
         let Assignment {
             vcpu,
             until,
+            looks,
             decision,
         } = assignment;
-        let timer = if self.runner.detects_halts() {
-            until
-        } else {
-            let poll = sys::monotonic_ns().saturating_add(HALT_POLL_NS);
-            Some(until.map_or(poll, |until| until.min(poll)))
-        };
+        let poll = (!self.runner.detects_halts())
+            .then(|| sys::monotonic_ns().saturating_add(HALT_POLL_NS));
+        let look = looks.map(|looks| looks.next());
+        let timer = [until, look, poll].into_iter().flatten().min();
         let FinishedRun {
             vcpu,
             exit,
@@ -294,6 +294,7 @@ impl<R: VcpuRunner> Executor<R> {
         let assignment = Assignment {
             vcpu,
             until,
+            looks,
             decision,
         };
         Some((assignment, exit))
@@ -307,7 +308,10 @@ impl<R: VcpuRunner> Executor<R> {
         if !sleeps && reason != Some(StopReason::Rang) {
             vcpu.limit_timer();
         }
-        let hints = vcpu.hints();
+        let hints = match reason {
+            None | Some(StopReason::Halted(_)) => vcpu.hints_of_halted(),
+            Some(_) => vcpu.hints(),
+        };
         let ran = self.time.charge();
         StoppedVcpu {
             vcpu,

@@ -37,6 +37,7 @@ mod kick;
 mod kick_handler;
 mod kick_target;
 mod late_halts;
+mod looks;
 mod main_loop;
 mod metrics_source;
 mod observers;

@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use baton_machine::Vcpu;
+use baton_os::sys;
 use vcpu_sched::{Hints, VcpuId};
 
 use super::policy_ids::PolicyIds;
@@ -30,9 +31,29 @@ impl OwnedVcpu {
         PolicyIds::of_vcpu(self.id, self.vcpu.index)
     }
 
-    /// A copy of its hint record, in the policy's terms.
+    /// A copy of its hint record, or what the host infers, in the policy's terms.
     pub(crate) fn hints(&self) -> Hints {
-        self.ids().hints(self.guest.hints.snapshot(self.index))
+        if !self.is_inferred() {
+            return self.ids().hints(self.guest.hints.snapshot(self.index));
+        }
+        let memory = self.guest.memory().regions();
+        let now = sys::monotonic_ns();
+        let inferred = &self.guest.inferred;
+        let snapshot = inferred.snapshot(self.index, self.fd(), memory, now);
+        self.ids().hints(snapshot)
+    }
+
+    /// The same of a vCPU that has halted.
+    pub(crate) fn hints_of_halted(&self) -> Hints {
+        match self.is_inferred() {
+            true => self.ids().hints(self.guest.inferred.halted(self.index)),
+            false => self.hints(),
+        }
+    }
+
+    /// Whether the host infers its hints: it has no page in which it could publish them.
+    pub(crate) fn is_inferred(&self) -> bool {
+        self.guest.inferred.is_on() && !self.guest.hints.is_registered(self.index)
     }
 
     /// The vCPU without its number.

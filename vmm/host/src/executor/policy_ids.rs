@@ -44,6 +44,8 @@ impl PolicyIds {
                 holder: self.to_policy(wait.holder),
                 holder_releases: wait.holder_releases,
             }),
+            waits: snapshot.waits,
+            is_guess: snapshot.is_guess,
         }
     }
 }

@@ -11,12 +11,14 @@ use super::error::{GuestError, GuestErrorKind, kvm_refused};
 use super::handle::Guest;
 use super::host_resources::HostResources;
 use super::record::GuestRecord;
+use super::scanned_kernel::ScannedKernel;
 use super::vm;
 use super::wiring::GuestWiring;
 use crate::acpi;
 use crate::boot::{self, Handover};
 use crate::cpuid;
 use crate::devices::{Devices, MmioRegion};
+use crate::hints::HintPages;
 use crate::loader::{self, Entry};
 use crate::memory::GuestMemory;
 use crate::serial::SerialPort;
@@ -85,8 +87,12 @@ fn create(
     let devices = Devices::new(&vm, memory.regions(), config, wiring.vsock)?;
     debug_assert_eq!(devices.regions(), regions);
 
-    let supported = cpuid::supported(kvm, wiring.features, own_steal)
-        .map_err(kvm_refused("to report its CPUID"))?;
+    let features = match config.hints.offers_pages() {
+        true => wiring.features,
+        false => 0,
+    };
+    let supported =
+        cpuid::supported(kvm, features, own_steal).map_err(kvm_refused("to report its CPUID"))?;
     let (fds, clock) = vm::create_vcpus(&vm, config.cpus as u32, &supported, entry)?;
     let resources = HostResources {
         serial: SerialPort::new(&vm, wiring.console.clone()).map_err(GuestErrorKind::Host)?,
@@ -101,8 +107,24 @@ fn create(
         clock,
         wiring.console,
     ));
-    let guest = Guest::new(record, resources, wiring.features, wiring.reaper);
-    Ok((Arc::new(guest), fds))
+    let pages = match config.hints.offers_pages() {
+        true => config.cpus,
+        false => 0,
+    };
+    let hints = HintPages::new(pages);
+    let guest = Arc::new(Guest::new(
+        record,
+        resources,
+        hints,
+        features,
+        wiring.reaper,
+    ));
+    // The host's own scheduler has no use for hints.
+    if config.hints.infers() && wiring.features & FEATURE_RUNNING != 0 {
+        let started = guest.inferred.start(ScannedKernel::of(&guest));
+        started.map_err(GuestErrorKind::Host)?;
+    }
+    Ok((guest, fds))
 }
 
 fn check_vcpu_count(kvm: &Kvm, cpus: usize) -> Result<(), GuestErrorKind> {

@@ -11,6 +11,7 @@ use super::record::GuestRecord;
 use crate::apic_timer::TimerRates;
 use crate::devices::Devices;
 use crate::hints::{BadHintPage, HintPages};
+use crate::inferred::InferredHints;
 use crate::kvm;
 use crate::memory::GuestMemory;
 use crate::power::PowerRegisters;
@@ -24,6 +25,8 @@ pub struct Guest {
     record: Arc<GuestRecord>,
     /// The hint pages of the vCPUs.
     pub hints: HintPages,
+    /// The hints that the host infers.
+    pub inferred: InferredHints,
     /// The steal time of the vCPUs, if Baton's policy decides which vCPU runs.
     pub steal: StealTime,
     /// The rates that the timers of the local APICs may have.
@@ -53,17 +56,20 @@ impl fmt::Debug for Guest {
 }
 
 impl Guest {
-    /// The guest of `record`, which offers `features` and has not run.
+    /// The guest of `record`, which offers `features` and as many hint pages as `hints` has, and has not
+    /// run.
     pub(super) fn new(
         record: Arc<GuestRecord>,
         resources: HostResources,
+        hints: HintPages,
         features: u32,
         reaper: Reaper,
     ) -> Self {
         let vcpus = record.vcpus();
         let resources = Arc::new(resources);
         Self {
-            hints: HintPages::new(vcpus as usize),
+            hints,
+            inferred: InferredHints::new(vcpus as usize),
             steal: StealTime::new(vcpus as usize),
             timers: TimerRates::new(vcpus, kvm::shortest_timer_period()),
             features,

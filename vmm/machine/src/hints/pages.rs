@@ -100,6 +100,7 @@ impl HintPages {
             depth: held & ((1 << HELD_DEPTH_BITS) - 1),
             releases: held >> HELD_DEPTH_BITS,
             wait: self.wait(page, index),
+            ..HintSnapshot::default()
         }
     }
 

@@ -25,4 +25,8 @@ pub struct HintSnapshot {
     pub releases: u32,
     /// For which vCPU it waits, if its record makes sense.
     pub wait: Option<PublishedWait>,
+    /// Whether it waits for a vCPU that is not known.
+    pub waits: bool,
+    /// Whether the host has inferred this; otherwise the guest has published it.
+    pub is_guess: bool,
 }

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::guest::KernelSource;
+use crate::guest::{HintSource, KernelSource};
 use crate::output::SummaryForm;
 use crate::sched::{Given, LateHalts, SchedMode, VcpuThreads};
 use crate::vsock::VsockConfig;
@@ -135,6 +135,10 @@ fn mistakes_are_named_with_what_would_be_right() {
         ("[[guest]]\nmemory = \"1K\"", "4M to 1T"),
         ("[[guest]]\ncpus = 0", "1 to 254"),
         ("[[guest]]\nweight = 0", "1 to 10000"),
+        (
+            "[[guest]]\nhints = \"guess\"",
+            "hints is 'guess', must be one of auto, page, inferred, off",
+        ),
         ("[[guest]]\ncount = 5000", "1 to 1024"),
         ("[[guest]]\ncount = 0", "1 to 1024"),
         ("[[guest]]\nreservation = \"5ms\"", "as in 5ms/10ms"),
@@ -241,4 +245,11 @@ fn an_option_that_would_be_ignored_is_refused() {
     assert!(text.contains("reads no RAM disk"), "{text}");
     let text = refused("[[guest]]\nreservation = \"1ms/10ms\"\nweight = 7");
     assert!(text.contains("for vCPUs without a reservation"), "{text}");
+}
+
+#[test]
+fn each_guest_has_its_own_source_of_hints_and_pages_are_the_default() {
+    let config = parsed("[[guest]]\n[[guest]]\nhints = \"auto\"\n[[guest]]\nhints = \"off\"");
+    let hints: Vec<_> = config.guests.iter().map(|guest| guest.hints).collect();
+    assert_eq!(hints, [HintSource::Page, HintSource::Auto, HintSource::Off]);
 }

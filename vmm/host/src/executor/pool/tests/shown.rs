@@ -1,6 +1,7 @@
 //! What a guest reads in its hint pages and steal time records about the switches between its vCPUs.
 
 use std::mem::offset_of;
+use std::sync::Arc;
 
 use baton_abi::hints::{HintPage, HostHints};
 use vcpu_sched::{CpuId, CpuTime, Hints, Ns, Reservation, SchedParams, StopReason, VcpuId};
@@ -11,7 +12,7 @@ use crate::executor::assignment::Assignment;
 use crate::executor::pool::Pool;
 use crate::executor::pool_state::PoolState;
 use crate::executor::switch::{OffCpu, show_switch};
-use crate::sync::{Arc, MutexGuard};
+use crate::sync::MutexGuard;
 
 const CPU: CpuId = CpuId(0);
 const MS: Ns = 1_000_000;

@@ -25,7 +25,12 @@ fn waiters_of_an_unmodified_guest_carry_suspects_and_no_vcpu_rings() {
         let (code, summary) = run_baton(
             &format!("inferred-{threads}.toml"),
             &guests,
-            &["--vcpu-threads", threads, "--host-cpus", "0"],
+            &[
+                "--vcpu-threads",
+                threads,
+                "--host-cpus",
+                &common::first_cpu(),
+            ],
         );
         assert_eq!(code, 0, "{summary}");
         for guest in summary["guests"].as_array().expect("guests") {

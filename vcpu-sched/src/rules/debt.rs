@@ -31,9 +31,10 @@ impl<E: Events> Scheduler<E> {
         let sc = &mut self.vcpus[vcpu].sc;
         let state = sc.state;
         match sc.class.charge_elsewhere(spent, activity, now, &inputs) {
-            // An idle one may have got a deadline that it keeps if it wakes in time, so its wake-up timer may
-            // need a timekeeper now.
-            ChargedElsewhere::Unchanged if state == ScState::Off => self.find_timekeepers(now),
+            // An idle one may have got a deadline that it keeps if it wakes in time.
+            ChargedElsewhere::Unchanged if state == ScState::Off => {
+                self.idle_deadline_changed(vcpu, now);
+            }
             ChargedElsewhere::Unchanged => {}
             ChargedElsewhere::Moved => self.take_new_place(vcpu, now),
             ChargedElsewhere::ThrottledUntil(at) if state == ScState::Throttled => {

@@ -48,6 +48,19 @@ impl<E: Events> Scheduler<E> {
     /// Sets a timer, and sees to it that a CPU attends to it in time if one should.
     pub(crate) fn set_timer(&mut self, timer: TimerId, at: Ns, now: Ns) {
         self.heap_of(timer).set(timer, at);
+        self.attend_to(timer, at, now);
+    }
+
+    /// The scheduling context of an idle vCPU has another deadline than before, so its wake-up timer, if it has
+    /// one, may need a timekeeper now.
+    pub(crate) fn idle_deadline_changed(&mut self, vcpu: VcpuId, now: Ns) {
+        let timer = TimerId::Wake(vcpu);
+        if let Some(at) = self.heap_of(timer).due(timer) {
+            self.attend_to(timer, at, now);
+        }
+    }
+
+    fn attend_to(&mut self, timer: TimerId, at: Ns, now: Ns) {
         // A CPU that is about to pick handles the timers that are due, and then finds timekeepers for the
         // others.
         if self.idle_cpu_keeps(at, now) || self.cpus.any_will_pick() {

@@ -43,6 +43,8 @@ pub enum Event {
         waiter: VcpuId,
         /// The vCPU that it waits for.
         holder: VcpuId,
+        /// Whether the policy suspects `holder`; otherwise the guest has published the edge.
+        is_suspicion: bool,
     },
     /// The waiter's edge is gone.
     EdgeOff(VcpuId),

@@ -4,6 +4,7 @@ use crate::classes::reservation::Reservation;
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
+use crate::state::blocked_on::SUSPECTED_LOCK;
 use crate::state::contexts::{ExecState, ScState};
 
 /// What a vCPU is doing.
@@ -38,8 +39,13 @@ pub struct VcpuView {
     pub reduced: Option<(Reservation, Ns)>,
     /// It is pinned to CPUs that are all offline, and runs elsewhere until one of them is online.
     pub displaced: bool,
-    /// The vCPU that it waits for, and the number that names the lock, as it has published them.
+    /// The vCPU that it waits for, and the number that names the lock, as it has published them. If
+    /// `is_suspicion`, the policy suspects that vCPU, and the number has no meaning.
     pub waits_for: Option<(VcpuId, u64)>,
+    /// Whether `waits_for` is a guess of the policy.
+    pub is_suspicion: bool,
+    /// It was seen to spin when it stopped last, and no vCPU is known or suspected that it waits for.
+    pub spins: bool,
 }
 
 /// One CPU that runs something.
@@ -49,8 +55,10 @@ pub struct CpuView {
     pub donor: VcpuId,
     /// The vCPU that runs.
     pub curr: VcpuId,
-    /// Where they differ: the lock that the donor waits for.
+    /// Where they differ: the lock that the donor waits for. It has no meaning if `is_suspect`.
     pub lock: u64,
+    /// Whether `curr` runs because it is suspected to hold the lock that the donor waits for.
+    pub is_suspect: bool,
 }
 
 impl<E: Events> Scheduler<E> {
@@ -69,15 +77,19 @@ impl<E: Events> Scheduler<E> {
         };
         let server = v.sc.class.server();
         let reduced_since = v.sc.reduced_since;
+        let edge = self.blocked_on.edge(vcpu);
+        let is_awake = matches!(
+            v.ec.state,
+            ExecState::Running(_) | ExecState::Runnable { .. }
+        );
         Some(VcpuView {
             doing,
             reserved: server.map(|s| (*s.admitted(), s.budget(), s.deadline())),
             reduced: server.and_then(|s| Some((*s.reservation(), reduced_since?))),
             displaced: self.cpus.online().and(v.ec.allowed).is_empty(),
-            waits_for: self
-                .blocked_on
-                .edge(vcpu)
-                .map(|wait| (wait.holder, wait.lock)),
+            waits_for: edge.map(|wait| (wait.holder, wait.lock)),
+            is_suspicion: edge.is_some_and(|wait| wait.is_suspicion()),
+            spins: is_awake && edge.is_none() && v.ec.hints.waits,
         })
     }
 
@@ -89,6 +101,7 @@ impl<E: Events> Scheduler<E> {
             donor: running.donor,
             curr: running.curr,
             lock: running.lock,
+            is_suspect: running.donor != running.curr && running.lock == SUSPECTED_LOCK,
         })
     }
 }
@@ -134,11 +147,73 @@ mod tests {
         pool.pick(CpuId(0), 4_001_000).expect("the holder, proxied");
         let cpu = pool.view_cpu(CpuId(0)).expect("runs");
         assert_eq!((cpu.donor, cpu.curr, cpu.lock), (waiter, holder, 7));
+        assert!(!cpu.is_suspect, "the guest has published whom it waits for");
         let view = pool.view(waiter).expect("exists");
         assert_eq!(
             (view.doing, view.waits_for),
             (Doing::Carrying(CpuId(0)), Some((holder, 7)))
         );
+        assert!(!view.is_suspicion && !view.spins);
         assert_eq!(pool.view(VcpuId(9)), None);
+    }
+
+    /// What the host infers of a vCPU that holds something, or spins for something.
+    fn guess(waits: bool) -> Hints {
+        Hints {
+            depth: 1,
+            waits,
+            is_guess: true,
+            ..Hints::default()
+        }
+    }
+
+    #[test]
+    fn a_vcpu_that_spins_with_none_to_suspect_is_shown_to_spin() {
+        let mut pool = Scheduler::new(Config::new(1));
+        let guest = pool.add_guest();
+        let params = SchedParams::BestEffort { weight: 100 };
+        let waiter = pool.add_vcpu(guest, params, None).expect("fits");
+        pool.wake(waiter, 0);
+        for (at, waits) in [(1_000, true), (2_000, false)] {
+            pool.pick(CpuId(0), at).expect("the waiter");
+            let ran = CpuTime(1_000);
+            pool.stop(CpuId(0), StopReason::Preempted, guess(waits), ran, at);
+            let view = pool.view(waiter).expect("exists");
+            assert_eq!((view.waits_for, view.spins), (None, waits));
+        }
+    }
+
+    #[test]
+    fn a_view_tells_a_suspect_from_a_holder() {
+        let mut pool = Scheduler::new(Config::new(1));
+        let guest = pool.add_guest();
+        let params = SchedParams::BestEffort { weight: 100 };
+        let [suspect, waiter] = [(); 2].map(|()| pool.add_vcpu(guest, params, None).expect("fits"));
+        let slice = CpuTime(4_000_000);
+        pool.wake(suspect, 0);
+        pool.pick(CpuId(0), 0).expect("the suspect");
+        pool.stop(
+            CpuId(0),
+            StopReason::Preempted,
+            guess(false),
+            slice,
+            slice.0,
+        );
+        pool.wake(waiter, 4_000_000);
+        pool.pick(CpuId(0), 4_000_000).expect("the waiter");
+        let ran = CpuTime(1_000);
+        pool.stop(CpuId(0), StopReason::Preempted, guess(true), ran, 4_001_000);
+        let view = pool.view(waiter).expect("exists");
+        let holder = view.waits_for.map(|(holder, _)| holder);
+        assert_eq!(
+            (holder, view.is_suspicion, view.spins),
+            (Some(suspect), true, false)
+        );
+        pool.pick(CpuId(0), 4_001_000).expect("the suspect");
+        let cpu = pool.view_cpu(CpuId(0)).expect("runs");
+        assert_eq!(
+            (cpu.donor, cpu.curr, cpu.is_suspect),
+            (waiter, suspect, true)
+        );
     }
 }

@@ -28,7 +28,7 @@ fn small_matrix_gives_table_json_csv_and_page() {
         "--loads",
         "2x,hog",
         "--policies",
-        "host-spin,host-pv,baton",
+        "host-spin,host-pv,baton-inferred,baton",
         "--runs",
         "1",
         "--seconds-per-run",
@@ -60,9 +60,11 @@ fn small_matrix_gives_table_json_csv_and_page() {
         [
             "ticket 2x host-spin",
             "ticket 2x host-pv",
+            "ticket 2x baton-inferred",
             "ticket 2x baton",
             "ticket hog host-spin",
             "ticket hog host-pv",
+            "ticket hog baton-inferred",
             "ticket hog baton",
         ]
     );
@@ -86,10 +88,12 @@ fn small_matrix_gives_table_json_csv_and_page() {
 
     let csv = std::fs::read_to_string(csv).expect("written");
     assert_eq!(csv.lines().count(), 1 + rows.len());
+    let inferred = csv.lines().filter(|line| line.contains(",baton-inferred,"));
+    assert_eq!(inferred.count(), 2);
     let html = std::fs::read_to_string(html).expect("written");
     assert_eq!(html.matches("<rect").count(), rows.len());
     assert!(html.contains("<h3>ticket at 2x: "));
-    assert_eq!(html.matches("class=\"line\"").count(), 3);
+    assert_eq!(html.matches("class=\"line\"").count(), 4);
     // The recorded scene: a wait without proxying, and one with it.
     assert_eq!(html.matches(" waits for the lock: ").count(), 2, "{html}");
 }

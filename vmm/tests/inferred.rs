@@ -35,6 +35,7 @@ fn waiters_of_an_unmodified_guest_carry_suspects_and_no_vcpu_rings() {
         assert_eq!(code, 0, "{summary}");
         for guest in summary["guests"].as_array().expect("guests") {
             assert_eq!(guest["workload"]["counter_ok"], true, "{guest}");
+            assert_eq!(guest["hints"], "inferred (preempt count)", "{guest}");
             assert!(sum(guest, "proxied") > 0, "{guest}");
             for vcpu in vcpus(guest) {
                 assert_eq!(number(&vcpu["exits"], "doorbells"), 0, "{vcpu}");
@@ -59,4 +60,20 @@ fn locks_hold_whatever_the_source_of_hints_is() {
     let (code, summary) = run_baton("inferred-sources.toml", &guests, &[]);
     assert_eq!(code, 0, "{summary}");
     assert_locks_held(&summary, 4 * 50);
+    for guest in summary["guests"].as_array().expect("guests") {
+        let name = guest["name"].as_str().expect("a name");
+        let hints = guest["hints"].as_str().expect("a source");
+        let (source, publishes) = (name.split('-').next(), name.contains("hints-on"));
+        let expected: &[&str] = match (source, publishes) {
+            (Some("off"), _) => &["off"],
+            (Some("auto" | "page"), true) => &["page"],
+            (Some("page"), false) => &["page (none registered)"],
+            // A short run may end before the count is found.
+            _ => &[
+                "inferred (preempt count)",
+                "inferred (looking for the count)",
+            ],
+        };
+        assert!(expected.contains(&hints), "{name}: {hints}");
+    }
 }

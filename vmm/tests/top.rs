@@ -21,11 +21,17 @@ struct Instance {
 
 impl Instance {
     fn start(name: &str) -> Self {
+        let words = ["--cmdline", "lock=ticket seconds=0 hints=on"];
+        Self::start_with(name, &[&words[..], &["--reservation", "5ms/20ms"]].concat())
+    }
+
+    /// The same of three vCPUs with these flags.
+    fn start_with(name: &str, more: &[&str]) -> Self {
         let socket = std::env::temp_dir().join(format!("baton-{}-{name}.sock", std::process::id()));
         let control = socket.to_string_lossy();
         let mut words = vec!["run", "--cpus", "3"];
-        words.extend(["--cmdline", "lock=ticket seconds=0 hints=on"]);
-        words.extend(["--reservation", "5ms/20ms", "--control", &control]);
+        words.extend(more);
+        words.extend(["--control", &control]);
         let mut run = common::start(&words);
         run.until("the control socket accepts connections", || {
             UnixStream::connect(&socket).is_ok()
@@ -71,6 +77,43 @@ fn json_has_the_documented_form_and_its_sums_agree() {
     let sum = |key: &str| -> u64 { vcpus.iter().map(|v| v[key].as_u64().expect(key)).sum() };
     assert_eq!(sum("ran_ns") + sum("elsewhere_ns"), sum("charged_ns"));
     assert_eq!(sum("donated_ns"), sum("received_ns"));
+}
+
+#[test]
+fn who_is_suspected_and_carried_is_shown_and_where_hints_come_from() {
+    let mut instance = Instance::start_with(
+        "suspects",
+        &[
+            "--hints",
+            "inferred",
+            "--host-cpus",
+            &common::first_cpu(),
+            "--cmdline",
+            "lock=mcs seconds=0 hints=stock wait=spin",
+        ],
+    );
+    let socket = &instance.socket;
+    let mut seen = [false; 3];
+    instance.run.until("a suspect is carried", || {
+        let json = once(socket, &["--json"]).stdout;
+        let snapshot: serde_json::Value = serde_json::from_str(&json).expect("json");
+        let cpu = &snapshot["cpus"][0];
+        let vcpus = snapshot["vcpus"].as_array().expect("vcpus");
+        let now = [
+            snapshot["guests"][0]["hints"] == "inferred (preempt count)",
+            cpu["suspect"] == true && cpu["lock"].is_null() && cpu["run"] != cpu["donor"],
+            vcpus.iter().any(|vcpu| vcpu["waits_for_suspect"] == true),
+        ];
+        for (seen, now) in seen.iter_mut().zip(now) {
+            *seen |= now;
+        }
+        seen == [true; 3]
+    });
+    let text = once(socket, &["--interval", "50ms"]).stdout;
+    assert!(
+        text.contains("\nhints: inferred (preempt count)\n"),
+        "{text}"
+    );
 }
 
 /// A pseudo-terminal of 40 lines and 140 columns.

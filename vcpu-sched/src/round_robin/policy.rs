@@ -252,6 +252,8 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
             reduced: None,
             displaced: self.online.and(vcpu.allowed).is_empty(),
             waits_for: None,
+            is_suspicion: false,
+            spins: false,
         })
     }
 
@@ -263,6 +265,7 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
             donor: vcpu,
             curr: vcpu,
             lock: 0,
+            is_suspect: false,
         })
     }
 

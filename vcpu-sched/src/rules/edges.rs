@@ -74,8 +74,18 @@ impl<E: Events> Scheduler<E> {
         let holder = wait.holder;
         if holder != waiter && self.same_guest(waiter, holder) {
             self.blocked_on.set(waiter, wait);
-            self.emit(now, Event::EdgeOn { waiter, holder });
+            self.emit_edge_on(waiter, wait, now);
         }
+    }
+
+    /// Reports the new edge of `waiter`.
+    pub(crate) fn emit_edge_on(&mut self, waiter: VcpuId, wait: Wait, now: Ns) {
+        let event = Event::EdgeOn {
+            waiter,
+            holder: wait.holder,
+            is_suspicion: wait.is_suspicion(),
+        };
+        self.emit(now, event);
     }
 
     /// Drops the edge of `waiter`, if it has one.

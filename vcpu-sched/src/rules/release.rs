@@ -1,6 +1,6 @@
 //! Release: a holder has released its lock, or has handed it to a waiter. The edges move with the lock.
 
-use crate::events::{Event, Events};
+use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
 use crate::state::blocked_on::{Wait, WaitKind};
@@ -78,7 +78,7 @@ impl<E: Events> Scheduler<E> {
                         ..wait
                     };
                     self.blocked_on.set(waiter, wait);
-                    self.emit(now, Event::EdgeOn { waiter, holder });
+                    self.emit_edge_on(waiter, wait, now);
                 }
                 None => self.drop_edge(waiter, now),
             }

@@ -13,7 +13,7 @@
 //! because it held something for too long is treated like one that spins until it has been seen free, so that
 //! a count that never returns to 0 keeps no waiter from running.
 
-use crate::events::{Event, Events};
+use crate::events::Events;
 use crate::ids::{Ns, VcpuId};
 use crate::scheduler::Scheduler;
 use crate::state::blocked_on::{Hints, SUSPECTED_LOCK, Wait, WaitKind};
@@ -27,8 +27,7 @@ impl<E: Events> Scheduler<E> {
             return;
         };
         self.blocked_on.set(waiter, wait);
-        let holder = wait.holder;
-        self.emit(now, Event::EdgeOn { waiter, holder });
+        self.emit_edge_on(waiter, wait, now);
     }
 
     /// The suspect that ran as `running` has stopped with `hints`: its donor runs next if the suspect holds

@@ -37,6 +37,13 @@ pub struct Wait {
     pub holder_releases: u32,
 }
 
+impl Wait {
+    /// Whether the policy has drawn this edge on a guess; otherwise the guest has published it.
+    pub(crate) fn is_suspicion(&self) -> bool {
+        self.lock == SUSPECTED_LOCK
+    }
+}
+
 /// What is known of a vCPU each time it stops: what it has published, or what the host has inferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Hints {

@@ -138,7 +138,7 @@ fn lying_guest_hands_over_what_it_does_not_hold() {
                     by_report += u64::from(moved.take().is_some() && kicked);
                     stopped = Some(curr);
                 }
-                Event::EdgeOn { waiter, holder } if stopped != Some(waiter) => {
+                Event::EdgeOn { waiter, holder, .. } if stopped != Some(waiter) => {
                     (moved, kicked) = (Some(holder), false);
                 }
                 Event::Wake(woken) => by_wake += u64::from(moved.take() == Some(woken)),

@@ -6,6 +6,7 @@
 //! | `vm.rs` | the KVM virtual machine and its vCPUs before they run |
 //! | `handle.rs` | a guest that can run |
 //! | `host_resources.rs` | what a guest has of the host, and how that is released |
+//! | `hints_in_force.rs` | where a guest's hints come from at the moment |
 //! | `record.rs` | what stays of a guest when its virtual machine is gone |
 //! | `scanned_kernel.rs` | a guest's kernel, as the thread that scans it sees it |
 //! | `end.rs` | how a guest ended |
@@ -16,6 +17,7 @@ mod create;
 mod end;
 mod error;
 pub(crate) mod handle;
+mod hints_in_force;
 mod host_resources;
 mod record;
 mod scanned_kernel;
@@ -25,5 +27,6 @@ mod wiring;
 pub use end::GuestEnd;
 pub use error::{GuestError, GuestErrorKind};
 pub use handle::Guest;
+pub use hints_in_force::HintsInForce;
 pub use record::GuestRecord;
 pub use wiring::GuestWiring;

@@ -27,6 +27,7 @@ mod registers;
 mod scan;
 mod scanner;
 
+pub(crate) use provider::CountSearch;
 pub use provider::InferredHints;
 pub(crate) use scan::Finding;
 pub(crate) use scanner::{ScanRequest, ScannedGuest};

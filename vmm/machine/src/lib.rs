@@ -28,5 +28,5 @@ pub mod testdev;
 pub mod vcpu;
 
 pub use doorbell::Doorbell;
-pub use guest::{Guest, GuestEnd, GuestError, GuestRecord};
+pub use guest::{Guest, GuestEnd, GuestError, GuestRecord, HintsInForce};
 pub use vcpu::{Exit, ExitCounts, ImmediateExit, Vcpu};

@@ -63,6 +63,8 @@ pub enum AfterKey {
 pub struct VcpuRow {
     /// The vCPU as it is now.
     pub vcpu: VcpuSnapshot,
+    /// Whether it runs on another vCPU's budget only because it is suspected to hold a lock.
+    pub is_suspect: bool,
     /// Time that it ran.
     pub ran: f64,
     /// Time that it was charged.
@@ -211,7 +213,10 @@ impl App {
                 wall => passed as f64 * 100.0 / wall as f64,
             }
         };
+        let name = now.name();
+        let mut cpus = self.now.cpus.iter();
         VcpuRow {
+            is_suspect: cpus.any(|cpu| cpu.suspect && cpu.run.as_ref() == Some(&name)),
             ran: share(RAN),
             charged: share(CHARGED),
             donated: share(DONATED),
@@ -252,6 +257,7 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use baton_observe::control::snapshot::CpuSnapshot;
     use baton_observe::counters::ControlValues;
 
     fn snapshot(now_ns: u64, ran: [u64; 3]) -> PoolSnapshot {
@@ -296,6 +302,23 @@ mod tests {
     fn rates_are_shares_of_the_time_between_two_snapshots() {
         assert!((app().rows()[1].ran - 90.0).abs() < 1e-9);
         assert!((App::new(snapshot(0, [1, 1, 1])).rows()[0].ran).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_vcpu_is_a_suspect_while_a_host_cpu_runs_it_as_one() {
+        let on_cpu = |suspect| {
+            let mut snapshot = snapshot(0, [0; 3]);
+            snapshot.cpus = vec![CpuSnapshot {
+                run: Some("db/1".to_owned()),
+                donor: Some("db/0".to_owned()),
+                suspect,
+                ..CpuSnapshot::default()
+            }];
+            let rows = App::new(snapshot).rows();
+            rows.iter().map(|row| row.is_suspect).collect::<Vec<_>>()
+        };
+        assert_eq!(on_cpu(true), [false, true, false]);
+        assert_eq!(on_cpu(false), [false; 3]);
     }
 
     #[test]

@@ -27,13 +27,11 @@ struct ColumnKind {
 
 static KINDS: [ColumnKind; 12] = [
     kind("vCPU", 0, |row| row.vcpu.name()),
-    kind("state", 0, |row| row.vcpu.state.clone()),
+    kind("state", 0, state),
     kind("cpu", 4, |row| {
         row.vcpu.cpu.map_or("-".to_owned(), |cpu| cpu.to_string())
     }),
-    kind("waits for", 6, |row| {
-        row.vcpu.waits_for.clone().unwrap_or("-".to_owned())
-    }),
+    kind("waits for", 6, waits_for),
     kind(Column::Ran.heading(), 0, |row| percent(row.ran)),
     kind(Column::Charged.heading(), 2, |row| percent(row.charged)),
     kind(Column::Donated.heading(), 7, |row| percent(row.donated)),
@@ -53,6 +51,25 @@ const fn kind(heading: &'static str, expendable: u8, cell: fn(&VcpuRow) -> Strin
         heading,
         expendable,
         cell,
+    }
+}
+
+/// What the vCPU does; of one that runs as a suspect, that.
+fn state(row: &VcpuRow) -> String {
+    match row.is_suspect {
+        true => "suspect".to_owned(),
+        false => row.vcpu.state.clone(),
+    }
+}
+
+/// The vCPU for which it waits or which it suspects, or that it spins for one that is not known.
+fn waits_for(row: &VcpuRow) -> String {
+    let vcpu = &row.vcpu;
+    match &vcpu.waits_for {
+        Some(suspect) if vcpu.waits_for_suspect => format!("{suspect} (suspected)"),
+        Some(holder) => holder.clone(),
+        None if vcpu.spins => "spins".to_owned(),
+        None => "-".to_owned(),
     }
 }
 
@@ -201,6 +218,7 @@ mod tests {
                 budget_ns: Some(-1_234_000),
                 ..VcpuSnapshot::default()
             },
+            is_suspect: false,
             ran: 100.0,
             charged: 99.9,
             donated: 0.0,
@@ -222,6 +240,21 @@ mod tests {
                 .map(usize::from)
                 .collect::<Vec<_>>(),
         )
+    }
+
+    #[test]
+    fn a_guess_is_told_from_what_a_guest_has_published() {
+        let mut row = row("db", 1);
+        assert_eq!(waits_for(&row), "db/0");
+        row.vcpu.waits_for_suspect = true;
+        assert_eq!(waits_for(&row), "db/0 (suspected)");
+        row.vcpu.waits_for = None;
+        assert_eq!(waits_for(&row), "-");
+        row.vcpu.spins = true;
+        assert_eq!(waits_for(&row), "spins");
+        assert_eq!(state(&row), "throttled");
+        row.is_suspect = true;
+        assert_eq!(state(&row), "suspect");
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub(super) struct CpuLine {
 pub(super) fn line(cpu: &CpuSnapshot) -> CpuLine {
     let (what, proxied) = match (&cpu.run, &cpu.donor) {
         (None, _) => ("idle".to_owned(), false),
+        (Some(run), Some(donor)) if cpu.suspect => (
+            format!("{run} on the budget of {donor}, which suspects that it holds a lock"),
+            true,
+        ),
         (Some(run), Some(donor)) if run != donor => (
             format!(
                 "{run} on the budget of {donor}, which waits for lock {:#x}",
@@ -87,6 +91,24 @@ mod tests {
             donor: run.map(str::to_owned),
             ..CpuSnapshot::default()
         }
+    }
+
+    #[test]
+    fn a_suspect_that_is_carried_is_told_from_a_holder() {
+        let carried = |suspect: bool| CpuSnapshot {
+            donor: Some("db/1".to_owned()),
+            lock: (!suspect).then_some(16),
+            suspect,
+            ..cpu(0, Some("db/0"))
+        };
+        assert_eq!(
+            [true, false].map(|suspect| line(&carried(suspect)).text),
+            [
+                "CPU 0   db/0 on the budget of db/1, which suspects that it holds a lock",
+                "CPU 0   db/0 on the budget of db/1, which waits for lock 0x10"
+            ]
+        );
+        assert!(line(&carried(true)).proxied);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! | `app.rs` | what the keys do, and what is shown of two snapshots |
 //! | `columns.rs` | which columns of the table fit, and how wide they are |
 //! | `cpus.rs` | the lines about host CPUs |
+//! | `hints.rs` | the line about where the guests' hints come from |
 //! | `view.rs` | drawing, on a terminal or as plain text |
 //! | `error.rs` | why there is no view |
 
@@ -17,6 +18,7 @@ mod columns;
 mod cpus;
 mod error;
 mod find;
+mod hints;
 mod live;
 mod once;
 mod view;

@@ -11,6 +11,7 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table};
 use super::app::App;
 use super::columns::{TableLayout, lay_out};
 use super::cpus::{self, CpuLine};
+use super::hints;
 
 /// Draws `app` on the whole terminal.
 pub(super) fn draw(frame: &mut Frame, app: &App) {
@@ -18,14 +19,16 @@ pub(super) fn draw(frame: &mut Frame, app: &App) {
     let lines = cpus::lines(&app.now().cpus);
     // The table gets the rest.
     let room = lines.len().min(usize::from(area.height / 2));
+    let head_lines = head_lines(app);
     let [head, cpus, table, foot] = Layout::vertical([
-        Constraint::Length(1),
+        Constraint::Length(head_lines.len() as u16),
         Constraint::Length(room as u16 + 1),
         Constraint::Min(3),
         Constraint::Length(1),
     ])
     .areas(area);
-    frame.render_widget(Line::from(title(app)).bold(), head);
+    let head_lines: Vec<Line> = head_lines.into_iter().map(Line::from).collect();
+    frame.render_widget(Paragraph::new(head_lines).bold(), head);
     draw_cpus(frame, cpus, cpus::window(lines, app.cpu_scroll, room));
     let left_out = draw_table(frame, table, app);
     let prompt = match left_out {
@@ -67,8 +70,11 @@ fn draw_table(frame: &mut Frame, area: Rect, app: &App) -> usize {
 
 /// `app` as lines of text.
 pub(super) fn plain(app: &App) -> String {
-    let mut text = title(app);
-    text.push('\n');
+    let mut text = String::new();
+    for line in head_lines(app) {
+        text.push_str(&line);
+        text.push('\n');
+    }
     for cpu in &app.now().cpus {
         text.push_str(&cpus::line(cpu).text);
         text.push('\n');
@@ -84,6 +90,13 @@ pub(super) fn plain(app: &App) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The lines above all others.
+fn head_lines(app: &App) -> Vec<String> {
+    let mut lines = vec![title(app)];
+    lines.extend(hints::line(&app.now().guests));
+    lines
 }
 
 fn title(app: &App) -> String {
@@ -110,7 +123,9 @@ fn style(state: &str) -> Style {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use baton_observe::control::snapshot::{CpuSnapshot, PoolSnapshot, VcpuSnapshot};
+    use baton_observe::control::snapshot::{
+        CpuSnapshot, GuestSnapshot, PoolSnapshot, VcpuSnapshot,
+    };
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -181,6 +196,30 @@ mod tests {
         }
         for part in ["idle: 0-63", "columns hidden", "5.000ms of 5ms/20ms,hard"] {
             assert!(screen.contains(part), "{part} in {screen}");
+        }
+    }
+
+    #[test]
+    fn the_view_shows_who_is_suspected_and_carried_and_where_hints_come_from() {
+        let mut snapshot = app().now().clone();
+        snapshot.guests = vec![GuestSnapshot {
+            name: "db".to_owned(),
+            hints: "inferred (preempt count)".to_owned(),
+        }];
+        (snapshot.cpus[0].suspect, snapshot.cpus[0].lock) = (true, None);
+        snapshot.vcpus[1].waits_for_suspect = true;
+        let app = App::new(snapshot);
+        let mut terminal = Terminal::new(TestBackend::new(80, 12)).expect("backend");
+        terminal.draw(|frame| draw(frame, &app)).expect("draws");
+        for text in [terminal.backend().to_string(), plain(&app)] {
+            for part in [
+                "hints: inferred (preempt count)",
+                "db/0 on the budget of db/1, which suspects that it holds a lock",
+                "db/0  suspect ",
+                "db/0 (suspected)",
+            ] {
+                assert!(text.contains(part), "{part} in {text}");
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The axes of the benchmark: locks, loads and policies.
 
-use baton_config::{DEFAULT_DEFER, Reservation, RunConfig, SchedMode};
+use baton_config::{DEFAULT_DEFER, HintSource, Reservation, RunConfig, SchedMode};
 use clap::ValueEnum;
 use serde::Serializer;
 
@@ -64,6 +64,9 @@ pub enum Policy {
     /// Baton, without hints about locks.
     #[value(name = "baton-nohints")]
     BatonNoHints,
+    /// Baton with both of what follows, where the guest publishes no hints and the host infers them.
+    #[value(name = "baton-inferred")]
+    BatonInferred,
     /// Baton, which defers the preemption of holders.
     #[value(name = "baton-defer")]
     BatonDefer,
@@ -99,11 +102,12 @@ pub fn serialize_name<T: ValueEnum, S: Serializer>(value: &T, to: S) -> Result<S
 
 impl Policy {
     /// The policies that are measured by default: all that differ in their decisions.
-    pub(super) const DECIDING: [Self; 7] = [
+    pub(super) const DECIDING: [Self; 8] = [
         Self::HostSpin,
         Self::HostPv,
         Self::HostDeadline,
         Self::BatonNoHints,
+        Self::BatonInferred,
         Self::BatonDefer,
         Self::BatonProxy,
         Self::Baton,
@@ -120,7 +124,7 @@ impl Policy {
         !matches!(self, Self::HostSpin | Self::HostPv | Self::RoundRobin)
     }
 
-    /// Sets the scheduler and its options in `config`.
+    /// Sets the scheduler and its options, and where the hints of all guests come from, in `config`.
     pub(super) fn apply(self, config: &mut RunConfig) {
         config.sched = match self {
             Self::HostSpin | Self::HostPv => SchedMode::Host,
@@ -128,11 +132,29 @@ impl Policy {
             Self::RoundRobin => SchedMode::RoundRobin,
             _ => SchedMode::Baton,
         };
-        let both = matches!(self, Self::Baton | Self::BatonTraced);
+        let both = matches!(self, Self::Baton | Self::BatonInferred | Self::BatonTraced);
         config.proxy = both || self == Self::BatonProxy;
         config.defer = (both || self == Self::BatonDefer).then_some(DEFAULT_DEFER);
         // The cost of recording and writing, without that of a disk that others may use.
         config.trace = (self == Self::BatonTraced).then(|| "/dev/null".into());
+        for guest in &mut config.guests {
+            guest.hints = self.hint_source();
+        }
+    }
+
+    /// Where the hints about lock holders come from. No policy relies on the default, which may change.
+    fn hint_source(self) -> HintSource {
+        match self {
+            Self::HostSpin
+            | Self::HostPv
+            | Self::HostDeadline
+            | Self::BatonNoHints
+            | Self::RoundRobin => HintSource::Off,
+            Self::BatonInferred => HintSource::Inferred,
+            Self::BatonDefer | Self::BatonProxy | Self::Baton | Self::BatonTraced => {
+                HintSource::Page
+            }
+        }
     }
 
     /// The part of the guest's command line that belongs to this policy.
@@ -142,6 +164,8 @@ impl Policy {
                 "hints=off wait=spin"
             }
             Self::HostPv => "hints=off wait=halt",
+            // The waiters are those of `BatonNoHints`, so that only the hints differ.
+            Self::BatonInferred => "hints=stock wait=spin",
             Self::BatonDefer | Self::BatonProxy | Self::Baton | Self::BatonTraced => {
                 "hints=on wait=spin"
             }
@@ -191,8 +215,8 @@ mod tests {
         );
         assert_eq!(
             names(Policy::value_variants().iter().map(name).collect()),
-            "host-spin host-pv host-deadline baton-nohints baton-defer baton-proxy baton \
-             baton-traced round-robin"
+            "host-spin host-pv host-deadline baton-nohints baton-inferred baton-defer \
+             baton-proxy baton baton-traced round-robin"
         );
     }
 }

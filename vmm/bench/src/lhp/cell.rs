@@ -118,7 +118,8 @@ fn seconds(time: Duration) -> String {
 mod tests {
     use super::*;
     use crate::lhp::axes::HARD_BUDGET;
-    use baton_config::SchedMode;
+    use baton_config::{HintSource, SchedMode};
+    use clap::ValueEnum;
 
     fn config(load: Load, policy: Policy) -> RunConfig {
         let cell = Cell {
@@ -191,12 +192,41 @@ mod tests {
             (SchedMode::HostDeadline, false, false)
         );
         assert_eq!(of(Policy::BatonNoHints), (SchedMode::Baton, false, false));
+        assert_eq!(of(Policy::BatonInferred), of(Policy::Baton));
         assert_eq!(of(Policy::BatonDefer), (SchedMode::Baton, false, true));
         assert_eq!(of(Policy::BatonProxy), (SchedMode::Baton, true, false));
         assert_eq!(of(Policy::Baton), (SchedMode::Baton, true, true));
         assert_eq!(of(Policy::BatonTraced), of(Policy::Baton));
         assert!(config(Load::X2, Policy::Baton).trace.is_none());
         assert!(config(Load::X2, Policy::BatonTraced).trace.is_some());
+    }
+
+    /// A guest that publishes hints where none are read, or the other way round, would be another policy.
+    #[test]
+    fn every_policy_names_the_source_of_hints_that_its_guests_serve() {
+        for &policy in Policy::value_variants() {
+            let config = config(Load::Hog, policy);
+            let words = &config.guests[0].cmdline;
+            let source = match policy {
+                Policy::BatonInferred => HintSource::Inferred,
+                _ if words.contains("hints=on") => HintSource::Page,
+                _ => HintSource::Off,
+            };
+            assert!(config.guests.iter().all(|guest| guest.hints == source));
+            assert_eq!(
+                policy == Policy::BatonInferred,
+                words.contains("hints=stock")
+            );
+        }
+    }
+
+    #[test]
+    fn inferred_hints_are_compared_with_none_by_the_same_waiters() {
+        let words = |policy: Policy| {
+            let words = policy.guest_words();
+            words.split_once(' ').map(|(_, waiters)| waiters)
+        };
+        assert_eq!(words(Policy::BatonInferred), words(Policy::BatonNoHints));
     }
 
     #[test]

@@ -13,8 +13,19 @@ pub fn render(report: &LhpReport) -> serde_json::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lhp::axes::{Policy, name};
     use crate::lhp::report::tests::report;
+    use clap::ValueEnum;
     use serde_json::Value;
+
+    #[test]
+    fn every_policy_is_documented() {
+        let document = include_str!("../../../../docs/bench-schema.md");
+        for policy in Policy::value_variants() {
+            let row = format!("| `{}` |", name(policy));
+            assert!(document.contains(&row), "docs/bench-schema.md has no {row}");
+        }
+    }
 
     /// The names of an object, in order.
     fn names(value: &Value) -> Vec<&str> {

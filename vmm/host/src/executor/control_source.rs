@@ -2,8 +2,11 @@
 
 use std::sync::{Arc, Weak};
 
+use baton_machine::GuestRecord;
 use baton_observe::control::SnapshotSource;
-use baton_observe::control::snapshot::{self, CpuSnapshot, PoolSnapshot, VcpuSnapshot};
+use baton_observe::control::snapshot::{
+    self, CpuSnapshot, GuestSnapshot, PoolSnapshot, VcpuSnapshot,
+};
 use baton_observe::metrics::ExecutorGauges;
 use baton_observe::trace::Names;
 use baton_os::sys;
@@ -41,7 +44,10 @@ impl ControlSource {
             away: pool.usable_cpus.is_away(self.names.host_cpus[number]),
             run: view.and_then(|view| self.name(view.curr)),
             donor: view.and_then(|view| self.name(view.donor)),
-            lock: view.and_then(|view| (view.curr != view.donor).then_some(view.lock)),
+            lock: view
+                .filter(|view| view.curr != view.donor && !view.is_suspect)
+                .map(|view| view.lock),
+            suspect: view.is_some_and(|view| view.is_suspect),
             busy_ns: counts.busy_ns,
             idle_ns: counts.idle_ns,
             host_steal_ns: counts.host_steal_ns,
@@ -65,6 +71,8 @@ impl ControlSource {
             state: state.to_owned(),
             cpu: cpu.and_then(|cpu| self.names.host_cpus.get(cpu.index()).copied()),
             waits_for: view.waits_for.and_then(|(holder, _)| self.name(holder)),
+            waits_for_suspect: view.is_suspicion,
+            spins: view.spins,
             reservation: view
                 .reserved
                 .map(|(reservation, ..)| reservation.to_string()),
@@ -76,6 +84,13 @@ impl ControlSource {
                 .and_then(|(.., deadline)| deadline.checked_sub(now)),
             counters: (&c).into(),
         }
+    }
+}
+
+fn guest(record: &GuestRecord) -> GuestSnapshot {
+    GuestSnapshot {
+        name: record.name.clone(),
+        hints: record.hints_in_force().to_string(),
     }
 }
 
@@ -102,8 +117,10 @@ impl SnapshotSource for ControlSource {
                 Some((id, state.sched.view(id)?, counters))
             })
             .collect();
+        let records = state.records();
         // Names are formatted without the lock.
         drop(state);
+        snapshot.guests = records.iter().map(|record| guest(record)).collect();
         snapshot.cpus = (0..)
             .zip(cpus)
             .map(|(number, view)| self.cpu(number, view, &pool))

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use baton_machine::GuestRecord;
 use baton_observe::metrics::{ExecutorGauges, MetricsSnapshot, MetricsSource, PoolNow};
 use baton_observe::trace::Names;
 use baton_os::sys;
@@ -33,6 +34,7 @@ impl MetricsSource for PoolMetrics {
         let mut vcpus = Vec::with_capacity(count);
         let mut kicks = vec![0; self.gauges.len()];
         let mut pool_now = PoolNow::default();
+        let mut records = Vec::new();
         if let Some(pool) = self.pool.upgrade() {
             let state = pool.lock();
             let now = sys::monotonic_ns();
@@ -40,6 +42,7 @@ impl MetricsSource for PoolMetrics {
                 usable: usable(&pool, &self.names),
                 ..PoolNow::of(&*state.sched, count)
             };
+            records = state.records();
             let tally = state.sched.events().tally.as_ref();
             for id in (0..count as u32).map(VcpuId) {
                 let counted = tally.and_then(|tally| tally.vcpus.get(id.index()));
@@ -60,11 +63,17 @@ impl MetricsSource for PoolMetrics {
             .collect();
         MetricsSnapshot {
             names: self.names.clone(),
+            guests: records.iter().map(|record| hint_source(record)).collect(),
             vcpus,
             cpus,
             pool: pool_now,
         }
     }
+}
+
+/// The name of a guest, and where its hints come from at the moment.
+fn hint_source(record: &GuestRecord) -> (String, String) {
+    (record.name.clone(), record.hints_in_force().to_string())
 }
 
 fn usable(pool: &Pool, names: &Names) -> Vec<bool> {

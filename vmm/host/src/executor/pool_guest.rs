@@ -22,6 +22,11 @@ pub(crate) struct PoolGuest {
 }
 
 impl PoolGuest {
+    /// What is known of the guest, whether or not it has ended.
+    pub(crate) fn record(&self) -> &Arc<GuestRecord> {
+        &self.record
+    }
+
     /// The policy's number for its vCPU `index`; `None` if it has no such vCPU.
     pub(crate) fn vcpu(&self, index: u32) -> Option<VcpuId> {
         (index < self.record.vcpus()).then(|| self.ids.to_policy(index))

@@ -1,6 +1,8 @@
 //! What the pool's lock protects: the policy, and where its vCPUs are. Both change together.
 
-use baton_machine::{ExitCounts, Vcpu};
+use std::sync::Arc;
+
+use baton_machine::{ExitCounts, GuestRecord, Vcpu};
 use baton_os::sys;
 use vcpu_sched::{CpuId, CpuSet, CpuTime, Hints, Ns, StopReason, VcpuId};
 
@@ -43,6 +45,12 @@ impl PoolState {
     /// The guest with this number.
     pub(crate) fn guest(&self, number: usize) -> &PoolGuest {
         &self.guests[number]
+    }
+
+    /// The records of all guests, in order.
+    pub(crate) fn records(&self) -> Vec<Arc<GuestRecord>> {
+        let records = self.guests.iter().map(PoolGuest::record);
+        records.map(Arc::clone).collect()
     }
 
     /// Whether the executors are to end.

@@ -124,6 +124,7 @@ fn create(
         let started = guest.inferred.start(ScannedKernel::of(&guest));
         started.map_err(GuestErrorKind::Host)?;
     }
+    guest.record_hints_in_force();
     Ok((guest, fds))
 }
 

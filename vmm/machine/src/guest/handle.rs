@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
 
+use super::hints_in_force::HintsInForce;
 use super::host_resources::{HostResources, ReapOnDrop};
 use super::record::GuestRecord;
 use crate::apic_timer::TimerRates;
@@ -127,7 +128,14 @@ impl Guest {
     pub(crate) fn register_hint_page(&self, index: u32, pfn: u32) -> Result<(), BadHintPage> {
         self.hints.register(index, pfn, self.memory().regions())?;
         self.hints.set_running(index, true);
+        self.record_hints_in_force();
         Ok(())
+    }
+
+    /// Records where the hints come from, after that may have changed.
+    pub(super) fn record_hints_in_force(&self) {
+        let now = || HintsInForce::of(&self.hints, &self.inferred);
+        self.record.set_hints_in_force(now);
     }
 
     /// Registers the steal time structure of vCPU `index` by a write of `value` to the MSR. False: the

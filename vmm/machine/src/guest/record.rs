@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::end::GuestEnd;
+use super::hints_in_force::HintsInForce;
 use crate::clock::GuestClock;
 use crate::console::ConsolePort;
 use crate::testdev::Results;
@@ -23,6 +24,7 @@ pub struct GuestRecord {
     pub clock: GuestClock,
     vcpus: u32,
     console: ConsolePort,
+    hints: Mutex<HintsInForce>,
     end: OnceLock<GuestEnd>,
     on_end: Mutex<Vec<EndHook>>,
 }
@@ -53,6 +55,7 @@ impl GuestRecord {
             clock,
             vcpus,
             console,
+            hints: Mutex::default(),
             end: OnceLock::new(),
             on_end: Mutex::default(),
         }
@@ -68,6 +71,19 @@ impl GuestRecord {
     #[must_use]
     pub fn console(&self) -> &ConsolePort {
         &self.console
+    }
+
+    /// Where the guest's hints come from now, or came from when it ended.
+    #[must_use]
+    pub fn hints_in_force(&self) -> HintsInForce {
+        *self.hints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records where the guest's hints come from. `now` is called under the lock, so that of two changes at
+    /// once the later one stays.
+    pub(super) fn set_hints_in_force(&self, now: impl FnOnce() -> HintsInForce) {
+        let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        *hints = now();
     }
 
     /// Adds a hook that runs when the guest ends, on the thread that notices the end. The hook must not

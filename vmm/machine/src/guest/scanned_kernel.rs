@@ -33,6 +33,7 @@ impl ScannedGuest for ScannedKernel {
             return false;
         };
         let report = guest.inferred.scanned(request, finding);
+        guest.record_hints_in_force();
         if let Some(text) = &report {
             let line = format!("baton: guest {}: {text}\n", guest.name);
             let mut console = LineBuffer::lines(guest.console().clone());

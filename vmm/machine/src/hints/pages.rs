@@ -83,6 +83,18 @@ impl HintPages {
         Ok(())
     }
 
+    /// Whether vCPUs may register pages.
+    #[must_use]
+    pub fn are_offered(&self) -> bool {
+        !self.pages.is_empty()
+    }
+
+    /// Whether any vCPU has a page.
+    #[must_use]
+    pub fn is_any_registered(&self) -> bool {
+        (0..self.pages.len() as u32).any(|index| self.is_registered(index))
+    }
+
     /// Whether vCPU `index` has a page.
     #[must_use]
     pub fn is_registered(&self, index: u32) -> bool {

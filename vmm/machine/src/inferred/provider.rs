@@ -38,6 +38,17 @@ struct Count {
     text: u64,
 }
 
+/// How far the search for the count of a guest's kernel has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CountSearch {
+    /// Scans are still to be made.
+    Looking,
+    /// The count was found.
+    Found,
+    /// The last scan has found none.
+    NotFound,
+}
+
 /// The inferred hints of one guest.
 ///
 /// The value lives inside the guest beside the guest's memory, and is dropped before the memory.
@@ -80,6 +91,15 @@ impl InferredHints {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.scanner.get().is_some()
+    }
+
+    /// How far the search for the count has come; `None` if none is made.
+    pub(crate) fn search(&self) -> Option<CountSearch> {
+        self.is_on().then(|| match self.count.get() {
+            Some(_) => CountSearch::Found,
+            None if self.scans.load(Ordering::Relaxed) >= MAX_SCANS => CountSearch::NotFound,
+            None => CountSearch::Looking,
+        })
     }
 
     /// The hints of vCPU `index`, which has left the guest `now`, ns, and whose KVM file is `fd`. `memory` is

@@ -18,10 +18,22 @@ pub struct PoolSnapshot {
     pub now_ns: u64,
     /// Whether preempted holders run on their waiters' budgets.
     pub proxy: bool,
+    /// The guests, in order.
+    #[serde(default)]
+    pub guests: Vec<GuestSnapshot>,
     /// The host CPUs of the pool.
     pub cpus: Vec<CpuSnapshot>,
     /// The vCPUs of all guests, in order.
     pub vcpus: Vec<VcpuSnapshot>,
+}
+
+/// A guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestSnapshot {
+    /// Its name.
+    pub name: String,
+    /// Where its hints come from at the moment, such as `page` or `inferred (preempt count)`.
+    pub hints: String,
 }
 
 /// A host CPU.
@@ -36,8 +48,12 @@ pub struct CpuSnapshot {
     pub run: Option<String>,
     /// The vCPU whose budget is charged.
     pub donor: Option<String>,
-    /// If `run` and `donor` differ, the number that names the lock within the guest.
+    /// If `run` and `donor` differ, the number that names the lock within the guest. `None` if the lock is
+    /// not known.
     pub lock: Option<u64>,
+    /// Whether `run` runs only because it is suspected to hold the lock that `donor` waits for.
+    #[serde(default)]
+    pub suspect: bool,
     /// CPU time spent on guests.
     pub busy_ns: u64,
     /// Time asleep for want of work.
@@ -59,6 +75,13 @@ pub struct VcpuSnapshot {
     pub cpu: Option<usize>,
     /// The vCPU for which it waits.
     pub waits_for: Option<String>,
+    /// Whether the vCPU `waits_for` is only suspected to hold what it waits for; otherwise the guest has
+    /// published that.
+    #[serde(default)]
+    pub waits_for_suspect: bool,
+    /// Whether it was seen to spin when it stopped last, and no vCPU is known or suspected that it waits for.
+    #[serde(default)]
+    pub spins: bool,
     /// Its reservation, such as `5ms/10ms,hard`.
     pub reservation: Option<String>,
     /// The reservation that is in force while host CPUs are away, if it is not the whole one.

@@ -61,6 +61,7 @@ pub(super) fn families(snapshot: &MetricsSnapshot) -> Vec<Family> {
     families.extend(executor_counters(snapshot, &cpus));
     families.push(exits(snapshot, &cpus));
     families.extend(pool_now(&snapshot.pool, &cpus, &vcpus));
+    families.push(hint_sources(&snapshot.guests));
     families
 }
 
@@ -158,6 +159,18 @@ fn pool_now(pool: &PoolNow, cpus: &[Labels], vcpus: &[Labels]) -> [Family; 2] {
             samples: Samples::Gauges(kept.collect()),
         },
     ]
+}
+
+fn hint_sources(guests: &[(String, String)]) -> Family {
+    let sources = guests.iter().map(|(guest, source)| {
+        let labels = vec![("guest", guest.clone()), ("source", source.clone())];
+        (labels, 1.0)
+    });
+    Family {
+        name: "guest_hint_source".to_owned(),
+        help: "1 for the source from which the hints of the guest come at the moment",
+        samples: Samples::Gauges(sources.collect()),
+    }
 }
 
 fn samples(unit: CounterUnit, labels: &[Labels], values: impl Iterator<Item = u64>) -> Samples {

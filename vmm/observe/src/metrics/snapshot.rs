@@ -12,6 +12,8 @@ use crate::names::Names;
 pub struct MetricsSnapshot {
     /// Names of what follows.
     pub names: Names,
+    /// Of each guest: its name, and where its hints come from at the moment.
+    pub guests: Vec<(String, String)>,
     /// Of each vCPU: the policy's counters, and what was counted from the policy's events.
     pub vcpus: Vec<(Counters, VcpuTally)>,
     /// Of each host CPU: its executor's counters, and how often it was kicked.

@@ -118,6 +118,7 @@ mod tests {
                 &Event::EdgeOn {
                     waiter: donor,
                     holder: VcpuId(holder),
+                    is_suspicion: false,
                 },
             );
         }

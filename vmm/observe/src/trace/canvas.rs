@@ -68,6 +68,16 @@ impl<W: Write> Canvas<W> {
             .unwrap_or_else(|| vcpu.to_string())
     }
 
+    /// On whose budget a vCPU runs that `donor` carries, and whether only because `donor` suspects it.
+    pub(super) fn budget_that_carries(&self, donor: VcpuId) -> String {
+        let track = self.vcpus.get(donor.index());
+        let suspect = match track.is_some_and(|track| track.suspects) {
+            true => "as a suspect ",
+            false => "",
+        };
+        format!("{suspect}on {}'s budget", self.name(donor))
+    }
+
     /// Moves on to `at`: the tracks show what has become of each vCPU until then.
     pub(super) fn advance(&mut self, at: Ns) {
         if at > self.now {
@@ -129,7 +139,8 @@ impl<W: Write> Canvas<W> {
             VcpuSlice::Carries(curr) => (format!("pays for {}", self.name(curr)), "pays"),
             VcpuSlice::Runs => ("runs".to_owned(), "run"),
             VcpuSlice::Proxied(donor) => {
-                (format!("runs on {}'s budget", self.name(donor)), "carried")
+                let budget = self.budget_that_carries(donor);
+                (format!("runs {budget}"), "carried")
             }
         };
         let mark = Mark {

@@ -82,6 +82,11 @@ impl<W: Write> TracePicture<W> {
                 self.canvas.end_sc(vcpu, ScSlice::Throttled);
             }
             Event::Defer { curr, .. } => self.canvas.begin_deferral(curr),
+            Event::EdgeOn {
+                waiter,
+                holder,
+                is_suspicion,
+            } => self.edge(waiter, holder, is_suspicion),
             other => self.mark(other),
         }
     }
@@ -89,10 +94,6 @@ impl<W: Write> TracePicture<W> {
     /// Decisions that are a mark on a track.
     fn mark(&mut self, event: Event) {
         let (track, name, category) = match event {
-            Event::EdgeOn { waiter, holder } => {
-                let name = format!("waits for {}", self.canvas.name(holder));
-                (tracks::vcpu(waiter), name, "edge")
-            }
             Event::EdgeOff(waiter) => (tracks::vcpu(waiter), "waits no more".to_owned(), "edge"),
             Event::Park { vcpu, on } => {
                 let on = self.canvas.name(on);
@@ -112,6 +113,17 @@ impl<W: Write> TracePicture<W> {
             _ => return,
         };
         self.canvas.instant(track, &name, category);
+    }
+
+    /// `waiter` has published that it waits for `holder`, or is suspected to wait for it.
+    fn edge(&mut self, waiter: VcpuId, holder: VcpuId, is_suspicion: bool) {
+        let verb = match is_suspicion {
+            true => "suspects",
+            false => "waits for",
+        };
+        self.canvas.change(waiter, |v| v.suspects = is_suspicion);
+        let name = format!("{verb} {}", self.canvas.name(holder));
+        self.canvas.instant(tracks::vcpu(waiter), &name, "edge");
     }
 
     fn pick(&mut self, cpu: CpuId, donor: VcpuId, curr: VcpuId, chain: u32) {
@@ -134,7 +146,7 @@ impl<W: Write> TracePicture<W> {
             let flow = self.begin_carrying(donor, curr, &curr_name);
             self.canvas.show(curr, Some(flow));
             let mark = Mark {
-                name: &format!("{curr_name} on {donor_name}'s budget"),
+                name: &format!("{curr_name} {}", self.canvas.budget_that_carries(donor)),
                 category: "proxied",
                 flow_end: Some(flow),
                 facts: &[donor_fact, chain_fact],
@@ -198,8 +210,9 @@ impl<W: Write> TracePicture<W> {
         self.lost = self.lost.saturating_add(records);
         self.canvas.end_all();
         for id in self.canvas.ids() {
-            self.canvas
-                .change(id, |v| (v.runs_on, v.carries) = (None, None));
+            self.canvas.change(id, |v| {
+                (v.runs_on, v.carries, v.suspects) = (None, None, false)
+            });
         }
         let mark = Mark {
             name: "records lost",

@@ -42,6 +42,8 @@ pub(super) struct VcpuTrack {
     pub(super) runs_on: Option<VcpuId>,
     /// The vCPU that its scheduling context carries.
     pub(super) carries: Option<VcpuId>,
+    /// The policy has drawn its edge on a guess.
+    pub(super) suspects: bool,
     /// Its preemption is deferred.
     pub(super) deferred: bool,
     /// Time that other vCPUs ran on its budget.
@@ -59,6 +61,7 @@ impl VcpuTrack {
         gone: false,
         runs_on: None,
         carries: None,
+        suspects: false,
         deferred: false,
         donated: 0,
         shown: VcpuSlice::Nothing,

@@ -17,6 +17,9 @@ pub struct GuestSummary {
     pub ok: bool,
     /// The code it exited with, if it did.
     pub exit_code: Option<u32>,
+    /// Where its hints came from at last, such as `page` or `inferred (preempt count)`. `None` under a scheduler
+    /// that uses no hints.
+    pub hints: Option<String>,
     /// CPU time that threads spent for it which did not run its vCPUs. It is charged to its vCPUs.
     pub elsewhere_ns: Elsewhere,
     /// Bytes of its console that were dropped, because they were not read in time or could not be written.
@@ -40,6 +43,7 @@ impl GuestSummary {
                 GuestEnd::Exited(code) => Some(*code),
                 _ => None,
             },
+            hints: None,
             elsewhere_ns: Elsewhere::of(&vcpus),
             console_dropped,
             workload,

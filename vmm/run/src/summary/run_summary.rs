@@ -61,7 +61,10 @@ impl RunSummary {
             guests: records
                 .iter()
                 .zip(report.vcpus)
-                .map(|(record, accounts)| guest(record, accounts))
+                .map(|(record, accounts)| GuestSummary {
+                    hints: baton.then(|| record.hints_in_force().to_string()),
+                    ..guest(record, accounts)
+                })
                 .collect(),
         }
     }

@@ -77,6 +77,9 @@ fn cpu_time_line(text: &mut String, account: CpuAccount) {
 /// What there is to say of a guest above its table.
 fn guest_lines(text: &mut String, guest: &GuestSummary) {
     let _ = writeln!(text, "\n{}: {}", guest.name, guest.end);
+    if let Some(hints) = &guest.hints {
+        let _ = writeln!(text, "  hints: {hints}");
+    }
     workload_lines(text, &guest.workload);
     elsewhere_line(text, &guest.elsewhere_ns);
     let counters = || guest.vcpus.iter().map(|vcpu| &vcpu.account.counters);

@@ -27,6 +27,10 @@ pub(in crate::metrics) fn snapshot(guest: &str) -> MetricsSnapshot {
             host_cpus: vec![4],
             vcpus: vec![vcpu(0, 0), vcpu(0, 1), vcpu(1, 0)],
         },
+        guests: vec![
+            (guest.to_owned(), "inferred (preempt count)".to_owned()),
+            ("batch".to_owned(), "off".to_owned()),
+        ],
         vcpus: vec![(counters, tally), Default::default(), Default::default()],
         cpus: vec![(
             ExecutorCounts {
@@ -56,6 +60,18 @@ fn a_host_cpu_that_is_away_and_the_part_of_a_reservation_that_is_kept_are_gauges
         .lines()
         .filter(|l| l.starts_with("baton_vcpu_reservation"));
     assert_eq!(kept.count(), 1, "those without a reservation have none");
+}
+
+#[test]
+fn the_source_of_each_guests_hints_is_a_label() {
+    let text = render(&snapshot("db"));
+    for line in [
+        "# TYPE baton_guest_hint_source gauge",
+        "baton_guest_hint_source{guest=\"db\",source=\"inferred (preempt count)\"} 1.0",
+        "baton_guest_hint_source{guest=\"batch\",source=\"off\"} 1.0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in {text}");
+    }
 }
 
 #[test]

@@ -98,6 +98,7 @@ fn a_waiters_budget_carries_a_throttled_holder() {
                 RecordedEvent::Policy(Event::EdgeOn {
                     waiter: WAITER,
                     holder: HOLDER,
+                    is_suspicion: false,
                 }),
             ),
             (30, pick(WAITER, HOLDER)),
@@ -171,6 +172,43 @@ fn a_waiters_budget_carries_a_throttled_holder() {
         ],
         "from the waiter's scheduling context, past the holder, to the CPU"
     );
+}
+
+#[test]
+fn a_vcpu_that_is_carried_on_a_guess_is_shown_as_a_suspect() {
+    let edge = |is_suspicion| {
+        RecordedEvent::Policy(Event::EdgeOn {
+            waiter: WAITER,
+            holder: HOLDER,
+            is_suspicion,
+        })
+    };
+    let packets = trace(
+        &[
+            (10, RecordedEvent::Policy(Event::Wake(HOLDER))),
+            (20, edge(true)),
+            (20, pick(WAITER, HOLDER)),
+            (30, stop(WAITER, HOLDER, 9)),
+            (30, RecordedEvent::Policy(Event::EdgeOff(WAITER))),
+            (40, edge(false)),
+            (40, pick(WAITER, HOLDER)),
+            (50, stop(WAITER, HOLDER, 9)),
+        ],
+        0,
+    );
+    assert_eq!(
+        lane(&packets, tracks::cpu(CPU)),
+        "20 +v0 as a suspect on v1's budget, 30 -, 40 +v0 on v1's budget, 50 -"
+    );
+    let holder = lane(&packets, tracks::vcpu(HOLDER));
+    assert!(
+        holder.contains("20 +runs as a suspect on v1's budget, 30 -"),
+        "{holder}"
+    );
+    assert!(holder.contains("40 +runs on v1's budget, 50 -"), "{holder}");
+    let waiter = lane(&packets, tracks::vcpu(WAITER));
+    assert!(waiter.contains("20 !suspects v0"), "{waiter}");
+    assert!(waiter.contains("40 !waits for v0"), "{waiter}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::mpsc::SyncSender;
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use super::linked_count::LinkedCount;
 use super::pause;
 use super::place::CountPlace;
 use super::registers::{self, Registers};
@@ -45,6 +46,7 @@ struct Count {
 pub struct InferredHints {
     vcpus: Vec<VcpuState>,
     count: OnceLock<Count>,
+    linked: OnceLock<LinkedCount>,
     scanner: OnceLock<SyncSender<ScanRequest>>,
     is_scanning: AtomicBool,
     scans: AtomicU32,
@@ -58,6 +60,7 @@ impl InferredHints {
         Self {
             vcpus: (0..vcpus).map(|_| VcpuState::default()).collect(),
             count: OnceLock::new(),
+            linked: OnceLock::new(),
             scanner: OnceLock::new(),
             is_scanning: AtomicBool::new(false),
             scans: AtomicU32::new(0),
@@ -74,6 +77,18 @@ impl InferredHints {
         // A second call has no effect: the thread of its sender ends.
         let _ = self.scanner.set(sender);
         Ok(())
+    }
+
+    /// Takes the count from the symbols of the guest's kernel, instead of a scan. This comes before
+    /// [`Self::start`].
+    pub(crate) fn set_linked(&self, count: LinkedCount) {
+        let _ = self.linked.set(count);
+    }
+
+    /// What the symbols of the kernel say of the count, if they were given.
+    pub(crate) fn linked(&self, request: ScanRequest) -> Option<Finding> {
+        let linked = self.linked.get()?;
+        Some(linked.in_kernel_with(request.address))
     }
 
     /// Whether hints of this guest are inferred, or are going to be.
@@ -179,6 +194,10 @@ impl InferredHints {
                     "hints are inferred from the preempt count of its kernel, at {offset:#x} from GS"
                 ))
             }
+            Finding::NotFound if scans >= MAX_SCANS && self.linked.get().is_some() => Some(
+                "no hints are inferred, because the symbols given are not those of its kernel"
+                    .to_owned(),
+            ),
             Finding::NotFound if scans >= MAX_SCANS => {
                 Some("no hints are inferred, because its kernel has no preempt count".to_owned())
             }

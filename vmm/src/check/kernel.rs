@@ -112,7 +112,12 @@ fn count(count: &CountFact) -> Finding {
                 [] => String::new(),
                 sources => format!(", confirmed by {}", sources.join(" and ")),
             };
-            let text = format!("kept, at {offset:#x} from GS by its code{confirmed}");
+            // Since Linux 6.15 it is an address, and GS has a difference.
+            let place = match offset >> 63 {
+                0 => format!("at {offset:#x} from GS"),
+                _ => format!("at {offset:#x} before the kernel moves"),
+            };
+            let text = format!("kept, {place} by its code{confirmed}");
             match doubted_by.as_slice() {
                 [] => finding(Mark::Ok, WHAT, text),
                 sources => {
@@ -196,5 +201,111 @@ fn hints(contents: Option<&KernelContents>) -> &'static str {
             "With --hints auto and --hints inferred hints are inferred from its preempt count."
         }
         (false, false) => "With --hints auto and --hints inferred there are no hints.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_machine::kernel_image::{Compression, DecompressError};
+    use baton_machine::loader::Entry;
+    use vm_memory::GuestAddress;
+
+    use super::*;
+
+    fn kept(offset: u64) -> CountFact {
+        CountFact::Kept {
+            offset,
+            confirmed_by: vec!["pcpu_hot"],
+            doubted_by: vec![],
+        }
+    }
+
+    fn report(count: CountFact, has_baton_patches: bool) -> String {
+        let contents = KernelContents {
+            pvh_entry: Some(0x10_0000),
+            count,
+            has_baton_patches,
+            has_pv_spinlocks: true,
+        };
+        text(Ok(contents))
+    }
+
+    fn text(contents: Result<KernelContents, ContentsError>) -> String {
+        let facts = KernelFacts {
+            format: ImageFormat::BzImage(Some(Compression::Zstd)),
+            version: Some("6.12.1".to_owned()),
+            boot: Ok(Entry::Long(GuestAddress(0x20_0200))),
+            contents,
+        };
+        KernelReport::of(&facts).to_string()
+    }
+
+    #[test]
+    fn the_last_sentence_is_what_the_options_of_hints_offer() {
+        let none = || CountFact::None { by_config: None };
+        for (count, has_patches, sentence) in [
+            (
+                kept(0x40),
+                true,
+                "its own hint pages are used; with --hints inferred, its preempt count.",
+            ),
+            (
+                none(),
+                true,
+                "its own hint pages are used; with --hints inferred there are no hints.",
+            ),
+            (
+                kept(0x40),
+                false,
+                "hints are inferred from its preempt count.",
+            ),
+            (
+                none(),
+                false,
+                "With --hints auto and --hints inferred there are no hints.",
+            ),
+        ] {
+            let text = report(count, has_patches);
+            assert!(text.trim_end().ends_with(sentence), "{text}");
+            assert!(text.contains("Baton can boot this kernel."), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_count_has_an_offset_or_since_linux_6_15_an_address() {
+        let text = report(kept(0x35008), false);
+        assert!(
+            text.contains("kept, at 0x35008 from GS by its code, confirmed by pcpu_hot"),
+            "{text}"
+        );
+        let text = report(kept(0xffff_ffff_8281_2340), false);
+        assert!(
+            text.contains("at 0xffffffff82812340 before the kernel moves"),
+            "{text}"
+        );
+        let doubted = CountFact::Kept {
+            offset: 8,
+            confirmed_by: vec![],
+            doubted_by: vec!["CONFIG_PREEMPT_COUNT"],
+        };
+        let text = report(doubted, false);
+        assert!(
+            text.contains("but contradicted by CONFIG_PREEMPT_COUNT"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_be_decompressed_boots_and_the_remedy_is_named() {
+        let error = DecompressError::Unsupported(Compression::Lzo);
+        let text = text(Err(ContentsError::Payload(error.into())));
+        assert!(
+            text.contains("decompression of lzo is not supported: give its vmlinux"),
+            "{text}"
+        );
+        assert!(
+            text.contains("Baton can boot this kernel. What --hints auto"),
+            "{text}"
+        );
     }
 }

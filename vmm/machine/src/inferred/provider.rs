@@ -229,3 +229,29 @@ fn is_at_pause(fd: &VcpuFd, memory: &GuestMemoryMmap) -> bool {
     };
     registers::rip(fd).is_some_and(|rip| pause::is_near(rip, read))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_that_do_not_fit_the_kernel_are_reported_when_the_last_place_was_tried() {
+        let hints = InferredHints::new(1);
+        let request = ScanRequest {
+            address: 0xffff_ffff_8100_1000,
+            physical: 0x100_1000,
+        };
+        assert_eq!(hints.linked(request), None, "a scan is needed");
+        hints.set_linked(LinkedCount {
+            offset: 0x35008,
+            syscall_entry: Some(0xffff_ffff_8200_0080),
+        });
+        let mut report = None;
+        for _ in 0..MAX_SCANS {
+            assert_eq!(report, None);
+            let finding = hints.linked(request).expect("no scan is needed");
+            report = hints.scanned(request, finding);
+        }
+        assert!(report.is_some_and(|text| text.contains("the symbols given are not those")));
+    }
+}

@@ -2,16 +2,16 @@
 
 mod common;
 
-use std::path::Path;
-
 use common::{FAILED, Ran, baton, file};
 use guest_tests::GUEST_ELF;
 
-/// The built-in test guest as a file, without hint pages and with inferred hints by the symbols at `symbols`.
-fn run_with_symbols(symbols: &Path) -> Ran {
-    let kernel = file("symbols-guest.elf", GUEST_ELF);
+/// The built-in test guest as a file, without hint pages and with inferred hints by `symbols`.
+fn run_with_symbols(name: &str, symbols: &[u8]) -> Ran {
+    // Tests run at the same time, each with files of its own.
+    let symbols = file(&format!("{name}.map"), symbols);
+    let kernel = file(&format!("{name}.elf"), GUEST_ELF);
     let guest = file(
-        "symbols.toml",
+        &format!("{name}.toml"),
         format!(
             "[[guest]]\nname = \"own\"\nkernel = '{}'\nsymbols = '{}'\ncpus = 4\nhints = \"inferred\"\n\
              cmdline = \"workload=lock hints=stock wait=spin lock=ticket seconds=1\"\n",
@@ -46,8 +46,7 @@ fn a_file_that_is_no_kernel_cannot_be_booted_and_one_that_is_missing_is_a_failur
 /// The test guest's count is elsewhere, so this is not what a scan finds.
 #[test]
 fn the_count_is_where_the_symbols_say() {
-    let map = file("symbols.map", b"0000000000009000 D pcpu_hot\n");
-    let ran = run_with_symbols(&map);
+    let ran = run_with_symbols("elsewhere", b"0000000000009000 D pcpu_hot\n");
     assert_eq!(ran.code, 0, "{ran:?}");
     let line =
         "baton: guest own: hints are inferred from the preempt count of its kernel, at 0x9008";
@@ -61,11 +60,11 @@ fn the_count_is_where_the_symbols_say() {
 fn symbols_that_are_of_no_use_are_refused_before_the_guest_runs() {
     let pointer =
         "ffffffffffffffff B The real System.map is in the linux-image-<version>-dbg package\n";
-    let debian = file("debian.map", pointer.as_bytes());
-    let ran = run_with_symbols(&debian);
+    let ran = run_with_symbols("debian", pointer.as_bytes());
     assert_eq!(ran.code, FAILED, "{ran:?}");
     assert!(ran.stderr.contains("linux-image-<version>-dbg"), "{ran:?}");
-    let kernel = debian.to_string_lossy();
+    let kernel = file("no-use.map", b"");
+    let kernel = kernel.to_string_lossy();
     for flags in [&["--hints", "page"][..], &["--hints", "off"], &[]] {
         let run = ["run", "--kernel", &kernel, "--symbols", &kernel];
         let ran = baton(&[&run, flags].concat());

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use baton::cli::{Cli, Command, RunArgs, SimArgs, TopArgs};
+use baton::cli::{CheckArgs, Cli, Command, RunArgs, SimArgs, TopArgs};
 use baton::{check, sim_command};
 use baton_bench::BenchCommand;
 use baton_config::values::Switch;
@@ -42,7 +42,7 @@ fn command(command: Command) -> ExitStatus {
         Command::Bench { command } => bench(&command),
         Command::Top(args) => watch(&args),
         Command::Sim(args) => simulate(&args),
-        Command::Check => check_host(),
+        Command::Check(args) => check(&args),
     };
     ended.unwrap_or_else(|error| {
         say::line(format_args!("baton: {error}"));
@@ -119,10 +119,19 @@ fn simulate(args: &SimArgs) -> Ended {
     Ok(ExitStatus::Success)
 }
 
-fn check_host() -> Ended {
-    let report = check::this_host();
-    print(&report.to_string())?;
-    Ok(if report.can_run() {
+fn check(args: &CheckArgs) -> Ended {
+    let (text, can_run) = match &args.kernel {
+        Some(path) => {
+            let report = check::kernel_file(path)?;
+            (report.to_string(), report.can_boot())
+        }
+        None => {
+            let report = check::this_host();
+            (report.to_string(), report.can_run())
+        }
+    };
+    print(&text)?;
+    Ok(if can_run {
         ExitStatus::Success
     } else {
         ExitStatus::Negative

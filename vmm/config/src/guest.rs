@@ -86,6 +86,8 @@ pub struct GuestConfig {
     pub host_cpus: Vec<Option<Vec<usize>>>,
     /// Where the hints about its lock holders come from.
     pub hints: HintSource,
+    /// The symbols of its kernel (`System.map` or `vmlinux`), from which hints are inferred without a scan.
+    pub symbols: Option<PathBuf>,
 }
 
 impl GuestConfig {
@@ -106,6 +108,7 @@ impl GuestConfig {
             weight: DEFAULT_WEIGHT,
             host_cpus: vec![None],
             hints: HintSource::default(),
+            symbols: None,
         }
     }
 

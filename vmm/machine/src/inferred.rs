@@ -14,12 +14,14 @@
 //! | file | idea |
 //! |---|---|
 //! | `scan.rs` | which variable a piece of code counts in |
+//! | `linked_count.rs` | which variable it is by the kernel's symbols |
 //! | `scanner.rs` | the thread that scans a guest's kernel |
 //! | `place.rs` | where the variable of one vCPU is in the host's memory |
 //! | `pause.rs` | whether a vCPU is at a PAUSE instruction |
 //! | `registers.rs` | what is read of a vCPU |
 //! | `provider.rs` | from these to the hints of a vCPU |
 
+mod linked_count;
 mod pause;
 mod place;
 mod provider;
@@ -27,7 +29,8 @@ mod registers;
 mod scan;
 mod scanner;
 
+pub use linked_count::LinkedCount;
 pub(crate) use provider::CountSearch;
 pub use provider::InferredHints;
-pub(crate) use scan::Finding;
+pub(crate) use scan::{Finding, Scan};
 pub(crate) use scanner::{ScanRequest, ScannedGuest};

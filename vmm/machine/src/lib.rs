@@ -14,6 +14,7 @@ pub mod guest_stopped;
 pub mod hints;
 mod i8042;
 pub mod inferred;
+pub mod kernel_image;
 pub mod kvm;
 mod layout;
 pub mod loader;

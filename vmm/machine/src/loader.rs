@@ -22,8 +22,10 @@ mod initrd_room;
 mod kernel;
 mod loaded;
 
+pub(crate) use bzimage::is_bzimage;
 pub use error::LoadError;
 pub use initrd::{Initrd, load_initrd};
 pub use initrd_room::{InitrdError, InitrdSize};
 pub use kernel::load;
+pub(crate) use kernel::{load_image, read};
 pub use loaded::{Entry, Loaded};

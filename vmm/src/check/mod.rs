@@ -1,11 +1,13 @@
-//! `baton check`: whether this host can run guests, and what is missing.
+//! `baton check`: whether this host can run guests, and what is missing; or what Baton does with a kernel.
 
 use baton_machine::kvm::{self, KvmError};
 
+pub use kernel::{KernelReport, kernel_file};
 pub use report::{Finding, HostReport, Mark};
 
 mod capabilities;
 mod host;
+mod kernel;
 mod processor;
 mod report;
 mod threads;

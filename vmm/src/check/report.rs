@@ -59,20 +59,7 @@ impl HostReport {
 
 impl fmt::Display for HostReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self
-            .findings
-            .iter()
-            .map(|x| x.what.len())
-            .max()
-            .unwrap_or(0);
-        for finding in &self.findings {
-            let mark = match finding.mark {
-                Mark::Ok => "ok     ",
-                Mark::Warn => "warn   ",
-                Mark::Missing => "MISSING",
-            };
-            writeln!(f, "{mark}  {:<width$}  {}", finding.what, finding.text)?;
-        }
+        write_findings(f, &self.findings)?;
         writeln!(
             f,
             "\n{}",
@@ -84,6 +71,20 @@ impl fmt::Display for HostReport {
             }
         )
     }
+}
+
+/// Writes a line for each of `findings`.
+pub(super) fn write_findings(f: &mut fmt::Formatter<'_>, findings: &[Finding]) -> fmt::Result {
+    let width = findings.iter().map(|x| x.what.len()).max().unwrap_or(0);
+    for finding in findings {
+        let mark = match finding.mark {
+            Mark::Ok => "ok     ",
+            Mark::Warn => "warn   ",
+            Mark::Missing => "MISSING",
+        };
+        writeln!(f, "{mark}  {:<width$}  {}", finding.what, finding.text)?;
+    }
+    Ok(())
 }
 
 /// The text of a warning about halts or wake-ups that are noticed late, because of `reason`.

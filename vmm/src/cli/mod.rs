@@ -3,10 +3,12 @@
 use baton_bench::BenchCommand;
 use clap::{Parser, Subcommand};
 
+pub use check::CheckArgs;
 pub use run::RunArgs;
 pub use sim::{SimArgs, SimSched};
 pub use top::TopArgs;
 
+pub mod check;
 pub mod run;
 pub mod sim;
 pub mod top;
@@ -44,8 +46,8 @@ pub enum Command {
     Top(TopArgs),
     /// Run the policy alone in a simulator, and draw its decisions
     Sim(SimArgs),
-    /// Check whether this host can run guests, and what is missing
-    Check,
+    /// Check whether this host can run guests, and what is missing; or what Baton does with a kernel
+    Check(CheckArgs),
 }
 
 #[cfg(test)]

@@ -100,6 +100,15 @@ pub struct RunArgs {
     /// or for each vCPU the first of these that there is [default: page]
     #[arg(long, conflicts_with = "file")]
     pub hints: Option<HintSource>,
+    /// Symbols of the kernel (System.map or vmlinux), for kernels of which --hints inferred finds no preempt
+    /// count by itself
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "file",
+        requires = "kernel"
+    )]
+    pub symbols: Option<PathBuf>,
 
     /// Host CPUs to use, such as 0-3 or 0,2 [default: all that this process may use]
     #[arg(long, value_name = "CPUS", value_parser = parse_cpu_list)]
@@ -272,6 +281,7 @@ impl RunArgs {
         if let Some(hints) = self.hints {
             guest.hints = hints;
         }
+        guest.symbols.clone_from(&self.symbols);
         guest.reservations = self.reservations(cpus)?;
         Ok(guest)
     }

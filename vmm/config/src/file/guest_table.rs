@@ -35,6 +35,7 @@ pub(super) struct GuestTable {
     vcpu_host_cpus: Option<Vec<String>>,
     count: Option<usize>,
     hints: Option<String>,
+    symbols: Option<String>,
 }
 
 impl GuestTable {
@@ -93,6 +94,7 @@ impl GuestTable {
         if let Some(hints) = &self.hints {
             guest.hints = choice("hints", hints)?;
         }
+        guest.symbols = self.symbols.as_ref().map(|symbols| base.join(symbols));
         guest.reservations = self.reservations(cpus)?;
         guest.host_cpus = self.pinning(cpus)?;
         Ok(guest)

@@ -8,7 +8,13 @@ use crate::guest::{
 
 /// Refuses a guest that cannot run.
 pub(super) fn check(guest: &GuestConfig) -> Result<(), ConfigError> {
-    let checks = [check_size, check_builtin, check_shares, check_lists];
+    let checks = [
+        check_size,
+        check_builtin,
+        check_symbols,
+        check_shares,
+        check_lists,
+    ];
     checks.iter().try_for_each(|check| check(guest))?;
     devices::check_identities(guest)
 }
@@ -52,6 +58,27 @@ fn check_builtin(guest: &GuestConfig) -> Result<(), ConfigError> {
         return fail(format!(
             "guest {name}: the built-in test guest reads no RAM disk: give it a kernel, or leave the \
              RAM disk out"
+        ));
+    }
+    Ok(())
+}
+
+/// Symbols are of use only where hints of a kernel that the user gave are inferred.
+fn check_symbols(guest: &GuestConfig) -> Result<(), ConfigError> {
+    let name = &guest.name;
+    if guest.symbols.is_none() {
+        return Ok(());
+    }
+    if guest.kernel == KernelSource::Builtin {
+        return fail(format!(
+            "guest {name}: the symbols are those of a kernel, and the built-in test guest needs none: give \
+             it a kernel, or leave the symbols out"
+        ));
+    }
+    if !guest.hints.infers() {
+        return fail(format!(
+            "guest {name}: symbols are used only to infer hints: give --hints auto or --hints inferred, or \
+             leave the symbols out"
         ));
     }
     Ok(())

@@ -19,6 +19,7 @@ use crate::boot::{self, Handover};
 use crate::cpuid;
 use crate::devices::{Devices, MmioRegion};
 use crate::hints::HintPages;
+use crate::kernel_image;
 use crate::loader::{self, Entry};
 use crate::memory::GuestMemory;
 use crate::serial::SerialPort;
@@ -121,6 +122,11 @@ fn create(
     ));
     // The host's own scheduler has no use for hints.
     if config.hints.infers() && wiring.features & FEATURE_RUNNING != 0 {
+        if let Some(symbols) = &config.symbols {
+            guest
+                .inferred
+                .set_linked(kernel_image::read_symbols(symbols)?);
+        }
         let started = guest.inferred.start(ScannedKernel::of(&guest));
         started.map_err(GuestErrorKind::Host)?;
     }

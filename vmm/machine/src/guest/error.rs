@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::acpi::AcpiError;
 use crate::boot::BootError;
 use crate::devices::DeviceError;
+use crate::kernel_image::SymbolsError;
 use crate::loader::{InitrdError, LoadError};
 use crate::memory::MemoryError;
 
@@ -46,6 +47,9 @@ pub enum GuestErrorKind {
     /// The kernel could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The symbols of the kernel could not be used.
+    #[error(transparent)]
+    Symbols(#[from] SymbolsError),
     /// The boot structures could not be written.
     #[error(transparent)]
     Boot(#[from] BootError),

@@ -28,6 +28,10 @@ impl ScannedGuest for ScannedKernel {
         Some(memory.read(bytes, GuestAddress(address)).unwrap_or(0))
     }
 
+    fn known(&self, request: ScanRequest) -> Option<Finding> {
+        self.guest()?.inferred.linked(request)
+    }
+
     fn finished(&self, request: ScanRequest, finding: Finding) -> bool {
         let Some(guest) = self.guest() else {
             return false;

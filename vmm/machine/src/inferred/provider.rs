@@ -8,6 +8,7 @@ use std::sync::mpsc::SyncSender;
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use super::linked_count::LinkedCount;
 use super::pause;
 use super::place::CountPlace;
 use super::registers::{self, Registers};
@@ -56,6 +57,7 @@ pub(crate) enum CountSearch {
 pub struct InferredHints {
     vcpus: Vec<VcpuState>,
     count: OnceLock<Count>,
+    linked: OnceLock<LinkedCount>,
     scanner: OnceLock<SyncSender<ScanRequest>>,
     is_scanning: AtomicBool,
     scans: AtomicU32,
@@ -69,6 +71,7 @@ impl InferredHints {
         Self {
             vcpus: (0..vcpus).map(|_| VcpuState::default()).collect(),
             count: OnceLock::new(),
+            linked: OnceLock::new(),
             scanner: OnceLock::new(),
             is_scanning: AtomicBool::new(false),
             scans: AtomicU32::new(0),
@@ -85,6 +88,18 @@ impl InferredHints {
         // A second call has no effect: the thread of its sender ends.
         let _ = self.scanner.set(sender);
         Ok(())
+    }
+
+    /// Takes the count from the symbols of the guest's kernel, instead of a scan. This comes before
+    /// [`Self::start`].
+    pub(crate) fn set_linked(&self, count: LinkedCount) {
+        let _ = self.linked.set(count);
+    }
+
+    /// What the symbols of the kernel say of the count, if they were given.
+    pub(crate) fn linked(&self, request: ScanRequest) -> Option<Finding> {
+        let linked = self.linked.get()?;
+        Some(linked.in_kernel_with(request.address))
     }
 
     /// Whether hints of this guest are inferred, or are going to be.
@@ -199,6 +214,10 @@ impl InferredHints {
                     "hints are inferred from the preempt count of its kernel, at {offset:#x} from GS"
                 ))
             }
+            Finding::NotFound if scans >= MAX_SCANS && self.linked.get().is_some() => Some(
+                "no hints are inferred, because the symbols given are not those of its kernel"
+                    .to_owned(),
+            ),
             Finding::NotFound if scans >= MAX_SCANS => {
                 Some("no hints are inferred, because its kernel has no preempt count".to_owned())
             }
@@ -229,4 +248,30 @@ fn is_at_pause(fd: &VcpuFd, memory: &GuestMemoryMmap) -> bool {
             .is_some_and(|physical| memory.read_slice(bytes, GuestAddress(physical)).is_ok())
     };
     registers::rip(fd).is_some_and(|rip| pause::is_near(rip, read))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_that_do_not_fit_the_kernel_are_reported_when_the_last_place_was_tried() {
+        let hints = InferredHints::new(1);
+        let request = ScanRequest {
+            address: 0xffff_ffff_8100_1000,
+            physical: 0x100_1000,
+        };
+        assert_eq!(hints.linked(request), None, "a scan is needed");
+        hints.set_linked(LinkedCount {
+            offset: 0x35008,
+            syscall_entry: Some(0xffff_ffff_8200_0080),
+        });
+        let mut report = None;
+        for _ in 0..MAX_SCANS {
+            assert_eq!(report, None);
+            let finding = hints.linked(request).expect("no scan is needed");
+            report = hints.scanned(request, finding);
+        }
+        assert!(report.is_some_and(|text| text.contains("the symbols given are not those")));
+    }
 }

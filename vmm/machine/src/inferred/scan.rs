@@ -41,7 +41,7 @@ impl Uses {
 
 /// A scan under way, fed slice by slice.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     candidates: BTreeMap<u64, Uses>,
     /// The end of the last slice, in which an instruction may begin, and what follows it.
     pending: Vec<u8>,
@@ -52,7 +52,7 @@ pub(super) struct Scan {
 impl Scan {
     /// Takes the bytes at the guest's virtual address `address`. An instruction may lie across two slices if
     /// the second follows the first.
-    pub(super) fn feed(&mut self, address: u64, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, address: u64, bytes: &[u8]) {
         if self.next != address {
             self.pending.clear();
         }
@@ -91,7 +91,7 @@ impl Scan {
 
     /// What has been found so far.
     #[must_use]
-    pub(super) fn finding(&self) -> Finding {
+    pub(crate) fn finding(&self) -> Finding {
         let mut ranked: Vec<_> = self.candidates.iter().collect();
         ranked.sort_by_key(|(_, uses)| std::cmp::Reverse(uses.total()));
         let Some(&(&offset, best)) = ranked.first() else {

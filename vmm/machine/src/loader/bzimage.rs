@@ -27,7 +27,7 @@ const XLF_KERNEL_64: u16 = 1;
 const OLD: &str = "it is not a 64-bit kernel of Linux 3.8 or later";
 
 /// Whether `image` is a bzImage.
-pub(super) fn is_bzimage(image: &[u8]) -> bool {
+pub(crate) fn is_bzimage(image: &[u8]) -> bool {
     image.get(MAGIC_AT..MAGIC_AT + 4) == Some(&MAGIC[..])
 }
 

@@ -28,13 +28,29 @@ pub fn load(
         KernelSource::Builtin => ("built in".to_owned(), Cow::Borrowed(builtin)),
         KernelSource::Path(path) => (path.display().to_string(), Cow::Owned(read(path.clone())?)),
     };
-    match bzimage::is_bzimage(&image) {
-        true => bzimage::load(&what, &image, memory),
-        false => elf::load(&what, &image, memory),
+    load_image(&what, &image, memory)
+}
+
+/// Loads the kernel `image`, which is called `what`, at the address in its headers.
+///
+/// # Errors
+/// If it is not one for this machine, or does not fit into memory.
+pub(crate) fn load_image(
+    what: &str,
+    image: &[u8],
+    memory: &GuestMemoryMmap,
+) -> Result<Loaded, LoadError> {
+    match bzimage::is_bzimage(image) {
+        true => bzimage::load(what, image, memory),
+        false => elf::load(what, image, memory),
     }
 }
 
-fn read(path: PathBuf) -> Result<Vec<u8>, LoadError> {
+/// Reads the file of a kernel.
+///
+/// # Errors
+/// If it cannot be read, or is larger than any kernel.
+pub(crate) fn read(path: PathBuf) -> Result<Vec<u8>, LoadError> {
     let mut image = Vec::new();
     let result = fs::File::open(&path)
         .and_then(|file| file.take(MAX_KERNEL_FILE + 1).read_to_end(&mut image));

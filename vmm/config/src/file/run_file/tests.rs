@@ -253,3 +253,28 @@ fn each_guest_has_its_own_source_of_hints_and_pages_are_the_default() {
     let hints: Vec<_> = config.guests.iter().map(|guest| guest.hints).collect();
     assert_eq!(hints, [HintSource::Page, HintSource::Auto, HintSource::Off]);
 }
+
+#[test]
+fn symbols_are_relative_to_the_file_and_need_inferred_hints() {
+    let config =
+        parsed("[[guest]]\nkernel = \"k\"\nhints = \"inferred\"\nsymbols = \"System.map\"");
+    let kernel = match &config.guests[0].kernel {
+        KernelSource::Path(path) => path.with_file_name("System.map"),
+        KernelSource::Builtin => panic!("a kernel is given"),
+    };
+    assert_eq!(config.guests[0].symbols, Some(kernel));
+    for source in ["page", "off"] {
+        let text = refused(&format!(
+            "[[guest]]\nkernel = \"k\"\nhints = \"{source}\"\nsymbols = \"System.map\""
+        ));
+        assert!(
+            text.contains("symbols are used only to infer hints"),
+            "{text}"
+        );
+    }
+    let text = refused("[[guest]]\nhints = \"auto\"\nsymbols = \"System.map\"");
+    assert!(
+        text.contains("the built-in test guest needs none"),
+        "{text}"
+    );
+}

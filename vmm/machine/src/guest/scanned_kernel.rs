@@ -6,7 +6,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::handle::Guest;
 use crate::console::LineBuffer;
-use crate::inferred::{Finding, ScanRequest, ScannedGuest};
+use crate::inferred::{Scanned, ScannedGuest};
 
 /// A guest that the thread does not keep alive for longer than a read.
 pub(super) struct ScannedKernel(Weak<Guest>);
@@ -28,16 +28,14 @@ impl ScannedGuest for ScannedKernel {
         Some(memory.read(bytes, GuestAddress(address)).unwrap_or(0))
     }
 
-    fn finished(&self, request: ScanRequest, finding: Finding) -> bool {
+    fn finished(&self, scanned: Scanned) {
         let Some(guest) = self.guest() else {
-            return false;
+            return;
         };
-        let report = guest.inferred.scanned(request, finding);
-        if let Some(text) = &report {
-            let line = format!("baton: guest {}: {text}\n", guest.name);
+        if let Some(notice) = guest.inferred.scanned(&scanned) {
+            let line = format!("baton: guest {} {notice}\n", guest.name);
             let mut console = LineBuffer::lines(guest.console().clone());
             line.bytes().for_each(|byte| console.push(byte));
         }
-        report.is_none()
     }
 }

@@ -8,8 +8,9 @@ use super::linux::PreemptCount;
 /// So many values that a count cannot have show that it is none. A few may come from a place that the guest has
 /// left, before the new one is found.
 const WRONG_VALUES: u32 = 16;
-/// So many values in a row that are not 0, of vCPUs that did not halt between two of them. A halted vCPU may run
-/// the idle task, in which the count is 1 for ever.
+/// So many values in a row that are not 0, of vCPUs that neither waited nor halted between two of them. Where a
+/// lock is contended, all that is seen for long may be waiters. A halted vCPU may run the idle task, in which the
+/// count is 1 for ever.
 const NEVER_ZERO: u32 = 4096;
 /// So many values of vCPUs in the kernel that are 0, and no other before. Interrupts alone are counted in one of
 /// some hundred.
@@ -40,6 +41,8 @@ impl fmt::Display for Implausible {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Circumstances {
     pub(super) is_user_mode: bool,
+    /// Whether it was in a loop that waits.
+    pub(super) waits: bool,
     /// Whether it has halted since its count was read last.
     pub(super) has_halted: bool,
 }
@@ -61,8 +64,23 @@ impl Plausibility {
         !self.was_not_zero.load(Ordering::Relaxed)
     }
 
+    /// A count was `word`. Returns why that shows that it is no count, if it does.
+    pub(super) fn record(&self, word: PreemptCount, seen: Circumstances) -> Option<Implausible> {
+        if word.is_zero() {
+            return self.record_zero(seen);
+        }
+        if seen.is_user_mode || !word.is_plausible() {
+            return reaches(&self.wrong_values, WRONG_VALUES).then_some(Implausible::Values);
+        }
+        self.was_not_zero.store(true, Ordering::Relaxed);
+        if seen.waits || seen.has_halted {
+            return None;
+        }
+        reaches(&self.not_zero_in_a_row, NEVER_ZERO).then_some(Implausible::NeverZero)
+    }
+
     /// A count was 0.
-    pub(super) fn record_zero(&self, seen: Circumstances) -> Option<Implausible> {
+    fn record_zero(&self, seen: Circumstances) -> Option<Implausible> {
         if self.not_zero_in_a_row.load(Ordering::Relaxed) > 0 {
             self.not_zero_in_a_row.store(0, Ordering::Relaxed);
         }
@@ -70,18 +88,6 @@ impl Plausibility {
             return None;
         }
         reaches(&self.zeros, ALWAYS_ZERO).then_some(Implausible::AlwaysZero)
-    }
-
-    /// A count was `word`, which is not 0.
-    pub(super) fn record(&self, word: PreemptCount, seen: Circumstances) -> Option<Implausible> {
-        if seen.is_user_mode || !word.is_plausible() {
-            return reaches(&self.wrong_values, WRONG_VALUES).then_some(Implausible::Values);
-        }
-        self.was_not_zero.store(true, Ordering::Relaxed);
-        if seen.has_halted {
-            return None;
-        }
-        reaches(&self.not_zero_in_a_row, NEVER_ZERO).then_some(Implausible::NeverZero)
     }
 }
 
@@ -98,6 +104,7 @@ mod tests {
 
     const KERNEL: Circumstances = Circumstances {
         is_user_mode: false,
+        waits: false,
         has_halted: false,
     };
     const USER: Circumstances = Circumstances {
@@ -108,6 +115,11 @@ mod tests {
         has_halted: true,
         ..KERNEL
     };
+    const WAITS: Circumstances = Circumstances {
+        waits: true,
+        ..KERNEL
+    };
+    const ZERO: PreemptCount = PreemptCount(0);
     const ONE: PreemptCount = PreemptCount(1);
 
     /// The verdict, and after how many values it came.
@@ -132,27 +144,29 @@ mod tests {
         let stuck = verdict(10_000, |values, _| values.record(ONE, KERNEL));
         assert_eq!(stuck, Some((NEVER_ZERO, Implausible::NeverZero)));
         let rarely_free = verdict(100_000, |values, nth| match nth % 4000 {
-            3999 => values.record_zero(USER),
+            3999 => values.record(ZERO, USER),
             _ => values.record(ONE, KERNEL),
         });
         assert_eq!(rarely_free, None);
     }
 
     #[test]
-    fn an_idle_guest_is_no_reason_to_doubt() {
+    fn an_idle_guest_and_a_contended_lock_are_no_reason_to_doubt() {
         let idle = verdict(100_000, |values, _| values.record(ONE, HALTED));
         assert_eq!(idle, None);
+        let contended = verdict(100_000, |values, _| values.record(ONE, WAITS));
+        assert_eq!(contended, None);
     }
 
     #[test]
     fn a_count_that_never_leaves_zero_is_recognised_and_user_mode_does_not_count() {
-        let stuck = verdict(100_000, |values, _| values.record_zero(KERNEL));
+        let stuck = verdict(100_000, |values, _| values.record(ZERO, KERNEL));
         assert_eq!(stuck, Some((ALWAYS_ZERO, Implausible::AlwaysZero)));
-        let in_user_mode = verdict(100_000, |values, _| values.record_zero(USER));
+        let in_user_mode = verdict(100_000, |values, _| values.record(ZERO, USER));
         assert_eq!(in_user_mode, None);
         let once = verdict(100_000, |values, nth| match nth {
             0 => values.record(ONE, KERNEL),
-            _ => values.record_zero(KERNEL),
+            _ => values.record(ZERO, KERNEL),
         });
         assert_eq!(once, None);
     }

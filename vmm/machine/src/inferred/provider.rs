@@ -43,6 +43,17 @@ impl VcpuState {
             ..HintSnapshot::default()
         }
     }
+
+    /// The hints of a vCPU that holds something, or waits for that.
+    fn holding(&self, waits: bool) -> HintSnapshot {
+        HintSnapshot {
+            depth: 1,
+            releases: self.seen_free.load(Ordering::Relaxed),
+            waits,
+            is_guess: true,
+            ..HintSnapshot::default()
+        }
+    }
 }
 
 /// A count that has been found.
@@ -182,34 +193,23 @@ impl InferredHints {
         let Some(word) = state.place.read().map(PreemptCount) else {
             return Ok((state.free(), None));
         };
+        let values = &count.plausibility;
         let has_halted = state.has_halted.swap(false, Ordering::Relaxed);
-        if word.is_zero() {
-            let is_user_mode =
-                count.plausibility.awaits_first_count() && count.found.is_user_mode(vcpu.rip()?);
-            let verdict = count.plausibility.record_zero(Circumstances {
-                is_user_mode,
-                has_halted,
-            });
-            return Ok((state.free(), self.judge(number, count, verdict)));
-        }
-        let is_user_mode = count.found.is_user_mode(vcpu.rip()?);
+        let is_user_mode = (!word.is_zero() || values.awaits_first_count())
+            && count.found.is_user_mode(vcpu.rip()?);
+        let is_held = !word.is_zero() && !is_user_mode && word.is_plausible();
+        let waits = is_held && pause::is_near(vcpu, &state.code, guest.memory, now)?;
         let seen = Circumstances {
             is_user_mode,
+            waits,
             has_halted,
         };
-        let verdict = count.plausibility.record(word, seen);
-        let notice = self.judge(number, count, verdict);
-        if is_user_mode || !word.is_plausible() || notice.is_some() {
-            return Ok((state.free(), notice));
-        }
-        let hints = HintSnapshot {
-            depth: 1,
-            releases: state.seen_free.load(Ordering::Relaxed),
-            waits: pause::is_near(vcpu, &state.code, guest.memory, now)?,
-            is_guess: true,
-            ..HintSnapshot::default()
+        let notice = self.judge(number, count, values.record(word, seen));
+        let hints = match is_held && notice.is_none() {
+            true => state.holding(waits),
+            false => state.free(),
         };
-        Ok((hints, None))
+        Ok((hints, notice))
     }
 
     /// Finds the count of a vCPU again, unless the vCPU is in user mode, where GS is not the kernel's. Stops

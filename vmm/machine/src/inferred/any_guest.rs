@@ -4,10 +4,10 @@
 //! a kernel that could wait with interrupts on, or sleep, would. Interrupts are off by the flag IF, or by a task
 //! priority as high as Windows has it under a spinlock.
 //!
-//! That a vCPU holds something cannot be inferred so. Kernel mode alone means a system call nearly always, and
-//! who is suspected for it runs in vain on a waiter's budget. So this layer never defers a preemption, and
-//! draws no suspicion. It does not use that a vCPU has halted with interrupts off either: one that the guest
-//! has taken offline looks the same.
+//! That a vCPU holds something cannot be inferred so. Kernel mode alone nearly always means a system call, and a
+//! vCPU that is suspected because of it uses up a waiter's budget for nothing. So this layer never defers a
+//! preemption, and makes no vCPU a suspect. Nor does it infer anything from a halt with interrupts off: a vCPU that
+//! the guest has taken offline looks the same.
 
 use vm_memory::GuestMemoryMmap;
 

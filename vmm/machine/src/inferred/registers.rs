@@ -167,7 +167,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_halves_of_the_address_space_are_told_apart() {
+    fn a_kernel_and_its_user_mode_have_different_halves_of_the_address_space() {
         let (high, low) = (0xffff_ffff_8100_0000, 0x40_0000);
         assert!(in_same_half(high, u64::MAX) && in_same_half(low, 0));
         assert!(!in_same_half(high, low));

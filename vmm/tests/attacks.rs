@@ -17,7 +17,7 @@ use baton_bench::attacks::{
 use clap::ValueEnum;
 use serde_json::Value;
 
-use common::{baton, number, sum, vcpus};
+use common::{baton, number, run_baton, sum, vcpus};
 
 const MS: u64 = 1_000_000;
 /// Time for which the victim computes.
@@ -271,6 +271,50 @@ fn string_instructions_at_the_serial_port_are_charged_to_their_guest_and_end_wit
         ..BEST_EFFORT
     };
     check(Attack::SerialStrings, &limits);
+}
+
+/// A run of the guests in `text`, which has hints of the attacker inferred, as of a kernel that registers no pages.
+fn inferred_run(name: &str, text: &str) -> (Value, AttackFigures) {
+    let attacker = "name = \"attacker\"\n";
+    let inferred = format!("{attacker}hints = \"inferred\"\n");
+    let text = text
+        .replace(attacker, &inferred)
+        .replace("hints=on", "hints=stock");
+    assert!(text.contains("inferred") && text.contains("stock"));
+    let (code, summary) = run_baton(&format!("{name}.toml"), &text, &[]);
+    assert_eq!(code, 0, "{summary}");
+    let figures = AttackFigures::of(&summary, 0).expect("all figures");
+    assert!(figures.victim_ok, "{summary}");
+    (summary, figures)
+}
+
+#[test]
+fn an_attacker_whose_hints_are_inferred_does_not_stop_a_reserved_vcpu_either() {
+    let _alone = alone();
+    let guests = |attack: Attack, neighbour| attack.guests(neighbour, &[0, 1], TIME);
+    let storm = guests(Attack::IpiStorm, Neighbour::Attacker);
+    // Counts that are never 0 for long, at PAUSE instructions, on all vCPUs.
+    let waiters = storm.replace(
+        "workload=ipi-storm seconds=0",
+        "workload=lock lock=mcs wait=spin seconds=10",
+    );
+    assert_ne!(storm, waiters);
+    let attacks = [
+        ("inferred-ipi-storm", Attack::IpiStorm, storm),
+        ("inferred-waiters", Attack::IpiStorm, waiters),
+        (
+            "inferred-escapes",
+            Attack::EscapeFault,
+            guests(Attack::EscapeFault, Neighbour::Attacker),
+        ),
+    ];
+    for (name, attack, attacked) in attacks {
+        let (_, idle) = inferred_run(name, &guests(attack, Neighbour::Idle));
+        let (summary, attacked) = inferred_run(name, &attacked);
+        let mut broken = wrong_sums(&summary);
+        broken.extend(too_many_exits(&idle, &attacked, EXITS_IN_BUDGET));
+        assert!(broken.is_empty(), "{name}:\n{}", broken.join("\n"));
+    }
 }
 
 #[test]

@@ -32,19 +32,16 @@ impl OwnedVcpu {
     }
 
     /// A copy of its hint record, or what the host infers, in the policy's terms.
-    pub(crate) fn hints(&self) -> Hints {
-        if !self.is_inferred() {
-            return self.ids().hints(self.guest.hints.snapshot(self.index));
-        }
-        let memory = self.guest.memory().regions();
-        let now = sys::monotonic_ns();
-        let inferred = &self.guest.inferred;
-        let snapshot = inferred.snapshot(self.index, self.fd(), memory, now);
+    pub(crate) fn hints(&mut self) -> Hints {
+        let snapshot = match self.is_inferred() {
+            true => self.vcpu.inferred_hints(sys::monotonic_ns()),
+            false => self.guest.hints.snapshot(self.index),
+        };
         self.ids().hints(snapshot)
     }
 
     /// The same of a vCPU that has halted.
-    pub(crate) fn hints_of_halted(&self) -> Hints {
+    pub(crate) fn hints_of_halted(&mut self) -> Hints {
         match self.is_inferred() {
             true => self.ids().hints(self.guest.inferred.halted(self.index)),
             false => self.hints(),

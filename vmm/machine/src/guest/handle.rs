@@ -133,7 +133,7 @@ impl Guest {
     }
 
     /// Records where the hints come from, after that may have changed.
-    pub(super) fn record_hints_in_force(&self) {
+    pub(crate) fn record_hints_in_force(&self) {
         let now = || HintsInForce::of(&self.hints, &self.inferred);
         self.record.set_hints_in_force(now);
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::hints::HintPages;
-use crate::inferred::{CountSearch, InferredHints};
+use crate::inferred::{InferredHints, Progress};
 
 /// Where the hints of a guest come from at the moment: what has become of the configured source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,10 +29,10 @@ impl HintsInForce {
         if pages.is_any_registered() {
             return Self::Page;
         }
-        match inferred.search() {
-            Some(CountSearch::Looking) => Self::Looking,
-            Some(CountSearch::Found) => Self::PreemptCount,
-            Some(CountSearch::NotFound) => Self::NoCount,
+        match inferred.progress() {
+            Some(Progress::Looking) => Self::Looking,
+            Some(Progress::Found) => Self::PreemptCount,
+            Some(Progress::NotFound) => Self::NoCount,
             None if pages.are_offered() => Self::NoPage,
             None => Self::Off,
         }
@@ -55,7 +55,7 @@ impl fmt::Display for HintsInForce {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inferred::{Finding, ScanRequest, ScannedGuest};
+    use crate::inferred::{Finding, ScanRequest, Scanned, ScannedGuest};
     use crate::memory::GuestMemory;
 
     /// A guest that has ended: its scanner ends at once.
@@ -66,9 +66,7 @@ mod tests {
             None
         }
 
-        fn finished(&self, _: ScanRequest, _: Finding) -> bool {
-            false
-        }
+        fn finished(&self, _: Scanned) {}
     }
 
     const REQUEST: ScanRequest = ScanRequest {
@@ -103,7 +101,12 @@ mod tests {
             inferred.start(Ended).expect("a thread");
             let looking = HintsInForce::of(&pages, &inferred);
             assert_eq!(looking.to_string(), "inferred (looking for the count)");
-            while inferred.scanned(REQUEST, finding).is_none() {}
+            let scanned = Scanned {
+                request: REQUEST,
+                finding,
+                witness: None,
+            };
+            while inferred.scanned(&scanned).is_none() {}
             let found = HintsInForce::of(&pages, &inferred);
             assert_eq!(found.to_string(), expected);
             let memory = GuestMemory::new(4 << 20).expect("memory");

@@ -6,7 +6,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::handle::Guest;
 use crate::console::LineBuffer;
-use crate::inferred::{Finding, ScanRequest, ScannedGuest};
+use crate::inferred::{Finding, ScanRequest, Scanned, ScannedGuest};
 
 /// A guest that the thread does not keep alive for longer than a read.
 pub(super) struct ScannedKernel(Weak<Guest>);
@@ -32,17 +32,16 @@ impl ScannedGuest for ScannedKernel {
         self.guest()?.inferred.linked(request)
     }
 
-    fn finished(&self, request: ScanRequest, finding: Finding) -> bool {
+    fn finished(&self, scanned: Scanned) {
         let Some(guest) = self.guest() else {
-            return false;
+            return;
         };
-        let report = guest.inferred.scanned(request, finding);
+        let notice = guest.inferred.scanned(&scanned);
         guest.record_hints_in_force();
-        if let Some(text) = &report {
-            let line = format!("baton: guest {}: {text}\n", guest.name);
+        if let Some(notice) = notice {
+            let line = format!("baton: guest {} {notice}\n", guest.name);
             let mut console = LineBuffer::lines(guest.console().clone());
             line.bytes().for_each(|byte| console.push(byte));
         }
-        report.is_none()
     }
 }

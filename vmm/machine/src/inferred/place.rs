@@ -1,29 +1,46 @@
 //! Where the count of one vCPU is.
 
+use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// The address of a count is found anew after this time, ns: the guest may have moved it.
 const RENEW_NS: u64 = 50_000_000;
-/// Linux keeps in the topmost bit whether a task switch is due, so it does not count.
-const COUNT_BITS: u32 = 0x7fff_ffff;
+/// If it cannot be found, that is tried again after this time, ns. In user mode GS is not the kernel's.
+const RETRY_NS: u64 = 1_000_000;
 
 /// The checked address of one vCPU's count in the host's memory. Only the owner of the vCPU uses it.
 #[derive(Debug, Default)]
 pub(super) struct CountPlace {
     count: AtomicPtr<u32>,
     renew_at: AtomicU64,
+    /// The number of the finding for which this is the place.
+    finding: AtomicU32,
 }
 
 impl CountPlace {
-    /// Whether it is time to find the count again, `now`, ns.
+    /// Forgets the place if it is not of the finding with this number.
+    pub(super) fn belong_to(&self, finding: u32) {
+        if self.finding.swap(finding, Ordering::Relaxed) != finding {
+            self.count.store(ptr::null_mut(), Ordering::Relaxed);
+            self.renew_at.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is time to find the count again, `now`, ns. If it is, it is not for a short time from then
+    /// on, whether the count is found or not.
     pub(super) fn is_due(&self, now: u64) -> bool {
-        now >= self.renew_at.load(Ordering::Relaxed)
+        let is_due = now >= self.renew_at.load(Ordering::Relaxed);
+        if is_due {
+            let retry_at = now.saturating_add(RETRY_NS);
+            self.renew_at.store(retry_at, Ordering::Relaxed);
+        }
+        is_due
     }
 
     /// Takes the count at the virtual address `address`, if KVM translates that with `translate` to an
-    /// aligned address in `memory`. Otherwise the place stays, and is due.
+    /// aligned address in `memory`. Otherwise the place stays.
     ///
     /// `memory` must be the memory of the guest to which this value belongs: the mappings outlive the
     /// address that is kept here.
@@ -45,15 +62,15 @@ impl CountPlace {
         }
     }
 
-    /// The count now; 0 if it has not been found.
-    pub(super) fn read(&self) -> u32 {
+    /// The word of the count now; `None` if it has not been found.
+    pub(super) fn read(&self) -> Option<u32> {
         let count = self.count.load(Ordering::Relaxed);
         if count.is_null() {
-            return 0;
+            return None;
         }
         // SAFETY: `renew` has checked that the aligned word lies in guest memory, which outlives this value.
         // The guest may write at any time; this process reads the word only atomically.
-        unsafe { AtomicU32::from_ptr(count) }.load(Ordering::Acquire) & COUNT_BITS
+        Some(unsafe { AtomicU32::from_ptr(count) }.load(Ordering::Acquire))
     }
 }
 
@@ -75,7 +92,7 @@ mod tests {
 
     const MEMORY: u64 = 4 << 20;
 
-    /// Memory whose words are their own addresses, shifted so that none has the topmost bit set.
+    /// Memory whose words are their own addresses and a little more.
     fn memory() -> GuestMemory {
         let memory = GuestMemory::new(MEMORY).expect("memory");
         for address in [0, 0x1000, MEMORY - 4] {
@@ -91,7 +108,7 @@ mod tests {
         let (memory, place) = (memory(), CountPlace::default());
         for address in [0, 0x1000, MEMORY - 4] {
             place.renew(address, Some, memory.regions(), 0);
-            assert_eq!(place.read(), address as u32 + 7);
+            assert_eq!(place.read(), Some(address as u32 + 7));
         }
     }
 
@@ -100,13 +117,12 @@ mod tests {
         let (memory, place) = (memory(), CountPlace::default());
         for wild in [MEMORY, 1 << 40, u64::MAX, u64::MAX - 3, 0x1001, 0x1002] {
             place.renew(wild, Some, memory.regions(), 0);
-            assert_eq!(place.read(), 0, "{wild:#x} is not taken");
-            assert!(place.is_due(0));
+            assert_eq!(place.read(), None, "{wild:#x} is not taken");
         }
         place.renew(0x1000, Some, memory.regions(), 0);
         for wild in [MEMORY, u64::MAX - 3, 0x1001] {
             place.renew(wild, Some, memory.regions(), 9);
-            assert_eq!(place.read(), 0x1007);
+            assert_eq!(place.read(), Some(0x1007));
         }
     }
 
@@ -115,20 +131,7 @@ mod tests {
         let (memory, place) = (memory(), CountPlace::default());
         for physical in [None, Some(MEMORY), Some(u64::MAX), Some(0x1002)] {
             place.renew(0x1000, |_| physical, memory.regions(), 0);
-            assert_eq!(place.read(), 0);
-        }
-    }
-
-    #[test]
-    fn the_bit_for_a_due_task_switch_is_no_count() {
-        let (memory, place) = (memory(), CountPlace::default());
-        let regions = memory.regions();
-        place.renew(0x2000, Some, regions, 0);
-        for (word, count) in [(0x8000_0000u32, 0), (0x8000_0002, 2), (1, 1)] {
-            regions
-                .write_obj(word, GuestAddress(0x2000))
-                .expect("in RAM");
-            assert_eq!(place.read(), count);
+            assert_eq!(place.read(), None);
         }
     }
 
@@ -138,5 +141,25 @@ mod tests {
         place.renew(0x1000, Some, memory.regions(), 100);
         assert!(!place.is_due(100 + RENEW_NS - 1));
         assert!(place.is_due(100 + RENEW_NS));
+    }
+
+    #[test]
+    fn a_count_that_is_not_found_is_not_looked_for_at_each_stop() {
+        let place = CountPlace::default();
+        assert!(place.is_due(100));
+        assert!(!place.is_due(100 + RETRY_NS - 1));
+        assert!(place.is_due(100 + RETRY_NS));
+    }
+
+    #[test]
+    fn a_place_is_forgotten_with_its_finding() {
+        let (memory, place) = (memory(), CountPlace::default());
+        place.belong_to(1);
+        place.renew(0x1000, Some, memory.regions(), 100);
+        place.belong_to(1);
+        assert_eq!(place.read(), Some(0x1007));
+        place.belong_to(2);
+        assert_eq!(place.read(), None);
+        assert!(place.is_due(100));
     }
 }

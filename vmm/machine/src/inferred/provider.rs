@@ -2,52 +2,76 @@
 
 use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use kvm_ioctls::VcpuFd;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 
+use super::any_guest;
 use super::linked_count::LinkedCount;
-use super::pause;
+use super::linux::{FoundCount, PreemptCount};
+use super::notice::Notice;
+use super::pause::{self, CodePages};
 use super::place::CountPlace;
-use super::registers::{self, Registers};
+use super::plausibility::{Circumstances, Implausible, Plausibility};
+use super::registers::{StoppedVcpu, Unreadable};
 use super::scan::Finding;
-use super::scanner::{self, ScanRequest, ScannedGuest};
-use crate::hints::HintSnapshot;
+use super::scanner::{self, ScanRequest, Scanned, ScannedGuest};
+use super::search::{Progress, Search};
+use crate::hints::{HintPages, HintSnapshot};
 
-/// So many scans are made at most. The first may come before the kernel has been loaded.
-const MAX_SCANS: u32 = 4;
-/// So many stops of the guest's vCPUs come before the first scan, unless a vCPU was seen in user mode
-/// before. Each further scan comes after four times as many.
-const FIRST_SCAN_AFTER: u32 = 64;
+/// So many counts are taken of one guest: it may start another kernel so many times, less one.
+const MAX_COUNTS: usize = 8;
+/// So many times in a row the kernel's text has to be another one than before.
+const MAX_CHANGES: u32 = 3;
 
 /// What is known of one vCPU.
 #[derive(Debug, Default)]
 struct VcpuState {
     place: CountPlace,
-    /// How often the count was seen at 0, which stands for releases.
+    code: CodePages,
+    /// How often the vCPU was found to hold nothing, which stands for releases.
     seen_free: AtomicU32,
+    has_halted: AtomicBool,
 }
 
-/// Where the kernel keeps its count.
+impl VcpuState {
+    /// The hints of a vCPU that holds nothing.
+    fn free(&self) -> HintSnapshot {
+        let seen = self.seen_free.fetch_add(1, Ordering::Relaxed);
+        HintSnapshot {
+            releases: seen.wrapping_add(1),
+            is_guess: true,
+            ..HintSnapshot::default()
+        }
+    }
+
+    /// The hints of a vCPU that holds something, or waits for that.
+    fn holding(&self, waits: bool) -> HintSnapshot {
+        HintSnapshot {
+            depth: 1,
+            releases: self.seen_free.load(Ordering::Relaxed),
+            waits,
+            is_guess: true,
+            ..HintSnapshot::default()
+        }
+    }
+}
+
+/// A count that has been found.
+#[derive(Debug)]
+struct KnownCount {
+    found: FoundCount,
+    plausibility: Plausibility,
+    /// How often in a row the kernel's text was another one.
+    changes: AtomicU32,
+}
+
+/// What belongs to the guest of a vCPU, and is needed to infer the vCPU's hints.
 #[derive(Clone, Copy, Debug)]
-struct Count {
-    /// From the GS base.
-    offset: u64,
-    /// An address in the kernel's text.
-    text: u64,
-}
-
-/// How far the search for the count of a guest's kernel has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CountSearch {
-    /// Scans are still to be made.
-    Looking,
-    /// The count was found.
-    Found,
-    /// The last scan has found none.
-    NotFound,
+pub(crate) struct GuestParts<'a> {
+    pub(crate) memory: &'a GuestMemoryMmap,
+    pub(crate) pages: &'a HintPages,
 }
 
 /// The inferred hints of one guest.
@@ -56,12 +80,14 @@ pub(crate) enum CountSearch {
 #[derive(Debug)]
 pub struct InferredHints {
     vcpus: Vec<VcpuState>,
-    count: OnceLock<Count>,
+    counts: [OnceLock<KnownCount>; MAX_COUNTS],
+    /// The number of the count that is used, from 1; 0: none.
+    current: AtomicU32,
+    search: Search,
     linked: OnceLock<LinkedCount>,
     scanner: OnceLock<SyncSender<ScanRequest>>,
-    is_scanning: AtomicBool,
-    scans: AtomicU32,
-    stops: AtomicU64,
+    is_unreadable: AtomicBool,
+    has_reported_none: AtomicBool,
 }
 
 impl InferredHints {
@@ -70,12 +96,13 @@ impl InferredHints {
     pub fn new(vcpus: usize) -> Self {
         Self {
             vcpus: (0..vcpus).map(|_| VcpuState::default()).collect(),
-            count: OnceLock::new(),
+            counts: Default::default(),
+            current: AtomicU32::new(0),
+            search: Search::default(),
             linked: OnceLock::new(),
             scanner: OnceLock::new(),
-            is_scanning: AtomicBool::new(false),
-            scans: AtomicU32::new(0),
-            stops: AtomicU64::new(0),
+            is_unreadable: AtomicBool::new(false),
+            has_reported_none: AtomicBool::new(false),
         }
     }
 
@@ -96,182 +123,222 @@ impl InferredHints {
         let _ = self.linked.set(count);
     }
 
-    /// What the symbols of the kernel say of the count, if they were given.
+    /// Where the count is by the symbols of the kernel, if they were given.
     pub(crate) fn linked(&self, request: ScanRequest) -> Option<Finding> {
         let linked = self.linked.get()?;
         Some(linked.in_kernel_with(request.address))
     }
 
-    /// Whether hints of this guest are inferred, or are going to be.
-    #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.scanner.get().is_some()
-    }
-
     /// How far the search for the count has come; `None` if none is made.
-    pub(crate) fn search(&self) -> Option<CountSearch> {
-        self.is_on().then(|| match self.count.get() {
-            Some(_) => CountSearch::Found,
-            None if self.scans.load(Ordering::Relaxed) >= MAX_SCANS => CountSearch::NotFound,
-            None => CountSearch::Looking,
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        self.is_on().then(|| match self.count() {
+            Some(_) => Progress::Found,
+            None if self.search.is_over() => Progress::NotFound,
+            None => Progress::Looking,
         })
     }
 
-    /// The hints of vCPU `index`, which has left the guest `now`, ns, and whose KVM file is `fd`. `memory` is
-    /// the guest's.
+    /// Whether hints of this guest are inferred.
     #[must_use]
-    pub fn snapshot(
+    pub fn is_on(&self) -> bool {
+        self.scanner.get().is_some() && !self.is_unreadable.load(Ordering::Relaxed)
+    }
+
+    /// The hints of vCPU `index`, which has left the guest as `vcpu` at `now`, ns, and a notice for the user.
+    #[must_use]
+    pub(crate) fn look(
         &self,
         index: u32,
-        fd: &VcpuFd,
-        memory: &GuestMemoryMmap,
+        vcpu: &mut impl StoppedVcpu,
+        guest: GuestParts<'_>,
         now: u64,
-    ) -> HintSnapshot {
-        let Some(vcpu) = self.vcpus.get(index as usize) else {
-            return HintSnapshot::default();
+    ) -> (HintSnapshot, Option<Notice>) {
+        let Some(state) = self.vcpus.get(index as usize) else {
+            return (HintSnapshot::default(), None);
         };
-        let Some(count) = self.count.get() else {
-            self.request_scan(fd);
-            return self.free(vcpu);
+        let looked = match self.count() {
+            Some((number, count)) => self.look_at_count(state, number, count, vcpu, guest, now),
+            None => self.look_at_any(state, vcpu, guest, now),
         };
-        if vcpu.place.is_due(now) {
-            find(vcpu, *count, fd, memory, now);
-        }
-        if vcpu.place.read() == 0 {
-            return self.free(vcpu);
-        }
-        HintSnapshot {
-            depth: 1,
-            releases: vcpu.seen_free.load(Ordering::Relaxed),
-            waits: is_at_pause(fd, memory),
-            is_guess: true,
-            ..HintSnapshot::default()
-        }
+        looked.unwrap_or_else(|Unreadable| {
+            let was_known = self.is_unreadable.swap(true, Ordering::Relaxed);
+            (state.free(), (!was_known).then_some(Notice::Unreadable))
+        })
     }
 
     /// The hints of vCPU `index`, which has halted. The count of an idle task is not 0, but a halted vCPU
     /// holds nothing.
     #[must_use]
     pub fn halted(&self, index: u32) -> HintSnapshot {
-        let vcpu = self.vcpus.get(index as usize);
-        vcpu.map_or_else(HintSnapshot::default, |vcpu| self.free(vcpu))
+        let state = self.vcpus.get(index as usize);
+        state.map_or_else(HintSnapshot::default, |state| {
+            state.has_halted.store(true, Ordering::Relaxed);
+            state.free()
+        })
     }
 
-    /// The hints of a vCPU that holds nothing.
-    fn free(&self, vcpu: &VcpuState) -> HintSnapshot {
-        let seen = vcpu.seen_free.fetch_add(1, Ordering::Relaxed);
-        HintSnapshot {
-            releases: seen.wrapping_add(1),
-            is_guess: true,
-            ..HintSnapshot::default()
+    /// The count that is used, with its number.
+    fn count(&self) -> Option<(u32, &KnownCount)> {
+        let number = self.current.load(Ordering::Acquire);
+        let count = self.counts.get(number.checked_sub(1)? as usize)?.get()?;
+        Some((number, count))
+    }
+
+    /// The hints of a vCPU of a guest without a count.
+    fn look_at_any(
+        &self,
+        state: &VcpuState,
+        vcpu: &mut impl StoppedVcpu,
+        guest: GuestParts<'_>,
+        now: u64,
+    ) -> Result<(HintSnapshot, Option<Notice>), Unreadable> {
+        self.request_scan(vcpu, guest.pages, now)?;
+        let waits = any_guest::waits(vcpu, &state.code, guest.memory, now)?;
+        let hints = HintSnapshot {
+            waits,
+            ..state.free()
+        };
+        Ok((hints, None))
+    }
+
+    /// The hints of a vCPU by its `count`. Costs no system call while the count is 0 and its place is known.
+    fn look_at_count(
+        &self,
+        state: &VcpuState,
+        number: u32,
+        count: &KnownCount,
+        vcpu: &mut impl StoppedVcpu,
+        guest: GuestParts<'_>,
+        now: u64,
+    ) -> Result<(HintSnapshot, Option<Notice>), Unreadable> {
+        state.place.belong_to(number);
+        if state.place.is_due(now) {
+            self.find(state, count, vcpu, guest.memory, now)?;
         }
+        let Some(word) = state.place.read().map(PreemptCount) else {
+            return Ok((state.free(), None));
+        };
+        let values = &count.plausibility;
+        let has_halted = state.has_halted.swap(false, Ordering::Relaxed);
+        let is_user_mode = (!word.is_zero() || values.awaits_first_count())
+            && count.found.is_user_mode(vcpu.rip()?);
+        let is_held = !word.is_zero() && !is_user_mode && word.is_plausible();
+        let waits = is_held && pause::is_near(vcpu, &state.code, guest.memory, now)?;
+        let seen = Circumstances {
+            is_user_mode,
+            waits,
+            has_halted,
+        };
+        let notice = self.judge(number, count, values.record(word, seen));
+        let hints = match is_held && notice.is_none() {
+            true => state.holding(waits),
+            false => state.free(),
+        };
+        Ok((hints, notice))
+    }
+
+    /// Finds the count of a vCPU again, unless the vCPU is in user mode, where GS is not the kernel's. Stops
+    /// using the count if the kernel is another one.
+    fn find(
+        &self,
+        state: &VcpuState,
+        count: &KnownCount,
+        vcpu: &mut impl StoppedVcpu,
+        memory: &GuestMemoryMmap,
+        now: u64,
+    ) -> Result<(), Unreadable> {
+        if count.found.is_user_mode(vcpu.rip()?) {
+            return Ok(());
+        }
+        let Some(address) = count.found.address(vcpu.segments()?) else {
+            return Ok(());
+        };
+        if count.found.is_in_text(vcpu, memory) {
+            count.changes.store(0, Ordering::Relaxed);
+            let translate = |address| vcpu.translate(address);
+            state.place.renew(address, translate, memory, now);
+        } else if count.changes.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_CHANGES {
+            self.current.store(0, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Stops using count `number` if the verdict is that it is none.
+    fn judge(
+        &self,
+        number: u32,
+        count: &KnownCount,
+        verdict: Option<Implausible>,
+    ) -> Option<Notice> {
+        let reason = verdict?;
+        let (relaxed, release) = (Ordering::Relaxed, Ordering::Release);
+        let stopped = self.current.compare_exchange(number, 0, release, relaxed);
+        stopped.ok()?;
+        self.search.give_up();
+        Some(Notice::Wrong(count.found.offset, reason))
     }
 
     /// Requests a scan of the kernel, if it is time for one.
-    fn request_scan(&self, fd: &VcpuFd) {
-        let scans = self.scans.load(Ordering::Relaxed);
-        if scans >= MAX_SCANS || self.is_scanning.load(Ordering::Acquire) {
-            return;
+    fn request_scan(
+        &self,
+        vcpu: &mut impl StoppedVcpu,
+        pages: &HintPages,
+        now: u64,
+    ) -> Result<(), Unreadable> {
+        // Most kernels are in the upper half. A small one may itself run in the lower half, at level 3.
+        let mut is_user_mode = || Ok(vcpu.rip()? >> 63 == 0 && vcpu.segments()?.is_cpl3);
+        if !self.search.is_due(now, &mut is_user_mode)? {
+            return Ok(());
         }
-        let stops = self.stops.fetch_add(1, Ordering::Relaxed);
-        let is_due = stops >= u64::from(FIRST_SCAN_AFTER) << (2 * scans);
-        // Only the first scan comes early, so that a guest without a count costs no more than a few.
-        if !is_due && scans > 0 {
-            return;
+        if (0..self.vcpus.len() as u32).any(|index| pages.is_registered(index)) {
+            self.search.stop();
+            return Ok(());
         }
-        let Some(registers) = Registers::of(fd) else {
-            return;
-        };
-        if !is_due && !registers.is_cpl3 {
-            return;
-        }
-        let place = [registers::syscall_entry(fd), Some(registers.rip)]
-            .into_iter()
-            .flatten()
-            .find_map(|address| {
-                let physical = registers::translate(fd, address)?;
-                Some(ScanRequest { address, physical })
-            });
+        let entry = vcpu.syscall_entry()?;
+        let addresses = [entry, Some(vcpu.rip()?)].into_iter().flatten();
+        let place = addresses.into_iter().find_map(|address| {
+            let physical = vcpu.translate(address)?;
+            Some(ScanRequest { address, physical })
+        });
         let (Some(request), Some(scanner)) = (place, self.scanner.get()) else {
-            return;
+            self.search.put_off(now);
+            return Ok(());
         };
-        if !self.is_scanning.swap(true, Ordering::AcqRel) && scanner.try_send(request).is_err() {
-            // The thread is gone.
-            self.scans.store(MAX_SCANS, Ordering::Relaxed);
+        if self.search.begin(entry.unwrap_or(0), now) && scanner.try_send(request).is_err() {
+            // The thread is gone, or busy.
+            self.search.stop();
         }
+        Ok(())
     }
 
-    /// A scan around the place of `request` has come to `finding`. Returns a sentence about it for the user,
-    /// if this was the last scan.
-    pub(crate) fn scanned(&self, request: ScanRequest, finding: Finding) -> Option<String> {
-        let scans = self.scans.fetch_add(1, Ordering::Relaxed) + 1;
-        let report = match finding {
-            Finding::Found(offset) => {
-                let text = request.address;
-                let _ = self.count.set(Count { offset, text });
-                self.scans.store(MAX_SCANS, Ordering::Relaxed);
-                Some(format!(
-                    "hints are inferred from the preempt count of its kernel, at {offset:#x} from GS"
-                ))
-            }
-            Finding::NotFound if scans >= MAX_SCANS && self.linked.get().is_some() => Some(
-                "no hints are inferred, because the symbols given are not those of its kernel"
-                    .to_owned(),
-            ),
-            Finding::NotFound if scans >= MAX_SCANS => {
-                Some("no hints are inferred, because its kernel has no preempt count".to_owned())
-            }
-            Finding::NotFound => None,
+    /// A scan has come to its end. Returns a notice for the user, if there is something new.
+    pub(crate) fn scanned(&self, scanned: &Scanned) -> Option<Notice> {
+        let known = FoundCount::of(scanned).map(|found| KnownCount {
+            found,
+            plausibility: Plausibility::default(),
+            changes: AtomicU32::new(0),
+        });
+        let Some(known) = known else {
+            let is_over = self.search.end(false);
+            let is_new = is_over && !self.has_reported_none.swap(true, Ordering::Relaxed);
+            return is_new.then_some(match self.linked.get() {
+                Some(_) => Notice::OtherSymbols,
+                None => Notice::NotFound,
+            });
         };
-        self.is_scanning.store(false, Ordering::Release);
-        report
+        let offset = known.found.offset;
+        // Only the one scanner gets here, so nobody takes the slot meanwhile.
+        let number = self.counts.iter().position(|slot| slot.get().is_none());
+        let taken = number.filter(|&slot| self.counts[slot].set(known).is_ok());
+        if let Some(slot) = taken {
+            self.current.store(slot as u32 + 1, Ordering::Release);
+        } else {
+            self.search.stop();
+        }
+        self.search.end(true);
+        taken.map(|_| Notice::Found(offset))
     }
-}
-
-/// Finds the count of `vcpu` again, unless the vCPU is in user mode, where GS is not the kernel's.
-fn find(vcpu: &VcpuState, count: Count, fd: &VcpuFd, memory: &GuestMemoryMmap, now: u64) {
-    let Some(registers) = Registers::of(fd) else {
-        return;
-    };
-    let address = registers.gs_base.wrapping_add(count.offset);
-    if registers.is_user_mode(count.text) || !registers::in_same_half(address, count.text) {
-        return;
-    }
-    let translate = |address| registers::translate(fd, address);
-    vcpu.place.renew(address, translate, memory, now);
-}
-
-/// Whether the vCPU of `fd` is in a loop that waits.
-fn is_at_pause(fd: &VcpuFd, memory: &GuestMemoryMmap) -> bool {
-    let read = |address, bytes: &mut [u8]| {
-        registers::translate(fd, address)
-            .is_some_and(|physical| memory.read_slice(bytes, GuestAddress(physical)).is_ok())
-    };
-    registers::rip(fd).is_some_and(|rip| pause::is_near(rip, read))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn symbols_that_do_not_fit_the_kernel_are_reported_when_the_last_place_was_tried() {
-        let hints = InferredHints::new(1);
-        let request = ScanRequest {
-            address: 0xffff_ffff_8100_1000,
-            physical: 0x100_1000,
-        };
-        assert_eq!(hints.linked(request), None, "a scan is needed");
-        hints.set_linked(LinkedCount {
-            offset: 0x35008,
-            syscall_entry: Some(0xffff_ffff_8200_0080),
-        });
-        let mut report = None;
-        for _ in 0..MAX_SCANS {
-            assert_eq!(report, None);
-            let finding = hints.linked(request).expect("no scan is needed");
-            report = hints.scanned(request, finding);
-        }
-        assert!(report.is_some_and(|text| text.contains("the symbols given are not those")));
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 /// The bytes of such an instruction.
-const INSTRUCTION: usize = 7;
+pub(super) const INSTRUCTION: usize = 7;
 /// How many different variables are counted. Random bytes look like one of the instructions a dozen times
 /// in 96 MiB; a guest that writes more of them only hides its own count.
 const MAX_CANDIDATES: usize = 4096;
@@ -26,11 +26,17 @@ pub(crate) enum Finding {
     NotFound,
 }
 
+/// It is found before the end of the text by so many instructions of each form, with a lead of so many times.
+const DECIDED_EACH: u32 = 128;
+const DECIDED_LEAD: u32 = 32;
+
 /// Instructions that name one variable.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Uses {
     increments: u32,
     decrements: u32,
+    /// The address of the first that was fed.
+    first: u64,
 }
 
 impl Uses {
@@ -60,56 +66,99 @@ impl Scan {
         self.pending.extend_from_slice(bytes);
         self.next = address.wrapping_add(bytes.len() as u64);
 
-        let mut found = Vec::new();
         for (at, code) in self.pending.windows(INSTRUCTION).enumerate() {
-            let &[0x65, 0xff, form @ (0x05 | 0x0d), a, b, c, d] = code else {
-                continue;
-            };
-            let after = start.wrapping_add((at + INSTRUCTION) as u64);
-            let relative = i64::from(i32::from_le_bytes([a, b, c, d]));
-            found.push((after.wrapping_add_signed(relative), form == 0x05));
-        }
-        for (offset, is_increment) in found {
-            self.count(offset, is_increment);
+            let address = start.wrapping_add(at as u64);
+            if let Some(use_of) = decode(address, code) {
+                count(&mut self.candidates, address, use_of);
+            }
         }
         let tail = self.pending.len().min(INSTRUCTION - 1);
         self.pending.drain(..self.pending.len() - tail);
     }
 
-    fn count(&mut self, offset: u64, is_increment: bool) {
-        if self.candidates.len() == MAX_CANDIDATES && !self.candidates.contains_key(&offset) {
-            return;
-        }
-        let uses = self.candidates.entry(offset).or_default();
-        let counter = if is_increment {
-            &mut uses.increments
-        } else {
-            &mut uses.decrements
-        };
-        *counter = counter.saturating_add(1);
-    }
-
     /// What has been found so far.
     #[must_use]
     pub(crate) fn finding(&self) -> Finding {
-        let mut ranked: Vec<_> = self.candidates.iter().collect();
-        ranked.sort_by_key(|(_, uses)| std::cmp::Reverse(uses.total()));
-        let Some(&(&offset, best)) = ranked.first() else {
-            return Finding::NotFound;
-        };
-        let next = ranked.get(1).map_or(0, |(_, uses)| uses.total());
-        let is_count = best.increments.min(best.decrements) >= MIN_EACH
-            && best.total() >= next.saturating_mul(LEAD);
-        if is_count {
-            Finding::Found(offset)
-        } else {
-            Finding::NotFound
+        match self.leader(MIN_EACH, LEAD) {
+            Some((offset, _)) => Finding::Found(offset),
+            None => Finding::NotFound,
         }
     }
+
+    /// Whether the count is found so clearly that the rest of the text need not be scanned.
+    #[must_use]
+    pub(super) fn is_decided(&self) -> bool {
+        self.leader(DECIDED_EACH, DECIDED_LEAD).is_some()
+    }
+
+    /// The address of an instruction that names the variable which has been found.
+    #[must_use]
+    pub(super) fn witness(&self) -> Option<u64> {
+        Some(self.leader(MIN_EACH, LEAD)?.1.first)
+    }
+
+    /// The variable that is named so often by each form, and so many times more often than any other.
+    fn leader(&self, each: u32, lead: u32) -> Option<(u64, Uses)> {
+        let (&offset, &best) = self
+            .candidates
+            .iter()
+            .max_by_key(|(_, uses)| uses.total())?;
+        let others = self
+            .candidates
+            .iter()
+            .filter(|(other, _)| **other != offset);
+        let next = others.map(|(_, uses)| uses.total()).max().unwrap_or(0);
+        let is_count = best.increments.min(best.decrements) >= each
+            && best.total() >= next.saturating_mul(lead);
+        is_count.then_some((offset, best))
+    }
+}
+
+/// How an instruction uses a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct UseOf {
+    offset: u64,
+    is_increment: bool,
+}
+
+/// What the instruction `code` at `address` counts in, if it has one of the two forms.
+fn decode(address: u64, code: &[u8]) -> Option<UseOf> {
+    let &[0x65, 0xff, form @ (0x05 | 0x0d), a, b, c, d] = code else {
+        return None;
+    };
+    let after = address.wrapping_add(INSTRUCTION as u64);
+    let relative = i64::from(i32::from_le_bytes([a, b, c, d]));
+    Some(UseOf {
+        offset: after.wrapping_add_signed(relative),
+        is_increment: form == 0x05,
+    })
+}
+
+/// Whether the instruction `code` at `address` names the variable at `offset`.
+pub(super) fn names(address: u64, code: &[u8; INSTRUCTION], offset: u64) -> bool {
+    decode(address, code).is_some_and(|use_of| use_of.offset == offset)
+}
+
+fn count(candidates: &mut BTreeMap<u64, Uses>, address: u64, use_of: UseOf) {
+    if candidates.len() == MAX_CANDIDATES && !candidates.contains_key(&use_of.offset) {
+        return;
+    }
+    let uses = candidates.entry(use_of.offset).or_insert(Uses {
+        increments: 0,
+        decrements: 0,
+        first: address,
+    });
+    let counter = match use_of.is_increment {
+        true => &mut uses.increments,
+        false => &mut uses.decrements,
+    };
+    *counter = counter.saturating_add(1);
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const TEXT: u64 = 0xffff_ffff_8100_0000;
@@ -209,5 +258,86 @@ mod tests {
         }
         assert_eq!(scan.candidates.len(), MAX_CANDIDATES);
         assert_eq!(scan.finding(), Finding::NotFound);
+    }
+
+    #[test]
+    fn the_witness_is_an_instruction_that_names_the_count() {
+        let text = code(TEXT, &[(0x20, 3), (COUNT, 40)]);
+        let mut scan = Scan::default();
+        assert_eq!(scan.witness(), None);
+        scan.feed(TEXT, &text);
+        let witness = scan.witness().expect("found");
+        let at = (witness - TEXT) as usize;
+        let instruction: [u8; INSTRUCTION] = text[at..at + INSTRUCTION].try_into().expect("7");
+        assert!(names(witness, &instruction, COUNT));
+        assert!(!names(witness + 1, &instruction, COUNT));
+        assert!(!names(witness, &[0x90; INSTRUCTION], COUNT));
+    }
+
+    #[test]
+    fn a_clear_lead_decides_before_the_end_of_the_text() {
+        let is_decided = |variables: &[_]| {
+            let mut scan = Scan::default();
+            scan.feed(TEXT, &code(TEXT, variables));
+            scan.is_decided()
+        };
+        assert!(is_decided(&[(COUNT, DECIDED_EACH), (0x40, 2)]));
+        assert!(!is_decided(&[(COUNT, DECIDED_EACH - 1)]));
+        assert!(!is_decided(&[(COUNT, DECIDED_EACH), (0x40, 5)]));
+    }
+
+    /// Bytes among which there are many instructions of the forms, whole and in parts.
+    fn adversarial_bytes() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            Just(vec![0x65, 0xff, 0x05]),
+            Just(vec![0x65, 0xff, 0x0d]),
+            Just(vec![0x65]),
+            Just(vec![0, 0, 0, 0]),
+            Just(vec![0xff, 0xff, 0xff, 0x7f]),
+            proptest::collection::vec(any::<u8>(), 0..9),
+        ];
+        proptest::collection::vec(part, 0..200).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_how_any_text_is_split(
+            start in any::<u64>(),
+            text in adversarial_bytes(),
+            sizes in proptest::collection::vec(1usize..20, 1..20),
+        ) {
+            let mut whole = Scan::default();
+            whole.feed(start, &text);
+            let mut split = Scan::default();
+            let mut rest = text.as_slice();
+            let mut address = start;
+            for size in sizes.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (slice, after) = rest.split_at(rest.len().min(*size));
+                split.feed(address, slice);
+                address = address.wrapping_add(slice.len() as u64);
+                rest = after;
+            }
+            let uses = |scan: &Scan| format!("{:?}", scan.candidates);
+            // An empty scan takes nothing as the continuation of address 0.
+            prop_assert_eq!(uses(&whole), uses(&split));
+            prop_assert_eq!(whole.finding(), split.finding());
+        }
+
+        #[test]
+        fn any_slices_leave_the_memory_of_a_scan_bounded(
+            slices in proptest::collection::vec((any::<u64>(), adversarial_bytes()), 0..20),
+        ) {
+            let mut scan = Scan::default();
+            for (address, bytes) in &slices {
+                scan.feed(*address, bytes);
+                prop_assert!(scan.pending.len() < INSTRUCTION);
+                prop_assert!(scan.candidates.len() <= MAX_CANDIDATES);
+            }
+            let found = scan.finding() != Finding::NotFound;
+            prop_assert_eq!(scan.witness().is_some(), found);
+        }
     }
 }

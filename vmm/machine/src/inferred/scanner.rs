@@ -4,12 +4,21 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
+
 use super::scan::{Finding, Scan};
 
+/// The scan does not compete with work: a thread of the default niceness gets 68 times its time.
+const NICENESS: i32 = 19;
 /// How far before and after a place in the kernel's text is scanned, bytes.
 const REACH: u64 = 48 << 20;
 /// What is copied from the guest at a time, bytes.
 const SLICE: usize = 64 << 10;
+
+/// Text on both sides of the place is scanned by turns, so many bytes at a time. The place is in the text, and
+/// most counts are found in a few of these.
+const STRETCH: u64 = 1 << 20;
 
 /// A place in the text of a guest's kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +27,16 @@ pub(crate) struct ScanRequest {
     pub(crate) address: u64,
     /// Its guest-physical address. The text around it is contiguous in both.
     pub(crate) physical: u64,
+}
+
+/// The result of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scanned {
+    pub(crate) request: ScanRequest,
+    pub(crate) finding: Finding,
+    /// The virtual address of an instruction that names the variable which was found; `None` if that was known
+    /// without a scan.
+    pub(crate) witness: Option<u64>,
 }
 
 /// A guest whose kernel is scanned.
@@ -31,12 +50,12 @@ pub(crate) trait ScannedGuest: Send + 'static {
         None
     }
 
-    /// A scan has come to its end. False: nothing is left to be scanned.
-    fn finished(&self, request: ScanRequest, finding: Finding) -> bool;
+    /// A scan has come to its end.
+    fn finished(&self, scanned: Scanned);
 }
 
 /// Starts the thread that scans `guest`, and returns where to send what it is to scan. The thread ends with
-/// the guest, or when there is nothing left to scan.
+/// the guest.
 ///
 /// # Errors
 /// If the host refuses a thread.
@@ -49,28 +68,50 @@ pub(super) fn spawn(guest: impl ScannedGuest) -> io::Result<SyncSender<ScanReque
 }
 
 fn serve(guest: &impl ScannedGuest, requests: &Receiver<ScanRequest>) {
+    // On Linux, the niceness is that of a thread. To raise it needs no privilege.
+    let _ = setpriority_process(Some(gettid()), NICENESS);
     for request in requests {
-        let Some(finding) = guest.known(request).or_else(|| scan(guest, request)) else {
+        let known = guest.known(request).map(|finding| Scanned {
+            request,
+            finding,
+            witness: None,
+        });
+        let Some(scanned) = known.or_else(|| scan(guest, request)) else {
             return;
         };
-        if !guest.finished(request, finding) {
-            return;
-        }
+        guest.finished(scanned);
     }
 }
 
-/// Scans the text around the place of `request`. `None`: the guest has ended.
-fn scan(guest: &impl ScannedGuest, request: ScanRequest) -> Option<Finding> {
+/// Scans the text around the place of `request`, until the count is found. `None`: the guest has ended.
+pub(super) fn scan(guest: &impl ScannedGuest, request: ScanRequest) -> Option<Scanned> {
     let mut scan = Scan::default();
     let mut slice = vec![0; SLICE];
-    let start = request.physical.saturating_sub(REACH) & !(SLICE as u64 - 1);
-    let end = request.physical.saturating_add(REACH);
-    for physical in (start..end).step_by(SLICE) {
-        let length = guest.read(physical, &mut slice)?.min(SLICE);
-        let ahead = physical.wrapping_sub(request.physical);
-        scan.feed(request.address.wrapping_add(ahead), &slice[..length]);
+    for start in stretches(request.physical) {
+        for physical in (start..start.saturating_add(STRETCH)).step_by(SLICE) {
+            let length = guest.read(physical, &mut slice)?.min(SLICE);
+            let ahead = physical.wrapping_sub(request.physical);
+            scan.feed(request.address.wrapping_add(ahead), &slice[..length]);
+        }
+        if scan.is_decided() {
+            break;
+        }
     }
-    Some(scan.finding())
+    Some(Scanned {
+        request,
+        finding: scan.finding(),
+        witness: scan.witness(),
+    })
+}
+
+/// Where the stretches around `place` begin, the nearest first.
+fn stretches(place: u64) -> impl Iterator<Item = u64> {
+    let middle = place & !(STRETCH - 1);
+    (0..REACH).step_by(STRETCH as usize).flat_map(move |away| {
+        let ahead = middle.checked_add(away);
+        let behind = middle.checked_sub(away + STRETCH);
+        [ahead, behind].into_iter().flatten()
+    })
 }
 
 #[cfg(test)]
@@ -125,9 +166,7 @@ mod tests {
             Some(bytes.len())
         }
 
-        fn finished(&self, _: ScanRequest, _: Finding) -> bool {
-            false
-        }
+        fn finished(&self, _: Scanned) {}
     }
 
     #[test]
@@ -137,7 +176,9 @@ mod tests {
                 address: TEXT + 5,
                 physical: at + 5,
             };
-            assert_eq!(scan(&Ram::new(at), request), Some(Finding::Found(0x100)));
+            let scanned = scan(&Ram::new(at), request).expect("the guest runs");
+            assert_eq!(scanned.finding, Finding::Found(0x100), "text at {at:#x}");
+            assert!(scanned.witness.is_some());
         }
     }
 
@@ -151,8 +192,12 @@ mod tests {
                 physical,
             };
             assert!(scan(&ram, request).is_some());
-            let most = 2 * REACH as usize / SLICE + 1;
-            assert!(ram.reads.borrow().len() <= most);
+            let mut reads = ram.reads.borrow_mut();
+            assert!(reads.len() <= 2 * REACH as usize / SLICE);
+            let all = reads.len();
+            reads.sort_unstable();
+            reads.dedup();
+            assert_eq!(reads.len(), all, "nothing is read twice");
         }
     }
 
@@ -166,5 +211,31 @@ mod tests {
         };
         assert_eq!(scan(&ram, request), None);
         assert_eq!(ram.reads.borrow().len(), 3);
+    }
+
+    #[test]
+    fn a_count_that_is_clear_ends_the_scan_near_its_place() {
+        let mut ram = Ram::new(64 << 20);
+        let few = |ram: &Ram| {
+            let request = ScanRequest {
+                address: TEXT,
+                physical: ram.at,
+            };
+            ram.reads.borrow_mut().clear();
+            scan(ram, request).expect("the guest runs");
+            ram.reads.borrow().len()
+        };
+        assert_eq!(few(&ram), 2 * REACH as usize / SLICE, "50 of each form");
+        let text = std::mem::take(&mut ram.text);
+        for copy in 0..4u64 {
+            // The same variable, from further ahead.
+            let moved = copy * text.len() as u64;
+            for instruction in text.chunks(7) {
+                let relative = i32::from_le_bytes(instruction[3..].try_into().expect("4"));
+                ram.text.extend(&instruction[..3]);
+                ram.text.extend((relative - moved as i32).to_le_bytes());
+            }
+        }
+        assert_eq!(few(&ram), STRETCH as usize / SLICE, "200 of each form");
     }
 }

@@ -13,6 +13,8 @@ use crate::console::LineBuffer;
 use crate::guest::Guest;
 use crate::guest::GuestEnd;
 use crate::guest_stopped::{self, Gaps};
+use crate::hints::HintSnapshot;
+use crate::inferred::{self, GuestParts};
 use crate::ports::VcpuPorts;
 
 /// A vCPU of a guest.
@@ -46,8 +48,11 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    pub(crate) fn new(guest: Arc<Guest>, index: u32, fd: VcpuFd) -> io::Result<Self> {
+    pub(crate) fn new(guest: Arc<Guest>, index: u32, mut fd: VcpuFd) -> io::Result<Self> {
         let immediate_exit = ImmediateExit::of(&fd)?;
+        if guest.inferred.is_on() {
+            inferred::copy_at_exits(guest.vm(), &mut fd);
+        }
         let ports = VcpuPorts {
             results: Default::default(),
             console: LineBuffer::lines(guest.console().clone()),
@@ -153,6 +158,23 @@ impl Vcpu {
     #[must_use]
     pub fn takes_interrupts(&mut self) -> bool {
         self.fd.get_kvm_run().if_flag != 0
+    }
+
+    /// The hints that the host infers of the vCPU, which has left the guest, `now`, ns. Prints a notice on the
+    /// guest's console if there is something new.
+    #[must_use]
+    pub fn inferred_hints(&mut self, now: u64) -> HintSnapshot {
+        let guest = GuestParts {
+            memory: self.guest.memory().regions(),
+            pages: &self.guest.hints,
+        };
+        let inferred = &self.guest.inferred;
+        let (hints, notice) = inferred.look(self.index, &mut self.fd, guest, now);
+        if let Some(notice) = notice {
+            self.guest.record_hints_in_force();
+            self.print_notice(&notice.to_string());
+        }
+        hints
     }
 
     /// The vCPU's KVM file, for ioctls that have no method here.

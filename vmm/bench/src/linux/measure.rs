@@ -4,8 +4,9 @@ use baton_os::signals::StopSignals;
 
 use super::args::LinuxArgs;
 use super::guest::{self, GuestOutput, GuestResults};
+use super::guest_run::GuestRun;
 use super::plan::LinuxPlan;
-use super::report::{GuestRun, LinuxReport};
+use super::report::LinuxReport;
 use crate::error::BenchError;
 use crate::flags::host_cpus;
 

@@ -19,6 +19,7 @@ mod args;
 mod axes;
 mod figures;
 mod guest;
+mod guest_run;
 mod kernels;
 mod measure;
 mod plan;

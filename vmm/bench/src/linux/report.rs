@@ -1,12 +1,10 @@
 //! The results of `baton bench linux`, in the form of the JSON.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::args::LinuxArgs;
 use super::axes::{LinuxPolicy, Work};
-use super::figures::WorkFigures;
-use super::guest::GuestResults;
+use super::guest_run::GuestRun;
 use super::kernels::NamedKernel;
 use super::plan::{LinuxCell, LinuxPlan};
 use super::row::WorkRow;
@@ -42,33 +40,6 @@ struct LinuxSettings {
     seconds: u32,
     /// More words of every guest's command line.
     cmdline: String,
-}
-
-/// One run: the guest that reported, and those that were started before it and did not.
-#[derive(Debug, Serialize)]
-pub(super) struct GuestRun {
-    pub(super) round: u32,
-    #[serde(flatten)]
-    pub(super) cell: LinuxCell,
-    /// Release of the guest's kernel, as the guest reported it.
-    release: Option<String>,
-    pub(super) restarts: u32,
-    pub(super) works: Vec<WorkFigures>,
-    /// The guest in the summary of `baton run`.
-    summary: Value,
-}
-
-impl GuestRun {
-    pub(super) fn new(round: u32, cell: LinuxCell, restarts: u32, results: GuestResults) -> Self {
-        Self {
-            round,
-            cell,
-            release: results.release,
-            restarts,
-            works: results.figures,
-            summary: results.summary,
-        }
-    }
 }
 
 impl LinuxReport {

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::axes::{LinuxPolicy, Work};
 use super::figures::WorkFigures;
+use super::guest_run::GuestRun;
 use super::plan::LinuxCell;
-use super::report::GuestRun;
 use crate::report::stats::{self, Spread};
 
 /// One work with one kernel at one load under one policy.

@@ -3,8 +3,8 @@ use clap::Parser;
 use super::axes::{LinuxLoad, LinuxPolicy, Work};
 use super::figures::{WorkFigures, parse_release};
 use super::guest::GuestResults;
+use super::guest_run::GuestRun;
 use super::plan::{LinuxCell, LinuxPlan};
-use super::report::GuestRun;
 use super::table::render;
 use super::*;
 

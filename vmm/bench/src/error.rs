@@ -32,6 +32,17 @@ pub enum BenchError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// Two Linux kernels were given with the same name.
+    #[error("there are two kernels {0}: give each a name of its own, as in --kernel NAME=FILE")]
+    KernelName(String),
+    /// No Linux kernel without our patches was given, but a policy that needs one.
+    #[error(
+        "there is no kernel without patches to measure: give --stock FILE or --kernel NAME=FILE"
+    )]
+    NoUnpatchedKernel,
+    /// No Linux kernel with our patches was given, but the policy that needs it.
+    #[error("the policy baton-patched needs a kernel with our patches: give --patched FILE")]
+    NoPatchedKernel,
     /// No Linux guest reported all of its works; the text is the end of what the last one printed.
     #[error("no guest reported its results; the last one ended with:\n{0}")]
     NoResults(String),

@@ -12,9 +12,8 @@ use super::cell_runs::CellRuns;
 use super::disturbance::LIMIT_PER_MILLE;
 use super::lock_run::LockRun;
 use super::plan::Plan;
-use super::schema::{
-    CellRow, HostInfo, LhpReport, Reference, SCHEMA_VERSION, Settings, SkippedCell,
-};
+use super::schema::{CellRow, LhpReport, Reference, SCHEMA_VERSION, Settings, SkippedCell};
+use crate::report::host_info::HostInfo;
 use crate::report::stats::{Spread, median, per_second, ratio};
 
 impl LhpReport {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::axes::{Lock, serialize_name};
 use super::cell::Cell;
+use crate::report::host_info::HostInfo;
 use crate::report::stats::Spread;
 
 /// Version of the schema.
@@ -60,15 +61,6 @@ pub struct Settings {
     pub defer_ns: u64,
     /// A run is disturbed if other processes took more of the pool than this, per mille.
     pub disturbed_above_per_mille: u32,
-}
-
-/// The host on which it was measured.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct HostInfo {
-    /// Release of the host kernel.
-    pub kernel: String,
-    /// Name of the processor.
-    pub processor: String,
 }
 
 /// The reference of one lock: its cell without overcommit, under the host kernel.
@@ -171,22 +163,5 @@ impl LhpReport {
     #[must_use]
     pub fn row(&self, cell: Cell) -> Option<&CellRow> {
         self.results.iter().find(|row| row.cell == cell)
-    }
-}
-
-impl HostInfo {
-    /// Reads it from `/proc`; what cannot be read is empty.
-    pub(super) fn read() -> Self {
-        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-        let cpuinfo = read("/proc/cpuinfo");
-        let processor = cpuinfo
-            .lines()
-            .find_map(|line| line.strip_prefix("model name"))
-            .and_then(|rest| rest.split_once(':'))
-            .map_or("", |(_, name)| name.trim());
-        Self {
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            processor: processor.to_owned(),
-        }
     }
 }

@@ -17,6 +17,9 @@ pub enum Work {
     Rwsem,
     /// Threads take a mutex of the kernel with priority inheritance, one for each CPU.
     Rtmutex,
+    /// Threads of one process map, touch and unmap memory, one for each CPU, so that each interrupts all other
+    /// CPUs to flush their TLBs.
+    Munmap,
     /// Threads send messages to each other (hackbench).
     Messaging,
     /// Threads wait for timers (cyclictest).
@@ -32,6 +35,7 @@ impl fmt::Display for Work {
             Self::Mutex => "mutex",
             Self::Rwsem => "rwsem",
             Self::Rtmutex => "rtmutex",
+            Self::Munmap => "munmap",
             Self::Messaging => "messaging",
             Self::Wake => "wake",
             Self::Compile => "compile",
@@ -78,16 +82,45 @@ impl fmt::Display for LinuxLoad {
     }
 }
 
-/// The scheduler, and the kernel that it schedules.
+/// The scheduler, the source of its hints, and the kernels that it schedules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LinuxPolicy {
-    /// The host kernel schedules a stock kernel, as with every other VMM.
+    /// The host kernel schedules a kernel without our patches, as with every other VMM.
     Host,
-    /// Baton schedules a stock kernel.
+    /// Baton schedules a kernel without our patches, without hints.
     Baton,
-    /// Baton schedules a patched kernel.
+    /// Baton schedules a kernel without our patches, with hints that it infers.
+    BatonInferred,
+    /// Baton schedules the patched kernel, which publishes hints.
     BatonPatched,
+}
+
+impl LinuxPolicy {
+    /// All policies.
+    pub(super) const ALL: [Self; 4] = [
+        Self::Host,
+        Self::Baton,
+        Self::BatonInferred,
+        Self::BatonPatched,
+    ];
+
+    /// The value of `--sched`.
+    pub(super) fn sched(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Baton | Self::BatonInferred | Self::BatonPatched => "baton",
+        }
+    }
+
+    /// The value of `--hints`.
+    pub(super) fn hints(self) -> &'static str {
+        match self {
+            Self::Host | Self::Baton => "off",
+            Self::BatonInferred => "inferred",
+            Self::BatonPatched => "page",
+        }
+    }
 }
 
 impl fmt::Display for LinuxPolicy {
@@ -95,6 +128,7 @@ impl fmt::Display for LinuxPolicy {
         f.pad(match self {
             Self::Host => "host",
             Self::Baton => "baton",
+            Self::BatonInferred => "baton-inferred",
             Self::BatonPatched => "baton-patched",
         })
     }

@@ -1,15 +1,16 @@
 //! The results that a guest prints.
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 use super::axes::Work;
 use crate::report::stats::per_second;
 
 /// The results of one work in one guest.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct WorkFigures {
     pub(super) work: Work,
-    /// Number of acquisitions, messages, wake-ups or files.
+    /// Number of acquisitions, unmaps, messages, wake-ups or files.
     pub(super) done: u64,
     /// The time that they took, nanoseconds.
     pub(super) in_ns: u64,
@@ -46,4 +47,10 @@ impl WorkFigures {
             median_wait_ns,
         })
     }
+}
+
+/// The release of the guest's kernel, from a line `... guest: RELEASE, N CPUs, test bench`.
+pub(super) fn parse_release(line: &str) -> Option<&str> {
+    let (release, rest) = line.split_once("guest: ")?.1.split_once(", ")?;
+    rest.contains(" CPUs, test ").then_some(release)
 }

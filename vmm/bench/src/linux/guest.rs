@@ -3,9 +3,13 @@
 
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use super::args::LinuxArgs;
-use super::axes::{LinuxLoad, LinuxPolicy, Work};
-use super::figures::WorkFigures;
+use super::axes::Work;
+use super::figures::{WorkFigures, parse_release};
+use super::kernels::NamedKernel;
+use super::plan::LinuxCell;
 use crate::error::BenchError;
 
 /// Seconds after which a guest that has not ended is stopped, besides the time of its works.
@@ -13,10 +17,20 @@ const PATIENCE: u32 = 60;
 /// Number of lines, from the end of its output, with which a guest without results is quoted.
 const LAST_LINES: usize = 10;
 
+/// The results of all works of one guest.
+#[derive(Debug, Default)]
+pub(super) struct GuestResults {
+    pub(super) figures: Vec<WorkFigures>,
+    /// Release of its kernel.
+    pub(super) release: Option<String>,
+    /// What `baton run --summary json` reports of the guest.
+    pub(super) summary: Value,
+}
+
 /// The output of a guest.
 pub(super) enum GuestOutput {
     /// The results of all works.
-    Complete(Vec<WorkFigures>),
+    Complete(GuestResults),
     /// Results are missing; the end of what the guest printed.
     Incomplete(String),
 }
@@ -25,43 +39,56 @@ pub(super) enum GuestOutput {
 pub(super) fn run(
     args: &LinuxArgs,
     cpus: &[usize],
-    load: LinuxLoad,
-    policy: LinuxPolicy,
+    kernel: &NamedKernel,
+    cell: &LinuxCell,
 ) -> Result<GuestOutput, BenchError> {
-    let (kernel, sched) = match policy {
-        LinuxPolicy::Host => (&args.stock, "host"),
-        LinuxPolicy::Baton => (&args.stock, "baton"),
-        LinuxPolicy::BatonPatched => (&args.patched, "baton"),
-    };
     let patience = PATIENCE + args.seconds * args.works.len() as u32;
-    let works: Vec<String> = args.works.iter().map(ToString::to_string).collect();
-    let cmdline = format!(
-        "console=ttyS0 quiet panic=-1 baton.test=bench baton.works={} baton.seconds={}",
-        works.join(","),
-        args.seconds
-    );
     let program = std::env::current_exe().map_err(BenchError::Start)?;
     let output = Command::new(program)
         .args(["run", "--memory", "512M", "--control", "off"])
         .arg("--kernel")
-        .arg(kernel)
+        .arg(&kernel.file)
         .arg("--initrd")
         .arg(&args.initrd)
-        .args(["--cpus", &load.vcpus(cpus.len()).to_string()])
+        .args(["--cpus", &cell.load.vcpus(cpus.len()).to_string()])
         .args(["--host-cpus", &baton_config::units::format_cpus(cpus)])
-        .args(["--sched", sched, "--cmdline", &cmdline])
-        .args(["--duration", &format!("{patience}s")])
+        .args(["--sched", cell.policy.sched()])
+        .args(["--hints", cell.policy.hints()])
+        .args(["--cmdline", &cmdline(args)])
+        .args(["--duration", &format!("{patience}s"), "--summary", "json"])
         .stdin(Stdio::null())
         .output()
         .map_err(BenchError::Start)?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let figures: Vec<WorkFigures> = text.lines().filter_map(WorkFigures::parse).collect();
-    let has_result = |work: &Work| figures.iter().any(|figure| figure.work == *work);
+    // With a summary in JSON on standard output, what the guest prints goes to standard error.
+    let text = String::from_utf8_lossy(&output.stderr);
+    let results = GuestResults {
+        figures: text.lines().filter_map(WorkFigures::parse).collect(),
+        release: text.lines().find_map(parse_release).map(str::to_owned),
+        summary: summary(&output.stdout),
+    };
+    let has_result = |work: &Work| results.figures.iter().any(|figure| figure.work == *work);
     if args.works.iter().all(has_result) {
-        return Ok(GuestOutput::Complete(figures));
+        return Ok(GuestOutput::Complete(results));
     }
-    let all = format!("{text}{}", String::from_utf8_lossy(&output.stderr));
-    let lines: Vec<&str> = all.lines().collect();
+    let lines: Vec<&str> = text.lines().collect();
     let last = lines.len().saturating_sub(LAST_LINES);
     Ok(GuestOutput::Incomplete(lines[last..].join("\n")))
+}
+
+fn cmdline(args: &LinuxArgs) -> String {
+    let works: Vec<String> = args.works.iter().map(ToString::to_string).collect();
+    format!(
+        "console=ttyS0 quiet panic=-1 baton.test=bench baton.works={} baton.seconds={} {}",
+        works.join(","),
+        args.seconds,
+        args.cmdline
+    )
+}
+
+/// The guest in the summary of its run; null if there is no summary.
+fn summary(json: &[u8]) -> Value {
+    let mut run: Value = serde_json::from_slice(json).unwrap_or_default();
+    run.pointer_mut("/guests/0")
+        .map(Value::take)
+        .unwrap_or_default()
 }

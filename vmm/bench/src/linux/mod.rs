@@ -1,7 +1,7 @@
 //! `baton bench linux`: what proxying does for real Linux guests.
 //!
-//! The same works run in a Linux guest under three policies at several loads, in turn. Each run is a guest
-//! of its own that boots, does all works and ends. The guest prints its results on its console, in lines of
+//! The same works run in Linux guests with several kernels, under several policies and at several loads, in turn. Each
+//! run is a guest of its own that boots, does all works and ends. The guest prints its results on its console, in lines of
 //! the form `bench: WORK done N in_ns T [max_wait_ns W] [median_wait_ns M] ...`; `scripts/linux-bench`
 //! builds such a guest.
 
@@ -12,14 +12,19 @@ use crate::finished::{Finished, write_json};
 
 pub use args::LinuxArgs;
 pub use axes::{LinuxLoad, LinuxPolicy, Work};
+pub use kernels::NamedKernel;
 pub use report::LinuxReport;
 
 mod args;
 mod axes;
 mod figures;
 mod guest;
+mod guest_run;
+mod kernels;
 mod measure;
+mod plan;
 mod report;
+mod row;
 mod table;
 
 /// Runs `baton bench linux` and writes its file.

@@ -10,13 +10,15 @@ use crate::report::stats::Spread;
 pub fn render(report: &LinuxReport) -> String {
     let mut text = format!(
         "Work per second, longest and median wait, medians of {} runs in turn (least to most)\n\
-         {:<10} {:<4} {:<14} {:>26} {:>7} {:>28} {:>7} {:>28} {:>7}\n",
+         {:<10} {:<4} {:<12} {:<14} {:>26} {:>7} {:>7} {:>28} {:>7} {:>28} {:>7}\n",
         report.runs,
         "work",
         "load",
+        "kernel",
         "policy",
         "per second",
         "/ host",
+        "/ baton",
         "longest wait, ms",
         "/ host",
         "median wait, ms",
@@ -24,26 +26,20 @@ pub fn render(report: &LinuxReport) -> String {
     );
     for row in &report.results {
         let rate = &row.per_second;
-        let ms = |wait: &Option<Spread>, digits: usize| {
-            let ms = |ns| format!("{:.digits$}", ns as f64 / 1e6);
-            wait.as_ref().map_or("-".to_owned(), |wait| {
-                format!("{} ({} to {})", ms(wait.median), ms(wait.min), ms(wait.max))
-            })
-        };
-        let ratio =
-            |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{:<10} {:<4} {:<14} {:>26} {:>7} {:>28} {:>7} {:>28} {:>7}",
+            "{:<10} {:<4} {:<12} {:<14} {:>26} {:>7} {:>7} {:>28} {:>7} {:>28} {:>7}",
             row.work,
-            row.load,
-            row.policy,
+            row.cell.load,
+            row.cell.kernel,
+            row.cell.policy,
             format!("{} ({} to {})", rate.median, rate.min, rate.max),
             ratio(row.ratio_to_host),
-            ms(&row.max_wait_ns, 1),
+            ratio(row.ratio_to_baton),
+            milliseconds(row.max_wait_ns, 1),
             ratio(row.wait_ratio_to_host),
-            ms(&row.median_wait_ns, 3),
+            milliseconds(row.median_wait_ns, 3),
             ratio(row.median_wait_ratio_to_host)
         );
     }
@@ -53,4 +49,16 @@ pub fn render(report: &LinuxReport) -> String {
         }
     }
     text
+}
+
+fn ratio(ratio: Option<f64>) -> String {
+    ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"))
+}
+
+/// A spread of nanoseconds in milliseconds, with `digits` after the point.
+fn milliseconds(wait: Option<Spread>, digits: usize) -> String {
+    let ms = |ns| format!("{:.digits$}", ns as f64 / 1e6);
+    wait.map_or("-".to_owned(), |wait| {
+        format!("{} ({} to {})", ms(wait.median), ms(wait.min), ms(wait.max))
+    })
 }

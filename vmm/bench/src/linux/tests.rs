@@ -1,8 +1,10 @@
 use clap::Parser;
 
 use super::axes::{LinuxLoad, LinuxPolicy, Work};
-use super::figures::WorkFigures;
-use super::report::GuestRun;
+use super::figures::{WorkFigures, parse_release};
+use super::guest::GuestResults;
+use super::guest_run::GuestRun;
+use super::plan::{LinuxCell, LinuxPlan};
 use super::table::render;
 use super::*;
 
@@ -27,6 +29,27 @@ fn figure(done: u64, wait: u64) -> WorkFigures {
         max_wait_ns: Some(wait),
         median_wait_ns: None,
     }
+}
+
+fn results(done: u64, wait: u64) -> GuestResults {
+    GuestResults {
+        figures: vec![figure(done, wait)],
+        release: Some("6.12.1".to_owned()),
+        summary: serde_json::json!({ "name": "g1" }),
+    }
+}
+
+fn cell(kernel: &str, load: LinuxLoad, policy: LinuxPolicy) -> LinuxCell {
+    LinuxCell {
+        kernel: kernel.to_owned(),
+        load,
+        policy,
+    }
+}
+
+fn report(args: &LinuxArgs, runs: Vec<GuestRun>) -> LinuxReport {
+    let plan = LinuxPlan::new(args).expect("a plan");
+    LinuxReport::new(args, plan, vec![0, 1], runs)
 }
 
 #[test]
@@ -65,23 +88,24 @@ fn ratios_are_those_of_the_same_round() {
         "--works",
         "spin",
     ]);
-    let run = |round, policy, done, wait| GuestRun {
-        round,
-        load: LinuxLoad::X4,
-        policy,
-        restarts: u32::from(round == 1),
-        figures: vec![figure(done, wait)],
+    let run = |round, policy, done, wait| {
+        let cell = cell("stock", LinuxLoad::X4, policy);
+        GuestRun::new(round, cell, u32::from(round == 1), results(done, wait))
     };
     let mut runs = Vec::new();
     for (round, scale) in [(0, 1), (1, 100), (2, 10)] {
         runs.push(run(round, LinuxPolicy::Host, 10 * scale, 40 * scale));
         runs.push(run(round, LinuxPolicy::Baton, 15 * scale, 10 * scale));
     }
-    let report = LinuxReport::new(&args, 2, &runs);
+    let report = report(&args, runs);
     let [host, baton] = &report.results[..] else {
         panic!("two rows");
     };
     assert_eq!((host.ratio_to_host, host.vcpus), (Some(1.0), 8));
+    assert_eq!(
+        (host.ratio_to_baton, baton.ratio_to_baton),
+        (Some(0.6667), Some(1.0))
+    );
     assert_eq!(baton.ratio_to_host, Some(1.5));
     assert_eq!(baton.wait_ratio_to_host, Some(0.25));
     assert_eq!(baton.per_second.median, 150);
@@ -95,14 +119,9 @@ fn ratios_are_those_of_the_same_round() {
 #[test]
 fn a_guest_without_results_has_no_row() {
     let args = args(&["--loads", "1x", "--policies", "baton"]);
-    let runs = [GuestRun {
-        round: 0,
-        load: LinuxLoad::X1,
-        policy: LinuxPolicy::Baton,
-        restarts: 3,
-        figures: Vec::new(),
-    }];
-    assert!(LinuxReport::new(&args, 2, &runs).results.is_empty());
+    let cell = cell("stock", LinuxLoad::X1, LinuxPolicy::Baton);
+    let run = GuestRun::new(0, cell, 3, GuestResults::default());
+    assert!(report(&args, vec![run]).results.is_empty());
 }
 
 #[test]
@@ -115,4 +134,126 @@ fn a_work_that_the_guest_does_not_have_is_refused_with_those_that_it_has() {
     for work in ["spin", "mutex", "messaging", "wake", "compile"] {
         assert!(error.contains(work), "{error}");
     }
+}
+
+/// The plan's cells as `KERNEL POLICY`, or the error.
+fn planned(line: &[&str]) -> Result<Vec<String>, String> {
+    let line = [&["linux", "--initrd", "c", "--loads", "4x"], line].concat();
+    let args = Line::try_parse_from(line)
+        .map_err(|error| error.to_string())?
+        .args;
+    let plan = LinuxPlan::new(&args).map_err(|error| error.to_string())?;
+    let cells = plan.cells.iter();
+    Ok(cells
+        .map(|cell| format!("{} {}", cell.kernel, cell.policy))
+        .collect())
+}
+
+#[test]
+fn each_kernel_has_the_policies_that_fit_it() {
+    let cells = planned(&["--patched", "b", "--kernel", "debian=d", "--stock", "a"]);
+    let expected = [
+        "stock host",
+        "stock baton",
+        "stock baton-inferred",
+        "debian host",
+        "debian baton",
+        "debian baton-inferred",
+        "patched baton-patched",
+    ];
+    assert_eq!(cells.expect("a plan"), expected);
+    let cells = planned(&["--kernel", "6.12=d", "--policies", "baton,host,baton"]);
+    assert_eq!(cells.expect("a plan"), ["6.12 baton", "6.12 host"]);
+}
+
+#[test]
+fn kernels_that_do_not_fit_are_refused_with_the_flag_that_is_missing() {
+    for (line, flag) in [
+        (&["--policies", "host"][..], "--stock FILE"),
+        (&[], "--stock FILE"),
+        (&["--patched", "b", "--policies", "baton"], "--stock FILE"),
+        (
+            &["--stock", "a", "--policies", "baton-patched"],
+            "--patched FILE",
+        ),
+        (
+            &["--stock", "a", "--kernel", "stock=b"],
+            "two kernels stock",
+        ),
+        (&["--kernel", "patched=b"], "--patched FILE"),
+        (&["--kernel", "/boot/vmlinuz"], "NAME=FILE"),
+        (&["--kernel", "a b=c"], "letters"),
+    ] {
+        let error = planned(line).expect_err("no plan");
+        assert!(error.contains(flag), "{line:?}: {error}");
+    }
+}
+
+#[test]
+fn each_policy_gives_the_source_of_hints() {
+    let hints = LinuxPolicy::ALL.map(|policy| (policy.sched(), policy.hints()));
+    let expected = [
+        ("host", "off"),
+        ("baton", "off"),
+        ("baton", "inferred"),
+        ("baton", "page"),
+    ];
+    assert_eq!(hints, expected);
+}
+
+#[test]
+fn the_patched_kernel_is_compared_with_the_stock_kernel_and_others_with_themselves() {
+    let args = args(&["--kernel", "debian=d", "--loads", "1x"]);
+    let run = |kernel, policy, done| {
+        GuestRun::new(0, cell(kernel, LinuxLoad::X1, policy), 0, results(done, 1))
+    };
+    let report = report(
+        &args,
+        vec![
+            run("stock", LinuxPolicy::Host, 10),
+            run("debian", LinuxPolicy::Host, 20),
+            run("debian", LinuxPolicy::BatonInferred, 30),
+            run("patched", LinuxPolicy::BatonPatched, 30),
+        ],
+    );
+    let ratios: Vec<_> = report.results.iter().map(|row| row.ratio_to_host).collect();
+    assert_eq!(ratios, [Some(1.0), Some(1.0), Some(1.5), Some(3.0)]);
+}
+
+#[test]
+fn the_json_has_every_run_and_its_names_are_those_of_the_documented_schema() {
+    let args = args(&["--loads", "1x", "--virtual-time"]);
+    let cell = cell("stock", LinuxLoad::X1, LinuxPolicy::Baton);
+    let runs = vec![GuestRun::new(0, cell, 0, results(10, 1))];
+    let json = serde_json::to_value(report(&args, runs)).expect("json");
+    let run = &json["guests"][0];
+    assert_eq!(run["kernel"], "stock");
+    assert_eq!(run["release"], "6.12.1");
+    assert_eq!(run["works"][0]["done"], 10);
+    assert_eq!(json["settings"]["virtual_time"], true);
+    let document = include_str!("../../../../docs/bench-schema.md");
+    let (_, document) = document.split_once("bench linux --json").expect("a part");
+    let objects = [
+        "/settings",
+        "/host",
+        "/kernels/0",
+        "/results/0",
+        "/guests/0",
+        "",
+    ];
+    for object in objects.map(|path| json.pointer(path).expect("is there")) {
+        for name in object.as_object().expect("an object").keys() {
+            assert!(
+                document.contains(&format!("`{name}`")),
+                "docs/bench-schema.md does not explain {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_release_is_that_of_the_line_that_begins_the_test() {
+    let line = "guest: 6.12.117+deb12-cloud-amd64, 4 CPUs, test bench";
+    assert_eq!(parse_release(line), Some("6.12.117+deb12-cloud-amd64"));
+    assert_eq!(parse_release("guest: done, exits"), None);
 }

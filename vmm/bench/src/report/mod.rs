@@ -1,5 +1,6 @@
-//! What the reports of several benchmarks share: statistics, and the parts of HTML pages.
+//! What the reports of several benchmarks share: the host, statistics, and the parts of HTML pages.
 
 pub mod escape;
+pub mod host_info;
 pub mod stats;
 pub mod svg;

@@ -4,6 +4,7 @@ use crate::classes::reservation::Reservation;
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
+use crate::state::blocked_on::WaitKind;
 use crate::state::contexts::{ExecState, ScState};
 
 /// What a vCPU is doing.
@@ -40,6 +41,8 @@ pub struct VcpuView {
     pub displaced: bool,
     /// The vCPU that it waits for, and the number that names the lock, as it has published them.
     pub waits_for: Option<(VcpuId, u64)>,
+    /// That vCPU is only suspected to hold what this one waits for, and the number names no lock.
+    pub suspects: bool,
 }
 
 /// One CPU that runs something.
@@ -51,6 +54,8 @@ pub struct CpuView {
     pub curr: VcpuId,
     /// Where they differ: the lock that the donor waits for.
     pub lock: u64,
+    /// `curr` is only suspected to hold that lock, which is not known.
+    pub suspect: bool,
 }
 
 impl<E: Events> Scheduler<E> {
@@ -69,15 +74,14 @@ impl<E: Events> Scheduler<E> {
         };
         let server = v.sc.class.server();
         let reduced_since = v.sc.reduced_since;
+        let edge = self.blocked_on.edge(vcpu);
         Some(VcpuView {
             doing,
             reserved: server.map(|s| (*s.admitted(), s.budget(), s.deadline())),
             reduced: server.and_then(|s| Some((*s.reservation(), reduced_since?))),
             displaced: self.cpus.online().and(v.ec.allowed).is_empty(),
-            waits_for: self
-                .blocked_on
-                .edge(vcpu)
-                .map(|wait| (wait.holder, wait.lock)),
+            waits_for: edge.map(|wait| (wait.holder, wait.lock)),
+            suspects: edge.is_some_and(|wait| wait.kind == WaitKind::Suspect),
         })
     }
 
@@ -89,6 +93,7 @@ impl<E: Events> Scheduler<E> {
             donor: running.donor,
             curr: running.curr,
             lock: running.lock,
+            suspect: running.suspect,
         })
     }
 }
@@ -96,7 +101,7 @@ impl<E: Events> Scheduler<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, CpuTime, Hints, SchedParams, StopReason, Wait, WaitKind};
+    use crate::{Config, CpuTime, Hints, SchedParams, StopReason, Wait};
 
     #[test]
     fn a_view_shows_donors_carried_vcpus_and_waits() {

@@ -252,6 +252,7 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
             reduced: None,
             displaced: self.online.and(vcpu.allowed).is_empty(),
             waits_for: None,
+            suspects: false,
         })
     }
 
@@ -263,6 +264,7 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
             donor: vcpu,
             curr: vcpu,
             lock: 0,
+            suspect: false,
         })
     }
 

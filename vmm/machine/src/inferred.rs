@@ -18,8 +18,10 @@
 //! | `place.rs` | where the variable of one vCPU is in the host's memory |
 //! | `pause.rs` | whether a vCPU is at a PAUSE instruction |
 //! | `registers.rs` | what is read of a vCPU |
+//! | `look_pace.rs` | how soon a vCPU is looked at |
 //! | `provider.rs` | from these to the hints of a vCPU |
 
+mod look_pace;
 mod pause;
 mod place;
 mod provider;
@@ -27,6 +29,7 @@ mod registers;
 mod scan;
 mod scanner;
 
+pub use look_pace::{Look, LookPace};
 pub use provider::InferredHints;
 pub(crate) use scan::Finding;
 pub(crate) use scanner::{ScanRequest, ScannedGuest};

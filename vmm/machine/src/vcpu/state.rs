@@ -13,6 +13,7 @@ use crate::console::LineBuffer;
 use crate::guest::Guest;
 use crate::guest::GuestEnd;
 use crate::guest_stopped::{self, Gaps};
+use crate::inferred::LookPace;
 use crate::ports::VcpuPorts;
 
 /// A vCPU of a guest.
@@ -31,6 +32,8 @@ pub struct Vcpu {
     pub kept_awake: bool,
     /// The time that the vCPU has missed.
     pub gaps: Gaps,
+    /// The pace of the looks at the vCPU, if it publishes no hints.
+    pub look_pace: LookPace,
     pub(super) fd: VcpuFd,
     pub(super) ports: VcpuPorts,
     pub(super) immediate_exit: ImmediateExit,
@@ -59,6 +62,7 @@ impl Vcpu {
             overran_single_step: false,
             kept_awake: false,
             gaps: Gaps::default(),
+            look_pace: LookPace::default(),
             fd,
             ports,
             immediate_exit,

@@ -48,6 +48,10 @@ pub struct Counters {
     pub holder_preemptions: u64,
     /// How often it was put on a CPU on another vCPU's budget.
     pub proxied: u64,
+    /// How often it ran because it was suspected to hold a lock.
+    pub suspected: u64,
+    /// Part of `suspected` at whose end it held nothing.
+    pub suspect_releases: u64,
     /// The longest chain from a donor to this vCPU, in edges.
     pub longest_chain: u32,
     /// Edges of this vCPU that were dropped because they led into a circle of at most
@@ -152,6 +156,10 @@ impl Counters {
             "Preemptions while it held a lock";
         proxied: Times, Some("proxied"), Some("proxied"),
             "Times put on a CPU on another vCPU's budget";
+        suspected: Times, Some("suspected"), Some("suspected"),
+            "Times it ran because it was suspected to hold a lock";
+        suspect_releases: Times, Some("suspect_releases"), Some("suspect_releases"),
+            "Times it was suspected to hold a lock, ran and held nothing at the end";
         longest_chain: MaxEdges, Some("longest_chain"), None,
             "Longest chain from a donor to the vCPU";
         cycles: Times, Some("cycles"), Some("wait_cycles"),
@@ -162,7 +170,7 @@ impl Counters {
             "Waits dropped because their holder had moved on";
         deferrals: Times, Some("deferrals"), Some("deferrals"),
             "Preemptions put off because it held a lock";
-        deferrals_expired: Times, None, Some("deferrals_expired"),
+        deferrals_expired: Times, Some("deferrals_expired"), Some("deferrals_expired"),
             "Deferrals that were used to their end";
         deferral_debt_ns: Nanoseconds, Some("deferred_ns"), Some("deferral_debt"),
             "CPU time of deferrals beyond the budget or slice";

@@ -26,6 +26,7 @@ use crate::events::Events;
 use crate::ids::{CpuId, CpuTime, GuestId, Ns, VcpuId, WorkerId};
 use crate::rules::pick::Decision;
 use crate::rules::stop::StopReason;
+use crate::rules::suspect::Suspects;
 use crate::scheduler::Scheduler;
 use crate::state::blocked_on::Hints;
 use crate::state::worker_table::WorkerOrder;
@@ -97,6 +98,12 @@ pub trait Policy<E: Events>: Debug + Send {
     fn defer(&mut self, cpu: CpuId, hints: &Hints, now: Ns) -> Option<Ns> {
         let _ = (cpu, hints, now);
         None
+    }
+
+    /// What runs on `cpu` spins for a holder that is not known: who may that be?
+    fn suspects(&self, cpu: CpuId) -> Suspects {
+        let _ = cpu;
+        Suspects::None
     }
 
     // CPU time that a vCPU uses while it does not run.
@@ -240,6 +247,10 @@ impl<E: Events + Debug + Send> Policy<E> for Scheduler<E> {
 
     fn defer(&mut self, cpu: CpuId, hints: &Hints, now: Ns) -> Option<Ns> {
         self.defer(cpu, hints, now)
+    }
+
+    fn suspects(&self, cpu: CpuId) -> Suspects {
+        self.suspects(cpu)
     }
 
     fn charge_elsewhere(&mut self, vcpu: VcpuId, spent: CpuTime, now: Ns) {

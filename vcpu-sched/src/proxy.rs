@@ -32,7 +32,7 @@
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::blocked_on::{SUSPECTED_LOCK, Wait, WaitKind};
+use crate::state::blocked_on::{Wait, WaitKind};
 use crate::state::contexts::ExecState;
 
 /// The longest chain that is followed, in edges.
@@ -41,8 +41,14 @@ pub const MAX_CHAIN: u32 = 16;
 /// What to do with a scheduling context whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proxy {
-    /// Run this vCPU on it. `lock` is what the last edge of the chain names.
-    Run { curr: VcpuId, chain: u32, lock: u64 },
+    /// Run this vCPU on it. `lock` is what the last edge of the chain names; `suspect`: that edge is a
+    /// guess of the policy.
+    Run {
+        curr: VcpuId,
+        chain: u32,
+        lock: u64,
+        suspect: bool,
+    },
     /// No vCPU that it waits for can run here now. It is set aside until `on` stops running or wakes.
     Park { on: VcpuId },
     /// The vCPU at the end of the chain is pinned to other CPUs. It goes to their queue.
@@ -60,6 +66,8 @@ struct Walk {
     chain: u32,
     /// What the last of them names.
     lock: u64,
+    /// Whether the last of them leads to a suspect.
+    suspect: bool,
     /// A circle that does not lead back to the donor returns to this vCPU (Brent 1980: the mark moves on to
     /// where the walk is when its length is a power of two).
     mark: VcpuId,
@@ -71,6 +79,7 @@ impl Walk {
             at: donor,
             chain: 0,
             lock: 0,
+            suspect: false,
             mark: donor,
         }
     }
@@ -79,6 +88,7 @@ impl Walk {
         self.at = wait.holder;
         self.chain += 1;
         self.lock = wait.lock;
+        self.suspect = wait.kind == WaitKind::Suspect;
         if self.chain.is_power_of_two() {
             self.mark = self.at;
         }
@@ -133,7 +143,7 @@ impl<E: Events> Scheduler<E> {
             // It runs on another CPU. A spinning waiter may go on spinning. A sleeping waiter has nothing to
             // do until the holder stops; then it carries the holder on.
             ExecState::Running(_) => match wait.kind {
-                WaitKind::Spin => Holder::Enough,
+                WaitKind::Spin | WaitKind::Suspect => Holder::Enough,
                 WaitKind::Block => Holder::Park,
             },
             // It sleeps for reasons of its own: the donor is set aside until it wakes. (A holder that sleeps
@@ -141,7 +151,7 @@ impl<E: Events> Scheduler<E> {
             ExecState::Halted if self.live_edge(wait.holder).is_none() => Holder::Park,
             // It is runnable, in this or another queue, or throttled, which is the case that proxying exists
             // for. It runs on the donor's budget.
-            ExecState::Runnable { .. } if wait.lock == SUSPECTED_LOCK => Holder::Try,
+            ExecState::Runnable { .. } if wait.kind == WaitKind::Suspect => Holder::Try,
             ExecState::Halted | ExecState::Runnable { .. } => Holder::Follow,
             // An edge to a vCPU that is gone is stale.
             ExecState::Gone => Holder::Enough,
@@ -164,13 +174,18 @@ impl<E: Events> Scheduler<E> {
     /// The end of the chain runs, if it can run here.
     fn end_of_chain(&self, walk: &Walk, cpu: CpuId) -> Proxy {
         let &Walk {
-            at, chain, lock, ..
+            at,
+            chain,
+            lock,
+            suspect,
+            ..
         } = walk;
         match self.vcpus[at].ec.state {
             ExecState::Runnable { .. } if self.may_run_on(at, cpu) => Proxy::Run {
                 curr: at,
                 chain,
                 lock,
+                suspect,
             },
             ExecState::Runnable { .. } => Proxy::Move { to: at },
             // The last vCPU of the chain sleeps and its edge was stale. If it is the donor, that leaves the

@@ -4,7 +4,6 @@ use crate::classes::reservation::Reservation;
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::blocked_on::SUSPECTED_LOCK;
 use crate::state::contexts::{ExecState, ScState};
 
 /// What a vCPU is doing.
@@ -101,7 +100,7 @@ impl<E: Events> Scheduler<E> {
             donor: running.donor,
             curr: running.curr,
             lock: running.lock,
-            is_suspect: running.donor != running.curr && running.lock == SUSPECTED_LOCK,
+            is_suspect: running.suspect,
         })
     }
 }

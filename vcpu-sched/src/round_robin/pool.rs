@@ -230,6 +230,7 @@ impl<E: Events> RoundRobin<E> {
             until,
             chain,
             lock: 0,
+            until_release: false,
         }
     }
 

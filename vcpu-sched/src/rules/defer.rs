@@ -12,8 +12,9 @@
 //!
 //! Where the host infers the hints, a count that is not 0 may also be that of a vCPU that spins for a
 //! holder. If it `waits`, that earns neither a deferral nor a denial, because the hint says nothing about
-//! the locks that it holds at other times. And since a guess is wrong more often than a statement, a
-//! deferral that ends without a release costs a guess one denial only.
+//! the locks that it holds at other times. And since a guess is wrong more often than a statement, deferrals
+//! on guesses are withdrawn only from a vCPU for which fewer than half of them end with a release
+//! (`state/guess_credit.rs`).
 
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns};
@@ -31,7 +32,14 @@ impl<E: Events> Scheduler<E> {
         let running = self.cpus.running_mut(cpu)?;
         let curr = running.curr;
         let ec = &mut self.vcpus[curr].ec;
-        if !soon_done || running.deferred || ec.ending || !ec.deferral.request() {
+        if !soon_done || running.deferred || ec.ending {
+            return None;
+        }
+        let granted = match hints.is_guess {
+            true => ec.guessed_deferral.request(),
+            false => ec.deferral.request(),
+        };
+        if !granted {
             return None;
         }
         running.deferred = true;
@@ -44,14 +52,17 @@ impl<E: Events> Scheduler<E> {
         if !running.deferred {
             return;
         }
-        let credit = &mut self.vcpus[running.curr].ec.deferral;
+        let ec = &mut self.vcpus[running.curr].ec;
         if why == StopReason::Rang || hints.depth == 0 {
-            credit.kept();
+            match hints.is_guess {
+                true => ec.guessed_deferral.paid(),
+                false => ec.deferral.kept(),
+            }
         } else if !hints.waits {
             // One that has begun to spin may have released its lock before, so that counts for nothing.
             match hints.is_guess {
-                true => credit.expired_guess(),
-                false => credit.expired(),
+                true => ec.guessed_deferral.failed(),
+                false => ec.deferral.expired(),
             }
             self.counting.counters_mut(running.curr).deferrals_expired += 1;
         }

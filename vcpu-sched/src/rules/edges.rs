@@ -21,9 +21,8 @@ impl<E: Events> Scheduler<E> {
         }
         let wait = self.blocked_on.edge(waiter)?;
         match (wait.kind, self.vcpus[waiter].ec.state) {
-            (WaitKind::Block, ExecState::Halted) | (WaitKind::Spin, ExecState::Runnable { .. }) => {
-                Some(wait)
-            }
+            (WaitKind::Block, ExecState::Halted)
+            | (WaitKind::Spin | WaitKind::Suspect, ExecState::Runnable { .. }) => Some(wait),
             _ => None,
         }
     }
@@ -36,7 +35,9 @@ impl<E: Events> Scheduler<E> {
         match (holder.state, wait.kind) {
             (ExecState::Gone, _) => true,
             (ExecState::Running(_), _) | (_, WaitKind::Block) => false,
-            (_, WaitKind::Spin) => holder.hints.releases != wait.holder_releases,
+            (_, WaitKind::Spin | WaitKind::Suspect) => {
+                holder.hints.releases != wait.holder_releases
+            }
         }
     }
 
@@ -72,7 +73,8 @@ impl<E: Events> Scheduler<E> {
             return;
         };
         let holder = wait.holder;
-        if holder != waiter && self.same_guest(waiter, holder) {
+        let published = wait.kind != WaitKind::Suspect;
+        if published && holder != waiter && self.same_guest(waiter, holder) {
             self.blocked_on.set(waiter, wait);
             self.emit_edge_on(waiter, wait, now);
         }

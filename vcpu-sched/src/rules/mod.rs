@@ -12,7 +12,7 @@ pub(crate) mod pick;
 pub(crate) mod release;
 pub(crate) mod removal;
 pub(crate) mod stop;
-mod suspect;
+pub(crate) mod suspect;
 pub(crate) mod timers;
 pub(crate) mod waiting;
 pub(crate) mod wake;

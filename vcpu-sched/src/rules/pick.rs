@@ -20,8 +20,11 @@ pub struct Decision {
     pub until: Option<Ns>,
     /// Edges from `donor` to `curr`; 0 when the donor runs itself.
     pub chain: u32,
-    /// The lock that the last edge names; meaningful when `chain` > 0.
+    /// The lock that the last edge names; meaningful when `chain` > 0 and `curr` is no suspect.
     pub lock: u64,
+    /// `curr` runs only until it is seen to hold nothing or to spin: it is suspected to hold a lock for which
+    /// others of its guest wait, or spun itself when it was stopped. It will not ring.
+    pub until_release: bool,
 }
 
 impl Decision {
@@ -39,6 +42,8 @@ struct Chosen {
     curr: VcpuId,
     chain: u32,
     lock: u64,
+    /// Whether the last edge of the chain is a guess of the policy.
+    suspect: bool,
 }
 
 impl<E: Events> Scheduler<E> {
@@ -83,13 +88,20 @@ impl<E: Events> Scheduler<E> {
     /// Goes through the scheduling contexts in order until one can be served.
     fn decide(&mut self, cpu: CpuId, now: Ns) -> Option<Decision> {
         while let Some(donor) = self.most_urgent(cpu) {
+            self.refresh_suspicion(donor, now);
             match self.find_proxy(donor, cpu, now) {
-                Proxy::Run { curr, chain, lock } => {
+                Proxy::Run {
+                    curr,
+                    chain,
+                    lock,
+                    suspect,
+                } => {
                     let chosen = Chosen {
                         donor,
                         curr,
                         chain,
                         lock,
+                        suspect,
                     };
                     return Some(self.dispatch(cpu, chosen, now));
                 }
@@ -120,7 +132,9 @@ impl<E: Events> Scheduler<E> {
             curr,
             chain,
             lock,
+            suspect,
         } = chosen;
+        let until_release = suspect || (donor == curr && self.queues_with_others(curr));
         self.dequeue(donor);
         self.vcpus[donor].sc.state = ScState::OnCpu(cpu);
         if curr != donor {
@@ -128,7 +142,7 @@ impl<E: Events> Scheduler<E> {
         }
         self.count_misses(donor, now);
         self.start_execution(cpu, curr, now);
-        let until = self.start_slice(cpu, donor, curr, lock, now);
+        let until = self.start_slice(cpu, &chosen, now);
         self.emit(
             now,
             Event::Pick {
@@ -144,6 +158,7 @@ impl<E: Events> Scheduler<E> {
             until,
             chain,
             lock,
+            until_release,
         }
     }
 
@@ -165,14 +180,8 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// The decision is in force. Returns when it ends.
-    fn start_slice(
-        &mut self,
-        cpu: CpuId,
-        donor: VcpuId,
-        curr: VcpuId,
-        lock: u64,
-        now: Ns,
-    ) -> Option<Ns> {
+    fn start_slice(&mut self, cpu: CpuId, chosen: &Chosen, now: Ns) -> Option<Ns> {
+        let &Chosen { donor, curr, .. } = chosen;
         if let Some(tag) = self.vcpus[donor].sc.class.tag() {
             self.advance_virtual_time(cpu, tag);
         }
@@ -192,7 +201,8 @@ impl<E: Events> Scheduler<E> {
             since: now,
             until,
             preemptible_at,
-            lock,
+            lock: chosen.lock,
+            suspect: chosen.suspect,
             deferred: false,
             slice_ends: false,
         };

@@ -16,7 +16,7 @@ impl<E: Events> Scheduler<E> {
             return;
         };
         let from = running.curr;
-        if running.donor == from {
+        if running.donor == from || running.suspect {
             return;
         }
         let to = to.filter(|&to| to != from && self.same_guest(from, to));
@@ -54,7 +54,7 @@ impl<E: Events> Scheduler<E> {
         self.pass_on(from, lock, Some(to), now);
         // What was parked until the old holder stops can now carry the new one.
         self.unpark_all(from, now);
-        if running.donor != from && running.lock == lock {
+        if running.donor != from && !running.suspect && running.lock == lock {
             // Its donor waits for another vCPU now.
             self.kick(cpu, now);
         }
@@ -66,7 +66,8 @@ impl<E: Events> Scheduler<E> {
         let mut next = self.blocked_on.first_waiter(from);
         while let Some(waiter) = next {
             next = self.blocked_on.next_waiter(waiter);
-            let Some(wait) = self.blocked_on.edge(waiter).filter(|w| w.lock == lock) else {
+            let names = |wait: &Wait| wait.kind != WaitKind::Suspect && wait.lock == lock;
+            let Some(wait) = self.blocked_on.edge(waiter).filter(names) else {
                 continue;
             };
             match to.filter(|&to| to != waiter) {

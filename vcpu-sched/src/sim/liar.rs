@@ -59,10 +59,10 @@ impl Liar {
 
     pub(crate) fn hints(&mut self, all: u64) -> Hints {
         let random = &mut self.random;
-        let kind = if random.one_in(2) {
-            WaitKind::Spin
-        } else {
-            WaitKind::Block
+        let kind = match random.below(5) {
+            0 | 1 => WaitKind::Spin,
+            2 | 3 => WaitKind::Block,
+            _ => WaitKind::Suspect,
         };
         let wait = Wait {
             kind,

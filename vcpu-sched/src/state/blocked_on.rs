@@ -11,10 +11,6 @@
 use crate::ids::VcpuId;
 use crate::state::lists::Lists;
 
-/// The lock of an edge that the policy drew on a guess: from a vCPU that spins for a holder that is not
-/// known to the likeliest holder.
-pub const SUSPECTED_LOCK: u64 = u64::MAX;
-
 /// How a waiter waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitKind {
@@ -22,6 +18,9 @@ pub enum WaitKind {
     Spin,
     /// A task sleeps and the vCPU idles: it is woken when the wait is over.
     Block,
+    /// It spins, or is about to, for a holder that is not known: the edge leads to a vCPU that the policy
+    /// suspects. No guest publishes this.
+    Suspect,
 }
 
 /// What a guest publishes about a wait. The caller has checked the form; the policy checks the sense.
@@ -40,7 +39,7 @@ pub struct Wait {
 impl Wait {
     /// Whether the policy has drawn this edge on a guess; otherwise the guest has published it.
     pub(crate) fn is_suspicion(&self) -> bool {
-        self.lock == SUSPECTED_LOCK
+        self.kind == WaitKind::Suspect
     }
 }
 

@@ -8,6 +8,8 @@ use crate::cpuset::CpuSet;
 use crate::ids::{CpuId, DomainId, GuestId, Ns, VcpuId};
 use crate::state::blocked_on::Hints;
 use crate::state::deferral_credit::DeferralCredit;
+use crate::state::guess_credit::GuessCredit;
+use crate::state::precedence::Precedence;
 
 /// Where a scheduling context is. Each change is a method of `Scheduler`, and no other state is reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,10 @@ pub(crate) struct ExecContext {
     pub(crate) wrongly_suspected: bool,
     /// Whether its next deferral is granted.
     pub(crate) deferral: DeferralCredit,
+    /// The same of a deferral on a guess of the host.
+    pub(crate) guessed_deferral: GuessCredit,
+    /// Whether suspects of its guest run before it while it waits for none.
+    pub(crate) precedence: Precedence,
 }
 
 /// A vCPU: one scheduling context, one execution context.
@@ -122,6 +128,8 @@ impl VcpuState {
                 hints: Hints::default(),
                 wrongly_suspected: false,
                 deferral: DeferralCredit::default(),
+                guessed_deferral: GuessCredit::default(),
+                precedence: Precedence::default(),
             },
         }
     }

@@ -37,6 +37,8 @@ pub(crate) struct Running {
     pub(crate) preemptible_at: Ns,
     /// The lock at the end of the chain that led from `donor` to `curr`.
     pub(crate) lock: u64,
+    /// Whether `curr` is only suspected to hold what `donor` waits for.
+    pub(crate) suspect: bool,
     /// The preemption of `curr` has been deferred once already.
     pub(crate) deferred: bool,
     /// The CPU was kicked for a best-effort vCPU that woke: the donor's slice ends with this decision.

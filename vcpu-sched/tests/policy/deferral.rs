@@ -101,29 +101,48 @@ fn spins() -> Hints {
 }
 
 #[test]
-fn a_guess_that_is_wrong_each_time_is_denied_every_second_deferral() {
+fn deferrals_on_guesses_that_never_pay_are_withdrawn_and_tried_again_later() {
     let (mut p, v) = out_of_time();
     let mut granted = Vec::new();
-    for _ in 0..6 {
-        let deferral = p.policy.defer(CPU, &guessed(), p.now);
-        granted.push(deferral.is_some());
-        p.run(0, 50 * US, StopReason::Preempted, guessed());
-        p.now = p.policy.next_timer().unwrap();
-        p.pick(0);
-        p.pass(MS);
+    for request in 0..200 {
+        if p.policy.defer(CPU, &guessed(), p.now).is_some() {
+            granted.push(request);
+        }
+        next_time(&mut p, guessed());
     }
-    assert_eq!(granted, [true, false, true, false, true, false]);
-    assert_eq!(p.counters(v).deferrals_expired, 3);
+    assert_eq!(granted, [0, 1, 2, 3, 4, 5, 6, 8, 11, 16, 25, 42, 75, 140]);
+    assert_eq!(p.counters(v).deferrals_expired, 14);
+}
+
+#[test]
+fn deferrals_on_guesses_that_pay_every_second_time_are_all_granted() {
+    let (mut p, v) = out_of_time();
+    for request in 0..200 {
+        assert!(p.policy.defer(CPU, &guessed(), p.now).is_some());
+        let free = Hints {
+            depth: 0,
+            ..guessed()
+        };
+        next_time(&mut p, if request % 2 == 0 { free } else { guessed() });
+    }
+    assert_eq!(p.counters(v).deferrals_expired, 100);
+}
+
+/// The vCPU runs on until it is stopped with `hints`, and uses up its next budget.
+fn next_time(p: &mut Pool, hints: Hints) {
+    p.run(0, 50 * US, StopReason::Preempted, hints);
+    p.now = p.policy.next_timer().unwrap();
+    p.pick(0);
+    p.pass(MS);
 }
 
 #[test]
 fn a_vcpu_that_spins_for_an_unknown_holder_earns_neither_a_deferral_nor_a_denial() {
     let (mut p, v) = out_of_time();
-    p.policy.defer(CPU, &guessed(), p.now);
-    p.run(0, 50 * US, StopReason::Preempted, guessed());
-    p.now = p.policy.next_timer().unwrap();
-    p.pick(0);
-    p.pass(MS);
+    for _ in 0..7 {
+        p.policy.defer(CPU, &guessed(), p.now);
+        next_time(&mut p, guessed());
+    }
     // One denial is left, which these requests must not use up.
     for _ in 0..3 {
         assert_eq!(p.policy.defer(CPU, &spins(), p.now), None);
@@ -131,7 +150,7 @@ fn a_vcpu_that_spins_for_an_unknown_holder_earns_neither_a_deferral_nor_a_denial
     assert_eq!(p.policy.defer(CPU, &guessed(), p.now), None);
     assert!(p.policy.defer(CPU, &guessed(), p.now).is_some());
     p.run(0, 50 * US, StopReason::Preempted, spins());
-    assert_eq!(p.counters(v).deferrals_expired, 1, "only the first");
+    assert_eq!(p.counters(v).deferrals_expired, 7, "not the last");
 }
 
 #[test]

@@ -268,6 +268,7 @@ fn waiters_for_a_holder_on_a_cpu_that_goes_offline_are_served_elsewhere() {
         let why = match blocks.wait.unwrap().kind {
             vcpu_sched::WaitKind::Spin => StopReason::Rang,
             vcpu_sched::WaitKind::Block => StopReason::Halted(None),
+            vcpu_sched::WaitKind::Suspect => unreachable!("no guest publishes it"),
         };
         p.stop(1, why, blocks);
         assert_eq!(p.pick(1), Some((waiter, holder)), "carried");

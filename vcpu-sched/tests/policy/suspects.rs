@@ -1,7 +1,7 @@
 //! A vCPU that spins for a holder that is not known, by the host's guess.
 
-use crate::pool::{MS, Pool, US, holding};
-use vcpu_sched::{Hints, StopReason, VcpuId};
+use crate::pool::{MS, Pool, US, holding, waits};
+use vcpu_sched::{CpuId, Hints, StopReason, Suspects, VcpuId, WaitKind};
 
 /// The host's guess that a vCPU holds a lock.
 fn holds() -> Hints {
@@ -104,4 +104,161 @@ fn a_suspect_runs_on_the_budget_of_its_waiter_only() {
     p.run(0, MS / 2, StopReason::Preempted, free());
     assert_eq!(p.counters(v[0]).charged_ns, before);
     assert_eq!(p.counters(v[1]).charged_ns, US + MS / 2);
+}
+
+#[test]
+fn a_vcpu_that_holds_nothing_lets_the_suspects_of_its_guest_run_first() {
+    let (mut p, v) = stopped(&[holds(), spins(), free()]);
+    for expected in [v[0], v[1]] {
+        let decision = p.decide(0).unwrap();
+        assert_eq!((decision.donor, decision.curr), (v[2], expected));
+        assert!(decision.until_release);
+        p.run(0, 20 * US, StopReason::Preempted, free());
+    }
+    let decision = p.decide(0).unwrap();
+    assert_eq!(
+        (decision.donor, decision.curr),
+        (v[2], v[2]),
+        "none is left"
+    );
+    assert!(!decision.until_release);
+}
+
+#[test]
+fn a_vcpu_that_holds_something_and_does_not_spin_lets_no_suspect_run_first() {
+    let (mut p, v) = stopped(&[spins(), holds()]);
+    let decision = p.decide(0).unwrap();
+    assert_eq!((decision.donor, decision.curr), (v[1], v[1]));
+    assert!(!decision.until_release);
+}
+
+#[test]
+fn suspects_that_spin_for_ever_run_before_a_vcpu_that_holds_nothing_only_so_often() {
+    let (mut p, v) = stopped(&[spins(), free()]);
+    let turns = |p: &mut Pool| {
+        let carried = (0..100).take_while(|_| {
+            let carries = p.pick(0) == Some((v[1], v[0]));
+            p.run(
+                0,
+                US,
+                StopReason::Preempted,
+                if carries { spins() } else { free() },
+            );
+            carries
+        });
+        carried.count()
+    };
+    let turns: Vec<_> = (0..12).map(|_| turns(&mut p)).collect();
+    assert_eq!(turns, [48, 48, 48, 48, 48, 48, 48, 0, 48, 0, 0, 48]);
+}
+
+#[test]
+fn a_count_that_never_returns_to_zero_keeps_no_vcpu_from_running_that_holds_nothing() {
+    let (mut p, v) = stopped(&[holds(), free()]);
+    assert_eq!(p.pick(0), Some((v[1], v[0])));
+    p.run(0, 20 * US, StopReason::Preempted, holds());
+    for _ in 0..3 {
+        assert_eq!(p.pick(0), Some((v[1], v[1])));
+        p.run(0, 20 * US, StopReason::Preempted, free());
+    }
+}
+
+#[test]
+fn a_vcpu_that_spun_runs_until_it_holds_nothing_if_others_wait() {
+    let (mut p, v) = stopped(&[free(), spins(), spins()]);
+    p.pick(0);
+    p.run(0, 20 * US, StopReason::Preempted, spins());
+    let decision = p.decide(0).unwrap();
+    assert_eq!((decision.donor, decision.curr), (v[2], v[2]));
+    assert!(decision.until_release, "vCPU 1 may wait for it");
+
+    let (mut p, v) = stopped(&[free(), spins()]);
+    let decision = p.decide(0).unwrap();
+    assert_eq!((decision.donor, decision.curr), (v[1], v[1]));
+    assert!(!decision.until_release, "none waits for it");
+}
+
+#[test]
+fn a_vcpu_that_published_its_wait_runs_until_its_time_is_up() {
+    let (mut p, v) = stopped(&[holding(), holding()]);
+    p.pick(0);
+    p.run(0, US, StopReason::Rang, waits(WaitKind::Spin, v[0]));
+    let decision = p.decide(0).unwrap();
+    assert_eq!((decision.donor, decision.curr), (v[1], v[0]));
+    assert!(!decision.until_release, "it rings");
+}
+
+#[test]
+fn no_guest_publishes_a_suspicion() {
+    let (mut p, v) = stopped(&[holding(), holding()]);
+    p.pick(0);
+    p.run(0, US, StopReason::Rang, waits(WaitKind::Suspect, v[0]));
+    assert_eq!(p.policy.view(v[1]).unwrap().waits_for, None);
+}
+
+#[test]
+fn a_suspicion_names_no_lock_that_could_be_handed_over() {
+    let (mut p, v) = stopped(&[holds(), holds(), spins()]);
+    assert_eq!(p.pick(0), Some((v[2], v[0])));
+    p.policy.hand_over(CpuId(0), 0, v[1], p.now);
+    assert_eq!(p.kicks(), []);
+    let view = p.policy.view(v[2]).unwrap();
+    assert_eq!((view.waits_for, view.is_suspicion), (Some((v[0], 0)), true));
+    p.release(0, Some(v[1]));
+    assert_eq!(p.policy.view(v[2]).unwrap().waits_for, Some((v[0], 0)));
+}
+
+#[test]
+fn what_suspects_have_led_to_is_counted() {
+    let (mut p, v) = stopped(&[holds(), spins(), spins()]);
+    assert_eq!(p.pick(0), Some((v[2], v[0])));
+    p.run(0, 20 * US, StopReason::Preempted, free());
+    assert_eq!(p.pick(0), Some((v[2], v[1])));
+    p.run(0, 20 * US, StopReason::Preempted, spins());
+    assert_eq!(p.pick(0), Some((v[2], v[2])));
+    p.run(0, 20 * US, StopReason::Preempted, free());
+    let counted = |v| (p.counters(v).suspected, p.counters(v).suspect_releases);
+    assert_eq!([v[0], v[1], v[2]].map(counted), [(1, 1), (1, 0), (0, 0)]);
+}
+
+#[test]
+fn a_vcpu_waits_for_one_that_runs_if_no_suspect_is_off_the_cpus() {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let v: Vec<_> = (10..13).map(|period| p.hard(g, 1, period)).collect();
+    p.wake(v[0]);
+    p.pick(0);
+    assert_eq!(p.policy.suspects(CpuId(0)), Suspects::None, "it is alone");
+    p.wake(v[1]);
+    p.pick(1);
+    assert_eq!(p.policy.suspects(CpuId(0)), Suspects::None, "vCPU 1 runs");
+    p.run(1, US, StopReason::Preempted, holds());
+    assert_eq!(p.policy.suspects(CpuId(0)), Suspects::OffCpu);
+    assert_eq!(
+        p.policy.suspects(CpuId(1)),
+        Suspects::None,
+        "it runs nothing"
+    );
+    let other = p.guest();
+    let other = p.hard(other, 1, 5);
+    p.wake(other);
+    p.pick(1);
+    assert_eq!(
+        p.policy.suspects(CpuId(0)),
+        Suspects::OffCpu,
+        "another guest's"
+    );
+    p.run(1, US, StopReason::Halted(None), Hints::default());
+    p.pick(1);
+    assert_eq!(
+        p.policy.suspects(CpuId(0)),
+        Suspects::None,
+        "vCPU 1 runs again"
+    );
+    p.run(1, US, StopReason::Preempted, holds());
+    p.wake(v[2]);
+    while p.pick(1) != Some((v[2], v[2])) {
+        p.run(1, US, StopReason::Preempted, holds());
+    }
+    assert_eq!(p.policy.suspects(CpuId(0)), Suspects::OffCpuOrRunning);
 }

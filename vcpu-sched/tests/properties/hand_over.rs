@@ -4,6 +4,9 @@ use vcpu_sched::{CpuId, Doing, VcpuId};
 
 use crate::machine::{Cpu, Machine};
 
+/// Stands for the lock where a vCPU is only suspected to hold one.
+const NO_LOCK: u64 = u64::MAX;
+
 /// For which vCPU another one waits, and because of which lock.
 pub type Edge = Option<(VcpuId, u64)>;
 
@@ -47,7 +50,8 @@ impl Machine {
             && self.guest(to) == self.guest(from)
         {
             pass_on(&mut expected, from, lock, to);
-            let carried_for = self.policy.view_cpu(CpuId(cpu as u32)).map(|c| c.lock);
+            let view = self.policy.view_cpu(CpuId(cpu as u32));
+            let carried_for = view.filter(|view| !view.is_suspect).map(|view| view.lock);
             reschedules = donor != from && carried_for == Some(lock);
         }
         self.policy.hand_over(CpuId(cpu as u32), lock, to, self.now);
@@ -89,6 +93,11 @@ impl Machine {
     /// For which vCPU each one waits, and because of which lock.
     pub fn edges(&self) -> Vec<Edge> {
         let all = (0..self.vcpus.len() as u32).map(VcpuId);
-        all.map(|vcpu| self.view(vcpu)?.waits_for).collect()
+        let edge = |vcpu| {
+            let view = self.view(vcpu)?;
+            let (holder, lock) = view.waits_for?;
+            Some((holder, if view.is_suspicion { NO_LOCK } else { lock }))
+        };
+        all.map(edge).collect()
     }
 }

@@ -36,6 +36,8 @@ pub struct Known {
     pub elsewhere: Ns,
     /// Whether its last record was that it sleeps for a lock, and does not spin.
     pub blocks: bool,
+    /// Whether its last record was a guess of the host.
+    pub guessed: bool,
 }
 
 /// What a worker does, as its thread has recorded it.
@@ -226,6 +228,7 @@ impl Machine {
                 donor_for: 0,
                 elsewhere: 0,
                 blocks: false,
+                guessed: false,
             });
         }
     }
@@ -267,6 +270,7 @@ impl Machine {
             self.vcpus[donor.index()].donor_for += ran;
             let kind = hints.wait.map(|wait| wait.kind);
             self.vcpus[curr.index()].blocks = kind == Some(WaitKind::Block);
+            self.vcpus[curr.index()].guessed = hints.is_guess;
             if let Some(until) = self.cpus[cpu].until {
                 self.vcpus[donor.index()].overrun += self.now.saturating_sub(until);
             }
@@ -296,6 +300,12 @@ impl Machine {
             self.cpus[cpu].until.is_none_or(|until| until > self.now),
             "time goes on"
         );
+        if let Some(decision) = decision
+            && decision.until_release
+        {
+            let curr = &self.vcpus[decision.curr.index()];
+            assert!(curr.guessed, "what rings is not looked at");
+        }
         if let Some(decision) = decision
             && Some(decision.donor) == self.watched
         {

@@ -68,13 +68,14 @@ pub fn params() -> impl Strategy<Value = SchedParams> {
 }
 
 pub fn hints() -> impl Strategy<Value = Hints> {
-    let wait = (any::<bool>(), 0..LOCKS, 0..14_u32, 0..2_u32);
-    let wait = wait.prop_map(|(spin, lock, holder, holder_releases)| Wait {
-        kind: if spin {
-            WaitKind::Spin
-        } else {
-            WaitKind::Block
-        },
+    let kind = prop_oneof![
+        4 => Just(WaitKind::Spin),
+        4 => Just(WaitKind::Block),
+        1 => Just(WaitKind::Suspect),
+    ];
+    let wait = (kind, 0..LOCKS, 0..14_u32, 0..2_u32);
+    let wait = wait.prop_map(|(kind, lock, holder, holder_releases)| Wait {
+        kind,
         lock,
         holder: VcpuId(holder),
         holder_releases,

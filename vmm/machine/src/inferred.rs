@@ -30,12 +30,14 @@
 //! | `registers.rs` | what is read of a vCPU |
 //! | `any_guest.rs` | the layer of any guest |
 //! | `linux.rs` | the layer of Linux; a profile of another system is another such file |
+//! | `look_pace.rs` | how soon a vCPU is looked at |
 //! | `notice.rs` | what the user is to know |
 //! | `provider.rs` | from these to the hints of a vCPU |
 
 mod any_guest;
 mod linked_count;
 mod linux;
+mod look_pace;
 mod notice;
 mod pause;
 mod place;
@@ -47,6 +49,7 @@ mod scanner;
 mod search;
 
 pub use linked_count::LinkedCount;
+pub use look_pace::{Look, LookPace};
 pub(crate) use provider::GuestParts;
 pub use provider::InferredHints;
 pub(crate) use registers::copy_at_exits;

@@ -2,7 +2,7 @@
 
 use baton_abi::hints::{RING_DEFER, RING_DONATED};
 use baton_os::sys;
-use vcpu_sched::{Decision, Ns, SUSPECTED_LOCK};
+use vcpu_sched::{Decision, Ns};
 
 use super::looks::Looks;
 use super::owned_vcpu::OwnedVcpu;
@@ -34,13 +34,13 @@ impl Assignment {
 
     /// Begins the looks at a vCPU without a hint page, which enters the guest in `entry`, ns.
     pub(super) fn begin_looks(&mut self, entry: Ns) {
-        let is_suspect = self.is_proxied() && self.decision.lock == SUSPECTED_LOCK;
+        let until_release = self.decision.until_release;
         // A vCPU with which none competes waits for none that is off the CPUs.
-        if self.vcpu.is_inferred() && (is_suspect || self.until.is_some()) {
-            let now = sys::monotonic_ns();
-            self.looks = Some(match is_suspect {
-                true => Looks::at_suspect(now, entry),
-                false => Looks::for_wait(now),
+        if self.vcpu.is_inferred() && (until_release || self.until.is_some()) {
+            let (now, pace) = (sys::monotonic_ns(), &mut self.vcpu.look_pace);
+            self.looks = Some(match until_release {
+                true => Looks::until_release(now, entry, pace),
+                false => Looks::for_wait(now, entry, pace),
             });
         }
     }

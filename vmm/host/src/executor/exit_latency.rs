@@ -10,6 +10,8 @@ use vcpu_sched::Ns;
 
 /// How far one measurement moves the estimate, ns.
 const STEP_NS: Ns = 1_000;
+/// The shortest of so many measurements is the first estimate, because the first ones are often far too long.
+const FIRST: u32 = 8;
 /// An exit takes no longer than this, ns; in a longer time the host took the CPU away.
 const LONGEST_NS: Ns = 200_000;
 
@@ -17,18 +19,22 @@ const LONGEST_NS: Ns = 200_000;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ExitLatency {
     estimate: Option<Ns>,
+    /// Measurements so far, up to [`FIRST`].
+    first: u32,
 }
 
 impl ExitLatency {
-    /// A decision ended at `until`, and the executor was back from the guest at `now`.
+    /// A decision ended or a look was due at `until`, and the executor was back from the guest at `now`.
     pub(super) fn measured(&mut self, until: Ns, now: Ns) {
         let Some(took) = now.checked_sub(until) else {
             // A kick came first.
             return;
         };
         let took = took.min(LONGEST_NS);
+        self.first = (self.first + 1).min(FIRST);
         self.estimate = Some(match self.estimate {
             None => took,
+            Some(before) if self.first < FIRST => before.min(took),
             Some(before) if took > before => before + STEP_NS.min(took - before),
             Some(before) => before - STEP_NS.min(before - took),
         });
@@ -68,6 +74,14 @@ mod tests {
         let mut latency = ExitLatency::default();
         latency.measured(0, 70_000_000);
         assert_eq!(latency.before_release(false), LONGEST_NS);
+    }
+
+    #[test]
+    fn a_first_measurement_that_was_far_too_long_is_soon_forgotten() {
+        let mut latency = ExitLatency::default();
+        latency.measured(0, 200_000);
+        latency.measured(0, 20_000);
+        assert_eq!(latency.before_release(false), 20_000);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use vcpu_sched::{CpuId, Ns, StopReason};
 
 use super::assignment::Assignment;
 use super::exit_latency::ExitLatency;
-use super::looks::Looks;
+use super::looks::{Looks, Verdict};
 use super::pool::Pool;
 
 /// Where halts do not end `KVM_RUN`, or wakes of halted vCPUs cannot be noticed, it is checked this often,
@@ -64,7 +64,10 @@ impl ExitHandler {
         let now = sys::monotonic_ns();
         let kicked = pool.kick_target(self.cpu).take_kick();
         if !kicked && assignment.until.is_none_or(|until| now < until) {
-            return look(assignment, now);
+            return self.look(pool, assignment, now);
+        }
+        if let Some(looks) = assignment.looks {
+            looks.end(false, &mut assignment.vcpu.look_pace);
         }
         if let Some(until) = assignment.until {
             self.latency.measured(until, now);
@@ -90,9 +93,38 @@ impl ExitHandler {
         let end = until.saturating_add(entries);
         assignment.until = Some(end);
         if hints.is_guess {
-            assignment.looks = Some(Looks::for_release(now, self.entry_latency()));
+            let pace = &mut assignment.vcpu.look_pace;
+            assignment.looks = Some(Looks::for_deferral(now, self.entry_latency(), pace));
         }
         true
+    }
+
+    /// Looks at the vCPU of `assignment`, if it is time.
+    fn look(&mut self, pool: &Pool, assignment: &mut Assignment, now: Ns) -> ExitAction {
+        let is_due = |looks: &&mut Looks| looks.next() <= now;
+        let Some(looks) = assignment.looks.as_mut().filter(is_due) else {
+            return ExitAction::Resume;
+        };
+        if looks.measures_exits() {
+            self.latency.measured(looks.next(), now);
+        }
+        let hints = assignment.vcpu.hints();
+        assignment.vcpu.exits.looks += 1;
+        let pace = &mut assignment.vcpu.look_pace;
+        let runs_on = match looks.look(&hints, now, pace) {
+            Verdict::RunsOn => true,
+            Verdict::Stops => false,
+            Verdict::Spins => {
+                // The lock is released at the end of this statement.
+                let suspects = pool.lock().sched.suspects(self.cpu);
+                looks.spins(suspects, now, pace)
+            }
+        };
+        if runs_on {
+            return ExitAction::Resume;
+        }
+        looks.end(true, pace);
+        ExitAction::Stop(StopReason::Preempted)
     }
 
     /// An estimate of the time, ns, that an entry into the guest takes.
@@ -150,18 +182,6 @@ impl ExitHandler {
         };
         // If the policy has this CPU decide again, the kick keeps the executor out of the guest.
         pool.finish(after);
-    }
-}
-
-/// Looks at the vCPU of `assignment`, if it is time.
-fn look(assignment: &mut Assignment, now: Ns) -> ExitAction {
-    let is_due = |looks: &&mut Looks| looks.next() <= now;
-    let Some(looks) = assignment.looks.as_mut().filter(is_due) else {
-        return ExitAction::Resume;
-    };
-    match looks.runs_on(&assignment.vcpu.hints(), now) {
-        true => ExitAction::Resume,
-        false => ExitAction::Stop(StopReason::Preempted),
     }
 }
 

@@ -1,58 +1,85 @@
 //! When a vCPU is looked at that publishes no hints and rings no doorbell.
 //!
-//! A look is an exit, by the timer, and a few reads. A vCPU whose preemption is deferred, or that runs because
-//! it is suspected to hold a lock, is looked at often, because the time is not its own. A vCPU that runs for
+//! A look is an exit, by the timer, and a few reads. A vCPU whose preemption is deferred, or that runs only
+//! until it has released a lock, is looked at often, because the time is not its own. A vCPU that runs for
 //! itself is looked at to find out whether it only spins. The time from look to look doubles, so that the looks
-//! cost little, and a vCPU that has begun to spin spins for about as long as it has worked before.
+//! cost little, and a vCPU that has begun to spin spins for about as long as it has worked before. How soon the
+//! first look comes depends on what earlier ones have found (`LookPace`).
 
-use vcpu_sched::{Hints, Ns};
+use baton_machine::inferred::{Look, LookPace};
+use vcpu_sched::{Hints, Ns, Suspects};
 
-/// From look to look at a vCPU that is to release a lock, ns.
-const RELEASE_NS: Ns = 20_000;
-/// A suspect that still holds something after so many looks is stopped.
-const SUSPECT_LOOKS: u32 = 10;
-/// Until the first look at a vCPU that runs for itself, ns.
-const WAIT_NS: Ns = 100_000;
+/// A vCPU that is to release a lock and still holds something after so many looks is stopped.
+const RELEASE_LOOKS: u32 = 10;
+/// From look to look at a vCPU whose preemption is deferred, beside the entry, ns.
+const DEFERRAL_NS: Ns = 5_000;
+/// A vCPU that may spin for one that runs is stopped if so many further looks find it spinning.
+const CONFIRMATIONS: u32 = 2;
+/// From look to look meanwhile, beside the entry, ns.
+const CONFIRM_NS: Ns = 10_000;
+
+/// Why a vCPU is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To stop it when it has released a lock. It may run on so often.
+    Release { left: u32 },
+    /// The same, with its preemption deferred.
+    Deferral,
+    /// To stop it if it spins.
+    Wait {
+        /// From look to look, ns.
+        step: Ns,
+        /// Looks in a row that found it spinning.
+        spun: u32,
+    },
+}
 
 /// The looks at a vCPU on a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Looks {
     next: Ns,
-    step: Ns,
-    /// Whether the vCPU runs only to release a lock.
-    is_for_release: bool,
-    /// How often the vCPU may run on.
-    left: u32,
+    /// An estimate of the time, ns, that an entry into the guest takes.
+    entry: Ns,
+    purpose: Purpose,
+}
+
+/// What follows a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The vCPU runs on.
+    RunsOn,
+    /// It is stopped.
+    Stops,
+    /// It runs for itself, and spins. [`Looks::spins`] decides what follows.
+    Spins,
 }
 
 impl Looks {
-    /// Looks at a vCPU that runs from `now` on to release a lock; `entry`, ns, is lost to its entry.
-    pub(super) fn for_release(now: Ns, entry: Ns) -> Self {
-        let step = RELEASE_NS.saturating_add(entry);
-        Self {
-            next: now.saturating_add(step),
-            step,
-            is_for_release: true,
-            left: u32::MAX,
-        }
+    /// Looks at a vCPU that runs from `now` on, only to release a lock; `entry`, ns, is lost to its entry.
+    pub(super) fn until_release(now: Ns, entry: Ns, pace: &mut LookPace) -> Self {
+        let left = RELEASE_LOOKS;
+        Self::new(Purpose::Release { left }, now, entry, pace)
     }
 
-    /// The same of a vCPU that runs because it is suspected to hold a lock.
-    pub(super) fn at_suspect(now: Ns, entry: Ns) -> Self {
-        Self {
-            left: SUSPECT_LOOKS,
-            ..Self::for_release(now, entry)
-        }
+    /// Looks at a vCPU whose preemption is deferred from `now` on.
+    pub(super) fn for_deferral(now: Ns, entry: Ns, pace: &mut LookPace) -> Self {
+        Self::new(Purpose::Deferral, now, entry, pace)
     }
 
     /// Looks at a vCPU that runs for itself from `now` on.
-    pub(super) fn for_wait(now: Ns) -> Self {
-        Self {
-            next: now.saturating_add(WAIT_NS),
-            step: WAIT_NS,
-            is_for_release: false,
-            left: u32::MAX,
-        }
+    pub(super) fn for_wait(now: Ns, entry: Ns, pace: &mut LookPace) -> Self {
+        let step = pace.until_wait();
+        Self::new(Purpose::Wait { step, spun: 0 }, now, entry, pace)
+    }
+
+    fn new(purpose: Purpose, now: Ns, entry: Ns, pace: &mut LookPace) -> Self {
+        let mut looks = Self {
+            next: now,
+            entry,
+            purpose,
+        };
+        looks.plan(now, pace);
+        looks
     }
 
     /// When the next look is, ns.
@@ -60,20 +87,95 @@ impl Looks {
         self.next
     }
 
-    /// A look at the vCPU `now` shows `hints`: may it run on?
-    pub(super) fn runs_on(&mut self, hints: &Hints, now: Ns) -> bool {
-        if !self.is_for_release {
-            self.step = self.step.saturating_mul(2);
+    /// Whether the next look is so late that the vCPU will be in the guest: only then its exit shows how long
+    /// an exit takes.
+    pub(super) fn measures_exits(&self) -> bool {
+        matches!(self.purpose, Purpose::Wait { spun: 0, .. })
+    }
+
+    /// Plans the next look.
+    fn plan(&mut self, now: Ns, pace: &mut LookPace) {
+        let after = match self.purpose {
+            Purpose::Wait { step, spun: 0 } => step,
+            Purpose::Wait { .. } => CONFIRM_NS + self.entry,
+            // The entry may take longer than estimated, so that the vCPU does nothing before the look.
+            Purpose::Release { left } => {
+                let again = Ns::from(RELEASE_LOOKS - left);
+                pace.until_release(self.entry) + again * self.entry / 8
+            }
+            // The vCPU ran before, so nothing is known about when it takes the lock again.
+            Purpose::Deferral => self.entry + self.entry / 4 + DEFERRAL_NS,
+        };
+        self.next = now.saturating_add(after);
+    }
+
+    /// A look at the vCPU `now` shows `hints`.
+    pub(super) fn look(&mut self, hints: &Hints, now: Ns, pace: &mut LookPace) -> Verdict {
+        let found = found(hints);
+        let verdict = match &mut self.purpose {
+            Purpose::Wait { .. } if found == Look::Spins => return Verdict::Spins,
+            Purpose::Wait { step, spun } => {
+                *spun = 0;
+                *step = step.saturating_mul(2);
+                Verdict::RunsOn
+            }
+            Purpose::Release { left } => {
+                // Of a vCPU that runs on, only the first look is in a known relation to its release.
+                if *left == RELEASE_LOOKS {
+                    pace.looked_for_release(found);
+                }
+                *left -= 1;
+                match found {
+                    Look::Holds if *left > 0 => Verdict::RunsOn,
+                    _ => Verdict::Stops,
+                }
+            }
+            Purpose::Deferral if found == Look::Holds => Verdict::RunsOn,
+            Purpose::Deferral => Verdict::Stops,
+        };
+        self.plan(now, pace);
+        verdict
+    }
+
+    /// The vCPU, which runs for itself, spins `now` for one of `suspects`: may it run on?
+    pub(super) fn spins(&mut self, suspects: Suspects, now: Ns, pace: &mut LookPace) -> bool {
+        let Purpose::Wait { step, spun } = &mut self.purpose else {
+            return false;
+        };
+        match suspects {
+            Suspects::OffCpu => return false,
+            Suspects::OffCpuOrRunning if *spun == CONFIRMATIONS => return false,
+            Suspects::OffCpuOrRunning => *spun += 1,
+            Suspects::None => {
+                *spun = 0;
+                *step = step.saturating_mul(2);
+            }
         }
-        self.next = now.saturating_add(self.step);
-        self.left = self.left.saturating_sub(1);
-        self.left > 0 && !hints.waits && (hints.depth > 0 || !self.is_for_release)
+        self.plan(now, pace);
+        true
+    }
+
+    /// The vCPU is stopped; `spins`: because of [`Looks::spins`].
+    pub(super) fn end(&self, spins: bool, pace: &mut LookPace) {
+        if let Purpose::Wait { .. } = self.purpose {
+            pace.turn_ended(spins);
+        }
+    }
+}
+
+fn found(hints: &Hints) -> Look {
+    match (hints.depth, hints.waits) {
+        (0, _) => Look::Free,
+        (_, false) => Look::Holds,
+        (_, true) => Look::Spins,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ENTRY: Ns = 4_000;
 
     fn hints(depth: u32, waits: bool) -> Hints {
         Hints {
@@ -86,30 +188,72 @@ mod tests {
 
     #[test]
     fn a_vcpu_that_is_to_release_a_lock_runs_until_it_holds_none_or_spins() {
-        let mut looks = Looks::for_release(1_000, 500);
-        assert_eq!(looks.next(), 21_500);
-        assert!(looks.runs_on(&hints(1, false), 30_000));
-        assert_eq!(looks.next(), 50_500);
-        assert!(!looks.runs_on(&hints(0, false), 60_000));
-        assert!(!looks.runs_on(&hints(1, true), 60_000));
+        let mut pace = LookPace::default();
+        for new in [Looks::until_release, Looks::for_deferral] {
+            let mut looks = new(1_000, ENTRY, &mut pace);
+            assert!(looks.next() > 1_000);
+            let verdicts = [hints(1, false), hints(0, false), hints(1, true)]
+                .map(|hints| looks.look(&hints, 30_000, &mut pace));
+            let expected = [Verdict::RunsOn, Verdict::Stops, Verdict::Stops];
+            assert_eq!(verdicts, expected);
+        }
     }
 
     #[test]
-    fn a_suspect_that_holds_something_for_ever_is_stopped() {
-        let mut looks = Looks::at_suspect(0, 0);
-        let count = (0..).take_while(|_| looks.runs_on(&hints(1, false), looks.next()));
-        assert_eq!(count.count() as u32, SUSPECT_LOOKS - 1);
+    fn a_vcpu_that_is_to_release_a_lock_and_holds_it_for_ever_is_stopped() {
+        let mut pace = LookPace::default();
+        let mut looks = Looks::until_release(0, ENTRY, &mut pace);
+        let holds = hints(1, false);
+        let runs_on = |_: &u32| looks.look(&holds, looks.next(), &mut pace) == Verdict::RunsOn;
+        let count = (0..).take_while(runs_on).count();
+        assert_eq!(count as u32, RELEASE_LOOKS - 1);
     }
 
     #[test]
     fn a_vcpu_that_runs_for_itself_is_looked_at_ever_more_rarely_until_it_spins() {
-        let mut looks = Looks::for_wait(0);
+        let mut pace = LookPace::default();
+        let mut looks = Looks::for_wait(0, ENTRY, &mut pace);
         let mut times = Vec::new();
         for depth in [0, 1, 0] {
             times.push(looks.next());
-            assert!(looks.runs_on(&hints(depth, false), looks.next()));
+            let verdict = looks.look(&hints(depth, false), looks.next(), &mut pace);
+            assert_eq!(verdict, Verdict::RunsOn);
         }
         assert_eq!(times, [100_000, 300_000, 700_000]);
-        assert!(!looks.runs_on(&hints(1, true), looks.next()));
+        let verdict = looks.look(&hints(1, true), looks.next(), &mut pace);
+        assert_eq!(verdict, Verdict::Spins);
+        assert!(!looks.spins(Suspects::OffCpu, looks.next(), &mut pace));
+    }
+
+    #[test]
+    fn a_vcpu_that_spins_for_one_that_runs_runs_on() {
+        let mut pace = LookPace::default();
+        let mut looks = Looks::for_wait(0, ENTRY, &mut pace);
+        for next in [300_000, 700_000] {
+            assert!(looks.spins(Suspects::None, looks.next(), &mut pace));
+            assert_eq!(looks.next(), next);
+        }
+    }
+
+    #[test]
+    fn a_vcpu_that_may_spin_for_one_that_runs_is_stopped_if_it_goes_on_spinning() {
+        let mut pace = LookPace::default();
+        let mut looks = Looks::for_wait(0, ENTRY, &mut pace);
+        let mut times = Vec::new();
+        while looks.spins(Suspects::OffCpuOrRunning, looks.next(), &mut pace) {
+            times.push(looks.next());
+        }
+        assert_eq!(times, [114_000, 128_000]);
+    }
+
+    #[test]
+    fn a_turn_in_which_a_vcpu_spun_brings_the_first_look_of_the_next_one_forward() {
+        let mut pace = LookPace::default();
+        for (spins, first) in [(false, 200_000), (false, 400_000), (true, 100_000)] {
+            Looks::for_wait(0, ENTRY, &mut pace).end(spins, &mut pace);
+            assert_eq!(pace.until_wait(), first);
+        }
+        Looks::until_release(0, ENTRY, &mut pace).end(false, &mut pace);
+        assert_eq!(pace.until_wait(), 100_000, "not the vCPU's own turn");
     }
 }

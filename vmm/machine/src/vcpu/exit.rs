@@ -41,6 +41,8 @@ pub struct ExitCounts {
     pub halts: u64,
     /// Signals and `immediate_exit`.
     pub interrupted: u64,
+    /// Part of `interrupted`: looks at a vCPU that publishes no hints.
+    pub looks: u64,
     /// Debug exits.
     pub debug: u64,
     /// All others.

@@ -14,7 +14,7 @@ use crate::guest::Guest;
 use crate::guest::GuestEnd;
 use crate::guest_stopped::{self, Gaps};
 use crate::hints::HintSnapshot;
-use crate::inferred::{self, GuestParts};
+use crate::inferred::{self, GuestParts, LookPace};
 use crate::ports::VcpuPorts;
 
 /// A vCPU of a guest.
@@ -33,6 +33,8 @@ pub struct Vcpu {
     pub kept_awake: bool,
     /// The time that the vCPU has missed.
     pub gaps: Gaps,
+    /// The pace of the looks at the vCPU, if it publishes no hints.
+    pub look_pace: LookPace,
     pub(super) fd: VcpuFd,
     pub(super) ports: VcpuPorts,
     pub(super) immediate_exit: ImmediateExit,
@@ -64,6 +66,7 @@ impl Vcpu {
             overran_single_step: false,
             kept_awake: false,
             gaps: Gaps::default(),
+            look_pace: LookPace::default(),
             fd,
             ports,
             immediate_exit,

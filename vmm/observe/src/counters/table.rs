@@ -49,7 +49,7 @@ impl VcpuCounter {
 }
 
 /// The counters of a vCPU in the summary, in its order.
-pub const VCPU_COUNTERS: [VcpuCounter; 25] = [
+pub const VCPU_COUNTERS: [VcpuCounter; 28] = [
     VcpuCounter::of("runtime_ns").column("ran").in_control(),
     VcpuCounter::of("charged_ns").column("charged").in_control(),
     VcpuCounter::of("elsewhere_ns")
@@ -76,10 +76,13 @@ pub const VCPU_COUNTERS: [VcpuCounter; 25] = [
     VcpuCounter::of("proxied").column("proxied").in_control(),
     // Its name before there was `received_ns`.
     VcpuCounter::named("received_ns", "proxied_ns"),
+    VcpuCounter::of("suspected").in_control(),
+    VcpuCounter::of("suspect_releases").in_control(),
     VcpuCounter::of("longest_chain").column("chain"),
     VcpuCounter::of("cycles"),
     VcpuCounter::of("long_chains"),
     VcpuCounter::of("deferrals").column("deferred").in_control(),
+    VcpuCounter::of("deferrals_expired").in_control(),
     VcpuCounter::of("deferral_debt_ns"),
     VcpuCounter::of("deadline_misses")
         .column("missed")

@@ -1,0 +1,66 @@
+//! How many suspects of its guest run before a vCPU that waits for none.
+
+use crate::state::guess_credit::GuessCredit;
+
+/// So many suspects run in a row before the vCPU itself does.
+const MAX_IN_ROW: u32 = 48;
+
+/// What a vCPU that holds nothing gives to the suspects of its guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Precedence {
+    /// Suspects that have run before it in a row.
+    in_row: u32,
+    credit: GuessCredit,
+}
+
+impl Precedence {
+    /// Whether one more suspect runs before it.
+    pub(crate) fn request(&mut self) -> bool {
+        if self.in_row == 0 && !self.credit.request() {
+            return false;
+        }
+        if self.in_row == MAX_IN_ROW {
+            self.in_row = 0;
+            self.credit.failed();
+            return false;
+        }
+        self.in_row += 1;
+        true
+    }
+
+    /// No suspect is left.
+    pub(crate) fn done(&mut self) {
+        if std::mem::take(&mut self.in_row) > 0 {
+            self.credit.paid();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_suspects_run_in_a_row_and_no_more() {
+        let mut precedence = Precedence::default();
+        let count = (0..).take_while(|_| precedence.request()).count();
+        assert_eq!(count as u32, MAX_IN_ROW);
+    }
+
+    #[test]
+    fn suspects_that_never_come_to_an_end_lose_their_precedence() {
+        let mut precedence = Precedence::default();
+        let requests = 100_000;
+        let granted = (0..requests).filter(|_| precedence.request()).count();
+        assert!(granted < requests / 2, "{granted}");
+    }
+
+    #[test]
+    fn suspects_that_come_to_an_end_keep_their_precedence() {
+        let mut precedence = Precedence::default();
+        for _ in 0..1_000 {
+            assert!(precedence.request() && precedence.request());
+            precedence.done();
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! How soon a vCPU is looked at that publishes no hints.
+//!
+//! A look is an exit by the timer and a few reads. Two kinds of looks have a pace of their own:
+//!
+//! - At a vCPU that is to release a lock. The look should come after the release and before the vCPU queues
+//!   again: then the vCPU is out of the queue. If it is found to spin, the look came too late, or the vCPU has
+//!   not had the lock at all; if it still holds something, the look came too early. So the time is found by
+//!   trial. A pseudo-random part keeps the looks out of step with the guest, and makes up for an entry that
+//!   takes a little longer or shorter than estimated.
+//! - At a vCPU that runs for itself, to find out whether it spins. The more slices pass in which it does not,
+//!   the later the first look of a slice comes.
+
+/// Times, ns.
+const FIRST_RELEASE: u64 = 2_000;
+const SHORTEST_RELEASE: u64 = 500;
+const LONGEST_RELEASE: u64 = 50_000;
+const FIRST_WAIT: u64 = 100_000;
+const LONGEST_WAIT: u64 = 1_600_000;
+
+/// Of so many looks in a row that found a vCPU spinning, the first [`SHORT_ROW`] come as soon as the pace
+/// requires. The others come after [`RARE_RELEASE`], ns, because short ones do not pay.
+const ROW: u32 = 80;
+const SHORT_ROW: u32 = 64;
+const RARE_RELEASE: u64 = 200_000;
+
+/// What a look has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// The vCPU holds nothing.
+    Free,
+    /// It holds something, and does not spin.
+    Holds,
+    /// It spins.
+    Spins,
+}
+
+/// The pace of the looks at one vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookPace {
+    release: u64,
+    wait: u64,
+    /// So many looks in a row found it spinning that was to release a lock.
+    spun: u32,
+    random: u32,
+}
+
+impl Default for LookPace {
+    fn default() -> Self {
+        Self {
+            release: FIRST_RELEASE,
+            wait: FIRST_WAIT,
+            spun: 0,
+            random: 1,
+        }
+    }
+}
+
+impl LookPace {
+    /// In which time, ns, from now on a vCPU is looked at whether it has released a lock, if its entry takes
+    /// about `entry`, ns.
+    pub fn until_release(&mut self, entry: u64) -> u64 {
+        if self.spun % ROW >= SHORT_ROW {
+            return entry.saturating_add(RARE_RELEASE);
+        }
+        // Source: the generator of Numerical Recipes, "ranqd1".
+        self.random = self
+            .random
+            .wrapping_mul(1_664_525)
+            .wrapping_add(1_013_904_223);
+        let spread = (entry / 8).saturating_add(self.release / 4);
+        let part = u64::from(self.random >> 16) % (2 * spread + 1);
+        (entry.saturating_add(self.release) + part).saturating_sub(spread)
+    }
+
+    /// The first look at a vCPU that ran for [`LookPace::until_release`] has found this.
+    pub fn looked_for_release(&mut self, found: Look) {
+        match found {
+            Look::Free => self.spun = 0,
+            Look::Holds => {
+                self.spun = 0;
+                self.release = (self.release + self.release / 8).min(LONGEST_RELEASE);
+            }
+            Look::Spins => {
+                self.spun = self.spun.wrapping_add(1);
+                self.release = (self.release - self.release / 8).max(SHORTEST_RELEASE);
+            }
+        }
+    }
+
+    /// For how long a vCPU runs for itself until it is first looked at whether it spins, ns.
+    #[must_use]
+    pub fn until_wait(&self) -> u64 {
+        self.wait
+    }
+
+    /// A turn of the vCPU ends, in which looks have found that it spun for a vCPU that did not run, or have
+    /// not.
+    pub fn turn_ended(&mut self, spun: bool) {
+        self.wait = match spun {
+            true => FIRST_WAIT,
+            false => (self.wait * 2).min(LONGEST_WAIT),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In each run a vCPU releases its lock after `free.start` and spins from `free.end` on. How many of 1,000
+    /// first looks find it free?
+    fn found_free(free: std::ops::Range<u64>) -> u32 {
+        let mut pace = LookPace::default();
+        let mut count = 0;
+        for _ in 0..1_000 {
+            let found = match pace.until_release(0) {
+                ran if ran < free.start => Look::Holds,
+                ran if ran < free.end => Look::Free,
+                _ => Look::Spins,
+            };
+            pace.looked_for_release(found);
+            count += u32::from(found == Look::Free);
+        }
+        count
+    }
+
+    #[test]
+    fn looks_find_the_time_between_release_and_queue() {
+        for free in [1_000..2_000, 2_000..4_000, 10_000..15_000, 30_000..50_000] {
+            let count = found_free(free.clone());
+            assert!(count > 200, "{count} for {free:?}");
+        }
+    }
+
+    #[test]
+    fn looks_at_a_vcpu_that_only_spins_become_rare() {
+        let mut pace = LookPace::default();
+        let mut time = 0;
+        for _ in 0..1_000 {
+            time += pace.until_release(0);
+            pace.looked_for_release(Look::Spins);
+        }
+        assert!(time > 1_000 * RARE_RELEASE / 6, "{time}");
+    }
+
+    #[test]
+    fn a_vcpu_that_does_not_spin_is_looked_at_ever_later_until_it_does() {
+        let mut pace = LookPace::default();
+        let mut times = Vec::new();
+        for _ in 0..6 {
+            times.push(pace.until_wait());
+            pace.turn_ended(false);
+        }
+        let expected = [1, 2, 4, 8, 16, 16].map(|times| times * FIRST_WAIT);
+        assert_eq!(times, expected);
+        pace.turn_ended(true);
+        assert_eq!(pace.until_wait(), FIRST_WAIT);
+    }
+}

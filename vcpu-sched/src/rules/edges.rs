@@ -35,8 +35,10 @@ impl<E: Events> Scheduler<E> {
         match (holder.state, wait.kind) {
             (ExecState::Gone, _) => true,
             (ExecState::Running(_), _) | (_, WaitKind::Block) => false,
-            (_, WaitKind::Spin | WaitKind::Suspect) => {
-                holder.hints.releases != wait.holder_releases
+            (_, WaitKind::Spin) => holder.hints.releases != wait.holder_releases,
+            // The suspect may have begun to publish its hints, and is not suspected any more.
+            (_, WaitKind::Suspect) => {
+                holder.hints.releases != wait.holder_releases || !holder.hints.is_guess
             }
         }
     }

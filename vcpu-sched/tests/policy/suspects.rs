@@ -1,7 +1,7 @@
 //! A vCPU that spins for a holder that is not known, by the host's guess.
 
 use crate::pool::{MS, Pool, US, holding, waits};
-use vcpu_sched::{CpuId, Hints, StopReason, Suspects, VcpuId, WaitKind};
+use vcpu_sched::{CpuId, GuestId, Hints, StopReason, Suspects, VcpuId, WaitKind};
 
 /// The host's guess that a vCPU holds a lock.
 fn holds() -> Hints {
@@ -83,6 +83,31 @@ fn vcpus_that_all_spin_are_tried_in_turn_and_the_waiter_after_them() {
 fn no_vcpu_is_suspected_by_what_it_published_itself() {
     let (mut p, v) = stopped(&[holding(), spins()]);
     assert_eq!(p.pick(0), Some((v[1], v[1])));
+}
+
+#[test]
+fn a_suspect_that_has_begun_to_publish_its_hints_is_suspected_no_longer() {
+    let (mut p, v) = stopped(&[holds()]);
+    let guest = GuestId(0);
+    let (waiter, sleeper) = (p.hard(guest, 1, 9), p.hard(guest, 1, 5));
+    p.wake(waiter);
+    assert_eq!(p.pick(0), Some((waiter, waiter)));
+    p.run(0, MS, StopReason::Preempted, spins());
+    assert_eq!(
+        p.pick(0),
+        Some((v[0], v[0])),
+        "the budget of its waiter is used up"
+    );
+    p.run(0, US, StopReason::Preempted, holding());
+    p.wake(sleeper);
+    assert_eq!(p.pick(0), Some((sleeper, sleeper)));
+    p.run(
+        0,
+        US,
+        StopReason::Halted(None),
+        waits(WaitKind::Block, waiter),
+    );
+    assert_eq!(p.pick(0), Some((sleeper, waiter)));
 }
 
 #[test]

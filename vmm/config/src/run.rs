@@ -21,6 +21,8 @@ pub struct RunConfig {
     pub guests: Vec<GuestConfig>,
     /// Host CPUs of the pool, ascending, none twice. Empty: all that this process may use.
     pub host_cpus: Vec<usize>,
+    /// Whether the pool may have host CPUs that another process owns.
+    pub share_cpus: bool,
     /// The scheduler that decides which vCPU runs.
     pub sched: SchedMode,
     /// Run preempted lock holders on their waiters' budgets ([`SchedMode::Baton`] only).
@@ -60,6 +62,7 @@ impl Default for RunConfig {
         Self {
             guests: Vec::new(),
             host_cpus: Vec::new(),
+            share_cpus: false,
             sched: SchedMode::Baton,
             proxy: true,
             defer: Some(DEFAULT_DEFER),

@@ -104,6 +104,10 @@ pub struct RunArgs {
     /// Host CPUs to use, such as 0-3 or 0,2 [default: all that this process may use]
     #[arg(long, value_name = "CPUS", value_parser = parse_cpu_list)]
     pub host_cpus: Option<CpuList>,
+    /// Use host CPUs even if another process, such as another baton run, owns them; then neither keeps
+    /// its reservations
+    #[arg(long)]
+    pub share_cpus: bool,
     /// The scheduler, which decides which vCPU runs [default: baton]
     #[arg(long)]
     pub sched: Option<SchedMode>,
@@ -192,6 +196,9 @@ impl RunArgs {
     fn set_scheduling(&self, config: &mut RunConfig) {
         if let Some(CpuList(cpus)) = &self.host_cpus {
             config.host_cpus.clone_from(cpus);
+        }
+        if self.share_cpus {
+            config.share_cpus = true;
         }
         if let Some(sched) = self.sched {
             config.sched = sched;

@@ -95,6 +95,7 @@ fn flags_reach_the_configuration() {
         "0=1ms/100ms,hard",
         "--host-cpus",
         "0-1",
+        "--share-cpus",
         "--sched",
         "baton",
         "--proxy",
@@ -126,6 +127,7 @@ fn flags_reach_the_configuration() {
     assert_eq!(guest.reservations[0], "1ms/100ms".parse().ok());
     assert_eq!(guest.reservations[3], "5ms/10ms,soft".parse().ok());
     assert_eq!(config.host_cpus, [0, 1]);
+    assert!(config.share_cpus);
     assert_eq!(config.sched, SchedMode::Baton);
     let given = config.given;
     assert!(given.proxy && given.defer && given.slice);

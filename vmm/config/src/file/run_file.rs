@@ -22,6 +22,8 @@ const MAX_FILE: u64 = 8 << 20;
 #[serde(deny_unknown_fields)]
 struct RunFile {
     host_cpus: Option<String>,
+    #[serde(default)]
+    share_cpus: bool,
     sched: Option<String>,
     proxy: Option<String>,
     defer: Option<String>,
@@ -77,6 +79,7 @@ impl RunFile {
         if let Some(cpus) = &self.host_cpus {
             config.host_cpus = field("host_cpus", parse_cpus(cpus))?;
         }
+        config.share_cpus = self.share_cpus;
         if let Some(sched) = &self.sched {
             config.sched = choice("sched", sched)?;
         }

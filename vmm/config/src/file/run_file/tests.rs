@@ -24,6 +24,7 @@ fn top_level_keys_are_the_flags() {
     let config = parsed(
         r#"
         host_cpus = "0-1"
+        share_cpus = true
         sched = "host-deadline"
         proxy = "off"
         defer = "off"
@@ -39,6 +40,7 @@ fn top_level_keys_are_the_flags() {
     let expected = RunConfig {
         guests: vec![GuestConfig::new("guest1")],
         host_cpus: vec![0, 1],
+        share_cpus: true,
         sched: SchedMode::HostDeadline,
         proxy: false,
         defer: None,

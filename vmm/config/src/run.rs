@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::control::Control;
+use crate::executor_priority::ExecutorPriority;
 use crate::guest::GuestConfig;
 use crate::metrics_target::MetricsTarget;
 use crate::output::{SummaryForm, Timeline};
@@ -35,6 +36,8 @@ pub struct RunConfig {
     pub given: Given,
     /// Whether each vCPU has a thread of its own.
     pub vcpu_threads: VcpuThreads,
+    /// The priority of the threads that run vCPUs (not under the host's schedulers).
+    pub executor_priority: ExecutorPriority,
     /// Whether reservations are accepted where halts are noticed late ([`SchedMode::Baton`] only).
     pub late_halts: LateHalts,
     /// Stop after this time; `None` runs until all guests have ended.
@@ -69,6 +72,7 @@ impl Default for RunConfig {
             slice: DEFAULT_SLICE,
             given: Given::default(),
             vcpu_threads: VcpuThreads::Auto,
+            executor_priority: ExecutorPriority::Off,
             late_halts: LateHalts::Refuse,
             duration: None,
             until_guest: None,

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use baton_config::{
-    ConfigError, Control, GuestConfig, KernelSource, LateHalts, RunConfig, SchedMode, SummaryForm,
-    VcpuThreads,
+    ConfigError, Control, ExecutorPriority, GuestConfig, KernelSource, LateHalts, RunConfig,
+    SchedMode, SummaryForm, VcpuThreads,
 };
 
 use super::*;
@@ -106,6 +106,8 @@ fn flags_reach_the_configuration() {
         "1ms",
         "--vcpu-threads",
         "on",
+        "--executor-priority",
+        "1",
         "--late-halts",
         "allow",
         "--duration",
@@ -134,6 +136,7 @@ fn flags_reach_the_configuration() {
     assert_eq!((config.proxy, config.defer), (false, None));
     assert_eq!(config.slice, Duration::from_millis(1));
     assert_eq!(config.vcpu_threads, VcpuThreads::On);
+    assert_eq!(config.executor_priority, ExecutorPriority::Fifo(1));
     assert_eq!(config.late_halts, LateHalts::Allow);
     assert_eq!(config.duration, Some(Duration::from_secs(10)));
     assert_eq!(config.until_guest.as_deref(), Some("guest"));

@@ -29,6 +29,7 @@ struct RunFile {
     defer: Option<String>,
     slice: Option<String>,
     vcpu_threads: Option<String>,
+    executor_priority: Option<String>,
     late_halts: Option<String>,
     duration: Option<String>,
     until_guest: Option<String>,
@@ -101,6 +102,11 @@ impl RunFile {
         }
         if let Some(threads) = &self.vcpu_threads {
             config.vcpu_threads = choice("vcpu_threads", threads)?;
+        }
+        if let Some(priority) = &self.executor_priority {
+            let priority = priority.parse();
+            config.executor_priority =
+                priority.map_err(|error| ConfigError(format!("executor_priority: {error}")))?;
         }
         if let Some(late_halts) = &self.late_halts {
             config.late_halts = choice("late_halts", late_halts)?;

@@ -5,6 +5,7 @@ use vcpu_sched::{Exhaustion, Reservation};
 
 use crate::control::Control;
 use crate::error::{ConfigError, fail};
+use crate::executor_priority::ExecutorPriority;
 use crate::guest::{DEFAULT_WEIGHT, GuestConfig};
 use crate::output::Timeline;
 use crate::run::RunConfig;
@@ -72,7 +73,7 @@ fn proxy_options(config: &RunConfig) -> [UnsupportedOption; 2] {
 }
 
 /// The options that need executors, which the host's schedulers do without.
-fn executor_options(config: &RunConfig) -> [UnsupportedOption; 6] {
+fn executor_options(config: &RunConfig) -> [UnsupportedOption; 7] {
     const SHOWN: &str = "it shows what Baton's own scheduler decides";
     let given = config.given;
     [
@@ -85,6 +86,11 @@ fn executor_options(config: &RunConfig) -> [UnsupportedOption; 6] {
             config.vcpu_threads == VcpuThreads::Off,
             "--vcpu-threads off",
             "the host kernel schedules threads, so each vCPU has one",
+        ),
+        (
+            config.executor_priority != ExecutorPriority::Off,
+            "--executor-priority",
+            "there are no executors",
         ),
         (config.timeline != Timeline::Off, "--timeline", SHOWN),
         (config.trace.is_some(), "--trace", SHOWN),
@@ -197,12 +203,15 @@ mod tests {
 
     #[test]
     fn each_option_that_the_hosts_scheduler_cannot_keep_is_refused_by_its_name() {
-        let changes: [(&str, Change); 8] = [
+        let changes: [(&str, Change); 9] = [
             ("--proxy on", |c| c.given = given(true, false, false)),
             ("--defer", |c| c.given = given(false, true, false)),
             ("--slice", |c| c.given = given(false, false, true)),
             ("--vcpu-threads off", |c| {
                 c.vcpu_threads = VcpuThreads::Off;
+            }),
+            ("--executor-priority", |c| {
+                c.executor_priority = ExecutorPriority::Fifo(1);
             }),
             ("--timeline", |c| c.timeline = Timeline::LongestCarried),
             ("--trace", |c| c.trace = Some("x.perfetto".into())),
@@ -236,6 +245,7 @@ mod tests {
         let executors = |config: &mut RunConfig| {
             config.given = given(false, false, true);
             config.vcpu_threads = VcpuThreads::Off;
+            config.executor_priority = ExecutorPriority::Fifo(1);
             config.timeline = Timeline::Whole;
             config.trace = Some("x.perfetto".into());
             config.control = Control::Path("x.sock".into());

@@ -34,6 +34,7 @@ impl MetricsSource for PoolMetrics {
         let mut kicks = vec![0; self.gauges.len()];
         let mut pool_now = PoolNow::default();
         if let Some(pool) = self.pool.upgrade() {
+            let _not_preempted = pool.priority.not_preempted();
             let state = pool.lock();
             let now = sys::monotonic_ns();
             pool_now = PoolNow {

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
+use crate::executor_priority::ExecutorPriority;
 use crate::guest::{HintSource, KernelSource};
 use crate::output::SummaryForm;
 use crate::sched::{Given, LateHalts, SchedMode, VcpuThreads};
@@ -30,6 +31,7 @@ fn top_level_keys_are_the_flags() {
         defer = "off"
         slice = "2ms"
         vcpu_threads = "on"
+        executor_priority = "2"
         late_halts = "allow"
         duration = "10s"
         summary = "json"
@@ -51,6 +53,7 @@ fn top_level_keys_are_the_flags() {
             slice: true,
         },
         vcpu_threads: VcpuThreads::On,
+        executor_priority: ExecutorPriority::Fifo(2),
         late_halts: LateHalts::Allow,
         duration: Some(Duration::from_secs(10)),
         summary: SummaryForm::Json,

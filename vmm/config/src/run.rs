@@ -40,6 +40,8 @@ pub struct RunConfig {
     pub executor_priority: ExecutorPriority,
     /// Whether reservations are accepted where halts are noticed late ([`SchedMode::Baton`] only).
     pub late_halts: LateHalts,
+    /// Whether a run in which a reservation was not delivered has failed ([`SchedMode::Baton`] only).
+    pub require_delivery: bool,
     /// Stop after this time; `None` runs until all guests have ended.
     pub duration: Option<Duration>,
     /// Stop when the guest of this name has ended.
@@ -74,6 +76,7 @@ impl Default for RunConfig {
             vcpu_threads: VcpuThreads::Auto,
             executor_priority: ExecutorPriority::Off,
             late_halts: LateHalts::Refuse,
+            require_delivery: false,
             duration: None,
             until_guest: None,
             summary: SummaryForm::Text,

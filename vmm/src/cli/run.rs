@@ -131,6 +131,9 @@ pub struct RunArgs {
     /// [default: refuse]
     #[arg(long)]
     pub late_halts: Option<LateHalts>,
+    /// End with status 126 if a reservation was not delivered by all of its deadlines
+    #[arg(long)]
+    pub require_delivery: bool,
     /// Stop after this time, such as 10s
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     pub duration: Option<Duration>,
@@ -189,6 +192,9 @@ impl RunArgs {
         self.set_scheduling(&mut config);
         self.set_end(&mut config);
         self.set_outputs(&mut config);
+        if self.require_delivery {
+            config.require_delivery = true;
+        }
         if self.overcommit_memory {
             config.overcommit_memory = true;
         }

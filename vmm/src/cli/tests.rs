@@ -108,6 +108,7 @@ fn flags_reach_the_configuration() {
         "on",
         "--executor-priority",
         "1",
+        "--require-delivery",
         "--late-halts",
         "allow",
         "--duration",
@@ -136,6 +137,7 @@ fn flags_reach_the_configuration() {
     assert_eq!((config.proxy, config.defer), (false, None));
     assert_eq!(config.slice, Duration::from_millis(1));
     assert_eq!(config.vcpu_threads, VcpuThreads::On);
+    assert!(config.require_delivery);
     assert_eq!(config.executor_priority, ExecutorPriority::Fifo(1));
     assert_eq!(config.late_halts, LateHalts::Allow);
     assert_eq!(config.duration, Some(Duration::from_secs(10)));

@@ -31,6 +31,8 @@ struct RunFile {
     vcpu_threads: Option<String>,
     executor_priority: Option<String>,
     late_halts: Option<String>,
+    #[serde(default)]
+    require_delivery: bool,
     duration: Option<String>,
     until_guest: Option<String>,
     summary: Option<String>,
@@ -128,6 +130,7 @@ impl RunFile {
                 .map_err(|error| ConfigError(format!("metrics: {error}")))?;
             config.metrics = Some(target);
         }
+        config.require_delivery = self.require_delivery;
         config.overcommit_memory = self.overcommit_memory;
         Ok(())
     }

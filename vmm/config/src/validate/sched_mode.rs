@@ -28,7 +28,7 @@ pub(super) fn check(config: &RunConfig) -> Result<(), ConfigError> {
         is_requested,
         option,
         reason,
-    } in proxy_options(config).into_iter().chain(for_executors)
+    } in baton_options(config).into_iter().chain(for_executors)
     {
         if is_requested {
             return fail(format!(
@@ -61,13 +61,18 @@ impl From<(bool, &'static str, &'static str)> for UnsupportedOption {
     }
 }
 
-/// The options that need hints about lock holders, which only the scheduler `baton` uses.
-fn proxy_options(config: &RunConfig) -> [UnsupportedOption; 2] {
+/// The options that only the scheduler `baton` supports.
+fn baton_options(config: &RunConfig) -> [UnsupportedOption; 3] {
     const HOLDERS: &str = "only Baton's own scheduler knows which vCPU holds a lock";
     let given = config.given;
     [
         (given.proxy && config.proxy, "--proxy on", HOLDERS),
         (given.defer && config.defer.is_some(), "--defer", HOLDERS),
+        (
+            config.require_delivery,
+            "--require-delivery",
+            "only Baton's own scheduler counts what it delivered of a reservation",
+        ),
     ]
     .map(UnsupportedOption::from)
 }
@@ -203,7 +208,7 @@ mod tests {
 
     #[test]
     fn each_option_that_the_hosts_scheduler_cannot_keep_is_refused_by_its_name() {
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 10] = [
             ("--proxy on", |c| c.given = given(true, false, false)),
             ("--defer", |c| c.given = given(false, true, false)),
             ("--slice", |c| c.given = given(false, false, true)),
@@ -213,6 +218,7 @@ mod tests {
             ("--executor-priority", |c| {
                 c.executor_priority = ExecutorPriority::Fifo(1);
             }),
+            ("--require-delivery", |c| c.require_delivery = true),
             ("--timeline", |c| c.timeline = Timeline::LongestCarried),
             ("--trace", |c| c.trace = Some("x.perfetto".into())),
             ("--metrics", |c| {

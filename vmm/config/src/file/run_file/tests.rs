@@ -32,6 +32,7 @@ fn top_level_keys_are_the_flags() {
         slice = "2ms"
         vcpu_threads = "on"
         executor_priority = "2"
+        require_delivery = true
         late_halts = "allow"
         duration = "10s"
         summary = "json"
@@ -54,6 +55,7 @@ fn top_level_keys_are_the_flags() {
         },
         vcpu_threads: VcpuThreads::On,
         executor_priority: ExecutorPriority::Fifo(2),
+        require_delivery: true,
         late_halts: LateHalts::Allow,
         duration: Some(Duration::from_secs(10)),
         summary: SummaryForm::Json,

@@ -136,9 +136,9 @@ impl Counters {
             "Part of the run time on another vCPU's budget";
         waited_ns: Nanoseconds, Some("waited_ns"), Some("runnable_wait"),
             "Time runnable, with a budget, and not running";
-        throttled_wait_ns: Nanoseconds, Some("throttled_wait_ns"), None,
+        throttled_wait_ns: Nanoseconds, Some("throttled_wait_ns"), Some("throttled_wait"),
             "Time runnable and without a budget";
-        host_steal_ns: Nanoseconds, Some("host_steal_ns"), None,
+        host_steal_ns: Nanoseconds, Some("host_steal_ns"), Some("host_steal"),
             "Part of the time on a CPU that the host gave to others";
         throttled_ns: Nanoseconds, Some("throttled_ns"), Some("throttled"),
             "Time without budget, in throttlings that have ended";

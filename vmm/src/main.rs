@@ -72,7 +72,15 @@ fn run_guests(args: &RunArgs) -> Ended {
     for guest in summary.guests.iter().filter(|guest| !guest.ok) {
         say::line(format_args!("baton: guest {}: {}", guest.name, guest.end));
     }
-    Ok(ExitStatus::of_run(&summary))
+    let status = ExitStatus::of_run(&summary);
+    if !config.require_delivery {
+        return Ok(status);
+    }
+    let undelivered = summary::undelivered(&summary);
+    for line in &undelivered {
+        say::line(format_args!("baton: {line}"));
+    }
+    Ok(status.requiring_delivery(&undelivered))
 }
 
 fn bench(command: &BenchCommand) -> Ended {

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use baton_host::halt::{
-    ExitOnWake, HaltThread, SleepEnd, check_wake_events, check_wake_step, is_halted,
+    ExitOnWake, HaltThread, SleepEnd, ThreadPriority, check_wake_events, check_wake_step, is_halted,
 };
 use baton_machine::{Exit, Vcpu, kvm};
 use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, kvm_regs};
@@ -50,7 +50,13 @@ impl TestThread {
     fn new(way: ExitOnWake) -> Self {
         let (sender, given_back) = mpsc::channel();
         let on_wake = move |vcpu, end, _cpu_ns| drop(sender.send((vcpu, end)));
-        let thread = HaltThread::new("halt".into(), way, Box::new(on_wake)).unwrap();
+        let thread = HaltThread::new(
+            "halt".into(),
+            way,
+            ThreadPriority::default(),
+            Box::new(on_wake),
+        )
+        .unwrap();
         Self { thread, given_back }
     }
 

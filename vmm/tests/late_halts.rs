@@ -17,6 +17,7 @@ fn without_perf_events(flags: &[&str]) -> Option<Output> {
         return None;
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+    common::own_no_cpus(&mut command);
     command
         .args(["run", "--cmdline", "workload=boot", "--control", "off"])
         .args(flags);

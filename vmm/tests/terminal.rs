@@ -126,6 +126,7 @@ impl Session {
     /// A shell with job control that runs `script`, in which `$0` and `"$@"` are `baton` with the guest.
     fn of_shell(script: &str) -> Self {
         let mut command = Command::new("sh");
+        common::own_no_cpus(&mut command);
         command.args(["-mc", script, env!("CARGO_BIN_EXE_baton")]);
         command.args(["run", "--late-halts", "allow", "--control", "off"]);
         command.args(["--kernel", &kernel()]);

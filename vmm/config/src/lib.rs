@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run.rs` | a whole run |
 //! | `sched.rs` | how vCPUs are scheduled |
+//! | `executor_priority.rs` | the priority of executors for the host's scheduler |
 //! | `output.rs` | what a run prints at its end |
 //! | `control.rs`, `metrics_target.rs` | where a run offers its control socket and its metrics |
 //! | `guest.rs` | a guest |
@@ -18,6 +19,7 @@
 mod control;
 mod disk;
 mod error;
+mod executor_priority;
 pub mod file;
 mod guest;
 pub mod identity;
@@ -35,6 +37,7 @@ mod vsock;
 pub use control::Control;
 pub use disk::DiskConfig;
 pub use error::ConfigError;
+pub use executor_priority::{ExecutorPriority, ParseExecutorPriorityError};
 pub use guest::{
     DEFAULT_WEIGHT, GuestConfig, HintSource, KernelSource, MAX_CMDLINE, MAX_MEMORY, MAX_VCPUS,
     MIN_MEMORY,

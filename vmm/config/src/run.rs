@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::control::Control;
+use crate::executor_priority::ExecutorPriority;
 use crate::guest::GuestConfig;
 use crate::metrics_target::MetricsTarget;
 use crate::output::{SummaryForm, Timeline};
@@ -21,6 +22,8 @@ pub struct RunConfig {
     pub guests: Vec<GuestConfig>,
     /// Host CPUs of the pool, ascending, none twice. Empty: all that this process may use.
     pub host_cpus: Vec<usize>,
+    /// Whether the pool may have host CPUs that another process owns.
+    pub share_cpus: bool,
     /// The scheduler that decides which vCPU runs.
     pub sched: SchedMode,
     /// Run preempted lock holders on their waiters' budgets ([`SchedMode::Baton`] only).
@@ -33,8 +36,12 @@ pub struct RunConfig {
     pub given: Given,
     /// Whether each vCPU has a thread of its own.
     pub vcpu_threads: VcpuThreads,
+    /// The priority of the threads that run vCPUs (not under the host's schedulers).
+    pub executor_priority: ExecutorPriority,
     /// Whether reservations are accepted where halts are noticed late ([`SchedMode::Baton`] only).
     pub late_halts: LateHalts,
+    /// Whether a run in which a reservation was not delivered has failed ([`SchedMode::Baton`] only).
+    pub require_delivery: bool,
     /// Stop after this time; `None` runs until all guests have ended.
     pub duration: Option<Duration>,
     /// Stop when the guest of this name has ended.
@@ -60,13 +67,16 @@ impl Default for RunConfig {
         Self {
             guests: Vec::new(),
             host_cpus: Vec::new(),
+            share_cpus: false,
             sched: SchedMode::Baton,
             proxy: true,
             defer: Some(DEFAULT_DEFER),
             slice: DEFAULT_SLICE,
             given: Given::default(),
             vcpu_threads: VcpuThreads::Auto,
+            executor_priority: ExecutorPriority::Off,
             late_halts: LateHalts::Refuse,
+            require_delivery: false,
             duration: None,
             until_guest: None,
             summary: SummaryForm::Text,

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::geteuid;
 
@@ -83,6 +83,26 @@ impl Directory {
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         let entries = std::fs::read_dir(path_of(&self.0))?;
         Ok(entries.flatten().map(|entry| entry.file_name()).collect())
+    }
+
+    /// Whether this process may create files in the directory.
+    ///
+    /// # Errors
+    /// The host's reason why it may not.
+    pub fn check_writable(&self) -> io::Result<()> {
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        Ok(rustix::fs::accessat(
+            &self.0,
+            ".",
+            access,
+            AtFlags::EACCESS,
+        )?)
+    }
+
+    /// Opens the file `name`. A symbolic link is not followed.
+    pub fn open_file(&self, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<File> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.0, name, flags, mode)?.into())
     }
 
     /// Replaces the file `name` as a whole: a reader sees the old content or the new, never a part. The name

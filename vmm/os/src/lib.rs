@@ -9,9 +9,11 @@
 //! | [`tty`], [`mod@say`], [`output`] | the terminal, sentences for the user, writes that do not wait for ever |
 //! | [`abandon`] | work that may hang, and that a stop signal leaves behind |
 //! | [`directory`], [`listener`] | files and sockets that other users may reach |
+//! | [`cpu_owner`] | which process owns a host CPU |
 //! | [`nospec`] | indices that a guest chooses, masked against speculation |
 
 pub mod abandon;
+pub mod cpu_owner;
 pub mod directory;
 pub mod event;
 pub mod listener;

@@ -5,7 +5,7 @@
 //! | `clock` | times and CPU times in nanoseconds, the time stamp counter |
 //! | `thread` | ids, host CPUs, timer slack, accounting of the calling thread |
 //! | `affinity` | which host CPUs a thread may use |
-//! | `scheduling` | deadline reservations and short slices |
+//! | `scheduling` | deadline reservations, real-time priorities and short slices |
 //! | `version` | the running kernel's version |
 
 mod affinity;
@@ -19,7 +19,7 @@ pub use clock::{
     accounting_tick_ns, boottime_ns, coarse_monotonic_ns, monotonic_ns, process_cpu_ns, rdtsc,
     thread_cpu_ns,
 };
-pub use scheduling::{set_deadline_policy, set_fair_slice};
+pub use scheduling::{FormerScheduling, set_deadline_policy, set_fair_slice, set_fifo_policy};
 pub use thread::{
     ContextSwitches, SchedStat, context_switches, current_cpu, set_exact_timers, thread_id,
     thread_schedstat,

@@ -10,6 +10,7 @@ use baton_machine::kvm::KvmError;
 use baton_os::abandon::Abandoned;
 use thiserror::Error;
 
+use crate::cpu_owner::CpusTaken;
 use crate::files::TooFewFiles;
 use crate::host_memory::NotEnoughMemory;
 
@@ -36,6 +37,9 @@ pub enum RunError {
         /// The host CPUs that this process may use, as a list.
         available: String,
     },
+    /// Another process owns a host CPU of the pool.
+    #[error(transparent)]
+    CpusTaken(#[from] CpusTaken),
     /// Too few files may be open.
     #[error(transparent)]
     Files(#[from] TooFewFiles),

@@ -20,6 +20,8 @@ pub enum ExitStatus {
     Guest(u8),
     /// Several guests of a run failed, or one failed without a code or with a higher one.
     Guests,
+    /// The guests of a run succeeded, and a reservation was not delivered although the user requires that.
+    Undelivered,
     /// Baton itself failed: the command line or the configuration is wrong, or the command could not be started or
     /// finished.
     Failed,
@@ -40,6 +42,16 @@ impl ExitStatus {
         }
     }
 
+    /// The same if all reservations are required to be delivered, and `undelivered` has a sentence for each that
+    /// was not. The failure of a guest matters more.
+    #[must_use]
+    pub fn requiring_delivery(self, undelivered: &[String]) -> Self {
+        match self {
+            Self::Success if !undelivered.is_empty() => Self::Undelivered,
+            status => status,
+        }
+    }
+
     /// The number.
     #[must_use]
     pub const fn code(self) -> u8 {
@@ -49,6 +61,7 @@ impl ExitStatus {
             Self::Guest(code) => code,
             // As with xargs.
             Self::Guests => 123,
+            Self::Undelivered => 126,
             // As with env, timeout and docker; 124 means something else for timeout.
             Self::Failed => 125,
         }
@@ -98,12 +111,26 @@ mod tests {
     }
 
     #[test]
+    fn a_reservation_that_was_not_delivered_matters_less_than_a_guest_that_failed() {
+        let missed = ["guest db, vCPU 0: ...".to_owned()];
+        for (status, of_missed) in [
+            (ExitStatus::Success, ExitStatus::Undelivered),
+            (ExitStatus::Guest(3), ExitStatus::Guest(3)),
+            (ExitStatus::Guests, ExitStatus::Guests),
+        ] {
+            assert_eq!(status.requiring_delivery(&missed), of_missed);
+            assert_eq!(status.requiring_delivery(&[]), status);
+        }
+    }
+
+    #[test]
     fn the_page_about_exit_statuses_has_every_number() {
         let page = include_str!("../../../docs/exit-status.md");
         for status in [
             ExitStatus::Success,
             ExitStatus::Negative,
             ExitStatus::Guests,
+            ExitStatus::Undelivered,
             ExitStatus::Failed,
         ] {
             assert!(

@@ -13,8 +13,8 @@ use thiserror::Error;
 
 /// KVM, events, console input, trace, and the sockets for metrics and control with one connection each.
 const OF_THE_RUN: u64 = 32;
-/// Perf events of an executor.
-const OF_AN_EXECUTOR: u64 = 4;
+/// Perf events of an executor, and the file that shows who owns its host CPU.
+const OF_AN_EXECUTOR: u64 = 5;
 /// The virtual machine and its serial port.
 const OF_A_GUEST: u64 = 4;
 /// A vCPU's KVM file and its thread's perf events.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run.rs` | the run from start to end |
 //! | `host_cpus.rs`, `host_memory.rs`, `files.rs` | whether the host has what the run needs |
+//! | `cpu_owner.rs` | which process the host CPUs belong to |
 //! | `guests.rs` | creating the guests |
 //! | `console_output.rs` | where guests print to |
 //! | `run_end.rs` | what ends a run |
@@ -12,6 +13,7 @@
 //! | `error.rs` | why a run could not be started |
 
 mod console_output;
+mod cpu_owner;
 mod error;
 pub mod exit_status;
 mod files;

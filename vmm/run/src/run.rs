@@ -19,7 +19,7 @@ use crate::error::RunError;
 use crate::guests::{GuestFactory, start_input};
 use crate::run_end::RunEnd;
 use crate::summary::RunSummary;
-use crate::{files, host_cpus, host_memory};
+use crate::{cpu_owner, files, host_cpus, host_memory};
 
 /// Runs the guests of `config` until all have ended, or the one that the user named, until the duration is over, or
 /// until a signal comes. `builtin` is the image for [`KernelSource::Builtin`].
@@ -36,6 +36,8 @@ pub fn run(
     config.validate()?;
     let pool = host_cpus::of_pool(&config.host_cpus)?;
     config.pinned_within(&pool)?;
+    // Held until the run has ended.
+    let _owned = cpu_owner::own(config, &pool)?;
     host_memory::check(config)?;
     let vsock = files::divide(config, pool.len())?;
     let kvm = Arc::new(kvm::open()?);

@@ -7,10 +7,12 @@
 //! | `vcpu_summary.rs` | one vCPU: its counters, and what it reported |
 //! | `workload.rs` | what the vCPUs of a guest report together |
 //! | `cpu_account.rs` | where the CPU time of the process went |
+//! | `delivery.rs` | which reservations were not delivered |
 //! | `text.rs`, `table.rs` | the summary as text |
 //! | `moment.rs` | the timeline of one moment, as text |
 
 mod cpu_account;
+mod delivery;
 mod guest_summary;
 mod moment;
 mod run_summary;
@@ -20,6 +22,7 @@ mod vcpu_summary;
 mod workload;
 
 pub use cpu_account::{CpuAccount, Unassigned};
+pub use delivery::undelivered;
 pub use guest_summary::{Elsewhere, GuestSummary};
 pub use moment::moment;
 pub use run_summary::RunSummary;

@@ -28,6 +28,7 @@ pub fn this_host() -> HostReport {
     host::kernel(&mut report, &host::read("/proc/sys/kernel/osrelease"));
     threads::exit_on_halt(&mut report);
     host::apic_timers(&mut report, kvm::shortest_timer_period());
+    threads::fifo(&mut report);
     threads::deadline(&mut report);
     host::cpus(&mut report);
     report
@@ -38,8 +39,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nothing_uses_is_not_checked() {
+    fn each_policy_of_the_host_that_a_flag_needs_is_checked_once() {
         let report = this_host();
-        assert!(report.findings.iter().all(|f| f.what != "SCHED_FIFO"));
+        for policy in ["SCHED_FIFO", "SCHED_DEADLINE"] {
+            let findings = report.findings.iter().filter(|f| f.what == policy);
+            assert_eq!(findings.count(), 1, "{policy}");
+        }
     }
 }

@@ -24,6 +24,26 @@ pub(super) fn exit_on_halt(report: &mut HostReport) {
     }
 }
 
+/// Checks whether threads may have the policy SCHED_FIFO.
+pub(super) fn fifo(report: &mut HostReport) {
+    // Threads that preempt executors have one more than these.
+    const LEAST: u8 = 2;
+    match in_thread(|| sys::set_fifo_policy(LEAST)) {
+        Ok(()) => report.ok(
+            "SCHED_FIFO",
+            "permitted (--executor-priority)".to_owned(),
+        ),
+        Err(error) => report.warn(
+            "SCHED_FIFO",
+            format!(
+                "not permitted ({error}), so --executor-priority is not, and ordinary programs on the \
+                 pool's host CPUs take time from reservations: it takes CAP_SYS_NICE, or a limit of \
+                 real-time priorities (ulimit -r) of 2 or more"
+            ),
+        ),
+    }
+}
+
 /// Checks whether threads may have the policy SCHED_DEADLINE.
 pub(super) fn deadline(report: &mut HostReport) {
     match in_thread(|| sys::set_deadline_policy(1_000_000, 100_000_000, 100_000_000)) {

@@ -8,8 +8,8 @@ use baton_config::file::{self, parse_defer};
 use baton_config::units::{self, UnitError};
 use baton_config::values::{CpuList, Switch, parse_cpu_list};
 use baton_config::{
-    ConfigError, Control, DiskConfig, GuestConfig, HintSource, KernelSource, LateHalts,
-    MetricsTarget, NetConfig, Reservation, RunConfig, SchedMode, SummaryForm, Timeline,
+    ConfigError, Control, DiskConfig, ExecutorPriority, GuestConfig, HintSource, KernelSource,
+    LateHalts, MetricsTarget, NetConfig, Reservation, RunConfig, SchedMode, SummaryForm, Timeline,
     VcpuThreads, VsockConfig,
 };
 use clap::Args;
@@ -113,6 +113,10 @@ pub struct RunArgs {
     /// Host CPUs to use, such as 0-3 or 0,2 [default: all that this process may use]
     #[arg(long, value_name = "CPUS", value_parser = parse_cpu_list)]
     pub host_cpus: Option<CpuList>,
+    /// Use host CPUs even if another process, such as another baton run, owns them; then neither keeps
+    /// its reservations
+    #[arg(long)]
+    pub share_cpus: bool,
     /// The scheduler, which decides which vCPU runs [default: baton]
     #[arg(long)]
     pub sched: Option<SchedMode>,
@@ -128,10 +132,17 @@ pub struct RunArgs {
     /// Whether each vCPU has a thread of its own [default: auto]
     #[arg(long)]
     pub vcpu_threads: Option<VcpuThreads>,
+    /// Run vCPUs before all ordinary programs of the host, with this priority of SCHED_FIFO; a vCPU that
+    /// never idles then leaves them about 5 % of its host CPU [default: off]
+    #[arg(long, value_name = "1-48|off", value_parser = str::parse::<ExecutorPriority>)]
+    pub executor_priority: Option<ExecutorPriority>,
     /// Whether to accept reservations on hosts that notice halts late, which baton check reports
     /// [default: refuse]
     #[arg(long)]
     pub late_halts: Option<LateHalts>,
+    /// End with status 126 if a reservation was not delivered by all of its deadlines
+    #[arg(long)]
+    pub require_delivery: bool,
     /// Stop after this time, such as 10s
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     pub duration: Option<Duration>,
@@ -190,6 +201,9 @@ impl RunArgs {
         self.set_scheduling(&mut config);
         self.set_end(&mut config);
         self.set_outputs(&mut config);
+        if self.require_delivery {
+            config.require_delivery = true;
+        }
         if self.overcommit_memory {
             config.overcommit_memory = true;
         }
@@ -201,6 +215,9 @@ impl RunArgs {
     fn set_scheduling(&self, config: &mut RunConfig) {
         if let Some(CpuList(cpus)) = &self.host_cpus {
             config.host_cpus.clone_from(cpus);
+        }
+        if self.share_cpus {
+            config.share_cpus = true;
         }
         if let Some(sched) = self.sched {
             config.sched = sched;
@@ -219,6 +236,9 @@ impl RunArgs {
         }
         if let Some(threads) = self.vcpu_threads {
             config.vcpu_threads = threads;
+        }
+        if let Some(priority) = self.executor_priority {
+            config.executor_priority = priority;
         }
         if let Some(late_halts) = self.late_halts {
             config.late_halts = late_halts;

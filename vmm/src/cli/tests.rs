@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use baton_config::{
-    ConfigError, Control, GuestConfig, KernelSource, LateHalts, RunConfig, SchedMode, SummaryForm,
-    VcpuThreads,
+    ConfigError, Control, ExecutorPriority, GuestConfig, KernelSource, LateHalts, RunConfig,
+    SchedMode, SummaryForm, VcpuThreads,
 };
 
 use super::*;
@@ -95,6 +95,7 @@ fn flags_reach_the_configuration() {
         "0=1ms/100ms,hard",
         "--host-cpus",
         "0-1",
+        "--share-cpus",
         "--sched",
         "baton",
         "--proxy",
@@ -105,6 +106,9 @@ fn flags_reach_the_configuration() {
         "1ms",
         "--vcpu-threads",
         "on",
+        "--executor-priority",
+        "1",
+        "--require-delivery",
         "--late-halts",
         "allow",
         "--duration",
@@ -126,12 +130,15 @@ fn flags_reach_the_configuration() {
     assert_eq!(guest.reservations[0], "1ms/100ms".parse().ok());
     assert_eq!(guest.reservations[3], "5ms/10ms,soft".parse().ok());
     assert_eq!(config.host_cpus, [0, 1]);
+    assert!(config.share_cpus);
     assert_eq!(config.sched, SchedMode::Baton);
     let given = config.given;
     assert!(given.proxy && given.defer && given.slice);
     assert_eq!((config.proxy, config.defer), (false, None));
     assert_eq!(config.slice, Duration::from_millis(1));
     assert_eq!(config.vcpu_threads, VcpuThreads::On);
+    assert!(config.require_delivery);
+    assert_eq!(config.executor_priority, ExecutorPriority::Fifo(1));
     assert_eq!(config.late_halts, LateHalts::Allow);
     assert_eq!(config.duration, Some(Duration::from_secs(10)));
     assert_eq!(config.until_guest.as_deref(), Some("guest"));

@@ -99,6 +99,7 @@ pub fn command(args: &[&str]) -> Command {
     );
     let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
     command.args(args);
+    own_no_cpus(&mut command);
     if args.first() == Some(&"run") {
         // Tests pass for ordinary users, too, for whom the host notices halts late.
         command.args(["--late-halts", "allow"]);
@@ -118,6 +119,11 @@ pub fn command(args: &[&str]) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// Lets the runs of `command` use host CPUs that others own: tests run at the same time.
+pub fn own_no_cpus(command: &mut Command) {
+    command.env(baton_os::cpu_owner::VARIABLE, "off");
 }
 
 /// Runs `command` to its end and returns what it printed.

@@ -22,12 +22,17 @@ const MAX_FILE: u64 = 8 << 20;
 #[serde(deny_unknown_fields)]
 struct RunFile {
     host_cpus: Option<String>,
+    #[serde(default)]
+    share_cpus: bool,
     sched: Option<String>,
     proxy: Option<String>,
     defer: Option<String>,
     slice: Option<String>,
     vcpu_threads: Option<String>,
+    executor_priority: Option<String>,
     late_halts: Option<String>,
+    #[serde(default)]
+    require_delivery: bool,
     duration: Option<String>,
     until_guest: Option<String>,
     summary: Option<String>,
@@ -77,6 +82,7 @@ impl RunFile {
         if let Some(cpus) = &self.host_cpus {
             config.host_cpus = field("host_cpus", parse_cpus(cpus))?;
         }
+        config.share_cpus = self.share_cpus;
         if let Some(sched) = &self.sched {
             config.sched = choice("sched", sched)?;
         }
@@ -99,6 +105,11 @@ impl RunFile {
         if let Some(threads) = &self.vcpu_threads {
             config.vcpu_threads = choice("vcpu_threads", threads)?;
         }
+        if let Some(priority) = &self.executor_priority {
+            let priority = priority.parse();
+            config.executor_priority =
+                priority.map_err(|error| ConfigError(format!("executor_priority: {error}")))?;
+        }
         if let Some(late_halts) = &self.late_halts {
             config.late_halts = choice("late_halts", late_halts)?;
         }
@@ -119,6 +130,7 @@ impl RunFile {
                 .map_err(|error| ConfigError(format!("metrics: {error}")))?;
             config.metrics = Some(target);
         }
+        config.require_delivery = self.require_delivery;
         config.overcommit_memory = self.overcommit_memory;
         Ok(())
     }

@@ -5,6 +5,7 @@ use vcpu_sched::{Exhaustion, Reservation};
 
 use crate::control::Control;
 use crate::error::{ConfigError, fail};
+use crate::executor_priority::ExecutorPriority;
 use crate::guest::{DEFAULT_WEIGHT, GuestConfig};
 use crate::output::Timeline;
 use crate::run::RunConfig;
@@ -27,7 +28,7 @@ pub(super) fn check(config: &RunConfig) -> Result<(), ConfigError> {
         is_requested,
         option,
         reason,
-    } in proxy_options(config).into_iter().chain(for_executors)
+    } in baton_options(config).into_iter().chain(for_executors)
     {
         if is_requested {
             return fail(format!(
@@ -60,19 +61,24 @@ impl From<(bool, &'static str, &'static str)> for UnsupportedOption {
     }
 }
 
-/// The options that need hints about lock holders, which only the scheduler `baton` uses.
-fn proxy_options(config: &RunConfig) -> [UnsupportedOption; 2] {
+/// The options that only the scheduler `baton` supports.
+fn baton_options(config: &RunConfig) -> [UnsupportedOption; 3] {
     const HOLDERS: &str = "only Baton's own scheduler knows which vCPU holds a lock";
     let given = config.given;
     [
         (given.proxy && config.proxy, "--proxy on", HOLDERS),
         (given.defer && config.defer.is_some(), "--defer", HOLDERS),
+        (
+            config.require_delivery,
+            "--require-delivery",
+            "only Baton's own scheduler counts what it delivered of a reservation",
+        ),
     ]
     .map(UnsupportedOption::from)
 }
 
 /// The options that need executors, which the host's schedulers do without.
-fn executor_options(config: &RunConfig) -> [UnsupportedOption; 6] {
+fn executor_options(config: &RunConfig) -> [UnsupportedOption; 7] {
     const SHOWN: &str = "it shows what Baton's own scheduler decides";
     let given = config.given;
     [
@@ -85,6 +91,11 @@ fn executor_options(config: &RunConfig) -> [UnsupportedOption; 6] {
             config.vcpu_threads == VcpuThreads::Off,
             "--vcpu-threads off",
             "the host kernel schedules threads, so each vCPU has one",
+        ),
+        (
+            config.executor_priority != ExecutorPriority::Off,
+            "--executor-priority",
+            "there are no executors",
         ),
         (config.timeline != Timeline::Off, "--timeline", SHOWN),
         (config.trace.is_some(), "--trace", SHOWN),
@@ -197,13 +208,17 @@ mod tests {
 
     #[test]
     fn each_option_that_the_hosts_scheduler_cannot_keep_is_refused_by_its_name() {
-        let changes: [(&str, Change); 8] = [
+        let changes: [(&str, Change); 10] = [
             ("--proxy on", |c| c.given = given(true, false, false)),
             ("--defer", |c| c.given = given(false, true, false)),
             ("--slice", |c| c.given = given(false, false, true)),
             ("--vcpu-threads off", |c| {
                 c.vcpu_threads = VcpuThreads::Off;
             }),
+            ("--executor-priority", |c| {
+                c.executor_priority = ExecutorPriority::Fifo(1);
+            }),
+            ("--require-delivery", |c| c.require_delivery = true),
             ("--timeline", |c| c.timeline = Timeline::LongestCarried),
             ("--trace", |c| c.trace = Some("x.perfetto".into())),
             ("--metrics", |c| {
@@ -236,6 +251,7 @@ mod tests {
         let executors = |config: &mut RunConfig| {
             config.given = given(false, false, true);
             config.vcpu_threads = VcpuThreads::Off;
+            config.executor_priority = ExecutorPriority::Fifo(1);
             config.timeline = Timeline::Whole;
             config.trace = Some("x.perfetto".into());
             config.control = Control::Path("x.sock".into());

@@ -104,6 +104,7 @@ impl SnapshotSource for ControlSource {
         let Some(pool) = self.pool.upgrade() else {
             return snapshot;
         };
+        let _not_preempted = pool.priority.not_preempted();
         let state = pool.lock();
         snapshot.now_ns = sys::monotonic_ns();
         snapshot.proxy = state.sched.config().proxy;

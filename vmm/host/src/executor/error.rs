@@ -8,6 +8,7 @@ use baton_observe::trace::TraceError;
 use thiserror::Error;
 use vcpu_sched::{AdmissionError, MAX_CPUS};
 
+use super::executor_priority::PriorityError;
 use super::late_halts::LateHaltsError;
 use crate::halt::HaltThreadError;
 
@@ -30,6 +31,9 @@ pub enum ExecutorError {
     /// There are reservations, and this host reports halts late.
     #[error(transparent)]
     LateHalts(#[from] LateHaltsError),
+    /// The host refuses the priority of executors.
+    #[error(transparent)]
+    Priority(#[from] PriorityError),
     /// The threads for halted vCPUs could not be set up.
     #[error(transparent)]
     HaltThread(#[from] HaltThreadError),

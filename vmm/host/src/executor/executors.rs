@@ -67,6 +67,7 @@ impl Executors {
     ) -> io::Result<bool> {
         let pool = Arc::clone(&self.pool);
         let can_sleep = self.can_sleep;
+        let priority = pool.priority;
         let threaded = self
             .threads
             .as_ref()
@@ -74,6 +75,7 @@ impl Executors {
         let builder = thread::Builder::new().name(format!("executor/{host_cpu}"));
         let init = move || {
             sys::set_affinity(&[host_cpu])?;
+            priority.run_vcpus()?;
             let inline = inline_runner(can_sleep)?;
             sys::set_exact_timers();
             let detects_halts = inline.run_loop.detects_halts();

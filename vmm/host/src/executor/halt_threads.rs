@@ -67,6 +67,7 @@ pub fn start(
 
 fn start_one(pool: &Arc<Pool>, id: VcpuId, vcpu: &NewVcpu) -> Result<HaltThread, HaltThreadError> {
     let since = Cell::new(pool.pins.epoch());
+    let priority = pool.priority;
     let cpus = vcpu.host_cpus.clone();
     let pool = Arc::downgrade(pool);
     let on_wake = move |vcpu: Box<Vcpu>, end: SleepEnd, cpu_ns: u64| {
@@ -88,7 +89,7 @@ fn start_one(pool: &Arc<Pool>, id: VcpuId, vcpu: &NewVcpu) -> Result<HaltThread,
         .collect();
     // The new thread inherits the affinity. All are CPUs of the pool, which this process may use.
     let _ = sys::set_affinity(&vcpu.host_cpus);
-    HaltThread::new(name, ExitOnWake::Events, Box::new(on_wake))
+    HaltThread::new(name, ExitOnWake::Events, priority, Box::new(on_wake))
 }
 
 /// Whether KVM can end a halt without delivering the interrupt.

@@ -123,6 +123,7 @@ fn apply(pool: &Pool, names: &Names, before: CpuSet, now: CpuSet) -> Vec<String>
     let all = CpuSet::first(names.host_cpus.len());
     pool.usable_cpus.set_away(host_cpus(all.minus(now)));
     let (after, vcpus) = {
+        let _not_preempted = pool.priority.not_preempted();
         let mut state = pool.lock();
         let after = state.set_present(all, now);
         (after, effects(&state, names))

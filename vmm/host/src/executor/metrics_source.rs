@@ -36,6 +36,7 @@ impl MetricsSource for PoolMetrics {
         let mut pool_now = PoolNow::default();
         let mut records = Vec::new();
         if let Some(pool) = self.pool.upgrade() {
+            let _not_preempted = pool.priority.not_preempted();
             let state = pool.lock();
             let now = sys::monotonic_ns();
             pool_now = PoolNow {

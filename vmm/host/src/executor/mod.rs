@@ -17,6 +17,7 @@
 //! | `probes.rs`, `observers.rs`, `metrics_source.rs`, `control_source.rs` | timeline, trace, metrics and control socket |
 //! | `host_cpu_watcher.rs`, `host_cpu_report.rs`, `usable_cpus.rs`, `own_cpu.rs`, `pins.rs` | host CPUs that cannot be used any more, and threads that were pinned there |
 //! | `late_halts.rs` | what is not run on a host where halts are noticed late |
+//! | `executor_priority.rs` | whether the host permits a priority |
 //! | `start.rs`, `admission.rs`, `executors.rs` | from a configuration to executors, and their end |
 
 mod admission;
@@ -26,6 +27,7 @@ mod control_source;
 mod cpu_grant;
 mod doorbell_storm;
 mod error;
+mod executor_priority;
 mod executors;
 mod exit_latency;
 mod exits;
@@ -65,5 +67,6 @@ mod workers;
 
 pub use crate::runner::ExecutorReport;
 pub use error::ExecutorError;
+pub use executor_priority::PriorityError;
 pub use late_halts::{LateHaltsError, LateHaltsReason};
 pub use start::start;

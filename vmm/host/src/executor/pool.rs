@@ -19,6 +19,7 @@ use super::pool_guest::NewGuest;
 use super::pool_state::PoolState;
 use super::probes::PoolPolicy;
 use super::usable_cpus::UsableCpus;
+use crate::halt::ThreadPriority;
 use crate::sync::{Mutex, MutexGuard};
 
 /// The threads on which halted vCPUs sleep. Made after the pool, because they call back into it.
@@ -41,6 +42,8 @@ pub(crate) struct Pool {
     pub(crate) usable_cpus: UsableCpus,
     /// Of the device threads, in the policy's order.
     grant_inboxes: Vec<Arc<GrantInbox>>,
+    /// The priorities of the threads.
+    pub(crate) priority: ThreadPriority,
     /// `None` where vCPUs cannot sleep, and once the pool is closing.
     halt_threads: Mutex<Option<Arc<dyn HaltThreads>>>,
 }
@@ -51,6 +54,7 @@ impl Pool {
         guests: Vec<NewGuest>,
         vcpus: impl Iterator<Item = Box<Vcpu>>,
         host_cpus: Arc<[usize]>,
+        priority: ThreadPriority,
     ) -> Self {
         let cpus = sched.config().cpus;
         let workers: usize = guests.iter().map(|guest| guest.workers.len()).sum();
@@ -60,6 +64,7 @@ impl Pool {
             host_cpus,
             pins: PinChanges::default(),
             usable_cpus: UsableCpus::default(),
+            priority,
             grant_inboxes: (0..workers).map(|_| Arc::default()).collect(),
             halt_threads: Mutex::new(None),
         }

@@ -10,6 +10,7 @@ use vcpu_sched::{CpuId, GuestId, VcpuId, WorkerId};
 
 use super::admission::admit;
 use super::error::ExecutorError;
+use super::executor_priority;
 use super::executors::Executors;
 use super::halt_threads;
 use super::host_cpu_watcher::HostCpuWatcher;
@@ -21,6 +22,7 @@ use super::pool_guest::{NewGuest, NewVcpu};
 use super::probes::{ExecutorProbes, PoolPolicy};
 use super::vcpu_threads::VcpuThreadSet;
 use super::workers::DeviceWorker;
+use crate::halt::ThreadPriority;
 use crate::runner::{ReadyGuest, Runner};
 
 /// Starts an executor on each host CPU of `cpus` and runs `guests` there, with a trace in `trace`.
@@ -36,6 +38,7 @@ pub fn start(
     kick_handler::install()
         .map_err(|error| ExecutorError::host("the kick signal")(error.into()))?;
     late_halts::check(config)?;
+    executor_priority::check(config.executor_priority)?;
     let names = names_of(cpus, &guests);
     let (observers, policy_probes, probes) = Observers::prepare(config, names.clone(), trace);
     let (sched, firsts) = admit(config, cpus, &guests, policy_probes)?;
@@ -45,7 +48,13 @@ pub fn start(
         pool,
         guests,
         vcpus,
-    } = PooledGuests::new(sched, cpus, guests, &firsts);
+    } = PooledGuests::new(
+        sched,
+        cpus,
+        ThreadPriority(config.executor_priority),
+        guests,
+        &firsts,
+    );
     let threads = start_threads(config, &pool, &vcpus)?;
     let can_sleep = set_halt_threads(&pool, threads.as_ref(), &vcpus)?;
     let mut executors = Executors::new(pool, threads, can_sleep, vcpus_of_guests, observers);
@@ -105,6 +114,7 @@ impl PooledGuests {
     fn new(
         mut sched: PoolPolicy,
         cpus: &[usize],
+        priority: ThreadPriority,
         guests: Vec<ReadyGuest>,
         firsts: &[VcpuId],
     ) -> Self {
@@ -127,7 +137,8 @@ impl PooledGuests {
             .collect();
         let host_cpus: Arc<[usize]> = cpus.into();
         let vcpus = vcpus.into_iter();
-        let pool = Arc::new(Pool::new(sched, new_guests, vcpus, Arc::clone(&host_cpus)));
+        let pool = Pool::new(sched, new_guests, vcpus, Arc::clone(&host_cpus), priority);
+        let pool = Arc::new(pool);
         for (guest, workers) in &with_workers {
             for (&worker, device) in workers.iter().zip(0..) {
                 let worker = DeviceWorker::new(worker, &pool, Arc::clone(&host_cpus));

@@ -21,7 +21,7 @@ use super::pins::Pinned;
 use super::pool::Pool;
 use super::run_loop::RunLoop;
 use super::vcpu_runner::FinishedRun;
-use crate::halt::{CpuMeter, ExitOnWake, HaltSetup, ShortSlice, VcpuSleep};
+use crate::halt::{CpuMeter, ExitOnWake, HaltSetup, VcpuSleep};
 
 /// What a vCPU's thread can be requested to do. The vCPU comes with the request, so there is one request
 /// at a time.
@@ -152,14 +152,13 @@ impl VcpuThread {
     }
 
     fn sleep(&mut self, mut vcpu: OwnedVcpu, pool: &Pool) {
+        // Until the vCPU is given back, which takes the pool's lock.
+        let _preempts = pool.priority.preempt_for_now();
         // Another vCPU runs by now where this one halted; it may wake wherever there is room.
         if sys::set_affinity(&pool.usable_cpus.usable(&self.cpus)).is_ok() {
             self.pinned.forget();
         }
-        let end = {
-            let _short_slice = ShortSlice::enter();
-            self.vcpu_sleep.sleep(&mut vcpu, &self.halt_setup)
-        };
+        let end = self.vcpu_sleep.sleep(&mut vcpu, &self.halt_setup);
         let cpu_ns = self.cpu_meter.take_ns();
         halt_threads::give_back(pool, vcpu, end, cpu_ns);
     }

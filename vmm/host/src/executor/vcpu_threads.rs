@@ -30,12 +30,14 @@ impl VcpuThreadHandle {
         let vcpu_sleep = Arc::new(VcpuSleep::new()?);
         let own_sleep = Arc::clone(&vcpu_sleep);
         // The pool keeps the way to the threads, so they must not keep the pool.
+        let priority = pool.priority;
         let pool = Arc::downgrade(pool);
         let cpus = vcpu.host_cpus.clone();
         // Linux shows 15 characters.
         let name = format!("{}:{}", vcpu.index, vcpu.guest_name);
         let builder = thread::Builder::new().name(name.chars().take(15).collect());
         let init = move || {
+            priority.run_vcpus()?;
             let thread = VcpuThread::for_this_thread(own_sleep, pool, cpus)?;
             let detects_halts = thread.detects_halts();
             Ok((thread, detects_halts))

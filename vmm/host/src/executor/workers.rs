@@ -8,10 +8,9 @@ use baton_os::sys;
 use vcpu_sched::{CpuTime, Grant, Ns, WorkerId};
 
 use super::cpu_grant::GrantInbox;
-use super::pins::{PinChanges, Pinned};
+use super::pins::Pinned;
 use super::pool::Pool;
 use super::pool_state::PoolState;
-use crate::halt::set_short_slice;
 use crate::sync::Mutex;
 
 /// One device's thread.
@@ -39,17 +38,17 @@ impl DeviceWorker {
     }
 
     /// Pins the calling thread, which is the worker, to the host CPU of `grant`.
-    fn go_to(&self, grant: &Grant, pins: &PinChanges) {
+    fn go_to(&self, grant: &Grant, pool: &Pool) {
         let Some(&host_cpu) = self.host_cpus.get(grant.cpu.index()) else {
             return;
         };
         let mut pinned = self.pinned.lock();
         let pinned = pinned.get_or_insert_with(|| {
             // Once for the thread: it runs only where it may preempt what runs there.
-            set_short_slice();
+            pool.priority.preempt();
             Pinned::default()
         });
-        pinned.go_to(host_cpu, pins);
+        pinned.go_to(host_cpu, &pool.pins);
     }
 }
 
@@ -70,7 +69,7 @@ impl CpuGranter for DeviceWorker {
         // The end of the run must not wait for this thread.
         drop(pool);
         let grant = self.inbox.wait()?;
-        self.go_to(&grant, &self.pool.upgrade()?.pins);
+        self.go_to(&grant, &*self.pool.upgrade()?);
         Some(grant.limit)
     }
 

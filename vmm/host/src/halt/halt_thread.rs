@@ -15,7 +15,7 @@ use super::cpu_meter::CpuMeter;
 use super::error::HaltThreadError;
 use super::exit_on_wake::ExitOnWake;
 use super::halt_setup::HaltSetup;
-use super::short_slice::set_short_slice;
+use super::thread_priority::ThreadPriority;
 use super::vcpu_sleep::{SleepEnd, VcpuSleep};
 
 /// Stack of a halt thread, bytes: for its own few frames and `on_wake`.
@@ -37,19 +37,23 @@ impl HaltThread {
     /// given to `on_wake`, exactly once, with no debug flags set and `immediate_exit` cleared. `on_wake`
     /// may put it back.
     ///
-    /// The thread inherits affinity and scheduling policy from the caller. While it waits for a host CPU
-    /// behind other threads, the policy is not aware yet that the vCPU woke. So executors with a real-time
-    /// priority need halt threads with a higher one, or with CPUs of their own.
+    /// The thread inherits the affinity of the caller, and preempts executors of `priority`: while it waits for
+    /// a host CPU behind other threads, the policy is not aware yet that the vCPU woke.
     ///
     /// Halt threads work only where [`super::check_wake_step`] succeeds.
     ///
     /// # Errors
     /// If the thread cannot be started, or its signals and timers cannot be set up.
-    pub fn new(name: String, by: ExitOnWake, on_wake: OnWake) -> Result<Self, HaltThreadError> {
+    pub fn new(
+        name: String,
+        by: ExitOnWake,
+        priority: ThreadPriority,
+        on_wake: OnWake,
+    ) -> Result<Self, HaltThreadError> {
         let sleep = Arc::new(VcpuSleep::new()?);
         let builder = thread::Builder::new().name(name).stack_size(STACK);
         let init = move || {
-            set_short_slice();
+            priority.preempt();
             Ok((HaltSetup::for_this_thread(by)?, ()))
         };
         let run = {

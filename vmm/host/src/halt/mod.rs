@@ -28,6 +28,7 @@
 //! | `runaway_guard.rs` | bounds a vCPU that runs on after it woke |
 //! | `perf_signal.rs` | a perf event that signals its thread |
 //! | `cpu_meter.rs`, `stop_detection.rs` | CPU time of a sleep; a process that was stopped meanwhile |
+//! | `thread_priority.rs` | the priorities of threads where executors have one |
 //! | `short_slice.rs` | a thread that gets a host CPU soon after it wakes |
 
 mod cpu_meter;
@@ -45,6 +46,7 @@ mod short_slice;
 mod sleep_in_place;
 mod sleep_slot;
 mod stop_detection;
+mod thread_priority;
 mod tracepoints;
 mod vcpu_sleep;
 mod wake_events;
@@ -57,8 +59,8 @@ pub use exit_on_wake::ExitOnWake;
 pub(crate) use halt_setup::HaltSetup;
 pub use halt_thread::HaltThread;
 pub use mp_state::is_halted;
-pub(crate) use short_slice::{ShortSlice, set_short_slice};
 pub(crate) use sleep_in_place::{InPlaceEnd, SleepInPlace};
+pub use thread_priority::ThreadPriority;
 pub use vcpu_sleep::SleepEnd;
 pub(crate) use vcpu_sleep::VcpuSleep;
 pub use wake_events::{WakeEventsError, check_wake_events};

@@ -1,5 +1,6 @@
 //! Attributes of the calling thread for the host's scheduler, which the C library does not wrap.
 
+use std::fmt;
 use std::io;
 use std::mem;
 
@@ -27,6 +28,62 @@ pub fn set_deadline_policy(runtime: u64, deadline: u64, period: u64) -> io::Resu
         sched_deadline: deadline,
         sched_period: period,
     })
+}
+
+/// Makes the calling thread `SCHED_FIFO` with this priority, from 1 to 99. Its children are `SCHED_OTHER`.
+///
+/// # Errors
+/// `EPERM` without privilege (`CAP_SYS_NICE`, or a limit `RLIMIT_RTPRIO` of at least the priority), or in a
+/// control group without real-time bandwidth; `EINVAL` for another priority.
+pub fn set_fifo_policy(priority: u8) -> io::Result<()> {
+    set_attributes(&libc::sched_attr {
+        size: SIZE,
+        sched_policy: libc::SCHED_FIFO as u32,
+        // KVM makes a thread at a guest's first KVM_RUN, which must not be before ordinary programs.
+        sched_flags: libc::SCHED_FLAG_RESET_ON_FORK as u64,
+        sched_nice: 0,
+        sched_priority: priority.into(),
+        sched_runtime: 0,
+        sched_deadline: 0,
+        sched_period: 0,
+    })
+}
+
+/// The attributes that a thread had before they were changed.
+pub struct FormerScheduling(libc::sched_attr);
+
+impl FormerScheduling {
+    /// Those of the calling thread now.
+    ///
+    /// # Errors
+    /// The host's reason.
+    pub fn of_this_thread() -> io::Result<Self> {
+        attributes().map(Self)
+    }
+
+    /// Gives them back to the calling thread, which must be the one that had them. Its children do not inherit
+    /// a real-time policy from then on, because taking that back would need a privilege.
+    ///
+    /// # Errors
+    /// The host's reason.
+    pub fn restore(&self) -> io::Result<()> {
+        set_attributes(&libc::sched_attr {
+            size: SIZE,
+            sched_flags: self.0.sched_flags | libc::SCHED_FLAG_RESET_ON_FORK as u64,
+            ..self.0
+        })
+    }
+}
+
+impl fmt::Debug for FormerScheduling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attributes = &self.0;
+        f.debug_struct("FormerScheduling")
+            .field("policy", &attributes.sched_policy)
+            .field("nice", &attributes.sched_nice)
+            .field("priority", &attributes.sched_priority)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Requests a slice of `slice_ns` for the calling thread from the fair scheduler, which takes it since
@@ -82,6 +139,32 @@ mod tests {
                 assert_eq!(set_fair_slice(before), Some(attributes_slice(100_000)));
             }
             assert_eq!(nice(), 3);
+        })
+        .join()
+        .expect("thread");
+    }
+
+    #[test]
+    fn a_priority_that_is_taken_back_leaves_the_niceness_as_it_was() {
+        std::thread::spawn(|| {
+            let thread = rustix::thread::gettid();
+            rustix::process::setpriority_process(Some(thread), 4).expect("nicer");
+            let former = FormerScheduling::of_this_thread().expect("attributes");
+            match set_fifo_policy(1) {
+                Ok(()) => {
+                    let now = attributes().expect("attributes");
+                    assert_eq!(now.sched_policy, libc::SCHED_FIFO as u32);
+                    assert_eq!(now.sched_priority, 1);
+                    former.restore().expect("restored");
+                }
+                // This user has no privilege for it, and nothing changed.
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+            }
+            let now = attributes().expect("attributes");
+            assert_eq!(
+                (now.sched_policy, now.sched_nice),
+                (libc::SCHED_OTHER as u32, 4)
+            );
         })
         .join()
         .expect("thread");

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
+use crate::executor_priority::ExecutorPriority;
 use crate::guest::{HintSource, KernelSource};
 use crate::output::SummaryForm;
 use crate::sched::{Given, LateHalts, SchedMode, VcpuThreads};
@@ -24,11 +25,14 @@ fn top_level_keys_are_the_flags() {
     let config = parsed(
         r#"
         host_cpus = "0-1"
+        share_cpus = true
         sched = "host-deadline"
         proxy = "off"
         defer = "off"
         slice = "2ms"
         vcpu_threads = "on"
+        executor_priority = "2"
+        require_delivery = true
         late_halts = "allow"
         duration = "10s"
         summary = "json"
@@ -39,6 +43,7 @@ fn top_level_keys_are_the_flags() {
     let expected = RunConfig {
         guests: vec![GuestConfig::new("guest1")],
         host_cpus: vec![0, 1],
+        share_cpus: true,
         sched: SchedMode::HostDeadline,
         proxy: false,
         defer: None,
@@ -49,6 +54,8 @@ fn top_level_keys_are_the_flags() {
             slice: true,
         },
         vcpu_threads: VcpuThreads::On,
+        executor_priority: ExecutorPriority::Fifo(2),
+        require_delivery: true,
         late_halts: LateHalts::Allow,
         duration: Some(Duration::from_secs(10)),
         summary: SummaryForm::Json,

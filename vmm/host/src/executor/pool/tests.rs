@@ -37,7 +37,13 @@ fn pool_of(params: SchedParams) -> (Arc<Pool>, Arc<GuestRecord>) {
         first: VcpuId(0),
         workers: Vec::new(),
     };
-    let pool = Pool::new(sched, vec![guest], vcpus.into_iter(), Arc::new([0]));
+    let pool = Pool::new(
+        sched,
+        vec![guest],
+        vcpus.into_iter(),
+        Arc::new([0]),
+        ThreadPriority::default(),
+    );
     (Arc::new(pool), record)
 }
 

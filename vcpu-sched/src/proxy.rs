@@ -143,8 +143,8 @@ impl<E: Events> Scheduler<E> {
             // for. It runs on the donor's budget.
             ExecState::Runnable { .. } if wait.lock == SUSPECTED_LOCK => Holder::Try,
             ExecState::Halted | ExecState::Runnable { .. } => Holder::Follow,
-            // An edge to a vCPU that is gone is stale.
-            ExecState::Gone => Holder::Enough,
+            // An edge to a vCPU that is gone is stale, and a paused guest has no edges.
+            ExecState::Gone | ExecState::Paused => Holder::Enough,
         }
     }
 

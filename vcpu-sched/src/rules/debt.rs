@@ -43,6 +43,7 @@ impl<E: Events> Scheduler<E> {
             ChargedElsewhere::ThrottledUntil(at) => self.throttle(vcpu, at, now),
             ChargedElsewhere::DonorExhausted => self.kick_for(vcpu, now),
         }
+        self.settle_change(vcpu, now);
         self.check();
     }
 

@@ -28,13 +28,13 @@ impl<E: Events> Scheduler<E> {
     pub fn defer(&mut self, cpu: CpuId, hints: &Hints, now: Ns) -> Option<Ns> {
         let length = self.config.defer_ns?;
         let soon_done = hints.depth > 0 && !hints.waits && !self.waits_for_stopped_holder(hints);
-        let running = self.cpus.running_mut(cpu)?;
-        let curr = running.curr;
-        let ec = &mut self.vcpus[curr].ec;
-        if !soon_done || running.deferred || ec.ending || !ec.deferral.request() {
+        let running = self.cpus.running(cpu)?;
+        let (curr, deferred) = (running.curr, running.deferred);
+        let ends = self.is_paused(curr) || self.vcpus[curr].ec.ending;
+        if !soon_done || deferred || ends || !self.vcpus[curr].ec.deferral.request() {
             return None;
         }
-        running.deferred = true;
+        self.cpus.running_mut(cpu)?.deferred = true;
         self.emit(now, Event::Defer { cpu, curr });
         Some(now.saturating_add(length))
     }

@@ -95,7 +95,7 @@ impl Server {
     /// period is over, that is at once.
     pub(crate) fn change(&mut self, to: Reservation, idle: bool, now: Ns) {
         self.next = Some(to).filter(|to| *to != self.admitted);
-        if idle && self.next_period() <= now {
+        if idle && (self.deadline == 0 || self.next_period() <= now) {
             self.put_change_in_force();
         }
     }
@@ -109,6 +109,7 @@ impl Server {
     fn put_change_in_force(&mut self) {
         if let Some(next) = self.next.take() {
             (self.admitted, self.reservation) = (next, next);
+            self.budget = self.budget.min(next.budget() as i64);
             self.has_changed = true;
         }
     }

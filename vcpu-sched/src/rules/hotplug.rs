@@ -19,7 +19,7 @@
 //!
 //! These calls allocate memory, as no others do once the vCPUs are added; they are rare.
 
-use crate::classes::admission::{Admission, AdmissionError, Held};
+use crate::classes::admission::{Admission, AdmissionError, Held, density};
 use crate::classes::reservation::Reservation;
 use crate::classes::sched_class::Activity;
 use crate::classes::virtual_time::VirtualSpan;
@@ -269,7 +269,9 @@ impl<E: Events> Scheduler<E> {
         for guest in self.guests.ids() {
             for a in self.admitted(guest) {
                 if Some(a.vcpu) != vcpu {
-                    others.add(&a.promised, a.cpus);
+                    let larger = [a.reservation, a.promised];
+                    let larger = larger.into_iter().max_by_key(density);
+                    others.add(&larger.unwrap_or(a.promised), a.cpus);
                 }
             }
         }

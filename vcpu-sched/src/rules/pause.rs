@@ -76,29 +76,38 @@ impl<E: Events> Scheduler<E> {
         };
         row.paused = false;
         self.emit(now, Event::Resumed(guest));
-        for place in 0..self.guests[guest].vcpus.len() {
-            self.resume_vcpu(self.guests[guest].vcpus[place], now);
+        let vcpus = self.guests[guest].vcpus.clone();
+        for &vcpu in &vcpus {
+            self.resume_execution(vcpu, now);
+        }
+        for vcpu in vcpus {
+            self.deliver_wake_up(vcpu, now);
         }
         self.resume_workers(guest, now);
         self.check();
         true
     }
 
-    fn resume_vcpu(&mut self, vcpu: VcpuId, now: Ns) {
+    fn resume_execution(&mut self, vcpu: VcpuId, now: Ns) {
         let ec = &mut self.vcpus[vcpu].ec;
-        match (ec.state, ec.wake_at.take()) {
-            (ExecState::Paused, _) => {
-                ec.state = ExecState::Runnable { since: now };
-                if self.vcpus[vcpu].sc.state == ScState::Off {
-                    self.activate(vcpu, now, now);
-                } else {
-                    self.kick_for(vcpu, now);
-                }
-                self.kick_for_woken(vcpu, now);
-            }
-            (ExecState::Halted, Some(at)) if at <= now => self.wake(vcpu, now),
-            (ExecState::Halted, Some(at)) => self.set_timer(TimerId::Wake(vcpu), at, now),
-            _ => {}
+        if ec.state != ExecState::Paused {
+            return;
+        }
+        ec.state = ExecState::Runnable { since: now };
+        if self.vcpus[vcpu].sc.state == ScState::Off {
+            self.activate(vcpu, now, now);
+        } else {
+            self.kick_for(vcpu, now);
+        }
+        self.kick_for_woken(vcpu, now);
+    }
+
+    /// The wake-up timer of a halted vCPU is set again, or was due while its guest was paused.
+    fn deliver_wake_up(&mut self, vcpu: VcpuId, now: Ns) {
+        match self.vcpus[vcpu].ec.wake_at.take() {
+            Some(at) if at <= now => self.wake(vcpu, now),
+            Some(at) => self.set_timer(TimerId::Wake(vcpu), at, now),
+            None => {}
         }
     }
 

@@ -35,7 +35,7 @@ pub struct VcpuView {
     /// Its reservation as admitted, what is left of the budget (less than zero is debt, ns) and until when
     /// (ns). `None`: it shares what reservations leave.
     pub reserved: Option<(Reservation, i64, Ns)>,
-    /// The reservation that it has from its next budget on, if that is another one.
+    /// The reservation that it has from its next budget on, or once it has stopped, if that is another one.
     pub next_reservation: Option<Reservation>,
     /// What is in force of the reservation while host CPUs are offline, and since when, ns; `None`: all of
     /// it.
@@ -78,10 +78,9 @@ impl<E: Events> Scheduler<E> {
         Some(VcpuView {
             doing,
             reserved: server.map(|s| (*s.admitted(), s.budget(), s.deadline())),
-            next_reservation: server.and_then(|s| {
-                let next = *s.promised();
-                (next != *s.admitted()).then_some(next)
-            }),
+            next_reservation: self
+                .promised(vcpu)
+                .filter(|next| server.is_none_or(|s| s.admitted() != next)),
             reduced: server.and_then(|s| Some((*s.reservation(), reduced_since?))),
             displaced: self.cpus.online().and(v.ec.allowed).is_empty(),
             waits_for: self

@@ -159,10 +159,16 @@ impl Admission {
         self.held.iter().map(|held| held.until).max()
     }
 
-    /// What is held where `vcpu` is allowed to run is needed by its new reservation.
-    pub(crate) fn free_held_of(&mut self, vcpu: VcpuId, allowed: CpuSet) {
-        self.held
-            .retain(|held| held.vcpu != Some(vcpu) || held.allowed != allowed);
+    /// Frees what is held because `vcpu`, which has not moved since, got a smaller reservation on `allowed`.
+    /// Returns how much that is, in 2^40ths of a CPU.
+    pub(crate) fn free_held_of(&mut self, vcpu: VcpuId, allowed: CpuSet) -> u64 {
+        let is_own = |held: &Held| {
+            held.vcpu == Some(vcpu) && held.allowed == allowed && held.moved_to.is_none()
+        };
+        let own = self.held.iter().filter(|held| is_own(held));
+        let freed = own.map(|held| held.density).sum();
+        self.held.retain(|held| !is_own(held));
+        freed
     }
 
     /// The name of `vcpu` is free.

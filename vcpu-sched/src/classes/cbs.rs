@@ -94,6 +94,7 @@ impl Server {
     /// Admits another reservation, in force from the next budget on. If the server is `idle` and its last
     /// period is over, that is at once.
     pub(crate) fn change(&mut self, to: Reservation, idle: bool, now: Ns) {
+        self.pay_off(now);
         self.next = Some(to).filter(|to| *to != self.admitted);
         if idle && (self.deadline == 0 || self.next_period() <= now) {
             self.put_change_in_force();
@@ -104,6 +105,17 @@ impl Server {
     #[inline]
     pub(crate) fn take_change(&mut self) -> Option<Reservation> {
         std::mem::take(&mut self.has_changed).then_some(self.admitted)
+    }
+
+    /// Pays off the debt of a throttled server as far as it has been throttled, so that the periods that have
+    /// passed count by the reservation that was in force.
+    fn pay_off(&mut self, now: Ns) {
+        if self.next.is_some() || self.budget > 0 || self.next_period() > now {
+            return;
+        }
+        let passed = (now - self.next_period()) / self.reservation.period() + 1;
+        let needed = self.periods_to_clear_debt();
+        self.add_periods(passed.min(needed.saturating_sub(1)));
     }
 
     fn put_change_in_force(&mut self) {
@@ -535,6 +547,18 @@ mod tests {
         assert_eq!(s.replenish(20 * MS), Some(40 * MS), "3 of debt remain");
         assert_eq!(s.replenish(40 * MS), None);
         assert_eq!((s.budget(), s.deadline()), (MS as i64, 50 * MS));
+    }
+
+    #[test]
+    fn debt_is_paid_off_at_the_old_rate_up_to_the_change() {
+        let mut s = server(1, 10, 10, Exhaustion::Hard);
+        s.wake(0);
+        assert_eq!(s.charge(9 * MS, 9 * MS), Charged::Throttled(90 * MS));
+        s.change(hard(2, 10), false, 35 * MS);
+        assert_eq!(s.replenished_at(), 40 * MS);
+        assert_eq!(s.replenish(40 * MS), Some(60 * MS), "5 of 8 remain at 35");
+        assert_eq!(s.replenish(60 * MS), None);
+        assert_eq!((s.budget(), s.deadline()), (MS as i64, 70 * MS));
     }
 
     #[test]

@@ -149,19 +149,16 @@ impl<E: Events> Scheduler<E> {
         if let Some(promised) = &promised {
             after.give_back(promised, from);
         }
-        if !moves {
-            after.free_held_of(vcpu, from);
-        }
+        let has = promised.as_ref().map_or(0, density) + after.free_held_of(vcpu, from);
         let server = self.vcpus[vcpu].sc.class.server();
-        // What is in force until the next budget.
+        // What is in force until the next budget. What was held for it may have been given to others.
         let in_force = server.filter(|server| server.used_until(now) > now);
-        let before = in_force.map_or(0, |server| density(server.admitted()));
+        let before = in_force.map_or(0, |server| density(server.admitted()).min(has));
         let wanted = to.as_ref().map_or(0, density);
         if let Some(to) = &to {
             let larger = in_force.map(|server| server.admitted());
             let larger = larger.filter(|_| moves && before > wanted).unwrap_or(to);
-            let has_room = promised.as_ref().map_or(0, density).max(before);
-            if moves || wanted > has_room {
+            if moves || wanted > has {
                 self.fits_on_online(Some(vcpu), larger, allowed)?;
                 after.take(larger, allowed, self.cpus.all())?;
                 after.give_back(larger, allowed);

@@ -114,6 +114,7 @@ impl<E: Events> Scheduler<E> {
         }
         self.drop_edge(vcpu, now);
         self.clear_timer(TimerId::Wake(vcpu));
+        self.vcpus[vcpu].ec.wake_at = None;
         self.end_wait(vcpu, now);
         if self.vcpus[vcpu].sc.state == ScState::Throttled {
             self.end_throttling(vcpu, now);
@@ -137,11 +138,11 @@ impl<E: Events> Scheduler<E> {
         let Some(server) = sc.class.server() else {
             return;
         };
-        self.admission.free_held_of(vcpu, allowed);
+        let has = promised.as_ref().map_or(0, density) + self.admission.free_held_of(vcpu, allowed);
         let held = Held {
             vcpu: Some(vcpu),
             allowed,
-            density: density(server.admitted()),
+            density: density(server.admitted()).min(has),
             moved_to: None,
             until: server.zero_lag(now),
         };

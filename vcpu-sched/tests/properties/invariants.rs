@@ -175,14 +175,13 @@ impl Machine {
         }
         let exhaustion = |vcpu: VcpuId| {
             let view = self.view(vcpu)?;
-            let (present, ..) = view.reserved?;
+            let present = view.reserved.map(|(present, ..)| present.exhaustion());
             let next = view.next_reservation.map(|next| next.exhaustion());
-            let soft = [Some(present.exhaustion()), next].contains(&Some(Exhaustion::Soft));
-            Some(if soft {
-                Exhaustion::Soft
-            } else {
-                Exhaustion::Hard
-            })
+            let soft = Some(Exhaustion::Soft);
+            match [present, next].contains(&soft) {
+                true => soft,
+                false => present.or(next),
+            }
         };
         // A soft reservation that never sleeps leaves nothing to best effort. If it ran ahead of its budgets
         // before, it leaves nothing to itself for as long.

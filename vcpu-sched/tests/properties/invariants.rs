@@ -167,6 +167,9 @@ impl Machine {
             self.resume(guest);
         }
         self.take_worker_orders();
+        self.take_kicks();
+        // Changes that are pending come into force when the CPUs have stopped.
+        self.pass(self.now + 1_000 * US);
         self.check();
         let all = self.all();
         let mut alive: Vec<_> = all.filter(|v| !self.vcpus[v.index()].removed).collect();

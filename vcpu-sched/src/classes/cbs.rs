@@ -342,10 +342,12 @@ impl Server {
     /// The earliest deadline that it can have after a wake-up at `at`: the present one, if that is still to
     /// come, since [`Server::wake`] may keep it.
     pub(crate) fn deadline_when_woken(&self, at: Ns) -> Ns {
+        let r = self.next.as_ref().unwrap_or(&self.reservation);
+        let fresh = at.saturating_add(r.deadline());
         if self.deadline > at {
-            self.deadline
+            self.deadline.min(fresh)
         } else {
-            at.saturating_add(self.reservation.deadline())
+            fresh
         }
     }
 

@@ -37,6 +37,8 @@ impl<E: Events> Scheduler<E> {
         now: Ns,
     ) -> Result<(), AdmissionError> {
         self.has_not_ended(vcpu)?;
+        // A replenishment that is due, and to which no CPU had to attend, is one of the old reservation.
+        self.fire_timers(now);
         let allowed = self.promised_cpus(vcpu);
         self.readmit(vcpu, Some(reservation), allowed, now)?;
         let sc = &mut self.vcpus[vcpu].sc;
@@ -51,6 +53,8 @@ impl<E: Events> Scheduler<E> {
         self.vcpus[vcpu].pending.params = None;
         if throttled {
             self.set_timer(TimerId::Sc(vcpu), replenished_at, now);
+        } else if idle {
+            self.idle_deadline_changed(vcpu, now);
         }
         self.settle_change(vcpu, now);
         self.check();
@@ -63,6 +67,7 @@ impl<E: Events> Scheduler<E> {
     /// The vCPU has ended.
     pub fn set_weight(&mut self, vcpu: VcpuId, weight: u32, now: Ns) -> Result<(), AdmissionError> {
         self.has_not_ended(vcpu)?;
+        self.fire_timers(now);
         let allowed = self.promised_cpus(vcpu);
         self.readmit(vcpu, None, allowed, now)?;
         let runs = matches!(self.vcpus[vcpu].sc.state, ScState::OnCpu(_));
@@ -102,6 +107,7 @@ impl<E: Events> Scheduler<E> {
             return Ok(());
         }
         self.has_room_for_pinning(allowed)?;
+        self.fire_timers(now);
         self.readmit(vcpu, self.promised(vcpu), allowed, now)?;
         let domain = self.join_domain(allowed);
         let before = self.vcpus[vcpu].pending.pinning.replace((allowed, domain));

@@ -94,7 +94,6 @@ impl Server {
     /// Admits another reservation, in force from the next budget on. If the server is `idle` and its last
     /// period is over, that is at once.
     pub(crate) fn change(&mut self, to: Reservation, idle: bool, now: Ns) {
-        self.pay_off(now);
         self.next = Some(to).filter(|to| *to != self.admitted);
         if idle && (self.deadline == 0 || self.next_period() <= now) {
             self.put_change_in_force();
@@ -107,9 +106,9 @@ impl Server {
         std::mem::take(&mut self.has_changed).then_some(self.admitted)
     }
 
-    /// Pays off the debt of a throttled server as far as it has been throttled, so that the periods that have
-    /// passed count by the reservation that was in force.
-    fn pay_off(&mut self, now: Ns) {
+    /// Pays off the debt of a throttled server as far as it has been throttled. Before a change, so that the
+    /// periods that have passed count by the reservation that was in force.
+    pub(crate) fn pay_off(&mut self, now: Ns) {
         if self.next.is_some() || self.budget > 0 || self.next_period() > now {
             return;
         }
@@ -556,6 +555,7 @@ mod tests {
         let mut s = server(1, 10, 10, Exhaustion::Hard);
         s.wake(0);
         assert_eq!(s.charge(9 * MS, 9 * MS), Charged::Throttled(90 * MS));
+        s.pay_off(35 * MS);
         s.change(hard(2, 10), false, 35 * MS);
         assert_eq!(s.replenished_at(), 40 * MS);
         assert_eq!(s.replenish(40 * MS), Some(60 * MS), "5 of 8 remain at 35");

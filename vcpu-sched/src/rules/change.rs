@@ -148,6 +148,12 @@ impl<E: Events> Scheduler<E> {
         allowed: CpuSet,
         now: Ns,
     ) -> Result<(), AdmissionError> {
+        let sc = &mut self.vcpus[vcpu].sc;
+        if sc.state == ScState::Throttled
+            && let Some(server) = sc.class.server_mut()
+        {
+            server.pay_off(now);
+        }
         self.admission.free_held(now);
         let mut after = self.admission.clone();
         let (promised, from) = (self.promised(vcpu), self.promised_cpus(vcpu));

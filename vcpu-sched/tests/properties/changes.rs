@@ -111,7 +111,8 @@ impl Machine {
     pub fn set_reservation(&mut self, vcpu: VcpuId, reservation: Reservation) {
         let changed = self.policy.set_reservation(vcpu, reservation, self.now);
         if changed.is_ok() {
-            self.vcpus[vcpu.index()].changed = self.now;
+            let known = &mut self.vcpus[vcpu.index()];
+            (known.changed, known.loses_reservation) = (self.now, false);
         }
     }
 
@@ -120,7 +121,7 @@ impl Machine {
             return;
         }
         if self.policy.set_weight(vcpu, weight, self.now).is_ok() {
-            self.vcpus[vcpu.index()].changed = self.now;
+            self.vcpus[vcpu.index()].loses_reservation = true;
         }
     }
 

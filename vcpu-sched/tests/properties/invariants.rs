@@ -64,6 +64,10 @@ impl Machine {
             let Some((admitted, _, deadline)) = view.reserved else {
                 continue;
             };
+            // Once its CPU has been stopped, it has none.
+            if self.vcpus[vcpu.index()].loses_reservation {
+                continue;
+            }
             let mut in_force = view.reduced.map_or(admitted, |(reduced, _)| reduced);
             // The period at hand is over, and the next one begins with another reservation. (While CPUs are
             // offline, the test of which reservations are kept is repeated then.)

@@ -32,6 +32,8 @@ pub struct Known {
     /// When its reservation was last changed.
     pub changed: Ns,
     pub allowance: Allowance,
+    /// It has a weight in place of its reservation as soon as it has stopped.
+    pub loses_reservation: bool,
     /// Charged beyond the ends of decisions: deferrals, and kicks that took effect late.
     pub overrun: Ns,
     /// What it ran, and what ran on its budget, as the executors have recorded it.
@@ -251,6 +253,7 @@ impl Machine {
                 reclaimed: false,
                 changed: 0,
                 allowance: Allowance::new(params, self.now),
+                loses_reservation: false,
                 overrun: 0,
                 ran: 0,
                 donor_for: 0,

@@ -2,7 +2,7 @@
 
 use crate::{MS, US, hard};
 use vcpu_sched::sim::{Costs, Outcome, Script, Simulation, SplitMix64};
-use vcpu_sched::{Config, Event, Ns, Reservation, SchedParams, VcpuId};
+use vcpu_sched::{Config, Event, Ns, PolicyKind, Reservation, SchedParams, VcpuId};
 
 const END: Ns = 2_000 * MS;
 
@@ -12,8 +12,10 @@ fn reservation(random: &mut SplitMix64) -> Reservation {
     Reservation::hard(budget, period).unwrap()
 }
 
+type Trace = Vec<(Ns, Event)>;
+
 /// Hogs on one CPU whose hard reservations change at random.
-fn hogs(seed: u64) -> (Outcome<Vec<(Ns, Event)>>, Vec<(VcpuId, Reservation)>) {
+fn hogs(seed: u64) -> (Outcome<Trace>, Vec<(VcpuId, Reservation)>) {
     let mut random = SplitMix64::new(seed);
     let mut sim = Simulation::new(Config::new(1), Costs::default());
     let mut hogs = Vec::new();
@@ -106,7 +108,13 @@ fn a_paused_guest_gets_nothing_and_no_more_than_its_share_however_often_it_is_pa
 
 #[test]
 fn what_a_paused_guest_leaves_goes_to_best_effort() {
-    let mut sim = Simulation::with_events(Config::new(1), Costs::default(), ());
+    for kind in [PolicyKind::Deadline, PolicyKind::RoundRobin] {
+        pause_one_of_two(kind);
+    }
+}
+
+fn pause_one_of_two(kind: PolicyKind) {
+    let mut sim = Simulation::of_policy(kind.pool(Config::new(1), ()), Costs::default());
     let [paused, goes_on] = [(); 2].map(|()| {
         let guest = sim.guest();
         let params = SchedParams::BestEffort { weight: 100 };

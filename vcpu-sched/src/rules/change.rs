@@ -20,7 +20,7 @@ use crate::classes::reservation::{Reservation, SchedParams};
 use crate::classes::sched_class::SchedClass;
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
-use crate::ids::{Ns, VcpuId};
+use crate::ids::{DomainId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
 use crate::state::contexts::{ExecState, PendingChange, ScState};
 use crate::state::timer_queue::TimerId;
@@ -259,7 +259,7 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// `vcpu`, which is in no table of its domain, goes to another one.
-    fn move_to(&mut self, vcpu: VcpuId, allowed: CpuSet, domain: crate::ids::DomainId, now: Ns) {
+    fn move_to(&mut self, vcpu: VcpuId, allowed: CpuSet, domain: DomainId, now: Ns) {
         let virtual_time = self.domains[domain].virtual_time;
         let v = &mut self.vcpus[vcpu];
         let before = std::mem::replace(&mut v.ec.domain, domain);

@@ -268,11 +268,11 @@ fn a_pinning_that_comes_late_does_not_keep_its_cpu() {
         p.pick(0);
         p.run(0, 4 * MS, StopReason::Preempted, quiet());
     }
+    p.policy.cpu_offline(CpuId(1), p.now);
     let other = p.guest();
     let params = SchedParams::BestEffort { weight: 100 };
     let late = CpuSet::first(2);
     let late = p.policy.add_vcpu(other, params, Some(late)).unwrap();
-    p.policy.cpu_offline(CpuId(1), p.now);
     p.wake(late);
     for _ in 0..10 {
         p.pick(0);

@@ -1,6 +1,7 @@
 //! Promises of the policy as a whole, checked from outside its rules: nothing is lost, and nothing waits
 //! that should run.
 
+use crate::classes::admission::density;
 use crate::events::Events;
 use crate::ids::{CpuId, VcpuId};
 use crate::scheduler::Scheduler;
@@ -18,7 +19,32 @@ pub fn audit<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
         not_lost(policy, vcpu)?;
     }
     order_is_kept(policy)?;
+    bandwidth_is_kept(policy)?;
     timer_is_kept(policy)
+}
+
+/// What is admitted and held fits, and what is admitted is what the vCPUs have or get.
+fn bandwidth_is_kept<E: Events>(policy: &Scheduler<E>) -> Result<(), String> {
+    if let Some(bound) = policy.admission.first_overbooked(policy.cpus.all()) {
+        return Err(format!("more is admitted on {bound:?} than fits"));
+    }
+    for domain in policy.domains.iter() {
+        let ids = policy.vcpus.ids();
+        let here = ids.filter(|&vcpu| {
+            let is_gone = policy.vcpus[vcpu].ec.state == ExecState::Gone;
+            !is_gone && policy.promised_cpus(vcpu) == domain.pinning
+        });
+        let promised = here.filter_map(|vcpu| policy.promised(vcpu));
+        let sum: u64 = promised.map(|reservation| density(&reservation)).sum();
+        let taken = policy.admission.taken_with(domain.pinning);
+        if sum != taken {
+            let cpus = domain.pinning;
+            return Err(format!(
+                "{sum} is promised on {cpus:?}, and {taken} was taken"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A vCPU that is awake runs, competes, or will be brought back by something.
@@ -36,7 +62,10 @@ fn not_lost<E: Events>(policy: &Scheduler<E>, vcpu: VcpuId) -> Result<(), String
             (goes_on || policy.cpus.ids().any(just_stopped)) && (timer || !runnable)
         }
         ScState::Proxied => matches!(v.ec.state, ExecState::Running(_)),
-        ScState::Off => matches!(v.ec.state, ExecState::Halted | ExecState::Gone),
+        ScState::Off => matches!(
+            v.ec.state,
+            ExecState::Halted | ExecState::Paused | ExecState::Gone
+        ),
     };
     if fine {
         Ok(())

@@ -45,9 +45,19 @@ impl Counting {
         }
     }
 
-    /// The next vCPU, with all counters at zero.
-    pub(crate) fn add_vcpu(&mut self) {
-        self.vcpus.push(CountedVcpu::default());
+    /// A new vCPU, with all counters at zero. The vCPUs are added and removed in the order in which their owner
+    /// adds and removes them, so they have the same names here.
+    pub(crate) fn add_vcpu(&mut self, vcpu: VcpuId) {
+        let added = self.vcpus.add(CountedVcpu::default());
+        debug_assert_eq!(added, vcpu, "the tables have the same rows");
+    }
+
+    /// Takes out a vCPU with its counters.
+    pub(crate) fn remove_vcpu(&mut self, vcpu: VcpuId) {
+        self.vcpus.remove(vcpu);
+        for cpu in self.cpus.iter_mut() {
+            cpu.last_run = cpu.last_run.filter(|last| last.vcpu != vcpu);
+        }
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! Every decision of the policy, as an event for a listener: counters, metrics, traces, tests, the simulator.
 
 use crate::classes::reservation::Reservation;
-use crate::ids::{CpuId, Ns, VcpuId};
+use crate::ids::{CpuId, GuestId, Ns, VcpuId};
 
 /// One decision or state change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,20 @@ pub enum Event {
     CpuOnline(CpuId),
     /// The vCPU has this reservation from now on: less than was admitted, or all of it again.
     InForce(VcpuId, Reservation),
+    /// The vCPU's admitted reservation is this one from now on.
+    ReservationChanged(VcpuId, Reservation),
+    /// The weight of the vCPU's guest is this one, from the vCPU's next slice on.
+    WeightChanged(VcpuId, u32),
+    /// The vCPU may run on other CPUs than before.
+    AllowedChanged(VcpuId),
+    /// The guest is paused from now on. Its vCPUs that run are stopped.
+    Paused(GuestId),
+    /// The guest is paused no longer.
+    Resumed(GuestId),
+    /// The guest is being removed. Its vCPUs that run are stopped.
+    GuestRemoved(GuestId),
+    /// The guest is forgotten: its name, and those of its vCPUs and workers, name others from now on.
+    GuestReclaimed(GuestId),
 }
 
 /// A listener. The default, `()`, does nothing and costs nothing.

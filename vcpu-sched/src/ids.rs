@@ -1,4 +1,9 @@
 //! Names for what the policy handles. All are small indices, so that tables are arrays.
+//!
+//! The names of a guest, its vCPUs and its workers are given to others once the guest has been removed and
+//! its owner has reclaimed them ([`Policy::reclaim_guest`](crate::Policy::reclaim_guest)). From its removal
+//! until then they name nothing that runs, so a name that somebody still holds does no harm. To reclaim them is
+//! the owner's statement that nobody holds any.
 
 use std::fmt;
 
@@ -83,5 +88,5 @@ index!(
 
 /// The most vCPUs in a pool.
 pub const MAX_VCPUS: usize = 1 << 20;
-/// The most different pinnings in a pool. Each is a queue that every decision reads.
+/// The most different pinnings in a pool at one time. Each is a queue that every decision reads.
 pub const MAX_PINNINGS: usize = 64;

@@ -3,7 +3,7 @@
 use crate::events::Events;
 use crate::ids::VcpuId;
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ExecState, ScState};
+use crate::state::contexts::{ExecState, ScState, VcpuState};
 
 impl<E: Events> Scheduler<E> {
     /// Panics, in debug builds, if the state contradicts itself. O(n), so only there.
@@ -16,6 +16,18 @@ impl<E: Events> Scheduler<E> {
             self.check_scheduling_context(vcpu);
         }
         self.cpus.check();
+        for domain in self.domains.ids() {
+            let uses = |v: &VcpuState| {
+                let pending = v.pending.pinning.map(|(_, pending)| pending);
+                u32::from(v.ec.domain == domain) + u32::from(pending == Some(domain))
+            };
+            let users: u32 = self.vcpus.iter().map(uses).sum();
+            assert_eq!(
+                self.domains[domain].users, users,
+                "{domain} has these users"
+            );
+            assert!(users > 0, "{domain} goes with its last user");
+        }
         self.check_decisions();
     }
 
@@ -38,6 +50,10 @@ impl<E: Events> Scheduler<E> {
                 "{vcpu} is runnable, so its scheduling context is somewhere: {:?}",
                 v.sc.state
             ),
+            ExecState::Paused => {
+                assert!(self.is_paused(vcpu), "{vcpu} is paused with its guest");
+                assert!(self.blocked_on.edge(vcpu).is_none(), "{vcpu} is paused");
+            }
             ExecState::Halted | ExecState::Gone => {}
         }
     }
@@ -55,6 +71,7 @@ impl<E: Events> Scheduler<E> {
                     "{vcpu} is in its queue"
                 );
                 assert!(self.is_eligible(vcpu), "{vcpu} competes for something");
+                assert!(!self.is_paused(vcpu), "{vcpu} is not paused");
             }
             ScState::Proxied => assert!(
                 matches!(v.ec.state, ExecState::Running(_)),

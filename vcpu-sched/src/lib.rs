@@ -1,7 +1,7 @@
 //! A deadline scheduler for vCPUs, with split contexts and proxy execution.
 //!
 //! Pure policy: no KVM, no threads, no clock (time is an argument), no I/O, and no allocation once the vCPUs
-//! are added, except when CPUs go offline or online. The owner of the host CPUs calls it:
+//! are added, except when guests, vCPUs or CPUs come, go or change. The owner of the host CPUs calls it:
 //!
 //! ```
 //! use vcpu_sched::{

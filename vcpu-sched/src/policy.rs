@@ -18,7 +18,7 @@
 use std::fmt::Debug;
 
 use crate::classes::admission::AdmissionError;
-use crate::classes::reservation::SchedParams;
+use crate::classes::reservation::{Reservation, SchedParams};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::cpuset::CpuSet;
@@ -40,7 +40,7 @@ pub trait Policy<E: Events>: Debug + Send {
     fn add_guest(&mut self) -> GuestId;
 
     /// Adds a vCPU to `guest`, halted. `allowed` of `None` means every CPU of the pool. Ids are given in
-    /// order, from 0.
+    /// order, from 0; those that were reclaimed come first, the lowest before others.
     ///
     /// # Errors
     /// What the policy cannot guarantee, or does not offer.
@@ -51,8 +51,74 @@ pub trait Policy<E: Events>: Debug + Send {
         allowed: Option<CpuSet>,
     ) -> Result<VcpuId, AdmissionError>;
 
-    /// Takes a vCPU out for good. If it runs, its CPU is kicked.
+    /// Takes a vCPU out for good. If it runs, its CPU is kicked. Its id is free when its guest is reclaimed.
     fn remove(&mut self, vcpu: VcpuId, now: Ns);
+
+    /// Removes a guest for good, with its vCPUs and workers. CPUs that run its vCPUs are kicked, and workers that
+    /// work are ordered to stop. False, and nothing changes, if there is no such guest, or it is being removed
+    /// already.
+    fn remove_guest(&mut self, guest: GuestId, now: Ns) -> bool;
+
+    /// Forgets a guest that has been removed. Its name and those of its vCPUs and workers are free, and will name
+    /// others. Call this once nobody uses them any longer. False, and nothing changes, if the guest has not been
+    /// removed, a CPU has yet to stop one of its vCPUs, or a worker has yet to report that it stopped.
+    fn reclaim_guest(&mut self, guest: GuestId, now: Ns) -> bool;
+
+    /// Pauses a guest: its vCPUs get no CPU time, and lend none. CPUs that run something for it are kicked, and
+    /// workers that work for it are ordered to stop. False, and nothing changes, if there is no such guest, or if
+    /// it is paused or being removed.
+    fn pause(&mut self, guest: GuestId, now: Ns) -> bool;
+
+    /// Resumes a guest that is paused, and delivers the wake-ups that have come meanwhile. False, and nothing
+    /// changes, for any other.
+    fn resume(&mut self, guest: GuestId, now: Ns) -> bool;
+
+    // Changes for a vCPU that exists. After an error, nothing has changed.
+
+    /// Gives `vcpu` this reservation in place of the one, or the weight, that it has. It is in force from the next
+    /// budget on.
+    ///
+    /// # Errors
+    /// What the policy cannot guarantee, or does not offer; the vCPU has ended.
+    fn set_reservation(
+        &mut self,
+        vcpu: VcpuId,
+        reservation: Reservation,
+        now: Ns,
+    ) -> Result<(), AdmissionError> {
+        let _ = (vcpu, reservation, now);
+        Err(AdmissionError::NoReservations)
+    }
+
+    /// Gives `vcpu` this weight of its guest in place of the one, or the reservation, that it has. It is in force
+    /// from the next slice on. A policy that shares by no weights ignores it.
+    ///
+    /// # Errors
+    /// The vCPU has ended.
+    fn set_weight(&mut self, vcpu: VcpuId, weight: u32, now: Ns) -> Result<(), AdmissionError> {
+        let _ = (vcpu, weight, now);
+        Ok(())
+    }
+
+    /// Lets `vcpu` run on these CPUs from now on; `None`: on every CPU of the pool. If it runs on another one, that
+    /// is kicked.
+    ///
+    /// # Errors
+    /// What the policy cannot guarantee; the vCPU has ended.
+    fn set_allowed(
+        &mut self,
+        vcpu: VcpuId,
+        allowed: Option<CpuSet>,
+        now: Ns,
+    ) -> Result<(), AdmissionError>;
+
+    /// Frees the bandwidth of reservations that were removed, made smaller or moved to other CPUs, as far as it is
+    /// no longer used at `now`. Returns when all of it is free, ns; `None`: it is. Until then
+    /// [`Policy::add_vcpu`] counts it as taken.
+    fn free_held_bandwidth(&mut self, now: Ns) -> Option<Ns> {
+        let _ = now;
+        None
+    }
 
     // Decisions.
 
@@ -137,7 +203,7 @@ pub trait Policy<E: Events>: Debug + Send {
 
     // Workers: threads of a guest's devices.
 
-    /// Adds a worker of `guest`, which has nothing to do yet. Ids are given in order, from 0.
+    /// Adds a worker of `guest`, which has nothing to do yet. Ids are given as those of vCPUs are.
     fn add_worker(&mut self, guest: GuestId) -> WorkerId;
 
     /// `worker` has something to do. It begins when [`Policy::take_worker_orders`] permits it.
@@ -211,6 +277,48 @@ impl<E: Events + Debug + Send> Policy<E> for Scheduler<E> {
 
     fn remove(&mut self, vcpu: VcpuId, now: Ns) {
         self.remove(vcpu, now);
+    }
+
+    fn remove_guest(&mut self, guest: GuestId, now: Ns) -> bool {
+        self.remove_guest(guest, now)
+    }
+
+    fn reclaim_guest(&mut self, guest: GuestId, now: Ns) -> bool {
+        self.reclaim_guest(guest, now)
+    }
+
+    fn pause(&mut self, guest: GuestId, now: Ns) -> bool {
+        self.pause(guest, now)
+    }
+
+    fn resume(&mut self, guest: GuestId, now: Ns) -> bool {
+        self.resume(guest, now)
+    }
+
+    fn set_reservation(
+        &mut self,
+        vcpu: VcpuId,
+        reservation: Reservation,
+        now: Ns,
+    ) -> Result<(), AdmissionError> {
+        self.set_reservation(vcpu, reservation, now)
+    }
+
+    fn set_weight(&mut self, vcpu: VcpuId, weight: u32, now: Ns) -> Result<(), AdmissionError> {
+        self.set_weight(vcpu, weight, now)
+    }
+
+    fn set_allowed(
+        &mut self,
+        vcpu: VcpuId,
+        allowed: Option<CpuSet>,
+        now: Ns,
+    ) -> Result<(), AdmissionError> {
+        self.set_allowed(vcpu, allowed, now)
+    }
+
+    fn free_held_bandwidth(&mut self, now: Ns) -> Option<Ns> {
+        self.free_held_bandwidth(now)
     }
 
     fn pick(&mut self, cpu: CpuId, now: Ns) -> Option<Decision> {

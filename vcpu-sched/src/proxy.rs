@@ -153,8 +153,8 @@ impl<E: Events> Scheduler<E> {
             // for. It runs on the donor's budget.
             ExecState::Runnable { .. } if wait.kind == WaitKind::Suspect => Holder::Try,
             ExecState::Halted | ExecState::Runnable { .. } => Holder::Follow,
-            // An edge to a vCPU that is gone is stale.
-            ExecState::Gone => Holder::Enough,
+            // An edge to a vCPU that is gone is stale, and a paused guest has no edges.
+            ExecState::Gone | ExecState::Paused => Holder::Enough,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The policy's state, and how vCPUs are added. The rules are in their own files:
+//! The policy's state, and how guests and vCPUs are added. The rules are in their own files:
 //!
 //! | file | rule |
 //! |---|---|
@@ -18,7 +18,10 @@
 //! | `rules/hotplug.rs` | CPUs that go offline and online |
 //! | `rules/disturbance.rs` | wake-ups that take a CPU from a more urgent vCPU |
 //! | `rules/waiting.rs` | how waits and missed deadlines are counted |
-//! | `rules/removal.rs` | the end of a vCPU |
+//! | `rules/removal.rs` | the end of a vCPU, and of a guest |
+//! | `rules/change.rs` | another reservation, another weight, other CPUs for a vCPU that exists |
+//! | `rules/pause.rs` | guests that are paused |
+//! | `rules/pinning.rs` | which domain serves a pinning |
 
 use crate::classes::admission::{Admission, AdmissionError};
 use crate::classes::fair::FairInputs;
@@ -28,7 +31,7 @@ use crate::config::Config;
 use crate::counting::Counting;
 use crate::cpuset::{CpuSet, MAX_CPUS};
 use crate::events::{Event, Events};
-use crate::ids::{CpuId, CpuTime, DomainId, GuestId, MAX_PINNINGS, MAX_VCPUS, Ns, VcpuId};
+use crate::ids::{CpuId, CpuTime, DomainId, GuestId, MAX_VCPUS, Ns, VcpuId};
 use crate::state::blocked_on::BlockedOn;
 use crate::state::contexts::{ScState, VcpuState};
 use crate::state::cpu_table::{CpuTable, Running};
@@ -54,6 +57,7 @@ pub struct Scheduler<E: Events = ()> {
     pub(crate) workers: WorkerTable,
     pub(crate) counting: Counting,
     last_fifo_seq: u64,
+    last_added_seq: u64,
     /// The listener, which is called for each decision.
     pub events: E,
 }
@@ -87,6 +91,7 @@ impl<E: Events> Scheduler<E> {
             workers: WorkerTable::new(),
             counting: Counting::new(cpus),
             last_fifo_seq: 0,
+            last_added_seq: 0,
             events,
         }
     }
@@ -99,25 +104,30 @@ impl<E: Events> Scheduler<E> {
 
     /// Adds a guest without vCPUs.
     pub fn add_guest(&mut self) -> GuestId {
-        self.guests.push(GuestState::default())
+        self.last_added_seq += 1;
+        self.guests.add(GuestState {
+            added_seq: self.last_added_seq,
+            ..GuestState::default()
+        })
     }
 
     /// Adds a vCPU to `guest`, halted; [`Scheduler::wake`] starts it. `allowed` of `None` means
-    /// every CPU of the pool.
+    /// every CPU of the pool. Bandwidth that is held counts as taken: see [`Scheduler::free_held_bandwidth`].
     ///
     /// # Errors
     /// The reservation cannot be guaranteed, or a limit of the pool is reached. The error names what would
     /// fit.
     ///
     /// # Panics
-    /// If `guest` was not made by [`Scheduler::add_guest`] of this pool.
+    /// If `guest` was not made by [`Scheduler::add_guest`] of this pool, or has been removed.
     pub fn add_vcpu(
         &mut self,
         guest: GuestId,
         params: SchedParams,
         allowed: Option<CpuSet>,
     ) -> Result<VcpuId, AdmissionError> {
-        assert!(guest.index() < self.guests.len(), "a guest of this pool");
+        let known = self.guests.get(guest);
+        assert!(known.is_some_and(|g| !g.ending), "a guest of this pool");
         let all = self.cpus.all();
         let allowed = allowed.unwrap_or(all).and(all);
         if self.vcpus.len() >= MAX_VCPUS {
@@ -126,15 +136,16 @@ impl<E: Events> Scheduler<E> {
         let Some(last_cpu) = allowed.lowest() else {
             return Err(AdmissionError::NoCpu);
         };
-        let domain = self.domain(allowed)?;
+        self.has_room_for_pinning(allowed)?;
         if let SchedParams::Reserved(reservation) = &params {
-            self.fits_on_online(reservation, allowed)?;
+            self.fits_on_online(None, reservation, allowed)?;
             self.admission.take(reservation, allowed, all)?;
         }
+        let domain = self.join_domain(allowed);
         let class = SchedClass::new(params);
         let vcpu = VcpuState::new(guest, class, allowed, domain, last_cpu);
-        let vcpu = self.vcpus.push(vcpu);
-        self.counting.add_vcpu();
+        let vcpu = self.vcpus.add(vcpu);
+        self.counting.add_vcpu(vcpu);
         self.guests[guest].vcpus.push(vcpu);
         self.make_room();
         Ok(vcpu)
@@ -142,27 +153,13 @@ impl<E: Events> Scheduler<E> {
 
     /// Makes room for all vCPUs in the tables, so that scheduling needs no memory.
     fn make_room(&mut self) {
-        let count = self.vcpus.len();
+        let count = self.vcpus.places();
         self.blocked_on.grow(count);
         self.parked.grow(count);
         for domain in self.domains.iter_mut() {
             domain.queue.grow(count);
             domain.timers.grow(count);
         }
-    }
-
-    /// The domain that serves exactly these CPUs.
-    fn domain(&mut self, pinning: CpuSet) -> Result<DomainId, AdmissionError> {
-        let mut all = self.domains.ids();
-        if let Some(domain) = all.find(|&domain| self.domains[domain].pinning == pinning) {
-            return Ok(domain);
-        }
-        if self.domains.len() == MAX_PINNINGS {
-            return Err(AdmissionError::TooManyPinnings(MAX_PINNINGS));
-        }
-        let cpus = self.served_by(pinning);
-        let domain = Domain::new(pinning, cpus, self.vcpus.len());
-        Ok(self.domains.push(domain))
     }
 
     /// The CPUs to kick: those whose decision may have been overtaken by what happened since the last

@@ -21,6 +21,8 @@ pub enum Doing {
     Carrying(CpuId),
     /// It runs on this CPU.
     Running(CpuId),
+    /// Its guest is paused.
+    Paused,
     /// Its guest has ended.
     Gone,
 }
@@ -33,6 +35,8 @@ pub struct VcpuView {
     /// Its reservation as admitted, what is left of the budget (less than zero is debt, ns) and until when
     /// (ns). `None`: it shares what reservations leave.
     pub reserved: Option<(Reservation, i64, Ns)>,
+    /// The reservation that it has from its next budget on, or once it has stopped, if that is another one.
+    pub next_reservation: Option<Reservation>,
     /// What is in force of the reservation while host CPUs are offline, and since when, ns; `None`: all of
     /// it.
     pub reduced: Option<(Reservation, Ns)>,
@@ -67,6 +71,8 @@ impl<E: Events> Scheduler<E> {
         let v = self.vcpus.get(vcpu)?;
         let doing = match (v.ec.state, v.sc.state) {
             (ExecState::Gone, _) => Doing::Gone,
+            (ExecState::Paused, _) => Doing::Paused,
+            (ExecState::Halted, _) if self.is_paused(vcpu) => Doing::Paused,
             (ExecState::Halted, _) => Doing::Halted,
             (ExecState::Running(cpu), _) => Doing::Running(cpu),
             (ExecState::Runnable { .. }, ScState::Throttled) => Doing::Throttled,
@@ -84,6 +90,9 @@ impl<E: Events> Scheduler<E> {
         Some(VcpuView {
             doing,
             reserved: server.map(|s| (*s.admitted(), s.budget(), s.deadline())),
+            next_reservation: self
+                .promised(vcpu)
+                .filter(|next| server.is_none_or(|s| s.admitted() != next)),
             reduced: server.and_then(|s| Some((*s.reservation(), reduced_since?))),
             displaced: self.cpus.online().and(v.ec.allowed).is_empty(),
             waits_for: edge.map(|wait| (wait.holder, wait.lock)),

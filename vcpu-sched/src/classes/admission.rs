@@ -4,10 +4,18 @@
 //! RTSS 2005): the sum of Q/D must not exceed m times the cap. On one CPU that is the exact EDF
 //! test, and no deadline is missed (Liu and Layland 1973). With pinning, the same must hold for the
 //! CPUs of every pinning set alone, counting the vCPUs that can run nowhere else.
+//!
+//! Bandwidth that becomes free, because a vCPU is removed, gets a smaller reservation or other CPUs, is *held*
+//! for a while, because what was reserved is in force until then or has been used in advance
+//! ([`Server::used_until`], [`Server::zero_lag`]). So the sum of what is in force never exceeds the cap, during
+//! changes either.
+//!
+//! [`Server::used_until`]: crate::classes::cbs::Server::used_until
+//! [`Server::zero_lag`]: crate::classes::cbs::Server::zero_lag
 
 use crate::classes::reservation::{MIN_BUDGET, Reservation};
 use crate::cpuset::CpuSet;
-use crate::ids::Ns;
+use crate::ids::{Ns, VcpuId};
 
 /// Bandwidth is counted in parts of 2^40.
 const UNIT: u64 = 1 << 40;
@@ -20,7 +28,7 @@ const REDUCED_CAP: u64 = 990;
 /// Thousandths of a CPU that reduced reservations have together at least, whatever is kept beside them.
 const LEAST_REDUCED: u64 = 10;
 
-/// A vCPU was not admitted.
+/// A vCPU was not admitted, or not with what it was to get.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdmissionError {
     /// The reservation does not fit beside the others.
@@ -39,6 +47,9 @@ pub enum AdmissionError {
         /// The longest budget that fits with the same period and deadline, ns.
         fitting_budget_ns: u64,
     },
+    /// The vCPU does not exist, or has ended.
+    #[error("there is no vCPU {0} any longer; name one that runs")]
+    NoVcpu(VcpuId),
     /// The policy takes no reservations.
     #[error("this policy has no reservations; leave them out, or take the policy deadline")]
     NoReservations,
@@ -68,9 +79,31 @@ fn what_fits(budget: Ns) -> String {
 }
 
 /// Reserved share of a CPU in units of 2^-40, rounded up so that sums never understate.
-fn density(reservation: &Reservation) -> u64 {
+pub(crate) fn density(reservation: &Reservation) -> u64 {
     let scaled = u128::from(reservation.budget()) * u128::from(UNIT);
     scaled.div_ceil(u128::from(reservation.deadline())) as u64
+}
+
+/// Bandwidth that a vCPU no longer needs and that is not free yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// The vCPU, while it exists.
+    pub(crate) vcpu: Option<VcpuId>,
+    /// Where it could run with it.
+    pub(crate) allowed: CpuSet,
+    /// In 2^40ths of a CPU.
+    pub(crate) density: u64,
+    /// Where the vCPU has the same bandwidth now: it has it once, wherever both are counted.
+    pub(crate) moved_to: Option<CpuSet>,
+    /// When it is free, ns.
+    pub(crate) until: Ns,
+}
+
+impl Held {
+    fn counts_within(&self, bound: CpuSet) -> bool {
+        let has_moved = self.moved_to.is_some_and(|to| to.is_subset(bound));
+        self.allowed.is_subset(bound) && !has_moved
+    }
 }
 
 /// What has been admitted.
@@ -79,6 +112,7 @@ pub(crate) struct Admission {
     cap_permille: u64,
     /// For each pinning set the sum of what was taken with it.
     taken: Vec<(CpuSet, u64)>,
+    held: Vec<Held>,
 }
 
 impl Admission {
@@ -86,6 +120,7 @@ impl Admission {
         Self {
             cap_permille: cap_permille.min(1000),
             taken: Vec::new(),
+            held: Vec::new(),
         }
     }
 
@@ -106,7 +141,64 @@ impl Admission {
     /// The sum for the vCPUs that can run nowhere but on `bound`.
     fn within(&self, bound: CpuSet) -> u64 {
         let within = self.taken.iter().filter(|(set, _)| set.is_subset(bound));
-        within.map(|&(_, sum)| sum).sum()
+        let held = self.held.iter().filter(|held| held.counts_within(bound));
+        let taken: u64 = within.map(|&(_, sum)| sum).sum();
+        taken + held.map(|held| held.density).sum::<u64>()
+    }
+
+    /// Bandwidth is held, if there is any and it is not free at `now`.
+    pub(crate) fn hold(&mut self, held: Held, now: Ns) {
+        if held.density > 0 && held.until > now {
+            self.held.push(held);
+        }
+    }
+
+    /// Frees what is held until `now`. Returns when all of the rest is free, ns.
+    pub(crate) fn free_held(&mut self, now: Ns) -> Option<Ns> {
+        self.held.retain(|held| held.until > now);
+        self.held.iter().map(|held| held.until).max()
+    }
+
+    /// Frees what is held because `vcpu`, which has not moved since, got a smaller reservation on `allowed`.
+    /// Returns how much that is, in 2^40ths of a CPU.
+    pub(crate) fn free_held_of(&mut self, vcpu: VcpuId, allowed: CpuSet) -> u64 {
+        let is_own = |held: &Held| {
+            held.vcpu == Some(vcpu) && held.allowed == allowed && held.moved_to.is_none()
+        };
+        let own = self.held.iter().filter(|held| is_own(held));
+        let freed = own.map(|held| held.density).sum();
+        self.held.retain(|held| !is_own(held));
+        freed
+    }
+
+    /// The name of `vcpu` is free.
+    pub(crate) fn forget(&mut self, vcpu: VcpuId) {
+        let own = self.held.iter_mut().filter(|held| held.vcpu == Some(vcpu));
+        own.for_each(|held| held.vcpu = None);
+    }
+
+    /// What is held.
+    pub(crate) fn held(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// What was taken with this pinning, in 2^40ths of a CPU.
+    pub(crate) fn taken_with(&self, allowed: CpuSet) -> u64 {
+        let with = self.taken.iter().filter(|(set, _)| *set == allowed);
+        with.map(|&(_, sum)| sum).sum()
+    }
+
+    /// A set of CPUs on which more is taken and held than the cap permits.
+    pub(crate) fn first_overbooked(&self, all: CpuSet) -> Option<CpuSet> {
+        let taken = self.taken.iter().map(|&(set, _)| set);
+        let mut bounds = taken
+            .chain(self.held.iter().map(|held| held.allowed))
+            .chain([all]);
+        bounds.find(|&bound| self.within(bound) > self.cap(bound))
+    }
+
+    fn cap(&self, bound: CpuSet) -> u64 {
+        u64::from(bound.len()) * (UNIT / 1000 * self.cap_permille) + SLACK
     }
 
     /// What is left beside `self` for the reservations in `reduced`: the part, in 2^40ths, of a reservation
@@ -133,11 +225,12 @@ impl Admission {
     ) -> Result<(), AdmissionError> {
         let wanted = density(reservation);
         // Every set that contains the allowed CPUs has to have room for it, and so has the pool.
-        let bounds = self.taken.iter().map(|&(set, _)| set).chain([allowed, all]);
+        let taken = self.taken.iter().map(|&(set, _)| set);
+        let held = self.held.iter().map(|held| held.allowed);
+        let bounds = taken.chain(held).chain([allowed, all]);
         for bound in bounds.filter(|&bound| allowed.is_subset(bound)) {
             let taken = self.within(bound);
-            let cap = u64::from(bound.len()) * (UNIT / 1000 * self.cap_permille) + SLACK;
-            let free = cap.saturating_sub(taken);
+            let free = self.cap(bound).saturating_sub(taken);
             if wanted > free {
                 let fitting = u128::from(free.min(UNIT)) * u128::from(reservation.deadline());
                 return Err(AdmissionError::NoBandwidth {
@@ -157,6 +250,7 @@ impl Admission {
         if let Some((_, sum)) = self.taken.iter_mut().find(|(set, _)| *set == allowed) {
             *sum = sum.saturating_sub(density(reservation));
         }
+        self.taken.retain(|&(_, sum)| sum > 0);
     }
 }
 
@@ -234,6 +328,46 @@ mod tests {
         assert!(a.take(&r, one, one).is_err());
         a.give_back(&r, one);
         a.take(&r, one, one).unwrap();
+    }
+
+    #[test]
+    fn what_is_held_is_counted_until_it_is_free() {
+        let mut a = Admission::new(1000);
+        let one = CpuSet::first(1);
+        let held = Held {
+            vcpu: Some(VcpuId(0)),
+            allowed: one,
+            density: UNIT / 2,
+            moved_to: None,
+            until: 7,
+        };
+        a.hold(held, 6);
+        assert!(take(&mut a, 6, 10, one).is_err());
+        assert_eq!((a.free_held(6), a.free_held(7)), (Some(7), None));
+        take(&mut a, 6, 10, one).unwrap();
+        a.hold(held, 7);
+        take(&mut a, 4, 10, one).unwrap();
+    }
+
+    #[test]
+    fn what_has_moved_is_counted_once_where_both_places_are() {
+        let mut a = Admission::new(1000);
+        let [cpu0, cpu1] = [0, 1].map(|cpu| CpuSet::only(CpuId(cpu)));
+        take(&mut a, 6, 10, cpu1).unwrap();
+        a.hold(
+            Held {
+                vcpu: Some(VcpuId(0)),
+                allowed: cpu0,
+                density: UNIT / 10 * 6,
+                moved_to: Some(cpu1),
+                until: 7,
+            },
+            0,
+        );
+        assert!(take(&mut a, 5, 10, cpu0).is_err());
+        take(&mut a, 4, 10, cpu0).unwrap();
+        take(&mut a, 4, 10, cpu1).unwrap();
+        take(&mut a, 6, 10, CpuSet::first(2)).unwrap();
     }
 
     #[test]

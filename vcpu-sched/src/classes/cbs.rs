@@ -13,6 +13,15 @@
 //! 'runtime overrun' accounting" and "sched/deadline: Use the revised wakeup rule for suspending
 //! constrained dl tasks" (Abeni, Lelli, Scordino, Palopoli 2014) for debt and for deadlines before
 //! the end of the period.
+//!
+//! **Changes of the reservation.** A new reservation is in force from the next budget on; the budget and the
+//! deadline at hand stay as they are, and debt is kept. That is what Linux does in `__setparam_dl()`. What
+//! Linux does not do is to wait with the bandwidth that becomes free: what was reserved is held until the
+//! deadline at hand, and for a server that gives up the rest of its budget c until the 0-lag time
+//! d - c * D / Q, before which it is ahead of a server of that bandwidth. Sources: the 0-lag time and the
+//! inactive bandwidth of Lipari and Baruah, "Greedy reclamation of unused bandwidth in constant-bandwidth
+//! servers" (ECRTS 2000); the leave/join rule for new weights under global EDF of Block, Anderson and Devi,
+//! "Task reweighting under global scheduling on multiprocessors" (Real-Time Systems 39, 2008).
 
 use crate::classes::reservation::{Exhaustion, Reservation};
 use crate::ids::Ns;
@@ -24,6 +33,10 @@ pub(crate) struct Server {
     /// (`rules/hotplug.rs`).
     reservation: Reservation,
     admitted: Reservation,
+    /// What is admitted from the next budget on, if that is something else.
+    next: Option<Reservation>,
+    /// The last change has come into force, which [`Server::take_change`] has not yet reported.
+    has_changed: bool,
     /// What is left of the budget, ns. Negative while an overrun is carried as debt.
     budget: i64,
     /// Absolute deadline, ns.
@@ -56,6 +69,8 @@ impl Server {
         Self {
             reservation,
             admitted: reservation,
+            next: None,
+            has_changed: false,
             budget: 0,
             deadline: 0,
         }
@@ -69,6 +84,61 @@ impl Server {
     /// What was admitted.
     pub(crate) const fn admitted(&self) -> &Reservation {
         &self.admitted
+    }
+
+    /// What is admitted for it in the end: the reservation from the next budget on, if that is another one.
+    pub(crate) fn promised(&self) -> &Reservation {
+        self.next.as_ref().unwrap_or(&self.admitted)
+    }
+
+    /// Admits another reservation, in force from the next budget on. If the server is `idle` and its last
+    /// period is over, that is at once.
+    pub(crate) fn change(&mut self, to: Reservation, idle: bool, now: Ns) {
+        self.next = Some(to).filter(|to| *to != self.admitted);
+        if idle && (self.deadline == 0 || self.next_period() <= now) {
+            self.put_change_in_force();
+        }
+    }
+
+    /// The admitted reservation, if it is another one than at the last call.
+    #[inline]
+    pub(crate) fn take_change(&mut self) -> Option<Reservation> {
+        std::mem::take(&mut self.has_changed).then_some(self.admitted)
+    }
+
+    /// Pays off the debt of a throttled server as far as it has been throttled. Before a change, so that the
+    /// periods that have passed count by the reservation that was in force.
+    pub(crate) fn pay_off(&mut self, now: Ns) {
+        if self.next.is_some() || self.budget > 0 || self.next_period() > now {
+            return;
+        }
+        let passed = (now - self.next_period()) / self.reservation.period() + 1;
+        let needed = self.periods_to_clear_debt();
+        self.add_periods(passed.min(needed.saturating_sub(1)));
+    }
+
+    fn put_change_in_force(&mut self) {
+        if let Some(next) = self.next.take() {
+            (self.admitted, self.reservation) = (next, next);
+            self.budget = self.budget.min(next.budget() as i64);
+            self.has_changed = true;
+        }
+    }
+
+    /// Until when the bandwidth is used if the server may use the rest of its budget, ns: to the deadline at
+    /// hand. A soft server that ran ahead of its budgets has taken only what no earlier deadline needed, so
+    /// this is at most a period after `now`.
+    pub(crate) fn used_until(&self, now: Ns) -> Ns {
+        let most = now.saturating_add(self.admitted.period());
+        self.deadline.min(most)
+    }
+
+    /// The same if the server gives up the rest of its budget: to the 0-lag time.
+    pub(crate) fn zero_lag(&self, now: Ns) -> Ns {
+        let r = &self.reservation;
+        let time = i128::from(self.budget) * i128::from(r.deadline()) / i128::from(r.budget());
+        let at = (i128::from(self.deadline) - time).clamp(0, i128::from(Ns::MAX)) as Ns;
+        at.min(now.saturating_add(self.admitted.period()))
     }
 
     /// Puts a reduced reservation in force, or the admitted one again. The present budget shrinks with it,
@@ -134,6 +204,7 @@ impl Server {
     }
 
     fn refresh(&mut self, now: Ns) {
+        self.put_change_in_force();
         // Debt survives: only a positive rest is dropped. (A server in debt is throttled, so a
         // wake-up meets debt only if a caller does not follow the rules.)
         self.budget = self.reservation.budget() as i64 + self.budget.min(0);
@@ -158,6 +229,10 @@ impl Server {
         }
         match self.reservation.exhaustion() {
             Exhaustion::Soft => {
+                self.begin_changed_period(now);
+                if self.budget <= 0 && self.reservation.exhaustion() == Exhaustion::Hard {
+                    return Charged::Throttled(self.replenished_at());
+                }
                 self.add_periods(self.periods_to_clear_debt());
                 self.check();
                 Charged::Postponed
@@ -166,7 +241,9 @@ impl Server {
                 let at = self.replenished_at();
                 if at <= now {
                     // It ran late, past its own replenishment: no need to stop.
-                    self.replenish(now);
+                    if let Some(at) = self.replenish(now) {
+                        return Charged::Throttled(at);
+                    }
                     self.check();
                     return Charged::Postponed;
                 }
@@ -183,8 +260,12 @@ impl Server {
             .saturating_sub(i64::try_from(spent).unwrap_or(i64::MAX));
     }
 
-    /// When a throttled server has a positive budget again, ns.
+    /// When a throttled server has a positive budget again, ns. If its reservation changes, that is the time
+    /// of the change.
     pub(crate) fn replenished_at(&self) -> Ns {
+        if self.next.is_some() {
+            return self.next_period();
+        }
         // Debt of more than one budget keeps it waiting for more than one period.
         let more = self.periods_to_clear_debt().saturating_sub(1);
         self.next_period()
@@ -199,6 +280,25 @@ impl Server {
         self.budget.unsigned_abs() / self.reservation.budget() + 1
     }
 
+    /// Begins the period after the one at hand with the reservation that is in force from then on, if there is
+    /// another one. The budget may not suffice for its debt.
+    fn begin_changed_period(&mut self, now: Ns) {
+        if self.next.is_none() {
+            return;
+        }
+        let (start, was) = (self.next_period(), self.reservation.exhaustion());
+        self.put_change_in_force();
+        let r = self.reservation;
+        // A soft server may be far ahead of its budgets. As a hard one it would be throttled for as long.
+        let start = match (was, r.exhaustion()) {
+            (Exhaustion::Soft, Exhaustion::Hard) => start.min(now),
+            _ => start,
+        };
+        let budget = r.budget() as i64;
+        self.budget = self.budget.saturating_add(budget).min(budget);
+        self.deadline = start.saturating_add(r.deadline());
+    }
+
     fn add_periods(&mut self, periods: u64) {
         let r = &self.reservation;
         let refill = u128::from(periods) * u128::from(r.budget());
@@ -210,8 +310,14 @@ impl Server {
     }
 
     /// The replenishment of a throttled hard reservation: debt is paid off, and the deadline is that of the
-    /// period that begins.
-    pub(crate) fn replenish(&mut self, now: Ns) {
+    /// period that begins. Returns the time at which there is a budget, ns, if the server stays in debt
+    /// until then because its reservation has changed.
+    pub(crate) fn replenish(&mut self, now: Ns) -> Option<Ns> {
+        self.begin_changed_period(now);
+        let at = self.replenished_at();
+        if self.budget <= 0 && at > now {
+            return Some(at);
+        }
         self.add_periods(self.periods_to_clear_debt());
         if self.deadline <= now {
             // Long past, for example because the machine was stopped. A deadline in the past would put it
@@ -219,10 +325,14 @@ impl Server {
             self.refresh(now);
         }
         self.check();
+        None
     }
 
     /// The deadline that [`Server::replenish`] will set if it comes in time.
     pub(crate) fn deadline_after_replenishment(&self) -> Ns {
+        if let Some(next) = &self.next {
+            return self.next_period().saturating_add(next.deadline());
+        }
         let periods = self.periods_to_clear_debt();
         self.deadline
             .saturating_add(periods.saturating_mul(self.reservation.period()))
@@ -231,10 +341,12 @@ impl Server {
     /// The earliest deadline that it can have after a wake-up at `at`: the present one, if that is still to
     /// come, since [`Server::wake`] may keep it.
     pub(crate) fn deadline_when_woken(&self, at: Ns) -> Ns {
+        let r = self.next.as_ref().unwrap_or(&self.reservation);
+        let fresh = at.saturating_add(r.deadline());
         if self.deadline > at {
-            self.deadline
+            self.deadline.min(fresh)
         } else {
-            at.saturating_add(self.reservation.deadline())
+            fresh
         }
     }
 
@@ -404,6 +516,87 @@ mod tests {
         assert_eq!(s.charge(3 * MS, 13 * MS), Charged::Throttled(20 * MS));
         s.replenish(20 * MS);
         assert_eq!(s.budget(), 8 * MS as i64);
+    }
+
+    fn hard(q: Ns, p: Ns) -> Reservation {
+        Reservation::hard(q * MS, p * MS).unwrap()
+    }
+
+    #[test]
+    fn a_change_is_in_force_from_the_next_budget_on() {
+        for to in [hard(8, 10), hard(1, 10), hard(4, 20)] {
+            let mut s = server(4, 10, 10, Exhaustion::Hard);
+            s.wake(0);
+            s.charge(MS, MS);
+            s.change(to, false, MS);
+            assert_eq!((s.budget(), s.deadline()), (3 * MS as i64, 10 * MS));
+            assert_eq!(s.charge(3 * MS, 5 * MS), Charged::Throttled(10 * MS));
+            assert_eq!((s.take_change(), s.replenish(10 * MS)), (None, None));
+            let pair = (s.budget(), s.deadline());
+            assert_eq!(pair, (to.budget() as i64, 10 * MS + to.period()));
+            assert_eq!((s.take_change(), s.take_change()), (Some(to), None));
+        }
+    }
+
+    #[test]
+    fn debt_beyond_a_smaller_budget_is_paid_off_at_the_new_rate() {
+        let mut s = server(8, 10, 10, Exhaustion::Hard);
+        s.wake(0);
+        assert_eq!(s.charge(13 * MS, 13 * MS), Charged::Postponed);
+        s.change(hard(2, 10), false, 13 * MS);
+        assert_eq!(s.charge(8 * MS, 19 * MS), Charged::Throttled(20 * MS));
+        assert_eq!(s.replenish(20 * MS), Some(40 * MS), "3 of debt remain");
+        assert_eq!(s.replenish(40 * MS), None);
+        assert_eq!((s.budget(), s.deadline()), (MS as i64, 50 * MS));
+    }
+
+    #[test]
+    fn debt_is_paid_off_at_the_old_rate_up_to_the_change() {
+        let mut s = server(1, 10, 10, Exhaustion::Hard);
+        s.wake(0);
+        assert_eq!(s.charge(9 * MS, 9 * MS), Charged::Throttled(90 * MS));
+        s.pay_off(35 * MS);
+        s.change(hard(2, 10), false, 35 * MS);
+        assert_eq!(s.replenished_at(), 40 * MS);
+        assert_eq!(s.replenish(40 * MS), Some(60 * MS), "5 of 8 remain at 35");
+        assert_eq!(s.replenish(60 * MS), None);
+        assert_eq!((s.budget(), s.deadline()), (MS as i64, 70 * MS));
+    }
+
+    #[test]
+    fn a_soft_server_that_ran_ahead_is_not_throttled_for_that_when_it_becomes_hard() {
+        let mut s = server(1, 10, 10, Exhaustion::Soft);
+        s.wake(0);
+        (1..=50).for_each(|ms| assert_eq!(s.charge(MS, ms * MS), Charged::Postponed));
+        s.change(hard(1, 10), false, 50 * MS);
+        assert_eq!(s.charge(MS, 51 * MS), Charged::Postponed);
+        assert_eq!((s.budget(), s.deadline()), (MS as i64, 61 * MS));
+        assert_eq!(s.charge(MS, 52 * MS), Charged::Throttled(61 * MS));
+    }
+
+    #[test]
+    fn an_idle_server_changes_at_once_when_its_period_is_over() {
+        let mut s = server(2, 10, 4, Exhaustion::Hard);
+        s.wake(0);
+        s.charge(MS, MS);
+        s.change(hard(1, 10), true, 9 * MS);
+        assert_eq!(s.take_change(), None, "the period lasts until 10");
+        s.change(hard(1, 10), true, 10 * MS);
+        assert_eq!(s.take_change(), Some(hard(1, 10)));
+    }
+
+    /// With 4 in 10, 2 of them used: at 5 a server of that bandwidth would have had 2.
+    #[test]
+    fn bandwidth_is_used_until_the_zero_lag_time() {
+        let mut s = server(4, 10, 10, Exhaustion::Hard);
+        s.wake(0);
+        s.charge(2 * MS, 2 * MS);
+        assert_eq!(
+            (s.zero_lag(2 * MS), s.used_until(2 * MS)),
+            (5 * MS, 10 * MS)
+        );
+        s.charge(2 * MS, 4 * MS);
+        assert_eq!(s.zero_lag(4 * MS), 10 * MS);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(crate) struct FairInputs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FairShare {
     weight: u32,
+    /// The weight from the next slice on.
+    next_weight: u32,
     /// Virtual start time of the slice under way.
     tag: VirtualTime,
     /// CPU time used of the slice under way, ns.
@@ -40,11 +42,28 @@ pub(crate) struct FairShare {
 
 impl FairShare {
     pub(crate) fn new(weight: u32) -> Self {
+        let weight = weight.clamp(1, MAX_WEIGHT);
         Self {
-            weight: weight.clamp(1, MAX_WEIGHT),
+            weight,
+            next_weight: weight,
             tag: VirtualTime::ZERO,
             used: 0,
         }
+    }
+
+    /// Sets another weight, in force from the next slice on. While it `runs`, it is in a slice of which nothing
+    /// has been charged yet.
+    pub(crate) fn set_weight(&mut self, weight: u32, runs: bool) {
+        self.next_weight = weight.clamp(1, MAX_WEIGHT);
+        if self.used == 0 && !runs {
+            self.weight = self.next_weight;
+        }
+    }
+
+    /// Moves the tag from one queue, where virtual time is `from`, to another, where it is `to`: it is as far
+    /// behind or ahead there.
+    pub(crate) fn rebase(&mut self, from: VirtualTime, to: VirtualTime) {
+        self.tag = to.saturating_sub(from.since(self.tag)) + self.tag.since(from);
     }
 
     /// Moves the tag with the virtual time of its queue.
@@ -84,7 +103,7 @@ impl FairShare {
     #[inline]
     pub(crate) fn end_slice(&mut self, sharers: u32) {
         self.tag += self.scaled(self.used, sharers);
-        self.used = 0;
+        (self.used, self.weight) = (0, self.next_weight);
     }
 
     /// The virtual time that `ran` ns take.
@@ -151,6 +170,27 @@ mod tests {
         let (mut light, mut heavy) = (FairShare::new(100), FairShare::new(200));
         assert!(light.charge(1000, &inputs(1, 0)) && heavy.charge(1000, &inputs(1, 0)));
         assert_eq!(light.tag().0, 2 * heavy.tag().0);
+    }
+
+    #[test]
+    fn a_slice_is_charged_by_the_weight_with_which_it_began() {
+        let mut f = FairShare::new(100);
+        f.charge(400, &inputs(1, 0));
+        f.set_weight(10_000, false);
+        f.charge(600, &inputs(1, 0));
+        assert_eq!(f.tag().0, 100_000);
+        f.charge(1000, &inputs(1, 0));
+        assert_eq!(f.tag().0, 101_000);
+    }
+
+    #[test]
+    fn a_tag_is_as_far_behind_or_ahead_in_another_queue() {
+        for (tag, expected) in [(400, 900), (600, 1_100)] {
+            let mut f = FairShare::new(1);
+            f.tag = VirtualTime(tag);
+            f.rebase(VirtualTime(500), VirtualTime(1_000));
+            assert_eq!(f.tag().0, expected);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::classes::cbs::{Charged, Server, Woken};
 use crate::classes::fair::{FairInputs, FairShare};
 use crate::classes::rank::Rank;
-use crate::classes::reservation::SchedParams;
+use crate::classes::reservation::{Reservation, SchedParams};
 use crate::classes::virtual_time::{VirtualSpan, VirtualTime};
 use crate::ids::{CpuTime, Ns};
 
@@ -169,11 +169,22 @@ impl SchedClass {
         }
     }
 
-    /// Starts the next budget.
+    /// Starts the next budget. Returns when there is one, ns, if that is later.
     #[inline]
-    pub(crate) fn replenish(&mut self, now: Ns) {
-        if let Self::Deadline(server) = self {
-            server.replenish(now);
+    pub(crate) fn replenish(&mut self, now: Ns) -> Option<Ns> {
+        self.server_mut()?.replenish(now)
+    }
+
+    /// The reservation that has come into force since the last call, if one has.
+    #[inline]
+    pub(crate) fn take_change(&mut self) -> Option<Reservation> {
+        self.server_mut()?.take_change()
+    }
+
+    /// Goes from a queue where virtual time is `from` to one where it is `to`.
+    pub(crate) fn rebase(&mut self, from: VirtualTime, to: VirtualTime) {
+        if let Self::Fair(fair) = self {
+            fair.rebase(from, to);
         }
     }
 

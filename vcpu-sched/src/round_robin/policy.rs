@@ -16,14 +16,14 @@ use crate::state::blocked_on::Hints;
 use crate::state::worker_table::{Grant, WorkerOrder};
 use crate::view::{CpuView, Doing, VcpuView};
 
-use super::pool::{CpuState, RoundRobin, RoundRobinVcpu, RoundRobinWorker, State};
+use super::pool::{CpuState, RoundRobin, RoundRobinGuest, RoundRobinVcpu, RoundRobinWorker, State};
 
 /// CPU time of a worker's grant, ns.
 const GRANT_NS: Ns = 250_000;
 
 impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
     fn add_guest(&mut self) -> GuestId {
-        self.guests.push(Vec::new())
+        self.guests.add(RoundRobinGuest::default())
     }
 
     fn add_vcpu(
@@ -42,15 +42,16 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
         if allowed.is_empty() {
             return Err(AdmissionError::NoCpu);
         }
-        let vcpu = self.vcpus.push(RoundRobinVcpu {
+        let vcpu = self.vcpus.add(RoundRobinVcpu {
+            guest,
             allowed,
             state: State::Halted(None),
             last_cpu: None,
             wake_pending: false,
             ending: false,
         });
-        self.guests[guest].push(vcpu);
-        self.counting.add_vcpu();
+        self.guests[guest].vcpus.push(vcpu);
+        self.counting.add_vcpu(vcpu);
         Ok(vcpu)
     }
 
@@ -61,8 +62,108 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
                 self.vcpus[vcpu].ending = true;
                 self.kick(cpu, now);
             }
-            Some(State::Halted(_) | State::Runnable(_)) => self.finish(vcpu, now),
+            Some(State::Halted(_) | State::Runnable(_) | State::Paused) => self.finish(vcpu, now),
         }
+    }
+
+    fn remove_guest(&mut self, guest: GuestId, now: Ns) -> bool {
+        let Some(row) = self.guests.get_mut(guest).filter(|row| !row.ending) else {
+            return false;
+        };
+        row.ending = true;
+        let vcpus = row.vcpus.clone();
+        self.emit(now, Event::GuestRemoved(guest));
+        for vcpu in vcpus {
+            self.remove(vcpu, now);
+        }
+        self.stop_workers(guest);
+        true
+    }
+
+    fn reclaim_guest(&mut self, guest: GuestId, now: Ns) -> bool {
+        let gone = |&vcpu: &VcpuId| self.vcpus[vcpu].state == State::Gone;
+        let row = self.guests.get(guest);
+        let Some(row) = row.filter(|row| row.ending && row.vcpus.iter().all(gone)) else {
+            return false;
+        };
+        let workers: Vec<_> = self.workers_of(guest).collect();
+        if workers.iter().any(|&worker| self.workers[worker].busy) {
+            return false;
+        }
+        for vcpu in row.vcpus.clone() {
+            self.vcpus.remove(vcpu);
+            self.counting.remove_vcpu(vcpu);
+        }
+        for worker in workers {
+            self.workers.remove(worker);
+            self.worker_orders.retain(|order| order.worker() != worker);
+        }
+        self.guests.remove(guest);
+        self.emit(now, Event::GuestReclaimed(guest));
+        true
+    }
+
+    fn pause(&mut self, guest: GuestId, now: Ns) -> bool {
+        let row = self.guests.get_mut(guest);
+        let Some(row) = row.filter(|row| !row.paused && !row.ending) else {
+            return false;
+        };
+        row.paused = true;
+        let vcpus = row.vcpus.clone();
+        self.emit(now, Event::Paused(guest));
+        for vcpu in vcpus {
+            match self.vcpus[vcpu].state {
+                State::Running(cpu) => self.kick(cpu, now),
+                State::Runnable(_) => {
+                    self.end_wait(vcpu, now);
+                    self.queue.retain(|&queued| queued != vcpu);
+                    self.vcpus[vcpu].state = State::Paused;
+                }
+                State::Halted(_) | State::Paused | State::Gone => {}
+            }
+        }
+        self.stop_workers(guest);
+        true
+    }
+
+    fn resume(&mut self, guest: GuestId, now: Ns) -> bool {
+        let Some(row) = self.guests.get_mut(guest).filter(|row| row.paused) else {
+            return false;
+        };
+        row.paused = false;
+        let vcpus = row.vcpus.clone();
+        self.emit(now, Event::Resumed(guest));
+        for vcpu in vcpus {
+            if self.vcpus[vcpu].state == State::Paused {
+                self.enqueue(vcpu, now);
+                self.kick_for(vcpu, now);
+            }
+        }
+        true
+    }
+
+    fn set_allowed(
+        &mut self,
+        vcpu: VcpuId,
+        allowed: Option<CpuSet>,
+        now: Ns,
+    ) -> Result<(), AdmissionError> {
+        let allowed = allowed.unwrap_or(self.all).and(self.all);
+        if allowed.is_empty() {
+            return Err(AdmissionError::NoCpu);
+        }
+        let v = self.vcpus.get_mut(vcpu);
+        let Some(v) = v.filter(|v| v.state != State::Gone && !v.ending) else {
+            return Err(AdmissionError::NoVcpu(vcpu));
+        };
+        v.allowed = allowed;
+        let state = v.state;
+        match state {
+            State::Running(cpu) if !self.cpus_of(vcpu).contains(cpu) => self.kick(cpu, now),
+            _ => self.kick_for(vcpu, now),
+        }
+        self.emit(now, Event::AllowedChanged(vcpu));
+        Ok(())
     }
 
     fn pick(&mut self, cpu: CpuId, now: Ns) -> Option<Decision> {
@@ -121,7 +222,7 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
         };
         match v.state {
             State::Gone => {}
-            State::Runnable(_) | State::Running(_) => v.wake_pending = true,
+            State::Runnable(_) | State::Running(_) | State::Paused => v.wake_pending = true,
             State::Halted(_) => self.wake_up(vcpu, now),
         }
     }
@@ -156,7 +257,7 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
     }
 
     fn add_worker(&mut self, guest: GuestId) -> WorkerId {
-        self.workers.push(RoundRobinWorker { guest, busy: false })
+        self.workers.add(RoundRobinWorker { guest, busy: false })
     }
 
     /// It works at once, wherever the first vCPU of its guest ran last: the host's scheduler shares the CPU.
@@ -164,7 +265,8 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
         let Some(known) = self.workers.get_mut(worker) else {
             return;
         };
-        let Some(&donor) = self.guests[known.guest].first() else {
+        let guest = &self.guests[known.guest];
+        let Some(&donor) = guest.vcpus.first().filter(|_| !guest.ending) else {
             return;
         };
         if std::mem::replace(&mut known.busy, true) {
@@ -188,7 +290,7 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
             return;
         };
         known.busy = false;
-        if let Some(&donor) = self.guests[known.guest].first() {
+        if let Some(&donor) = self.guests[known.guest].vcpus.first() {
             self.counting.counters_mut(donor).devices_ns += spent.0;
             self.charge_elsewhere(donor, spent, now);
         }
@@ -243,12 +345,15 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
         let vcpu = self.vcpus.get(vcpu)?;
         Some(VcpuView {
             doing: match vcpu.state {
+                State::Halted(_) if self.guests[vcpu.guest].paused => Doing::Paused,
                 State::Halted(_) => Doing::Halted,
                 State::Runnable(_) => Doing::Runnable,
                 State::Running(cpu) => Doing::Running(cpu),
+                State::Paused => Doing::Paused,
                 State::Gone => Doing::Gone,
             },
             reserved: None,
+            next_reservation: None,
             reduced: None,
             displaced: self.online.and(vcpu.allowed).is_empty(),
             waits_for: None,

@@ -38,17 +38,27 @@ pub(super) enum State {
     /// It waits in the queue since this time.
     Runnable(Ns),
     Running(CpuId),
+    /// It could run, but its guest is paused.
+    Paused,
     Gone,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct RoundRobinVcpu {
+    pub(super) guest: GuestId,
     pub(super) allowed: CpuSet,
     pub(super) state: State,
     pub(super) last_cpu: Option<CpuId>,
     /// A wake-up came while it was not halted.
     pub(super) wake_pending: bool,
     /// It is to be removed when it stops.
+    pub(super) ending: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct RoundRobinGuest {
+    pub(super) vcpus: Vec<VcpuId>,
+    pub(super) paused: bool,
     pub(super) ending: bool,
 }
 
@@ -67,8 +77,7 @@ pub struct RoundRobin<E: Events = ()> {
     pub(super) online: CpuSet,
     pub(super) cpus: Table<CpuId, Cpu>,
     pub(super) vcpus: Table<VcpuId, RoundRobinVcpu>,
-    /// The vCPUs of each guest.
-    pub(super) guests: Table<GuestId, Vec<VcpuId>>,
+    pub(super) guests: Table<GuestId, RoundRobinGuest>,
     pub(super) queue: VecDeque<VcpuId>,
     pub(super) workers: Table<WorkerId, RoundRobinWorker>,
     pub(super) worker_orders: Vec<WorkerOrder>,
@@ -133,8 +142,12 @@ impl<E: Events> RoundRobin<E> {
         if own.is_empty() { self.online } else { own }
     }
 
-    /// To the end of the queue.
+    /// To the end of the queue, unless its guest is paused.
     pub(super) fn enqueue(&mut self, vcpu: VcpuId, now: Ns) {
+        if self.guests[self.vcpus[vcpu].guest].paused {
+            self.vcpus[vcpu].state = State::Paused;
+            return;
+        }
         self.vcpus[vcpu].state = State::Runnable(now);
         self.queue.push_back(vcpu);
     }
@@ -166,8 +179,9 @@ impl<E: Events> RoundRobin<E> {
 
     /// Wakes the vCPUs whose time has come.
     pub(super) fn fire_timers(&mut self, now: Ns) {
-        for vcpu in self.vcpus.ids() {
-            if matches!(self.vcpus[vcpu].state, State::Halted(Some(at)) if at <= now) {
+        for vcpu in self.vcpus.place_ids() {
+            let state = self.vcpus.get(vcpu).map(|v| v.state);
+            if matches!(state, Some(State::Halted(Some(at))) if at <= now) {
                 self.wake_up(vcpu, now);
             }
         }
@@ -196,6 +210,14 @@ impl<E: Events> RoundRobin<E> {
     pub(super) fn wake_up(&mut self, vcpu: VcpuId, now: Ns) {
         self.emit(now, Event::Wake(vcpu));
         self.enqueue(vcpu, now);
+        self.kick_for(vcpu, now);
+    }
+
+    /// A CPU for a vCPU that has come into the queue.
+    pub(super) fn kick_for(&mut self, vcpu: VcpuId, now: Ns) {
+        if !matches!(self.vcpus[vcpu].state, State::Runnable(_)) {
+            return;
+        }
         let alone = |state| matches!(state, CpuState::Running { sliced: false, .. });
         if let Some(cpu) = self.find_idle(vcpu).or_else(|| self.find_cpu(vcpu, alone)) {
             self.kick(cpu, now);
@@ -232,6 +254,18 @@ impl<E: Events> RoundRobin<E> {
             lock: 0,
             until_release: false,
         }
+    }
+
+    pub(super) fn workers_of(&self, guest: GuestId) -> impl Iterator<Item = WorkerId> {
+        let all = self.workers.ids();
+        all.filter(move |&worker| self.workers[worker].guest == guest)
+    }
+
+    /// The workers of `guest` that are busy are ordered to stop.
+    pub(super) fn stop_workers(&mut self, guest: GuestId) {
+        let busy = self.workers_of(guest).filter(|&w| self.workers[w].busy);
+        let orders: Vec<_> = busy.map(WorkerOrder::Stop).collect();
+        self.worker_orders.extend(orders);
     }
 
     /// When the first halted vCPU wakes by itself.

@@ -32,6 +32,7 @@ impl<E: Events> Scheduler<E> {
             }
         }
         self.count_misses(donor, now);
+        self.settle_change(donor, now);
     }
 
     /// The scheduling context of `vcpu` has no budget before `at`.
@@ -47,10 +48,15 @@ impl<E: Events> Scheduler<E> {
     pub(crate) fn replenish(&mut self, vcpu: VcpuId, now: Ns) {
         self.end_throttling(vcpu, now);
         let sc = &mut self.vcpus[vcpu].sc;
-        sc.class.replenish(now);
+        let still_in_debt_until = sc.class.replenish(now);
         sc.state = ScState::Off;
         self.move_behind_equals(vcpu);
         self.emit(now, Event::Replenish(vcpu));
+        self.settle_change(vcpu, now);
+        if let Some(at) = still_in_debt_until {
+            self.throttle(vcpu, at, now);
+            return;
+        }
         self.workers.retry_for(self.vcpus[vcpu].guest);
         self.requeue(vcpu);
         self.kick_for(vcpu, now);

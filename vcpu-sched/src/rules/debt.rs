@@ -43,6 +43,7 @@ impl<E: Events> Scheduler<E> {
             ChargedElsewhere::ThrottledUntil(at) => self.throttle(vcpu, at, now),
             ChargedElsewhere::DonorExhausted => self.kick_for(vcpu, now),
         }
+        self.settle_change(vcpu, now);
         self.check();
     }
 
@@ -53,6 +54,10 @@ impl<E: Events> Scheduler<E> {
             ScState::Queued(domain) => {
                 self.dequeue(vcpu);
                 self.enqueue(vcpu, domain);
+                // With another reservation, its deadline may be earlier than before.
+                if self.vcpus[vcpu].sc.class.is_deadline() {
+                    self.kick_for(vcpu, now);
+                }
             }
             ScState::OnCpu(cpu) => {
                 let rank = self.vcpus[vcpu].sc.rank();

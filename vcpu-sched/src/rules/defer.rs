@@ -29,12 +29,13 @@ impl<E: Events> Scheduler<E> {
     pub fn defer(&mut self, cpu: CpuId, hints: &Hints, now: Ns) -> Option<Ns> {
         let length = self.config.defer_ns?;
         let soon_done = hints.depth > 0 && !hints.waits && !self.waits_for_stopped_holder(hints);
-        let running = self.cpus.running_mut(cpu)?;
-        let curr = running.curr;
-        let ec = &mut self.vcpus[curr].ec;
-        if !soon_done || running.deferred || ec.ending {
+        let running = self.cpus.running(cpu)?;
+        let (curr, deferred) = (running.curr, running.deferred);
+        let ends = self.is_paused(curr) || self.vcpus[curr].ec.ending;
+        if !soon_done || deferred || ends {
             return None;
         }
+        let ec = &mut self.vcpus[curr].ec;
         let granted = match hints.is_guess {
             true => ec.guessed_deferral.request(),
             false => ec.deferral.request(),
@@ -42,7 +43,7 @@ impl<E: Events> Scheduler<E> {
         if !granted {
             return None;
         }
-        running.deferred = true;
+        self.cpus.running_mut(cpu)?.deferred = true;
         self.emit(now, Event::Defer { cpu, curr });
         Some(now.saturating_add(length))
     }

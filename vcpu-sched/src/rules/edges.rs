@@ -49,7 +49,7 @@ impl<E: Events> Scheduler<E> {
         match self.vcpus[vcpu].ec.state {
             ExecState::Runnable { .. } => true,
             ExecState::Halted => self.live_edge(vcpu).is_some(),
-            ExecState::Running(_) | ExecState::Gone => false,
+            ExecState::Running(_) | ExecState::Paused | ExecState::Gone => false,
         }
     }
 
@@ -66,12 +66,12 @@ impl<E: Events> Scheduler<E> {
 
     /// Draws the edge that `waiter` has published, if it leads to another vCPU of its guest.
     pub(crate) fn draw_edge(&mut self, waiter: VcpuId, hints: &Hints, now: Ns) {
-        let gone = self.vcpus[waiter].ec.state == ExecState::Gone;
+        let out = self.vcpus[waiter].ec.state == ExecState::Gone || self.is_paused(waiter);
         if hints.is_guess && hints.waits && hints.wait.is_none() {
             self.draw_suspicion(waiter, now);
             return;
         }
-        let Some(wait) = hints.wait.filter(|_| self.config.proxy && !gone) else {
+        let Some(wait) = hints.wait.filter(|_| self.config.proxy && !out) else {
             return;
         };
         let holder = wait.holder;

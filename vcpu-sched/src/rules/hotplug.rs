@@ -19,7 +19,7 @@
 //!
 //! These calls allocate memory, as no others do once the vCPUs are added; they are rare.
 
-use crate::classes::admission::{Admission, AdmissionError};
+use crate::classes::admission::{Admission, AdmissionError, Held, density};
 use crate::classes::reservation::Reservation;
 use crate::classes::sched_class::Activity;
 use crate::classes::virtual_time::VirtualSpan;
@@ -36,6 +36,8 @@ use crate::state::worker_table::WorkerOrder;
 struct Admitted {
     vcpu: VcpuId,
     reservation: Reservation,
+    /// What was admitted from the next budget on.
+    promised: Reservation,
     cpus: CpuSet,
 }
 
@@ -100,8 +102,10 @@ impl<E: Events> Scheduler<E> {
 
     /// The pool has other CPUs than before.
     fn cpus_changed(&mut self, now: Ns) {
-        for domain in self.domains.ids() {
-            self.domains[domain].cpus = self.served_by(self.domains[domain].pinning);
+        for domain in self.domains.place_ids() {
+            if let Some(pinning) = self.domains.get(domain).map(|domain| domain.pinning) {
+                self.domains[domain].cpus = self.served_by(pinning);
+            }
         }
         for cpu in self.cpus.online().iter() {
             self.align_virtual_times(cpu);
@@ -126,8 +130,10 @@ impl<E: Events> Scheduler<E> {
         let Some(latest) = here.map(|d| d.virtual_time).max() else {
             return;
         };
-        for domain in self.domains.ids() {
-            let row = &mut self.domains[domain];
+        for domain in self.domains.place_ids() {
+            let Some(row) = self.domains.get_mut(domain) else {
+                continue;
+            };
             let behind = latest.since(row.virtual_time);
             if behind == VirtualSpan::default() || !row.cpus.contains(cpu) {
                 continue;
@@ -138,8 +144,10 @@ impl<E: Events> Scheduler<E> {
     }
 
     fn shift_tags(&mut self, domain: DomainId, by: VirtualSpan) {
-        for vcpu in self.vcpus.ids() {
-            let v = &mut self.vcpus[vcpu];
+        for vcpu in self.vcpus.place_ids() {
+            let Some(v) = self.vcpus.get_mut(vcpu) else {
+                continue;
+            };
             if v.ec.domain != domain || !v.sc.class.shift(by) {
                 continue;
             }
@@ -176,6 +184,7 @@ impl<E: Events> Scheduler<E> {
             (v.ec.state != ExecState::Gone).then(|| Admitted {
                 vcpu,
                 reservation: *server.admitted(),
+                promised: *server.promised(),
                 cpus: self.domains[v.ec.domain].cpus,
             })
         };
@@ -188,7 +197,9 @@ impl<E: Events> Scheduler<E> {
         let online = self.cpus.online();
         let (mut kept, mut reduced) = (self.admission.emptied(), self.admission.emptied());
         let mut in_force = Vec::new();
-        for guest in self.guests.ids() {
+        let mut in_order: Vec<_> = self.guests.ids().collect();
+        in_order.sort_by_key(|&guest| self.guests[guest].added_seq);
+        for guest in in_order {
             let admitted = self.admitted(guest);
             let mut beside = kept.clone();
             let mut all = admitted.iter();
@@ -222,11 +233,11 @@ impl<E: Events> Scheduler<E> {
         let Some(server) = sc.class.server_mut() else {
             return;
         };
-        if *server.reservation() == reservation {
+        let is_whole = reservation == *server.admitted();
+        if *server.reservation() == reservation && sc.reduced_since.is_none() == is_whole {
             return;
         }
         server.put_in_force(reservation, uncharged);
-        let is_whole = reservation == *server.admitted();
         let replenished_at = server.replenished_at();
         if !is_whole {
             sc.reduced_since = sc.reduced_since.or(Some(now));
@@ -243,9 +254,11 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// Checks that `reservation` fits beside all that was admitted, on the CPUs that are online.
+    /// Checks that `reservation` fits on the CPUs that are online, beside all that was admitted for others than
+    /// `vcpu` and all that is held.
     pub(crate) fn fits_on_online(
         &self,
+        vcpu: Option<VcpuId>,
         reservation: &Reservation,
         pinning: CpuSet,
     ) -> Result<(), AdmissionError> {
@@ -255,8 +268,22 @@ impl<E: Events> Scheduler<E> {
         let mut others: Admission = self.admission.emptied();
         for guest in self.guests.ids() {
             for a in self.admitted(guest) {
-                others.add(&a.reservation, a.cpus);
+                if Some(a.vcpu) != vcpu {
+                    let larger = [a.reservation, a.promised];
+                    let larger = larger.into_iter().max_by_key(density);
+                    others.add(&larger.unwrap_or(a.promised), a.cpus);
+                }
             }
+        }
+        for &held in self.admission.held() {
+            let allowed = self.served_by(held.allowed);
+            let moved_to = held.moved_to.map(|to| self.served_by(to));
+            let held = Held {
+                allowed,
+                moved_to,
+                ..held
+            };
+            others.hold(held, 0);
         }
         others.take(reservation, self.served_by(pinning), self.cpus.online())
     }

@@ -147,10 +147,10 @@ impl<E: Events> Scheduler<E> {
     /// come back from one CPU, that of a donor and that of the vCPU it carried, and a kick that was meant
     /// for one may have served another.
     pub(crate) fn kick_for_next(&mut self, cpu: CpuId, now: Ns) {
-        for domain in self.domains.ids() {
-            let domain = &self.domains[domain];
-            let Some((rank, next)) = domain.queue.first().filter(|_| domain.cpus.contains(cpu))
-            else {
+        for domain in self.domains.place_ids() {
+            let domain = self.domains.get(domain);
+            let here = domain.filter(|domain| domain.cpus.contains(cpu));
+            let Some((rank, next)) = here.and_then(|domain| domain.queue.first()) else {
                 continue;
             };
             let cpus = &self.cpus;
@@ -163,8 +163,9 @@ impl<E: Events> Scheduler<E> {
     /// The CPUs of the pool have changed: the first in each queue may deserve another CPU. The CPU that it
     /// gets sees to the next ([`Scheduler::kick_for_next`]).
     pub(crate) fn kick_for_all_queues(&mut self, now: Ns) {
-        for domain in self.domains.ids() {
-            if let Some((_, first)) = self.domains[domain].queue.first() {
+        for domain in self.domains.place_ids() {
+            let domain = self.domains.get(domain);
+            if let Some((_, first)) = domain.and_then(|domain| domain.queue.first()) {
                 self.kick_for(first, now);
             }
         }

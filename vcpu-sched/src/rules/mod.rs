@@ -1,5 +1,6 @@
 //! The rules, one to a file. `scheduler.rs` has a table of them.
 
+pub(crate) mod change;
 pub(crate) mod charge;
 pub(crate) mod debt;
 pub(crate) mod defer;
@@ -8,7 +9,9 @@ pub(crate) mod edges;
 pub(crate) mod hotplug;
 pub(crate) mod kick;
 pub(crate) mod park;
+pub(crate) mod pause;
 pub(crate) mod pick;
+pub(crate) mod pinning;
 pub(crate) mod release;
 pub(crate) mod removal;
 pub(crate) mod stop;

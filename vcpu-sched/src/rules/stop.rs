@@ -49,23 +49,26 @@ impl<E: Events> Scheduler<E> {
 
         self.return_proxied(curr, cpu, now);
         self.return_donor(donor, cpu, now);
+        self.apply_pending_changes(curr, now);
+        self.apply_pending_changes(donor, now);
         self.unpark_here(cpu, curr, now);
         self.check();
     }
 
     /// Where the execution context is now.
     fn settle_execution(&mut self, curr: VcpuId, why: StopReason, now: Ns) {
+        let awake = self.awake(curr, now);
         let v = &mut self.vcpus[curr];
         match why {
             StopReason::Ended => self.finish(curr, now),
             _ if v.ec.ending => self.finish(curr, now),
             StopReason::Halted(_) if v.ec.wake_pending => {
                 v.ec.wake_pending = false;
-                v.ec.state = ExecState::Runnable { since: now };
+                v.ec.state = awake;
             }
             StopReason::Halted(wake_at) => self.halt(curr, wake_at, now),
             StopReason::Preempted | StopReason::Rang => {
-                v.ec.state = ExecState::Runnable { since: now };
+                v.ec.state = awake;
             }
         }
     }
@@ -76,7 +79,9 @@ impl<E: Events> Scheduler<E> {
         v.ec.state = ExecState::Halted;
         v.sc.class.halt(sharers);
         self.count_runnable(vcpu, -1);
-        if let Some(at) = wake_at {
+        if self.is_paused(vcpu) {
+            self.vcpus[vcpu].ec.wake_at = wake_at;
+        } else if let Some(at) = wake_at {
             self.set_timer(TimerId::Wake(vcpu), at, now);
         }
         self.emit(now, Event::Halt(vcpu));

@@ -73,6 +73,14 @@ impl<E: Events> Scheduler<E> {
         self.heap_of(timer).clear(timer);
     }
 
+    /// Clears a timer. Returns when it was due, ns, if it was set.
+    pub(crate) fn take_timer(&mut self, timer: TimerId) -> Option<Ns> {
+        let heap = self.heap_of(timer);
+        let due = heap.due(timer);
+        heap.clear(timer);
+        due
+    }
+
     pub(crate) fn has_timer(&self, timer: TimerId) -> bool {
         let v = &self.vcpus[timer.vcpu()];
         let timers = &self.domains[v.ec.domain].timers;
@@ -162,7 +170,7 @@ impl<E: Events> Scheduler<E> {
         };
         // The next CPU that picks comes here too, or falls asleep and handles all timers.
         if !self.idle_cpu_keeps(first, now) && !self.cpus.any_will_pick() {
-            for domain in self.domains.ids() {
+            for domain in self.domains.place_ids() {
                 self.find_timekeeper(domain, now);
             }
         }
@@ -171,7 +179,8 @@ impl<E: Events> Scheduler<E> {
     /// Sees to it that the CPU which does the least urgent work in `domain` reschedules in time for its
     /// timers. No CPU sleeps, and none is about to pick.
     fn find_timekeeper(&mut self, domain: DomainId, now: Ns) {
-        let Some((_, cpu)) = self.cpus.least_urgent(self.domains[domain].cpus) else {
+        let cpus = self.domains.get(domain).map(|domain| domain.cpus);
+        let Some((_, cpu)) = cpus.and_then(|cpus| self.cpus.least_urgent(cpus)) else {
             return;
         };
         let Some(&Running {

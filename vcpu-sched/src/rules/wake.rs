@@ -17,21 +17,26 @@ impl<E: Events> Scheduler<E> {
     /// [`Scheduler::wake`] for a timer that was due at `since`, to which no CPU had to attend in time
     /// (`timers.rs`). The scheduling context has been eligible since then.
     pub(crate) fn wake_since(&mut self, vcpu: VcpuId, since: Ns, now: Ns) {
-        let Some(v) = self.vcpus.get_mut(vcpu) else {
+        let Some(v) = self.vcpus.get(vcpu) else {
             return;
         };
-        match v.ec.state {
+        let (state, awake) = (v.ec.state, self.awake(vcpu, since));
+        let ec = &mut self.vcpus[vcpu].ec;
+        match state {
             ExecState::Gone => return,
-            ExecState::Runnable { .. } | ExecState::Running(_) => {
-                v.ec.wake_pending = true;
+            ExecState::Runnable { .. } | ExecState::Running(_) | ExecState::Paused => {
+                ec.wake_pending = true;
                 return;
             }
-            ExecState::Halted => v.ec.state = ExecState::Runnable { since },
+            ExecState::Halted => (ec.state, ec.wake_at) = (awake, None),
         }
         self.clear_timer(TimerId::Wake(vcpu));
         self.count_runnable(vcpu, 1);
         self.drop_edge(vcpu, now);
         self.emit(now, Event::Wake(vcpu));
+        if awake == ExecState::Paused {
+            return;
+        }
         match self.vcpus[vcpu].sc.state {
             ScState::Off => self.activate(vcpu, since, now),
             ScState::Parked(_) => {
@@ -66,6 +71,7 @@ impl<E: Events> Scheduler<E> {
             }
             Woken::ThrottledUntil(at) => self.throttle(vcpu, at, now),
         }
+        self.settle_change(vcpu, now);
     }
 
     /// Best-effort vCPUs that run alone run without slices, so virtual time has stood still since they were

@@ -39,9 +39,10 @@ impl<E: Events> Scheduler<E> {
     /// Adds a worker of `guest`, which has nothing to do yet.
     ///
     /// # Panics
-    /// If `guest` was not made by [`Scheduler::add_guest`] of this pool.
+    /// If `guest` was not made by [`Scheduler::add_guest`] of this pool, or has been removed.
     pub fn add_worker(&mut self, guest: GuestId) -> WorkerId {
-        assert!(guest.index() < self.guests.len(), "a guest of this pool");
+        let known = self.guests.get(guest);
+        assert!(known.is_some_and(|g| !g.ending), "a guest of this pool");
         self.workers.add(guest)
     }
 
@@ -55,7 +56,14 @@ impl<E: Events> Scheduler<E> {
         if row.state != WorkerState::Idle {
             return;
         }
+        let guest = &self.guests[row.guest];
+        if guest.ending {
+            return;
+        }
         row.state = WorkerState::Waiting;
+        if guest.paused {
+            return;
+        }
         self.workers.waiting.push_back(worker);
         if !self.grant_anywhere(worker, now) {
             // It competes from now on. A vCPU that runs alone gets a slice, at whose end the worker is tried.
@@ -84,6 +92,33 @@ impl<E: Events> Scheduler<E> {
                 if let Some(&donor) = self.guests[guest].vcpus.first() {
                     self.charge_worker(donor, spent, now);
                 }
+            }
+        }
+    }
+
+    /// The workers of `guest`, which is paused or is being removed, stop. Those that wait do not compete.
+    pub(crate) fn stop_workers(&mut self, guest: GuestId) {
+        let workers: Vec<_> = self.workers.of(guest).collect();
+        for worker in workers {
+            if let WorkerState::Working { cpu, .. } = self.workers.rows[worker].state {
+                let grant = &mut self.cpus.row_mut(cpu).grant;
+                if grant.is_some_and(|grant| grant.worker == worker) {
+                    *grant = None;
+                }
+                self.workers.orders.push(WorkerOrder::Stop(worker));
+            }
+            self.workers.waiting.retain(|&waits| waits != worker);
+        }
+    }
+
+    /// The workers of `guest` that wait compete again.
+    pub(crate) fn resume_workers(&mut self, guest: GuestId, now: Ns) {
+        let workers: Vec<_> = self.workers.of(guest).collect();
+        for worker in workers {
+            let row = &mut self.workers.rows[worker];
+            if row.state == WorkerState::Waiting {
+                row.state = WorkerState::Idle;
+                self.worker_ready(worker, now);
             }
         }
     }
@@ -260,7 +295,7 @@ impl<E: Events> Scheduler<E> {
     /// has left, ns; `None`: nothing.
     pub(crate) fn available(&self, vcpu: VcpuId, now: Ns) -> Option<(Rank, Ns)> {
         let v = &self.vcpus[vcpu];
-        if v.ec.state == ExecState::Gone {
+        if v.ec.state == ExecState::Gone || self.is_paused(vcpu) {
             return None;
         }
         let (activity, inputs) = (self.activity(vcpu, now), self.fair_inputs(vcpu));

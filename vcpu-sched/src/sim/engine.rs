@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use crate::classes::admission::AdmissionError;
-use crate::classes::reservation::SchedParams;
+use crate::classes::reservation::{Reservation, SchedParams};
 use crate::config::Config;
 use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
@@ -50,6 +50,12 @@ impl Costs {
 enum Outside {
     Wake(VcpuId),
     Remove(VcpuId),
+    RemoveGuest(GuestId),
+    Pause(GuestId),
+    Resume(GuestId),
+    SetReservation(VcpuId, Reservation),
+    SetWeight(VcpuId, u32),
+    SetAllowed(VcpuId, Option<CpuSet>),
     CpuOffline(CpuId),
     CpuOnline(CpuId),
 }
@@ -155,6 +161,33 @@ impl<E: Events> Simulation<E> {
         self.outside.push((at, Outside::Remove(vcpu)));
     }
 
+    /// The guest is removed at this time, ns.
+    pub fn remove_guest_at(&mut self, guest: GuestId, at: Ns) {
+        self.outside.push((at, Outside::RemoveGuest(guest)));
+    }
+
+    /// The guest is paused between these times, ns.
+    pub fn pause(&mut self, guest: GuestId, from: Ns, to: Ns) {
+        self.outside.push((from, Outside::Pause(guest)));
+        self.outside.push((to, Outside::Resume(guest)));
+    }
+
+    /// The vCPU gets this reservation at this time, ns, if it fits then.
+    pub fn set_reservation_at(&mut self, vcpu: VcpuId, reservation: Reservation, at: Ns) {
+        self.outside
+            .push((at, Outside::SetReservation(vcpu, reservation)));
+    }
+
+    /// The vCPU gets this weight at this time, ns.
+    pub fn set_weight_at(&mut self, vcpu: VcpuId, weight: u32, at: Ns) {
+        self.outside.push((at, Outside::SetWeight(vcpu, weight)));
+    }
+
+    /// The vCPU may run on these CPUs from this time on, ns, if it fits there.
+    pub fn set_allowed_at(&mut self, vcpu: VcpuId, allowed: Option<CpuSet>, at: Ns) {
+        self.outside.push((at, Outside::SetAllowed(vcpu, allowed)));
+    }
+
     /// The CPU is offline between these times, ns.
     pub fn offline(&mut self, cpu: CpuId, from: Ns, to: Ns) {
         self.outside.push((from, Outside::CpuOffline(cpu)));
@@ -246,19 +279,7 @@ impl<E: Events> Simulation<E> {
                 break;
             }
             self.outside.pop();
-            match outside {
-                Outside::Wake(vcpu) => self.policy.wake(vcpu, self.now),
-                Outside::Remove(vcpu) => {
-                    self.policy.remove(vcpu, self.now);
-                    self.world.forget(vcpu);
-                }
-                Outside::CpuOffline(cpu) => {
-                    self.policy.cpu_offline(cpu, self.now);
-                }
-                Outside::CpuOnline(cpu) => {
-                    self.policy.cpu_online(cpu, self.now);
-                }
-            }
+            self.happen(outside);
             self.send_kicks();
         }
         for cpu in 0..self.cpus.len() {
@@ -268,6 +289,45 @@ impl<E: Events> Simulation<E> {
                     HostState::Idle(_) => self.pick(cpu),
                     HostState::Busy(_) => self.preempt(cpu),
                 }
+            }
+        }
+    }
+
+    fn happen(&mut self, outside: Outside) {
+        let now = self.now;
+        // What is refused does not happen.
+        match outside {
+            Outside::Wake(vcpu) => self.policy.wake(vcpu, now),
+            Outside::Remove(vcpu) => {
+                self.policy.remove(vcpu, now);
+                self.world.forget(vcpu);
+            }
+            Outside::RemoveGuest(guest) => {
+                self.policy.remove_guest(guest, now);
+                for vcpu in self.world.peers(guest) {
+                    self.world.forget(vcpu);
+                }
+            }
+            Outside::Pause(guest) => {
+                self.policy.pause(guest, now);
+            }
+            Outside::Resume(guest) => {
+                self.policy.resume(guest, now);
+            }
+            Outside::SetReservation(vcpu, reservation) => {
+                let _ = self.policy.set_reservation(vcpu, reservation, now);
+            }
+            Outside::SetWeight(vcpu, weight) => {
+                let _ = self.policy.set_weight(vcpu, weight, now);
+            }
+            Outside::SetAllowed(vcpu, allowed) => {
+                let _ = self.policy.set_allowed(vcpu, allowed, now);
+            }
+            Outside::CpuOffline(cpu) => {
+                self.policy.cpu_offline(cpu, now);
+            }
+            Outside::CpuOnline(cpu) => {
+                self.policy.cpu_online(cpu, now);
             }
         }
     }

@@ -22,9 +22,14 @@ const PATIENCE: Ns = 20_000;
 enum Phase {
     Fetch,
     Computing(Ns),
-    Waiting { lock: LockId, since: Ns },
+    Waiting {
+        lock: LockId,
+        since: Ns,
+    },
     Sleeping(Ns),
     Ringing(Option<VcpuId>),
+    /// It was removed, and runs until its CPU has been kicked.
+    Removed,
 }
 
 /// One vCPU as its guest sees it.
@@ -119,6 +124,11 @@ impl World {
         });
     }
 
+    /// The vCPUs of a guest.
+    pub(crate) fn peers(&self, guest: GuestId) -> Vec<VcpuId> {
+        self.peers.get(guest.index()).cloned().unwrap_or_default()
+    }
+
     pub(crate) fn guest(&self, vcpu: VcpuId) -> GuestId {
         self.vcpus[vcpu.index()].guest
     }
@@ -142,7 +152,7 @@ impl World {
         for lock in &mut self.locks {
             lock.forget(vcpu);
         }
-        self.vcpus[vcpu.index()].phase = Phase::Fetch;
+        self.vcpus[vcpu.index()].phase = Phase::Removed;
     }
 
     /// It ran for `time` ns.
@@ -164,6 +174,7 @@ impl World {
         match (&v.behaviour, v.phase) {
             (Behaviour::Liar(liar), _) => Some(liar.runs_for()),
             (_, Phase::Computing(left)) => Some(left),
+            (_, Phase::Removed) => None,
             (_, Phase::Waiting { lock, .. }) if self.locks[lock.0].is_for(vcpu) => Some(0),
             (_, Phase::Waiting { .. }) => self.would_ring(vcpu).then_some(v.patience),
             _ => Some(0),
@@ -179,7 +190,7 @@ impl World {
         match v.phase {
             Phase::Fetch => self.fetch(vcpu, now),
             Phase::Computing(0) => self.done(vcpu, now),
-            Phase::Computing(_) => Action::Run,
+            Phase::Computing(_) | Phase::Removed => Action::Run,
             Phase::Waiting { lock, since } => self.wait(vcpu, lock, since, now),
             Phase::Sleeping(until) if now >= until => self.done(vcpu, now),
             Phase::Sleeping(until) => Action::Stop(StopReason::Halted(Some(until))),

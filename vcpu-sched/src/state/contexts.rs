@@ -3,6 +3,7 @@
 //! a vCPU's scheduling context can carry another vCPU's execution.
 
 use crate::classes::rank::Rank;
+use crate::classes::reservation::SchedParams;
 use crate::classes::sched_class::SchedClass;
 use crate::cpuset::CpuSet;
 use crate::ids::{CpuId, DomainId, GuestId, Ns, VcpuId};
@@ -58,6 +59,8 @@ pub(crate) enum ExecState {
     Runnable { since: Ns },
     /// It runs.
     Running(CpuId),
+    /// It could run, but its guest is paused.
+    Paused,
     /// Its guest has ended. Final.
     Gone,
 }
@@ -76,6 +79,8 @@ pub(crate) struct ExecContext {
     pub(crate) throttled: Ns,
     /// A wake-up came while it was not halted: the next halt returns at once.
     pub(crate) wake_pending: bool,
+    /// When it is to be woken, for a halted vCPU of a paused guest, ns.
+    pub(crate) wake_at: Option<Ns>,
     /// It is to be removed when it stops.
     pub(crate) ending: bool,
     /// What it published when it last stopped.
@@ -90,12 +95,29 @@ pub(crate) struct ExecContext {
     pub(crate) precedence: Precedence,
 }
 
+/// What changes for a vCPU as soon as it is on no CPU: see `rules/change.rs`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PendingChange {
+    /// Another class.
+    pub(crate) params: Option<SchedParams>,
+    /// Other CPUs, and the domain that serves them, of which the vCPU is a user already.
+    pub(crate) pinning: Option<(CpuSet, DomainId)>,
+}
+
+impl PendingChange {
+    #[inline]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.params.is_none() && self.pinning.is_none()
+    }
+}
+
 /// A vCPU: one scheduling context, one execution context.
 #[derive(Clone, Debug)]
 pub(crate) struct VcpuState {
     pub(crate) guest: GuestId,
     pub(crate) sc: SchedContext,
     pub(crate) ec: ExecContext,
+    pub(crate) pending: PendingChange,
 }
 
 impl VcpuState {
@@ -124,6 +146,7 @@ impl VcpuState {
                 last_cpu,
                 throttled: 0,
                 wake_pending: false,
+                wake_at: None,
                 ending: false,
                 hints: Hints::default(),
                 wrongly_suspected: false,
@@ -131,6 +154,7 @@ impl VcpuState {
                 guessed_deferral: GuessCredit::default(),
                 precedence: Precedence::default(),
             },
+            pending: PendingChange::default(),
         }
     }
 }

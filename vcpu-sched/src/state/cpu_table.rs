@@ -174,7 +174,7 @@ impl CpuTable {
 
     #[inline]
     pub(crate) fn ids(&self) -> impl Iterator<Item = CpuId> + use<> {
-        self.rows.ids()
+        self.rows.place_ids()
     }
 
     /// The decision in force on `cpu`; `None` also for a CPU that is not of the pool.

@@ -45,6 +45,8 @@ impl RunQueue {
 pub(crate) struct Domain {
     /// The pinning.
     pub(crate) pinning: CpuSet,
+    /// vCPUs with this pinning, those that have ended too. Without any, the domain goes.
+    pub(crate) users: u32,
     /// The CPUs that serve the queue now: those of the pinning that are online, or all that are online if
     /// none of them is.
     pub(crate) cpus: CpuSet,
@@ -55,16 +57,22 @@ pub(crate) struct Domain {
 }
 
 impl Domain {
-    /// A domain for this pinning, which `cpus` serve, with room for `vcpus` vCPUs.
-    pub(crate) fn new(pinning: CpuSet, cpus: CpuSet, vcpus: usize) -> Self {
+    /// A domain for this pinning, which `cpus` serve, with room for `vcpus` vCPUs, without users.
+    pub(crate) fn new(
+        pinning: CpuSet,
+        cpus: CpuSet,
+        vcpus: usize,
+        virtual_time: VirtualTime,
+    ) -> Self {
         let mut queue = RunQueue(Heap::new());
         queue.grow(vcpus);
         Self {
             pinning,
+            users: 0,
             cpus,
             queue,
             timers: Timers::with_room_for(vcpus),
-            virtual_time: VirtualTime::ZERO,
+            virtual_time,
         }
     }
 }

@@ -6,9 +6,15 @@ use crate::state::disturbance_credit::DisturbanceCredit;
 /// A guest as the policy sees it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GuestState {
+    /// When it was added, among all guests that there have been.
+    pub(crate) added_seq: u64,
+    /// It is paused: no vCPU of it runs, and nothing is done for it.
+    pub(crate) paused: bool,
+    /// It is being removed.
+    pub(crate) ending: bool,
     /// vCPUs that are not halted: they divide the guest's weight.
     pub(crate) runnable: u32,
-    /// All vCPUs that were added.
+    /// All its vCPUs, those that have ended too.
     pub(crate) vcpus: Vec<VcpuId>,
     /// The place in `vcpus` of the first that is tried as the donor of a worker.
     pub(crate) next_donor: usize,

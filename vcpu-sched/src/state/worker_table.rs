@@ -27,6 +27,17 @@ pub enum WorkerOrder {
     Stop(WorkerId),
 }
 
+impl WorkerOrder {
+    /// The worker that gets the order.
+    #[must_use]
+    pub const fn worker(&self) -> WorkerId {
+        match self {
+            Self::Work(grant) => grant.worker,
+            Self::Stop(worker) => *worker,
+        }
+    }
+}
+
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WorkerState {
@@ -70,15 +81,31 @@ impl WorkerTable {
 
     /// Adds a worker of `guest`, with room for its orders.
     pub(crate) fn add(&mut self, guest: GuestId) -> WorkerId {
-        let worker = self.rows.push(Worker {
+        let worker = self.rows.add(Worker {
             guest,
             state: WorkerState::Idle,
             last_cpu: None,
         });
         let count = self.rows.len();
-        self.waiting.reserve(count);
-        self.orders.reserve(2 * count);
+        self.waiting
+            .reserve(count.saturating_sub(self.waiting.len()));
+        self.orders
+            .reserve((2 * count).saturating_sub(self.orders.len()));
         worker
+    }
+
+    /// The workers of `guest`.
+    pub(crate) fn of(&self, guest: GuestId) -> impl Iterator<Item = WorkerId> + use<'_> {
+        let all = self.rows.ids();
+        all.filter(move |&worker| self.rows[worker].guest == guest)
+    }
+
+    /// Takes out a worker that does not work, with what it was ordered.
+    pub(crate) fn remove(&mut self, worker: WorkerId) {
+        self.rows.remove(worker);
+        self.waiting.retain(|&waits| waits != worker);
+        self.to_retry = self.to_retry.min(self.waiting.len());
+        self.orders.retain(|order| order.worker() != worker);
     }
 
     pub(crate) fn any_waits(&self) -> bool {

@@ -69,8 +69,10 @@ impl Machine {
     /// For most numbers, a vCPU of the guest of `curr`. For the others, the vCPU with this number, which may be
     /// of another guest or not exist.
     pub fn sibling(&self, curr: VcpuId, number: VcpuId) -> VcpuId {
-        let all = (0..self.vcpus.len() as u32).map(VcpuId);
-        let siblings: Vec<_> = all.filter(|&v| self.guest(v) == self.guest(curr)).collect();
+        let siblings: Vec<_> = self
+            .all()
+            .filter(|&v| self.guest(v) == self.guest(curr))
+            .collect();
         match number.0 {
             0..10 => siblings[number.index() % siblings.len()],
             _ => number,

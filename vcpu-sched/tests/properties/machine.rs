@@ -6,6 +6,7 @@ use vcpu_sched::{
 };
 
 use crate::US;
+use crate::changes::{Allowance, KnownGuest};
 use crate::ops::{GUESTS, Op, Why};
 
 /// What one CPU does, as its executor has recorded it.
@@ -25,8 +26,14 @@ pub struct Cpu {
 pub struct Known {
     pub guest: GuestId,
     pub params: SchedParams,
-    pub added: Ns,
     pub removed: bool,
+    /// Its name is free.
+    pub reclaimed: bool,
+    /// When its reservation was last changed.
+    pub changed: Ns,
+    pub allowance: Allowance,
+    /// It has a weight in place of its reservation as soon as it has stopped.
+    pub loses_reservation: bool,
     /// Charged beyond the ends of decisions: deferrals, and kicks that took effect late.
     pub overrun: Ns,
     /// What it ran, and what ran on its budget, as the executors have recorded it.
@@ -53,6 +60,9 @@ pub struct Machine {
     pub policy: Scheduler<Vec<(Ns, Event)>>,
     pub cpus: Vec<Cpu>,
     pub vcpus: Vec<Known>,
+    pub guests: [KnownGuest; GUESTS as usize],
+    /// Events that have been looked at.
+    pub events_seen: usize,
     pub now: Ns,
     /// Whether kicks take effect before time advances.
     pub kicks_at_once: bool,
@@ -88,6 +98,8 @@ impl Machine {
             policy,
             cpus: vec![idle; cpus],
             vcpus: Vec::new(),
+            guests: Default::default(),
+            events_seen: 0,
             now: 0,
             kicks_at_once,
             releases: 0,
@@ -122,7 +134,8 @@ impl Machine {
             }
             Op::Spend(number, spent, sleeps) => self.spend_elsewhere(vcpu(number), spent, sleeps),
             Op::WorkerReady(guest) => {
-                if self.workers[guest as usize] == Worker::Idle {
+                let removed = self.guests[guest as usize].removed;
+                if self.workers[guest as usize] == Worker::Idle && !removed {
                     self.workers[guest as usize] = Worker::Waits;
                     self.policy.worker_ready(WorkerId(guest), self.now);
                 }
@@ -132,6 +145,15 @@ impl Machine {
                     self.finish(guest, donor, spent);
                 }
             }
+            Op::RemoveGuest(guest) => self.remove_guest(GuestId(guest)),
+            Op::Reclaim(guest) => self.reclaim(GuestId(guest)),
+            Op::Pause(guest) => self.pause(GuestId(guest)),
+            Op::Resume(guest) => self.resume(GuestId(guest)),
+            Op::SetReservation(number, reservation) => {
+                self.set_reservation(vcpu(number), reservation);
+            }
+            Op::SetWeight(number, weight) => self.set_weight(vcpu(number), weight),
+            Op::SetAllowed(number, pin) => self.set_allowed(vcpu(number), pin),
             Op::Offline(number) => {
                 self.policy.cpu_offline(CpuId(cpu(number) as u32), self.now);
                 assert!(!self.policy.online_cpus().is_empty(), "the last CPU stays");
@@ -212,24 +234,42 @@ impl Machine {
         }
     }
 
-    pub fn add(&mut self, guest: u32, params: SchedParams, pin: u32) {
+    pub fn pinning(&self, pin: u32) -> Option<CpuSet> {
         let all = CpuSet::first(self.cpus.len()).iter();
         let allowed: CpuSet = all.filter(|cpu| pin >> cpu.0 & 1 == 1).collect();
-        let allowed = (!allowed.is_empty()).then_some(allowed);
+        (!allowed.is_empty()).then_some(allowed)
+    }
+
+    pub fn add(&mut self, guest: u32, params: SchedParams, pin: u32) {
+        let allowed = self.pinning(pin);
         let guest = GuestId(guest);
-        if self.policy.add_vcpu(guest, params, allowed).is_ok() {
-            self.vcpus.push(Known {
+        self.policy.free_held_bandwidth(self.now);
+        if self.guests[guest.index()].removed {
+            return;
+        }
+        if let Ok(vcpu) = self.policy.add_vcpu(guest, params, allowed) {
+            let known = Known {
                 guest,
                 params,
-                added: self.now,
                 removed: false,
+                reclaimed: false,
+                changed: 0,
+                allowance: Allowance::new(params, self.now),
+                loses_reservation: false,
                 overrun: 0,
                 ran: 0,
                 donor_for: 0,
                 elsewhere: 0,
                 blocks: false,
                 guessed: false,
-            });
+            };
+            match self.vcpus.get_mut(vcpu.index()) {
+                Some(before) => {
+                    assert!(before.reclaimed, "{vcpu} names another vCPU");
+                    *before = known;
+                }
+                None => self.vcpus.push(known),
+            }
         }
     }
 
@@ -329,7 +369,8 @@ impl Machine {
     }
 
     pub fn spend(&mut self, vcpu: VcpuId, spent: Ns) {
-        if let Some(known) = self.vcpus.get_mut(vcpu.index()) {
+        let known = self.vcpus.get_mut(vcpu.index());
+        if let Some(known) = known.filter(|known| !known.reclaimed) {
             known.elsewhere += spent;
         }
     }
@@ -370,6 +411,15 @@ impl Machine {
     }
 
     pub fn guest(&self, vcpu: VcpuId) -> Option<GuestId> {
-        self.vcpus.get(vcpu.index()).map(|known| known.guest)
+        let known = self.vcpus.get(vcpu.index());
+        known
+            .filter(|known| !known.reclaimed)
+            .map(|known| known.guest)
+    }
+
+    /// The vCPUs whose names are not free.
+    pub fn all(&self) -> impl Iterator<Item = VcpuId> {
+        let all = (0..self.vcpus.len() as u32).map(VcpuId);
+        all.filter(|vcpu| !self.vcpus[vcpu.index()].reclaimed)
     }
 }

@@ -9,6 +9,7 @@ use vcpu_sched::{Ns, SchedParams, VcpuId};
 use machine::Machine;
 use ops::{Op, crowd, op, op_of_others, reservation};
 
+mod changes;
 mod hand_over;
 mod invariants;
 mod machine;

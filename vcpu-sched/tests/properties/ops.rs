@@ -32,6 +32,15 @@ pub enum Op {
     WorkerReady(u32),
     /// The worker has used this much, and stops.
     WorkerStopped(u32, Ns),
+    /// The guest is removed.
+    RemoveGuest(u32),
+    /// A guest that was removed is reclaimed, if that is possible yet, and a new one has its names.
+    Reclaim(u32),
+    Pause(u32),
+    Resume(u32),
+    SetReservation(u32, Reservation),
+    SetWeight(u32, u32),
+    SetAllowed(u32, u32),
     /// A CPU goes offline.
     Offline(u32),
     /// A CPU goes online.
@@ -47,6 +56,10 @@ pub enum Why {
 }
 
 pub fn reservation() -> impl Strategy<Value = SchedParams> {
+    any_reservation().prop_map(SchedParams::Reserved)
+}
+
+fn any_reservation() -> impl Strategy<Value = Reservation> {
     (1..40_u64, 1..=10_u64, 1..=10_u64, any::<bool>()).prop_map(|(period, d, q, soft)| {
         let period = period * 250 * US;
         let deadline = period * (10 + d) / 20;
@@ -56,7 +69,7 @@ pub fn reservation() -> impl Strategy<Value = SchedParams> {
         } else {
             Exhaustion::Hard
         };
-        SchedParams::Reserved(Reservation::new(budget, period, deadline, exhaustion).unwrap())
+        Reservation::new(budget, period, deadline, exhaustion).unwrap()
     })
 }
 
@@ -124,6 +137,13 @@ pub fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(v, time, sleeps)| Op::Spend(v, time * US, sleeps)),
         3 => (0..GUESTS).prop_map(Op::WorkerReady),
         3 => (0..GUESTS, 0..300_u64).prop_map(|(g, time)| Op::WorkerStopped(g, time * US)),
+        1 => (0..GUESTS).prop_map(Op::RemoveGuest),
+        2 => (0..GUESTS).prop_map(Op::Reclaim),
+        2 => (0..GUESTS).prop_map(Op::Pause),
+        3 => (0..GUESTS).prop_map(Op::Resume),
+        3 => (any::<u32>(), any_reservation()).prop_map(|(v, r)| Op::SetReservation(v, r)),
+        2 => (any::<u32>(), 1..1000_u32).prop_map(|(v, weight)| Op::SetWeight(v, weight)),
+        2 => (any::<u32>(), 0..16_u32).prop_map(|(v, pin)| Op::SetAllowed(v, pin)),
         2 => any::<u32>().prop_map(Op::Offline),
         3 => any::<u32>().prop_map(Op::Online),
     ]
@@ -137,7 +157,15 @@ pub fn op_of_others() -> impl Strategy<Value = Op> {
         6 => op().prop_filter("what others do", |op| {
             !matches!(
                 op,
-                Op::Add(..) | Op::Remove(_) | Op::WorkerReady(2) | Op::WorkerStopped(2, _) | Op::Offline(_) | Op::Online(_)
+                Op::Add(..)
+                    | Op::Remove(_)
+                    | Op::RemoveGuest(2)
+                    | Op::Pause(2)
+                    | Op::SetReservation(..)
+                    | Op::WorkerReady(2)
+                    | Op::WorkerStopped(2, _)
+                    | Op::Offline(_)
+                    | Op::Online(_)
             )
         }),
     ]

@@ -2,6 +2,7 @@
 //! here depends on the machine.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod changes;
 mod deadlines;
 mod hotplug;
 mod inversion;

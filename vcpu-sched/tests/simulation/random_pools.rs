@@ -1,5 +1,5 @@
 //! Random pools of everything at once: several CPUs, some of which are offline for a while, pinnings, locks,
-//! liars, removals. The simulator audits the policy at every event in debug builds. Here the sums are checked.
+//! liars, removals, pauses, changes of reservations, weights and pinnings. The simulator audits the policy at every event in debug builds. Here the sums are checked.
 
 use crate::{MS, US};
 use vcpu_sched::sim::{
@@ -72,6 +72,20 @@ fn some_of(cpus: usize, random: &mut SplitMix64) -> CpuSet {
     all.filter(|cpu| bits >> cpu.0 & 1 == 1).collect()
 }
 
+/// What its owner changes while the vCPU runs.
+fn changes(sim: &mut Simulation<()>, vcpu: VcpuId, cpus: usize, random: &mut SplitMix64, end: Ns) {
+    for _ in 0..random.below(4) {
+        let at = random.below(end);
+        match (random.one_in(3), self::params(random)) {
+            (true, _) => sim.set_allowed_at(vcpu, Some(some_of(cpus, random)), at),
+            (_, SchedParams::Reserved(reservation)) => {
+                sim.set_reservation_at(vcpu, reservation, at);
+            }
+            (_, SchedParams::BestEffort { weight }) => sim.set_weight_at(vcpu, weight, at),
+        }
+    }
+}
+
 fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
     let mut random = SplitMix64::new(seed);
     let config = config(&mut random);
@@ -111,6 +125,16 @@ fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
             if random.one_in(5) {
                 sim.remove_at(vcpu, random.below(end));
             }
+            changes(&mut sim, vcpu, cpus, &mut random, end);
+        }
+    }
+    for &guest in &guests {
+        if random.one_in(3) {
+            let (from, to) = (random.below(end), random.below(end));
+            sim.pause(guest, from.min(to), from.max(to));
+        }
+        if random.one_in(8) {
+            sim.remove_guest_at(guest, random.below(end));
         }
     }
     for cpu in 0..cpus as u32 {

@@ -62,6 +62,7 @@ impl ControlSource {
             Doing::Parked => ("parked", None),
             Doing::Carrying(cpu) => ("carrying", Some(cpu)),
             Doing::Running(cpu) => ("running", Some(cpu)),
+            Doing::Paused => ("paused", None),
             Doing::Gone => ("gone", None),
         };
         let name = &self.names.vcpus[id.index()];

@@ -109,6 +109,20 @@ impl<W: Write> TracePicture<W> {
                 let name = format!("reservation: {budget} ns in {period} ns");
                 (tracks::budget(vcpu), name, "claim")
             }
+            Event::ReservationChanged(vcpu, reservation) => {
+                let (budget, period) = (reservation.budget(), reservation.period());
+                let name = format!("new reservation: {budget} ns in {period} ns");
+                (tracks::budget(vcpu), name, "claim")
+            }
+            Event::WeightChanged(vcpu, weight) => {
+                (tracks::budget(vcpu), format!("weight: {weight}"), "claim")
+            }
+            Event::AllowedChanged(vcpu) => {
+                (tracks::vcpu(vcpu), "other host CPUs".to_owned(), "pool")
+            }
+            Event::Paused(guest) => (POOL, format!("{guest} is paused"), "pool"),
+            Event::Resumed(guest) => (POOL, format!("{guest} is resumed"), "pool"),
+            Event::GuestRemoved(guest) => (POOL, format!("{guest} is removed"), "pool"),
             // The track of an idle CPU is empty anyway.
             _ => return,
         };

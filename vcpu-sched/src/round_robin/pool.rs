@@ -252,6 +252,7 @@ impl<E: Events> RoundRobin<E> {
             until,
             chain,
             lock: 0,
+            may_wait: false,
             until_release: false,
         }
     }

@@ -22,6 +22,8 @@ pub struct Decision {
     pub chain: u32,
     /// The lock that the last edge names; meaningful when `chain` > 0 and `curr` is no suspect.
     pub lock: u64,
+    /// By the host's guesses, a vCPU is off the CPUs that may hold what `curr` comes to wait for.
+    pub may_wait: bool,
     /// `curr` runs only until it is seen to hold nothing or to spin: it is suspected to hold a lock for which
     /// others of its guest wait, or spun itself when it was stopped. It will not ring.
     pub until_release: bool,
@@ -134,6 +136,7 @@ impl<E: Events> Scheduler<E> {
             lock,
             suspect,
         } = chosen;
+        let may_wait = self.may_wait(curr);
         let until_release = suspect || (donor == curr && self.queues_with_others(curr));
         self.dequeue(donor);
         self.vcpus[donor].sc.state = ScState::OnCpu(cpu);
@@ -158,6 +161,7 @@ impl<E: Events> Scheduler<E> {
             until,
             chain,
             lock,
+            may_wait,
             until_release,
         }
     }

@@ -41,11 +41,11 @@ impl<E: Events> Scheduler<E> {
             self.counting.preempted(cpu, hints.holds());
         }
 
-        self.vcpus[curr].ec.hints = hints;
+        let before = std::mem::replace(&mut self.vcpus[curr].ec.hints, hints);
         self.settle_deferral(&running, why, &hints);
         self.settle_execution(curr, why, now);
         self.draw_edge(curr, &hints, now);
-        self.settle_suspicion(&running, &hints, now);
+        self.settle_suspicion(&running, &before, &hints, now);
 
         self.return_proxied(curr, cpu, now);
         self.return_donor(donor, cpu, now);

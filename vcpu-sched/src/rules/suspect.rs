@@ -5,6 +5,8 @@
 //!
 //! 1. One that holds something and does not itself spin. Of several, the one that was stopped first.
 //! 2. Otherwise one that spins, if it was stopped before the waiter: the lock may have been handed to it since.
+//! 3. Otherwise one that holds nothing, if it was stopped before the waiter, and no suspect has released anything
+//!    since: the sender of an IPI spins in the same way until the vCPU has taken the interrupt.
 //!
 //! A suspect runs on the waiter's budget until its owner sees that it holds nothing, or that it spins, and
 //! stops it. Then the next one is suspected. The one that has run was stopped last, so it is the last that is
@@ -40,8 +42,25 @@ pub enum Suspects {
     OffCpuOrRunning,
 }
 
-/// The place of a suspect in the order in which they are tried, the likeliest one first.
-type SuspectRank = (bool, Ns, VcpuId);
+/// How likely a vCPU that is off the CPUs is the one for which another spins, the likeliest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Likelihood {
+    /// It holds something, and does not spin.
+    Holds,
+    /// It spins itself, or was suspected for nothing: the lock may have been handed to it since.
+    Spins,
+    /// It holds nothing. The spinning vCPU may wait until it takes an interrupt, as the sender of an IPI does.
+    Free,
+}
+
+/// A vCPU that may be the one for which another spins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    likelihood: Likelihood,
+    /// When it was stopped, ns.
+    since: Ns,
+    vcpu: VcpuId,
+}
 
 impl<E: Events> Scheduler<E> {
     /// Who may hold what the vCPU on `cpu` spins for.
@@ -53,7 +72,7 @@ impl<E: Events> Scheduler<E> {
         let curr = running.curr;
         let siblings = &self.guests[self.vcpus[curr].guest].vcpus;
         let runs = |&vcpu: &VcpuId| matches!(self.vcpus[vcpu].ec.state, ExecState::Running(_));
-        match self.ranked_suspects(curr).next() {
+        match self.candidates(curr).next() {
             None => Suspects::None,
             Some(_) if siblings.iter().filter(|vcpu| runs(vcpu)).count() > 1 => {
                 Suspects::OffCpuOrRunning
@@ -82,23 +101,32 @@ impl<E: Events> Scheduler<E> {
         let ExecState::Runnable { since } = self.vcpus[waiter].ec.state else {
             return;
         };
-        let likeliest = self.ranked_suspects(waiter).min();
-        if let Some((.., holder)) = likeliest.filter(|best| *best < (true, since, waiter)) {
-            self.suspect(waiter, holder, now);
+        let was_helped = self.vcpus[waiter].ec.was_helped;
+        let may_help = |candidate: &Candidate| {
+            // One that was stopped later has been tried since the waiter ran.
+            let is_untried = (candidate.since, candidate.vcpu) < (since, waiter);
+            match candidate.likelihood {
+                Likelihood::Holds => true,
+                Likelihood::Spins => is_untried,
+                Likelihood::Free => is_untried && !was_helped,
+            }
+        };
+        if let Some(likeliest) = self.candidates(waiter).filter(may_help).min() {
+            self.suspect(waiter, likeliest.vcpu, now);
         }
     }
 
     /// `donor` holds nothing: suspects of its guest run first, if that pays.
     fn give_precedence(&mut self, donor: VcpuId, now: Ns) {
         let may_end = |ec: &ExecContext| ec.hints.waits || !ec.wrongly_suspected;
-        let suspects = self.ranked_suspects(donor);
-        let likeliest = suspects
-            .filter(|&(.., vcpu)| may_end(&self.vcpus[vcpu].ec))
+        let likeliest = self
+            .holders_or_waiters(donor)
+            .filter(|candidate| may_end(&self.vcpus[candidate.vcpu].ec))
             .min();
         let precedence = &mut self.vcpus[donor].ec.precedence;
         match likeliest {
             None => precedence.done(),
-            Some((.., holder)) if precedence.request() => self.suspect(donor, holder, now),
+            Some(likeliest) if precedence.request() => self.suspect(donor, likeliest.vcpu, now),
             Some(_) => {}
         }
     }
@@ -117,13 +145,20 @@ impl<E: Events> Scheduler<E> {
         self.emit_edge_on(waiter, wait, now);
     }
 
-    /// The vCPU that ran as `running` has stopped with `hints`: if it was a suspect, its donor waits for it no
-    /// longer.
-    pub(crate) fn settle_suspicion(&mut self, running: &Running, hints: &Hints, now: Ns) {
+    /// The vCPU that ran as `running` has stopped with `hints`, and had the hints `before` when it last stopped: if
+    /// it was a suspect, its donor waits for it no longer.
+    pub(crate) fn settle_suspicion(
+        &mut self,
+        running: &Running,
+        before: &Hints,
+        hints: &Hints,
+        now: Ns,
+    ) {
         let &Running { donor, curr, .. } = running;
         let holds = hints.depth > 0;
         let ec = &mut self.vcpus[curr].ec;
         ec.wrongly_suspected &= holds;
+        ec.was_helped = false;
         if !running.suspect || donor == curr {
             return;
         }
@@ -131,6 +166,11 @@ impl<E: Events> Scheduler<E> {
         let counters = self.counting.counters_mut(curr);
         counters.suspected += 1;
         counters.suspect_releases += u64::from(!holds);
+        if before.depth > 0 && !holds {
+            let donor = &mut self.vcpus[donor].ec;
+            donor.precedence.suspect_released();
+            donor.was_helped = true;
+        }
         self.drop_edge(donor, now);
         if self.vcpus[donor].ec.hints.waits {
             self.draw_suspicion(donor, now);
@@ -140,19 +180,39 @@ impl<E: Events> Scheduler<E> {
     /// Whether `vcpu` spun when it was stopped, and so did others of its guest, or they hold something.
     pub(crate) fn queues_with_others(&self, vcpu: VcpuId) -> bool {
         let hints = &self.vcpus[vcpu].ec.hints;
-        hints.is_guess && hints.waits && self.ranked_suspects(vcpu).next().is_some()
+        hints.is_guess && hints.waits && self.may_wait(vcpu)
     }
 
-    /// The vCPUs that may hold what `waiter` waits for, in no order.
-    fn ranked_suspects(&self, waiter: VcpuId) -> impl Iterator<Item = SuspectRank> {
+    /// Whether a vCPU is off the CPUs that may hold what `vcpu` comes to wait for.
+    pub(crate) fn may_wait(&self, vcpu: VcpuId) -> bool {
+        self.config.proxy && self.holders_or_waiters(vcpu).next().is_some()
+    }
+
+    /// The vCPUs off the CPUs that hold something, or wait for it, in no order.
+    fn holders_or_waiters(&self, waiter: VcpuId) -> impl Iterator<Item = Candidate> {
+        let candidates = self.candidates(waiter);
+        candidates.filter(|candidate| candidate.likelihood < Likelihood::Free)
+    }
+
+    /// The vCPUs off the CPUs for which `waiter` may wait, in no order.
+    fn candidates(&self, waiter: VcpuId) -> impl Iterator<Item = Candidate> {
         let siblings = &self.guests[self.vcpus[waiter].guest].vcpus;
         siblings.iter().filter_map(move |&vcpu| {
             let ec = &self.vcpus[vcpu].ec;
             let ExecState::Runnable { since } = ec.state else {
                 return None;
             };
-            let is_suspect = vcpu != waiter && ec.hints.is_guess && ec.hints.depth > 0;
-            is_suspect.then_some((ec.hints.waits || ec.wrongly_suspected, since, vcpu))
+            let likelihood = match ec.hints.depth {
+                0 => Likelihood::Free,
+                _ if ec.hints.waits || ec.wrongly_suspected => Likelihood::Spins,
+                _ => Likelihood::Holds,
+            };
+            let is_candidate = vcpu != waiter && ec.hints.is_guess;
+            is_candidate.then_some(Candidate {
+                likelihood,
+                since,
+                vcpu,
+            })
         })
     }
 }

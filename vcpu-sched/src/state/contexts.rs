@@ -87,6 +87,8 @@ pub(crate) struct ExecContext {
     pub(crate) hints: Hints,
     /// It ran as a suspect, was stopped while it still held something, and has not been seen free since.
     pub(crate) wrongly_suspected: bool,
+    /// Since it stopped, a suspect has released something on its budget.
+    pub(crate) was_helped: bool,
     /// Whether its next deferral is granted.
     pub(crate) deferral: DeferralCredit,
     /// The same of a deferral on a guess of the host.
@@ -150,6 +152,7 @@ impl VcpuState {
                 ending: false,
                 hints: Hints::default(),
                 wrongly_suspected: false,
+                was_helped: false,
                 deferral: DeferralCredit::default(),
                 guessed_deferral: GuessCredit::default(),
                 precedence: Precedence::default(),

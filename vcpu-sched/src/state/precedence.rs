@@ -2,14 +2,18 @@
 
 use crate::state::guess_credit::GuessCredit;
 
-/// So many suspects run in a row before the vCPU itself does.
-const MAX_IN_ROW: u32 = 48;
+/// So many suspects run in a row that release nothing, before the vCPU itself does.
+const MAX_VAIN: u32 = 12;
+/// So many suspects run in a row at most.
+const MAX_IN_ROW: u32 = 96;
 
 /// What a vCPU that holds nothing gives to the suspects of its guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Precedence {
     /// Suspects that have run before it in a row.
     in_row: u32,
+    /// The last of them that released nothing.
+    vain: u32,
     credit: GuessCredit,
 }
 
@@ -19,17 +23,24 @@ impl Precedence {
         if self.in_row == 0 && !self.credit.request() {
             return false;
         }
-        if self.in_row == MAX_IN_ROW {
-            self.in_row = 0;
+        if self.vain == MAX_VAIN || self.in_row == MAX_IN_ROW {
+            (self.in_row, self.vain) = (0, 0);
             self.credit.failed();
             return false;
         }
         self.in_row += 1;
+        self.vain += 1;
         true
+    }
+
+    /// A suspect that ran before it has released what it held.
+    pub(crate) fn suspect_released(&mut self) {
+        self.vain = 0;
     }
 
     /// No suspect is left.
     pub(crate) fn done(&mut self) {
+        self.vain = 0;
         if std::mem::take(&mut self.in_row) > 0 {
             self.credit.paid();
         }
@@ -44,7 +55,14 @@ mod tests {
     fn so_many_suspects_run_in_a_row_and_no_more() {
         let mut precedence = Precedence::default();
         let count = (0..).take_while(|_| precedence.request()).count();
-        assert_eq!(count as u32, MAX_IN_ROW);
+        assert_eq!(count as u32, MAX_VAIN);
+
+        let mut precedence = Precedence::default();
+        let releases = (0..).take_while(|_| {
+            precedence.suspect_released();
+            precedence.request()
+        });
+        assert_eq!(releases.count() as u32, MAX_IN_ROW);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use baton_abi::hints::{RING_DEFER, RING_DONATED};
 use baton_os::sys;
-use vcpu_sched::{Decision, Ns};
+use vcpu_sched::{Decision, Hints, Ns};
 
 use super::looks::Looks;
 use super::owned_vcpu::OwnedVcpu;
@@ -35,13 +35,23 @@ impl Assignment {
     /// Begins the looks at a vCPU without a hint page, which enters the guest in `entry`, ns.
     pub(super) fn begin_looks(&mut self, entry: Ns) {
         let until_release = self.decision.until_release;
+        let may_wait = self.decision.may_wait || self.vcpu.look_pace.is_alert();
         // A vCPU with which none competes waits for none that is off the CPUs.
-        if self.vcpu.is_inferred() && (until_release || self.until.is_some()) {
+        if self.vcpu.is_inferred() && (until_release || (may_wait && self.until.is_some())) {
             let (now, pace) = (sys::monotonic_ns(), &mut self.vcpu.look_pace);
             self.looks = Some(match until_release {
                 true => Looks::until_release(now, entry, pace),
                 false => Looks::for_wait(now, entry, pace),
             });
+        }
+    }
+
+    /// The vCPU's time is up, or its CPU is to reschedule, and it has these `hints`: its turn ends, if it was its
+    /// own. A deferral may follow.
+    pub(super) fn end_turn(&mut self, hints: &Hints) {
+        if hints.is_guess && !self.decision.until_release {
+            let looked_at = self.looks.is_some_and(|looks| looks.are_for_wait());
+            self.vcpu.look_pace.turn_ended(hints.waits, looked_at);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use baton_machine::{Doorbell, Exit, Vcpu};
 use baton_os::sys;
-use vcpu_sched::{CpuId, Ns, StopReason};
+use vcpu_sched::{CpuId, Hints, Ns, StopReason};
 
 use super::assignment::Assignment;
 use super::exit_latency::ExitLatency;
@@ -19,6 +19,8 @@ pub(super) enum ExitAction {
     Resume,
     /// The vCPU stops, and goes back to the pool.
     Stop(StopReason),
+    /// The same against its will, with these hints.
+    Preempt(Hints),
     /// The vCPU has halted, and sleeps in `KVM_RUN` until an interrupt.
     Sleep,
 }
@@ -66,27 +68,25 @@ impl ExitHandler {
         if !kicked && assignment.until.is_none_or(|until| now < until) {
             return self.look(pool, assignment, now);
         }
-        if let Some(looks) = assignment.looks {
-            looks.end(false, &mut assignment.vcpu.look_pace);
-        }
         if let Some(until) = assignment.until {
             self.latency.measured(until, now);
         }
-        if self.defer(pool, assignment, now) {
+        let hints = assignment.vcpu.hints();
+        assignment.end_turn(&hints);
+        if self.defer(pool, assignment, &hints, now) {
             ExitAction::Resume
         } else {
-            ExitAction::Stop(StopReason::Preempted)
+            ExitAction::Preempt(hints)
         }
     }
 
     /// Lets a vCPU that holds a lock run on for a moment, if the policy grants that.
-    fn defer(&self, pool: &Pool, assignment: &mut Assignment, now: Ns) -> bool {
-        let hints = assignment.vcpu.hints();
+    fn defer(&self, pool: &Pool, assignment: &mut Assignment, hints: &Hints, now: Ns) -> bool {
         if hints.depth == 0 {
             return false;
         }
         // The lock is released at the end of this statement.
-        let deferred = pool.lock().defer(self.cpu, &hints, now);
+        let deferred = pool.lock().defer(self.cpu, hints, now);
         let Some(until) = deferred else { return false };
         assignment.show_deferral();
         let entries = self.latency.before_release(hints.wait.is_some());
@@ -123,8 +123,8 @@ impl ExitHandler {
         if runs_on {
             return ExitAction::Resume;
         }
-        looks.end(true, pace);
-        ExitAction::Stop(StopReason::Preempted)
+        assignment.end_turn(&hints);
+        ExitAction::Preempt(hints)
     }
 
     /// An estimate of the time, ns, that an entry into the guest takes.

@@ -155,11 +155,9 @@ impl Looks {
         true
     }
 
-    /// The vCPU is stopped; `spins`: because of [`Looks::spins`].
-    pub(super) fn end(&self, spins: bool, pace: &mut LookPace) {
-        if let Purpose::Wait { .. } = self.purpose {
-            pace.turn_ended(spins);
-        }
+    /// Whether these are looks at a vCPU that runs for itself.
+    pub(super) fn are_for_wait(&self) -> bool {
+        matches!(self.purpose, Purpose::Wait { .. })
     }
 }
 
@@ -244,16 +242,5 @@ mod tests {
             times.push(looks.next());
         }
         assert_eq!(times, [114_000, 128_000]);
-    }
-
-    #[test]
-    fn a_turn_in_which_a_vcpu_spun_brings_the_first_look_of_the_next_one_forward() {
-        let mut pace = LookPace::default();
-        for (spins, first) in [(false, 200_000), (false, 400_000), (true, 100_000)] {
-            Looks::for_wait(0, ENTRY, &mut pace).end(spins, &mut pace);
-            assert_eq!(pace.until_wait(), first);
-        }
-        Looks::until_release(0, ENTRY, &mut pace).end(false, &mut pace);
-        assert_eq!(pace.until_wait(), 100_000, "not the vCPU's own turn");
     }
 }

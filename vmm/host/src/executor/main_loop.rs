@@ -263,12 +263,13 @@ impl<R: VcpuRunner> Executor<R> {
                 return Returned::Nothing;
             };
             assignment = back;
-            let reason = match self.exits.handle(pool, &mut assignment, exit) {
+            let (reason, hints) = match self.exits.handle(pool, &mut assignment, exit) {
                 ExitAction::Resume => continue,
-                ExitAction::Stop(reason) => Some(reason),
-                ExitAction::Sleep => None,
+                ExitAction::Stop(reason) => (Some(reason), None),
+                ExitAction::Preempt(hints) => (Some(StopReason::Preempted), Some(hints)),
+                ExitAction::Sleep => (None, None),
             };
-            return Returned::Stopped(self.stop(assignment.vcpu, reason));
+            return Returned::Stopped(self.stop(assignment.vcpu, reason, hints));
         }
     }
 
@@ -300,8 +301,14 @@ impl<R: VcpuRunner> Executor<R> {
         Some((assignment, exit))
     }
 
-    /// Accounts for the run of `vcpu`, which stops for `reason`; `None`: it sleeps.
-    fn stop(&mut self, mut vcpu: OwnedVcpu, reason: Option<StopReason>) -> StoppedVcpu {
+    /// Accounts for the run of `vcpu`, which stops for `reason`; `None`: it sleeps. `hints`: its hints, if they
+    /// have been read since its exit.
+    fn stop(
+        &mut self,
+        mut vcpu: OwnedVcpu,
+        reason: Option<StopReason>,
+        hints: Option<Hints>,
+    ) -> StoppedVcpu {
         // A vCPU that is about to sleep has its timer limited there, and doorbells are rung too often for
         // it.
         let sleeps = reason.is_none() && !vcpu.kept_awake;
@@ -310,7 +317,7 @@ impl<R: VcpuRunner> Executor<R> {
         }
         let hints = match reason {
             None | Some(StopReason::Halted(_)) => vcpu.hints_of_halted(),
-            Some(_) => vcpu.hints(),
+            Some(_) => hints.unwrap_or_else(|| vcpu.hints()),
         };
         let ran = self.time.charge();
         StoppedVcpu {

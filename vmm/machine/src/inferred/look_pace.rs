@@ -7,8 +7,9 @@
 //!   not had the lock at all; if it still holds something, the look came too early. So the time is found by
 //!   trial. A pseudo-random part keeps the looks out of step with the guest, and makes up for an entry that
 //!   takes a little longer or shorter than estimated.
-//! - At a vCPU that runs for itself, to find out whether it spins. The more slices pass in which it does not,
-//!   the later the first look of a slice comes.
+//! - At a vCPU that runs for itself, to find out whether it spins. The more turns pass in which it does not,
+//!   the later the first look of a turn comes. There are none while no vCPU is known for which it may wait,
+//!   unless it was found to spin lately: the end of each turn shows that for nothing.
 
 /// Times, ns.
 const FIRST_RELEASE: u64 = 2_000;
@@ -16,6 +17,9 @@ const SHORTEST_RELEASE: u64 = 500;
 const LONGEST_RELEASE: u64 = 50_000;
 const FIRST_WAIT: u64 = 100_000;
 const LONGEST_WAIT: u64 = 1_600_000;
+
+/// A vCPU that spun at the end of a turn of its own is looked at in so many more turns, whatever else is known.
+const ALERT_TURNS: u32 = 8;
 
 /// Of so many looks in a row that found a vCPU spinning, the first [`SHORT_ROW`] come as soon as the pace
 /// requires. The others come after [`RARE_RELEASE`], ns, because short ones do not pay.
@@ -39,6 +43,8 @@ pub enum Look {
 pub struct LookPace {
     release: u64,
     wait: u64,
+    /// Turns still to come in which it is looked at because it spun before.
+    alert: u32,
     /// So many looks in a row found it spinning that was to release a lock.
     spun: u32,
     random: u32,
@@ -49,6 +55,7 @@ impl Default for LookPace {
         Self {
             release: FIRST_RELEASE,
             wait: FIRST_WAIT,
+            alert: 0,
             spun: 0,
             random: 1,
         }
@@ -93,13 +100,24 @@ impl LookPace {
         self.wait
     }
 
-    /// A turn of the vCPU ends, in which looks have found that it spun for a vCPU that did not run, or have
+    /// Whether the vCPU has spun lately, so that it is to be looked at even if no vCPU is known for which it may
+    /// wait.
+    #[must_use]
+    pub fn is_alert(&self) -> bool {
+        self.alert > 0
+    }
+
+    /// A turn of the vCPU's own ends. It spun at the end or did not, and was `looked_at` before the end or was
     /// not.
-    pub fn turn_ended(&mut self, spun: bool) {
-        self.wait = match spun {
-            true => FIRST_WAIT,
-            false => (self.wait * 2).min(LONGEST_WAIT),
-        };
+    pub fn turn_ended(&mut self, spun: bool, looked_at: bool) {
+        if spun {
+            (self.wait, self.alert) = (FIRST_WAIT, ALERT_TURNS);
+            return;
+        }
+        self.alert = self.alert.saturating_sub(1);
+        if looked_at {
+            self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        }
     }
 }
 
@@ -149,11 +167,25 @@ mod tests {
         let mut times = Vec::new();
         for _ in 0..6 {
             times.push(pace.until_wait());
-            pace.turn_ended(false);
+            pace.turn_ended(false, true);
         }
         let expected = [1, 2, 4, 8, 16, 16].map(|times| times * FIRST_WAIT);
         assert_eq!(times, expected);
-        pace.turn_ended(true);
+        pace.turn_ended(true, true);
         assert_eq!(pace.until_wait(), FIRST_WAIT);
+        pace.turn_ended(false, false);
+        assert_eq!(pace.until_wait(), FIRST_WAIT, "nobody looked");
+    }
+
+    #[test]
+    fn a_vcpu_that_spun_is_looked_at_for_some_turns() {
+        let mut pace = LookPace::default();
+        assert!(!pace.is_alert());
+        pace.turn_ended(true, false);
+        for _ in 0..ALERT_TURNS {
+            assert!(pace.is_alert());
+            pace.turn_ended(false, true);
+        }
+        assert!(!pace.is_alert());
     }
 }

@@ -3,7 +3,7 @@
 use crate::state::guess_credit::GuessCredit;
 
 /// So many suspects run in a row that release nothing, before the vCPU itself does.
-const MAX_VAIN: u32 = 12;
+const MAX_FRUITLESS: u32 = 12;
 /// So many suspects run in a row at most.
 const MAX_IN_ROW: u32 = 96;
 
@@ -13,7 +13,7 @@ pub(crate) struct Precedence {
     /// Suspects that have run before it in a row.
     in_row: u32,
     /// The last of them that released nothing.
-    vain: u32,
+    fruitless: u32,
     credit: GuessCredit,
 }
 
@@ -23,24 +23,24 @@ impl Precedence {
         if self.in_row == 0 && !self.credit.request() {
             return false;
         }
-        if self.vain == MAX_VAIN || self.in_row == MAX_IN_ROW {
-            (self.in_row, self.vain) = (0, 0);
+        if self.fruitless == MAX_FRUITLESS || self.in_row == MAX_IN_ROW {
+            (self.in_row, self.fruitless) = (0, 0);
             self.credit.failed();
             return false;
         }
         self.in_row += 1;
-        self.vain += 1;
+        self.fruitless += 1;
         true
     }
 
     /// A suspect that ran before it has released what it held.
     pub(crate) fn suspect_released(&mut self) {
-        self.vain = 0;
+        self.fruitless = 0;
     }
 
     /// No suspect is left.
     pub(crate) fn done(&mut self) {
-        self.vain = 0;
+        self.fruitless = 0;
         if std::mem::take(&mut self.in_row) > 0 {
             self.credit.paid();
         }
@@ -55,7 +55,7 @@ mod tests {
     fn so_many_suspects_run_in_a_row_and_no_more() {
         let mut precedence = Precedence::default();
         let count = (0..).take_while(|_| precedence.request()).count();
-        assert_eq!(count as u32, MAX_VAIN);
+        assert_eq!(count as u32, MAX_FRUITLESS);
 
         let mut precedence = Precedence::default();
         let releases = (0..).take_while(|_| {

@@ -53,9 +53,10 @@ impl<E: Events> Scheduler<E> {
     /// `None`: nothing; it may sleep until it is kicked or until [`Scheduler::next_timer`].
     ///
     /// O(log n) for n vCPUs, plus a chain of at most [`crate::MAX_CHAIN`] edges for each scheduling context
-    /// that is tried, and plus the timers of reservations that come before the end of the decision and
-    /// cannot matter to it, which are passed over one by one. A scheduling context that cannot be served is
-    /// set aside and comes back by an event of its own guest, which is charged for causing it.
+    /// that is tried, plus, where hints are guesses, the vCPUs of its guest, and plus the timers of
+    /// reservations that come before the end of the decision and cannot matter to it, which are passed over
+    /// one by one. A scheduling context that cannot be served is set aside and comes back by an event of its
+    /// own guest, which is charged for causing it.
     ///
     /// # Panics
     /// If `cpu` is not of this pool.

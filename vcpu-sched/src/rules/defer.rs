@@ -15,6 +15,11 @@
 //! the locks that it holds at other times. And since a guess is wrong more often than a statement, deferrals
 //! on guesses are withdrawn only from a vCPU for which fewer than half of them end with a release
 //! (`state/guess_credit.rs`).
+//!
+//! A guess defers no preemption by a kick. Most of these kicks come while the vCPU wakes another one that is more
+//! urgent, by an IPI whose sending is an exit: at its end the section lasts for a few instructions more, and a
+//! mutex has just been released. A doorbell would come at the end of the section, but a look comes tens of
+//! microseconds later, when the vCPU may hold the mutex again, which no guess shows.
 
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns};
@@ -32,7 +37,8 @@ impl<E: Events> Scheduler<E> {
         let running = self.cpus.running(cpu)?;
         let (curr, deferred) = (running.curr, running.deferred);
         let ends = self.is_paused(curr) || self.vcpus[curr].ec.ending;
-        if !soon_done || deferred || ends {
+        let is_kicked = hints.is_guess && self.cpus[cpu].needs_resched();
+        if !soon_done || deferred || ends || is_kicked {
             return None;
         }
         let ec = &mut self.vcpus[curr].ec;

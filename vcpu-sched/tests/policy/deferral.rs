@@ -128,6 +128,22 @@ fn deferrals_on_guesses_that_pay_every_second_time_are_all_granted() {
     assert_eq!(p.counters(v).deferrals_expired, 100);
 }
 
+#[test]
+fn a_guess_defers_no_preemption_by_a_kick_and_a_published_hint_does() {
+    for (hints, is_deferred) in [(guessed(), false), (holding(), true)] {
+        let mut p = Pool::new(1);
+        let guest = p.guest();
+        let (holder, woken) = (p.hard(guest, 5, 10), p.hard(guest, 1, 5));
+        p.wake(holder);
+        p.pick(0);
+        p.pass(US);
+        p.wake(woken);
+        assert_eq!(p.kicks(), [0]);
+        let deferred = p.policy.defer(CPU, &hints, p.now);
+        assert_eq!(deferred.is_some(), is_deferred, "{hints:?}");
+    }
+}
+
 /// The vCPU runs on until it is stopped with `hints`, and uses up its next budget.
 fn next_time(p: &mut Pool, hints: Hints) {
     p.run(0, 50 * US, StopReason::Preempted, hints);

@@ -58,3 +58,10 @@ pub use vcpu_index::VcpuIndex;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
+
+#[cfg(not(loom))]
+#[cfg(test)]
+mod handover_tests;
+#[cfg(not(loom))]
+#[cfg(test)]
+mod process_tests;

@@ -37,6 +37,17 @@ pub struct ThreadSide {
     state: State,
 }
 
+/// A step of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnswerStep {
+    /// The answer stands in the page, and the vCPU is the thread's still.
+    Written,
+    /// The vCPU is the pool's.
+    Published,
+    /// The executor that waits is awake.
+    Notified,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum State {
     /// The pool has the vCPU.
@@ -116,26 +127,28 @@ impl ThreadSide {
     /// # Errors
     /// [`LinkError::NoCommand`] if the pool has the vCPU.
     pub fn answer(&mut self, answer: &Answer) -> Result<(), LinkError> {
+        self.answer_in_steps(answer, |_| {})
+    }
+
+    /// The same, with a call of `after` after each step, for tests in which the process ends there.
+    pub(crate) fn answer_in_steps(
+        &mut self,
+        answer: &Answer,
+        after: impl Fn(AnswerStep),
+    ) -> Result<(), LinkError> {
         match self.state {
             State::Commanded(_) => {}
             State::Away => return Err(LinkError::NoCommand),
             State::Failed(error) => return Err(error),
         }
         answer.write(&self.page.answer);
+        after(AnswerStep::Written);
         self.state = State::Away;
-        self.publish();
-        self.notify();
-        Ok(())
-    }
-
-    /// Makes the pool the vCPU's owner.
-    fn publish(&self) {
         self.page.answer.number.store(self.number.raw());
-    }
-
-    /// Wakes the executor that waits.
-    fn notify(&self) {
+        after(AnswerStep::Published);
         self.page.answer.number.wake();
+        after(AnswerStep::Notified);
+        Ok(())
     }
 
     fn fail(&mut self, error: LinkError) -> LinkError {

@@ -54,14 +54,13 @@ impl KickSignal {
     /// Sends the signal. False: the thread has ended, or the kernel does not permit it.
     #[must_use]
     pub fn send(&self) -> bool {
-        let sent = match &self.target {
+        match &self.target {
             Target::Thread(pidfd) => send_by_pidfd(pidfd, self.signo),
             Target::Ids(process, pid, tid) => {
                 // Signal 0 only checks that the process lives.
                 send_by_pidfd(process, 0) && send_by_ids(*pid, *tid, self.signo)
             }
-        };
-        sent
+        }
     }
 }
 

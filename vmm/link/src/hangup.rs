@@ -16,8 +16,8 @@ impl Hangup {
 
     /// Records that the peer is gone, and wakes those who wait on `words` for it.
     ///
-    /// A thread that has read the flag and is about to wait finds its word changed. A peer that lives on
-    /// can change it back; such a thread reads the flag again after a while.
+    /// A thread that has read the flag and is about to wait finds its word changed. A guest's process that
+    /// lives on can change it back, so the pool also reads the flag again after a while.
     pub(crate) fn set<'a>(&self, words: impl Iterator<Item = &'a FutexWord>) {
         self.0.store(true, Ordering::Release);
         for word in words {

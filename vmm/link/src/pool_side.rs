@@ -43,8 +43,8 @@ pub struct WaitLimits {
     pub until: Option<Ns>,
     /// How much later than that, or than a kick, the thread may answer, ns.
     pub bound: Ns,
-    /// How often the pool checks whether a kick has come or the process is gone, ns. Both are noticed at
-    /// once if the process keeps to the protocol.
+    /// How often the pool checks whether a kick has come or the process is gone, ns. The end of a process is
+    /// noticed at once if the process has kept to the protocol.
     pub check_every: Ns,
 }
 
@@ -119,7 +119,7 @@ impl PoolSide {
             }
             let timeout = self.timeout(limits, now())?;
             let last = self.answered.raw();
-            if self.page.answer.number.wait(last, timeout) {
+            if self.page.answer.number.wait(last, Some(timeout)) {
                 wakeups += 1;
             }
             if wakeups > MAX_WAKEUPS && self.page.answer.number.load() == last {

@@ -10,8 +10,6 @@
 //!
 //! A pool that is gone is noticed at the next wait. The run that it commanded ends at its own time.
 
-use std::time::Duration;
-
 use crate::answer::Answer;
 use crate::command::{Command, CommandKind};
 use crate::error::{LinkError, ProtocolError};
@@ -21,10 +19,6 @@ use crate::pages::{GuestPages, PageRef};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::vcpu_index::VcpuIndex;
-
-/// How often the thread checks whether the pool is gone. It is woken for that, too, unless a pool that
-/// lives on erases the mark in its page.
-const CHECK_EVERY: Duration = Duration::from_millis(100);
 
 /// A vCPU whose pool is another process, for the vCPU's thread.
 #[derive(Debug)]
@@ -78,10 +72,9 @@ impl ThreadSide {
             if let Some(command) = self.take_command()? {
                 return Ok(command);
             }
-            self.page
-                .command
-                .number
-                .wait(self.number.raw(), CHECK_EVERY);
+            // Without a time: the mark of a pool that is gone stays, unless the pool gives another command.
+            let word = &self.page.command.number;
+            word.wait(self.number.raw(), None);
         }
     }
 

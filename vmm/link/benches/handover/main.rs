@@ -97,7 +97,7 @@ fn main() {
         return;
     }
     sys::set_affinity(&[EXECUTOR_CPU]).expect("pinned");
-    let (mut child, mut joined) = start_guest();
+    let (mut child, mut joined, _control) = start_guest();
     let mut vcpus = joined.vcpus.drain(..);
     let (Some(echo), Some(runs), Some(kicks)) = (vcpus.next(), vcpus.next(), vcpus.next()) else {
         panic!("the guest has three vCPUs");
@@ -231,8 +231,8 @@ fn process_clock(pid: u32) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Starts the guest's process, and admits it.
-fn start_guest() -> (Child, JoinedGuest) {
+/// Starts the guest's process, and admits it. The process ends with the connection.
+fn start_guest() -> (Child, JoinedGuest, Connection) {
     let name = format!("baton-link-bench-{}", std::process::id());
     let path: PathBuf = std::env::temp_dir().join(name);
     let socket = net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).expect("a socket");
@@ -256,7 +256,7 @@ fn start_guest() -> (Child, JoinedGuest) {
     let wakes = WakeFile::new().expect("a file");
     let admitted = PoolMessage::Admitted { guest: 1 };
     control.send(&admitted, Some(wakes.as_fd())).expect("sent");
-    (child, joined)
+    (child, joined, control)
 }
 
 /// The guest's process.

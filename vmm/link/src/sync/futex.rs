@@ -25,11 +25,12 @@ impl FutexWord {
         self.0.fetch_or(bits, Ordering::AcqRel);
     }
 
-    /// Waits until another thread wakes this one, at most for `timeout`. Returns at once if the word is not
-    /// `expected`. May also return for another reason, such as a signal. False: the time is over.
-    pub(crate) fn wait(&self, expected: u32, timeout: Duration) -> bool {
+    /// Waits until another thread wakes this one, at most for `timeout` if there is one. Returns at once if
+    /// the word is not `expected`. May also return for another reason, such as a signal. False: the time is
+    /// over.
+    pub(crate) fn wait(&self, expected: u32, timeout: Option<Duration>) -> bool {
         // A time that the kernel cannot express is longer than any host runs.
-        let timeout = Timespec::try_from(timeout).ok();
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         // No private futex: the other thread belongs to another process.
         let waited = futex::wait(&self.0, Flags::empty(), expected, timeout.as_ref());
         waited != Err(rustix::io::Errno::TIMEDOUT)

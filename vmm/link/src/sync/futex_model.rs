@@ -28,7 +28,7 @@ impl FutexWord {
         self.value.fetch_or(bits, Ordering::AcqRel);
     }
 
-    pub(crate) fn wait(&self, expected: u32, _: Duration) -> bool {
+    pub(crate) fn wait(&self, expected: u32, _: Option<Duration>) -> bool {
         let queue = self.queue.lock().unwrap();
         if self.value.load(Ordering::Relaxed) == expected {
             drop(self.woken.wait(queue).unwrap());

@@ -5,17 +5,20 @@
 //!   a. which command is in force? none: done    1. read the command and its number
 //!   b. page: kicked = that number               2. direct the kick signal at this vCPU
 //!   c. signal the thread                        3. kicked = number? answer without entering
-//!                                               4. KVM_RUN
+//!                                               4. KVM_RUN; after each signal go to 3
 //! ```
 //!
 //! A kick before step 3 is seen there; one after step 2 finds the vCPU that the signal's handler has to stop.
 //! A signal that comes late, for a command that has been answered, costs one needless exit, because the
-//! number in the page is not that of the next command.
+//! number in the page is not that of the next command. Steps a and b are one under the lock: a kicker that
+//! was slow between them would write an old number over that of the next kick.
 
 use vcpu_sched::Ns;
 
 use crate::number::CommandNumber;
 use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// A command in force, and when it was kicked first, ns.
 #[derive(Clone, Copy, Debug)]
@@ -40,15 +43,18 @@ impl KickRecord {
         *self.0.lock() = None;
     }
 
-    /// Records a kick at the time `now`, ns. Returns the number of the command that it is to end, unless
-    /// that has been kicked already.
-    pub(crate) fn kick(&self, now: Ns) -> Option<CommandNumber> {
+    /// Records a kick at the time `now`, ns, and writes the number of the command in force to `kicked`. False:
+    /// there is no such command, or it has been kicked already.
+    pub(crate) fn kick(&self, now: Ns, kicked: &AtomicU32) -> bool {
         let mut in_force = self.0.lock();
-        let command = in_force
-            .as_mut()
-            .filter(|command| command.kicked_at.is_none())?;
-        command.kicked_at = Some(now);
-        Some(command.number)
+        match in_force.as_mut() {
+            Some(command) if command.kicked_at.is_none() => {
+                command.kicked_at = Some(now);
+                kicked.store(command.number.raw(), Relaxed);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// When the command in force was kicked first, ns.

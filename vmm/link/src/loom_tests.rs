@@ -141,6 +141,24 @@ struct Signals {
     sent: Condvar,
 }
 
+impl Signals {
+    fn send(&self) {
+        *self.pending.lock().unwrap() = true;
+        self.sent.notify_all();
+    }
+
+    /// Runs the guest until the command is kicked, as the vCPU's thread does.
+    fn run_until_kicked(&self, side: &ThreadSide) {
+        while !side.is_kicked() {
+            let mut pending = self.pending.lock().unwrap();
+            while !*pending {
+                pending = self.sent.wait(pending).unwrap();
+            }
+            *pending = false;
+        }
+    }
+}
+
 #[test]
 fn loom_a_kick_ends_its_command_and_no_later_one() {
     loom::model(|| {
@@ -155,13 +173,7 @@ fn loom_a_kick_ends_its_command_and_no_later_one() {
             let signals = Arc::clone(&signals);
             move || {
                 thread_side.wait().unwrap();
-                *signals.pending.lock().unwrap() = false;
-                if !thread_side.is_kicked() {
-                    let mut pending = signals.pending.lock().unwrap();
-                    while !*pending {
-                        pending = signals.sent.wait(pending).unwrap();
-                    }
-                }
+                signals.run_until_kicked(&thread_side);
                 thread_side.answer(&preempted(1)).unwrap();
                 thread_side.wait().unwrap();
                 assert!(!thread_side.is_kicked());
@@ -172,14 +184,53 @@ fn loom_a_kick_ends_its_command_and_no_later_one() {
             let kicker = pool_side.kicker();
             move || {
                 assert!(kicker.kick(7));
-                *signals.pending.lock().unwrap() = true;
-                signals.sent.notify_all();
+                signals.send();
             }
         });
         assert_eq!(pool_side.wait(&LIMITS, || 0), Ok(preempted(1)));
         pool_side.give(&run(4)).unwrap();
         assert_eq!(pool_side.wait(&LIMITS, || 0), Ok(preempted(2)));
         kicker.join().unwrap();
+        vcpu.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_a_late_kicker_of_the_last_command_does_not_undo_a_kick_of_the_next() {
+    loom::model(|| {
+        let Both {
+            mut pool_side,
+            mut thread_side,
+            ..
+        } = both();
+        let signals = Arc::new(Signals::default());
+        pool_side.give(&run(3)).unwrap();
+        let vcpu = thread::spawn({
+            let signals = Arc::clone(&signals);
+            move || {
+                thread_side.wait().unwrap();
+                thread_side.answer(&preempted(1)).unwrap();
+                thread_side.wait().unwrap();
+                signals.run_until_kicked(&thread_side);
+                thread_side.answer(&preempted(2)).unwrap();
+            }
+        });
+        let late = thread::spawn({
+            let kicker = pool_side.kicker();
+            let signals = Arc::clone(&signals);
+            move || {
+                if kicker.kick(7) {
+                    signals.send();
+                }
+            }
+        });
+        assert_eq!(pool_side.wait(&LIMITS, || 0), Ok(preempted(1)));
+        pool_side.give(&run(4)).unwrap();
+        if pool_side.kicker().kick(8) {
+            signals.send();
+        }
+        assert_eq!(pool_side.wait(&LIMITS, || 0), Ok(preempted(2)));
+        late.join().unwrap();
         vcpu.join().unwrap();
     });
 }

@@ -29,7 +29,6 @@ use crate::kick_record::KickRecord;
 use crate::number::{CommandNumber, GONE};
 use crate::pages::{GuestPages, PageRef};
 use crate::sync::Arc;
-use crate::sync::atomic::Ordering::Relaxed;
 use crate::vcpu_index::VcpuIndex;
 
 /// Wake-ups without an answer that one wait accepts. A signal causes one of them, too, and a process that
@@ -204,11 +203,7 @@ impl VcpuKicker {
     /// False: there is nothing to end, or another kick does that.
     #[must_use]
     pub fn kick(&self, now: Ns) -> bool {
-        let kicked = self.kicks.kick(now);
-        if let Some(number) = kicked {
-            self.page.command.kicked.store(number.raw(), Relaxed);
-        }
-        kicked.is_some()
+        self.kicks.kick(now, &self.page.command.kicked)
     }
 }
 

@@ -62,6 +62,17 @@ fn files_that_are_no_memory_files_are_refused() {
 }
 
 #[test]
+fn a_memory_file_of_huge_pages_is_refused_where_the_host_has_them() {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
+    let Ok(file) = fs::memfd_create("test", flags) else {
+        return;
+    };
+    fs::fcntl_add_seals(&file, SEALS).expect("sealed");
+    let refused = GuestPages::accept(&file, 1);
+    assert!(matches!(refused, Err(PagesError::NoMemfd)));
+}
+
+#[test]
 fn a_memory_file_that_is_open_for_reading_only_is_refused() {
     use std::os::fd::AsRawFd;
     let file = memfd(4096, SEALS);

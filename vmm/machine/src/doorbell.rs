@@ -26,7 +26,8 @@ pub enum Doorbell {
 
 impl Doorbell {
     /// The doorbell that `value` rings in a guest of `vcpus` vCPUs; `None` if the value makes no sense.
-    pub(crate) fn decode(value: u32, vcpus: u32) -> Option<Self> {
+    #[must_use]
+    pub fn decode(value: u32, vcpus: u32) -> Option<Self> {
         let reason = value & ((1 << DOORBELL_REASON_BITS) - 1);
         let argument = value >> DOORBELL_REASON_BITS;
         let named =

@@ -136,6 +136,25 @@ fn a_lender_goes_on_lending_while_its_reservation_changes() {
 }
 
 #[test]
+fn a_parked_vcpu_that_gets_an_earlier_deadline_takes_the_cpu_when_its_wait_ends() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let (holder, waiter, other) = (p.hard(g, 2, 100), p.hard(g, 1, 100), p.hard(g, 20, 50));
+    p.wake(holder);
+    p.pick(0);
+    p.stop(0, StopReason::Halted(None), holding());
+    p.ring(waiter, 0, spins_on(holder));
+    assert_eq!(p.pick(0), None);
+    p.wake(other);
+    assert_eq!(p.until(0), Some(20 * MS), "its deadline is the earlier one");
+    p.kicks();
+    p.set(waiter, 1, 10).unwrap();
+    assert_eq!(p.kicks(), [0]);
+    p.stop(0, StopReason::Preempted, quiet());
+    assert_eq!(p.until(0), Some(p.policy.config().park_ns));
+}
+
+#[test]
 fn a_best_effort_vcpu_gets_a_reservation_and_a_reserved_one_a_weight() {
     let mut p = Pool::new(1);
     let g = p.guest();

@@ -113,8 +113,8 @@ impl Server {
         std::mem::take(&mut self.has_changed).then_some(self.admitted)
     }
 
-    /// Pays off the debt of a throttled server as far as it has been throttled. Before a change, so that the
-    /// periods that have passed count by the reservation that was in force.
+    /// Pays off the debt of a throttled server as far as it has been throttled. This comes before a change, so that
+    /// the periods that have passed count by the reservation that was in force.
     pub(crate) fn pay_off(&mut self, now: Ns) {
         if self.next.is_some() || self.budget > 0 || self.next_period() > now {
             return;

@@ -240,6 +240,10 @@ impl<E: Events> Scheduler<E> {
         if *server.reservation() == reservation && sc.reduced_since.is_none() == is_whole {
             return;
         }
+        if sc.state == ScState::Throttled {
+            // The periods that have passed count by the reservation that was in force.
+            server.pay_off(now);
+        }
         server.put_in_force(reservation, uncharged);
         let replenished_at = server.replenished_at();
         if !is_whole {

@@ -258,6 +258,26 @@ fn a_throttled_one_gets_its_budget_when_its_debt_is_paid_off_at_the_new_rate() {
 }
 
 #[test]
+fn debt_is_paid_off_at_the_whole_rate_up_to_the_reduction() {
+    let mut p = Pool::new(2);
+    let [first, second] = [(); 2].map(|()| p.guest());
+    p.hard(first, 8, 10);
+    let b = p.hard(second, 8, 10);
+    p.wake(b);
+    p.pick(0);
+    p.run(0, 8 * MS, StopReason::Preempted, quiet());
+    p.policy.charge_elsewhere(b, CpuTime(20 * MS), p.now);
+    assert_eq!(p.policy.next_timer(), Some(30 * MS));
+    p.now = 25 * MS;
+    p.offline(1);
+    assert_eq!(
+        p.policy.next_timer(),
+        Some(50 * MS),
+        "4 of 20 remain, for which it gets 1.9 ms a period"
+    );
+}
+
+#[test]
 fn a_vcpu_whose_own_cpus_are_all_offline_runs_elsewhere_until_one_is_online() {
     let mut p = Pool::new(2);
     let v = p.best_effort_on(1);

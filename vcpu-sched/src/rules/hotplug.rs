@@ -257,7 +257,8 @@ impl<E: Events> Scheduler<E> {
             ScState::Throttled => self.set_timer(TimerId::Sc(vcpu), replenished_at, now),
             // The decision under way ends by the budget that it had.
             ScState::OnCpu(cpu) => self.kick(cpu, now),
-            _ => {}
+            // Where the budget is too short to be reduced, the deadline has moved.
+            _ => self.deadline_changed(vcpu, now),
         }
     }
 

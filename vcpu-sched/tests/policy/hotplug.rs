@@ -278,6 +278,33 @@ fn debt_is_paid_off_at_the_whole_rate_up_to_the_reduction() {
 }
 
 #[test]
+fn a_sleeper_that_is_reduced_by_less_takes_a_cpu_when_its_timer_is_due() {
+    let mut p = Pool::new(2);
+    let [first, second, third] = [(); 3].map(|()| p.guest());
+    let (other, leaves) = (p.hard(first, 40, 100), p.hard(second, 50, 100));
+    let small = SchedParams::Reserved(Reservation::hard(10 * US, 25 * MS).unwrap());
+    let sleeper = p.policy.add_vcpu(third, small, None).unwrap();
+    p.hard(third, 80, 100);
+    p.wake(sleeper);
+    p.pick(0);
+    p.stop(0, StopReason::Halted(Some(26 * MS)), quiet());
+    p.offline(1);
+    assert_eq!(p.pick(1), None);
+    p.wake(other);
+    let until = |p: &mut Pool| p.decide(0).and_then(|decision| decision.until);
+    assert_eq!(
+        until(&mut p),
+        Some(40 * MS),
+        "10 us in 225 ms are less urgent"
+    );
+    p.kicks();
+    p.policy.remove(leaves, p.now);
+    assert_eq!(p.kicks(), [0]);
+    p.stop(0, StopReason::Preempted, quiet());
+    assert_eq!(until(&mut p), Some(26 * MS));
+}
+
+#[test]
 fn a_vcpu_whose_own_cpus_are_all_offline_runs_elsewhere_until_one_is_online() {
     let mut p = Pool::new(2);
     let v = p.best_effort_on(1);

@@ -95,7 +95,14 @@ impl Server {
     /// period is over, that is at once.
     pub(crate) fn change(&mut self, to: Reservation, idle: bool, now: Ns) {
         self.next = Some(to).filter(|to| *to != self.admitted);
-        if idle && (self.deadline == 0 || self.next_period() <= now) {
+        if idle {
+            self.change_if_period_is_over(now);
+        }
+    }
+
+    /// Puts the change of an idle server in force, if one is pending and its last period is over.
+    pub(crate) fn change_if_period_is_over(&mut self, now: Ns) {
+        if self.deadline == 0 || self.next_period() <= now {
             self.put_change_in_force();
         }
     }
@@ -106,8 +113,8 @@ impl Server {
         std::mem::take(&mut self.has_changed).then_some(self.admitted)
     }
 
-    /// Pays off the debt of a throttled server as far as it has been throttled. Before a change, so that the
-    /// periods that have passed count by the reservation that was in force.
+    /// Pays off the debt of a throttled server as far as it has been throttled. This comes before a change, so that
+    /// the periods that have passed count by the reservation that was in force.
     pub(crate) fn pay_off(&mut self, now: Ns) {
         if self.next.is_some() || self.budget > 0 || self.next_period() > now {
             return;

@@ -53,8 +53,8 @@ impl<E: Events> Scheduler<E> {
         self.vcpus[vcpu].pending.params = None;
         if throttled {
             self.set_timer(TimerId::Sc(vcpu), replenished_at, now);
-        } else if idle {
-            self.idle_deadline_changed(vcpu, now);
+        } else {
+            self.deadline_changed(vcpu, now);
         }
         self.settle_change(vcpu, now);
         self.check();
@@ -154,7 +154,7 @@ impl<E: Events> Scheduler<E> {
         {
             server.pay_off(now);
         }
-        self.admission.free_held(now);
+        self.free_held_bandwidth(now);
         let mut after = self.admission.clone();
         let (promised, from) = (self.promised(vcpu), self.promised_cpus(vcpu));
         let moves = allowed != from;
@@ -310,5 +310,35 @@ impl<E: Events> Scheduler<E> {
                 self.admit_again(now);
             }
         }
+    }
+
+    /// Frees the bandwidth of reservations that were removed, made smaller or moved to other CPUs, as far as it is
+    /// no longer used at `now`. Returns when all of it is free, ns; `None`: it is. Until then
+    /// [`Scheduler::add_vcpu`] counts it as taken.
+    pub fn free_held_bandwidth(&mut self, now: Ns) -> Option<Ns> {
+        if self.settle_idle_changes(now) && self.cpus.online() != self.cpus.all() {
+            self.admit_again(now);
+        }
+        self.admission.free_held(now)
+    }
+
+    /// Puts in force what is pending for vCPUs that sleep and whose last period is over. Returns whether that was
+    /// the case for any.
+    pub(crate) fn settle_idle_changes(&mut self, now: Ns) -> bool {
+        let mut any = false;
+        for vcpu in self.vcpus.place_ids() {
+            let Some(v) = self.vcpus.get_mut(vcpu) else {
+                continue;
+            };
+            let idle = v.sc.state == ScState::Off && v.ec.state != ExecState::Gone;
+            if let Some(server) = v.sc.class.server_mut().filter(|_| idle) {
+                server.change_if_period_is_over(now);
+            }
+            if let Some(reservation) = v.sc.class.take_change() {
+                self.emit(now, Event::ReservationChanged(vcpu, reservation));
+                any = true;
+            }
+        }
+        any
     }
 }

@@ -33,7 +33,7 @@ impl<E: Events> Scheduler<E> {
         match sc.class.charge_elsewhere(spent, activity, now, &inputs) {
             // An idle one may have got a deadline that it keeps if it wakes in time.
             ChargedElsewhere::Unchanged if state == ScState::Off => {
-                self.idle_deadline_changed(vcpu, now);
+                self.deadline_changed(vcpu, now);
             }
             ChargedElsewhere::Unchanged => {}
             ChargedElsewhere::Moved => self.take_new_place(vcpu, now),
@@ -63,6 +63,8 @@ impl<E: Events> Scheduler<E> {
                 let rank = self.vcpus[vcpu].sc.rank();
                 self.donor_rank_changed(cpu, rank, now);
             }
+            // The end of its bounded wait may be more urgent than before.
+            ScState::Parked(_) => self.deadline_changed(vcpu, now),
             _ => {}
         }
     }

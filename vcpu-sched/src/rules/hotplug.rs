@@ -192,8 +192,9 @@ impl<E: Events> Scheduler<E> {
         vcpus.filter_map(admitted).collect()
     }
 
-    /// Rule 4.
+    /// Rules 4 and 5.
     pub(crate) fn admit_again(&mut self, now: Ns) {
+        self.settle_idle_changes(now);
         let online = self.cpus.online();
         let (mut kept, mut reduced) = (self.admission.emptied(), self.admission.emptied());
         let mut in_force = Vec::new();
@@ -202,8 +203,10 @@ impl<E: Events> Scheduler<E> {
         for guest in in_order {
             let admitted = self.admitted(guest);
             let mut beside = kept.clone();
-            let mut all = admitted.iter();
-            let fits = all.all(|a| beside.take(&a.reservation, a.cpus, online).is_ok());
+            let mut takes = |a: &Admitted| beside.take(&a.reservation, a.cpus, online).is_ok();
+            // With all CPUs online, all that was admitted fits. The test could fail: the bandwidth of a reservation
+            // that is to become smaller may have been given to others before the vCPU has its next budget.
+            let fits = online == self.cpus.all() || admitted.iter().all(&mut takes);
             if fits {
                 kept = beside;
             } else {
@@ -237,6 +240,10 @@ impl<E: Events> Scheduler<E> {
         if *server.reservation() == reservation && sc.reduced_since.is_none() == is_whole {
             return;
         }
+        if sc.state == ScState::Throttled {
+            // The periods that have passed count by the reservation that was in force.
+            server.pay_off(now);
+        }
         server.put_in_force(reservation, uncharged);
         let replenished_at = server.replenished_at();
         if !is_whole {
@@ -250,7 +257,8 @@ impl<E: Events> Scheduler<E> {
             ScState::Throttled => self.set_timer(TimerId::Sc(vcpu), replenished_at, now),
             // The decision under way ends by the budget that it had.
             ScState::OnCpu(cpu) => self.kick(cpu, now),
-            _ => {}
+            // Where the budget is too short to be reduced, the deadline has moved.
+            _ => self.deadline_changed(vcpu, now),
         }
     }
 

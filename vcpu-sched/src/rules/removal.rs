@@ -154,11 +154,4 @@ impl<E: Events> Scheduler<E> {
             self.admit_again(now);
         }
     }
-
-    /// Frees the bandwidth of reservations that were removed, made smaller or moved to other CPUs, as far as it is
-    /// no longer used at `now`. Returns when all of it is free, ns; `None`: it is. Until then
-    /// [`Scheduler::add_vcpu`] counts it as taken.
-    pub fn free_held_bandwidth(&mut self, now: Ns) -> Option<Ns> {
-        self.admission.free_held(now)
-    }
 }

@@ -51,12 +51,13 @@ impl<E: Events> Scheduler<E> {
         self.attend_to(timer, at, now);
     }
 
-    /// The scheduling context of an idle vCPU has another deadline than before, so its wake-up timer, if it has
-    /// one, may need a timekeeper now.
-    pub(crate) fn idle_deadline_changed(&mut self, vcpu: VcpuId, now: Ns) {
-        let timer = TimerId::Wake(vcpu);
-        if let Some(at) = self.heap_of(timer).due(timer) {
-            self.attend_to(timer, at, now);
+    /// The scheduling context of `vcpu` has another deadline than before, or will have when it competes again, so
+    /// its timers, if they are set, may need a timekeeper now.
+    pub(crate) fn deadline_changed(&mut self, vcpu: VcpuId, now: Ns) {
+        for timer in [TimerId::Sc(vcpu), TimerId::Wake(vcpu)] {
+            if let Some(at) = self.heap_of(timer).due(timer) {
+                self.attend_to(timer, at, now);
+            }
         }
     }
 

@@ -98,6 +98,28 @@ fn bandwidth_that_becomes_free_is_held_until_the_deadline_at_hand() {
 }
 
 #[test]
+fn what_a_soft_reservation_leaves_is_held_for_one_period_however_often_it_changes() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let soft =
+        |q: u64| Reservation::new(q * MS, 10 * MS, 10 * MS, vcpu_sched::Exhaustion::Soft).unwrap();
+    let params = SchedParams::Reserved(soft(4));
+    let (ahead, other) = (
+        p.policy.add_vcpu(g, params, None).unwrap(),
+        p.best_effort(g, 1),
+    );
+    p.wake(ahead);
+    p.pick(0);
+    p.run(0, 20 * MS, StopReason::Preempted, quiet());
+    p.policy.set_reservation(ahead, soft(2), p.now).unwrap();
+    assert!(p.set(other, 7, 10).is_err(), "4 in 10 are held");
+    p.now = 30 * MS;
+    p.policy.set_reservation(ahead, soft(1), p.now).unwrap();
+    assert_eq!(p.reserved(ahead), Some(soft(4)), "its deadline is later");
+    p.set(other, 7, 10).unwrap();
+}
+
+#[test]
 fn what_a_removed_vcpu_has_used_in_advance_is_held_until_its_zero_lag_time() {
     let mut p = Pool::new(1);
     let g = p.guest();
@@ -133,6 +155,25 @@ fn a_lender_goes_on_lending_while_its_reservation_changes() {
     assert_eq!(p.counters(waiter).donated_ns, 5 * MS);
     p.now = 10 * MS;
     assert_eq!(p.until(0), Some(12 * MS));
+}
+
+#[test]
+fn a_parked_vcpu_that_gets_an_earlier_deadline_takes_the_cpu_when_its_wait_ends() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let (holder, waiter, other) = (p.hard(g, 2, 100), p.hard(g, 1, 100), p.hard(g, 20, 50));
+    p.wake(holder);
+    p.pick(0);
+    p.stop(0, StopReason::Halted(None), holding());
+    p.ring(waiter, 0, spins_on(holder));
+    assert_eq!(p.pick(0), None);
+    p.wake(other);
+    assert_eq!(p.until(0), Some(20 * MS), "its deadline is the earlier one");
+    p.kicks();
+    p.set(waiter, 1, 10).unwrap();
+    assert_eq!(p.kicks(), [0]);
+    p.stop(0, StopReason::Preempted, quiet());
+    assert_eq!(p.until(0), Some(p.policy.config().park_ns));
 }
 
 #[test]

@@ -23,6 +23,13 @@ impl Pool {
         (reservation.budget(), reservation.deadline())
     }
 
+    fn shrink(&mut self, vcpu: VcpuId, q: u64, p: u64) {
+        let reservation = Reservation::hard(q * MS, p * MS).unwrap();
+        self.policy
+            .set_reservation(vcpu, reservation, self.now)
+            .unwrap();
+    }
+
     fn is_reduced(&self, vcpu: VcpuId) -> bool {
         self.policy.view(vcpu).unwrap().reduced.is_some()
     }
@@ -115,6 +122,42 @@ fn the_reservations_of_one_guest_are_kept_together_or_reduced_by_the_same_part()
     let parts = (of(p.in_force(large), 9), of(p.in_force(small), 2));
     assert!((parts.0 - 0.9).abs() < 1e-4, "99 % of 110 %: {parts:?}");
     assert!((parts.0 - parts.1).abs() < 1e-4, "{parts:?}");
+}
+
+#[test]
+fn with_all_cpus_online_nothing_is_reduced_because_a_change_is_still_pending() {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let (large, other) = (p.hard(g, 9, 10), p.hard(g, 9, 10));
+    p.wake(large);
+    p.wake(other);
+    p.pick(0);
+    p.pick(1);
+    p.pass(MS);
+    p.shrink(large, 1, 10);
+    p.now = 10 * MS;
+    p.policy.free_held_bandwidth(p.now);
+    let late = p.guest();
+    let late = p.hard(late, 9, 10);
+    p.offline(1);
+    p.online(1);
+    assert!([large, other, late].iter().all(|&v| !p.is_reduced(v)));
+}
+
+#[test]
+fn a_vcpu_that_sleeps_counts_with_its_smaller_reservation_when_its_period_is_over() {
+    let mut p = Pool::new(2);
+    let [first, second] = [(); 2].map(|()| p.guest());
+    let (large, other) = (p.hard(first, 8, 10), p.hard(second, 8, 10));
+    p.wake(large);
+    p.pick(0);
+    p.run(0, MS, StopReason::Halted(None), quiet());
+    p.shrink(large, 1, 10);
+    p.offline(1);
+    assert!(p.is_reduced(other), "8 in 10 are in force until 10");
+    p.now = 10 * MS;
+    p.policy.free_held_bandwidth(p.now);
+    assert!(!p.is_reduced(other));
 }
 
 #[test]
@@ -212,6 +255,53 @@ fn a_throttled_one_gets_its_budget_when_its_debt_is_paid_off_at_the_new_rate() {
     assert_eq!(p.policy.next_timer(), Some(20 * MS), "1.9 ms a period");
     p.online(1);
     assert_eq!(p.policy.next_timer(), Some(10 * MS));
+}
+
+#[test]
+fn debt_is_paid_off_at_the_whole_rate_up_to_the_reduction() {
+    let mut p = Pool::new(2);
+    let [first, second] = [(); 2].map(|()| p.guest());
+    p.hard(first, 8, 10);
+    let b = p.hard(second, 8, 10);
+    p.wake(b);
+    p.pick(0);
+    p.run(0, 8 * MS, StopReason::Preempted, quiet());
+    p.policy.charge_elsewhere(b, CpuTime(20 * MS), p.now);
+    assert_eq!(p.policy.next_timer(), Some(30 * MS));
+    p.now = 25 * MS;
+    p.offline(1);
+    assert_eq!(
+        p.policy.next_timer(),
+        Some(50 * MS),
+        "4 of 20 remain, for which it gets 1.9 ms a period"
+    );
+}
+
+#[test]
+fn a_sleeper_that_is_reduced_by_less_takes_a_cpu_when_its_timer_is_due() {
+    let mut p = Pool::new(2);
+    let [first, second, third] = [(); 3].map(|()| p.guest());
+    let (other, leaves) = (p.hard(first, 40, 100), p.hard(second, 50, 100));
+    let small = SchedParams::Reserved(Reservation::hard(10 * US, 25 * MS).unwrap());
+    let sleeper = p.policy.add_vcpu(third, small, None).unwrap();
+    p.hard(third, 80, 100);
+    p.wake(sleeper);
+    p.pick(0);
+    p.stop(0, StopReason::Halted(Some(26 * MS)), quiet());
+    p.offline(1);
+    assert_eq!(p.pick(1), None);
+    p.wake(other);
+    let until = |p: &mut Pool| p.decide(0).and_then(|decision| decision.until);
+    assert_eq!(
+        until(&mut p),
+        Some(40 * MS),
+        "10 us in 225 ms are less urgent"
+    );
+    p.kicks();
+    p.policy.remove(leaves, p.now);
+    assert_eq!(p.kicks(), [0]);
+    p.stop(0, StopReason::Preempted, quiet());
+    assert_eq!(until(&mut p), Some(26 * MS));
 }
 
 #[test]

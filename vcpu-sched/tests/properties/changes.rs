@@ -109,10 +109,15 @@ impl Machine {
 
     /// What was asked for is admitted, or nothing changes and what the error names fits.
     pub fn set_reservation(&mut self, vcpu: VcpuId, reservation: Reservation) {
+        let pending = self.view(vcpu).and_then(|view| view.next_reservation);
         let changed = self.policy.set_reservation(vcpu, reservation, self.now);
         if changed.is_ok() {
             let known = &mut self.vcpus[vcpu.index()];
-            (known.changed, known.loses_reservation) = (self.now, false);
+            known.loses_reservation = false;
+            // The reservation in force ends no later because what is to follow changes once more.
+            if pending.is_none() {
+                known.changed = self.now;
+            }
         }
     }
 

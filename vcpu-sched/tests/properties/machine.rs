@@ -29,7 +29,7 @@ pub struct Known {
     pub removed: bool,
     /// Its name is free.
     pub reclaimed: bool,
-    /// When its reservation was last changed.
+    /// When the reservation in force was first changed.
     pub changed: Ns,
     pub allowance: Allowance,
     /// It has a weight in place of its reservation as soon as it has stopped.

@@ -26,6 +26,7 @@ fn cases() -> u32 {
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: cases(),
+        max_local_rejects: u32::MAX,
         ..ProptestConfig::default()
     })]
 

@@ -50,6 +50,8 @@ pub(crate) fn write(hints: &HintSnapshot, words: &AnswerWords) {
     let kind = hints.wait.map_or(0, |wait| match wait.kind {
         WaitKind::Spin => SPINS,
         WaitKind::Block => BLOCKS,
+        // Only the policy draws suspicions; no vCPU publishes one.
+        WaitKind::Suspect => 0,
     });
     let waits = if hints.waits { WAITS } else { 0 };
     let guess = if hints.is_guess { GUESS } else { 0 };

@@ -95,7 +95,7 @@ fn watch(pool: &Weak<Pool>, names: &Names, stop: &AtomicBool) {
 fn find(pool: &Pool, before: CpuSet) -> (CpuSet, bool) {
     let mut moved = false;
     let mut found = CpuSet::EMPTY;
-    for (cpu, &host_cpu) in (0..).map(CpuId).zip(pool.host_cpus()) {
+    for (cpu, &host_cpu) in (0..).map(CpuId).zip(pool.host_cpus().iter()) {
         let executor = pool.kick_target(cpu).executor();
         let usable = match executor.map(sys::affinity_of) {
             Some(Ok(may)) if may == [host_cpu] => true,

@@ -18,6 +18,7 @@ use vcpu_sched::GuestId;
 
 use super::admission::{self, Admitted};
 use super::allowed_cpus::AllowedCpus;
+use super::guest_names::vcpu_names;
 use super::halt_threads;
 use super::join_error::{JoinError, JoinErrorKind, RefusedJoin};
 use super::late_halts;
@@ -45,11 +46,37 @@ pub(super) struct Prepared {
     threads: Vec<StartedThreads>,
 }
 
-/// Step 1.
+/// Step 1, for a guest with whose names a trace begins.
 ///
 /// # Errors
 /// Why the guest cannot join. The pool is as before.
 pub(super) fn admit(pool: &Arc<Pool>, ready: ReadyGuest) -> Result<Admission, Box<RefusedJoin>> {
+    admit_named(pool, ready, None)
+}
+
+/// Step 1, for a guest that joins while others run.
+///
+/// # Errors
+/// As [`admit`].
+pub(super) fn admit_later(
+    pool: &Arc<Pool>,
+    ready: ReadyGuest,
+) -> Result<Admission, Box<RefusedJoin>> {
+    let Some(names) = &pool.joined_names else {
+        return admit(pool, ready);
+    };
+    let count = ready.vcpus.len();
+    let first = names.add(vcpu_names(ready.guest.record(), count).collect());
+    admit_named(pool, ready, Some(first)).inspect_err(|_| names.withdraw(first, count as u32))
+}
+
+/// Step 1. The name of the first vCPU has number `first` among those that are left for the trace, if it is left
+/// there.
+fn admit_named(
+    pool: &Arc<Pool>,
+    ready: ReadyGuest,
+    first: Option<u32>,
+) -> Result<Admission, Box<RefusedJoin>> {
     let cpus = pool.host_cpus();
     let requests = admission::requests(&ready.config, cpus);
     let on_host = |&(_, allowed): &admission::Request| {
@@ -68,6 +95,8 @@ pub(super) fn admit(pool: &Arc<Pool>, ready: ReadyGuest) -> Result<Admission, Bo
         let workers = ready.guest.devices().count();
         let Admitted { ids, workers } = admission::admit(&mut state.sched, &requests, workers, now)
             .map_err(JoinErrorKind::from)?;
+        let probes = state.sched.events_mut();
+        probes.joined(now, ids.vcpus(), first);
         let record = Arc::clone(ready.guest.record());
         state.add(PoolGuest::new(record, ids.clone(), terms, workers));
         Ok(ids)
@@ -135,6 +164,9 @@ impl Admission {
         let id = self.ids.guest();
         pool.change(|state, now| {
             state.sched.remove_guest(id, now);
+            for &vcpu in self.ids.vcpus().iter() {
+                state.sched.events_mut().gone(now, vcpu);
+            }
             state.leave(id, now);
         });
         refused(self.ready, kind)

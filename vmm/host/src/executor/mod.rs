@@ -34,6 +34,7 @@ mod executors;
 mod exit_latency;
 mod exits;
 mod guest_error;
+mod guest_names;
 mod guest_table;
 mod halt_threads;
 mod handoff;

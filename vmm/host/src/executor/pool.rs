@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use baton_machine::GuestRecord;
+use baton_observe::trace::JoinedNames;
 use baton_os::sys;
 use vcpu_sched::{CpuId, CpuTime, GuestId, Ns};
 
@@ -35,6 +36,8 @@ pub(crate) struct Pool {
     /// Which of the host CPUs can still be used.
     pub(crate) usable_cpus: UsableCpus,
     pub(crate) settings: PoolSettings,
+    /// Where the names of vCPUs are left for the trace that join while others run.
+    pub(crate) joined_names: Option<Arc<JoinedNames>>,
     /// Whether halts end a run on all threads of vCPUs that run there.
     pub(crate) own_threads_detect_halts: Arc<AtomicBool>,
     /// The priorities of the threads.
@@ -53,8 +56,17 @@ impl Pool {
             pins: PinChanges::default(),
             usable_cpus: UsableCpus::default(),
             priority: settings.priority,
+            joined_names: None,
             own_threads_detect_halts: Arc::new(AtomicBool::new(true)),
             settings,
+        }
+    }
+
+    /// The same, with a trace for which names are left in `joined_names`.
+    pub(crate) fn with_trace(self, joined_names: Option<Arc<JoinedNames>>) -> Self {
+        Self {
+            joined_names,
+            ..self
         }
     }
 

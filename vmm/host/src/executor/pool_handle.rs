@@ -71,7 +71,7 @@ impl PoolHandle {
     /// The guest itself, and why it could not join; nothing has changed then. If a reservation does not fit, the
     /// error has what would, and when more is free.
     pub fn join(&self, guest: ReadyGuest) -> Result<(), Box<RefusedJoin>> {
-        let prepared = join::admit(&self.pool, guest)?.prepare(&self.pool)?;
+        let prepared = join::admit_later(&self.pool, guest)?.prepare(&self.pool)?;
         prepared.begin(&self.pool)
     }
 

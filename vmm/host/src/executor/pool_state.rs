@@ -46,12 +46,6 @@ impl PoolState {
         }
     }
 
-    /// The records of all guests, in the order in which they joined.
-    pub(crate) fn records(&self) -> Vec<Arc<GuestRecord>> {
-        let guests = self.guests.in_order().into_iter();
-        guests.map(|guest| Arc::clone(guest.record())).collect()
-    }
-
     /// Whether the executors are to end.
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use baton_config::{RunConfig, VcpuThreads};
-use baton_machine::Vcpu;
-use baton_observe::trace::{Names, TraceFile, VcpuName};
+use baton_observe::trace::{Names, TraceFile};
 use baton_os::sys;
 use vcpu_sched::{Config, CpuId, MAX_CPUS};
 
 use super::error::ExecutorError;
 use super::executor_priority;
 use super::executors::Executors;
+use super::guest_names::vcpu_names;
 use super::halt_threads;
 use super::host_cpu_watcher::HostCpuWatcher;
 use super::join::{self, Prepared};
@@ -41,12 +41,13 @@ pub fn start(
     late_halts::check(config.late_halts, &config.guests, config.quiet)?;
     executor_priority::check(config.executor_priority)?;
     let names = names_of(cpus, &guests);
-    let (observers, policy_probes, probes) = Observers::prepare(config, names.clone(), trace);
+    let (observers, policy_probes, probes) = Observers::prepare(config, &names, trace);
     let sched = policy(config, cpus, policy_probes)?;
-    let pool = Arc::new(Pool::new(sched, cpus.into(), settings(config)));
+    let pool = Pool::new(sched, cpus.into(), settings(config));
+    let pool = Arc::new(pool.with_trace(observers.joined_names()));
     let guests = prepare(&pool, guests)?;
     let mut executors = Executors::new(pool, observers);
-    match begin(&mut executors, config, cpus, names, probes, guests) {
+    match begin(&mut executors, config, cpus, probes, guests) {
         Ok(()) => Ok(Box::new(executors)),
         Err(error) => {
             Box::new(executors).stop();
@@ -112,7 +113,6 @@ fn begin(
     executors: &mut Executors,
     config: &RunConfig,
     cpus: &[usize],
-    names: Names,
     probes: Vec<ExecutorProbes>,
     guests: Vec<Prepared>,
 ) -> Result<(), ExecutorError> {
@@ -124,7 +124,7 @@ fn begin(
     }
     let pool = Arc::clone(&executors.pool);
     executors.observers.begin(config, &pool)?;
-    let watcher = HostCpuWatcher::start(&pool, names);
+    let watcher = HostCpuWatcher::start(&pool);
     let watcher = watcher.map_err(ExecutorError::host("the thread that watches the host CPUs"))?;
     executors.watcher = Some(watcher);
     // From here on nothing keeps the guests from running.
@@ -136,15 +136,9 @@ fn begin(
 
 /// The host CPUs and vCPUs in the order in which the policy numbers those with which a run starts.
 fn names_of(cpus: &[usize], guests: &[ReadyGuest]) -> Names {
-    let name = |vcpu: &Vcpu| VcpuName {
-        guest: vcpu.guest.number,
-        guest_name: vcpu.guest.name.clone(),
-        index: vcpu.index,
-    };
     let vcpus = guests
         .iter()
-        .flat_map(|ready| &ready.vcpus)
-        .map(|vcpu| name(vcpu));
+        .flat_map(|ready| vcpu_names(ready.guest.record(), ready.vcpus.len()));
     Names {
         host_cpus: cpus.to_vec(),
         vcpus: vcpus.collect(),

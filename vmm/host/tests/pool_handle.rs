@@ -2,7 +2,7 @@
 
 mod common;
 
-use baton_config::{RunConfig, SchedMode, VcpuThreads};
+use baton_config::{DiskConfig, RunConfig, SchedMode, VcpuThreads};
 use baton_host::executor::{GuestCallError, GuestState, JoinErrorKind, VcpuChange};
 use baton_host::host_sched;
 use baton_host::runner::NoPool;
@@ -221,4 +221,33 @@ fn a_pool_that_has_stopped_takes_no_guest_and_a_run_under_the_hosts_scheduler_ha
     let runner = host_sched::start(&run, &common::host_cpus(1), Vec::new()).expect("nothing");
     assert_eq!(runner.pool().map(drop), Err(NoPool));
     runner.stop();
+}
+
+#[test]
+fn a_guest_whose_disk_is_busy_is_paused_goes_on_and_leaves() {
+    let path = std::env::temp_dir().join(format!("baton-busy-disk-{}", std::process::id()));
+    let disk = std::fs::File::create(&path).expect("a file");
+    disk.set_len(16 << 20).expect("room");
+    let disk: DiskConfig = path.to_str().expect("a path").parse().expect("a disk");
+    let pool = TestPool::start(1, Vec::new(), VcpuThreads::Auto);
+    let mut devices_ns = 0;
+    for _ in 0..10 {
+        let mut busy = config("busy", 1, "workload=device-hog hints=on seconds=0");
+        busy.memory = 64 << 20;
+        busy.disks.push(disk.clone());
+        let bystander = pool.join(config("bystander", 1, LOCKS));
+        drop(pool.join(busy));
+        for _ in 0..5 {
+            until_progress(&bystander, 20);
+            pool.handle.pause("busy").expect("it runs");
+            pool.handle.resume("busy").expect("it is paused");
+        }
+        until_progress(&bystander, 200);
+        let account = pool.handle.leave("busy").expect("it is there");
+        devices_ns += account.vcpus[0].counters.devices_ns;
+        pool.handle.leave("bystander").expect("it is there");
+    }
+    assert!(devices_ns > 0, "no disk was busy");
+    pool.runner.stop();
+    std::fs::remove_file(path).expect("the file");
 }

@@ -81,3 +81,6 @@ impl WorkerTable {
         Some((Arc::clone(&row.inbox), order))
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests;

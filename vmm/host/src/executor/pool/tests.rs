@@ -1,14 +1,18 @@
 use baton_config::{GuestConfig, LateHalts};
 use baton_machine::guest::GuestWiring;
 use baton_machine::{Guest, GuestEnd, kvm};
-use vcpu_sched::{Config, Hints, PolicyKind, SchedParams, StopReason, VcpuId};
+use kvm_ioctls::Kvm;
+use vcpu_sched::{Config, Hints, PolicyKind, SchedParams, StopReason, VcpuId, WorkerId};
 
 use super::*;
 use crate::executor::admission;
 use crate::executor::halt_threads;
+use crate::executor::policy_ids::PolicyIds;
 use crate::executor::pool_guest::PoolGuest;
 use crate::executor::probes::PolicyProbes;
+use crate::ready_guest::ReadyGuest;
 
+mod membership;
 mod shown;
 
 /// A pool of one host CPU with one guest of two vCPUs by best effort.
@@ -16,15 +20,8 @@ fn pool() -> (Arc<Pool>, Arc<GuestRecord>) {
     pool_of(SchedParams::BestEffort { weight: 100 })
 }
 
-/// A pool of one host CPU with one guest of two vCPUs with these parameters.
-fn pool_of(params: SchedParams) -> (Arc<Pool>, Arc<GuestRecord>) {
-    let kvm = kvm::open().expect("KVM");
-    let config = GuestConfig::new("guest").with_cpus(2);
-    let wiring = GuestWiring {
-        builtin: guest_tests::GUEST_ELF,
-        ..GuestWiring::default()
-    };
-    let (guest, vcpus) = Guest::create_with(&kvm, 0, &config, wiring).expect("a guest");
+/// A pool of one host CPU without guests.
+fn empty_pool() -> Pool {
     let sched = PolicyKind::Deadline.pool(Config::new(1), PolicyProbes::default());
     let settings = PoolSettings {
         priority: ThreadPriority::default(),
@@ -32,7 +29,29 @@ fn pool_of(params: SchedParams) -> (Arc<Pool>, Arc<GuestRecord>) {
         own_threads: false,
         late_halts: LateHalts::Allow,
     };
-    let pool = Arc::new(Pool::new(sched, Arc::new([0]), settings));
+    Pool::new(sched, Arc::new([0]), settings)
+}
+
+/// A guest of two vCPUs.
+fn ready_guest(kvm: &Kvm, name: &str) -> ReadyGuest {
+    let config = GuestConfig::new(name).with_cpus(2);
+    let wiring = GuestWiring {
+        builtin: guest_tests::GUEST_ELF,
+        ..GuestWiring::default()
+    };
+    let (guest, vcpus) = Guest::create_with(kvm, 0, &config, wiring).expect("a guest");
+    ReadyGuest {
+        guest,
+        config,
+        vcpus,
+    }
+}
+
+/// A pool of one host CPU with one guest of two vCPUs with these parameters.
+fn pool_of(params: SchedParams) -> (Arc<Pool>, Arc<GuestRecord>) {
+    let kvm = kvm::open().expect("KVM");
+    let ReadyGuest { guest, vcpus, .. } = ready_guest(&kvm, "guest");
+    let pool = Arc::new(empty_pool());
     let mut state = pool.lock();
     let requests = [(params, None); 2];
     let admitted = admission::admit(&mut state.sched, &requests, 0, 0).expect("room");

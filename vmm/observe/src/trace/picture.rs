@@ -150,8 +150,7 @@ impl<W: Write> TracePicture<W> {
             ),
             Event::Paused(guest) => (POOL, format!("{guest} is paused"), "pool"),
             Event::Resumed(guest) => (POOL, format!("{guest} is resumed"), "pool"),
-            Event::GuestRemoved(guest) => (POOL, format!("{guest} is removed"), "pool"),
-            // The track of an idle CPU is empty anyway.
+            // The track of an idle CPU is empty anyway, and those of the vCPUs of a guest that is removed end.
             _ => return,
         };
         self.canvas.instant(track, &name, category);

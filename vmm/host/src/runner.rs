@@ -1,69 +1,27 @@
-//! What a scheduler gets, guests that are ready to run, and what it reports at the end.
+//! A scheduler: what it is given, guests that are ready to run, and what it reports at the end.
 
-use std::sync::Arc;
+use thiserror::Error;
 
-use baton_config::GuestConfig;
-use baton_machine::{ExitCounts, Guest, Vcpu};
-use baton_observe::counters::serialize_for_summary;
-use baton_observe::recorder::Moment;
-use serde::Serialize;
-use vcpu_sched::Counters;
-
-/// A guest that is ready to run.
-#[derive(Debug)]
-pub struct ReadyGuest {
-    /// The guest.
-    pub guest: Arc<Guest>,
-    /// Its configuration.
-    pub config: GuestConfig,
-    /// Its vCPUs, in order.
-    pub vcpus: Vec<Box<Vcpu>>,
-}
+use crate::executor::pool_handle::PoolHandle;
+pub use crate::ready_guest::ReadyGuest;
+pub use crate::report::{ExecutorReport, RunnerReport, VcpuAccount};
 
 /// A scheduler that runs vCPUs.
 pub trait Runner {
+    /// A handle by which other threads let guests join and leave, and change them, while this scheduler runs.
+    ///
+    /// # Errors
+    /// If the guests of this scheduler are those with which it started.
+    fn pool(&self) -> Result<PoolHandle, NoPool>;
+
     /// Stops all vCPUs and waits until none runs. To be called also when all guests have ended by
     /// themselves.
     fn stop(self: Box<Self>) -> RunnerReport;
 }
 
-/// What a scheduler reports at the end.
-#[derive(Debug, Default)]
-pub struct RunnerReport {
-    /// The numbers of each guest's vCPUs, in order.
-    pub vcpus: Vec<Vec<VcpuAccount>>,
-    /// CPU time of the whole process while it ran guests, ns; 0 where the scheduler charges nothing.
-    pub process_ns: u64,
-    /// What each executor did with its host CPU, if there were executors.
-    pub executors: Vec<ExecutorReport>,
-    /// The moment for the timeline, if one was to be recorded.
-    pub moment: Option<Moment>,
-}
-
-/// What one executor did with its CPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ExecutorReport {
-    /// Spent on guests, their exits and decisions about them, CPU time, ns; charged to them.
-    pub busy_ns: u64,
-    /// Spent on wake-ups for nothing and on decisions to sleep, CPU time, ns; charged to no guest.
-    pub unassigned_ns: u64,
-    /// Spent by the host on other things while the executor was not asleep, ns.
-    pub host_steal_ns: u64,
-    /// Asleep for lack of work, ns.
-    pub idle_ns: u64,
-    /// Asleep because the host CPU could not be used: offline, or not permitted to this process; ns.
-    pub away_ns: u64,
-    /// Decisions of the policy.
-    pub decisions: u64,
-}
-
-/// What was counted for one vCPU. What the scheduler in charge does not count stays zero.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct VcpuAccount {
-    /// The counters of the policy, or as many of them as the host's scheduler gives. In JSON they are fields of
-    /// the vCPU, under the names of [`baton_observe::counters`].
-    #[serde(flatten, serialize_with = "serialize_for_summary")]
-    pub counters: Counters,
-    /// Its exits.
-    pub exits: ExitCounts,
-}
+/// The guests of a run cannot change, because the host's scheduler runs their vCPUs.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error(
+    "under --sched host and host-deadline guests cannot join, leave or change during a run: use --sched baton"
+)]
+pub struct NoPool;

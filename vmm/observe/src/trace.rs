@@ -6,6 +6,7 @@
 //! | `record.rs` | what is recorded, and the rings that carry it to the writer |
 //! | `probes.rs` | the recording ends of the rings |
 //! | `writer.rs` | the thread that empties the rings into the file |
+//! | `joined_names.rs` | the names of vCPUs that join later |
 //! | `trace_file.rs` | the file before the run is known to start |
 //! | `picture.rs` | from records to slices, arrows and counters |
 //! | `canvas.rs`, `vcpu_track.rs` | what each track shows at the moment |
@@ -15,6 +16,7 @@
 
 mod canvas;
 mod error;
+mod joined_names;
 mod packets;
 pub mod perfetto;
 mod picture;
@@ -28,6 +30,7 @@ mod writer;
 pub use crate::exit_kind::ExitKind;
 pub use crate::names::{Names, VcpuName};
 pub use error::TraceError;
+pub use joined_names::JoinedNames;
 pub use probes::{ExitProbe, PolicyProbe, TraceProbes};
 pub use trace_file::TraceFile;
 pub use writer::{PreparedTrace, Tracing};

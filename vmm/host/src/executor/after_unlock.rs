@@ -1,10 +1,13 @@
 //! What follows from a change under the pool's lock, but has to wait until the lock is free: system
 //! calls, and work that takes other locks.
 
+use std::sync::Arc;
+
 use baton_machine::Vcpu;
 use vcpu_sched::{CpuSet, VcpuId, WorkerOrder};
 
-use super::owned_vcpu::OwnedVcpu;
+use super::cpu_grant::GrantInbox;
+use super::owned_vcpu::{OwnedVcpu, VcpuThreads};
 
 /// Work to do once the pool's lock is released (`Pool::finish`).
 #[must_use]
@@ -13,17 +16,21 @@ pub(crate) struct AfterUnlock {
     /// Executors to kick.
     pub(crate) kicks: CpuSet,
     /// vCPUs whose sleep on a halt thread is to end.
-    pub(crate) interrupts: Vec<VcpuId>,
+    pub(crate) interrupts: Vec<(VcpuId, Arc<dyn VcpuThreads>)>,
     /// A vCPU to put to sleep on a halt thread.
     pub(crate) to_sleep: Option<OwnedVcpu>,
     /// Orders of the policy for device threads.
-    pub(crate) worker_orders: Vec<WorkerOrder>,
+    pub(crate) worker_orders: Vec<(Arc<GrantInbox>, WorkerOrder)>,
     /// vCPUs of ended guests, to be dropped.
     #[expect(
         clippy::vec_box,
         reason = "it is filled under the lock, and vCPUs are large"
     )]
     pub(crate) ended: Vec<Box<Vcpu>>,
+    /// What the pool had of guests that have left, to be dropped.
+    pub(crate) forgotten: Vec<Box<dyn Send>>,
+    /// Whether to wake the threads that wait for a change of a guest.
+    pub(crate) wakes_waiters: bool,
 }
 
 impl AfterUnlock {

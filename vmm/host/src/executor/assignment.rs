@@ -75,7 +75,8 @@ impl Assignment {
     }
 
     fn request_ring(&self, reasons: u32) {
-        let donor = self.vcpu.ids().to_guest(self.decision.donor);
+        // The donor waits for this vCPU, and edges never leave a guest.
+        let donor = self.vcpu.ids().to_guest(self.decision.donor).unwrap_or(0);
         let hints = &self.vcpu.guest.hints;
         hints.set_ring(self.vcpu.index, reasons, self.decision.lock, donor);
     }

@@ -8,42 +8,43 @@ use baton_observe::control::snapshot::{
     self, CpuSnapshot, GuestSnapshot, PoolSnapshot, VcpuSnapshot,
 };
 use baton_observe::metrics::ExecutorGauges;
-use baton_observe::trace::Names;
+use baton_observe::trace::VcpuName;
 use baton_os::sys;
 use vcpu_sched::{Counters, CpuId, CpuView, Doing, VcpuId, VcpuView};
 
+use super::guest_names::GuestNames;
 use super::pool::Pool;
 
 /// Copies the state of a pool.
 #[derive(Debug)]
 pub(super) struct ControlSource {
     pool: Weak<Pool>,
-    names: Names,
     gauges: Vec<Arc<ExecutorGauges>>,
 }
 
 impl ControlSource {
-    pub(super) fn new(pool: &Arc<Pool>, names: Names, gauges: Vec<Arc<ExecutorGauges>>) -> Self {
+    pub(super) fn new(pool: &Arc<Pool>, gauges: Vec<Arc<ExecutorGauges>>) -> Self {
         Self {
             pool: Arc::downgrade(pool),
-            names,
             gauges,
         }
     }
 
-    fn name(&self, id: VcpuId) -> Option<String> {
-        let name = self.names.vcpus.get(id.index())?;
-        Some(format!("{}/{}", name.guest_name, name.index))
-    }
-
-    fn cpu(&self, number: usize, view: Option<CpuView>, pool: &Pool) -> CpuSnapshot {
+    fn cpu(
+        &self,
+        number: usize,
+        view: Option<CpuView>,
+        pool: &Pool,
+        guests: &GuestNames,
+    ) -> CpuSnapshot {
         let counts = self.gauges.get(number).map(|gauges| gauges.read());
         let counts = counts.unwrap_or_default();
+        let cpu = pool.host_cpus()[number];
         CpuSnapshot {
-            cpu: self.names.host_cpus[number],
-            away: pool.usable_cpus.is_away(self.names.host_cpus[number]),
-            run: view.and_then(|view| self.name(view.curr)),
-            donor: view.and_then(|view| self.name(view.donor)),
+            cpu,
+            away: pool.usable_cpus.is_away(cpu),
+            run: view.and_then(|view| name(guests, view.curr)),
+            donor: view.and_then(|view| name(guests, view.donor)),
             lock: view
                 .filter(|view| view.curr != view.donor && !view.is_suspect)
                 .map(|view| view.lock),
@@ -53,38 +54,49 @@ impl ControlSource {
             host_steal_ns: counts.host_steal_ns,
         }
     }
+}
 
-    fn vcpu(&self, id: VcpuId, view: VcpuView, c: Counters, now: u64) -> VcpuSnapshot {
-        let (state, cpu) = match view.doing {
-            Doing::Halted => ("halted", None),
-            Doing::Runnable => ("runnable", None),
-            Doing::Throttled => ("throttled", None),
-            Doing::Parked => ("parked", None),
-            Doing::Carrying(cpu) => ("carrying", Some(cpu)),
-            Doing::Running(cpu) => ("running", Some(cpu)),
-            Doing::Paused => ("paused", None),
-            Doing::Gone => ("gone", None),
-        };
-        let name = &self.names.vcpus[id.index()];
-        VcpuSnapshot {
-            guest: name.guest_name.clone(),
-            index: name.index,
-            state: state.to_owned(),
-            cpu: cpu.and_then(|cpu| self.names.host_cpus.get(cpu.index()).copied()),
-            waits_for: view.waits_for.and_then(|(holder, _)| self.name(holder)),
-            waits_for_suspect: view.is_suspicion,
-            spins: view.spins,
-            reservation: view
-                .reserved
-                .map(|(reservation, ..)| reservation.to_string()),
-            reduced_to: view.reduced.map(|(reservation, _)| reservation.to_string()),
-            displaced: view.displaced,
-            budget_ns: view.reserved.map(|(_, budget, _)| budget),
-            deadline_in_ns: view
-                .reserved
-                .and_then(|(.., deadline)| deadline.checked_sub(now)),
-            counters: (&c).into(),
-        }
+fn name(guests: &GuestNames, id: VcpuId) -> Option<String> {
+    let name = guests.name(id)?;
+    Some(format!("{}/{}", name.guest_name, name.index))
+}
+
+/// A vCPU called `own` that does what `view` has.
+fn vcpu(
+    own: VcpuName,
+    view: &VcpuView,
+    counters: &Counters,
+    now: u64,
+    (pool, guests): (&Pool, &GuestNames),
+) -> VcpuSnapshot {
+    let (state, cpu) = match view.doing {
+        Doing::Halted => ("halted", None),
+        Doing::Runnable => ("runnable", None),
+        Doing::Throttled => ("throttled", None),
+        Doing::Parked => ("parked", None),
+        Doing::Carrying(cpu) => ("carrying", Some(cpu)),
+        Doing::Running(cpu) => ("running", Some(cpu)),
+        Doing::Paused => ("paused", None),
+        Doing::Gone => ("gone", None),
+    };
+    VcpuSnapshot {
+        guest: own.guest_name,
+        index: own.index,
+        state: state.to_owned(),
+        cpu: cpu.and_then(|cpu| pool.host_cpus().get(cpu.index()).copied()),
+        waits_for: view.waits_for.and_then(|(holder, _)| name(guests, holder)),
+        waits_for_suspect: view.is_suspicion,
+        spins: view.spins,
+        reservation: view
+            .reserved
+            .map(|(reservation, ..)| reservation.to_string()),
+        reduced_to: view.reduced.map(|(reservation, _)| reservation.to_string()),
+        displaced: view.displaced,
+        budget_ns: view.reserved.map(|(_, budget, _)| budget),
+        deadline_in_ns: view
+            .reserved
+            .and_then(|(.., deadline)| deadline.checked_sub(now)),
+        counters: counters.into(),
     }
 }
 
@@ -109,27 +121,31 @@ impl SnapshotSource for ControlSource {
         let state = pool.lock();
         snapshot.now_ns = sys::monotonic_ns();
         snapshot.proxy = state.sched.config().proxy;
-        let cpus: Vec<_> = (0..self.names.host_cpus.len())
+        let cpus: Vec<_> = (0..pool.host_cpus().len())
             .map(|number| state.sched.view_cpu(CpuId(number as u32)))
             .collect();
-        let vcpus: Vec<_> = (0..self.names.vcpus.len() as u32)
-            .map(VcpuId)
-            .filter_map(|id| {
+        let guests = state.names();
+        let vcpus: Vec<_> = guests
+            .vcpus()
+            .into_iter()
+            .map(|id| {
                 let counters = state.sched.counters_at(id, snapshot.now_ns);
-                Some((id, state.sched.view(id)?, counters))
+                (state.sched.view(id), counters)
             })
             .collect();
-        let records = state.records();
         // Names are formatted without the lock.
         drop(state);
-        snapshot.guests = records.iter().map(|record| guest(record)).collect();
+        snapshot.guests = guests.records().map(|record| guest(record)).collect();
         snapshot.cpus = (0..)
             .zip(cpus)
-            .map(|(number, view)| self.cpu(number, view, &pool))
+            .map(|(number, view)| self.cpu(number, view, &pool, &guests))
             .collect();
-        snapshot.vcpus = vcpus
-            .into_iter()
-            .map(|(id, view, counters)| self.vcpu(id, view, counters, snapshot.now_ns))
+        let named = guests.vcpu_names().into_iter().zip(vcpus);
+        snapshot.vcpus = named
+            .filter_map(|(name, (view, counters))| {
+                let within = (&*pool, &guests);
+                Some(vcpu(name, &view?, &counters, snapshot.now_ns, within))
+            })
             .collect();
         snapshot
     }

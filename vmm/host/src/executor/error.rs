@@ -6,11 +6,11 @@ use baton_observe::control::ControlError;
 use baton_observe::metrics::MetricsError;
 use baton_observe::trace::TraceError;
 use thiserror::Error;
-use vcpu_sched::{AdmissionError, MAX_CPUS};
+use vcpu_sched::MAX_CPUS;
 
 use super::executor_priority::PriorityError;
+use super::join_error::JoinError;
 use super::late_halts::LateHaltsError;
-use crate::halt::HaltThreadError;
 
 /// Baton's own scheduler could not start.
 #[derive(Debug, Error)]
@@ -18,25 +18,15 @@ pub enum ExecutorError {
     /// The run has more host CPUs than one pool takes.
     #[error("{0} host CPUs are more than the {MAX_CPUS} of one pool: name fewer with --host-cpus")]
     TooManyCpus(usize),
-    /// A reservation cannot be guaranteed beside the others.
-    #[error("guest {guest}, vCPU {vcpu}: {source}")]
-    Admission {
-        /// The guest's name.
-        guest: String,
-        /// Index of the vCPU.
-        vcpu: usize,
-        /// What would fit.
-        source: AdmissionError,
-    },
+    /// A guest could not join the pool.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// There are reservations, and this host reports halts late.
     #[error(transparent)]
     LateHalts(#[from] LateHaltsError),
     /// The host refuses the priority of executors.
     #[error(transparent)]
     Priority(#[from] PriorityError),
-    /// The threads for halted vCPUs could not be set up.
-    #[error(transparent)]
-    HaltThread(#[from] HaltThreadError),
     /// The trace could not begin.
     #[error(transparent)]
     Trace(#[from] TraceError),

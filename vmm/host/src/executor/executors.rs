@@ -4,55 +4,41 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use baton_machine::ExitCounts;
 use baton_os::ready_thread::spawn_ready;
 use baton_os::sys;
-use vcpu_sched::{CpuId, VcpuId};
+use vcpu_sched::CpuId;
 
 use super::host_cpu_watcher::HostCpuWatcher;
 use super::main_loop::Executor;
 use super::observers::Observers;
 use super::pool::Pool;
+use super::pool_handle::PoolHandle;
+use super::pool_settings::PoolSettings;
 use super::probes::ExecutorProbes;
 use super::run_loop::RunLoop;
 use super::threaded::Threaded;
 use super::vcpu_runner::Inline;
-use super::vcpu_threads::VcpuThreadSet;
 use crate::halt::{ExitOnWake, HaltSetup};
-use crate::runner::{ExecutorReport, Runner, RunnerReport, VcpuAccount};
+use crate::report::{ExecutorReport, RunnerReport};
+use crate::runner::{NoPool, Runner};
 
 /// The executors of a pool, and all that has to end with them.
 pub(super) struct Executors {
     pub(super) pool: Arc<Pool>,
-    /// The vCPUs' threads, where they have some, which stay until the executors are done.
-    threads: Option<VcpuThreadSet>,
-    /// Whether halted vCPUs can sleep in `KVM_RUN`.
-    can_sleep: bool,
     executors: Vec<JoinHandle<ExecutorReport>>,
     /// Finds the host CPUs that cannot be used any more.
     pub(super) watcher: Option<HostCpuWatcher>,
-    /// Number of vCPUs of each guest.
-    vcpus_of_guests: Vec<usize>,
     pub(super) observers: Observers,
     /// CPU time of the process when the executors were about to start, ns.
     began_at_cpu_ns: u64,
 }
 
 impl Executors {
-    pub(super) fn new(
-        pool: Arc<Pool>,
-        threads: Option<VcpuThreadSet>,
-        can_sleep: bool,
-        vcpus_of_guests: Vec<usize>,
-        observers: Observers,
-    ) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, observers: Observers) -> Self {
         Self {
             pool,
-            threads,
-            can_sleep,
             executors: Vec::new(),
             watcher: None,
-            vcpus_of_guests,
             observers,
             began_at_cpu_ns: sys::process_cpu_ns(),
         }
@@ -66,12 +52,12 @@ impl Executors {
         probes: ExecutorProbes,
     ) -> io::Result<bool> {
         let pool = Arc::clone(&self.pool);
-        let can_sleep = self.can_sleep;
-        let priority = pool.priority;
-        let threaded = self
-            .threads
-            .as_ref()
-            .map(|threads| Threaded::new(threads, cpu, host_cpu));
+        let PoolSettings {
+            priority,
+            can_sleep,
+            own_threads,
+            ..
+        } = pool.settings;
         let builder = thread::Builder::new().name(format!("executor/{host_cpu}"));
         let init = move || {
             sys::set_affinity(&[host_cpu])?;
@@ -81,18 +67,17 @@ impl Executors {
             let detects_halts = inline.run_loop.detects_halts();
             Ok((inline, detects_halts))
         };
-        let run = move |inline: Inline| match threaded {
-            Some(threaded) => Executor::run(&pool, cpu, threaded, can_sleep, probes),
-            None => Executor::run(&pool, cpu, inline, can_sleep, probes),
+        let run = move |inline: Inline| match own_threads {
+            true => {
+                let detect_halts = Arc::clone(&pool.own_threads_detect_halts);
+                let threaded = Threaded::new(cpu, host_cpu, detect_halts);
+                Executor::run(&pool, cpu, threaded, can_sleep, probes)
+            }
+            false => Executor::run(&pool, cpu, inline, can_sleep, probes),
         };
         let (executor, detects_halts) = spawn_ready(builder, init, run)?;
         self.executors.push(executor);
         Ok(detects_halts)
-    }
-
-    /// Lets vCPUs run; those that start a guest are `starters`.
-    pub(super) fn begin(&self, starters: &[VcpuId]) {
-        self.pool.begin(starters, self.can_sleep);
     }
 }
 
@@ -108,6 +93,10 @@ fn inline_runner(can_sleep: bool) -> io::Result<Inline> {
 }
 
 impl Runner for Executors {
+    fn pool(&self) -> Result<PoolHandle, NoPool> {
+        Ok(PoolHandle::new(&self.pool))
+    }
+
     fn stop(mut self: Box<Self>) -> RunnerReport {
         drop(self.watcher.take());
         // A vCPU that waits from here on waits for the end of the run, which does not count.
@@ -120,27 +109,20 @@ impl Runner for Executors {
             .map(|executor| executor.join().unwrap_or_default())
             .collect();
         // The vCPUs that sleep come back.
-        self.pool.set_halt_threads(None);
-        drop(self.threads.take());
+        let threads = self.pool.lock().take_threads();
+        drop(threads);
         let process_ns = sys::process_cpu_ns().saturating_sub(self.began_at_cpu_ns);
         // Before the lock is taken, because the last metrics need it.
         self.observers.finish();
-        let mut state = self.pool.lock();
-        let mut vcpus = state.take_counters();
-        let account = |(id, exits): (VcpuId, ExitCounts)| VcpuAccount {
-            counters: state.sched.counters_at(id, end),
-            exits,
-        };
-        let vcpus = self
-            .vcpus_of_guests
-            .iter()
-            .map(|&count| vcpus.by_ref().take(count).map(account).collect())
-            .collect();
+        let (vcpus, moment) = self.pool.change(|state, _| {
+            let vcpus = state.finish(end);
+            (vcpus, state.sched.events_mut().recorder.finish())
+        });
         RunnerReport {
             vcpus,
             process_ns,
             executors,
-            moment: state.sched.events_mut().recorder.finish(),
+            moment,
         }
     }
 }

@@ -7,6 +7,7 @@ use vcpu_sched::{CpuId, Hints, Ns, StopReason};
 use super::assignment::Assignment;
 use super::exit_latency::ExitLatency;
 use super::looks::{Looks, Verdict};
+use super::owned_vcpu::OwnedVcpu;
 use super::pool::Pool;
 
 /// Where halts do not end `KVM_RUN`, or wakes of halted vCPUs cannot be noticed, it is checked this often,
@@ -142,7 +143,7 @@ impl ExitHandler {
         }
     }
 
-    fn doorbell(&self, pool: &Pool, vcpu: &Vcpu, doorbell: Doorbell) -> ExitAction {
+    fn doorbell(&self, pool: &Pool, vcpu: &OwnedVcpu, doorbell: Doorbell) -> ExitAction {
         match doorbell {
             Doorbell::Wait => ExitAction::Stop(StopReason::Rang),
             Doorbell::Release { to } => self.released(pool, vcpu, to),
@@ -155,11 +156,11 @@ impl ExitHandler {
     }
 
     /// `vcpu` has released a lock for which others wait, and may have handed it to vCPU `to`.
-    fn released(&self, pool: &Pool, vcpu: &Vcpu, to: Option<u32>) -> ExitAction {
+    fn released(&self, pool: &Pool, vcpu: &OwnedVcpu, to: Option<u32>) -> ExitAction {
         let handed = vcpu.guest.hints.handed_lock(vcpu.index);
         let mut state = pool.lock();
         let now = sys::monotonic_ns();
-        let to = to.and_then(|to| state.guest(vcpu.guest.number).vcpu(to));
+        let to = to.and_then(|to| vcpu.ids().to_policy(to));
         let (Some(lock), Some(to)) = (handed, to) else {
             state.sched.release(self.cpu, to, now);
             return ExitAction::Stop(StopReason::Rang);
@@ -172,14 +173,11 @@ impl ExitHandler {
     }
 
     /// `vcpu` wakes its sibling `target`.
-    fn wake(&self, pool: &Pool, vcpu: &Vcpu, target: u32) {
-        let after = {
-            let mut state = pool.lock();
-            let Some(target) = state.guest(vcpu.guest.number).vcpu(target) else {
-                return;
-            };
-            state.wake(self.cpu, target, sys::monotonic_ns())
+    fn wake(&self, pool: &Pool, vcpu: &OwnedVcpu, target: u32) {
+        let Some(target) = vcpu.ids().to_policy(target) else {
+            return;
         };
+        let after = pool.lock().wake(self.cpu, target, sys::monotonic_ns());
         // If the policy has this CPU decide again, the kick keeps the executor out of the guest.
         pool.finish(after);
     }

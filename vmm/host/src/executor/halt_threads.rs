@@ -4,92 +4,104 @@
 use std::cell::Cell;
 use std::sync::{Arc, Weak};
 
-use baton_machine::{Vcpu, kvm};
+use baton_machine::kvm;
 use baton_os::sys;
-use vcpu_sched::VcpuId;
 
-use super::owned_vcpu::OwnedVcpu;
-use super::pool::{HaltThreads, Pool};
-use super::pool_guest::NewVcpu;
-use crate::halt::{ExitOnWake, HaltThread, HaltThreadError, SleepEnd, check_wake_step};
+use super::new_vcpu::{NewVcpu, StartedThreads};
+use super::owned_vcpu::{OwnedVcpu, RunRequest, VcpuThreads};
+use super::pool::Pool;
+use crate::halt::{ExitOnWake, HaltThread, HaltThreadError, SleepEnd, VcpuSleep, check_wake_step};
 
-/// Halt threads apart from the threads that run the vCPUs.
-struct SeparateHaltThreads {
-    /// In the policy's order of vCPUs.
-    threads: Vec<HaltThread>,
-    /// The pool keeps the threads, so they must not keep the pool.
+/// A vCPU that executors run has a halt thread.
+struct WithHaltThread {
+    sleep: Arc<VcpuSleep<OwnedVcpu>>,
     pool: Weak<Pool>,
 }
 
-impl HaltThreads for SeparateHaltThreads {
+impl VcpuThreads for WithHaltThread {
+    fn run(&self, _: RunRequest) -> bool {
+        false
+    }
+
     fn begin_sleep(&self, vcpu: OwnedVcpu) {
-        let id = vcpu.id();
         // Only this vCPU sleeps on the thread, so the thread takes it unless it is closing.
-        if let Err(vcpu) = self.threads[id.index()].put(vcpu.into_vcpu())
-            && let Some(pool) = self.pool.upgrade()
-        {
-            pool.end_sleep(OwnedVcpu::new(id, vcpu), 0);
+        if let Err(vcpu) = self.sleep.put(vcpu) {
+            keep(&self.pool, vcpu);
         }
     }
 
-    fn interrupt_sleep(&self, id: VcpuId) {
-        self.threads[id.index()].interrupt_sleep();
+    fn interrupt_sleep(&self) {
+        self.sleep.interrupt();
     }
 }
 
-/// Starts a halt thread for each vCPU, on the host CPUs where the vCPU may run. `None` where KVM cannot end a
-/// halt without delivering the interrupt. Executors poll halted vCPUs then.
+/// A vCPU that executors run has no other thread, where KVM cannot end a halt without delivering the interrupt.
+/// Executors poll halted vCPUs then.
+struct WithoutThreads(Weak<Pool>);
+
+impl VcpuThreads for WithoutThreads {
+    fn run(&self, _: RunRequest) -> bool {
+        false
+    }
+
+    fn begin_sleep(&self, vcpu: OwnedVcpu) {
+        keep(&self.0, vcpu);
+    }
+
+    fn interrupt_sleep(&self) {}
+}
+
+/// `vcpu` cannot sleep, so that the pool only has to keep it.
+pub(super) fn keep(pool: &Weak<Pool>, vcpu: OwnedVcpu) {
+    if let Some(pool) = pool.upgrade() {
+        pool.end_sleep(vcpu, 0);
+    }
+}
+
+/// The threads of a vCPU that has none.
+pub(super) fn none(pool: &Arc<Pool>) -> Arc<dyn VcpuThreads> {
+    Arc::new(WithoutThreads(Arc::downgrade(pool)))
+}
+
+/// Starts a halt thread for `vcpu`, on the host CPUs where the vCPU may run.
 ///
 /// # Errors
-/// If a thread cannot be started or set up.
-pub fn start(
+/// If the thread cannot be started or set up.
+pub(super) fn start(
     pool: &Arc<Pool>,
-    vcpus: &[NewVcpu],
-) -> Result<Option<Arc<dyn HaltThreads>>, HaltThreadError> {
-    if !possible() {
-        return Ok(None);
-    }
+    vcpu: &NewVcpu<'_>,
+) -> Result<StartedThreads, HaltThreadError> {
+    let since = Cell::new(pool.pins.epoch());
+    let priority = pool.priority;
+    let cpus = Arc::clone(vcpu.host_cpus);
+    let pool = Arc::downgrade(pool);
+    let on_pool = Weak::clone(&pool);
+    let on_wake = move |vcpu: OwnedVcpu, end: SleepEnd, cpu_ns: u64| {
+        if let Some(pool) = on_pool.upgrade() {
+            if since.replace(pool.pins.epoch()) != pool.pins.epoch() {
+                // The kernel refuses only if none of them can be used. The thread stays where it is then.
+                let _ = sys::set_affinity(&pool.usable_cpus.usable(&cpus.get()));
+            }
+            give_back(&pool, vcpu, end, cpu_ns);
+        }
+    };
+    let name = vcpu.thread_name("halt");
     let own = sys::affinity();
-    let threads = (0..)
-        .map(VcpuId)
-        .zip(vcpus)
-        .map(|(id, vcpu)| start_one(pool, id, vcpu))
-        .collect::<Result<Vec<_>, _>>();
+    // The new thread inherits the affinity. All are CPUs of the pool, which this process may use.
+    let _ = sys::set_affinity(&vcpu.host_cpus.get());
+    let thread = HaltThread::new(name, ExitOnWake::Events, priority, Box::new(on_wake));
     if let Ok(own) = own {
         // It was in force a moment ago.
         let _ = sys::set_affinity(&own);
     }
-    Ok(Some(Arc::new(SeparateHaltThreads {
-        threads: threads?,
-        pool: Arc::downgrade(pool),
-    })))
-}
-
-fn start_one(pool: &Arc<Pool>, id: VcpuId, vcpu: &NewVcpu) -> Result<HaltThread, HaltThreadError> {
-    let since = Cell::new(pool.pins.epoch());
-    let priority = pool.priority;
-    let cpus = vcpu.host_cpus.clone();
-    let pool = Arc::downgrade(pool);
-    let on_wake = move |vcpu: Box<Vcpu>, end: SleepEnd, cpu_ns: u64| {
-        if let Some(pool) = pool.upgrade() {
-            if since.replace(pool.pins.epoch()) != pool.pins.epoch() {
-                // The kernel refuses only if none of them can be used. The thread stays where it is then.
-                let _ = sys::set_affinity(&pool.usable_cpus.usable(&cpus));
-            }
-            give_back(&pool, OwnedVcpu::new(id, vcpu), end, cpu_ns);
-        }
-    };
-    let NewVcpu {
-        index, guest_name, ..
-    } = vcpu;
-    // Linux shows 15 characters.
-    let name = format!("halt{index}:{guest_name}")
-        .chars()
-        .take(15)
-        .collect();
-    // The new thread inherits the affinity. All are CPUs of the pool, which this process may use.
-    let _ = sys::set_affinity(&vcpu.host_cpus);
-    HaltThread::new(name, ExitOnWake::Events, priority, Box::new(on_wake))
+    let thread = thread?;
+    let sleep = Arc::clone(thread.sleep());
+    Ok(StartedThreads {
+        ways: Arc::new(WithHaltThread { sleep, pool }),
+        owner: Box::new(thread),
+        // Executors run the vCPU.
+        detect_halts: true,
+    })
 }
 
 /// Whether KVM can end a halt without delivering the interrupt.

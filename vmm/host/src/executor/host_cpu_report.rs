@@ -3,37 +3,54 @@
 use std::fs;
 
 use baton_config::units::format_cpus;
-use baton_observe::trace::{Names, VcpuName};
-use vcpu_sched::{Doing, Reservation, VcpuId};
+use baton_observe::trace::VcpuName;
+use vcpu_sched::{Doing, Reservation, VcpuView};
 
+use super::guest_names::GuestNames;
 use super::pool_state::PoolState;
 
 /// What the pool's present CPUs mean for one vCPU.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct VcpuEffect<'a> {
-    name: &'a VcpuName,
+pub(super) struct VcpuEffect {
+    name: VcpuName,
     reserved: bool,
     /// The part of its reservation that is in force, if that is reduced.
     part: Option<f64>,
     displaced: bool,
 }
 
-/// What the pool's present CPUs mean for each vCPU that has not ended.
-pub(super) fn effects<'a>(state: &PoolState, names: &'a Names) -> Vec<VcpuEffect<'a>> {
-    let views = (0..).map(VcpuId).zip(&names.vcpus);
-    let effects = views.filter_map(|(id, name)| {
-        let view = state.sched.view(id)?;
-        let share = |r: &Reservation| r.budget() as f64 / r.deadline() as f64;
-        let promised = view.reserved.map(|(promised, ..)| share(&promised));
-        let part = view.reduced.map(|(reduced, _)| share(&reduced));
-        (view.doing != Doing::Gone).then(|| VcpuEffect {
-            name,
-            reserved: promised.is_some(),
-            part: promised.zip(part).map(|(promised, part)| part / promised),
-            displaced: view.displaced,
-        })
-    });
-    effects.collect()
+/// The same for each vCPU of the pool, as it is copied under the pool's lock.
+pub(super) struct Effects {
+    guests: GuestNames,
+    views: Vec<Option<VcpuView>>,
+}
+
+/// What the pool's present CPUs mean for each vCPU.
+pub(super) fn effects(state: &PoolState) -> Effects {
+    let guests = state.names();
+    let vcpus = guests.vcpus().into_iter();
+    let views = vcpus.map(|id| state.sched.view(id)).collect();
+    Effects { guests, views }
+}
+
+impl Effects {
+    /// The effects on vCPUs that have not ended, with names.
+    pub(super) fn named(self) -> Vec<VcpuEffect> {
+        let vcpus = self.guests.vcpu_names().into_iter().zip(self.views);
+        let effects = vcpus.filter_map(|(name, view)| {
+            let view = view.filter(|view| view.doing != Doing::Gone)?;
+            let share = |r: &Reservation| r.budget() as f64 / r.deadline() as f64;
+            let promised = view.reserved.map(|(promised, ..)| share(&promised));
+            let part = view.reduced.map(|(reduced, _)| share(&reduced));
+            Some(VcpuEffect {
+                name,
+                reserved: promised.is_some(),
+                part: promised.zip(part).map(|(promised, part)| part / promised),
+                displaced: view.displaced,
+            })
+        });
+        effects.collect()
+    }
 }
 
 /// The host CPUs as the subject or object of a sentence.
@@ -119,7 +136,7 @@ mod tests {
         }
     }
 
-    fn effect(name: &VcpuName, part: Option<f64>, displaced: bool) -> VcpuEffect<'_> {
+    fn effect(name: VcpuName, part: Option<f64>, displaced: bool) -> VcpuEffect {
         VcpuEffect {
             name,
             reserved: true,
@@ -130,11 +147,10 @@ mod tests {
 
     #[test]
     fn each_guest_whose_reservations_are_reduced_is_named_with_what_is_left_of_them() {
-        let names = [name(0, 0), name(1, 0), name(1, 1)];
         let vcpus = [
-            effect(&names[0], None, false),
-            effect(&names[1], Some(0.2375), false),
-            effect(&names[2], Some(0.5), true),
+            effect(name(0, 0), None, false),
+            effect(name(1, 0), Some(0.2375), false),
+            effect(name(1, 1), Some(0.5), true),
         ];
         let lines = consequences(&vcpus, false);
         assert_eq!(lines.len(), 2, "{lines:?}");
@@ -147,8 +163,7 @@ mod tests {
 
     #[test]
     fn when_nothing_is_reduced_that_is_reported_and_without_reservations_nothing_is() {
-        let names = [name(0, 0)];
-        let mut vcpus = [effect(&names[0], None, false)];
+        let mut vcpus = [effect(name(0, 0), None, false)];
         assert_eq!(consequences(&vcpus, true), ["all reservations are kept"]);
         vcpus[0].reserved = false;
         assert!(consequences(&vcpus, true).is_empty());

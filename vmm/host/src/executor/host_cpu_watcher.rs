@@ -19,7 +19,6 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use baton_observe::trace::Names;
 use baton_os::sys;
 use vcpu_sched::{CpuId, CpuSet};
 
@@ -41,13 +40,13 @@ impl HostCpuWatcher {
     ///
     /// # Errors
     /// If the host has no thread left.
-    pub(super) fn start(pool: &Arc<Pool>, names: Names) -> io::Result<Self> {
+    pub(super) fn start(pool: &Arc<Pool>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let watched = Arc::downgrade(pool);
         let thread = thread::Builder::new()
             .name("host-cpus".into())
-            .spawn(move || watch(&watched, &names, &stopped))?;
+            .spawn(move || watch(&watched, &stopped))?;
         pool.usable_cpus.set_watcher(thread.thread());
         Ok(Self {
             stop,
@@ -67,8 +66,10 @@ impl Drop for HostCpuWatcher {
     }
 }
 
-fn watch(pool: &Weak<Pool>, names: &Names, stop: &AtomicBool) {
-    let mut usable = CpuSet::first(names.host_cpus.len());
+fn watch(pool: &Weak<Pool>, stop: &AtomicBool) {
+    let Some(mut usable) = pool.upgrade().map(|pool| all_cpus(&pool)) else {
+        return;
+    };
     while !stop.load(Ordering::Acquire) {
         thread::park_timeout(EVERY);
         let Some(pool) = pool.upgrade() else {
@@ -77,7 +78,7 @@ fn watch(pool: &Weak<Pool>, names: &Names, stop: &AtomicBool) {
         let (found, moved) = find(&pool, usable);
         let lines = match found == usable {
             true => Vec::new(),
-            false => apply(&pool, names, usable, found),
+            false => apply(&pool, usable, found),
         };
         if moved || found != usable {
             // After it is known which CPUs are away.
@@ -91,11 +92,16 @@ fn watch(pool: &Weak<Pool>, names: &Names, stop: &AtomicBool) {
     }
 }
 
+/// All CPUs of the pool.
+fn all_cpus(pool: &Pool) -> CpuSet {
+    CpuSet::first(pool.host_cpus().len())
+}
+
 /// The CPUs on which their executors may run, and whether one of these had to be pinned again.
 fn find(pool: &Pool, before: CpuSet) -> (CpuSet, bool) {
     let mut moved = false;
     let mut found = CpuSet::EMPTY;
-    for (cpu, &host_cpu) in (0..).map(CpuId).zip(pool.host_cpus()) {
+    for (cpu, &host_cpu) in (0..).map(CpuId).zip(pool.host_cpus().iter()) {
         let executor = pool.kick_target(cpu).executor();
         let usable = match executor.map(sys::affinity_of) {
             Some(Ok(may)) if may == [host_cpu] => true,
@@ -115,20 +121,21 @@ fn find(pool: &Pool, before: CpuSet) -> (CpuSet, bool) {
 }
 
 /// Reports the CPUs `now`, after `before`, to the policy. Returns sentences for the user.
-fn apply(pool: &Pool, names: &Names, before: CpuSet, now: CpuSet) -> Vec<String> {
+fn apply(pool: &Pool, before: CpuSet, now: CpuSet) -> Vec<String> {
     let host_cpus = |cpus: CpuSet| -> Vec<usize> {
-        let cpus = cpus.iter().map(|cpu| names.host_cpus[cpu.index()]);
+        let cpus = cpus.iter().map(|cpu| pool.host_cpus()[cpu.index()]);
         cpus.collect()
     };
-    let all = CpuSet::first(names.host_cpus.len());
+    let all = all_cpus(pool);
     pool.usable_cpus.set_away(host_cpus(all.minus(now)));
     let (after, vcpus) = {
         let _not_preempted = pool.priority.not_preempted();
         let mut state = pool.lock();
         let after = state.set_present(all, now);
-        (after, effects(&state, names))
+        (after, effects(&state))
     };
     pool.finish(after);
+    let vcpus = vcpus.named();
     let (gone, back) = (before.minus(now), now.minus(before));
     let mut lines = Vec::new();
     if !gone.is_empty() {

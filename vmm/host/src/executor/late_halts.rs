@@ -6,7 +6,7 @@
 
 use std::thread;
 
-use baton_config::{GuestConfig, LateHalts, RunConfig};
+use baton_config::{GuestConfig, LateHalts};
 use baton_machine::kvm::{self, KvmError};
 use baton_os::signals::RtSignal;
 use thiserror::Error;
@@ -48,21 +48,44 @@ pub struct LateHaltsError {
     pub reason: LateHaltsReason,
 }
 
-/// Refuses a run of `config`, or warns of it, if halts or wakes would be noticed late. The kick signal must
-/// have been installed.
+/// Refuses `guests`, or warns of them unless `quiet`, if halts or wakes would be noticed late. The kick signal
+/// must have been installed.
 ///
 /// # Errors
-/// If the run has a reservation and its user has not accepted late halts.
-pub(super) fn check(config: &RunConfig) -> Result<(), LateHaltsError> {
-    match config.late_halts {
+/// If there is a reservation and the user has not accepted late halts.
+pub(super) fn check(
+    accepted: LateHalts,
+    guests: &[GuestConfig],
+    quiet: bool,
+) -> Result<(), LateHaltsError> {
+    match accepted {
         LateHalts::Allow => Ok(()),
         LateHalts::Refuse => match probe_host() {
             Ok(()) => {
-                warn_of_steps(config);
+                if !quiet {
+                    warn_of_steps(guests);
+                }
                 Ok(())
             }
-            Err(reason) => judge(config, reason),
+            Err(reason) => judge(guests, reason, quiet),
         },
+    }
+}
+
+/// The same for a guest that joins a pool.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn check_joining(
+    accepted: LateHalts,
+    guest: &GuestConfig,
+) -> Result<(), LateHaltsError> {
+    let guest = reserved(std::slice::from_ref(guest));
+    match (accepted, guest) {
+        (LateHalts::Refuse, Some(guest)) => {
+            probe_host().map_err(|reason| LateHaltsError { guest, reason })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -70,8 +93,12 @@ pub(super) fn check(config: &RunConfig) -> Result<(), LateHaltsError> {
 ///
 /// # Errors
 /// As [`check`].
-pub(super) fn check_threads(config: &RunConfig, detect_halts: bool) -> Result<(), LateHaltsError> {
-    match (config.late_halts, reserved(config)) {
+pub(super) fn check_threads(
+    accepted: LateHalts,
+    guests: &[GuestConfig],
+    detect_halts: bool,
+) -> Result<(), LateHaltsError> {
+    match (accepted, reserved(guests)) {
         (LateHalts::Refuse, Some(guest)) if !detect_halts => Err(LateHaltsError {
             guest,
             reason: LateHaltsReason::TooFew,
@@ -80,11 +107,15 @@ pub(super) fn check_threads(config: &RunConfig, detect_halts: bool) -> Result<()
     }
 }
 
-fn judge(config: &RunConfig, reason: LateHaltsReason) -> Result<(), LateHaltsError> {
-    match reserved(config) {
+fn judge(
+    guests: &[GuestConfig],
+    reason: LateHaltsReason,
+    quiet: bool,
+) -> Result<(), LateHaltsError> {
+    match reserved(guests) {
         Some(guest) => Err(LateHaltsError { guest, reason }),
         None => {
-            if !config.quiet {
+            if !quiet {
                 baton_os::say!(
                     "baton: warning: {reason} (no such warning with --late-halts allow)"
                 );
@@ -95,18 +126,15 @@ fn judge(config: &RunConfig, reason: LateHaltsReason) -> Result<(), LateHaltsErr
 }
 
 /// Name of the first guest with a reservation.
-fn reserved(config: &RunConfig) -> Option<String> {
+fn reserved(guests: &[GuestConfig]) -> Option<String> {
     let reserved = |guest: &&GuestConfig| guest.reservations.iter().any(Option::is_some);
-    config
-        .guests
-        .iter()
-        .find(reserved)
-        .map(|guest| guest.name.clone())
+    let guest = guests.iter().find(reserved)?;
+    Some(guest.name.clone())
 }
 
 /// Warns if KVM's tracepoints are not available, because hard reservations then bound a vCPU's time less
-/// tightly. The run does not wait for the check: closing the events that it tries takes the kernel 100 ms.
-fn warn_of_steps(config: &RunConfig) {
+/// tightly. Nothing waits for the check: closing the events that it tries takes the kernel 100 ms.
+fn warn_of_steps(guests: &[GuestConfig]) {
     let hard = |guest: &GuestConfig| {
         guest
             .reservations
@@ -114,7 +142,7 @@ fn warn_of_steps(config: &RunConfig) {
             .flatten()
             .any(|r| r.exhaustion() == Exhaustion::Hard)
     };
-    if config.quiet || !config.guests.iter().any(hard) {
+    if !guests.iter().any(hard) {
         return;
     }
     let warn = || {
@@ -145,40 +173,36 @@ fn probe_host() -> Result<(), LateHaltsReason> {
 mod tests {
     use super::*;
 
-    fn config(reserved: bool, late_halts: LateHalts) -> RunConfig {
+    fn guests(reserved: bool) -> [GuestConfig; 2] {
         let mut guest = GuestConfig::new("db").with_cpus(2);
         guest.reservations[1] = reserved.then(|| "1ms/10ms".parse().expect("a reservation"));
-        RunConfig {
-            guests: vec![GuestConfig::new("web"), guest],
-            late_halts,
-            quiet: true,
-            ..RunConfig::default()
-        }
+        [GuestConfig::new("web"), guest]
     }
 
     #[test]
-    fn only_a_run_with_a_reservation_is_refused_and_only_if_its_user_has_not_accepted_it() {
-        for (reserved, late_halts, refused) in [
+    fn only_a_guest_with_a_reservation_is_refused_and_only_if_the_user_has_not_accepted_it() {
+        for (reserved, accepted, refused) in [
             (true, LateHalts::Refuse, true),
             (true, LateHalts::Allow, false),
             (false, LateHalts::Refuse, false),
         ] {
-            let config = config(reserved, late_halts);
-            let judged = || match late_halts {
-                LateHalts::Refuse => judge(&config, LateHaltsReason::TooFew),
-                LateHalts::Allow => check(&config),
+            let guests = guests(reserved);
+            let judged = || match accepted {
+                LateHalts::Refuse => judge(&guests, LateHaltsReason::TooFew, true),
+                LateHalts::Allow => check(accepted, &guests, true),
             };
             assert_eq!(judged().is_err(), refused);
-            assert_eq!(check_threads(&config, false).is_err(), refused);
-            assert!(check_threads(&config, true).is_ok());
+            assert_eq!(check_threads(accepted, &guests, false).is_err(), refused);
+            assert!(check_threads(accepted, &guests, true).is_ok());
         }
     }
 
     #[test]
     fn the_refusal_names_the_guest_the_way_out_and_what_the_flag_means() {
         let reason = LateHaltsReason::Wakes(WakeStepError::Unsupported(0));
-        let config = config(true, LateHalts::Refuse);
-        let text = judge(&config, reason).expect_err("refused").to_string();
+        let text = judge(&guests(true), reason, true)
+            .expect_err("refused")
+            .to_string();
         for part in ["guest db", "Linux 5.16", "--late-halts allow", "1 ms"] {
             assert!(text.contains(part), "{text}");
         }

@@ -28,15 +28,15 @@ use super::assignment::Assignment;
 use super::exits::{ExitAction, ExitHandler, HALT_POLL_NS};
 use super::kick_handler;
 use super::own_cpu::OwnCpu;
-use super::owned_vcpu::OwnedVcpu;
+use super::owned_vcpu::{FinishedRun, OwnedVcpu};
 use super::pool::Pool;
 use super::pool_state::PoolState;
 use super::probes::ExecutorProbes;
 use super::switch::{OffCpu, show_switch};
 use super::time_account::TimeAccount;
-use super::vcpu_runner::{FinishedRun, VcpuRunner};
+use super::vcpu_runner::VcpuRunner;
 use crate::halt::InPlaceEnd;
-use crate::runner::ExecutorReport;
+use crate::report::ExecutorReport;
 
 /// One executor.
 pub(crate) struct Executor<R> {
@@ -249,6 +249,7 @@ impl<R: VcpuRunner> Executor<R> {
     /// Runs a vCPU until the policy has to decide again.
     fn serve(&mut self, pool: &Pool, mut assignment: Assignment) -> Returned {
         let (id, index) = (assignment.vcpu.id(), assignment.vcpu.index);
+        let in_policy = assignment.vcpu.ids().guest();
         let guest = Arc::clone(&assignment.vcpu.guest);
         assignment.begin_looks(self.exits.entry_latency());
         loop {
@@ -258,7 +259,7 @@ impl<R: VcpuRunner> Executor<R> {
                     text: "the thread that ran it has failed".into(),
                 });
                 let ran = self.time.charge();
-                pool.lock().lose(self.cpu, id, ran);
+                pool.lock().lose(self.cpu, id, in_policy, ran);
                 pool.remove_guest(&guest);
                 return Returned::Nothing;
             };

@@ -6,23 +6,27 @@
 //! | `exits.rs`, `exit_latency.rs`, `doorbell_storm.rs` | what follows an exit |
 //! | `switch.rs` | what guests are shown of a switch from one vCPU to another |
 //! | `time_account.rs` | what an executor did with the time of its CPU |
-//! | `pool.rs`, `pool_state.rs`, `vcpu_places.rs`, `pool_guest.rs` | the policy and the vCPUs that nothing runs, under one lock |
+//! | `pool.rs`, `pool_settings.rs`, `pool_state.rs`, `vcpu_places.rs` | the policy and the vCPUs that nothing runs, under one lock |
+//! | `guest_table.rs`, `pool_guest.rs`, `worker_table.rs`, `guest_names.rs` | the guests of a pool, the threads of their devices, and their names |
+//! | `pool_handle.rs`, `join.rs`, `join_error.rs`, `admission.rs`, `change.rs`, `guest_error.rs`, `allowed_cpus.rs` | guests join, leave, pause and change while others run |
 //! | `after_unlock.rs` | what has to wait until that lock is free |
-//! | `owned_vcpu.rs`, `assignment.rs`, `policy_ids.rs` | a vCPU that was taken from the pool, what it is to do, its number in the policy |
+//! | `owned_vcpu.rs`, `assignment.rs`, `policy_ids.rs` | a vCPU that was taken from the pool, what it is to do, the policy's ids of its guest |
 //! | `kick.rs`, `kick_target.rs`, `kick_handler.rs` | making an executor have the policy decide again, without losing a kick |
 //! | `run_loop.rs` | the loop around `KVM_RUN` (`timer.rs`, `presence.rs`, halts) |
-//! | `vcpu_runner.rs`, `threaded.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`, `vcpu_threads.rs`, `handoff.rs`) |
+//! | `vcpu_runner.rs`, `threaded.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`, `vcpu_threads.rs`, `new_vcpu.rs`, `handoff.rs`) |
 //! | `halt_threads.rs` | the threads on which halted vCPUs sleep until an interrupt wakes them |
 //! | `workers.rs`, `cpu_grant.rs` | device threads, which work when the policy grants them a CPU |
 //! | `probes.rs`, `observers.rs`, `metrics_source.rs`, `control_source.rs` | timeline, trace, metrics and control socket |
 //! | `host_cpu_watcher.rs`, `host_cpu_report.rs`, `usable_cpus.rs`, `own_cpu.rs`, `pins.rs` | host CPUs that cannot be used any more, and threads that were pinned there |
 //! | `late_halts.rs` | what is not run on a host where halts are noticed late |
 //! | `executor_priority.rs` | whether the host permits a priority |
-//! | `start.rs`, `admission.rs`, `executors.rs` | from a configuration to executors, and their end |
+//! | `start.rs`, `executors.rs` | from a configuration to executors, and their end |
 
 mod admission;
 mod after_unlock;
+mod allowed_cpus;
 mod assignment;
+mod change;
 mod control_source;
 mod cpu_grant;
 mod doorbell_storm;
@@ -31,10 +35,15 @@ mod executor_priority;
 mod executors;
 mod exit_latency;
 mod exits;
+mod guest_error;
+mod guest_names;
+mod guest_table;
 mod halt_threads;
 mod handoff;
 mod host_cpu_report;
 mod host_cpu_watcher;
+mod join;
+mod join_error;
 mod kick;
 mod kick_handler;
 mod kick_target;
@@ -42,6 +51,7 @@ mod late_halts;
 mod looks;
 mod main_loop;
 mod metrics_source;
+mod new_vcpu;
 mod observers;
 mod own_cpu;
 mod owned_vcpu;
@@ -49,6 +59,8 @@ mod pins;
 mod policy_ids;
 mod pool;
 mod pool_guest;
+pub(crate) mod pool_handle;
+mod pool_settings;
 mod pool_state;
 mod presence;
 mod probes;
@@ -63,10 +75,15 @@ mod vcpu_places;
 mod vcpu_runner;
 mod vcpu_thread;
 mod vcpu_threads;
+mod worker_table;
 mod workers;
 
-pub use crate::runner::ExecutorReport;
+pub use crate::report::ExecutorReport;
+pub use change::VcpuChange;
 pub use error::ExecutorError;
 pub use executor_priority::PriorityError;
+pub use guest_error::GuestCallError;
+pub use join_error::{JoinError, JoinErrorKind, RefusedJoin};
 pub use late_halts::{LateHaltsError, LateHaltsReason};
+pub use pool_handle::{GuestAccount, GuestListed, GuestState, PoolHandle};
 pub use start::start;

@@ -7,7 +7,7 @@ use baton_config::{Control, RunConfig};
 use baton_observe::control::ControlSocket;
 use baton_observe::metrics::{ExecutorGauges, Metrics, Tally};
 use baton_observe::recorder::Recorder;
-use baton_observe::trace::{Names, PreparedTrace, TraceFile, Tracing};
+use baton_observe::trace::{JoinedNames, Names, PreparedTrace, TraceFile, Tracing};
 
 use super::control_source::ControlSource;
 use super::error::ExecutorError;
@@ -18,7 +18,6 @@ use super::probes::{ExecutorProbes, PolicyProbes};
 /// The observers of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Observers {
-    names: Names,
     /// A trace whose run has not begun.
     prepared: Option<PreparedTrace>,
     tracing: Option<Tracing>,
@@ -28,11 +27,11 @@ pub(crate) struct Observers {
 }
 
 impl Observers {
-    /// Prepares the observers that `config` has, with a trace in `trace`. Returns the probes of the policy
+    /// Prepares the observers that `config` has, with a trace in `trace` of the vCPUs in `names`. Returns the probes of the policy
     /// and of each executor, too. Nothing can be seen from outside before [`Observers::begin`].
     pub(crate) fn prepare(
         config: &RunConfig,
-        names: Names,
+        names: &Names,
         trace: Option<TraceFile>,
     ) -> (Self, PolicyProbes, Vec<ExecutorProbes>) {
         let cpus = names.host_cpus.len();
@@ -43,7 +42,7 @@ impl Observers {
         let mut executors: Vec<_> = (0..cpus).map(|_| ExecutorProbes::default()).collect();
         let mut gauges = Vec::new();
         if config.metrics.is_some() {
-            policy.tally = Some(Tally::new(cpus, names.vcpus.len()));
+            policy.tally = Some(Tally::new(cpus));
         }
         if config.metrics.is_some() || config.control != Control::Off {
             for executor in &mut executors {
@@ -51,7 +50,7 @@ impl Observers {
             }
         }
         let prepared = trace.map(|file| {
-            let (prepared, probes) = PreparedTrace::new(file, &names);
+            let (prepared, probes) = PreparedTrace::new(file, names);
             policy.trace = Some(probes.policy);
             for (executor, probe) in executors.iter_mut().zip(probes.executors) {
                 executor.trace = Some(probe);
@@ -59,7 +58,6 @@ impl Observers {
             prepared
         });
         let observers = Self {
-            names,
             prepared,
             tracing: None,
             metrics: None,
@@ -67,6 +65,11 @@ impl Observers {
             gauges,
         };
         (observers, policy, executors)
+    }
+
+    /// Where the names of vCPUs are left that join from now on, if there is a trace.
+    pub(crate) fn joined_names(&self) -> Option<Arc<JoinedNames>> {
+        self.prepared.as_ref().map(PreparedTrace::joined_names)
     }
 
     /// Offers what is configured of `pool`, and begins the trace. To be called when nothing else can keep
@@ -77,12 +80,12 @@ impl Observers {
         config: &RunConfig,
         pool: &Arc<Pool>,
     ) -> Result<(), ExecutorError> {
-        let (names, gauges) = (&self.names, &self.gauges);
+        let gauges = &self.gauges;
         if let Some(target) = &config.metrics {
-            let source = PoolMetrics::new(pool, names.clone(), gauges.clone());
+            let source = PoolMetrics::new(pool, gauges.clone());
             self.metrics = Some(Metrics::start(target, source)?);
         }
-        let source = ControlSource::new(pool, names.clone(), gauges.clone());
+        let source = ControlSource::new(pool, gauges.clone());
         self.control = ControlSocket::start(&config.control, source)?;
         // Last, because it cannot fail any more once the file is empty.
         self.tracing = self.prepared.take().map(PreparedTrace::begin).transpose()?;

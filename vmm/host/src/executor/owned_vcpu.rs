@@ -1,34 +1,70 @@
-//! A vCPU that has been taken from the pool, with its number in the policy.
+//! A vCPU that has been taken from the pool, with its id in the policy and the ways to its own threads.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
-use baton_machine::Vcpu;
+use baton_machine::{Exit, Vcpu};
 use baton_os::sys;
-use vcpu_sched::{Hints, VcpuId};
+use vcpu_sched::{CpuId, Hints, Ns, VcpuId};
 
+use super::handoff::Handoff;
 use super::policy_ids::PolicyIds;
 
-/// A vCPU in the hands of its one owner: an executor, the thread on which it runs or sleeps, or work
+/// The threads that one vCPU has besides the executors. They end with the vCPU's guest; what is sent there
+/// afterwards comes back. This is all that the pool knows of the place where a vCPU sleeps, or runs if not on
+/// an executor's thread.
+pub(crate) trait VcpuThreads: Send + Sync {
+    /// Sends the vCPU to the thread that runs it. False: there is no such thread, or it has failed.
+    fn run(&self, request: RunRequest) -> bool;
+
+    /// Puts the halted vCPU to sleep. It comes back by `Pool::end_sleep`.
+    fn begin_sleep(&self, vcpu: OwnedVcpu);
+
+    /// Ends the sleep of the vCPU, or the next one if it does not sleep.
+    fn interrupt_sleep(&self);
+}
+
+/// A vCPU in the hands of its one owner: the pool, an executor, the thread on which it runs or sleeps, or work
 /// on its way there. There is one of these for each vCPU, so no vCPU runs twice at once.
 pub(crate) struct OwnedVcpu {
     id: VcpuId,
+    ids: PolicyIds,
+    threads: Arc<dyn VcpuThreads>,
+    /// Steal time that the guest has been shown of it, ns.
+    pub(super) steal_shown: Ns,
     vcpu: Box<Vcpu>,
 }
 
 impl OwnedVcpu {
-    /// `vcpu`, which the policy calls `id`.
-    pub(crate) fn new(id: VcpuId, vcpu: Box<Vcpu>) -> Self {
-        Self { id, vcpu }
+    /// `vcpu`, which the policy calls `id`, as one of the vCPUs `ids` of its guest.
+    pub(crate) fn new(
+        id: VcpuId,
+        ids: PolicyIds,
+        vcpu: Box<Vcpu>,
+        threads: Arc<dyn VcpuThreads>,
+    ) -> Self {
+        Self {
+            id,
+            ids,
+            threads,
+            steal_shown: 0,
+            vcpu,
+        }
     }
 
-    /// Its number in the policy.
+    /// Its id in the policy.
     pub(crate) fn id(&self) -> VcpuId {
         self.id
     }
 
-    /// The policy's numbers for the vCPUs of its guest.
-    pub(crate) fn ids(&self) -> PolicyIds {
-        PolicyIds::of_vcpu(self.id, self.vcpu.index)
+    /// The policy's ids of its guest.
+    pub(crate) fn ids(&self) -> &PolicyIds {
+        &self.ids
+    }
+
+    /// The ways to its threads.
+    pub(crate) fn threads(&self) -> &Arc<dyn VcpuThreads> {
+        &self.threads
     }
 
     /// A copy of its hint record, or what the host infers, in the policy's terms.
@@ -37,13 +73,13 @@ impl OwnedVcpu {
             true => self.vcpu.inferred_hints(sys::monotonic_ns()),
             false => self.guest.hints.snapshot(self.index),
         };
-        self.ids().hints(snapshot)
+        self.ids.hints(snapshot)
     }
 
     /// The same of a vCPU that has halted.
     pub(crate) fn hints_of_halted(&mut self) -> Hints {
         match self.is_inferred() {
-            true => self.ids().hints(self.guest.inferred.halted(self.index)),
+            true => self.ids.hints(self.guest.inferred.halted(self.index)),
             false => self.hints(),
         }
     }
@@ -53,7 +89,7 @@ impl OwnedVcpu {
         self.guest.inferred.is_on() && !self.guest.hints.is_registered(self.index)
     }
 
-    /// The vCPU without its number.
+    /// The vCPU without its id.
     pub(crate) fn into_vcpu(self) -> Box<Vcpu> {
         self.vcpu
     }
@@ -70,5 +106,68 @@ impl Deref for OwnedVcpu {
 impl DerefMut for OwnedVcpu {
     fn deref_mut(&mut self) -> &mut Vcpu {
         &mut self.vcpu
+    }
+}
+
+/// A vCPU to run for an executor on another thread.
+pub(crate) struct RunRequest {
+    pub(crate) vcpu: OwnedVcpu,
+    /// When the policy's decision ends, ns.
+    pub(crate) until: Option<u64>,
+    /// The executor's CPU.
+    pub(crate) cpu: CpuId,
+    /// The same as the host numbers it.
+    pub(crate) host_cpu: usize,
+    pub(crate) answer: Answer,
+}
+
+/// A vCPU that has left the guest.
+pub(crate) struct FinishedRun {
+    pub(crate) vcpu: OwnedVcpu,
+    pub(crate) exit: Exit,
+    /// CPU time that other threads than the executor's spent on it, ns.
+    pub(crate) elsewhere_ns: u64,
+}
+
+/// Where the vCPU comes back. Closed if the vCPU's thread fails, so that the executor does not wait.
+pub(crate) struct Answer(Option<Handoff<FinishedRun>>);
+
+impl Answer {
+    pub(crate) fn to(executor: Handoff<FinishedRun>) -> Self {
+        Self(Some(executor))
+    }
+
+    pub(crate) fn give(mut self, run: FinishedRun) {
+        if let Some(executor) = self.0.take() {
+            // If the executor does not take it, the run has ended.
+            let _ = executor.put(run);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(executor) = self.0.take() {
+            executor.close();
+        }
+    }
+}
+
+#[cfg(not(loom))]
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn an_executor_does_not_wait_for_the_answer_of_a_thread_that_has_failed() {
+        let executor = Handoff::new();
+        let thread = thread::spawn({
+            let answer = Answer::to(executor.clone());
+            move || drop(answer)
+        });
+        assert!(executor.take().is_none());
+        assert!(thread.join().is_ok());
     }
 }

@@ -5,34 +5,29 @@
 //! and done once it is free ([`Pool::finish`]).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use baton_machine::{GuestRecord, Vcpu};
+use baton_machine::GuestRecord;
+use baton_observe::trace::JoinedNames;
 use baton_os::sys;
-use vcpu_sched::{CpuId, CpuTime, Grant, Ns, VcpuId, WorkerId, WorkerOrder};
+use vcpu_sched::{CpuId, CpuTime, GuestId, Ns};
 
 use super::after_unlock::AfterUnlock;
-use super::cpu_grant::GrantInbox;
 use super::kick_target::KickTarget;
 use super::owned_vcpu::OwnedVcpu;
 use super::pins::PinChanges;
-use super::pool_guest::NewGuest;
+use super::pool_settings::PoolSettings;
 use super::pool_state::PoolState;
 use super::probes::PoolPolicy;
 use super::usable_cpus::UsableCpus;
 use crate::halt::ThreadPriority;
-use crate::sync::{Mutex, MutexGuard};
-
-/// The threads on which halted vCPUs sleep. Made after the pool, because they call back into it.
-pub(crate) trait HaltThreads: Send + Sync {
-    /// Puts a halted vCPU to sleep; it comes back by [`Pool::end_sleep`].
-    fn begin_sleep(&self, vcpu: OwnedVcpu);
-    /// Ends the sleep of `id`.
-    fn interrupt_sleep(&self, id: VcpuId);
-}
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The pool.
 pub(crate) struct Pool {
     state: Mutex<PoolState>,
+    /// Notified when something has changed for which a thread waits ([`Pool::wait_until`]).
+    changed: Condvar,
     /// Of the executors, in the policy's order.
     kick_targets: Vec<KickTarget>,
     /// The host CPUs, in the policy's order.
@@ -40,38 +35,79 @@ pub(crate) struct Pool {
     pub(crate) pins: PinChanges,
     /// Which of the host CPUs can still be used.
     pub(crate) usable_cpus: UsableCpus,
-    /// Of the device threads, in the policy's order.
-    grant_inboxes: Vec<Arc<GrantInbox>>,
+    pub(crate) settings: PoolSettings,
+    /// Where the names of vCPUs are left for the trace that join while others run.
+    pub(crate) joined_names: Option<Arc<JoinedNames>>,
+    /// Whether halts end a run on all threads of vCPUs that run there.
+    pub(crate) own_threads_detect_halts: Arc<AtomicBool>,
     /// The priorities of the threads.
     pub(crate) priority: ThreadPriority,
-    /// `None` where vCPUs cannot sleep, and once the pool is closing.
-    halt_threads: Mutex<Option<Arc<dyn HaltThreads>>>,
 }
 
 impl Pool {
-    pub(crate) fn new(
-        sched: PoolPolicy,
-        guests: Vec<NewGuest>,
-        vcpus: impl Iterator<Item = Box<Vcpu>>,
-        host_cpus: Arc<[usize]>,
-        priority: ThreadPriority,
-    ) -> Self {
+    /// A pool of `host_cpus` without guests.
+    pub(crate) fn new(sched: PoolPolicy, host_cpus: Arc<[usize]>, settings: PoolSettings) -> Self {
         let cpus = sched.config().cpus;
-        let workers: usize = guests.iter().map(|guest| guest.workers.len()).sum();
         Self {
-            state: Mutex::new(PoolState::new(sched, guests, vcpus)),
+            state: Mutex::new(PoolState::new(sched)),
+            changed: Condvar::new(),
             kick_targets: (0..cpus).map(|_| KickTarget::new()).collect(),
             host_cpus,
             pins: PinChanges::default(),
             usable_cpus: UsableCpus::default(),
-            priority,
-            grant_inboxes: (0..workers).map(|_| Arc::default()).collect(),
-            halt_threads: Mutex::new(None),
+            priority: settings.priority,
+            joined_names: None,
+            own_threads_detect_halts: Arc::new(AtomicBool::new(true)),
+            settings,
+        }
+    }
+
+    /// The same, with a trace for which names are left in `joined_names`.
+    pub(crate) fn with_trace(self, joined_names: Option<Arc<JoinedNames>>) -> Self {
+        Self {
+            joined_names,
+            ..self
         }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock()
+    }
+
+    /// Changes the state by `change` at the current time, and does what follows. For threads that are less urgent
+    /// than executors: the calling thread is not preempted while it holds the lock.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut PoolState, Ns) -> T) -> T {
+        let _not_preempted = self.priority.not_preempted();
+        let (value, after) = {
+            let mut state = self.lock();
+            let value = change(&mut state, sys::monotonic_ns());
+            (value, state.after_unlock())
+        };
+        self.finish(after);
+        value
+    }
+
+    /// Waits until `is_so` returns something. It is called under the lock whenever the guest `id` has changed.
+    /// Begins with [`PoolState::wait_for`], in the critical section in which `id` was found: from then on `id`
+    /// keeps its meaning until this returns.
+    pub(crate) fn wait_until<T>(
+        &self,
+        id: GuestId,
+        mut is_so: impl FnMut(&mut PoolState) -> Option<T>,
+    ) -> T {
+        let _not_preempted = self.priority.not_preempted();
+        let mut state = self.lock();
+        let value = loop {
+            if let Some(value) = is_so(&mut state) {
+                break value;
+            }
+            state = self.changed.wait(state);
+        };
+        state.waited_for(id, sys::monotonic_ns());
+        let after = state.after_unlock();
+        drop(state);
+        self.finish(after);
+        value
     }
 
     /// The way to kick the executor of `cpu`.
@@ -80,20 +116,8 @@ impl Pool {
     }
 
     /// The host CPUs, in the policy's order.
-    pub(crate) fn host_cpus(&self) -> &[usize] {
+    pub(crate) fn host_cpus(&self) -> &Arc<[usize]> {
         &self.host_cpus
-    }
-
-    /// Where the policy's orders for `worker` arrive.
-    pub(crate) fn grant_inbox(&self, worker: WorkerId) -> &Arc<GrantInbox> {
-        &self.grant_inboxes[worker.index()]
-    }
-
-    /// Gives halted vCPUs threads to sleep on, or takes them away: what sleeps there comes back.
-    pub(crate) fn set_halt_threads(&self, halt_threads: Option<Arc<dyn HaltThreads>>) {
-        let before = std::mem::replace(&mut *self.halt_threads.lock(), halt_threads);
-        // Not under the lock: what sleeps there comes back to the pool now.
-        drop(before);
     }
 
     /// Does what was put off while the lock was held.
@@ -101,30 +125,22 @@ impl Pool {
         for cpu in after.kicks.iter() {
             self.kick_target(cpu).kick();
         }
-        for &order in &after.worker_orders {
-            let (WorkerOrder::Work(Grant { worker, .. }) | WorkerOrder::Stop(worker)) = order;
-            self.grant_inbox(worker).receive(order);
+        for (inbox, order) in after.worker_orders {
+            inbox.receive(order);
+        }
+        if after.wakes_waiters {
+            self.changed.notify_all();
         }
         for vcpu in after.ended {
             vcpu.discard();
         }
-        if after.interrupts.is_empty() && after.to_sleep.is_none() {
-            return;
+        if let Some(vcpu) = after.to_sleep {
+            Arc::clone(vcpu.threads()).begin_sleep(vcpu);
         }
-        let halt_threads = self.halt_threads.lock().clone();
-        match (halt_threads, after.to_sleep) {
-            (Some(halt_threads), to_sleep) => {
-                if let Some(vcpu) = to_sleep {
-                    halt_threads.begin_sleep(vcpu);
-                }
-                for id in after.interrupts {
-                    halt_threads.interrupt_sleep(id);
-                }
-            }
-            // The pool is closing: the vCPU only has to be kept.
-            (None, Some(vcpu)) => self.end_sleep(vcpu, 0),
-            (None, None) => {}
+        for (_, threads) in after.interrupts {
+            threads.interrupt_sleep();
         }
+        drop(after.forgotten);
     }
 
     /// A vCPU comes back from its sleep on the calling thread, because it woke or was interrupted. The
@@ -151,40 +167,36 @@ impl Pool {
         Some(CpuId(number as u32))
     }
 
-    /// Wakes the vCPUs that start a guest. If vCPUs `can_sleep` in `KVM_RUN`, those that wait to be
-    /// started do.
-    pub(crate) fn begin(&self, starters: &[VcpuId], can_sleep: bool) {
-        let (unstarted, after) = {
-            let mut state = self.lock();
-            let unstarted = state.begin(starters, can_sleep, sys::monotonic_ns());
-            (unstarted, state.after_unlock())
-        };
+    /// Lets the vCPUs of `guest` run. If vCPUs can sleep in `KVM_RUN`, those that wait to be started do.
+    pub(crate) fn begin(&self, guest: GuestId) {
+        let can_sleep = self.settings.can_sleep;
+        let unstarted = self.change(|state, now| state.begin(guest, can_sleep, now));
         for vcpu in unstarted {
             self.finish(AfterUnlock::default().and_sleep(Some(vcpu)));
         }
-        self.finish(after);
     }
 
     /// Stops the executors, which put their vCPUs back and end.
     pub(crate) fn stop(&self) {
-        self.lock().stop();
+        let inboxes = self.change(|state, _| state.stop());
         for target in &self.kick_targets {
             target.kick();
         }
-        for inbox in &self.grant_inboxes {
+        for inbox in inboxes {
             inbox.close();
         }
     }
 
-    /// `guest` has ended: its vCPUs leave the policy, wherever they are.
-    pub(crate) fn remove_guest(&self, guest: &GuestRecord) {
-        let (after, workers) = {
+    /// The guest of `record` has ended: its vCPUs leave the policy, wherever they are. Does nothing if they have
+    /// before.
+    pub(crate) fn remove_guest(&self, record: &GuestRecord) {
+        let (after, inboxes) = {
             let mut state = self.lock();
-            let after = state.remove_guest(guest.number);
-            (after, state.guest(guest.number).workers.clone())
+            let inboxes = state.remove_guest(record);
+            (state.after_unlock(), inboxes)
         };
-        for worker in workers {
-            self.grant_inbox(worker).close();
+        for inbox in inboxes {
+            inbox.close();
         }
         self.finish(after);
     }

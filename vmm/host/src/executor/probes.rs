@@ -20,6 +20,19 @@ pub(crate) struct PolicyProbes {
 }
 
 impl PolicyProbes {
+    /// `vcpus` are new vCPUs from now on. The first of their names for the trace has this number; `None`: the
+    /// trace has their names from its start.
+    pub(crate) fn joined(&mut self, at: Ns, vcpus: &[VcpuId], first: Option<u32>) {
+        for (&vcpu, place) in vcpus.iter().zip(0..) {
+            if let Some(tally) = &mut self.tally {
+                tally.joined(vcpu);
+            }
+            if let (Some(trace), Some(first)) = (&mut self.trace, first) {
+                trace.joined(at, vcpu, first + place);
+            }
+        }
+    }
+
     /// `vcpu` has left the policy, or leaves it when it stops.
     pub(crate) fn gone(&mut self, at: Ns, vcpu: VcpuId) {
         if let Some(trace) = &mut self.trace {

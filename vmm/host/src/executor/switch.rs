@@ -64,5 +64,5 @@ pub(super) fn show_switch(
     let rang = |off: &OffCpu| off.reason == StopReason::Rang && runs_on(off);
     stopped.is_some_and(rang)
         && !next.is_proxied()
-        && state.count_needless_doorbell(next.vcpu.guest.number, now)
+        && state.count_needless_doorbell(next.vcpu.ids().guest(), now)
 }

@@ -1,42 +1,41 @@
 //! The second form of running a vCPU: on its own thread, which the executor wakes and waits for.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use baton_machine::Vcpu;
 use vcpu_sched::CpuId;
 
 use super::handoff::Handoff;
 use super::kick_target::KickTarget;
-use super::owned_vcpu::OwnedVcpu;
-use super::vcpu_runner::{FinishedRun, VcpuRunner};
-use super::vcpu_thread::{Answer, RunRequest, Work};
-use super::vcpu_threads::VcpuThreadSet;
+use super::owned_vcpu::{Answer, FinishedRun, OwnedVcpu, RunRequest};
+use super::vcpu_runner::VcpuRunner;
 use crate::halt::InPlaceEnd;
 
 /// One executor's way to the vCPUs' threads.
 pub(crate) struct Threaded {
-    /// The vCPUs' threads, in the policy's order.
-    threads: Vec<Handoff<Work>>,
     cpu: CpuId,
     host_cpu: usize,
     answers: Handoff<FinishedRun>,
-    detects_halts: bool,
+    /// Whether halts end a run on all of the vCPUs' threads.
+    detect_halts: Arc<AtomicBool>,
 }
 
 impl Threaded {
     /// For the executor of `cpu`, which is `host_cpu`.
-    pub(crate) fn new(threads: &VcpuThreadSet, cpu: CpuId, host_cpu: usize) -> Self {
+    pub(crate) fn new(cpu: CpuId, host_cpu: usize, detect_halts: Arc<AtomicBool>) -> Self {
         Self {
-            threads: threads.inboxes(),
             cpu,
             host_cpu,
             answers: Handoff::new(),
-            detects_halts: threads.detect_halts(),
+            detect_halts,
         }
     }
 }
 
 impl VcpuRunner for Threaded {
     fn run(&mut self, vcpu: OwnedVcpu, until: Option<u64>, _: &KickTarget) -> Option<FinishedRun> {
-        let thread = self.threads.get(vcpu.id().index())?;
+        let threads = Arc::clone(vcpu.threads());
         let request = RunRequest {
             vcpu,
             until,
@@ -44,10 +43,7 @@ impl VcpuRunner for Threaded {
             host_cpu: self.host_cpu,
             answer: Answer::to(self.answers.clone()),
         };
-        let run = thread
-            .put(Work::Run(request))
-            .ok()
-            .and_then(|()| self.answers.take());
+        let run = threads.run(request).then(|| self.answers.take()).flatten();
         if run.is_none() {
             // Closed for the vCPU that is lost, not for the others.
             self.answers = Handoff::new();
@@ -56,7 +52,7 @@ impl VcpuRunner for Threaded {
     }
 
     fn detects_halts(&self) -> bool {
-        self.detects_halts
+        self.detect_halts.load(Ordering::Relaxed)
     }
 
     // A halted vCPU sleeps on its own thread, which the executor would have to wake in any case. Sleeping

@@ -7,7 +7,7 @@ use baton_observe::metrics::ExecutorGauges;
 use baton_os::sys;
 use vcpu_sched::Ns;
 
-use crate::runner::ExecutorReport;
+use crate::report::ExecutorReport;
 
 /// The account of one executor, which keeps it on its own thread.
 pub(super) struct TimeAccount {

@@ -1,26 +1,28 @@
 //! Where each vCPU of the pool is. All moves from one place to another are here.
 //!
 //! ```text
-//!   in the pool ─ take ─> with an executor ─ send_to_sleep ─> on a halt thread ─ sleep_in_place ─> asleep
-//!        ^                       │                                   │                           in place
-//!        └────── put_back ───────┴───────────────────────────────────┴───────────────────────────────┘
+//!   add ─> in the pool ─ take ─> with an executor ─ send_to_sleep ─> on a halt thread ─ sleep_in_place ─> asleep
+//!               ^                       │                                   │                            in place
+//!               └────── put_back ───────┴───────────────────────────────────┴────────────────────────────────┘
 //! ```
 //!
 //! A vCPU that waits to be started goes to a halt thread at once (`take_unstarted`). One whose sleep in place
 //! is cut short, because its executor has something to run, moves on to a halt thread
 //! (`sleep_on_halt_thread`). When its guest has ended, a vCPU goes to `Ended`, at the latest when it comes
-//! back.
+//! back. Its row stays until the policy's ids of its guest are free (`remove`).
+
+use std::sync::Arc;
 
 use baton_machine::{ExitCounts, Vcpu};
 use vcpu_sched::{CpuId, VcpuId};
 
 use super::after_unlock::AfterUnlock;
-use super::owned_vcpu::OwnedVcpu;
+use super::owned_vcpu::{OwnedVcpu, VcpuThreads};
 
 /// Where a vCPU is.
 enum VcpuPlace {
     /// In the pool, for an executor to take.
-    InPool(Box<Vcpu>),
+    InPool(OwnedVcpu),
     /// In the hands of an executor that runs it.
     WithExecutor,
     /// Halted, asleep in `KVM_RUN` on a halt thread, or on its way there.
@@ -53,9 +55,16 @@ pub(crate) enum NotInPool {
     Gone,
 }
 
-/// The places of all vCPUs of a pool, in the policy's order.
+/// One vCPU of the pool.
+pub(crate) struct VcpuRow {
+    place: VcpuPlace,
+    threads: Arc<dyn VcpuThreads>,
+}
+
+/// The places of all vCPUs of a pool, by their ids in the policy.
+#[derive(Default)]
 pub(crate) struct VcpuPlaces {
-    places: Vec<VcpuPlace>,
+    rows: Vec<Option<VcpuRow>>,
     /// vCPUs of ended guests. What they hold of the host is to be released without the pool's lock.
     #[expect(
         clippy::vec_box,
@@ -65,27 +74,48 @@ pub(crate) struct VcpuPlaces {
 }
 
 impl VcpuPlaces {
-    /// All of `vcpus` are in the pool.
-    pub(crate) fn new(vcpus: impl Iterator<Item = Box<Vcpu>>) -> Self {
-        Self {
-            places: vcpus.map(VcpuPlace::InPool).collect(),
-            ended: Vec::new(),
+    fn row(&self, id: VcpuId) -> Option<&VcpuRow> {
+        self.rows.get(id.index())?.as_ref()
+    }
+
+    fn row_mut(&mut self, id: VcpuId) -> Option<&mut VcpuRow> {
+        self.rows.get_mut(id.index())?.as_mut()
+    }
+
+    fn set(&mut self, id: VcpuId, place: VcpuPlace) {
+        if let Some(row) = self.row_mut(id) {
+            row.place = place;
         }
     }
 
-    /// The number of vCPUs.
-    pub(crate) fn count(&self) -> usize {
-        self.places.len()
+    /// `vcpu` is new in the pool.
+    pub(crate) fn add(&mut self, vcpu: OwnedVcpu) {
+        let index = vcpu.id().index();
+        if self.rows.len() <= index {
+            self.rows.resize_with(index + 1, || None);
+        }
+        self.rows[index] = Some(VcpuRow {
+            threads: Arc::clone(vcpu.threads()),
+            place: VcpuPlace::InPool(vcpu),
+        });
+    }
+
+    /// Forgets `id`, which the policy may give to another vCPU from now on. What is returned is to be dropped
+    /// without the pool's lock.
+    pub(crate) fn remove(&mut self, id: VcpuId) -> Option<VcpuRow> {
+        self.rows.get_mut(id.index())?.take()
     }
 
     /// Takes `id` from the pool for an executor that is to run it.
     pub(crate) fn take(&mut self, id: VcpuId) -> Result<OwnedVcpu, NotInPool> {
-        let place = &mut self.places[id.index()];
-        match std::mem::replace(place, VcpuPlace::WithExecutor) {
-            VcpuPlace::InPool(vcpu) => Ok(OwnedVcpu::new(id, vcpu)),
+        let Some(row) = self.row_mut(id) else {
+            return Err(NotInPool::Gone);
+        };
+        match std::mem::replace(&mut row.place, VcpuPlace::WithExecutor) {
+            VcpuPlace::InPool(vcpu) => Ok(vcpu),
             elsewhere => {
                 let asleep = elsewhere.is_asleep();
-                *place = elsewhere;
+                row.place = elsewhere;
                 Err(match asleep {
                     true => NotInPool::Asleep,
                     false => NotInPool::Gone,
@@ -94,15 +124,16 @@ impl VcpuPlaces {
         }
     }
 
-    /// Takes the vCPUs that wait in the pool to be started by their guest, to be put to sleep.
-    pub(crate) fn take_unstarted(&mut self) -> Vec<OwnedVcpu> {
+    /// Takes those of `ids` that wait in the pool to be started by their guest, to be put to sleep.
+    pub(crate) fn take_unstarted(&mut self, ids: &[VcpuId]) -> Vec<OwnedVcpu> {
         let mut unstarted = Vec::new();
-        for (place, id) in self.places.iter_mut().zip(0..) {
-            match std::mem::replace(place, VcpuPlace::OnHaltThread) {
-                VcpuPlace::InPool(vcpu) if vcpu.index > 0 => {
-                    unstarted.push(OwnedVcpu::new(VcpuId(id), vcpu));
-                }
-                other => *place = other,
+        for &id in ids {
+            let Some(row) = self.row_mut(id) else {
+                continue;
+            };
+            match std::mem::replace(&mut row.place, VcpuPlace::OnHaltThread) {
+                VcpuPlace::InPool(vcpu) if vcpu.index > 0 => unstarted.push(vcpu),
+                other => row.place = other,
             }
         }
         unstarted
@@ -110,12 +141,10 @@ impl VcpuPlaces {
 
     /// `vcpu` comes back, from an executor or from its sleep.
     pub(crate) fn put_back(&mut self, vcpu: OwnedVcpu) {
-        let id = vcpu.id();
-        let vcpu = vcpu.into_vcpu();
         if vcpu.guest.has_ended() {
-            self.end_vcpu(id, vcpu);
+            self.end_vcpu(vcpu);
         } else {
-            self.places[id.index()] = VcpuPlace::InPool(vcpu);
+            self.set(vcpu.id(), VcpuPlace::InPool(vcpu));
         }
     }
 
@@ -123,7 +152,7 @@ impl VcpuPlaces {
     /// stays.
     pub(crate) fn send_to_sleep(&mut self, vcpu: OwnedVcpu) -> Option<OwnedVcpu> {
         if vcpu.guest.has_ended() {
-            self.end_vcpu(vcpu.id(), vcpu.into_vcpu());
+            self.end_vcpu(vcpu);
             return None;
         }
         self.sleep_on_halt_thread(vcpu.id());
@@ -132,38 +161,42 @@ impl VcpuPlaces {
 
     /// `id` has halted, or still sleeps, and is on its way to a halt thread.
     pub(crate) fn sleep_on_halt_thread(&mut self, id: VcpuId) {
-        self.places[id.index()] = VcpuPlace::OnHaltThread;
+        self.set(id, VcpuPlace::OnHaltThread);
     }
 
     /// `id`, which was to sleep on a halt thread, sleeps with the executor of `cpu` instead.
     pub(crate) fn sleep_in_place(&mut self, id: VcpuId, cpu: CpuId) {
-        self.places[id.index()] = VcpuPlace::AsleepInPlace {
-            cpu,
-            interrupted: false,
-        };
+        self.set(
+            id,
+            VcpuPlace::AsleepInPlace {
+                cpu,
+                interrupted: false,
+            },
+        );
     }
 
     /// Whether `id` sleeps in `KVM_RUN`.
     pub(crate) fn is_asleep(&self, id: VcpuId) -> bool {
-        self.places[id.index()].is_asleep()
+        self.row(id).is_some_and(|row| row.place.is_asleep())
     }
 
     /// Whether `id`, which sleeps in place, is to come back.
     pub(crate) fn is_interrupted(&self, id: VcpuId) -> bool {
-        let place = &self.places[id.index()];
+        let place = self.row(id).map(|row| &row.place);
         matches!(
             place,
-            VcpuPlace::AsleepInPlace {
+            Some(VcpuPlace::AsleepInPlace {
                 interrupted: true,
                 ..
-            }
+            })
         )
     }
 
     /// Ends the sleep of `id`, if it sleeps, by what `after` does.
     pub(crate) fn interrupt_sleep(&mut self, id: VcpuId, after: &mut AfterUnlock) {
-        match &mut self.places[id.index()] {
-            VcpuPlace::OnHaltThread => after.interrupts.push(id),
+        let Some(row) = self.row_mut(id) else { return };
+        match &mut row.place {
+            VcpuPlace::OnHaltThread => after.interrupts.push((id, Arc::clone(&row.threads))),
             VcpuPlace::AsleepInPlace { cpu, interrupted } => {
                 *interrupted = true;
                 after.kicks.insert(*cpu);
@@ -174,22 +207,29 @@ impl VcpuPlaces {
 
     /// The thread that ran `id` has failed, and the vCPU is lost with it.
     pub(crate) fn lose(&mut self, id: VcpuId) {
-        self.places[id.index()] = VcpuPlace::Lost;
+        self.set(id, VcpuPlace::Lost);
     }
 
     /// The guest of `id` has ended. A vCPU that is elsewhere ends when it comes back.
     pub(crate) fn end(&mut self, id: VcpuId) {
-        let place = &mut self.places[id.index()];
-        match std::mem::replace(place, VcpuPlace::Lost) {
-            VcpuPlace::InPool(vcpu) => self.end_vcpu(id, vcpu),
-            other => *place = other,
+        let Some(row) = self.row_mut(id) else { return };
+        match std::mem::replace(&mut row.place, VcpuPlace::Lost) {
+            VcpuPlace::InPool(vcpu) => self.end_vcpu(vcpu),
+            other => row.place = other,
         }
     }
 
-    /// Nothing runs `vcpu` any more: its counters stay, and it is dropped once the lock is free.
-    fn end_vcpu(&mut self, id: VcpuId, vcpu: Box<Vcpu>) {
-        self.places[id.index()] = VcpuPlace::Ended(vcpu.exits);
-        self.ended.push(vcpu);
+    /// Nothing runs `vcpu` any more: its counters stay, and it is dropped once the lock is free. Its row keeps
+    /// its threads.
+    fn end_vcpu(&mut self, vcpu: OwnedVcpu) {
+        self.set(vcpu.id(), VcpuPlace::Ended(vcpu.exits));
+        self.ended.push(vcpu.into_vcpu());
+    }
+
+    /// Whether `id` has ended and come back, or cannot come back.
+    pub(crate) fn has_ended(&self, id: VcpuId) -> bool {
+        self.row(id)
+            .is_none_or(|row| matches!(row.place, VcpuPlace::Ended(_) | VcpuPlace::Lost))
     }
 
     /// The vCPUs of ended guests that have come back since the last call.
@@ -198,26 +238,24 @@ impl VcpuPlaces {
         std::mem::take(&mut self.ended)
     }
 
-    /// The counters of all vCPUs, in the policy's order, at the end of a run. Drops the vCPUs that are
-    /// in the pool. A vCPU that is not back counts nothing.
-    pub(crate) fn take_counters(&mut self) -> impl Iterator<Item = ExitCounts> + use<> {
-        let places = std::mem::take(&mut self.places).into_iter();
-        places.map(|place| match place {
-            VcpuPlace::InPool(vcpu) => vcpu.exits,
-            VcpuPlace::Ended(exits) => exits,
-            VcpuPlace::WithExecutor
-            | VcpuPlace::OnHaltThread
-            | VcpuPlace::AsleepInPlace { .. }
-            | VcpuPlace::Lost => ExitCounts::default(),
-        })
+    /// The exits of `id`, which does not run any more. A vCPU that is not back counts nothing.
+    pub(crate) fn exits(&self, id: VcpuId) -> ExitCounts {
+        match self.row(id).map(|row| &row.place) {
+            Some(VcpuPlace::InPool(vcpu)) => vcpu.exits,
+            Some(VcpuPlace::Ended(exits)) => *exits,
+            _ => ExitCounts::default(),
+        }
     }
 
     /// The vCPUs that are in the pool.
     #[cfg(test)]
     pub(crate) fn in_pool(&mut self) -> impl Iterator<Item = &mut Vcpu> {
-        self.places.iter_mut().filter_map(|place| match place {
-            VcpuPlace::InPool(vcpu) => Some(&mut **vcpu),
-            _ => None,
-        })
+        self.rows
+            .iter_mut()
+            .flatten()
+            .filter_map(|row| match &mut row.place {
+                VcpuPlace::InPool(vcpu) => Some(&mut **vcpu),
+                _ => None,
+            })
     }
 }

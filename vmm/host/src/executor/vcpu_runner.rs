@@ -8,20 +8,12 @@
 //! thread than before. There the second form is the default. It also serves to see vCPUs in `top -H` or
 //! `perf kvm`.
 
-use baton_machine::{Exit, Vcpu};
+use baton_machine::Vcpu;
 
 use super::kick_target::KickTarget;
-use super::owned_vcpu::OwnedVcpu;
+use super::owned_vcpu::{FinishedRun, OwnedVcpu};
 use super::run_loop::RunLoop;
 use crate::halt::{HaltSetup, InPlaceEnd};
-
-/// A vCPU that has left the guest.
-pub(crate) struct FinishedRun {
-    pub(crate) vcpu: OwnedVcpu,
-    pub(crate) exit: Exit,
-    /// CPU time that other threads than the executor's spent on it, ns.
-    pub(crate) elsewhere_ns: u64,
-}
 
 /// How an executor has a vCPU run.
 pub(crate) trait VcpuRunner {

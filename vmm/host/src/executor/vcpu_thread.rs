@@ -11,16 +11,15 @@ use std::io;
 use std::sync::{Arc, Weak};
 
 use baton_os::sys;
-use vcpu_sched::CpuId;
 
+use super::allowed_cpus::AllowedCpus;
 use super::halt_threads;
 use super::handoff::Handoff;
 use super::kick_handler;
-use super::owned_vcpu::OwnedVcpu;
+use super::owned_vcpu::{FinishedRun, OwnedVcpu, RunRequest};
 use super::pins::Pinned;
 use super::pool::Pool;
 use super::run_loop::RunLoop;
-use super::vcpu_runner::FinishedRun;
 use crate::halt::{CpuMeter, ExitOnWake, HaltSetup, VcpuSleep};
 
 /// What a vCPU's thread can be requested to do. The vCPU comes with the request, so there is one request
@@ -29,42 +28,6 @@ pub(super) enum Work {
     Run(RunRequest),
     /// Let the vCPU sleep, and give it back to the pool.
     Sleep(OwnedVcpu),
-}
-
-/// A vCPU to run for an executor.
-pub(super) struct RunRequest {
-    pub(super) vcpu: OwnedVcpu,
-    /// When the policy's decision ends, ns.
-    pub(super) until: Option<u64>,
-    /// The executor's CPU.
-    pub(super) cpu: CpuId,
-    /// The same as the host numbers it.
-    pub(super) host_cpu: usize,
-    pub(super) answer: Answer,
-}
-
-/// Where the vCPU comes back. Closed if the vCPU's thread fails, so that the executor does not wait.
-pub(super) struct Answer(Option<Handoff<FinishedRun>>);
-
-impl Answer {
-    pub(super) fn to(executor: Handoff<FinishedRun>) -> Self {
-        Self(Some(executor))
-    }
-
-    fn give(mut self, run: FinishedRun) {
-        if let Some(executor) = self.0.take() {
-            // If the executor does not take it, the run has ended.
-            let _ = executor.put(run);
-        }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if let Some(executor) = self.0.take() {
-            executor.close();
-        }
-    }
 }
 
 /// Where a vCPU's thread takes its work from. Closed when the thread ends, so that no work is put there
@@ -80,11 +43,11 @@ impl Drop for Inbox {
 /// What a vCPU's thread has.
 pub(super) struct VcpuThread {
     run_loop: RunLoop,
-    vcpu_sleep: Arc<VcpuSleep>,
+    vcpu_sleep: Arc<VcpuSleep<OwnedVcpu>>,
     halt_setup: HaltSetup,
     pool: Weak<Pool>,
     /// The host CPUs where the vCPU may run.
-    cpus: Vec<usize>,
+    cpus: Arc<AllowedCpus>,
     /// The one of them that the thread is pinned to.
     pinned: Pinned,
     /// The thread's CPU time. Each report includes the wait for work and the hand-over before it.
@@ -97,9 +60,9 @@ impl VcpuThread {
     /// # Errors
     /// If the host has no timers or signals for it.
     pub(super) fn for_this_thread(
-        vcpu_sleep: Arc<VcpuSleep>,
+        vcpu_sleep: Arc<VcpuSleep<OwnedVcpu>>,
         pool: Weak<Pool>,
-        cpus: Vec<usize>,
+        cpus: Arc<AllowedCpus>,
     ) -> io::Result<Self> {
         Ok(Self {
             run_loop: RunLoop::for_this_thread()?,
@@ -155,30 +118,11 @@ impl VcpuThread {
         // Until the vCPU is given back, which takes the pool's lock.
         let _preempts = pool.priority.preempt_for_now();
         // Another vCPU runs by now where this one halted; it may wake wherever there is room.
-        if sys::set_affinity(&pool.usable_cpus.usable(&self.cpus)).is_ok() {
+        if sys::set_affinity(&pool.usable_cpus.usable(&self.cpus.get())).is_ok() {
             self.pinned.forget();
         }
         let end = self.vcpu_sleep.sleep(&mut vcpu, &self.halt_setup);
         let cpu_ns = self.cpu_meter.take_ns();
         halt_threads::give_back(pool, vcpu, end, cpu_ns);
-    }
-}
-
-#[cfg(not(loom))]
-#[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use super::*;
-
-    #[test]
-    fn an_executor_does_not_wait_for_the_answer_of_a_thread_that_has_failed() {
-        let executor = Handoff::new();
-        let thread = thread::spawn({
-            let answer = Answer::to(executor.clone());
-            move || drop(answer)
-        });
-        assert!(executor.take().is_none());
-        assert!(thread.join().is_ok());
     }
 }

@@ -27,12 +27,13 @@ pub(crate) struct DeviceWorker {
 }
 
 impl DeviceWorker {
-    pub(crate) fn new(id: WorkerId, pool: &Arc<Pool>, host_cpus: Arc<[usize]>) -> Self {
+    /// The worker `id`, whose orders arrive in `inbox`.
+    pub(crate) fn new(id: WorkerId, inbox: Arc<GrantInbox>, pool: &Arc<Pool>) -> Self {
         Self {
             id,
-            inbox: Arc::clone(pool.grant_inbox(id)),
+            inbox,
             pool: Arc::downgrade(pool),
-            host_cpus,
+            host_cpus: Arc::clone(pool.host_cpus()),
             pinned: Mutex::new(None),
         }
     }
@@ -65,7 +66,9 @@ fn report(pool: &Pool, to_policy: impl FnOnce(&mut PoolState, Ns)) {
 impl CpuGranter for DeviceWorker {
     fn acquire(&self) -> Option<Ns> {
         let pool = self.pool.upgrade()?;
-        report(&pool, |state, now| state.sched.worker_ready(self.id, now));
+        report(&pool, |state, now| {
+            state.worker_ready(self.id, &self.inbox, now);
+        });
         // The end of the run must not wait for this thread.
         drop(pool);
         let grant = self.inbox.wait()?;
@@ -76,7 +79,7 @@ impl CpuGranter for DeviceWorker {
     fn release(&self, spent_ns: Ns) {
         if let Some(pool) = self.pool.upgrade() {
             report(&pool, |state, now| {
-                state.sched.worker_stopped(self.id, CpuTime(spent_ns), now);
+                state.worker_stopped(self.id, &self.inbox, CpuTime(spent_ns), now);
             });
         }
     }

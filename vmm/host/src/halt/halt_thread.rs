@@ -5,6 +5,7 @@
 //! (`executor/vcpu_thread.rs`). Halt threads are for executors that run vCPUs themselves.
 
 use std::fmt;
+use std::ops::DerefMut;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -23,16 +24,16 @@ const STACK: usize = 256 << 10;
 
 /// Takes a vCPU whose sleep has ended; called on the halt thread. The number is the CPU time, in
 /// nanoseconds, that the thread has used since the last call, or since it began.
-type OnWake = Box<dyn Fn(Box<Vcpu>, SleepEnd, u64) + Send>;
+type OnWake<V> = Box<dyn Fn(V, SleepEnd, u64) + Send>;
 
-/// A thread on which one halted vCPU at a time sleeps.
-pub struct HaltThread {
-    sleep: Arc<VcpuSleep>,
+/// A thread on which one halted vCPU at a time sleeps, which comes and goes as a `V`.
+pub struct HaltThread<V = Box<Vcpu>> {
+    sleep: Arc<VcpuSleep<V>>,
     /// `None` once this is being dropped.
     thread: Option<JoinHandle<()>>,
 }
 
-impl HaltThread {
+impl<V: DerefMut<Target = Vcpu> + Send + 'static> HaltThread<V> {
     /// Starts a thread called `name`, on which wakes are exits by `by`. Each vCPU that is put there is
     /// given to `on_wake`, exactly once, with no debug flags set and `immediate_exit` cleared. `on_wake`
     /// may put it back.
@@ -48,7 +49,7 @@ impl HaltThread {
         name: String,
         by: ExitOnWake,
         priority: ThreadPriority,
-        on_wake: OnWake,
+        on_wake: OnWake<V>,
     ) -> Result<Self, HaltThreadError> {
         let sleep = Arc::new(VcpuSleep::new()?);
         let builder = thread::Builder::new().name(name).stack_size(STACK);
@@ -72,8 +73,13 @@ impl HaltThread {
     ///
     /// # Errors
     /// Returns the vCPU if the thread has another one.
-    pub fn put(&self, vcpu: Box<Vcpu>) -> Result<(), Box<Vcpu>> {
-        self.sleep.slot.put(vcpu)
+    pub fn put(&self, vcpu: V) -> Result<(), V> {
+        self.sleep.put(vcpu)
+    }
+
+    /// The way to the thread for those who do not own it.
+    pub(crate) fn sleep(&self) -> &Arc<VcpuSleep<V>> {
+        &self.sleep
     }
 
     /// Requests the vCPU back, and returns at once. The vCPU is given to `on_wake`, as
@@ -86,7 +92,7 @@ impl HaltThread {
 }
 
 /// The vCPU on the thread, if any, is given back as [`SleepEnd::Interrupted`] before this returns.
-impl Drop for HaltThread {
+impl<V> Drop for HaltThread<V> {
     fn drop(&mut self) {
         self.sleep.close();
         if let Some(thread) = self.thread.take()
@@ -99,7 +105,7 @@ impl Drop for HaltThread {
     }
 }
 
-impl fmt::Debug for HaltThread {
+impl<V> fmt::Debug for HaltThread<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HaltThread")
             .field("thread", &self.thread)
@@ -108,7 +114,7 @@ impl fmt::Debug for HaltThread {
 }
 
 /// The thread: lets vCPUs sleep until it is closed.
-fn serve(sleep: &VcpuSleep, setup: &HaltSetup, on_wake: &OnWake) {
+fn serve<V: DerefMut<Target = Vcpu>>(sleep: &VcpuSleep<V>, setup: &HaltSetup, on_wake: &OnWake<V>) {
     let mut meter = CpuMeter::start();
     while let Some(mut vcpu) = sleep.slot.take() {
         let end = sleep.sleep(&mut vcpu, setup);

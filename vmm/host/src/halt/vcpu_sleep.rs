@@ -53,11 +53,13 @@ pub enum SleepEnd {
 }
 
 /// Lets one halted vCPU at a time sleep. Any thread may interrupt the sleep.
-pub(crate) struct VcpuSleep {
-    pub(super) slot: SleepSlot<Box<Vcpu>, SleepHandle>,
+///
+/// `V` is what is put into its slot for the thread, where that does not bring the vCPU by itself.
+pub(crate) struct VcpuSleep<V> {
+    pub(super) slot: SleepSlot<V, SleepHandle>,
 }
 
-impl VcpuSleep {
+impl<V> VcpuSleep<V> {
     /// One in which no vCPU sleeps.
     ///
     /// # Errors
@@ -67,6 +69,14 @@ impl VcpuSleep {
         Ok(Self {
             slot: SleepSlot::new(),
         })
+    }
+
+    /// Leaves a vCPU in the slot for the thread.
+    ///
+    /// # Errors
+    /// Returns the vCPU if there is one already, or the slot is closed.
+    pub(crate) fn put(&self, vcpu: V) -> Result<(), V> {
+        self.slot.put(vcpu)
     }
 
     /// Requests the end of the sleep, and returns at once: the sleep ends as [`SleepEnd::Interrupted`] unless

@@ -7,7 +7,7 @@ use baton_os::sys;
 use vcpu_sched::MIN_BUDGET;
 
 use super::error::HostSchedError;
-use crate::runner::ReadyGuest;
+use crate::ready_guest::ReadyGuest;
 
 /// Period of the threads of vCPUs without a reservation.
 const SHARE_PERIOD_NS: u64 = 10_000_000;

@@ -7,7 +7,7 @@ use baton_os::sys;
 
 use super::deadline;
 use super::error::HostSchedError;
-use crate::runner::ReadyGuest;
+use crate::ready_guest::ReadyGuest;
 
 /// How the kernel is to schedule one thread.
 #[derive(Clone, Debug)]

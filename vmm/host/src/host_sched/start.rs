@@ -12,7 +12,10 @@ use super::placement::Placement;
 use super::start_gate::StartGate;
 use super::vcpu_control::VcpuControl;
 use super::vcpu_loop::run_vcpu;
-use crate::runner::{ReadyGuest, Runner, RunnerReport, VcpuAccount};
+use crate::executor::pool_handle::PoolHandle;
+use crate::ready_guest::ReadyGuest;
+use crate::report::{RunnerReport, VcpuAccount};
+use crate::runner::{NoPool, Runner};
 
 /// The vCPU threads of one guest.
 struct GuestThreads {
@@ -138,6 +141,10 @@ impl AllThreads {
 }
 
 impl Runner for AllThreads {
+    fn pool(&self) -> Result<PoolHandle, NoPool> {
+        Err(NoPool)
+    }
+
     fn stop(self: Box<Self>) -> RunnerReport {
         self.request_stop();
         // A thread that panicked has no numbers; those of the others still count.

@@ -7,7 +7,7 @@ use baton_os::sys;
 use vcpu_sched::Counters;
 
 use super::vcpu_control::VcpuControl;
-use crate::runner::VcpuAccount;
+use crate::report::VcpuAccount;
 
 /// Runs a vCPU on the calling thread until its guest ends or it is stopped. `controls` are those of all
 /// vCPUs of the guest.

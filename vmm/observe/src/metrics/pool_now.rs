@@ -14,12 +14,12 @@ pub struct PoolNow {
 }
 
 impl PoolNow {
-    /// How much of the reservations of the first `vcpus` vCPUs is in force; `usable` is empty.
-    pub fn of<E: Events>(sched: &dyn Policy<E>, vcpus: usize) -> Self {
-        let vcpus = (0..vcpus as u32).map(VcpuId);
+    /// How much of the reservations of `vcpus` is in force; `usable` is empty.
+    pub fn of<E: Events>(sched: &dyn Policy<E>, vcpus: &[VcpuId]) -> Self {
+        let vcpus = vcpus.iter();
         Self {
             usable: Vec::new(),
-            kept: vcpus.map(|vcpu| kept(sched, vcpu)).collect(),
+            kept: vcpus.map(|&vcpu| kept(sched, vcpu)).collect(),
         }
     }
 }
@@ -47,9 +47,13 @@ mod tests {
             let guest = sched.add_guest();
             sched.add_vcpu(guest, params, None).expect("fits");
         }
-        assert_eq!(PoolNow::of(&sched, 3).kept, [Some(1.0), Some(1.0), None]);
+        let vcpus = [0, 1, 2].map(VcpuId);
+        assert_eq!(
+            PoolNow::of(&sched, &vcpus).kept,
+            [Some(1.0), Some(1.0), None]
+        );
         sched.cpu_offline(CpuId(1), 0);
-        let now = PoolNow::of(&sched, 3);
+        let now = PoolNow::of(&sched, &vcpus);
         assert_eq!((now.kept[0], now.kept[2]), (Some(1.0), None));
         let second = now.kept[1].expect("reserved");
         assert!((second - 19.0 / 80.0).abs() < 1e-6, "{second}");

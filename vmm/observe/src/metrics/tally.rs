@@ -1,7 +1,8 @@
 //! What is counted from the policy's events, besides the policy's own counters. This happens under the pool's
-//! lock, so it only adds to tables that exist already.
+//! lock, so it only adds to tables that exist already,
+//! except when a vCPU joins.
 
-use vcpu_sched::{Event, Ns};
+use vcpu_sched::{Event, Ns, VcpuId};
 
 /// Upper bounds of the buckets of chain lengths. One more bucket has no bound.
 pub(super) const CHAIN_BOUNDS: [u32; 5] = [1, 2, 4, 8, 16];
@@ -35,20 +36,29 @@ impl VcpuTally {
 /// What was counted for a pool.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// By vCPU, in the policy's order.
+    /// By the policy's id of the vCPU.
     pub vcpus: Vec<VcpuTally>,
     /// How often each host CPU was kicked.
     pub kicks: Vec<u64>,
 }
 
 impl Tally {
-    /// Zeros for `cpus` host CPUs and `vcpus` vCPUs.
+    /// Zeros for `cpus` host CPUs and no vCPU.
     #[must_use]
-    pub fn new(cpus: usize, vcpus: usize) -> Self {
+    pub fn new(cpus: usize) -> Self {
         Self {
-            vcpus: vec![VcpuTally::default(); vcpus],
+            vcpus: Vec::new(),
             kicks: vec![0; cpus],
         }
+    }
+
+    /// `vcpu` is a new vCPU from now on, for which nothing has been counted.
+    pub fn joined(&mut self, vcpu: VcpuId) {
+        if self.vcpus.len() <= vcpu.index() {
+            let length = vcpu.index() + 1;
+            self.vcpus.resize(length, VcpuTally::default());
+        }
+        self.vcpus[vcpu.index()] = VcpuTally::default();
     }
 
     /// Counts what the policy decided at `at`, ns.
@@ -91,11 +101,14 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vcpu_sched::{CpuId, VcpuId};
+    use vcpu_sched::CpuId;
 
     #[test]
     fn chains_fall_into_buckets_and_waits_last_until_their_edge_is_gone() {
-        let mut tally = Tally::new(1, 2);
+        let mut tally = Tally::new(1);
+        [0, 1]
+            .into_iter()
+            .for_each(|vcpu| tally.joined(VcpuId(vcpu)));
         let (cpu, donor, curr) = (CpuId(0), VcpuId(1), VcpuId(0));
         for chain in [0, 1, 2, 3, 16, 17] {
             tally.event(
@@ -129,5 +142,7 @@ mod tests {
         tally.event(40, &Event::Kick(cpu));
         tally.event(41, &Event::Kick(CpuId(7)));
         assert_eq!(tally.kicks, [1]);
+        tally.joined(donor);
+        assert_eq!(tally.vcpus[1], VcpuTally::default());
     }
 }

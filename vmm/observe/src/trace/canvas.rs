@@ -7,8 +7,9 @@ use std::io::{self, Write};
 
 use vcpu_sched::{CpuId, Ns, VcpuId};
 
+use super::joined_names::JoinedName;
 use super::packets::{Facts, Mark, Packets};
-use super::tracks::{self, RUNNABLE};
+use super::tracks::{self, RUNNABLE, VcpuTracks};
 use super::vcpu_track::{ScSlice, VcpuSlice, VcpuTrack};
 use crate::names::Names;
 
@@ -33,10 +34,11 @@ pub(super) struct Canvas<W> {
 impl<W: Write> Canvas<W> {
     pub(super) fn new(mut packets: Packets<W>, names: &Names, now: Ns) -> Self {
         tracks::describe(&mut packets, names);
+        let numbers = 0..names.vcpus.len() as u32;
         let mut canvas = Self {
             packets,
             names: names.short(),
-            vcpus: vec![VcpuTrack::NEW; names.vcpus.len()],
+            vcpus: numbers.map(VcpuTracks).map(VcpuTrack::new).collect(),
             busy: vec![false; names.host_cpus.len()],
             dirty: Vec::new(),
             now,
@@ -58,6 +60,33 @@ impl<W: Write> Canvas<W> {
     /// The ids of all vCPUs.
     pub(super) fn ids(&self) -> impl Iterator<Item = VcpuId> + use<W> {
         (0..self.vcpus.len() as u32).map(VcpuId)
+    }
+
+    /// `vcpu` is another vCPU from now on, with these names and tracks.
+    pub(super) fn joined(&mut self, vcpu: VcpuId, tracks: VcpuTracks, joined: &JoinedName) {
+        let short = tracks::describe_joined(&mut self.packets, tracks, joined);
+        // The policy gives the lowest ids that are free, but a record may have been lost.
+        while self.vcpus.len() <= vcpu.index() {
+            let next = VcpuId(self.vcpus.len() as u32);
+            let mut unknown = VcpuTrack::new(VcpuTracks(next.0));
+            unknown.gone = true;
+            self.vcpus.push(unknown);
+            self.names.push(next.to_string());
+        }
+        self.end_vcpu(vcpu);
+        let dirty = self.vcpus[vcpu.index()].dirty;
+        self.vcpus[vcpu.index()] = VcpuTrack {
+            dirty,
+            ..VcpuTrack::new(tracks)
+        };
+        self.names[vcpu.index()] = short;
+        self.touch(vcpu);
+    }
+
+    /// The tracks of `vcpu`.
+    pub(super) fn tracks(&self, vcpu: VcpuId) -> VcpuTracks {
+        let track = self.vcpus.get(vcpu.index());
+        track.map_or(VcpuTracks(vcpu.0), |track| track.tracks)
     }
 
     /// The short name of `vcpu`; its number if it has none.
@@ -129,7 +158,7 @@ impl<W: Write> Canvas<W> {
         self.waiting =
             self.waiting + u64::from(after.waits_for_cpu()) - u64::from(before.waits_for_cpu());
         if before != VcpuSlice::Nothing {
-            self.packets.end(self.now, tracks::vcpu(id), &[]);
+            self.packets.end(self.now, self.tracks(id).vcpu(), &[]);
         }
         let (name, category) = match after {
             VcpuSlice::Nothing => return,
@@ -149,7 +178,7 @@ impl<W: Write> Canvas<W> {
             flow,
             ..Mark::default()
         };
-        self.packets.begin(self.now, tracks::vcpu(id), mark);
+        self.packets.begin(self.now, self.tracks(id).vcpu(), mark);
     }
 
     /// Begins a slice on the track of `cpu`.
@@ -174,7 +203,8 @@ impl<W: Write> Canvas<W> {
         };
         self.end_sc(vcpu, shown);
         self.vcpus[vcpu.index()].sc_shown = slice;
-        self.packets.begin(self.now, tracks::budget(vcpu), mark);
+        self.packets
+            .begin(self.now, self.tracks(vcpu).budget(), mark);
     }
 
     /// Ends the slice on the track of the scheduling context of `vcpu`, if it is `slice`.
@@ -184,7 +214,7 @@ impl<W: Write> Canvas<W> {
         };
         if track.sc_shown == slice && slice != ScSlice::Idle {
             track.sc_shown = ScSlice::Idle;
-            self.packets.end(self.now, tracks::budget(vcpu), &[]);
+            self.packets.end(self.now, self.tracks(vcpu).budget(), &[]);
         }
     }
 
@@ -201,7 +231,7 @@ impl<W: Write> Canvas<W> {
                 category: "deferral",
                 ..Mark::default()
             };
-            self.packets.begin(self.now, tracks::vcpu(vcpu), mark);
+            self.packets.begin(self.now, self.tracks(vcpu).vcpu(), mark);
         }
     }
 
@@ -209,7 +239,7 @@ impl<W: Write> Canvas<W> {
     pub(super) fn end_deferral(&mut self, vcpu: VcpuId) {
         let track = self.vcpus.get_mut(vcpu.index());
         if track.is_some_and(|track| std::mem::take(&mut track.deferred)) {
-            self.packets.end(self.now, tracks::vcpu(vcpu), &[]);
+            self.packets.end(self.now, self.tracks(vcpu).vcpu(), &[]);
         }
     }
 
@@ -219,7 +249,7 @@ impl<W: Write> Canvas<W> {
             track.donated = track.donated.saturating_add(ran);
             let donated = track.donated;
             self.packets
-                .counter(self.now, tracks::donated(donor), donated);
+                .counter(self.now, self.tracks(donor).donated(), donated);
         }
     }
 
@@ -248,16 +278,21 @@ impl<W: Write> Canvas<W> {
         for cpu in 0..self.busy.len() as u32 {
             self.end_cpu(CpuId(cpu), &[]);
         }
-        self.waiting = 0;
         for id in self.ids() {
-            self.end_deferral(id);
-            let track = &mut self.vcpus[id.index()];
-            let sc_shown = track.sc_shown;
-            let shown = std::mem::replace(&mut track.shown, VcpuSlice::Nothing);
-            self.end_sc(id, sc_shown);
-            if shown != VcpuSlice::Nothing {
-                self.packets.end(self.now, tracks::vcpu(id), &[]);
-            }
+            self.end_vcpu(id);
+        }
+    }
+
+    /// Ends the slices on all tracks of `id`.
+    fn end_vcpu(&mut self, id: VcpuId) {
+        self.end_deferral(id);
+        let track = &mut self.vcpus[id.index()];
+        let sc_shown = track.sc_shown;
+        let shown = std::mem::replace(&mut track.shown, VcpuSlice::Nothing);
+        self.waiting -= u64::from(shown.waits_for_cpu());
+        self.end_sc(id, sc_shown);
+        if shown != VcpuSlice::Nothing {
+            self.packets.end(self.now, self.tracks(id).vcpu(), &[]);
         }
     }
 }

@@ -1,13 +1,15 @@
 //! From records to the picture: what each decision of the policy changes on which track.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use vcpu_sched::{CpuId, Event, Ns, VcpuId};
 
 use super::canvas::Canvas;
+use super::joined_names::JoinedNames;
 use super::packets::{Mark, Packets, Value};
 use super::record::{RecordedEvent, TraceRecord};
-use super::tracks::{self, POOL};
+use super::tracks::{self, POOL, VcpuTracks};
 use super::vcpu_track::ScSlice;
 use crate::exit_kind::ExitKind;
 use crate::names::Names;
@@ -16,6 +18,7 @@ use crate::names::Names;
 #[derive(Debug)]
 pub(super) struct TracePicture<W> {
     canvas: Canvas<W>,
+    joined: Arc<JoinedNames>,
     /// Arrows drawn so far; the last one's number.
     flows: u64,
     /// Records known to be lost.
@@ -23,9 +26,16 @@ pub(super) struct TracePicture<W> {
 }
 
 impl<W: Write> TracePicture<W> {
-    pub(super) fn new(packets: Packets<W>, names: &Names, now: Ns) -> Self {
+    /// A picture of the vCPUs in `names`, and later of those whose names are left in `joined`.
+    pub(super) fn new(
+        packets: Packets<W>,
+        names: &Names,
+        joined: Arc<JoinedNames>,
+        now: Ns,
+    ) -> Self {
         Self {
             canvas: Canvas::new(packets, names, now),
+            joined,
             flows: 0,
             lost: 0,
         }
@@ -38,6 +48,12 @@ impl<W: Write> TracePicture<W> {
             RecordedEvent::Policy(event) => {
                 self.canvas.advance(record.at);
                 self.decision(event);
+            }
+            RecordedEvent::Joined { vcpu, number } => {
+                self.canvas.advance(record.at);
+                if let Some(joined) = self.joined.take(number) {
+                    self.canvas.joined(vcpu, VcpuTracks(number), &joined);
+                }
             }
             RecordedEvent::Gone(vcpu) => {
                 self.canvas.advance(record.at);
@@ -94,36 +110,47 @@ impl<W: Write> TracePicture<W> {
     /// Decisions that are a mark on a track.
     fn mark(&mut self, event: Event) {
         let (track, name, category) = match event {
-            Event::EdgeOff(waiter) => (tracks::vcpu(waiter), "waits no more".to_owned(), "edge"),
+            Event::EdgeOff(waiter) => (
+                self.canvas.tracks(waiter).vcpu(),
+                "waits no more".to_owned(),
+                "edge",
+            ),
             Event::Park { vcpu, on } => {
                 let on = self.canvas.name(on);
                 let name = format!("set aside until {on} stops or wakes");
-                (tracks::budget(vcpu), name, "claim")
+                (self.canvas.tracks(vcpu).budget(), name, "claim")
             }
-            Event::Miss(vcpu) => (tracks::budget(vcpu), "deadline missed".to_owned(), "claim"),
+            Event::Miss(vcpu) => (
+                self.canvas.tracks(vcpu).budget(),
+                "deadline missed".to_owned(),
+                "claim",
+            ),
             Event::Kick(cpu) => (tracks::cpu(cpu), "kick".to_owned(), "kick"),
             Event::CpuOffline(cpu) => (tracks::cpu(cpu), "leaves the pool".to_owned(), "pool"),
             Event::CpuOnline(cpu) => (tracks::cpu(cpu), "is back in the pool".to_owned(), "pool"),
             Event::InForce(vcpu, reservation) => {
                 let (budget, period) = (reservation.budget(), reservation.period());
                 let name = format!("reservation: {budget} ns in {period} ns");
-                (tracks::budget(vcpu), name, "claim")
+                (self.canvas.tracks(vcpu).budget(), name, "claim")
             }
             Event::ReservationChanged(vcpu, reservation) => {
                 let (budget, period) = (reservation.budget(), reservation.period());
                 let name = format!("new reservation: {budget} ns in {period} ns");
-                (tracks::budget(vcpu), name, "claim")
+                (self.canvas.tracks(vcpu).budget(), name, "claim")
             }
-            Event::WeightChanged(vcpu, weight) => {
-                (tracks::budget(vcpu), format!("weight: {weight}"), "claim")
-            }
-            Event::AllowedChanged(vcpu) => {
-                (tracks::vcpu(vcpu), "other host CPUs".to_owned(), "pool")
-            }
+            Event::WeightChanged(vcpu, weight) => (
+                self.canvas.tracks(vcpu).budget(),
+                format!("weight: {weight}"),
+                "claim",
+            ),
+            Event::AllowedChanged(vcpu) => (
+                self.canvas.tracks(vcpu).vcpu(),
+                "other host CPUs".to_owned(),
+                "pool",
+            ),
             Event::Paused(guest) => (POOL, format!("{guest} is paused"), "pool"),
             Event::Resumed(guest) => (POOL, format!("{guest} is resumed"), "pool"),
-            Event::GuestRemoved(guest) => (POOL, format!("{guest} is removed"), "pool"),
-            // The track of an idle CPU is empty anyway.
+            // The track of an idle CPU is empty anyway, and those of the vCPUs of a guest that is removed end.
             _ => return,
         };
         self.canvas.instant(track, &name, category);
@@ -137,7 +164,8 @@ impl<W: Write> TracePicture<W> {
         };
         self.canvas.change(waiter, |v| v.suspects = is_suspicion);
         let name = format!("{verb} {}", self.canvas.name(holder));
-        self.canvas.instant(tracks::vcpu(waiter), &name, "edge");
+        self.canvas
+            .instant(self.canvas.tracks(waiter).vcpu(), &name, "edge");
     }
 
     fn pick(&mut self, cpu: CpuId, donor: VcpuId, curr: VcpuId, chain: u32) {

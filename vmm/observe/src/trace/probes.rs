@@ -25,6 +25,12 @@ impl PolicyProbe {
         self.0.record(at, RecordedEvent::Policy(event));
     }
 
+    /// Records that a vCPU joined at `at`, ns, which is `vcpu` from now on. Its name is left under `number`
+    /// ([`JoinedNames`](super::JoinedNames)).
+    pub fn joined(&mut self, at: Ns, vcpu: VcpuId, number: u32) {
+        self.0.record(at, RecordedEvent::Joined { vcpu, number });
+    }
+
     /// Records that `vcpu` left the policy at `at`, ns, or leaves it when it stops.
     pub fn gone(&mut self, at: Ns, vcpu: VcpuId) {
         self.0.record(at, RecordedEvent::Gone(vcpu));

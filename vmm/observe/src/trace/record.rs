@@ -29,6 +29,8 @@ pub(super) struct TraceRecord {
 pub(super) enum RecordedEvent {
     /// The policy decided something.
     Policy(Event),
+    /// A vCPU joined, which is `vcpu` from now on and has this number among the names.
+    Joined { vcpu: VcpuId, number: u32 },
     /// The vCPU left the policy.
     Gone(VcpuId),
     /// A vCPU returned to its executor.

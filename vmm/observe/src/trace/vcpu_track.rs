@@ -2,6 +2,8 @@
 
 use vcpu_sched::{Ns, VcpuId};
 
+use super::tracks::VcpuTracks;
+
 /// What the track of a vCPU shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum VcpuSlice {
@@ -34,6 +36,7 @@ pub(super) enum ScSlice {
 /// One vCPU.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct VcpuTrack {
+    pub(super) tracks: VcpuTracks,
     pub(super) halted: bool,
     pub(super) throttled: bool,
     /// It has left the policy.
@@ -55,19 +58,23 @@ pub(super) struct VcpuTrack {
 }
 
 impl VcpuTrack {
-    pub(super) const NEW: Self = Self {
-        halted: true,
-        throttled: false,
-        gone: false,
-        runs_on: None,
-        carries: None,
-        suspects: false,
-        deferred: false,
-        donated: 0,
-        shown: VcpuSlice::Nothing,
-        sc_shown: ScSlice::Idle,
-        dirty: false,
-    };
+    /// A vCPU that has just joined.
+    pub(super) fn new(tracks: VcpuTracks) -> Self {
+        Self {
+            tracks,
+            halted: true,
+            throttled: false,
+            gone: false,
+            runs_on: None,
+            carries: None,
+            suspects: false,
+            deferred: false,
+            donated: 0,
+            shown: VcpuSlice::Nothing,
+            sc_shown: ScSlice::Idle,
+            dirty: false,
+        }
+    }
 
     /// What the track of this vCPU, `id`, should show now.
     pub(super) fn due(&self, id: VcpuId) -> VcpuSlice {

@@ -14,6 +14,7 @@ use rtrb::Consumer;
 use vcpu_sched::Ns;
 
 use super::error::TraceError;
+use super::joined_names::JoinedNames;
 use super::packets::Packets;
 use super::picture::TracePicture;
 use super::probes::{ExitProbe, PolicyProbe, TraceProbes};
@@ -36,6 +37,7 @@ const BUFFER: usize = 1 << 18;
 pub struct PreparedTrace {
     file: TraceFile,
     names: Names,
+    joined: Arc<JoinedNames>,
     lost: Arc<AtomicU64>,
     rings: Vec<Consumer<TraceRecord>>,
     /// The same moment on both clocks, before the first record, ns.
@@ -59,6 +61,7 @@ impl PreparedTrace {
         let prepared = Self {
             file,
             names: names.clone(),
+            joined: Arc::new(JoinedNames::after(names)),
             lost,
             rings,
             now,
@@ -66,6 +69,12 @@ impl PreparedTrace {
         };
         let policy = PolicyProbe(policy);
         (prepared, TraceProbes { policy, executors })
+    }
+
+    /// Where the names of vCPUs are left that join from now on.
+    #[must_use]
+    pub fn joined_names(&self) -> Arc<JoinedNames> {
+        Arc::clone(&self.joined)
     }
 
     /// Empties the file and starts the writer, because the run starts.
@@ -87,7 +96,7 @@ impl PreparedTrace {
         };
         let out = BufWriter::with_capacity(BUFFER, file);
         let packets = Packets::new(out, self.now, self.boottime);
-        let picture = TracePicture::new(packets, &self.names, self.now);
+        let picture = TracePicture::new(packets, &self.names, self.joined, self.now);
         let (stop, stopped) = mpsc::channel();
         let (done, ended) = mpsc::channel();
         let (rings, lost) = (self.rings, Arc::clone(&self.lost));

@@ -1,11 +1,18 @@
-use baton_config::GuestConfig;
+use baton_config::{GuestConfig, LateHalts};
 use baton_machine::guest::GuestWiring;
 use baton_machine::{Guest, GuestEnd, kvm};
-use vcpu_sched::{Config, Hints, PolicyKind, SchedParams, StopReason};
+use kvm_ioctls::Kvm;
+use vcpu_sched::{Config, Hints, PolicyKind, SchedParams, StopReason, VcpuId, WorkerId};
 
 use super::*;
+use crate::executor::admission;
+use crate::executor::halt_threads;
+use crate::executor::policy_ids::PolicyIds;
+use crate::executor::pool_guest::PoolGuest;
 use crate::executor::probes::PolicyProbes;
+use crate::ready_guest::ReadyGuest;
 
+mod membership;
 mod shown;
 
 /// A pool of one host CPU with one guest of two vCPUs by best effort.
@@ -13,38 +20,56 @@ fn pool() -> (Arc<Pool>, Arc<GuestRecord>) {
     pool_of(SchedParams::BestEffort { weight: 100 })
 }
 
-/// A pool of one host CPU with one guest of two vCPUs with these parameters.
-fn pool_of(params: SchedParams) -> (Arc<Pool>, Arc<GuestRecord>) {
-    let kvm = kvm::open().expect("KVM");
-    let config = GuestConfig {
-        cpus: 2,
-        ..GuestConfig::new("guest")
+/// A pool of one host CPU without guests.
+fn empty_pool() -> Pool {
+    let sched = PolicyKind::Deadline.pool(Config::new(1), PolicyProbes::default());
+    let settings = PoolSettings {
+        priority: ThreadPriority::default(),
+        can_sleep: false,
+        own_threads: false,
+        late_halts: LateHalts::Allow,
     };
+    Pool::new(sched, Arc::new([0]), settings)
+}
+
+/// A guest of two vCPUs.
+fn ready_guest(kvm: &Kvm, name: &str) -> ReadyGuest {
+    let config = GuestConfig::new(name).with_cpus(2);
     let wiring = GuestWiring {
         builtin: guest_tests::GUEST_ELF,
         ..GuestWiring::default()
     };
-    let (guest, vcpus) = Guest::create_with(&kvm, 0, &config, wiring).expect("a guest");
-    let mut sched = PolicyKind::Deadline.pool(Config::new(1), PolicyProbes::default());
-    let name = sched.add_guest();
-    for _ in 0..2 {
-        let added = sched.add_vcpu(name, params, None);
-        added.expect("room");
-    }
-    let record = Arc::clone(guest.record());
-    let guest = NewGuest {
+    let (guest, vcpus) = Guest::create_with(kvm, 0, &config, wiring).expect("a guest");
+    ReadyGuest {
         guest,
-        first: VcpuId(0),
-        workers: Vec::new(),
-    };
-    let pool = Pool::new(
-        sched,
-        vec![guest],
-        vcpus.into_iter(),
-        Arc::new([0]),
-        ThreadPriority::default(),
-    );
-    (Arc::new(pool), record)
+        config,
+        vcpus,
+    }
+}
+
+/// A pool of one host CPU with one guest of two vCPUs with these parameters.
+fn pool_of(params: SchedParams) -> (Arc<Pool>, Arc<GuestRecord>) {
+    let kvm = kvm::open().expect("KVM");
+    let ReadyGuest { guest, vcpus, .. } = ready_guest(&kvm, "guest");
+    let pool = Arc::new(empty_pool());
+    let mut state = pool.lock();
+    let requests = [(params, None); 2];
+    let admitted = admission::admit(&mut state.sched, &requests, 0, 0).expect("room");
+    let (ids, record) = (admitted.ids, Arc::clone(guest.record()));
+    let of_guest = PoolGuest::new(Arc::clone(&record), ids.clone(), Vec::new(), Vec::new());
+    state.add(of_guest);
+    let owned = vcpus.into_iter().zip(&**ids.vcpus()).map(|(vcpu, &id)| {
+        let threads = halt_threads::none(&pool);
+        OwnedVcpu::new(id, ids.clone(), vcpu, threads)
+    });
+    state.place(ids.guest(), owned.collect(), Vec::new());
+    drop(state);
+    (pool, record)
+}
+
+/// The vCPUs whose sleep on a halt thread is to end.
+fn interrupted(after: &AfterUnlock) -> Vec<VcpuId> {
+    after.interrupts.iter().map(|(id, _)| *id).collect()
 }
 
 #[test]
@@ -62,14 +87,15 @@ fn vcpus_of_an_ended_guest_go_when_the_lock_is_free_and_leave_their_counters() {
     pool.remove_guest(&record);
     let mut state = pool.lock();
     assert!(state.after_unlock().ended.is_empty());
-    let exits = state.take_counters().map(|(_, exits)| exits.halts);
+    let accounts = state.finish(0);
+    let exits = accounts[0].iter().map(|account| account.exits.halts);
     assert_eq!(exits.collect::<Vec<_>>(), [7, 7]);
 }
 
 #[test]
 fn a_guest_that_ends_when_its_run_is_over_changes_nothing() {
     let (pool, record) = pool();
-    assert_eq!(pool.lock().take_counters().count(), 2);
+    assert_eq!(pool.lock().finish(0)[0].len(), 2);
     record.end(GuestEnd::Killed);
     pool.remove_guest(&record);
 }
@@ -94,7 +120,7 @@ fn a_sleep_ends_by_a_signal_to_its_halt_thread_or_by_a_kick_in_place() {
     let mut state = pool.lock();
     let vcpu = halted(&mut state);
     let after = state.wake(CPU, ID, 0);
-    assert_eq!(after.interrupts, [ID]);
+    assert_eq!(interrupted(&after), [ID]);
     state.sleep_in_place(ID, CPU);
     let after = state.wake(CPU, ID, 0);
     assert!(after.interrupts.is_empty() && after.kicks.contains(CPU));
@@ -109,7 +135,7 @@ fn a_vcpu_that_the_policy_picks_while_it_sleeps_is_woken_to_be_picked_again() {
     let vcpu = halted(&mut state);
     state.sched.wake(ID, 0);
     assert!(state.pick(CPU, 0).is_none());
-    assert_eq!(state.after_unlock().interrupts, [ID]);
+    assert_eq!(interrupted(&state.after_unlock()), [ID]);
     state.end_sleep(vcpu, 0);
     assert!(state.pick(CPU, 0).is_some());
 }
@@ -120,8 +146,12 @@ fn a_vcpu_that_sleeps_when_its_guest_ends_is_woken_and_ends_when_it_comes_back()
     let mut state = pool.lock();
     let vcpu = halted(&mut state);
     record.end(GuestEnd::Killed);
-    let after = state.remove_guest(0);
-    assert_eq!((&after.interrupts[..], after.ended.len()), (&[ID][..], 1));
+    state.remove_guest(&record);
+    let after = state.after_unlock();
+    assert_eq!(
+        (&interrupted(&after)[..], after.ended.len()),
+        (&[ID][..], 1)
+    );
     state.end_sleep(vcpu, 0);
     assert_eq!(state.after_unlock().ended.len(), 1);
 }

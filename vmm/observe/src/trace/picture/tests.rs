@@ -19,7 +19,17 @@ fn names() -> Names {
 }
 
 fn trace(records: &[(Ns, RecordedEvent)], lost: u64) -> Vec<TracePacket> {
-    let mut picture = TracePicture::new(Packets::new(Vec::new(), 5, 5), &names(), 10);
+    let joined = Arc::new(JoinedNames::after(&names()));
+    trace_with(joined, records, lost)
+}
+
+fn trace_with(
+    joined: Arc<JoinedNames>,
+    records: &[(Ns, RecordedEvent)],
+    lost: u64,
+) -> Vec<TracePacket> {
+    let packets = Packets::new(Vec::new(), 5, 5);
+    let mut picture = TracePicture::new(packets, &names(), joined, 10);
     for &(at, event) in records {
         picture.draw(TraceRecord { at, event });
     }
@@ -131,24 +141,24 @@ fn a_waiters_budget_carries_a_throttled_holder() {
         "10 +v0, 20 -, 20 +v1, 30 -, 30 +v0 on v1's budget, 35 !doorbell, 40 -, 40 +v1, 50 -"
     );
     assert_eq!(
-        lane(&packets, tracks::vcpu(HOLDER)),
+        lane(&packets, VcpuTracks(HOLDER.0).vcpu()),
         "10 +runs, 20 -, 20 +throttled, 30 -, 30 +runs on v1's budget, 38 +deferral, 40 -, 40 -, \
          40 +throttled, 60 -"
     );
     assert_eq!(
-        lane(&packets, tracks::vcpu(WAITER)),
+        lane(&packets, VcpuTracks(WAITER.0).vcpu()),
         "10 +runnable, 20 -, 20 +runs, 30 !waits for v0, 30 -, 30 +pays for v0, \
          40 !waits no more, 40 -, 40 +runs, 50 -, 50 +halted, 60 -"
     );
     assert_eq!(
-        lane(&packets, tracks::budget(HOLDER)),
+        lane(&packets, VcpuTracks(HOLDER.0).budget()),
         "20 +throttled, 60 -"
     );
     assert_eq!(
-        lane(&packets, tracks::budget(WAITER)),
+        lane(&packets, VcpuTracks(WAITER.0).budget()),
         "30 +pays for v0, 40 -"
     );
-    assert_eq!(lane(&packets, tracks::donated(WAITER)), "40 =11");
+    assert_eq!(lane(&packets, VcpuTracks(WAITER.0).donated()), "40 =11");
     assert_eq!(lane(&packets, POOL), "");
 
     let flows: Vec<_> = packets
@@ -166,8 +176,8 @@ fn a_waiters_budget_carries_a_throttled_holder() {
     assert_eq!(
         flows,
         [
-            (tracks::budget(WAITER), vec![1], vec![]),
-            (tracks::vcpu(HOLDER), vec![1], vec![]),
+            (VcpuTracks(WAITER.0).budget(), vec![1], vec![]),
+            (VcpuTracks(HOLDER.0).vcpu(), vec![1], vec![]),
             (tracks::cpu(CPU), vec![], vec![1]),
         ],
         "from the waiter's scheduling context, past the holder, to the CPU"
@@ -200,13 +210,13 @@ fn a_vcpu_that_is_carried_on_a_guess_is_shown_as_a_suspect() {
         lane(&packets, tracks::cpu(CPU)),
         "20 +v0 as a suspect on v1's budget, 30 -, 40 +v0 on v1's budget, 50 -"
     );
-    let holder = lane(&packets, tracks::vcpu(HOLDER));
+    let holder = lane(&packets, VcpuTracks(HOLDER.0).vcpu());
     assert!(
         holder.contains("20 +runs as a suspect on v1's budget, 30 -"),
         "{holder}"
     );
     assert!(holder.contains("40 +runs on v1's budget, 50 -"), "{holder}");
-    let waiter = lane(&packets, tracks::vcpu(WAITER));
+    let waiter = lane(&packets, VcpuTracks(WAITER.0).vcpu());
     assert!(waiter.contains("20 !suspects v0"), "{waiter}");
     assert!(waiter.contains("40 !waits for v0"), "{waiter}");
 }
@@ -228,7 +238,7 @@ fn a_gap_ends_all_slices_and_what_follows_is_drawn_again() {
         "10 +v0 on v1's budget, 20 -, 30 +v0, 30 -"
     );
     assert_eq!(
-        lane(&packets, tracks::budget(WAITER)),
+        lane(&packets, VcpuTracks(WAITER.0).budget()),
         "10 +pays for v0, 20 -"
     );
     assert_eq!(
@@ -280,4 +290,31 @@ fn names_that_do_not_exist_do_no_harm() {
         ],
         0,
     );
+}
+
+#[test]
+fn a_vcpu_that_gets_the_id_of_one_that_has_left_has_a_name_and_tracks_of_its_own() {
+    let joined = Arc::new(JoinedNames::after(&names()));
+    let name = VcpuName {
+        guest: 7,
+        guest_name: "late".into(),
+        index: 0,
+    };
+    let number = joined.add(vec![name]);
+    assert_eq!(number, 2, "after those from the start");
+    let vcpu = VcpuId(1);
+    let records = [
+        (20, RecordedEvent::Policy(Event::Wake(vcpu))),
+        (30, RecordedEvent::Gone(vcpu)),
+        (40, RecordedEvent::Joined { vcpu, number }),
+        (50, RecordedEvent::Policy(Event::Wake(vcpu))),
+    ];
+    let packets = trace_with(joined, &records, 0);
+    let of_former = lane(&packets, VcpuTracks(1).vcpu());
+    assert_eq!(of_former, "10 +halted, 20 -, 20 +runnable, 30 -");
+    let of_late = lane(&packets, VcpuTracks(number).vcpu());
+    assert_eq!(of_late, "40 +halted, 50 -, 50 +runnable, 50 -");
+    let tracks = packets.iter().filter_map(|p| p.track_descriptor.as_ref());
+    let names: Vec<&str> = tracks.map(|track| track.name()).collect();
+    assert!(names.contains(&"guest late") && names.contains(&"late/v0"));
 }

@@ -1,0 +1,269 @@
+//! How a guest joins a pool whose executors may run others.
+//!
+//! 1. [`admit`]: under the pool's lock the policy admits the guest, and the pool has its name and its ids. What
+//!    is refused here leaves nothing behind.
+//! 2. [`Admission::prepare`]: without the lock, threads are started for its vCPUs. If one cannot be started,
+//!    step 1 is undone.
+//! 3. [`Prepared::begin`]: its vCPUs are put into the pool, and its devices' threads need grants from then on. The
+//!    vCPU that starts the guest is woken.
+//!
+//! Until step 3 the policy has halted vCPUs that nothing wakes, so that no executor looks for them. The guests
+//! with which a run starts join in the same way, all of them one step after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use baton_machine::Guest;
+use vcpu_sched::GuestId;
+
+use super::admission::{self, Admitted};
+use super::allowed_cpus::AllowedCpus;
+use super::guest_names::vcpu_names;
+use super::halt_threads;
+use super::join_error::{JoinError, JoinErrorKind, RefusedJoin};
+use super::late_halts;
+use super::new_vcpu::{NewVcpu, StartedThreads};
+use super::owned_vcpu::OwnedVcpu;
+use super::policy_ids::PolicyIds;
+use super::pool::Pool;
+use super::pool_guest::{PoolGuest, VcpuTerms};
+use super::pool_state::PoolState;
+use super::vcpu_threads;
+use super::workers::DeviceWorker;
+use crate::ready_guest::ReadyGuest;
+
+/// A guest that the policy has admitted.
+pub(super) struct Admission {
+    ready: ReadyGuest,
+    ids: PolicyIds,
+    /// The host CPUs on which each vCPU may run.
+    host_cpus: Vec<Arc<AllowedCpus>>,
+}
+
+/// A guest that is ready to begin.
+pub(super) struct Prepared {
+    admission: Admission,
+    threads: Vec<StartedThreads>,
+}
+
+/// Step 1, for a guest with whose names a trace begins.
+///
+/// # Errors
+/// Why the guest cannot join. The pool is as before.
+pub(super) fn admit(pool: &Arc<Pool>, ready: ReadyGuest) -> Result<Admission, Box<RefusedJoin>> {
+    admit_named(pool, ready, None)
+}
+
+/// Step 1, for a guest that joins while others run.
+///
+/// # Errors
+/// As [`admit`].
+pub(super) fn admit_later(
+    pool: &Arc<Pool>,
+    ready: ReadyGuest,
+) -> Result<Admission, Box<RefusedJoin>> {
+    let Some(names) = &pool.joined_names else {
+        return admit(pool, ready);
+    };
+    let count = ready.vcpus.len();
+    let first = names.add(vcpu_names(ready.guest.record(), count).collect());
+    admit_named(pool, ready, Some(first)).inspect_err(|_| names.withdraw(first, count as u32))
+}
+
+/// Step 1. The name of the first vCPU has number `first` among those that are left for the trace, if it is left
+/// there.
+fn admit_named(
+    pool: &Arc<Pool>,
+    ready: ReadyGuest,
+    first: Option<u32>,
+) -> Result<Admission, Box<RefusedJoin>> {
+    let cpus = pool.host_cpus();
+    let requests = admission::requests(&ready.config, cpus);
+    let on_host = |&(_, allowed): &admission::Request| {
+        Arc::new(AllowedCpus::new(admission::on_host(allowed, cpus)))
+    };
+    let host_cpus: Vec<_> = requests.iter().map(on_host).collect();
+    let terms = requests.iter().zip(&host_cpus);
+    let terms = terms.map(|(&(params, allowed), host_cpus)| VcpuTerms {
+        params,
+        allowed,
+        host_cpus: Arc::clone(host_cpus),
+    });
+    let terms: Vec<VcpuTerms> = terms.collect();
+    let admitted = pool.change(|state, now| {
+        state.can_join(&ready.guest.name)?;
+        let workers = ready.guest.devices().count();
+        let Admitted { ids, workers } = admission::admit(&mut state.sched, &requests, workers, now)
+            .map_err(JoinErrorKind::from)?;
+        let probes = state.sched.events_mut();
+        probes.joined(now, ids.vcpus(), first);
+        let record = Arc::clone(ready.guest.record());
+        state.add(PoolGuest::new(record, ids.clone(), terms, workers));
+        Ok(ids)
+    });
+    match admitted {
+        Ok(ids) => Ok(Admission {
+            ready,
+            ids,
+            host_cpus,
+        }),
+        Err(kind) => Err(refused(ready, kind)),
+    }
+}
+
+impl Admission {
+    /// Step 2.
+    ///
+    /// # Errors
+    /// If the host refuses a thread, or halts would be noticed too late on one. The pool is as before step 1.
+    pub(super) fn prepare(self, pool: &Arc<Pool>) -> Result<Prepared, Box<RefusedJoin>> {
+        match self.start_threads(pool) {
+            Ok(threads) => Ok(Prepared {
+                admission: self,
+                threads,
+            }),
+            Err(kind) => Err(self.undo(pool, kind)),
+        }
+    }
+
+    fn start_threads(&self, pool: &Arc<Pool>) -> Result<Vec<StartedThreads>, JoinErrorKind> {
+        let settings = &pool.settings;
+        late_halts::check_joining(settings.late_halts, &self.ready.config)?;
+        let mut threads = Vec::with_capacity(self.host_cpus.len());
+        for (index, host_cpus) in (0..).zip(&self.host_cpus) {
+            let vcpu = NewVcpu {
+                guest_name: &self.ready.guest.name,
+                index,
+                host_cpus,
+            };
+            let started = if settings.own_threads {
+                vcpu_threads::start(pool, &vcpu)?
+            } else if settings.can_sleep {
+                halt_threads::start(pool, &vcpu)?
+            } else {
+                StartedThreads {
+                    ways: halt_threads::none(pool),
+                    owner: Box::new(()),
+                    detect_halts: true,
+                }
+            };
+            threads.push(started);
+        }
+        let detect_halts = threads.iter().all(|threads| threads.detect_halts);
+        if !detect_halts {
+            pool.own_threads_detect_halts
+                .store(false, Ordering::Relaxed);
+        }
+        let config = std::slice::from_ref(&self.ready.config);
+        late_halts::check_threads(settings.late_halts, config, detect_halts)?;
+        Ok(threads)
+    }
+
+    /// Takes the guest out again.
+    fn undo(self, pool: &Pool, kind: JoinErrorKind) -> Box<RefusedJoin> {
+        let id = self.ids.guest();
+        pool.change(|state, now| {
+            state.sched.remove_guest(id, now);
+            for &vcpu in self.ids.vcpus().iter() {
+                state.sched.events_mut().gone(now, vcpu);
+            }
+            state.leave(id, now);
+        });
+        refused(self.ready, kind)
+    }
+}
+
+impl Prepared {
+    /// Step 3.
+    ///
+    /// # Errors
+    /// If the pool has stopped meanwhile.
+    pub(super) fn begin(self, pool: &Arc<Pool>) -> Result<(), Box<RefusedJoin>> {
+        let id = self.admission.ids.guest();
+        let guest = Arc::clone(&self.admission.ready.guest);
+        self.place(pool)?;
+        let of_guest = Arc::downgrade(pool);
+        guest.on_end(move |guest, _| {
+            if let Some(pool) = of_guest.upgrade() {
+                pool.remove_guest(guest);
+            }
+        });
+        pool.begin(id);
+        Ok(())
+    }
+
+    /// Puts the vCPUs into the pool.
+    fn place(self, pool: &Arc<Pool>) -> Result<(), Box<RefusedJoin>> {
+        let Self { admission, threads } = self;
+        let Admission {
+            ready,
+            ids,
+            host_cpus,
+        } = admission;
+        let ReadyGuest {
+            guest,
+            config,
+            vcpus,
+        } = ready;
+        require_grants(pool, ids.guest(), &guest);
+        let mut owners = Vec::with_capacity(threads.len());
+        let mut owned = Vec::with_capacity(threads.len());
+        for ((vcpu, &id), threads) in vcpus.into_iter().zip(&**ids.vcpus()).zip(threads) {
+            owned.push(OwnedVcpu::new(id, ids.clone(), vcpu, threads.ways));
+            owners.push(threads.owner);
+        }
+        let placed = pool.change(|state, _| {
+            if state.is_stopping() {
+                return Err((owned, owners));
+            }
+            state.place(ids.guest(), owned, owners);
+            Ok(())
+        });
+        placed.map_err(|(owned, owners)| {
+            drop(owners);
+            let admission = Admission {
+                ready: ReadyGuest {
+                    guest,
+                    config,
+                    vcpus: owned.into_iter().map(OwnedVcpu::into_vcpu).collect(),
+                },
+                ids,
+                host_cpus,
+            };
+            admission.undo(pool, JoinErrorKind::Stopped)
+        })
+    }
+}
+
+/// The threads of the devices of `guest` work only when the policy grants them CPU time.
+fn require_grants(pool: &Arc<Pool>, id: GuestId, guest: &Guest) {
+    let workers = pool.change(|state, _| state.workers_of(id));
+    for (slot, (id, inbox)) in workers.into_iter().enumerate() {
+        let worker = DeviceWorker::new(id, inbox, pool);
+        guest.devices().require_cpu_grants(slot, Arc::new(worker));
+    }
+}
+
+fn refused(ready: ReadyGuest, kind: JoinErrorKind) -> Box<RefusedJoin> {
+    let error = JoinError {
+        guest: ready.guest.name.clone(),
+        kind,
+    };
+    Box::new(RefusedJoin {
+        guest: ready,
+        error,
+    })
+}
+
+impl PoolState {
+    /// Whether a guest called `name` may join.
+    fn can_join(&self, name: &str) -> Result<(), JoinErrorKind> {
+        if self.is_stopping() {
+            return Err(JoinErrorKind::Stopped);
+        }
+        match self.guests.named(name) {
+            Some(_) => Err(JoinErrorKind::NameTaken),
+            None => Ok(()),
+        }
+    }
+}

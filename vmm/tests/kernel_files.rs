@@ -49,7 +49,7 @@ fn the_count_is_where_the_symbols_say() {
     let ran = run_with_symbols("elsewhere", b"0000000000009000 D pcpu_hot\n");
     assert_eq!(ran.code, 0, "{ran:?}");
     let line =
-        "baton: guest own: hints are inferred from the preempt count of its kernel, at 0x9008";
+        "baton: guest own has hints inferred from the preempt count of its kernel, at 0x9008";
     assert!(
         ran.stdout.contains(line) || ran.stderr.contains(line),
         "{ran:?}"

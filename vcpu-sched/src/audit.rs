@@ -75,7 +75,10 @@ fn not_lost<E: Events>(policy: &Scheduler<E>, vcpu: VcpuId) -> Result<(), String
 }
 
 fn will_reschedule(cpu: &CpuRow) -> bool {
-    cpu.will_pick() || cpu.running().is_some_and(|running| running.deferred)
+    cpu.will_pick()
+        || cpu
+            .running()
+            .is_some_and(|running| running.deferred.is_some())
 }
 
 /// No scheduling context waits while a CPU that could serve it does nothing, or something less urgent.

@@ -16,6 +16,11 @@ impl<E: Events> Scheduler<E> {
             self.check_scheduling_context(vcpu);
         }
         self.cpus.check();
+        for guest in self.guests.iter() {
+            let is_guessed = |vcpu: &&VcpuId| self.vcpus[**vcpu].ec.hints.is_guess;
+            let guessed = guest.vcpus.iter().filter(is_guessed).count();
+            assert_eq!(guest.guessed as usize, guessed, "so many are guessed");
+        }
         for domain in self.domains.ids() {
             let uses = |v: &VcpuState| {
                 let pending = v.pending.pinning.map(|(_, pending)| pending);

@@ -88,7 +88,7 @@ impl Walk {
         self.at = wait.holder;
         self.chain += 1;
         self.lock = wait.lock;
-        self.suspect = wait.kind == WaitKind::Suspect;
+        self.suspect = wait.is_suspicion();
         if self.chain.is_power_of_two() {
             self.mark = self.at;
         }
@@ -151,7 +151,7 @@ impl<E: Events> Scheduler<E> {
             ExecState::Halted if self.live_edge(wait.holder).is_none() => Holder::Park,
             // It is runnable, in this or another queue, or throttled, which is the case that proxying exists
             // for. It runs on the donor's budget.
-            ExecState::Runnable { .. } if wait.kind == WaitKind::Suspect => Holder::Try,
+            ExecState::Runnable { .. } if wait.is_suspicion() => Holder::Try,
             ExecState::Halted | ExecState::Runnable { .. } => Holder::Follow,
             // An edge to a vCPU that is gone is stale, and a paused guest has no edges.
             ExecState::Gone | ExecState::Paused => Holder::Enough,

@@ -11,6 +11,7 @@
 //! | `rules/timers.rs` | what happens by itself, and which CPU is the timekeeper |
 //! | `rules/edges.rs` | which edges of the `blocked_on` graph count |
 //! | `rules/park.rs` | scheduling contexts that wait aside for a vCPU |
+//! | `rules/suspect.rs` | for which vCPU one waits that spins for an unknown holder |
 //! | `rules/release.rs` | a holder lets go, or hands its lock to a waiter |
 //! | `rules/defer.rs` | a holder that is out of time |
 //! | `rules/debt.rs` | what is charged for a vCPU that does not run |

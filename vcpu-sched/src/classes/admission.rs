@@ -171,6 +171,15 @@ impl Admission {
         freed
     }
 
+    /// `vcpu` takes this density on `allowed`. What is held there because it left these CPUs before is free if it is
+    /// no more than that: the vCPU has one budget, which it uses once.
+    pub(crate) fn come_back(&mut self, vcpu: VcpuId, allowed: CpuSet, density: u64) {
+        self.held.retain(|held| {
+            let is_own = held.vcpu == Some(vcpu) && held.allowed == allowed;
+            !(is_own && held.moved_to.is_some() && held.density <= density)
+        });
+    }
+
     /// The name of `vcpu` is free.
     pub(crate) fn forget(&mut self, vcpu: VcpuId) {
         let own = self.held.iter_mut().filter(|held| held.vcpu == Some(vcpu));

@@ -13,7 +13,7 @@ use crate::policy::Policy;
 use crate::rules::pick::Decision;
 use crate::rules::stop::StopReason;
 use crate::state::blocked_on::Hints;
-use crate::state::worker_table::{Grant, WorkerOrder};
+use crate::state::worker_table::{Grant, WorkerOrder, WorkerState};
 use crate::view::{CpuView, Doing, VcpuView};
 
 use super::pool::{CpuState, RoundRobin, RoundRobinGuest, RoundRobinVcpu, RoundRobinWorker, State};
@@ -87,7 +87,7 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
             return false;
         };
         let workers: Vec<_> = self.workers_of(guest).collect();
-        if workers.iter().any(|&worker| self.workers[worker].busy) {
+        if workers.iter().any(|&worker| self.works(worker)) {
             return false;
         }
         for vcpu in row.vcpus.clone() {
@@ -137,6 +137,13 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
             if self.vcpus[vcpu].state == State::Paused {
                 self.enqueue(vcpu, now);
                 self.kick_for(vcpu, now);
+            }
+        }
+        let workers: Vec<_> = self.workers_of(guest).collect();
+        for worker in workers {
+            if self.workers[worker].state == WorkerState::Waiting {
+                self.workers[worker].state = WorkerState::Idle;
+                self.worker_ready(worker, now);
             }
         }
         true
@@ -257,7 +264,10 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
     }
 
     fn add_worker(&mut self, guest: GuestId) -> WorkerId {
-        self.workers.add(RoundRobinWorker { guest, busy: false })
+        self.workers.add(RoundRobinWorker {
+            guest,
+            state: WorkerState::Idle,
+        })
     }
 
     /// It works at once, wherever the first vCPU of its guest ran last: the host's scheduler shares the CPU.
@@ -269,13 +279,18 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
         let Some(&donor) = guest.vcpus.first().filter(|_| !guest.ending) else {
             return;
         };
-        if std::mem::replace(&mut known.busy, true) {
+        if known.state != WorkerState::Idle {
+            return;
+        }
+        if guest.paused {
+            known.state = WorkerState::Waiting;
             return;
         }
         let cpus = self.cpus_of(donor);
         let last = self.vcpus[donor].last_cpu;
         let last = last.filter(|&cpu| cpus.contains(cpu));
         if let Some(cpu) = last.or_else(|| cpus.lowest()) {
+            self.workers[worker].state = WorkerState::Working { cpu, donor };
             self.worker_orders.push(WorkerOrder::Work(Grant {
                 worker,
                 cpu,
@@ -289,7 +304,7 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
         let Some(known) = self.workers.get_mut(worker) else {
             return;
         };
-        known.busy = false;
+        known.state = WorkerState::Idle;
         if let Some(&donor) = self.guests[known.guest].vcpus.first() {
             self.counting.counters_mut(donor).devices_ns += spent.0;
             self.charge_elsewhere(donor, spent, now);

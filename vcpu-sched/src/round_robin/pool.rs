@@ -9,7 +9,7 @@ use crate::cpuset::{CpuSet, MAX_CPUS};
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, GuestId, Ns, VcpuId, WorkerId};
 use crate::rules::pick::Decision;
-use crate::state::worker_table::WorkerOrder;
+use crate::state::worker_table::{WorkerOrder, WorkerState};
 use crate::table::Table;
 
 /// What a CPU is doing.
@@ -65,8 +65,8 @@ pub(super) struct RoundRobinGuest {
 #[derive(Clone, Debug)]
 pub(super) struct RoundRobinWorker {
     pub(super) guest: GuestId,
-    /// It waits for its grant, or works.
-    pub(super) busy: bool,
+    /// It waits only while its guest is paused.
+    pub(super) state: WorkerState,
 }
 
 /// A pool of host CPUs that runs vCPUs in turn.
@@ -262,11 +262,15 @@ impl<E: Events> RoundRobin<E> {
         all.filter(move |&worker| self.workers[worker].guest == guest)
     }
 
-    /// The workers of `guest` that are busy are ordered to stop.
+    /// The workers of `guest` that work are ordered to stop.
     pub(super) fn stop_workers(&mut self, guest: GuestId) {
-        let busy = self.workers_of(guest).filter(|&w| self.workers[w].busy);
-        let orders: Vec<_> = busy.map(WorkerOrder::Stop).collect();
+        let working = self.workers_of(guest).filter(|&w| self.works(w));
+        let orders: Vec<_> = working.map(WorkerOrder::Stop).collect();
         self.worker_orders.extend(orders);
+    }
+
+    pub(super) fn works(&self, worker: WorkerId) -> bool {
+        matches!(self.workers[worker].state, WorkerState::Working { .. })
     }
 
     /// When the first halted vCPU wakes by itself.

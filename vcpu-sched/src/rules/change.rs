@@ -15,7 +15,7 @@
 //! Rules 4 and 5 are for a vCPU that is on no CPU. Otherwise the CPUs that run it, or run something on its
 //! budget, are kicked, and the change is *pending* until they stop.
 
-use crate::classes::admission::{AdmissionError, Held, density};
+use crate::classes::admission::{Admission, AdmissionError, Held, density};
 use crate::classes::reservation::{Reservation, SchedParams};
 use crate::classes::sched_class::SchedClass;
 use crate::cpuset::CpuSet;
@@ -148,12 +148,7 @@ impl<E: Events> Scheduler<E> {
         allowed: CpuSet,
         now: Ns,
     ) -> Result<(), AdmissionError> {
-        let sc = &mut self.vcpus[vcpu].sc;
-        if sc.state == ScState::Throttled
-            && let Some(server) = sc.class.server_mut()
-        {
-            server.pay_off(now);
-        }
+        self.pay_off_debt(vcpu, now);
         self.free_held_bandwidth(now);
         let mut after = self.admission.clone();
         let (promised, from) = (self.promised(vcpu), self.promised_cpus(vcpu));
@@ -162,18 +157,16 @@ impl<E: Events> Scheduler<E> {
             after.give_back(promised, from);
         }
         let has = promised.as_ref().map_or(0, density) + after.free_held_of(vcpu, from);
-        let server = self.vcpus[vcpu].sc.class.server();
+        let in_force = self.vcpus[vcpu].sc.class.server();
+        let in_force = in_force.filter(|server| server.used_until(now) > now);
         // What is in force until the next budget. What was held for it may have been given to others.
-        let in_force = server.filter(|server| server.used_until(now) > now);
         let before = in_force.map_or(0, |server| density(server.admitted()).min(has));
         let wanted = to.as_ref().map_or(0, density);
         if let Some(to) = &to {
             let larger = in_force.map(|server| server.admitted());
             let larger = larger.filter(|_| moves && before > wanted).unwrap_or(to);
             if moves || wanted > has {
-                self.fits_on_online(Some(vcpu), larger, allowed)?;
-                after.take(larger, allowed, self.cpus.all())?;
-                after.give_back(larger, allowed);
+                self.check_larger(&mut after, vcpu, larger, allowed)?;
             }
             after.add(to, allowed);
         }
@@ -190,11 +183,38 @@ impl<E: Events> Scheduler<E> {
                 after.hold(held(from, before, Some(allowed), zero_lag), now);
             }
             let until = if to.is_some() { used_until } else { zero_lag };
-            let rest = before.saturating_sub(wanted);
-            after.hold(held(allowed, rest, None, until), now);
+            after.hold(
+                held(allowed, before.saturating_sub(wanted), None, until),
+                now,
+            );
         }
         self.admission = after;
         Ok(())
+    }
+
+    /// Checks that `larger` fits on `allowed` beside what is in `after`. What `vcpu` left behind there is free.
+    fn check_larger(
+        &self,
+        after: &mut Admission,
+        vcpu: VcpuId,
+        larger: &Reservation,
+        allowed: CpuSet,
+    ) -> Result<(), AdmissionError> {
+        self.fits_on_online(Some(vcpu), larger, allowed)?;
+        after.come_back(vcpu, allowed, density(larger));
+        after.take(larger, allowed, self.cpus.all())?;
+        after.give_back(larger, allowed);
+        Ok(())
+    }
+
+    /// The periods for which `vcpu` has been throttled count by the reservation that was in force.
+    fn pay_off_debt(&mut self, vcpu: VcpuId, now: Ns) {
+        let sc = &mut self.vcpus[vcpu].sc;
+        if sc.state == ScState::Throttled
+            && let Some(server) = sc.class.server_mut()
+        {
+            server.pay_off(now);
+        }
     }
 
     /// Applies what is pending, or kicks the CPUs after whose stop it is applied.

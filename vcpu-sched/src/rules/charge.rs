@@ -18,7 +18,7 @@ impl<E: Events> Scheduler<E> {
             .overrun(ran, self.config.slice_ns);
         // A deadline after the moment at which the budget was used up is kept.
         self.count_misses(donor, now.saturating_sub(overrun.0));
-        if running.deferred {
+        if running.deferred.is_some() {
             self.counting.counters_mut(donor).deferral_debt_ns += overrun.0;
         }
         let inputs = self.fair_inputs(donor);

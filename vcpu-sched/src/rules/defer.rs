@@ -27,6 +27,7 @@ use crate::rules::stop::StopReason;
 use crate::scheduler::Scheduler;
 use crate::state::blocked_on::Hints;
 use crate::state::cpu_table::Running;
+use crate::state::deferral_credit::Grounds;
 
 impl<E: Events> Scheduler<E> {
     /// Requests that the vCPU on `cpu`, which is out of time and has published `hints`, may run on. Returns
@@ -35,41 +36,41 @@ impl<E: Events> Scheduler<E> {
         let length = self.config.defer_ns?;
         let soon_done = hints.depth > 0 && !hints.waits && !self.waits_for_stopped_holder(hints);
         let running = self.cpus.running(cpu)?;
-        let (curr, deferred) = (running.curr, running.deferred);
+        let (curr, deferred) = (running.curr, running.deferred.is_some());
         let ends = self.is_paused(curr) || self.vcpus[curr].ec.ending;
         let is_kicked = hints.is_guess && self.cpus[cpu].needs_resched();
         if !soon_done || deferred || ends || is_kicked {
             return None;
         }
         let ec = &mut self.vcpus[curr].ec;
-        let granted = match hints.is_guess {
-            true => ec.guessed_deferral.request(),
-            false => ec.deferral.request(),
+        let (grounds, granted) = match hints.is_guess {
+            true => (Grounds::Guess, ec.guessed_deferral.request()),
+            false => (Grounds::Published, ec.deferral.request()),
         };
         if !granted {
             return None;
         }
-        self.cpus.running_mut(cpu)?.deferred = true;
+        self.cpus.running_mut(cpu)?.deferred = Some(grounds);
         self.emit(now, Event::Defer { cpu, curr });
         Some(now.saturating_add(length))
     }
 
     /// The vCPU of a decision that was deferred has stopped: did it release its locks in time?
     pub(crate) fn settle_deferral(&mut self, running: &Running, why: StopReason, hints: &Hints) {
-        if !running.deferred {
+        let Some(grounds) = running.deferred else {
             return;
-        }
+        };
         let ec = &mut self.vcpus[running.curr].ec;
         if why == StopReason::Rang || hints.depth == 0 {
-            match hints.is_guess {
-                true => ec.guessed_deferral.paid(),
-                false => ec.deferral.kept(),
+            match grounds {
+                Grounds::Guess => ec.guessed_deferral.paid(),
+                Grounds::Published => ec.deferral.kept(),
             }
         } else if !hints.waits {
             // One that has begun to spin may have released its lock before, so that counts for nothing.
-            match hints.is_guess {
-                true => ec.guessed_deferral.failed(),
-                false => ec.deferral.expired(),
+            match grounds {
+                Grounds::Guess => ec.guessed_deferral.failed(),
+                Grounds::Published => ec.deferral.expired(),
             }
             self.counting.counters_mut(running.curr).deferrals_expired += 1;
         }

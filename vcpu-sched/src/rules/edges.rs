@@ -1,7 +1,8 @@
 //! Which edges of the `blocked_on` graph count. A guest may publish anything; this is the one place that
 //! decides what of it the policy acts on.
 //!
-//! An edge is *drawn* when a vCPU stops, if it leads to another vCPU of the same guest. It is *live* in
+//! An edge is *drawn* when a vCPU stops, if it leads to another vCPU of the same guest. (The edges to suspects are
+//! drawn anew at each pick too: `suspect.rs`.) It is *live* in
 //! a state of its waiter in which the wait matters: a spinner that could run, or a sleeper that is
 //! halted. It is *stale* when its holder has moved on. It is *dropped* when its waiter runs or wakes, or
 //! when a walk finds it stale, circular or too far from the donor.
@@ -36,6 +37,8 @@ impl<E: Events> Scheduler<E> {
             (ExecState::Gone, _) => true,
             (ExecState::Running(_), _) | (_, WaitKind::Block) => false,
             (_, WaitKind::Spin) => holder.hints.releases != wait.holder_releases,
+            // None spins for a vCPU that sleeps.
+            (ExecState::Halted, WaitKind::Suspect) => true,
             // The suspect may have begun to publish its hints, and is not suspected any more.
             (_, WaitKind::Suspect) => {
                 holder.hints.releases != wait.holder_releases || !holder.hints.is_guess
@@ -75,8 +78,7 @@ impl<E: Events> Scheduler<E> {
             return;
         };
         let holder = wait.holder;
-        let published = wait.kind != WaitKind::Suspect;
-        if published && holder != waiter && self.same_guest(waiter, holder) {
+        if !wait.is_suspicion() && holder != waiter && self.same_guest(waiter, holder) {
             self.blocked_on.set(waiter, wait);
             self.emit_edge_on(waiter, wait, now);
         }

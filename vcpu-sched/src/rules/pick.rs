@@ -208,7 +208,7 @@ impl<E: Events> Scheduler<E> {
             preemptible_at,
             lock: chosen.lock,
             suspect: chosen.suspect,
-            deferred: false,
+            deferred: None,
             slice_ends: false,
         };
         self.cpus.start(cpu, running, rank, own_end.is_some());

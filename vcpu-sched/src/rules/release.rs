@@ -66,7 +66,7 @@ impl<E: Events> Scheduler<E> {
         let mut next = self.blocked_on.first_waiter(from);
         while let Some(waiter) = next {
             next = self.blocked_on.next_waiter(waiter);
-            let names = |wait: &Wait| wait.kind != WaitKind::Suspect && wait.lock == lock;
+            let names = |wait: &Wait| !wait.is_suspicion() && wait.lock == lock;
             let Some(wait) = self.blocked_on.edge(waiter).filter(names) else {
                 continue;
             };

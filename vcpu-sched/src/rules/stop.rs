@@ -22,7 +22,8 @@ pub enum StopReason {
 }
 
 impl<E: Events> Scheduler<E> {
-    /// `cpu` has stopped what it ran, which used `ran` since the last charge and has published `hints`. Call [`Scheduler::pick`] next. Does nothing on a CPU that runs nothing.
+    /// `cpu` has stopped what it ran, which has used `ran` since the last charge, and of which `hints` are known
+    /// now. Call [`Scheduler::pick`] next. Does nothing on a CPU that runs nothing.
     pub fn stop(&mut self, cpu: CpuId, why: StopReason, hints: Hints, ran: CpuTime, now: Ns) {
         let Some(running) = self.cpus.stop(cpu) else {
             return;
@@ -42,6 +43,7 @@ impl<E: Events> Scheduler<E> {
         }
 
         let before = std::mem::replace(&mut self.vcpus[curr].ec.hints, hints);
+        self.count_guesses(curr, &before);
         self.settle_deferral(&running, why, &hints);
         self.settle_execution(curr, why, now);
         self.draw_edge(curr, &hints, now);

@@ -177,6 +177,17 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
+    /// The hints of `vcpu`, which were those `before`, have changed.
+    pub(crate) fn count_guesses(&mut self, vcpu: VcpuId, before: &Hints) {
+        let v = &self.vcpus[vcpu];
+        let guessed = &mut self.guests[v.guest].guessed;
+        match (before.is_guess, v.ec.hints.is_guess) {
+            (false, true) => *guessed += 1,
+            (true, false) => *guessed -= 1,
+            _ => {}
+        }
+    }
+
     /// Whether `vcpu` spun when it was stopped, and so did others of its guest, or they hold something.
     pub(crate) fn queues_with_others(&self, vcpu: VcpuId) -> bool {
         let hints = &self.vcpus[vcpu].ec.hints;
@@ -196,8 +207,10 @@ impl<E: Events> Scheduler<E> {
 
     /// The vCPUs off the CPUs for which `waiter` may wait, in no order.
     fn candidates(&self, waiter: VcpuId) -> impl Iterator<Item = Candidate> {
-        let siblings = &self.guests[self.vcpus[waiter].guest].vcpus;
-        siblings.iter().filter_map(move |&vcpu| {
+        let guest = &self.guests[self.vcpus[waiter].guest];
+        // A guest that publishes its hints does not pay for a search.
+        let siblings = guest.vcpus.iter().take_while(|_| guest.guessed > 0);
+        siblings.filter_map(move |&vcpu| {
             let ec = &self.vcpus[vcpu].ec;
             let ExecState::Runnable { since } = ec.state else {
                 return None;

@@ -4,9 +4,10 @@
 //!   waiter --lock--> holder          at most one edge leaves a vCPU, any number may lead to it
 //! ```
 //!
-//! An edge is what a guest *published*. It never leads out of the guest. It lives only while its waiter
-//! is off the CPUs, because a waiter that runs publishes anew what it waits for. It may be stale or
-//! false: `rules/edges.rs` decides whether it counts.
+//! An edge is what a guest *published*, or leads to a vCPU that the policy *suspects* (`rules/suspect.rs`). It
+//! never leads out of the guest. It lives only while its waiter is off the CPUs, because a waiter that runs
+//! publishes anew what it waits for, or is seen to spin. It may be stale or false: `rules/edges.rs` decides
+//! whether it counts.
 
 use crate::ids::VcpuId;
 use crate::state::lists::Lists;

@@ -19,6 +19,7 @@ use std::ops::Index;
 use crate::classes::rank::Rank;
 use crate::cpuset::CpuSet;
 use crate::ids::{CpuId, CpuTime, Ns, VcpuId, WorkerId};
+use crate::state::deferral_credit::Grounds;
 use crate::state::heap::Heap;
 use crate::table::Table;
 
@@ -39,8 +40,8 @@ pub(crate) struct Running {
     pub(crate) lock: u64,
     /// Whether `curr` is only suspected to hold what `donor` waits for.
     pub(crate) suspect: bool,
-    /// The preemption of `curr` has been deferred once already.
-    pub(crate) deferred: bool,
+    /// On what the preemption of `curr` has been deferred, once already; `None`: it has not been.
+    pub(crate) deferred: Option<Grounds>,
     /// The CPU was kicked for a best-effort vCPU that woke: the donor's slice ends with this decision.
     pub(crate) slice_ends: bool,
 }

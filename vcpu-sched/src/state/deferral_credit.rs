@@ -4,6 +4,16 @@
 /// The most preemptions that pass without a deferral after deferrals that ran out.
 const MAX_DENIALS: u32 = 1024;
 
+/// What a deferral is granted on. Its outcome counts for the credit of the same grounds, whatever the vCPU's hints are
+/// when it ends: one that alternated between the two would otherwise never pay for a deferral.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grounds {
+    /// What the vCPU has published.
+    Published,
+    /// What the host has inferred.
+    Guess,
+}
+
 /// Whether a vCPU's next deferral is granted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DeferralCredit {

@@ -2,9 +2,9 @@
 
 use crate::state::guess_credit::GuessCredit;
 
-/// So many suspects run in a row that release nothing, before the vCPU itself does.
+/// The vCPU itself runs once so many suspects in a row have released nothing.
 const MAX_FRUITLESS: u32 = 12;
-/// So many suspects run in a row at most.
+/// The most suspects that run in a row, whether they release anything or not.
 const MAX_IN_ROW: u32 = 96;
 
 /// What a vCPU that holds nothing gives to the suspects of its guest.
@@ -12,7 +12,7 @@ const MAX_IN_ROW: u32 = 96;
 pub(crate) struct Precedence {
     /// Suspects that have run before it in a row.
     in_row: u32,
-    /// The last of them that released nothing.
+    /// How many of them have run since one released something.
     fruitless: u32,
     credit: GuessCredit,
 }

@@ -260,6 +260,19 @@ fn a_pinning_has_to_have_room_and_what_is_left_behind_is_held() {
 }
 
 #[test]
+fn a_vcpu_may_go_back_to_the_cpus_that_it_has_just_left() {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let v = p.hard_on(g, 6, 10, Some(&[0]));
+    p.wake(v);
+    p.pick(0);
+    p.run(0, MS, StopReason::Preempted, quiet());
+    for cpu in [1, 0, 1, 0] {
+        p.policy.set_allowed(v, only(cpu), p.now).unwrap();
+    }
+}
+
+#[test]
 fn a_throttled_vcpu_keeps_its_replenishment_on_other_cpus() {
     let mut p = Pool::new(2);
     let g = p.guest();

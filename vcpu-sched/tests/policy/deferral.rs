@@ -129,6 +129,17 @@ fn deferrals_on_guesses_that_pay_every_second_time_are_all_granted() {
 }
 
 #[test]
+fn a_deferral_that_runs_out_costs_the_next_one_of_the_same_grounds_whatever_the_hints_are_then() {
+    let (mut p, _) = out_of_time();
+    assert!(p.policy.defer(CPU, &holding(), p.now).is_some());
+    next_time(&mut p, guessed());
+    assert_eq!(p.policy.defer(CPU, &holding(), p.now), None);
+    assert!(p.policy.defer(CPU, &guessed(), p.now).is_some());
+    next_time(&mut p, holding());
+    assert!(p.policy.defer(CPU, &holding(), p.now).is_some());
+}
+
+#[test]
 fn a_guess_defers_no_preemption_by_a_kick_and_a_published_hint_does() {
     for (hints, is_deferred) in [(guessed(), false), (holding(), true)] {
         let mut p = Pool::new(1);

@@ -1,7 +1,10 @@
 //! Guests that are paused.
 
 use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
-use vcpu_sched::{CpuTime, Doing, Event, GuestId, StopReason, VcpuId, WorkerOrder};
+use vcpu_sched::{
+    Config, CpuId, CpuTime, Doing, Event, GuestId, PolicyKind, SchedParams, StopReason, VcpuId,
+    WorkerOrder,
+};
 
 impl Pool {
     fn pause(&mut self, guest: GuestId) {
@@ -153,29 +156,26 @@ fn wake_ups_are_delivered_when_it_is_resumed_and_interrupt_nobody_before() {
 }
 
 #[test]
-fn its_workers_stop_and_wait() {
-    let mut p = Pool::new(1);
-    let g = p.guest();
-    p.best_effort(g, 100);
-    let worker = p.policy.add_worker(g);
-    p.pick(0);
-    p.policy.worker_ready(worker, p.now);
-    let works = |p: &mut Pool| {
-        let orders: Vec<_> = p.policy.take_worker_orders().collect();
-        orders
-            .iter()
-            .any(|order| matches!(order, WorkerOrder::Work(_)))
-    };
-    assert!(works(&mut p));
-    p.pause(g);
-    let orders: Vec<_> = p.policy.take_worker_orders().collect();
-    assert_eq!(orders, [WorkerOrder::Stop(worker)]);
-    p.policy.worker_stopped(worker, CpuTime(US), p.now);
-    p.policy.worker_ready(worker, p.now);
-    p.pick(0);
-    assert!(!works(&mut p));
-    p.resume(g);
-    assert!(works(&mut p));
+fn its_workers_stop_and_wait_with_each_policy() {
+    for kind in [PolicyKind::Deadline, PolicyKind::RoundRobin] {
+        let mut policy = kind.pool(Config::new(1), ());
+        let g = policy.add_guest();
+        let params = SchedParams::BestEffort { weight: 100 };
+        policy.add_vcpu(g, params, None).unwrap();
+        let worker = policy.add_worker(g);
+        let begins = |orders: Vec<WorkerOrder>| matches!(orders[..], [WorkerOrder::Work(_)]);
+        policy.pick(CpuId(0), 0);
+        policy.worker_ready(worker, 0);
+        assert!(begins(policy.take_worker_orders()), "{kind:?}");
+        policy.pause(g, 0);
+        assert_eq!(policy.take_worker_orders(), [WorkerOrder::Stop(worker)]);
+        policy.worker_stopped(worker, CpuTime(US), US);
+        policy.worker_ready(worker, US);
+        policy.pick(CpuId(0), US);
+        assert_eq!(policy.take_worker_orders(), [], "{kind:?}");
+        policy.resume(g, US);
+        assert!(begins(policy.take_worker_orders()), "{kind:?}");
+    }
 }
 
 #[test]

@@ -111,6 +111,22 @@ fn a_suspect_that_has_begun_to_publish_its_hints_is_suspected_no_longer() {
 }
 
 #[test]
+fn a_suspect_that_has_gone_to_sleep_keeps_none_that_waits_for_its_waiter() {
+    let (mut p, v) = stopped(&[holds()]);
+    let guest = GuestId(0);
+    let (waiter, second) = (p.hard(guest, 1, 9), p.hard(guest, 1, 8));
+    p.wake(waiter);
+    assert_eq!(p.pick(0), Some((waiter, waiter)));
+    p.run(0, MS, StopReason::Preempted, spins());
+    assert_eq!(p.pick(0), Some((v[0], v[0])));
+    p.run(0, US, StopReason::Halted(None), holds());
+    p.wake(second);
+    assert_eq!(p.pick(0), Some((second, second)));
+    p.run(0, US, StopReason::Rang, waits(WaitKind::Spin, waiter));
+    assert_eq!(p.pick(0), Some((second, waiter)));
+}
+
+#[test]
 fn no_vcpu_of_another_guest_is_suspected() {
     let (mut p, _) = stopped(&[holds()]);
     let other = p.guest();

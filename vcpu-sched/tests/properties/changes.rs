@@ -107,7 +107,7 @@ impl Machine {
         known.paused = false;
     }
 
-    /// What was asked for is admitted, or nothing changes and what the error names fits.
+    /// Records what changes, if the policy admits it.
     pub fn set_reservation(&mut self, vcpu: VcpuId, reservation: Reservation) {
         let pending = self.view(vcpu).and_then(|view| view.next_reservation);
         let changed = self.policy.set_reservation(vcpu, reservation, self.now);

@@ -164,6 +164,18 @@ impl Machine {
         alive.iter().any(|&v| waits(self.vcpus[v.index()].guest))
     }
 
+    /// Of the reservation that a vCPU has or gets; soft, if one of the two is.
+    fn exhaustion(&self, vcpu: VcpuId) -> Option<Exhaustion> {
+        let view = self.view(vcpu)?;
+        let present = view.reserved.map(|(present, ..)| present.exhaustion());
+        let next = view.next_reservation.map(|next| next.exhaustion());
+        let soft = Some(Exhaustion::Soft);
+        match [present, next].contains(&soft) {
+            true => soft,
+            false => present.or(next),
+        }
+    }
+
     /// Wakes all vCPUs and lets them run: each gets a CPU sooner or later. Holders release their locks whenever
     /// they have run. Otherwise their waiters would rightly never run.
     pub fn no_vcpu_is_lost(mut self) {
@@ -180,23 +192,13 @@ impl Machine {
         for &vcpu in &alive {
             self.policy.wake(vcpu, self.now);
         }
-        let exhaustion = |vcpu: VcpuId| {
-            let view = self.view(vcpu)?;
-            let present = view.reserved.map(|(present, ..)| present.exhaustion());
-            let next = view.next_reservation.map(|next| next.exhaustion());
-            let soft = Some(Exhaustion::Soft);
-            match [present, next].contains(&soft) {
-                true => soft,
-                false => present.or(next),
-            }
-        };
         // A soft reservation that never sleeps leaves nothing to best effort. If it ran ahead of its budgets
         // before, it leaves nothing to itself for as long.
         if alive
             .iter()
-            .any(|&v| exhaustion(v) == Some(Exhaustion::Soft))
+            .any(|&v| self.exhaustion(v) == Some(Exhaustion::Soft))
         {
-            alive.retain(|&v| exhaustion(v) == Some(Exhaustion::Hard));
+            alive.retain(|&v| self.exhaustion(v) == Some(Exhaustion::Hard));
         }
         let before = |&vcpu: &VcpuId| (vcpu, self.policy.counters(vcpu).runtime_ns);
         let mut waiting: Vec<_> = alive.iter().map(before).collect();

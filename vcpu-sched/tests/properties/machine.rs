@@ -133,18 +133,8 @@ impl Machine {
                 self.hand_over(cpu, lock, to);
             }
             Op::Spend(number, spent, sleeps) => self.spend_elsewhere(vcpu(number), spent, sleeps),
-            Op::WorkerReady(guest) => {
-                let removed = self.guests[guest as usize].removed;
-                if self.workers[guest as usize] == Worker::Idle && !removed {
-                    self.workers[guest as usize] = Worker::Waits;
-                    self.policy.worker_ready(WorkerId(guest), self.now);
-                }
-            }
-            Op::WorkerStopped(guest, spent) => {
-                if let Worker::Works(donor) = self.workers[guest as usize] {
-                    self.finish(guest, donor, spent);
-                }
-            }
+            Op::WorkerReady(guest) => self.worker_ready(guest),
+            Op::WorkerStopped(guest, spent) => self.worker_stopped(guest, spent),
             Op::RemoveGuest(guest) => self.remove_guest(GuestId(guest)),
             Op::Reclaim(guest) => self.reclaim(GuestId(guest)),
             Op::Pause(guest) => self.pause(GuestId(guest)),
@@ -169,6 +159,20 @@ impl Machine {
             self.serve();
         }
         self.check();
+    }
+
+    fn worker_ready(&mut self, guest: u32) {
+        let removed = self.guests[guest as usize].removed;
+        if self.workers[guest as usize] == Worker::Idle && !removed {
+            self.workers[guest as usize] = Worker::Waits;
+            self.policy.worker_ready(WorkerId(guest), self.now);
+        }
+    }
+
+    fn worker_stopped(&mut self, guest: u32, spent: Ns) {
+        if let Worker::Works(donor) = self.workers[guest as usize] {
+            self.finish(guest, donor, spent);
+        }
     }
 
     fn remove(&mut self, vcpu: VcpuId) {

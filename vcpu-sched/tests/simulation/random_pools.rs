@@ -1,5 +1,6 @@
 //! Random pools of everything at once: several CPUs, some of which are offline for a while, pinnings, locks,
-//! liars, removals, pauses, changes of reservations, weights and pinnings. The simulator audits the policy at every event in debug builds. Here the sums are checked.
+//! liars, removals, pauses, changes of reservations, weights and pinnings. The simulator audits the policy at every
+//! event in debug builds. Here the sums are checked.
 
 use crate::{MS, US};
 use vcpu_sched::sim::{
@@ -86,6 +87,31 @@ fn changes(sim: &mut Simulation<()>, vcpu: VcpuId, cpus: usize, random: &mut Spl
     }
 }
 
+/// Guests that are paused or removed, and CPUs that are offline for a while.
+fn interruptions(
+    sim: &mut Simulation<()>,
+    guests: &[GuestId],
+    cpus: usize,
+    random: &mut SplitMix64,
+    end: Ns,
+) {
+    for &guest in guests {
+        if random.one_in(3) {
+            let (from, to) = (random.below(end), random.below(end));
+            sim.pause(guest, from.min(to), from.max(to));
+        }
+        if random.one_in(8) {
+            sim.remove_guest_at(guest, random.below(end));
+        }
+    }
+    for cpu in 0..cpus as u32 {
+        if random.one_in(3) {
+            let (from, to) = (random.below(end), random.below(end));
+            sim.offline(CpuId(cpu), from.min(to), from.max(to));
+        }
+    }
+}
+
 fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
     let mut random = SplitMix64::new(seed);
     let config = config(&mut random);
@@ -128,21 +154,7 @@ fn pool(seed: u64, end: Ns) -> (Outcome<()>, Config, Vec<GuestId>) {
             changes(&mut sim, vcpu, cpus, &mut random, end);
         }
     }
-    for &guest in &guests {
-        if random.one_in(3) {
-            let (from, to) = (random.below(end), random.below(end));
-            sim.pause(guest, from.min(to), from.max(to));
-        }
-        if random.one_in(8) {
-            sim.remove_guest_at(guest, random.below(end));
-        }
-    }
-    for cpu in 0..cpus as u32 {
-        if random.one_in(3) {
-            let (from, to) = (random.below(end), random.below(end));
-            sim.offline(CpuId(cpu), from.min(to), from.max(to));
-        }
-    }
+    interruptions(&mut sim, &guests, cpus, &mut random, end);
     (sim.run(end), config, guests)
 }
 

@@ -36,7 +36,6 @@ impl PoolHandle {
         change: &VcpuChange,
     ) -> Result<(), GuestCallError> {
         let cpus = Arc::clone(self.pool.host_cpus());
-        let mut moved = Vec::new();
         let result = self.pool.change(|state, now| {
             let guest = state.going_on(name)?;
             let ids = guest.ids().clone();
@@ -55,16 +54,18 @@ impl PoolHandle {
                     source,
                 });
             }
-            if let Some(guest) = state.guests.get_mut(ids.guest()) {
-                guest.terms.clone_from(&after);
+            if let VcpuChange::HostCpus(_) = change {
+                // In this critical section, so that of two changes at once the policy and the threads keep the same.
+                for terms in &after {
+                    terms.host_cpus.set(on_host(terms.allowed, &cpus));
+                }
             }
-            moved = after;
+            if let Some(guest) = state.guests.get_mut(ids.guest()) {
+                guest.terms = after;
+            }
             Ok(())
         });
         if let VcpuChange::HostCpus(_) = change {
-            for terms in moved {
-                terms.host_cpus.set(on_host(terms.allowed, &cpus));
-            }
             // Threads that sleep for the vCPU move when it wakes next.
             self.pool.pins.lost();
         }

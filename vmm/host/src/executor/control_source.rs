@@ -117,7 +117,7 @@ impl SnapshotSource for ControlSource {
         let Some(pool) = self.pool.upgrade() else {
             return snapshot;
         };
-        let _not_preempted = pool.priority.not_preempted();
+        let not_preempted = pool.priority.not_preempted();
         let state = pool.lock();
         snapshot.now_ns = sys::monotonic_ns();
         snapshot.proxy = state.sched.config().proxy;
@@ -135,6 +135,7 @@ impl SnapshotSource for ControlSource {
             .collect();
         // Names are formatted without the lock.
         drop(state);
+        drop(not_preempted);
         snapshot.guests = guests.records().map(|record| guest(record)).collect();
         snapshot.cpus = (0..)
             .zip(cpus)

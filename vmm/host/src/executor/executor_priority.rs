@@ -33,7 +33,7 @@ pub(super) fn check(priority: ExecutorPriority) -> Result<(), PriorityError> {
     };
     // On a thread of its own, because it cannot become ordinary again without a trace.
     let permitted = thread::scope(|scope| {
-        let attempt = scope.spawn(|| sys::set_fifo_policy(above));
+        let attempt = thread::Builder::new().spawn_scoped(scope, || sys::set_fifo_policy(above))?;
         attempt
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

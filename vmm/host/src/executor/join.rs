@@ -179,21 +179,21 @@ impl Prepared {
     /// # Errors
     /// If the pool has stopped meanwhile.
     pub(super) fn begin(self, pool: &Arc<Pool>) -> Result<(), Box<RefusedJoin>> {
-        let id = self.admission.ids.guest();
         let guest = Arc::clone(&self.admission.ready.guest);
-        self.place(pool)?;
+        let unstarted = self.place(pool)?;
         let of_guest = Arc::downgrade(pool);
         guest.on_end(move |guest, _| {
             if let Some(pool) = of_guest.upgrade() {
                 pool.remove_guest(guest);
             }
         });
-        pool.begin(id);
+        pool.let_sleep(unstarted);
         Ok(())
     }
 
-    /// Puts the vCPUs into the pool.
-    fn place(self, pool: &Arc<Pool>) -> Result<(), Box<RefusedJoin>> {
+    /// Puts the vCPUs into the pool, and wakes the one that starts the guest. Returns those that wait to be started,
+    /// if they can sleep in `KVM_RUN`.
+    fn place(self, pool: &Arc<Pool>) -> Result<Vec<OwnedVcpu>, Box<RefusedJoin>> {
         let Self { admission, threads } = self;
         let Admission {
             ready,
@@ -212,12 +212,14 @@ impl Prepared {
             owned.push(OwnedVcpu::new(id, ids.clone(), vcpu, threads.ways));
             owners.push(threads.owner);
         }
-        let placed = pool.change(|state, _| {
+        let can_sleep = pool.settings.can_sleep;
+        // One critical section: once the guest has been placed it may leave, and its ids be those of another.
+        let placed = pool.change(|state, now| {
             if state.is_stopping() {
                 return Err((owned, owners));
             }
             state.place(ids.guest(), owned, owners);
-            Ok(())
+            Ok(state.begin(ids.guest(), can_sleep, now))
         });
         placed.map_err(|(owned, owners)| {
             drop(owners);

@@ -160,7 +160,12 @@ fn warn_of_steps(guests: &[GuestConfig]) {
 fn probe_host() -> Result<(), LateHaltsReason> {
     // On a thread of its own, because the signal may come before the event is closed again.
     thread::scope(|scope| {
-        let attempt = scope.spawn(|| HaltSignal::arm(RtSignal::ExecutorKick.number()).map(drop));
+        let arm = || HaltSignal::arm(RtSignal::ExecutorKick.number()).map(drop);
+        let attempt = thread::Builder::new().spawn_scoped(scope, arm);
+        let attempt = attempt.map_err(|source| HaltSignalError::Host {
+            what: "a thread",
+            source,
+        })?;
         attempt
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -46,7 +46,7 @@ impl MetricsSource for PoolMetrics {
     }
 }
 
-/// Copies the numbers of `pool`. Returns the guests whose they are.
+/// Copies the numbers of `pool`. Returns the guests to which they belong.
 fn copy(pool: &Pool, snapshot: &mut MetricsSnapshot) -> GuestNames {
     let _not_preempted = pool.priority.not_preempted();
     let state = pool.lock();

@@ -167,11 +167,9 @@ impl Pool {
         Some(CpuId(number as u32))
     }
 
-    /// Lets the vCPUs of `guest` run. If vCPUs can sleep in `KVM_RUN`, those that wait to be started do.
-    pub(crate) fn begin(&self, guest: GuestId) {
-        let can_sleep = self.settings.can_sleep;
-        let unstarted = self.change(|state, now| state.begin(guest, can_sleep, now));
-        for vcpu in unstarted {
+    /// Puts vCPUs to sleep that the table has on halt threads.
+    pub(crate) fn let_sleep(&self, vcpus: Vec<OwnedVcpu>) {
+        for vcpu in vcpus {
             self.finish(AfterUnlock::default().and_sleep(Some(vcpu)));
         }
     }

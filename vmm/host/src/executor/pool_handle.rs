@@ -89,7 +89,7 @@ impl PoolHandle {
             state.wait_for(found.0);
             Ok(found)
         })?;
-        record.end(GuestEnd::Killed);
+        record.end(GuestEnd::Removed);
         // Where the guest has ended by itself, another thread may be about to do the same.
         self.pool.remove_guest(&record);
         self.pool

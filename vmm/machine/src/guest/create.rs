@@ -1,6 +1,7 @@
 //! The steps by which a guest is created.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use baton_abi::hints::FEATURE_RUNNING;
@@ -122,16 +123,20 @@ fn create(
     ));
     // The host's own scheduler has no use for hints.
     if config.hints.infers() && wiring.features & FEATURE_RUNNING != 0 {
-        if let Some(symbols) = &config.symbols {
-            guest
-                .inferred
-                .set_linked(kernel_image::read_symbols(symbols)?);
-        }
-        let started = guest.inferred.start(ScannedKernel::of(&guest));
-        started.map_err(GuestErrorKind::Host)?;
+        infer_hints(&guest, config.symbols.as_deref())?;
     }
     guest.record_hints_in_force();
     Ok((guest, fds))
+}
+
+/// Begins to infer the hints of `guest`, with the symbols of its kernel in the file `symbols`, if there is one.
+fn infer_hints(guest: &Arc<Guest>, symbols: Option<&Path>) -> Result<(), GuestErrorKind> {
+    if let Some(symbols) = symbols {
+        let count = kernel_image::read_symbols(symbols)?;
+        guest.inferred.set_linked(count);
+    }
+    let started = guest.inferred.start(ScannedKernel::of(guest));
+    started.map_err(GuestErrorKind::Host)
 }
 
 fn check_vcpu_count(kvm: &Kvm, cpus: usize) -> Result<(), GuestErrorKind> {

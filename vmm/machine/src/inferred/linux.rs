@@ -43,7 +43,8 @@ pub(super) struct FoundCount {
     pub(super) witness: u64,
     /// The guest-physical address of that instruction.
     witness_physical: u64,
-    /// Whether the witness names the count. It does not where symbols give the place of the count.
+    /// Whether the witness is an instruction that names the count. Where symbols give the place of the count, it is
+    /// the entry for system calls.
     names_count: bool,
 }
 
@@ -76,14 +77,18 @@ impl FoundCount {
     }
 
     /// Whether the kernel that `vcpu` runs still has the witness where it was. After kexec it has another
-    /// instruction there, or none. To be called of a vCPU in the kernel.
+    /// instruction there, or none. Only the place of an entry for system calls is compared, not its code. To be
+    /// called of a vCPU in the kernel.
     pub(super) fn is_in_text(&self, vcpu: &mut impl StoppedVcpu, memory: &GuestMemoryMmap) -> bool {
         if vcpu.translate(self.witness) != Some(self.witness_physical) {
             return false;
         }
+        if !self.names_count {
+            return true;
+        }
         let mut code = [0; scan::INSTRUCTION];
         let is_read = memory.read_slice(&mut code, GuestAddress(self.witness_physical));
-        !self.names_count || is_read.is_ok() && scan::names(self.witness, &code, self.offset)
+        is_read.is_ok() && scan::names(self.witness, &code, self.offset)
     }
 }
 

@@ -9,7 +9,7 @@
 //!   takes a little longer or shorter than estimated.
 //! - At a vCPU that runs for itself, to find out whether it spins. The more turns pass in which it does not,
 //!   the later the first look of a turn comes. There are none while no vCPU is known for which it may wait,
-//!   unless it was found to spin lately: the end of each turn shows that for nothing.
+//!   unless it was found to spin lately: the end of each turn shows that without a look.
 
 /// Times, ns.
 const FIRST_RELEASE: u64 = 2_000;
@@ -63,8 +63,7 @@ impl Default for LookPace {
 }
 
 impl LookPace {
-    /// In which time, ns, from now on a vCPU is looked at whether it has released a lock, if its entry takes
-    /// about `entry`, ns.
+    /// After how long, ns, a look is due at a vCPU that is to release a lock, if its entry takes about `entry`, ns.
     pub fn until_release(&mut self, entry: u64) -> u64 {
         if self.spun % ROW >= SHORT_ROW {
             return entry.saturating_add(RARE_RELEASE);
@@ -94,7 +93,7 @@ impl LookPace {
         }
     }
 
-    /// For how long a vCPU runs for itself until it is first looked at whether it spins, ns.
+    /// After how long, ns, the first look is due at a vCPU that runs for itself, to find out whether it spins.
     #[must_use]
     pub fn until_wait(&self) -> u64 {
         self.wait

@@ -58,8 +58,7 @@ pub(super) struct Plausibility {
 }
 
 impl Plausibility {
-    /// Whether the values so far say nothing yet against that the count is always 0. Only then the
-    /// circumstances of a 0 matter.
+    /// Whether all values so far were 0. Only then the circumstances of another 0 matter.
     pub(super) fn awaits_first_count(&self) -> bool {
         !self.was_not_zero.load(Ordering::Relaxed)
     }

@@ -213,7 +213,7 @@ impl InferredHints {
     ) -> Result<(HintSnapshot, Option<Notice>), Unreadable> {
         state.place.belong_to(number);
         if state.place.is_due(now) {
-            self.find(state, count, vcpu, guest.memory, now)?;
+            self.find(state, number, count, vcpu, guest.memory, now)?;
         }
         let Some(word) = state.place.read().map(PreemptCount) else {
             return Ok((state.free(), None));
@@ -237,11 +237,12 @@ impl InferredHints {
         Ok((hints, notice))
     }
 
-    /// Finds the count of a vCPU again, unless the vCPU is in user mode, where GS is not the kernel's. Stops
-    /// using the count if the kernel is another one.
+    /// Finds `count`, which has this number, again for a vCPU, unless the vCPU is in user mode, where GS is not the
+    /// kernel's. Stops using the count if the kernel is another one.
     fn find(
         &self,
         state: &VcpuState,
+        number: u32,
         count: &KnownCount,
         vcpu: &mut impl StoppedVcpu,
         memory: &GuestMemoryMmap,
@@ -258,9 +259,17 @@ impl InferredHints {
             let translate = |address| vcpu.translate(address);
             state.place.renew(address, translate, memory, now);
         } else if count.changes.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_CHANGES {
-            self.current.store(0, Ordering::Release);
+            self.stop_using(number);
         }
         Ok(())
+    }
+
+    /// Stops using count `number`. Returns whether it was used until now: another vCPU may have stopped that before,
+    /// and yet another count may be used by now.
+    fn stop_using(&self, number: u32) -> bool {
+        let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
+        let stopped = self.current.compare_exchange(number, 0, release, relaxed);
+        stopped.is_ok()
     }
 
     /// Stops using count `number` if the verdict is that it is none.
@@ -271,9 +280,9 @@ impl InferredHints {
         verdict: Option<Implausible>,
     ) -> Option<Notice> {
         let reason = verdict?;
-        let (relaxed, release) = (Ordering::Relaxed, Ordering::Release);
-        let stopped = self.current.compare_exchange(number, 0, release, relaxed);
-        stopped.ok()?;
+        if !self.stop_using(number) {
+            return None;
+        }
         self.search.give_up();
         Some(Notice::Wrong(count.found.offset, reason))
     }

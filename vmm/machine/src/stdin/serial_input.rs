@@ -146,7 +146,7 @@ impl SerialInput {
                     bytes[length] = byte;
                     length += 1;
                 }
-                Key::Leave => return self.guest.end(GuestEnd::Killed),
+                Key::Leave => return self.guest.end(GuestEnd::Quit),
                 Key::None => {}
             }
         }

@@ -1,6 +1,5 @@
 //! What is counted from the policy's events, besides the policy's own counters. This happens under the pool's
-//! lock, so it only adds to tables that exist already,
-//! except when a vCPU joins.
+//! lock, so it only adds to tables that exist already, except when a vCPU joins.
 
 use vcpu_sched::{Event, Ns, VcpuId};
 

@@ -12,6 +12,7 @@ use crate::executor::pool_guest::PoolGuest;
 use crate::executor::probes::PolicyProbes;
 use crate::ready_guest::ReadyGuest;
 
+mod changes;
 mod membership;
 mod shown;
 
@@ -22,14 +23,20 @@ fn pool() -> (Arc<Pool>, Arc<GuestRecord>) {
 
 /// A pool of one host CPU without guests.
 fn empty_pool() -> Pool {
-    let sched = PolicyKind::Deadline.pool(Config::new(1), PolicyProbes::default());
+    empty_pool_of(&[0])
+}
+
+/// A pool of these host CPUs without guests.
+fn empty_pool_of(host_cpus: &[usize]) -> Pool {
+    let config = Config::new(host_cpus.len());
+    let sched = PolicyKind::Deadline.pool(config, PolicyProbes::default());
     let settings = PoolSettings {
         priority: ThreadPriority::default(),
         can_sleep: false,
         own_threads: false,
         late_halts: LateHalts::Allow,
     };
-    Pool::new(sched, Arc::new([0]), settings)
+    Pool::new(sched, host_cpus.into(), settings)
 }
 
 /// A guest of two vCPUs.

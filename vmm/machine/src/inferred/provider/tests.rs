@@ -233,6 +233,60 @@ fn another_kernel_is_scanned_and_its_count_is_found() {
 }
 
 #[test]
+fn a_vcpu_that_notices_the_end_of_a_kernel_late_does_not_end_the_use_of_the_next_count() {
+    let mut world = World::scanned();
+    world.load_kernel(OTHER_COUNT);
+    for _ in 0..MAX_CHANGES {
+        world.now += 100 * MS;
+        let _ = world.look();
+    }
+    world.now += 2_000 * MS;
+    let _ = world.look();
+    assert_eq!(world.scan(), Some(Notice::Found(OTHER_COUNT)));
+
+    let inferred = &world.inferred;
+    let (state, first) = (&inferred.vcpus[1], inferred.counts[0].get().expect("found"));
+    let regions = world.memory.regions();
+    let late = inferred.find(state, 1, first, &mut world.vcpu, regions, world.now);
+    assert_eq!(late, Ok(()));
+    assert!(first.changes.load(Ordering::Relaxed) > MAX_CHANGES);
+    assert_eq!(inferred.count().map(|(number, _)| number), Some(2));
+}
+
+#[test]
+fn a_count_by_symbols_is_used_as_long_as_the_entry_for_system_calls_is_where_it_was() {
+    let mut world = World::new();
+    world.inferred.set_linked(LinkedCount {
+        offset: COUNT,
+        syscall_entry: Some(TEXT),
+    });
+    let _ = world.look();
+    let request = world.requests.try_recv().expect("a vCPU is in user mode");
+    let scanned = Scanned {
+        request,
+        finding: world.inferred.linked(request).expect("symbols"),
+        witness: None,
+    };
+    let found = world.inferred.scanned(&scanned);
+    assert_eq!(found, Some(Notice::Found(COUNT)));
+    world.set_count(1);
+    world.enter_kernel(LOOP);
+    // The code there does not name the count, and need not.
+    world.load_kernel(OTHER_COUNT);
+    for _ in 0..2 * MAX_CHANGES {
+        world.now += 100 * MS;
+        assert_eq!(world.hints(), (1, true));
+    }
+    // A kernel that has moved does not have it there.
+    world.vcpu.pages.insert(TEXT >> 12, (TEXT_AT >> 12) + 1);
+    for _ in 0..MAX_CHANGES {
+        world.now += 100 * MS;
+        let _ = world.look();
+    }
+    assert!(world.inferred.count().is_none());
+}
+
+#[test]
 fn a_kernel_that_is_not_mapped_for_a_moment_is_no_other_one() {
     let mut world = World::scanned();
     world.set_count(1);

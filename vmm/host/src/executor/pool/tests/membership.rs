@@ -45,7 +45,8 @@ fn a_guest_that_joins_gets_the_ids_of_one_that_has_left_and_nothing_else_of_it()
     let handle = handle();
     let (first, ids_of_first) = join(&handle, "first");
     join(&handle, "second");
-    handle.leave("first").expect("it is there");
+    let account = handle.leave("first").expect("it is there");
+    assert_eq!(account.record.ended(), Some(GuestEnd::Removed));
     assert_eq!(ids(&handle, &first), None);
     let (_, ids_of_third) = join(&handle, "third");
     assert_eq!(ids_of_third, ids_of_first);

@@ -79,7 +79,10 @@ impl OwnedVcpu {
     /// The same of a vCPU that has halted.
     pub(crate) fn hints_of_halted(&mut self) -> Hints {
         match self.is_inferred() {
-            true => self.ids.hints(self.guest.inferred.halted(self.index)),
+            true => {
+                let now = sys::monotonic_ns();
+                self.ids.hints(self.vcpu.inferred_hints_of_halted(now))
+            }
             false => self.hints(),
         }
     }

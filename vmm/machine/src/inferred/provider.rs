@@ -58,6 +58,15 @@ impl VcpuState {
     }
 }
 
+/// At what stop of a vCPU a scan is requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// It could go on, and may be in user mode.
+    Preemption,
+    /// It has halted, which it can only in the kernel.
+    Halt,
+}
+
 /// A count that has been found.
 #[derive(Debug)]
 struct KnownCount {
@@ -166,15 +175,25 @@ impl InferredHints {
         })
     }
 
-    /// The hints of vCPU `index`, which has halted. The count of an idle task is not 0, but a halted vCPU
-    /// holds nothing.
+    /// The hints of vCPU `index`, which has halted as `vcpu` at `now`, ns. The count of an idle task is not 0, but
+    /// a halted vCPU holds nothing.
     #[must_use]
-    pub fn halted(&self, index: u32) -> HintSnapshot {
-        let state = self.vcpus.get(index as usize);
-        state.map_or_else(HintSnapshot::default, |state| {
-            state.has_halted.store(true, Ordering::Relaxed);
-            state.free()
-        })
+    pub(crate) fn halted(
+        &self,
+        index: u32,
+        vcpu: &mut impl StoppedVcpu,
+        guest: GuestParts<'_>,
+        now: u64,
+    ) -> HintSnapshot {
+        let Some(state) = self.vcpus.get(index as usize) else {
+            return HintSnapshot::default();
+        };
+        state.has_halted.store(true, Ordering::Relaxed);
+        if self.count().is_none() {
+            // If the registers cannot be read, the next look finds that out as well, and reports it.
+            let _ = self.request_scan(vcpu, guest.pages, now, At::Halt);
+        }
+        state.free()
     }
 
     /// The count that is used, with its number.
@@ -192,7 +211,7 @@ impl InferredHints {
         guest: GuestParts<'_>,
         now: u64,
     ) -> Result<(HintSnapshot, Option<Notice>), Unreadable> {
-        self.request_scan(vcpu, guest.pages, now)?;
+        self.request_scan(vcpu, guest.pages, now, At::Preemption)?;
         let waits = any_guest::waits(vcpu, &state.code, guest.memory, now)?;
         let hints = HintSnapshot {
             waits,
@@ -293,9 +312,13 @@ impl InferredHints {
         vcpu: &mut impl StoppedVcpu,
         pages: &HintPages,
         now: u64,
+        at: At,
     ) -> Result<(), Unreadable> {
         // Most kernels are in the upper half. A small one may itself run in the lower half, at level 3.
-        let mut is_user_mode = || Ok(vcpu.rip()? >> 63 == 0 && vcpu.segments()?.is_cpl3);
+        let mut is_user_mode = || match at {
+            At::Preemption => Ok(vcpu.rip()? >> 63 == 0 && vcpu.segments()?.is_cpl3),
+            At::Halt => Ok(false),
+        };
         if !self.search.is_due(now, &mut is_user_mode)? {
             return Ok(());
         }

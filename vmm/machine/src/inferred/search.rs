@@ -1,14 +1,15 @@
 //! When a guest's kernel is scanned.
 //!
 //! A guest that runs programs has a kernel, and has had the time to register hint pages; so the first scan comes
-//! when a vCPU is seen in user mode. Each further scan has to wait twice as long as the last, and there are not
-//! many in all, so that a guest that hides its count or changes its text costs the host next to nothing.
+//! when a vCPU is seen in user mode, or after a while, also at a halt: while vCPUs are idle, the scan has a CPU to
+//! run on. Each further scan has to wait twice as long as the last, and there are not many in all, so that a guest
+//! that hides its count or changes its text costs the host next to nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// The first scan comes so long after the first stop of a vCPU, ns, if none has been in user mode before.
-const FIRST_NS: u64 = 5 * SECOND_NS;
+const FIRST_NS: u64 = 2 * SECOND_NS;
 /// Longest time from one scan to the next, ns.
 const MAX_INTERVAL_NS: u64 = 64 * SECOND_NS;
 /// So many scans in a row may find nothing. Then only another kernel is scanned: one with another entry for

@@ -180,6 +180,17 @@ impl Vcpu {
         hints
     }
 
+    /// The same of a vCPU that has halted.
+    #[must_use]
+    pub fn inferred_hints_of_halted(&mut self, now: u64) -> HintSnapshot {
+        let guest = GuestParts {
+            memory: self.guest.memory().regions(),
+            pages: &self.guest.hints,
+        };
+        let inferred = &self.guest.inferred;
+        inferred.halted(self.index, &mut self.fd, guest, now)
+    }
+
     /// The vCPU's KVM file, for ioctls that have no method here.
     #[must_use]
     pub fn fd(&self) -> &VcpuFd {

@@ -200,6 +200,23 @@ fn a_guest_with_a_hint_page_is_never_scanned() {
 }
 
 #[test]
+fn a_guest_whose_vcpus_only_halt_is_scanned_after_a_while() {
+    let mut world = World::new();
+    world.enter_kernel(TEXT);
+    for (seconds, is_scanned) in [(0, false), (1, false), (3, true)] {
+        let guest = GuestParts {
+            memory: world.memory.regions(),
+            pages: &world.pages,
+        };
+        let now = MS + seconds * 1000 * MS;
+        let hints = world.inferred.halted(0, &mut world.vcpu, guest, now);
+        assert_eq!((hints.depth, hints.waits), (0, false));
+        let found = world.scan() == Some(Notice::Found(COUNT));
+        assert_eq!(found, is_scanned, "after {seconds} s");
+    }
+}
+
+#[test]
 fn a_vcpu_that_starts_late_is_found_when_it_has_its_gs() {
     let mut world = World::scanned();
     world.set_count(1);

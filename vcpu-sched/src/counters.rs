@@ -67,6 +67,16 @@ pub struct Counters {
     pub deferrals_expired: u64,
     /// Run during deferrals: debt, charged like all the rest.
     pub deferral_debt_ns: Ns,
+    /// Budgets of its reservation that became usable, one for each period in which it could run.
+    pub promised_ns: Ns,
+    /// Part of `promised_ns` that was charged by the deadline, whichever vCPU of its guest ran.
+    pub delivered_ns: Ns,
+    /// Part of `promised_ns` that the host did not leave it: other programs, or host CPUs that were offline.
+    pub lost_to_host_ns: Ns,
+    /// Part of `promised_ns` that was not served by its deadline because the CPUs served others.
+    pub lost_to_overcommit_ns: Ns,
+    /// Part of `promised_ns` that it did not use: it slept, was paused, or ran on another vCPU's budget.
+    pub undemanded_ns: Ns,
     /// Deadlines that passed with budget left, one for each period in which its budget did not come.
     pub deadline_misses: u64,
 }
@@ -98,6 +108,18 @@ pub struct CounterField {
     pub unit: CounterUnit,
     /// Its value.
     pub value: fn(&Counters) -> u64,
+    /// Adds its value in the second to the first.
+    add: fn(&mut Counters, &Counters),
+}
+
+/// `$sum` and `$more`, two values with the unit `$unit`, taken together.
+macro_rules! together {
+    (MaxEdges, $sum:expr, $more:expr) => {
+        $sum.max($more)
+    };
+    ($unit:ident, $sum:expr, $more:expr) => {
+        $sum.saturating_add($more)
+    };
 }
 
 macro_rules! fields {
@@ -109,11 +131,19 @@ macro_rules! fields {
             help: $help,
             unit: CounterUnit::$unit,
             value: |counters| counters.$name.into(),
+            add: |sum, more| sum.$name = together!($unit, sum.$name, more.$name),
         },)*]
     };
 }
 
 impl Counters {
+    /// Adds what was counted for the same vCPU at another time.
+    pub fn add(&mut self, more: &Self) {
+        for field in Self::FIELDS {
+            (field.add)(self, more);
+        }
+    }
+
     /// All counters, in the order of the fields. This is the one table of their names: JSON, metrics and
     /// documents use the same.
     #[rustfmt::skip]
@@ -174,6 +204,16 @@ impl Counters {
             "Deferrals that were used to their end";
         deferral_debt_ns: Nanoseconds, Some("deferred_ns"), Some("deferral_debt"),
             "CPU time of deferrals beyond the budget or slice";
+        promised_ns: Nanoseconds, Some("promised_ns"), Some("promised"),
+            "Budgets of its reservation that became usable";
+        delivered_ns: Nanoseconds, Some("delivered_ns"), Some("delivered"),
+            "Part of the promised time that was charged by the deadline";
+        lost_to_host_ns: Nanoseconds, Some("lost_to_host_ns"), Some("lost_to_host"),
+            "Part of the promised time that the host took";
+        lost_to_overcommit_ns: Nanoseconds, Some("lost_to_overcommit_ns"), Some("lost_to_overcommit"),
+            "Part of the promised time that the CPUs gave to other vCPUs";
+        undemanded_ns: Nanoseconds, Some("undemanded_ns"), Some("undemanded"),
+            "Part of the promised time that it did not use";
         deadline_misses: Times, Some("deadline_misses"), Some("deadline_misses"),
             "Deadlines that passed with budget left, one for each period";
     };
@@ -191,6 +231,31 @@ mod tests {
             .filter_map(|word| word.strip_suffix(':'));
         let table = Counters::FIELDS.iter().map(|field| field.name);
         assert!(fields.eq(table), "{debug}");
+    }
+
+    #[test]
+    fn times_and_counts_are_added_and_of_the_longest_the_longer_stays() {
+        let one = Counters {
+            runtime_ns: 5,
+            proxied: 2,
+            longest_chain: 3,
+            ..Counters::default()
+        };
+        let mut sum = Counters {
+            runtime_ns: 7,
+            longest_chain: 2,
+            deadline_misses: 1,
+            ..Counters::default()
+        };
+        sum.add(&one);
+        let expected = Counters {
+            runtime_ns: 12,
+            proxied: 2,
+            longest_chain: 3,
+            deadline_misses: 1,
+            ..Counters::default()
+        };
+        assert_eq!(sum, expected);
     }
 
     #[test]

@@ -14,6 +14,7 @@ impl<E: Events> Scheduler<E> {
         for vcpu in self.vcpus.ids() {
             self.check_execution(vcpu);
             self.check_scheduling_context(vcpu);
+            self.check_delivery(vcpu);
         }
         self.cpus.check();
         for guest in self.guests.iter() {
@@ -84,6 +85,18 @@ impl<E: Events> Scheduler<E> {
             ),
             ScState::Parked(_) | ScState::Throttled | ScState::Off => {}
         }
+    }
+
+    fn check_delivery(&self, vcpu: VcpuId) {
+        let c = self.counters(vcpu);
+        let lost = c.lost_to_host_ns + c.lost_to_overcommit_ns;
+        let came_of_it = c.delivered_ns + lost + c.undemanded_ns;
+        let pending = self.vcpus[vcpu].sc.delivery.pending();
+        assert_eq!(
+            c.promised_ns,
+            came_of_it + pending,
+            "{vcpu}: what was promised was delivered, lost or not demanded, or is pending"
+        );
     }
 
     fn check_decisions(&self) {

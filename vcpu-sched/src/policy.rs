@@ -183,7 +183,7 @@ pub trait Policy<E: Events>: Debug + Send {
         self.charge_elsewhere(vcpu, spent, now);
     }
 
-    /// The host gave `taken` of the time in which `vcpu` was on a CPU to others.
+    /// The host gave `taken` of the time in which `vcpu` was on a CPU to others. Called before the vCPU is stopped.
     fn host_took(&mut self, vcpu: VcpuId, taken: CpuTime);
 
     /// Whether `vcpu` has no budget at present.

@@ -11,6 +11,7 @@
 //! | `rules/timers.rs` | what happens by itself, and which CPU is the timekeeper |
 //! | `rules/edges.rs` | which edges of the `blocked_on` graph count |
 //! | `rules/park.rs` | scheduling contexts that wait aside for a vCPU |
+//! | `rules/contention.rs` | whether the vCPUs of a guest spin for each other |
 //! | `rules/suspect.rs` | for which vCPU one waits that spins for an unknown holder |
 //! | `rules/release.rs` | a holder lets go, or hands its lock to a waiter |
 //! | `rules/defer.rs` | a holder that is out of time |
@@ -18,7 +19,8 @@
 //! | `rules/worker.rs` | when, where and on which budget a guest's other threads work |
 //! | `rules/hotplug.rs` | CPUs that go offline and online |
 //! | `rules/disturbance.rs` | wake-ups that take a CPU from a more urgent vCPU |
-//! | `rules/waiting.rs` | how waits and missed deadlines are counted |
+//! | `rules/waiting.rs` | how waits are counted |
+//! | `rules/delivery.rs` | what was promised, delivered and lost, and which deadlines were missed |
 //! | `rules/removal.rs` | the end of a vCPU, and of a guest |
 //! | `rules/change.rs` | another reservation, another weight, other CPUs for a vCPU that exists |
 //! | `rules/pause.rs` | guests that are paused |

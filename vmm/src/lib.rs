@@ -2,4 +2,6 @@
 
 pub mod check;
 pub mod cli;
+pub mod console_command;
+pub mod guest_commands;
 pub mod sim_command;

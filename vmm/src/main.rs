@@ -3,15 +3,21 @@
 use std::io;
 use std::process::ExitCode;
 
-use baton::cli::{CheckArgs, Cli, Command, RunArgs, SimArgs, TopArgs};
-use baton::{check, sim_command};
+use baton::cli::{
+    CheckArgs, Cli, Command, ConsoleArgs, PoolArgs, PoolCommand, RunArgs, SimArgs, TopArgs, VmArgs,
+    VmSummary,
+};
+use baton::guest_commands::{self, Printed};
+use baton::{check, console_command, sim_command};
 use baton_bench::BenchCommand;
 use baton_config::values::Switch;
 use baton_config::{SummaryForm, Timeline};
 use baton_os::signals::{self, StopSignals};
 use baton_os::{output, say};
 use baton_run::exit_status::ExitStatus;
-use baton_run::summary;
+use baton_run::summary::{self, RunSummary};
+use baton_service::places::API_SOCKET;
+use baton_service::{daemon, log};
 use clap::Parser;
 use guest_tests::GUEST_ELF;
 
@@ -39,8 +45,21 @@ fn main() -> ExitCode {
 fn command(command: Command) -> ExitStatus {
     let ended = match command {
         Command::Run(args) => run_guests(&args),
+        Command::Vm(args) => run_vm(&args),
         Command::Bench { command } => bench(&command),
+        Command::Pool(args) => pool(&args),
+        Command::Start(args) => show(guest_commands::start(&args)),
+        Command::List(args) => show(guest_commands::list(&args)),
+        Command::Show(args) => show(guest_commands::show(&args)),
+        Command::Pause(args) => show(guest_commands::order(&args, "pause")),
+        Command::Resume(args) => show(guest_commands::order(&args, "resume")),
+        Command::Stop(args) => show(guest_commands::stop(&args)),
+        Command::Kill(args) => show(guest_commands::kill(&args)),
+        Command::Reboot(args) => show(guest_commands::order(&args, "reset")),
+        Command::Set(args) => show(guest_commands::set(&args)),
+        Command::Events(args) => guest_commands::events(&args).map(|()| ExitStatus::Success),
         Command::Top(args) => watch(&args),
+        Command::Console(args) => attach(&args),
         Command::Sim(args) => simulate(&args),
         Command::Check(args) => check(&args),
     };
@@ -56,11 +75,7 @@ fn run_guests(args: &RunArgs) -> Ended {
     let summary = baton_run::run(&config, GUEST_ELF, Some(&signals))?;
     // From here on Ctrl-C ends the program at once.
     drop(signals);
-    let text = match config.summary {
-        SummaryForm::Text => summary::text::render(&summary),
-        SummaryForm::Json => format!("{}\n", serde_json::to_string_pretty(&summary)?),
-    };
-    print(&text)?;
+    print_summary(config.summary, &summary)?;
     if config.timeline != Timeline::Off {
         let moment = summary::moment(&summary);
         match config.summary {
@@ -69,9 +84,7 @@ fn run_guests(args: &RunArgs) -> Ended {
             SummaryForm::Json => say::line(format_args!("{}", moment.trim_end())),
         }
     }
-    for guest in summary.guests.iter().filter(|guest| !guest.ok) {
-        say::line(format_args!("baton: guest {}: {}", guest.name, guest.end));
-    }
+    report_failures(&summary);
     let status = ExitStatus::of_run(&summary);
     if !config.require_delivery {
         return Ok(status);
@@ -81,6 +94,37 @@ fn run_guests(args: &RunArgs) -> Ended {
         say::line(format_args!("baton: {line}"));
     }
     Ok(status.requiring_delivery(&undelivered))
+}
+
+fn run_vm(args: &VmArgs) -> Ended {
+    let config = args.config()?;
+    let signals = StopSignals::block()?;
+    let summary = baton_run::vm(&config, args.pool.as_deref(), GUEST_ELF, Some(&signals))?;
+    // From here on Ctrl-C ends the program at once.
+    drop(signals);
+    if args.summary != Some(VmSummary::Off) {
+        print_summary(config.summary, &summary)?;
+    }
+    report_failures(&summary);
+    Ok(ExitStatus::of_run(&summary))
+}
+
+fn print_summary(
+    form: SummaryForm,
+    summary: &RunSummary,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let text = match form {
+        SummaryForm::Text => summary::text::render(summary),
+        SummaryForm::Json => format!("{}\n", serde_json::to_string_pretty(summary)?),
+    };
+    Ok(print(&text)?)
+}
+
+/// Prints on standard error how guests have failed.
+fn report_failures(summary: &RunSummary) {
+    for guest in summary.guests.iter().filter(|guest| !guest.ok) {
+        say::line(format_args!("baton: guest {}: {}", guest.name, guest.end));
+    }
 }
 
 fn bench(command: &BenchCommand) -> Ended {
@@ -95,10 +139,30 @@ fn bench(command: &BenchCommand) -> Ended {
     })
 }
 
+fn pool(args: &PoolArgs) -> Ended {
+    if let Some(PoolCommand::Status(args)) = &args.command {
+        return show(guest_commands::pool_status(args));
+    }
+    let settings = args.settings()?;
+    let signals = StopSignals::block()?;
+    let log = log::begin(args.log_level, args.log_format.into());
+    let ended = daemon::run(&settings, &signals);
+    drop(log);
+    ended?;
+    Ok(ExitStatus::Success)
+}
+
+/// Prints what a command has returned.
+fn show(printed: Printed) -> Ended {
+    print(&printed?)?;
+    Ok(ExitStatus::Success)
+}
+
 fn watch(args: &TopArgs) -> Ended {
-    let path = match &args.socket {
-        Some(path) => path.clone(),
-        None => baton_top::find(args.pid)?,
+    let path = match (&args.socket, &args.pool) {
+        (Some(path), _) => path.clone(),
+        (None, Some(pool)) => pool.join(API_SOCKET),
+        (None, None) => baton_top::find(args.pid)?,
     };
     if args.json {
         let snapshot = baton_top::client::snapshot(&path)?;
@@ -113,6 +177,14 @@ fn watch(args: &TopArgs) -> Ended {
             print(&format!("{end}\n"))?;
         }
     }
+    Ok(ExitStatus::Success)
+}
+
+fn attach(args: &ConsoleArgs) -> Ended {
+    let path = guest_commands::console(args)?;
+    let signals = StopSignals::block()?;
+    // However the terminal was detached, that is what was requested, or no failure.
+    let _ = console_command::attach(&path, &signals)?;
     Ok(ExitStatus::Success)
 }
 

@@ -77,6 +77,16 @@ fn a_run_that_shares_is_warned_and_one_without_promises_owns_nothing() {
 }
 
 #[test]
+fn an_isolation_without_a_place_for_its_record_is_refused_in_a_sentence() {
+    let mut run = command(&["run", "--isolate", "--control", "off", "--duration", "50ms"]);
+    let refused = Running::spawn(run.env(VARIABLE, "off")).finish();
+    assert_eq!(refused.code, FAILED, "{refused:?}");
+    let sentence = refused.one_sentence();
+    assert!(sentence.contains("BATON_CPU_LOCKS is off"), "{sentence}");
+    assert!(sentence.contains("leave --isolate out"), "{sentence}");
+}
+
+#[test]
 fn a_killed_run_leaves_its_host_cpus_to_the_next() {
     let locks = Locks::new("killed");
     let first = locks.start_owner();

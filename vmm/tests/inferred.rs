@@ -47,7 +47,7 @@ fn waiters_of_an_unmodified_guest_carry_suspects_and_no_vcpu_rings() {
 #[test]
 fn locks_hold_whatever_the_source_of_hints_is() {
     let mut guests = String::new();
-    for source in ["auto", "page", "inferred", "off"] {
+    for source in ["auto", "page", "inferred", "inferred:any", "off"] {
         for words in [
             "hints=on lock=mutex tasks=3 tick=1ms",
             "hints=stock lock=mutex tasks=3 tick=1ms",
@@ -67,6 +67,7 @@ fn locks_hold_whatever_the_source_of_hints_is() {
         let expected: &[&str] = match (source, publishes) {
             (Some("off"), _) => &["off"],
             (Some("auto" | "page"), true) => &["page"],
+            (Some("inferred:any"), _) => &["inferred (any guest)"],
             (Some("page"), false) => &["page (none registered)"],
             // A short run may end before the count is found.
             _ => &[

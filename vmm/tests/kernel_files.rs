@@ -70,7 +70,8 @@ fn symbols_that_are_of_no_use_are_refused_before_the_guest_runs() {
         let ran = baton(&[&run, flags].concat());
         assert_eq!(ran.code, FAILED, "{ran:?}");
         assert!(
-            ran.stderr.contains("symbols are used only to infer hints"),
+            ran.stderr
+                .contains("symbols are used only to find the kernel's preempt count"),
             "{ran:?}"
         );
     }

@@ -6,18 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use common::{baton, number, start};
-
-/// Whether SIGSTOP has reached every thread of `pid`.
-fn all_threads_stopped(pid: i32) -> bool {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
-    threads.flatten().all(|thread| {
-        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        // The state follows the name, which is in parentheses.
-        stat.rsplit_once(") ")
-            .is_some_and(|(_, rest)| rest.starts_with('T'))
-    })
-}
+use common::{all_threads_stopped, baton, number, start};
 
 #[test]
 fn a_summary_as_json_is_alone_on_standard_output_and_the_guests_print_to_standard_error() {

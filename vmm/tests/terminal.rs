@@ -4,19 +4,15 @@
 mod common;
 
 use std::arch::global_asm;
-use std::fs::File;
-use std::io::{Read, Write};
-use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus};
-use std::ptr;
-use std::sync::{Arc, Mutex};
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
 use baton_abi::testdev;
 
+use common::file;
 use common::pvh::{OWNER, PHYS32_ENTRY, elf};
-use common::{Running, file};
+use common::session::Session;
 
 // Enables input from its serial port, and prints without end.
 global_asm!(
@@ -58,137 +54,20 @@ fn kernel() -> String {
     kernel.to_string_lossy().into_owned()
 }
 
-/// A terminal, and the session whose controlling terminal it is.
-struct Session {
-    master: File,
-    slave: OwnedFd,
-    /// All that was shown so far.
-    shown: Arc<Mutex<Vec<u8>>>,
-    leader: Running,
+/// `baton` with the guest, alone on the terminal.
+fn of_baton() -> Session {
+    let command = common::command(&["run", "--control", "off", "--kernel", &kernel()]);
+    Session::start(command)
 }
 
-impl Session {
-    /// Runs `command` as the leader of a session on a terminal of its own.
-    fn start(mut command: Command) -> Self {
-        let (mut master, mut slave) = (-1, -1);
-        // SAFETY: the two numbers are written; no name, settings or size are given.
-        let opened = unsafe {
-            libc::openpty(
-                &raw mut master,
-                &raw mut slave,
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null_mut(),
-            )
-        };
-        assert_eq!(opened, 0);
-        // SAFETY: files that were just opened and belong to nobody else.
-        let (master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
-        let copy = || slave.try_clone().expect("a file");
-        command.stdin(copy()).stdout(copy()).stderr(copy());
-        // SAFETY: system calls only.
-        unsafe {
-            command.pre_exec(|| {
-                libc::setsid();
-                match libc::ioctl(0, libc::TIOCSCTTY, 0) {
-                    0 => Ok(()),
-                    _ => Err(std::io::Error::last_os_error()),
-                }
-            });
-        }
-        let leader = Running::spawn(&mut command);
-        let shown: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let mut reader = master.try_clone().expect("a file");
-        let to = Arc::clone(&shown);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = reader.read(&mut buffer) {
-                to.lock()
-                    .expect("lock")
-                    .extend_from_slice(&buffer[..length]);
-            }
-        });
-        Self {
-            master,
-            slave,
-            shown,
-            leader,
-        }
-    }
-
-    /// `baton` with the guest, alone on the terminal.
-    fn of_baton() -> Self {
-        let command = common::command(&["run", "--control", "off", "--kernel", &kernel()]);
-
-        Self::start(command)
-    }
-
-    /// A shell with job control that runs `script`, in which `$0` and `"$@"` are `baton` with the guest.
-    fn of_shell(script: &str) -> Self {
-        let mut command = Command::new("sh");
-        common::own_no_cpus(&mut command);
-        command.args(["-mc", script, env!("CARGO_BIN_EXE_baton")]);
-        command.args(["run", "--late-halts", "allow", "--control", "off"]);
-        command.args(["--kernel", &kernel()]);
-        Self::start(command)
-    }
-
-    fn modes(&self) -> (u32, u32) {
-        // SAFETY: an all-zero termios is valid, and the kernel fills it.
-        unsafe {
-            let mut termios: libc::termios = mem::zeroed();
-            let got = libc::tcgetattr(self.slave.as_raw_fd(), &raw mut termios);
-            assert_eq!(got, 0);
-            (termios.c_lflag, termios.c_iflag)
-        }
-    }
-
-    /// Sets modes as a shell does for itself.
-    fn set_modes(&self, (local, input): (u32, u32)) {
-        // SAFETY: modes that the kernel gave, with some flags replaced.
-        unsafe {
-            let mut termios: libc::termios = mem::zeroed();
-            libc::tcgetattr(self.slave.as_raw_fd(), &raw mut termios);
-            (termios.c_lflag, termios.c_iflag) = (local, input);
-            libc::tcsetattr(self.slave.as_raw_fd(), libc::TCSANOW, &raw const termios);
-        }
-    }
-
-    fn is_raw(&self) -> bool {
-        self.modes().0 & (libc::ICANON | libc::ECHO | libc::ISIG) == 0
-    }
-
-    /// Waits until `is_so`, which `what` describes.
-    fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        while !is_so(self) {
-            let shown = self.text();
-            self.leader.assert_alive(&format!("{what}; shown: {shown}"));
-            std::thread::yield_now();
-        }
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.shown.lock().expect("lock")).into_owned()
-    }
-
-    /// Waits until a line that begins with `word` is shown, and returns the rest of the line.
-    fn line(&mut self, word: &str) -> String {
-        let find = |session: &Self| {
-            let text = session.text();
-            let lines = text
-                .split_inclusive('\n')
-                .filter(|line| line.ends_with('\n'));
-            let mut rests =
-                lines.filter_map(|line| Some(line.trim().strip_prefix(word)?.to_owned()));
-            rests.next()
-        };
-        self.until(word, |session| find(session).is_some());
-        find(self).expect("a line")
-    }
-
-    fn end(mut self) -> ExitStatus {
-        self.leader.wait().expect("it ends")
-    }
+/// A shell with job control that runs `script`, in which `$0` and `"$@"` are `baton` with the guest.
+fn of_shell(script: &str) -> Session {
+    let mut command = Command::new("sh");
+    common::own_no_cpus(&mut command);
+    command.args(["-mc", script, env!("CARGO_BIN_EXE_baton")]);
+    command.args(["run", "--late-halts", "allow", "--control", "off"]);
+    command.args(["--kernel", &kernel()]);
+    Session::start(command)
 }
 
 fn kill(pid: i32, signal: i32) {
@@ -205,7 +84,7 @@ fn every_end_gives_the_terminal_its_modes_back() {
         (libc::SIGABRT, true),
         (libc::SIGSEGV, true),
     ] {
-        let mut session = Session::of_baton();
+        let mut session = of_baton();
         session.until("the terminal is raw", Session::is_raw);
         session.leader.signal(signal);
         let status = session.leader.wait().expect("it ends");
@@ -224,7 +103,7 @@ fn every_end_gives_the_terminal_its_modes_back() {
 
 #[test]
 fn a_terminal_whose_modes_a_shell_has_set_is_the_guests_again_after_a_stop() {
-    let mut session = Session::of_baton();
+    let mut session = of_baton();
     let cooked = (libc::ICANON | libc::ECHO | libc::ISIG, libc::ICRNL);
     for _ in 0..3 {
         session.until("the terminal is raw", Session::is_raw);
@@ -247,7 +126,7 @@ fn a_terminal_whose_modes_a_shell_has_set_is_the_guests_again_after_a_stop() {
 fn a_stop_by_the_user_gives_the_terminal_back_and_fg_takes_it_again() {
     let script = "sh -c 'echo process $$; exec \"$0\" \"$@\"' \"$0\" \"$@\"; echo stopped; read x; \
                   fg; echo over $?; read x";
-    let mut session = Session::of_shell(script);
+    let mut session = of_shell(script);
     let pid = session.line("process ").parse().expect("a number");
     session.until("the terminal is raw", Session::is_raw);
     kill(pid, libc::SIGTSTP);
@@ -268,7 +147,7 @@ fn a_stop_by_the_user_gives_the_terminal_back_and_fg_takes_it_again() {
 #[test]
 fn a_guest_in_the_background_runs_on_without_keys_until_it_is_in_the_foreground() {
     let script = "\"$0\" \"$@\" & echo process $!; read x; fg; echo over $?; read x";
-    let mut session = Session::of_shell(script);
+    let mut session = of_shell(script);
     let pid = session.line("process ").parse().expect("a number");
     // The guest enables input before it prints, so Baton has long found that the run is in the background.
     session.until("the guest prints", |session| {

@@ -5,7 +5,8 @@
  *
  *	insmod lockbench.ko kind=spin seconds=2 hold_ns=2000 outside_ns=2000
  *
- * kind: spin, mutex, rwsem (writers) or rtmutex. Prints one line:
+ * kind: spin, mutex, rwsem (writers), rwsem-mixed (one acquisition in
+ * eight writes, the others read) or rtmutex. Prints one line:
  *
  *	bench: KIND done N in_ns T max_wait_ns W least A most B
  *
@@ -24,6 +25,7 @@
 #include <linux/slab.h>
 #include <linux/sort.h>
 #include <linux/spinlock.h>
+#include <linux/string.h>
 
 static char *kind = "spin";
 module_param(kind, charp, 0444);
@@ -91,30 +93,42 @@ static void calibrate(void)
 	loops_per_us = max(1ULL, LOOPS * 1000ULL / max(1ULL, samples[SAMPLES / 2]));
 }
 
-static void lock(void)
+/* Of rwsem-mixed, one acquisition in so many is a writer's. */
+#define WRITES_ONE_IN	8
+
+enum lock_kind { SPIN, MUTEX, RWSEM, RWSEM_MIXED, RTMUTEX };
+static const char * const kinds[] = {
+	[SPIN] = "spin", [MUTEX] = "mutex", [RWSEM] = "rwsem",
+	[RWSEM_MIXED] = "rwsem-mixed", [RTMUTEX] = "rtmutex",
+};
+static enum lock_kind lock_kind;
+
+static void lock(bool reads)
 {
-	switch (kind[0]) {
-	case 's':
+	switch (lock_kind) {
+	case SPIN:
 		return spin_lock(&spin);
-	case 'm':
+	case MUTEX:
 		return mutex_lock(&mutex);
-	case 'r':
-		if (kind[1] == 'w')
-			return down_write(&rwsem);
+	case RWSEM:
+	case RWSEM_MIXED:
+		return reads ? down_read(&rwsem) : down_write(&rwsem);
+	case RTMUTEX:
 		return rt_mutex_lock(&rtmutex);
 	}
 }
 
-static void unlock(void)
+static void unlock(bool reads)
 {
-	switch (kind[0]) {
-	case 's':
+	switch (lock_kind) {
+	case SPIN:
 		return spin_unlock(&spin);
-	case 'm':
+	case MUTEX:
 		return mutex_unlock(&mutex);
-	case 'r':
-		if (kind[1] == 'w')
-			return up_write(&rwsem);
+	case RWSEM:
+	case RWSEM_MIXED:
+		return reads ? up_read(&rwsem) : up_write(&rwsem);
+	case RTMUTEX:
 		return rt_mutex_unlock(&rtmutex);
 	}
 }
@@ -128,12 +142,14 @@ static int run(void *arg)
 	while (!READ_ONCE(go))
 		cond_resched();
 	while (!READ_ONCE(stop)) {
+		bool reads = lock_kind == RWSEM_MIXED &&
+			     me->acquisitions % WRITES_ONE_IN;
 		u64 from = ktime_get_ns();
 
-		lock();
+		lock(reads);
 		me->max_wait = max(me->max_wait, ktime_get_ns() - from);
 		work(hold);
-		unlock();
+		unlock(reads);
 		me->acquisitions++;
 		work(outside);
 		cond_resched();
@@ -148,6 +164,9 @@ static int __init lockbench_init(void)
 	struct thread *threads;
 	int cpu, made = 0;
 
+	while (strcmp(kind, kinds[lock_kind]))
+		if (++lock_kind == ARRAY_SIZE(kinds))
+			return -EINVAL;
 	threads = kcalloc(nr_cpu_ids, sizeof(*threads), GFP_KERNEL);
 	if (!threads)
 		return -ENOMEM;

@@ -160,14 +160,18 @@ impl Admission {
     }
 
     /// Frees what is held because `vcpu`, which has not moved since, got a smaller reservation on `allowed`.
-    /// Returns how much that is, in 2^40ths of a CPU.
-    pub(crate) fn free_held_of(&mut self, vcpu: VcpuId, allowed: CpuSet) -> u64 {
-        let is_own = |held: &Held| {
+    /// No more than `most` is freed. Returns how much that is, in 2^40ths of a CPU.
+    pub(crate) fn free_held_of(&mut self, vcpu: VcpuId, allowed: CpuSet, most: u64) -> u64 {
+        let is_own = |held: &&mut Held| {
             held.vcpu == Some(vcpu) && held.allowed == allowed && held.moved_to.is_none()
         };
-        let own = self.held.iter().filter(|held| is_own(held));
-        let freed = own.map(|held| held.density).sum();
-        self.held.retain(|held| !is_own(held));
+        let mut freed = 0;
+        for held in self.held.iter_mut().filter(is_own) {
+            let part = held.density.min(most - freed);
+            held.density -= part;
+            freed += part;
+        }
+        self.held.retain(|held| held.density > 0);
         freed
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Server {
     budget: i64,
     /// Absolute deadline, ns.
     deadline: Ns,
+    /// Debt that has been paid off by new budgets since [`Server::take_repaid`], ns.
+    repaid: Ns,
 }
 
 /// What a charge did.
@@ -73,6 +75,16 @@ impl Server {
             has_changed: false,
             budget: 0,
             deadline: 0,
+            repaid: 0,
+        }
+    }
+
+    /// A server whose first period begins at `begin`, ns, and no earlier.
+    pub(crate) fn beginning_at(reservation: Reservation, begin: Ns) -> Self {
+        let deadline = begin.saturating_sub(reservation.period());
+        Self {
+            deadline: deadline.saturating_add(reservation.deadline()),
+            ..Self::new(reservation)
         }
     }
 
@@ -113,6 +125,18 @@ impl Server {
         std::mem::take(&mut self.has_changed).then_some(self.admitted)
     }
 
+    /// The debt that new budgets have paid off since the last call, ns.
+    #[inline]
+    pub(crate) fn take_repaid(&mut self) -> Ns {
+        std::mem::take(&mut self.repaid)
+    }
+
+    /// A new budget of this many ns pays off debt first.
+    fn repay_from(&mut self, budget: Ns) {
+        let debt = self.budget.min(0).unsigned_abs();
+        self.repaid = self.repaid.saturating_add(debt.min(budget));
+    }
+
     /// Pays off the debt of a throttled server as far as it has been throttled. This comes before a change, so that
     /// the periods that have passed count by the reservation that was in force.
     pub(crate) fn pay_off(&mut self, now: Ns) {
@@ -142,10 +166,28 @@ impl Server {
 
     /// The same if the server gives up the rest of its budget: to the 0-lag time.
     pub(crate) fn zero_lag(&self, now: Ns) -> Ns {
+        let most = now.saturating_add(self.admitted.period());
+        self.unlimited_zero_lag().min(most)
+    }
+
+    fn unlimited_zero_lag(&self) -> Ns {
         let r = &self.reservation;
         let time = i128::from(self.budget) * i128::from(r.deadline()) / i128::from(r.budget());
-        let at = (i128::from(self.deadline) - time).clamp(0, i128::from(Ns::MAX)) as Ns;
-        at.min(now.saturating_add(self.admitted.period()))
+        (i128::from(self.deadline) - time).clamp(0, i128::from(Ns::MAX)) as Ns
+    }
+
+    /// When the vCPU of this server may begin with another one, ns, without more than one budget in a time of one
+    /// period: the 0-lag time, which is later than the deadline for a hard server in debt.
+    pub(crate) fn another_begins(&self, now: Ns) -> Ns {
+        let r = &self.reservation;
+        let debt = match r.exhaustion() {
+            Exhaustion::Hard => u128::from(self.budget.min(0).unsigned_abs()),
+            Exhaustion::Soft => 0,
+        };
+        let more = debt * u128::from(r.deadline()) / u128::from(r.budget());
+        let most = self.used_until(now);
+        let most = most.saturating_add(Ns::try_from(more).unwrap_or(Ns::MAX));
+        self.unlimited_zero_lag().min(most)
     }
 
     /// Puts a reduced reservation in force, or the admitted one again. The present budget shrinks with it,
@@ -169,6 +211,9 @@ impl Server {
     /// deadline, does not exceed the reserved bandwidth; otherwise start a fresh period now.
     pub(crate) fn wake(&mut self, now: Ns) -> Woken {
         self.check();
+        if let Some(woken) = self.wake_before_first_period(now) {
+            return woken;
+        }
         let r = self.reservation;
         let constrained = r.deadline() < r.period();
         if self.deadline <= now {
@@ -196,6 +241,19 @@ impl Server {
         Woken::Eligible
     }
 
+    /// The wake-up of a server whose first period is yet to begin: a hard one waits for that, a soft one competes with
+    /// the deadline that it has then.
+    fn wake_before_first_period(&mut self, now: Ns) -> Option<Woken> {
+        if self.budget > 0 || self.deadline == 0 || self.next_period() <= now {
+            return None;
+        }
+        if self.reservation.exhaustion() == Exhaustion::Hard {
+            return Some(Woken::ThrottledUntil(self.replenished_at()));
+        }
+        self.add_periods(self.periods_to_clear_debt());
+        Some(Woken::Eligible)
+    }
+
     /// [`Server::wake`] at `since`, of which the policy learns at `now`. If the deadline of a wake-up then
     /// has passed meanwhile, it wakes now.
     pub(crate) fn wake_since(&mut self, since: Ns, now: Ns) -> Woken {
@@ -214,6 +272,7 @@ impl Server {
         self.put_change_in_force();
         // Debt survives: only a positive rest is dropped. (A server in debt is throttled, so a
         // wake-up meets debt only if a caller does not follow the rules.)
+        self.repay_from(self.reservation.budget());
         self.budget = self.reservation.budget() as i64 + self.budget.min(0);
         self.deadline = now.saturating_add(self.reservation.deadline());
     }
@@ -302,6 +361,7 @@ impl Server {
             _ => start,
         };
         let budget = r.budget() as i64;
+        self.repay_from(r.budget());
         self.budget = self.budget.saturating_add(budget).min(budget);
         self.deadline = start.saturating_add(r.deadline());
     }
@@ -309,6 +369,8 @@ impl Server {
     fn add_periods(&mut self, periods: u64) {
         let r = &self.reservation;
         let refill = u128::from(periods) * u128::from(r.budget());
+        self.repay_from(u64::try_from(refill).unwrap_or(u64::MAX));
+        let r = &self.reservation;
         let budget = i128::from(self.budget) + refill as i128;
         self.budget = budget.min(i128::from(r.budget())) as i64;
         self.deadline = self
@@ -355,26 +417,6 @@ impl Server {
         } else {
             fresh
         }
-    }
-
-    /// The deadlines after `known` that have passed at `now` with budget left: how many, and the last of
-    /// them. A budget that is late for this period's deadline is late for those of the next periods, too.
-    pub(crate) fn missed(&self, known: Ns, now: Ns) -> Option<(u64, Ns)> {
-        if self.budget <= 0 || now <= self.deadline {
-            return None;
-        }
-        let period = self.reservation.period();
-        let late = (now - 1 - self.deadline) / period;
-        let last = self.deadline.saturating_add(late.saturating_mul(period));
-        if last <= known {
-            return None;
-        }
-        let count = if known < self.deadline {
-            late + 1
-        } else {
-            (last - known).div_ceil(period)
-        };
-        Some((count, last))
     }
 
     /// What holds whenever a server may compete.

@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod cbs;
+pub(crate) mod delivery;
 pub(crate) mod fair;
 pub(crate) mod rank;
 pub(crate) mod reservation;

@@ -52,6 +52,16 @@ impl SchedClass {
         }
     }
 
+    /// The same for a vCPU that has existed before, and whose budgets begin at `begin`, ns, or later.
+    pub(crate) fn beginning_at(params: SchedParams, begin: Ns) -> Self {
+        match params {
+            SchedParams::Reserved(reservation) => {
+                Self::Deadline(Server::beginning_at(reservation, begin))
+            }
+            SchedParams::BestEffort { .. } => Self::new(params),
+        }
+    }
+
     #[inline]
     pub(crate) const fn is_deadline(&self) -> bool {
         matches!(self, Self::Deadline(_))
@@ -299,15 +309,6 @@ impl SchedClass {
         match (self, visitor) {
             (Self::Fair(fair), Rank::Fair(tag, _)) => tag <= fair.tag_now(ran.0, sharers),
             _ => visitor.preempts(self.rank(fifo_seq)),
-        }
-    }
-
-    /// The deadlines after `known` that have passed at `now` with budget left: how many, and the last.
-    #[inline]
-    pub(crate) fn missed(&self, known: Ns, now: Ns) -> Option<(u64, Ns)> {
-        match self {
-            Self::Deadline(server) => server.missed(known, now),
-            Self::Fair(_) => None,
         }
     }
 }

@@ -6,8 +6,9 @@
 //!    hand are those of the old one, so the change gives nothing twice and takes nothing away. What runs on the
 //!    budget of this vCPU, or carries it, goes on.
 //! 3. A new **weight** is in force from the next slice on.
-//! 4. A best-effort vCPU that gets a reservation begins its first period at once; a vCPU that gets a weight in
-//!    place of its reservation joins the fair order at once, like one that wakes.
+//! 4. A best-effort vCPU that gets a reservation begins its first period at once, but no earlier than at the 0-lag
+//!    time of the reservation that it had before: what has been used of that is not used again. A vCPU that gets a
+//!    weight in place of its reservation joins the fair order at once, like one that wakes.
 //! 5. A vCPU with other **CPUs** competes there as if it woke: it keeps its deadline and the rest of its budget if
 //!    these do not exceed its bandwidth, and has a fresh period otherwise (`Server::wake`). In the fair order it is
 //!    as far behind or ahead as it was.
@@ -22,7 +23,7 @@ use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
 use crate::ids::{DomainId, Ns, VcpuId};
 use crate::scheduler::Scheduler;
-use crate::state::contexts::{ExecState, PendingChange, ScState};
+use crate::state::contexts::{ExecState, PendingChange, ScState, VcpuState};
 use crate::state::timer_queue::TimerId;
 
 impl<E: Events> Scheduler<E> {
@@ -41,16 +42,18 @@ impl<E: Events> Scheduler<E> {
         self.fire_timers(now);
         let allowed = self.promised_cpus(vcpu);
         self.readmit(vcpu, Some(reservation), allowed, now)?;
-        let sc = &mut self.vcpus[vcpu].sc;
+        let VcpuState { sc, pending, .. } = &mut self.vcpus[vcpu];
         let (idle, throttled) = (sc.state == ScState::Off, sc.state == ScState::Throttled);
-        let Some(server) = sc.class.server_mut() else {
+        // A vCPU that is about to lose its reservation for a weight loses it for this one: its bandwidth may have
+        // been given to others.
+        let server = sc.class.server_mut().filter(|_| pending.params.is_none());
+        let Some(server) = server else {
             self.vcpus[vcpu].pending.params = Some(SchedParams::Reserved(reservation));
             self.apply_or_kick(vcpu, now);
             return Ok(());
         };
         server.change(reservation, idle, now);
         let replenished_at = server.replenished_at();
-        self.vcpus[vcpu].pending.params = None;
         if throttled {
             self.set_timer(TimerId::Sc(vcpu), replenished_at, now);
         } else {
@@ -156,12 +159,18 @@ impl<E: Events> Scheduler<E> {
         if let Some(promised) = &promised {
             after.give_back(promised, from);
         }
-        let has = promised.as_ref().map_or(0, density) + after.free_held_of(vcpu, from);
         let in_force = self.vcpus[vcpu].sc.class.server();
         let in_force = in_force.filter(|server| server.used_until(now) > now);
+        let wanted = to.as_ref().map_or(0, density);
+        let held = match in_force {
+            Some(_) => after.free_held_of(vcpu, from, u64::MAX),
+            // The rest is held on: it is that of a reservation that the vCPU has given up.
+            None if moves => 0,
+            None => after.free_held_of(vcpu, from, wanted),
+        };
+        let has = promised.as_ref().map_or(0, density) + held;
         // What is in force until the next budget. What was held for it may have been given to others.
         let before = in_force.map_or(0, |server| density(server.admitted()).min(has));
-        let wanted = to.as_ref().map_or(0, density);
         if let Some(to) = &to {
             let larger = in_force.map(|server| server.admitted());
             let larger = larger.filter(|_| moves && before > wanted).unwrap_or(to);
@@ -249,7 +258,7 @@ impl<E: Events> Scheduler<E> {
                 self.dequeue(vcpu);
             }
             _ => {
-                self.count_misses_of_queued(vcpu, now);
+                self.settle_deadlines(vcpu, now);
                 self.dequeue(vcpu);
             }
         }
@@ -272,12 +281,6 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    fn count_misses_of_queued(&mut self, vcpu: VcpuId, now: Ns) {
-        if let ScState::Queued(_) = self.vcpus[vcpu].sc.state {
-            self.count_misses(vcpu, now);
-        }
-    }
-
     /// `vcpu`, which is in no table of its domain, goes to another one.
     fn move_to(&mut self, vcpu: VcpuId, allowed: CpuSet, domain: DomainId, now: Ns) {
         let virtual_time = self.domains[domain].virtual_time;
@@ -292,14 +295,23 @@ impl<E: Events> Scheduler<E> {
         {
             v.ec.last_cpu = lowest;
         }
+        v.sc.delivery.move_to(self.domains[domain].host_taken);
         self.leave_domain(before, now);
         self.emit(now, Event::AllowedChanged(vcpu));
     }
 
     /// `vcpu`, which is in no table of its domain, has another class.
     fn change_class(&mut self, vcpu: VcpuId, params: SchedParams, now: Ns) {
+        self.end_promise(vcpu, now);
         let sc = &mut self.vcpus[vcpu].sc;
-        (sc.class, sc.missed) = (SchedClass::new(params), 0);
+        if let Some(server) = sc.class.server() {
+            sc.another_begins = server.another_begins(now);
+        }
+        let begin = Some(sc.another_begins).filter(|&begin| begin > now);
+        sc.class = match begin {
+            Some(begin) => SchedClass::beginning_at(params, begin),
+            None => SchedClass::new(params),
+        };
         if let Some(since) = sc.reduced_since.take() {
             self.counting.counters_mut(vcpu).reduced_ns += now.saturating_sub(since);
         }

@@ -16,11 +16,10 @@ impl<E: Events> Scheduler<E> {
             .sc
             .class
             .overrun(ran, self.config.slice_ns);
-        // A deadline after the moment at which the budget was used up is kept.
-        self.count_misses(donor, now.saturating_sub(overrun.0));
         if running.deferred.is_some() {
             self.counting.counters_mut(donor).deferral_debt_ns += overrun.0;
         }
+        self.deliver(donor, ran, now);
         let inputs = self.fair_inputs(donor);
         let class = &mut self.vcpus[donor].sc.class;
         match class.charge(ran, running.slice_ends, now, &inputs) {
@@ -31,7 +30,7 @@ impl<E: Events> Scheduler<E> {
                 self.throttle(donor, at, now);
             }
         }
-        self.count_misses(donor, now);
+        self.follow_budget(donor);
         self.settle_change(donor, now);
     }
 
@@ -47,9 +46,11 @@ impl<E: Events> Scheduler<E> {
     /// The scheduling context of `vcpu`, which is throttled, gets its new budget.
     pub(crate) fn replenish(&mut self, vcpu: VcpuId, now: Ns) {
         self.end_throttling(vcpu, now);
+        self.settle_late_budget(vcpu, now);
         let sc = &mut self.vcpus[vcpu].sc;
         let still_in_debt_until = sc.class.replenish(now);
         sc.state = ScState::Off;
+        self.follow_budget(vcpu);
         self.move_behind_equals(vcpu);
         self.emit(now, Event::Replenish(vcpu));
         self.settle_change(vcpu, now);

@@ -27,10 +27,13 @@ impl<E: Events> Scheduler<E> {
         if gone {
             return;
         }
+        self.deliver_elsewhere(vcpu, spent, now);
         let (activity, inputs) = (self.activity(vcpu, now), self.fair_inputs(vcpu));
         let sc = &mut self.vcpus[vcpu].sc;
         let state = sc.state;
-        match sc.class.charge_elsewhere(spent, activity, now, &inputs) {
+        let charged = sc.class.charge_elsewhere(spent, activity, now, &inputs);
+        self.follow_budget(vcpu);
+        match charged {
             // An idle one may have got a deadline that it keeps if it wakes in time.
             ChargedElsewhere::Unchanged if state == ScState::Off => {
                 self.deadline_changed(vcpu, now);

@@ -103,6 +103,7 @@ impl<E: Events> Scheduler<E> {
         // A sleeper competes only for the holder that it waits for.
         let queued = matches!(self.vcpus[waiter].sc.state, ScState::Queued(_));
         if queued && !self.is_eligible(waiter) {
+            self.settle_deadlines(waiter, now);
             self.dequeue(waiter);
         }
     }

@@ -246,6 +246,8 @@ impl<E: Events> Scheduler<E> {
         }
         server.put_in_force(reservation, uncharged);
         let replenished_at = server.replenished_at();
+        self.follow_budget(vcpu);
+        let sc = &mut self.vcpus[vcpu].sc;
         if !is_whole {
             sc.reduced_since = sc.reduced_since.or(Some(now));
         } else if let Some(since) = sc.reduced_since.take() {

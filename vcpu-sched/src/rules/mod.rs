@@ -2,8 +2,10 @@
 
 pub(crate) mod change;
 pub(crate) mod charge;
+pub(crate) mod contention;
 pub(crate) mod debt;
 pub(crate) mod defer;
+pub(crate) mod delivery;
 pub(crate) mod disturbance;
 pub(crate) mod edges;
 pub(crate) mod hotplug;

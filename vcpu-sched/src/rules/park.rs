@@ -14,6 +14,7 @@ impl<E: Events> Scheduler<E> {
     /// Sets the scheduling context of `vcpu` aside until `on` stops running or wakes.
     pub(crate) fn park(&mut self, vcpu: VcpuId, on: VcpuId, now: Ns) {
         let bounded = self.vcpus[vcpu].ec.state != ExecState::Halted;
+        self.settle_deadlines(vcpu, now);
         self.dequeue(vcpu);
         self.vcpus[vcpu].sc.state = ScState::Parked(on);
         self.parked.join(vcpu, on);

@@ -58,7 +58,7 @@ impl<E: Events> Scheduler<E> {
         match self.vcpus[vcpu].sc.state {
             ScState::OnCpu(cpu) => self.kick(cpu, now),
             ScState::Queued(_) | ScState::Parked(_) => {
-                self.count_misses(vcpu, now);
+                self.settle_deadlines(vcpu, now);
                 self.dequeue(vcpu);
                 let sharers = self.sharers(vcpu);
                 self.vcpus[vcpu].sc.class.halt(sharers);

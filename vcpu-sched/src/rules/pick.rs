@@ -22,7 +22,8 @@ pub struct Decision {
     pub chain: u32,
     /// The lock that the last edge names; meaningful when `chain` > 0 and `curr` is no suspect.
     pub lock: u64,
-    /// By the host's guesses, a vCPU is off the CPUs that may hold what `curr` comes to wait for.
+    /// By the host's guesses, a vCPU is off the CPUs that may hold what `curr` comes to wait for, in a guest whose
+    /// vCPUs spin for each other.
     pub may_wait: bool,
     /// `curr` runs only until it is seen to hold nothing or to spin: it is suspected to hold a lock for which
     /// others of its guest wait, or spun itself when it was stopped. It will not ring.
@@ -69,6 +70,7 @@ impl<E: Events> Scheduler<E> {
             self.pick_nothing(cpu, now);
             return None;
         }
+        self.count_late_awakening(cpu, now);
         self.cpus.begin_pick(cpu);
         self.fire_timers(now);
         let decision = self.decide(cpu, now);
@@ -114,7 +116,10 @@ impl<E: Events> Scheduler<E> {
                     self.enqueue(donor, self.vcpus[to].ec.domain);
                     self.kick_for(donor, now);
                 }
-                Proxy::Off => self.dequeue(donor),
+                Proxy::Off => {
+                    self.settle_deadlines(donor, now);
+                    self.dequeue(donor);
+                }
             }
         }
         None
@@ -137,14 +142,14 @@ impl<E: Events> Scheduler<E> {
             lock,
             suspect,
         } = chosen;
-        let may_wait = self.may_wait(curr);
+        let may_wait = self.is_contended(curr) && self.may_wait(curr);
         let until_release = suspect || (donor == curr && self.queues_with_others(curr));
         self.dequeue(donor);
         self.vcpus[donor].sc.state = ScState::OnCpu(cpu);
         if curr != donor {
             self.proxy_own_context(curr, now);
         }
-        self.count_misses(donor, now);
+        self.settle_deadlines(donor, now);
         self.start_execution(cpu, curr, now);
         let until = self.start_slice(cpu, &chosen, now);
         self.emit(
@@ -170,7 +175,7 @@ impl<E: Events> Scheduler<E> {
     /// `curr` runs on another vCPU's scheduling context. Its own need not compete meanwhile.
     fn proxy_own_context(&mut self, curr: VcpuId, now: Ns) {
         if let ScState::Queued(_) | ScState::Parked(_) = self.vcpus[curr].sc.state {
-            self.count_misses(curr, now);
+            self.settle_deadlines(curr, now);
             self.dequeue(curr);
             self.vcpus[curr].sc.state = ScState::Proxied;
         }

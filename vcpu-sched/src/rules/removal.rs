@@ -118,6 +118,10 @@ impl<E: Events> Scheduler<E> {
         self.end_wait(vcpu, now);
         if self.vcpus[vcpu].sc.state == ScState::Throttled {
             self.end_throttling(vcpu, now);
+            self.settle_late_budget(vcpu, now);
+        }
+        if !matches!(self.vcpus[vcpu].sc.state, ScState::OnCpu(_)) {
+            self.end_promise(vcpu, now);
         }
         self.vcpus[vcpu].ec.state = ExecState::Gone;
         self.give_back_reservation(vcpu, now);
@@ -138,7 +142,8 @@ impl<E: Events> Scheduler<E> {
         let Some(server) = sc.class.server() else {
             return;
         };
-        let has = promised.as_ref().map_or(0, density) + self.admission.free_held_of(vcpu, allowed);
+        let held = self.admission.free_held_of(vcpu, allowed, u64::MAX);
+        let has = promised.as_ref().map_or(0, density) + held;
         let held = Held {
             vcpu: Some(vcpu),
             allowed,

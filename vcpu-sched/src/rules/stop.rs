@@ -48,6 +48,7 @@ impl<E: Events> Scheduler<E> {
         self.settle_execution(curr, why, now);
         self.draw_edge(curr, &hints, now);
         self.settle_suspicion(&running, &before, &hints, now);
+        self.note_contention(curr);
 
         self.return_proxied(curr, cpu, now);
         self.return_donor(donor, cpu, now);
@@ -61,6 +62,7 @@ impl<E: Events> Scheduler<E> {
     fn settle_execution(&mut self, curr: VcpuId, why: StopReason, now: Ns) {
         let awake = self.awake(curr, now);
         let v = &mut self.vcpus[curr];
+        v.ec.has_halted = matches!(why, StopReason::Halted(_));
         match why {
             StopReason::Ended => self.finish(curr, now),
             _ if v.ec.ending => self.finish(curr, now),
@@ -93,9 +95,10 @@ impl<E: Events> Scheduler<E> {
     /// compete for.
     fn return_proxied(&mut self, curr: VcpuId, cpu: CpuId, now: Ns) {
         if self.vcpus[curr].sc.state == ScState::Proxied {
-            self.forgive_misses(curr, now);
+            self.settle_without_demand(curr, now);
             self.vcpus[curr].sc.state = ScState::Off;
             self.requeue(curr);
+            self.resume_promise(curr, now);
             self.kick_for_stopped(curr, false, cpu, now);
         }
     }
@@ -105,6 +108,9 @@ impl<E: Events> Scheduler<E> {
     fn return_donor(&mut self, donor: VcpuId, cpu: CpuId, now: Ns) {
         if self.vcpus[donor].sc.state == ScState::OnCpu(cpu) {
             self.vcpus[donor].sc.state = ScState::Off;
+            if self.vcpus[donor].ec.state == ExecState::Gone {
+                self.end_promise(donor, now);
+            }
             self.requeue(donor);
             self.kick_for_stopped(donor, true, cpu, now);
         }

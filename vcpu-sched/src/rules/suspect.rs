@@ -20,9 +20,14 @@
 //!
 //! - A vCPU that was stopped while it spun runs only until it is seen to hold nothing, as long as others of
 //!   its guest wait (`Decision::until_release`). If it is seen so, it is out of the queue, and is stopped.
-//! - A vCPU that holds nothing lets the suspects of its guest run first, on its budget. It would queue behind
-//!   them otherwise. How many that are is bounded, and it is withdrawn where no end of them is reached
+//! - A vCPU that holds nothing lets the suspects of its guest run first, on its budget, if the guest is contended
+//!   (`contention.rs`). It would queue behind them otherwise. How many that are is bounded, and it is withdrawn where no end of them is reached
 //!   (`state/precedence.rs`).
+//!
+//! A vCPU that has just woken is no such case. Another one of its guest has usually woken it, was preempted for it
+//! in the section in which it sent the interrupt, and has just released a mutex. If that vCPU ran first, it
+//! would leave the section within a few instructions and be stopped wherever a look finds it, often with the mutex
+//! held again, for which the woken one then sleeps.
 
 use crate::events::Events;
 use crate::ids::{CpuId, Ns, VcpuId};
@@ -116,8 +121,11 @@ impl<E: Events> Scheduler<E> {
         }
     }
 
-    /// `donor` holds nothing: suspects of its guest run first, if that pays.
+    /// `donor` holds nothing: suspects of its contended guest run first, if that pays, unless it has just woken.
     fn give_precedence(&mut self, donor: VcpuId, now: Ns) {
+        if self.vcpus[donor].ec.has_halted || !self.is_contended(donor) {
+            return;
+        }
         let may_end = |ec: &ExecContext| ec.hints.waits || !ec.wrongly_suspected;
         let likeliest = self
             .holders_or_waiters(donor)
@@ -126,7 +134,12 @@ impl<E: Events> Scheduler<E> {
         let precedence = &mut self.vcpus[donor].ec.precedence;
         match likeliest {
             None => precedence.done(),
-            Some(likeliest) if precedence.request() => self.suspect(donor, likeliest.vcpu, now),
+            Some(likeliest) if precedence.request() => {
+                if likeliest.likelihood == Likelihood::Holds {
+                    self.note_precedence(donor);
+                }
+                self.suspect(donor, likeliest.vcpu, now);
+            }
             Some(_) => {}
         }
     }

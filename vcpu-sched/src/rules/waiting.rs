@@ -1,12 +1,11 @@
-//! What a vCPU that does not run waits for, and which deadlines pass meanwhile: the counters of time in
-//! which nothing is charged.
+//! What a vCPU that does not run waits for: the counters of time in which nothing is charged.
 //!
 //! A vCPU that could run and does not run waits for one of two things, and each is counted apart: for a
-//! CPU, or for a budget. A deadline that passes with budget left is missed. A budget that comes late by
-//! several periods has missed the deadlines of all of them.
+//! CPU, or for a budget.
 
+use crate::classes::delivery::Demand;
 use crate::counters::Counters;
-use crate::events::{Event, Events};
+use crate::events::Events;
 use crate::ids::{CpuTime, Ns, VcpuId};
 use crate::scheduler::Scheduler;
 use crate::state::contexts::{ExecState, ScState, VcpuState};
@@ -41,16 +40,6 @@ impl VcpuState {
     fn throttled_until(&self, now: Ns) -> Ns {
         self.sc.class.replenished_at().min(now)
     }
-
-    /// How many deadlines have passed at `now` with budget left and were not known. They are known from
-    /// here on.
-    fn find_misses(&mut self, now: Ns) -> u64 {
-        let Some((count, last)) = self.sc.class.missed(self.sc.missed, now) else {
-            return 0;
-        };
-        self.sc.missed = last;
-        count
-    }
 }
 
 impl<E: Events> Scheduler<E> {
@@ -64,26 +53,17 @@ impl<E: Events> Scheduler<E> {
         self.vcpus[vcpu].end_throttling(self.counting.counters_mut(vcpu), now);
     }
 
-    /// Counts the deadlines of `vcpu` that have passed at `now` with budget left, each once.
-    pub(crate) fn count_misses(&mut self, vcpu: VcpuId, now: Ns) {
-        let missed = self.vcpus[vcpu].find_misses(now);
-        if missed > 0 {
-            self.counting.counters_mut(vcpu).deadline_misses += missed;
-            self.emit(now, Event::Miss(vcpu));
-        }
-    }
-
-    /// `vcpu` did not need its budget up to `now`, because it ran on another vCPU's: the deadlines that have
-    /// passed meanwhile do not count.
-    pub(crate) fn forgive_misses(&mut self, vcpu: VcpuId, now: Ns) {
-        self.vcpus[vcpu].find_misses(now);
-    }
-
-    /// The host gave `time` of the time in which `vcpu` was on a CPU to others. Nothing is charged for that.
-    /// Does nothing for a vCPU that does not exist.
+    /// The host gave `time` of the time in which `vcpu` was on a CPU to others. Nothing is charged for that. To be
+    /// called before [`Scheduler::stop`], so that budgets whose deadlines have passed are lost to the host. Does
+    /// nothing for a vCPU that does not exist.
     pub fn host_took(&mut self, vcpu: VcpuId, time: CpuTime) {
-        if self.vcpus.get(vcpu).is_some() {
-            self.counting.counters_mut(vcpu).host_steal_ns += time.0;
+        let Some(v) = self.vcpus.get(vcpu) else {
+            return;
+        };
+        let state = v.ec.state;
+        self.counting.counters_mut(vcpu).host_steal_ns += time.0;
+        if let ExecState::Running(cpu) = state {
+            self.host_took_from(cpu, time.0);
         }
     }
 
@@ -105,9 +85,15 @@ impl<E: Events> Scheduler<E> {
         v.end_wait(&mut counters, now);
         let reduced = v.sc.reduced_since;
         counters.reduced_ns += reduced.map_or(0, |since| now.saturating_sub(since));
+        let taken = self.host_taken_from(vcpu);
         match v.sc.state {
-            ScState::Throttled => v.end_throttling(&mut counters, now),
-            ScState::Queued(_) => counters.deadline_misses += v.find_misses(now),
+            ScState::Throttled => {
+                v.end_throttling(&mut counters, now);
+                v.settle_late_budget(&mut counters, taken, now);
+            }
+            ScState::Queued(_) => {
+                v.settle(&mut counters, Demand::Competes, taken, now);
+            }
             _ => {}
         }
         counters

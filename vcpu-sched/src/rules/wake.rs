@@ -63,8 +63,11 @@ impl<E: Events> Scheduler<E> {
         debug_assert_eq!(self.vcpus[vcpu].sc.state, ScState::Off);
         self.move_behind_equals(vcpu);
         self.advance_by_unsliced(now);
+        self.settle_late_wake_up(vcpu, since, now);
         let inputs = self.fair_inputs(vcpu);
-        match self.vcpus[vcpu].sc.class.wake(since, now, &inputs) {
+        let woken = self.vcpus[vcpu].sc.class.wake(since, now, &inputs);
+        self.follow_budget(vcpu);
+        match woken {
             Woken::Eligible => {
                 self.requeue(vcpu);
                 self.kick_for(vcpu, now);

@@ -58,6 +58,8 @@ enum Outside {
     SetAllowed(VcpuId, Option<CpuSet>),
     CpuOffline(CpuId),
     CpuOnline(CpuId),
+    /// The host runs nothing of the pool until this time, ns.
+    HostStops(Ns),
 }
 
 /// A pool of simulated host CPUs with guests on it.
@@ -170,6 +172,11 @@ impl<E: Events> Simulation<E> {
     pub fn pause(&mut self, guest: GuestId, from: Ns, to: Ns) {
         self.outside.push((from, Outside::Pause(guest)));
         self.outside.push((to, Outside::Resume(guest)));
+    }
+
+    /// The host runs no CPU of the pool between these times, ns.
+    pub fn stop_host(&mut self, from: Ns, to: Ns) {
+        self.outside.push((from, Outside::HostStops(to)));
     }
 
     /// The vCPU gets this reservation at this time, ns, if it fits then.
@@ -293,6 +300,18 @@ impl<E: Events> Simulation<E> {
         }
     }
 
+    /// The host runs nothing until `until`.
+    fn skip_to(&mut self, until: Ns) {
+        let taken = until.saturating_sub(self.now);
+        for cpu in &mut self.cpus {
+            if let HostState::Busy(busy) = &mut cpu.state {
+                busy.since += taken;
+                self.policy.host_took(busy.curr, CpuTime(taken));
+            }
+        }
+        self.now += taken;
+    }
+
     fn happen(&mut self, outside: Outside) {
         let now = self.now;
         // What is refused does not happen.
@@ -314,6 +333,7 @@ impl<E: Events> Simulation<E> {
             Outside::Resume(guest) => {
                 self.policy.resume(guest, now);
             }
+            Outside::HostStops(until) => self.skip_to(until),
             Outside::SetReservation(vcpu, reservation) => {
                 let _ = self.policy.set_reservation(vcpu, reservation, now);
             }

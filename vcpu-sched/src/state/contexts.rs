@@ -2,6 +2,7 @@
 //! for it, and the *execution context* is what runs. Usually the second runs on the first. With proxying
 //! a vCPU's scheduling context can carry another vCPU's execution.
 
+use crate::classes::delivery::Delivery;
 use crate::classes::rank::Rank;
 use crate::classes::reservation::SchedParams;
 use crate::classes::sched_class::SchedClass;
@@ -38,10 +39,12 @@ pub(crate) struct SchedContext {
     pub(crate) fifo_seq: u64,
     /// Since when it has been throttled, for the counter, ns.
     pub(crate) throttled_since: Ns,
-    /// The last deadline that is known to have been missed, ns.
-    pub(crate) missed: Ns,
+    /// What is promised of its budget at hand.
+    pub(crate) delivery: Delivery,
     /// Since when less than the admitted reservation has been in force, ns.
     pub(crate) reduced_since: Option<Ns>,
+    /// The vCPU has given up a reservation. Until when it cannot begin with another one, ns (`rules/change.rs`).
+    pub(crate) another_begins: Ns,
 }
 
 impl SchedContext {
@@ -87,6 +90,8 @@ pub(crate) struct ExecContext {
     pub(crate) hints: Hints,
     /// It ran as a suspect, was stopped while it still held something, and has not been seen free since.
     pub(crate) wrongly_suspected: bool,
+    /// It halted when it last stopped.
+    pub(crate) has_halted: bool,
     /// Since it stopped, a suspect has released something on its budget.
     pub(crate) was_helped: bool,
     /// Whether its next deferral is granted.
@@ -138,8 +143,9 @@ impl VcpuState {
                 state: ScState::Off,
                 fifo_seq: 0,
                 throttled_since: 0,
-                missed: 0,
+                delivery: Delivery::default(),
                 reduced_since: None,
+                another_begins: 0,
             },
             ec: ExecContext {
                 state: ExecState::Halted,
@@ -152,6 +158,7 @@ impl VcpuState {
                 ending: false,
                 hints: Hints::default(),
                 wrongly_suspected: false,
+                has_halted: false,
                 was_helped: false,
                 deferral: DeferralCredit::default(),
                 guessed_deferral: GuessCredit::default(),

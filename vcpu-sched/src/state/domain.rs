@@ -3,7 +3,7 @@
 use crate::classes::rank::Rank;
 use crate::classes::virtual_time::VirtualTime;
 use crate::cpuset::CpuSet;
-use crate::ids::VcpuId;
+use crate::ids::{Ns, VcpuId};
 use crate::state::heap::Heap;
 use crate::state::timer_queue::Timers;
 
@@ -54,6 +54,8 @@ pub(crate) struct Domain {
     pub(crate) timers: Timers,
     /// Virtual time of the fair class: the largest start tag that began to run on these CPUs.
     pub(crate) virtual_time: VirtualTime,
+    /// What the host has taken from these CPUs, ns.
+    pub(crate) host_taken: Ns,
 }
 
 impl Domain {
@@ -73,6 +75,7 @@ impl Domain {
             queue,
             timers: Timers::with_room_for(vcpus),
             virtual_time,
+            host_taken: 0,
         }
     }
 }

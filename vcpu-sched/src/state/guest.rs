@@ -16,6 +16,8 @@ pub(crate) struct GuestState {
     pub(crate) runnable: u32,
     /// vCPUs whose hints were a guess of the host when they last stopped. Without any, none is a suspect.
     pub(crate) guessed: u32,
+    /// Holders that have run before vCPUs that hold nothing since vCPUs were last seen to spin for each other.
+    pub(crate) unneeded: u32,
     /// All its vCPUs, those that have ended too.
     pub(crate) vcpus: Vec<VcpuId>,
     /// The place in `vcpus` of the first that is tried as the donor of a worker.

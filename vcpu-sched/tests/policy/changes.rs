@@ -358,3 +358,73 @@ fn nothing_changes_for_a_vcpu_that_has_ended() {
     assert_eq!(p.policy.set_weight(v, 1, 0), ended);
     assert_eq!(p.policy.set_allowed(v, None, 0), ended);
 }
+
+#[test]
+fn a_vcpu_that_gives_up_its_reservation_and_takes_it_again_gets_no_second_budget_in_its_period() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let v = p.hard(g, 4, 10);
+    p.wake(v);
+    for period in 0..3 {
+        assert_eq!(p.until(0), Some((10 * period + 4) * MS));
+        p.run(0, 4 * MS, StopReason::Preempted, quiet());
+        for _ in 0..2 {
+            p.policy.set_weight(v, 100, p.now).unwrap();
+            p.set(v, 4, 10).unwrap();
+        }
+        assert_eq!(p.pick(0), None);
+        p.now = 10 * (period + 1) * MS;
+    }
+}
+
+#[test]
+fn a_soft_reservation_that_is_taken_again_competes_with_its_next_deadline() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let soft = Reservation::soft(4 * MS, 10 * MS).unwrap();
+    let v = p
+        .policy
+        .add_vcpu(g, SchedParams::Reserved(soft), None)
+        .unwrap();
+    p.now = 100 * MS;
+    p.wake(v);
+    p.decide(0);
+    p.run(0, 2 * MS, StopReason::Preempted, quiet());
+    p.policy.set_weight(v, 100, p.now).unwrap();
+    p.policy.set_reservation(v, soft, p.now).unwrap();
+    let view = p.policy.view(v).unwrap();
+    assert_eq!(view.reserved, Some((soft, 4 * MS as i64, 115 * MS)));
+}
+
+#[test]
+fn what_a_vcpu_has_given_up_is_held_until_its_zero_lag_time_also_if_it_takes_less_again() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let (v, other) = (p.hard(g, 8, 10), p.hard(g, 1, 10));
+    p.wake(v);
+    p.decide(0);
+    p.run(0, 8 * MS, StopReason::Preempted, quiet());
+    p.policy.set_weight(v, 100, p.now).unwrap();
+    p.set(v, 2, 10).unwrap();
+    assert!(p.set(other, 6, 10).is_err());
+    p.now = 10 * MS;
+    p.set(other, 6, 10).unwrap();
+}
+
+#[test]
+fn a_reservation_that_comes_before_the_loss_of_another_is_in_force_replaces_it_when_the_cpu_stops()
+{
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let (v, other) = (p.hard(g, 8, 10), p.hard(g, 1, 10));
+    p.wake(v);
+    p.decide(0);
+    p.now = MS;
+    p.policy.set_weight(v, 100, p.now).unwrap();
+    // At the 0-lag time of what is left, the bandwidth is that of others.
+    p.now = 2 * MS;
+    p.set(other, 8, 10).unwrap();
+    p.set(v, 1, 10).unwrap();
+    p.run(0, MS, StopReason::Preempted, quiet());
+    assert_eq!(p.reserved(v), Some(hard(1, 10)));
+}

@@ -8,6 +8,7 @@ mod changes;
 mod counted;
 mod debt;
 mod deferral;
+mod delivery;
 mod disturbance;
 mod donors;
 mod holder_states;

@@ -166,6 +166,55 @@ fn a_vcpu_that_holds_nothing_lets_the_suspects_of_its_guest_run_first() {
 }
 
 #[test]
+fn holders_run_first_only_so_often_in_a_guest_whose_vcpus_do_not_spin_for_each_other() {
+    let (mut p, v) = stopped(&[holds(), free()]);
+    let mut run_first = 0;
+    for _ in 0..100 {
+        if p.pick(0) == Some((v[1], v[0])) {
+            run_first += 1;
+            p.run(0, US, StopReason::Preempted, free());
+            p.pick(0);
+        }
+        p.run(0, US, StopReason::Halted(None), free());
+        assert_eq!(p.pick(0), Some((v[0], v[0])));
+        p.run(0, US, StopReason::Preempted, holds());
+        p.wake(v[1]);
+        assert_eq!(p.pick(0), Some((v[1], v[1])), "it has just woken");
+        p.run(0, US, StopReason::Preempted, free());
+    }
+    assert_eq!(run_first, 64);
+    let decision = p.decide(0).unwrap();
+    assert_eq!((decision.donor, decision.curr), (v[1], v[1]));
+    assert!(!decision.may_wait, "it is not looked at either");
+
+    // It spins while the other holds something.
+    p.run(0, US, StopReason::Preempted, spins());
+    for (curr, hints) in [(v[0], holds()), (v[1], free())] {
+        assert_eq!(p.pick(0), Some((v[1], curr)));
+        p.run(0, US, StopReason::Preempted, hints);
+    }
+    assert!(p.decide(0).unwrap().may_wait);
+}
+
+#[test]
+fn a_vcpu_that_has_just_woken_runs_before_the_suspects_of_its_guest() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let (waker, sleeper) = (p.hard(g, 5, 20), p.hard(g, 1, 10));
+    p.wake(sleeper);
+    p.pick(0);
+    p.run(0, US, StopReason::Halted(None), free());
+    p.wake(waker);
+    assert_eq!(p.pick(0), Some((waker, waker)));
+    p.wake(sleeper);
+    p.run(0, US, StopReason::Preempted, holds());
+    assert_eq!(p.pick(0), Some((sleeper, sleeper)));
+    // From its next turn on it is as any other.
+    p.run(0, US, StopReason::Preempted, free());
+    assert_eq!(p.pick(0), Some((sleeper, waker)));
+}
+
+#[test]
 fn a_vcpu_that_holds_something_and_does_not_spin_lets_no_suspect_run_first() {
     let (mut p, v) = stopped(&[spins(), holds()]);
     let decision = p.decide(0).unwrap();

@@ -140,6 +140,7 @@ impl Machine {
 
     /// Records which reservations have come into force.
     pub fn look_at_events(&mut self) {
+        let mut changed = Vec::new();
         for &(at, event) in &self.policy.events[self.events_seen..] {
             let (vcpu, params) = match event {
                 Event::ReservationChanged(vcpu, to) => (vcpu, SchedParams::Reserved(to)),
@@ -149,8 +150,24 @@ impl Machine {
             let known = &mut self.vcpus[vcpu.index()];
             known.allowance.change(params, at);
             known.params = params;
+            changed.push(vcpu);
         }
         self.events_seen = self.policy.events.len();
+        for vcpu in changed {
+            self.pay_debt_by_waiting(vcpu);
+        }
+    }
+
+    /// A debt that `vcpu` had when its reservation was replaced is paid if the next one begins later for it.
+    fn pay_debt_by_waiting(&mut self, vcpu: VcpuId) {
+        let over = self.charged_beyond(vcpu);
+        let Some((reservation, budget, deadline)) = self.view(vcpu).unwrap().reserved else {
+            return;
+        };
+        let begins = deadline + reservation.period() - reservation.deadline();
+        if budget <= 0 && begins > self.now {
+            self.vcpus[vcpu.index()].overrun += over;
+        }
     }
 
     /// A paused guest has no CPU that will not stop, and waits for nothing.

@@ -2,7 +2,7 @@
 
 use crate::{MS, hard, soft};
 use vcpu_sched::sim::{Costs, Script, Simulation, SplitMix64, Step};
-use vcpu_sched::{Config, Ns};
+use vcpu_sched::{Config, Ns, SchedParams};
 
 /// All periods divide this one, so utilisation can be summed without rounding.
 const HYPERPERIOD: Ns = 720 * MS;
@@ -124,4 +124,84 @@ fn hard_vcpu_never_gets_more_than_its_share_even_of_an_idle_cpu() {
     let outcome = sim.run(1_000 * MS);
     assert_eq!(outcome.vcpu(vcpu).counters.runtime_ns, 300 * MS);
     assert_eq!(outcome.vcpu(vcpu).counters.throttles, 100);
+}
+
+#[test]
+fn each_budget_of_a_feasible_set_is_delivered_and_what_costs_leave_no_room_for_is_lost() {
+    let hogs = |set: &[(Ns, Ns)], switch_ns| {
+        let costs = Costs {
+            switch_ns,
+            ..Costs::default()
+        };
+        let mut sim = Simulation::with_events(whole_cpu(), costs, ());
+        let guest = sim.guest();
+        for &(budget, period) in set {
+            sim.vcpu(guest, hard(budget, period), Script::hog())
+                .unwrap();
+        }
+        sim.run(HYPERPERIOD)
+    };
+    for seed in 0..50 {
+        let set = task_set(&mut SplitMix64::new(seed), 0);
+        for (vcpu, (budget, period)) in hogs(&set, 0).vcpus.iter().zip(&set) {
+            let c = &vcpu.counters;
+            assert_eq!(c.delivered_ns, c.charged_ns, "seed {seed}");
+            // The period that begins at the end is promised, too.
+            let promised = HYPERPERIOD / period * budget;
+            assert!(c.promised_ns - promised <= *budget, "seed {seed}: {c:?}");
+            assert_eq!((c.lost_to_host_ns, c.lost_to_overcommit_ns), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn what_a_feasible_set_loses_while_the_host_stops_it_is_lost_to_the_host() {
+    for seed in 0..100 {
+        let mut random = SplitMix64::new(seed);
+        let set = task_set(&mut random, 300);
+        let mut sim = Simulation::with_events(whole_cpu(), Costs::default(), ());
+        let guest = sim.guest();
+        for &(budget, period) in &set {
+            sim.vcpu(guest, hard(budget, period), Script::hog())
+                .unwrap();
+        }
+        let from = random.below(HYPERPERIOD / 2);
+        sim.stop_host(from, from + 200 * MS);
+        let outcome = sim.run(HYPERPERIOD);
+        for (vcpu, (budget, period)) in outcome.vcpus.iter().zip(&set) {
+            let c = &vcpu.counters;
+            assert_eq!(c.lost_to_overcommit_ns, 0, "seed {seed}: {c:?}");
+            // Of the periods in which the host stopped, all but the first and the last.
+            let whole = 200 * MS / period - 1;
+            assert!(c.deadline_misses >= whole, "seed {seed}: {c:?}");
+            assert!(c.lost_to_host_ns >= whole * budget, "seed {seed}: {c:?}");
+            let periods = c.promised_ns / budget;
+            assert!(
+                periods.abs_diff(HYPERPERIOD / period) <= 2,
+                "seed {seed}: {c:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_kicks_that_come_too_late_cost_is_lost_to_overcommit() {
+    let costs = Costs {
+        kick_ns: 7 * MS,
+        ..Costs::default()
+    };
+    let mut sim = Simulation::with_events(whole_cpu(), costs, ());
+    let guest = sim.guest();
+    let job = Script::forever([Step::Compute(3 * MS), Step::Halt]);
+    let late = sim.vcpu(guest, hard(5 * MS, 8 * MS), job).unwrap();
+    for at in 1..30 {
+        sim.wake_at(late, at * 20 * MS);
+    }
+    let params = SchedParams::BestEffort { weight: 100 };
+    sim.vcpu(guest, params, Script::hog()).unwrap();
+    let outcome = sim.run(HYPERPERIOD);
+    let c = &outcome.vcpu(late).counters;
+    assert!(c.deadline_misses > 0, "{c:?}");
+    assert!(c.lost_to_overcommit_ns > 0, "{c:?}");
+    assert_eq!(c.lost_to_host_ns, 0, "{c:?}");
 }

@@ -104,6 +104,10 @@ fn interruptions(
             sim.remove_guest_at(guest, random.below(end));
         }
     }
+    if random.one_in(3) {
+        let (from, to) = (random.below(end), random.below(end));
+        sim.stop_host(from.min(to), from.max(to));
+    }
     for cpu in 0..cpus as u32 {
         if random.one_in(3) {
             let (from, to) = (random.below(end), random.below(end));

@@ -56,5 +56,5 @@ mod fields;
 mod guest_table;
 mod run_file;
 
-pub use fields::parse_defer;
+pub use fields::{parse_defer, parse_shutdown_timeout};
 pub use run_file::{parse, read};

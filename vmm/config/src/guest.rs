@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use vcpu_sched::Reservation;
 
+use crate::console::ConsoleConfig;
 use crate::disk::DiskConfig;
 use crate::net::NetConfig;
 use crate::vsock::VsockConfig;
@@ -38,6 +39,10 @@ pub enum HintSource {
     Page,
     /// What the host infers. The guest is offered no pages.
     Inferred,
+    /// What the host infers of any guest, without a search for its kernel's preempt count. The guest is offered
+    /// no pages.
+    #[value(name = "inferred:any")]
+    InferredAny,
     /// There are none.
     Off,
 }
@@ -52,8 +57,36 @@ impl HintSource {
     /// Whether the host infers hints.
     #[must_use]
     pub fn infers(self) -> bool {
+        matches!(self, Self::Auto | Self::Inferred | Self::InferredAny)
+    }
+
+    /// Whether the host searches the guest's kernel for its preempt count.
+    #[must_use]
+    pub fn searches_for_count(self) -> bool {
         matches!(self, Self::Auto | Self::Inferred)
     }
+}
+
+/// What follows when a guest resets itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnReboot {
+    /// The guest has ended.
+    #[default]
+    End,
+    /// The guest starts again.
+    Restart,
+}
+
+/// Which ends of a guest are followed by a new start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum RestartPolicy {
+    /// None.
+    #[default]
+    Never,
+    /// Failures: a code other than 0, a triple fault, an error of KVM.
+    OnFailure,
+    /// All but those that were requested.
+    Always,
 }
 
 /// One guest.
@@ -72,6 +105,8 @@ pub struct GuestConfig {
     pub nets: Vec<NetConfig>,
     /// Its sockets to the host.
     pub vsock: Option<VsockConfig>,
+    /// Its console.
+    pub console: ConsoleConfig,
     /// Number of vCPUs.
     pub cpus: usize,
     /// Memory, bytes; a multiple of 4096.
@@ -88,6 +123,10 @@ pub struct GuestConfig {
     pub hints: HintSource,
     /// The symbols of its kernel (`System.map` or `vmlinux`), from which hints are inferred without a scan.
     pub symbols: Option<PathBuf>,
+    /// What follows when it resets itself.
+    pub on_reboot: OnReboot,
+    /// Which of its ends are followed by a new start.
+    pub restart: RestartPolicy,
 }
 
 impl GuestConfig {
@@ -101,6 +140,7 @@ impl GuestConfig {
             disks: Vec::new(),
             nets: Vec::new(),
             vsock: None,
+            console: ConsoleConfig::default(),
             cpus: 1,
             memory: 64 << 20,
             cmdline: String::new(),
@@ -109,7 +149,15 @@ impl GuestConfig {
             host_cpus: vec![None],
             hints: HintSource::default(),
             symbols: None,
+            on_reboot: OnReboot::default(),
+            restart: RestartPolicy::default(),
         }
+    }
+
+    /// Whether it starts again after some of its ends.
+    #[must_use]
+    pub fn may_restart(&self) -> bool {
+        self.on_reboot != OnReboot::End || self.restart != RestartPolicy::Never
     }
 
     /// The same guest with `cpus` vCPUs, none with a reservation or pinned.

@@ -8,6 +8,7 @@
 //! | `output.rs` | what a run prints at its end |
 //! | `control.rs`, `metrics_target.rs` | where a run offers its control socket and its metrics |
 //! | `guest.rs` | a guest |
+//! | `console.rs` | the console of a guest |
 //! | `disk.rs`, `net.rs`, `vsock.rs` | the devices of a guest |
 //! | `identity.rs` | serial numbers of disks and addresses of network interfaces |
 //! | `rate.rs` | rate limits of devices |
@@ -16,6 +17,7 @@
 //! | `validate.rs` | what flags and files cannot rule out one by one |
 //! | `error.rs` | the error of all of these |
 
+mod console;
 mod control;
 mod disk;
 mod error;
@@ -34,18 +36,19 @@ mod validate;
 pub mod values;
 mod vsock;
 
+pub use console::ConsoleConfig;
 pub use control::Control;
 pub use disk::DiskConfig;
 pub use error::ConfigError;
 pub use executor_priority::{ExecutorPriority, ParseExecutorPriorityError};
 pub use guest::{
     DEFAULT_WEIGHT, GuestConfig, HintSource, KernelSource, MAX_CMDLINE, MAX_MEMORY, MAX_VCPUS,
-    MIN_MEMORY,
+    MIN_MEMORY, OnReboot, RestartPolicy,
 };
 pub use metrics_target::MetricsTarget;
 pub use net::NetConfig;
 pub use output::{SummaryForm, Timeline};
-pub use run::{DEFAULT_DEFER, DEFAULT_SLICE, RunConfig};
+pub use run::{DEFAULT_DEFER, DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_SLICE, RunConfig};
 pub use sched::{Given, LateHalts, SchedMode, VcpuThreads};
 pub use vcpu_sched::Reservation;
 pub use vsock::VsockConfig;

@@ -12,6 +12,8 @@ use crate::sched::{Given, LateHalts, SchedMode, VcpuThreads};
 
 /// Default of [`RunConfig::slice`]. A preemption costs some 25 us, which is below 1 % of 4 ms.
 pub const DEFAULT_SLICE: Duration = Duration::from_millis(4);
+/// Default of [`RunConfig::shutdown_timeout`]. Service managers kill what has not stopped after 90 s.
+pub const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Default of [`RunConfig::defer`].
 pub const DEFAULT_DEFER: Duration = Duration::from_micros(50);
 
@@ -24,6 +26,8 @@ pub struct RunConfig {
     pub host_cpus: Vec<usize>,
     /// Whether the pool may have host CPUs that another process owns.
     pub share_cpus: bool,
+    /// Whether other programs are kept off the pool's host CPUs (not under the host's schedulers).
+    pub isolate: bool,
     /// The scheduler that decides which vCPU runs.
     pub sched: SchedMode,
     /// Run preempted lock holders on their waiters' budgets ([`SchedMode::Baton`] only).
@@ -44,6 +48,9 @@ pub struct RunConfig {
     pub require_delivery: bool,
     /// Stop after this time; `None` runs until all guests have ended.
     pub duration: Option<Duration>,
+    /// How long guests with a power button have to switch themselves off at the end of the run; zero: they are cut
+    /// at once.
+    pub shutdown_timeout: Duration,
     /// Stop when the guest of this name has ended.
     pub until_guest: Option<String>,
     /// Form of the summary.
@@ -68,6 +75,7 @@ impl Default for RunConfig {
             guests: Vec::new(),
             host_cpus: Vec::new(),
             share_cpus: false,
+            isolate: false,
             sched: SchedMode::Baton,
             proxy: true,
             defer: Some(DEFAULT_DEFER),
@@ -78,6 +86,7 @@ impl Default for RunConfig {
             late_halts: LateHalts::Refuse,
             require_delivery: false,
             duration: None,
+            shutdown_timeout: DEFAULT_SHUTDOWN_TIMEOUT,
             until_guest: None,
             summary: SummaryForm::Text,
             timeline: Timeline::Off,

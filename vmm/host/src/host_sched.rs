@@ -17,8 +17,8 @@ mod placement;
 mod start;
 mod start_gate;
 mod stop_request;
-mod vcpu_control;
-mod vcpu_loop;
+pub(crate) mod vcpu_control;
+pub(crate) mod vcpu_loop;
 
 pub use error::HostSchedError;
 pub use start::start;

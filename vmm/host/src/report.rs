@@ -46,3 +46,11 @@ pub struct VcpuAccount {
     /// Its exits.
     pub exits: ExitCounts,
 }
+
+impl VcpuAccount {
+    /// Adds what was counted for the same vCPU at another time.
+    pub fn add(&mut self, more: &Self) {
+        self.counters.add(&more.counters);
+        self.exits.add(&more.exits);
+    }
+}

@@ -27,6 +27,15 @@ pub enum ClockError {
     Host(io::Error),
 }
 
+/// What a thread has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadTimes {
+    /// Its CPU time, ns.
+    pub ran: Ns,
+    /// Time in which it was ready and others had its CPU, ns.
+    pub waited: Ns,
+}
+
 /// The CPU time of one thread of another process.
 #[derive(Debug)]
 pub struct ForeignThreadClock {
@@ -44,11 +53,27 @@ impl ForeignThreadClock {
         }
     }
 
+    /// The clock of the calling thread, which others may read, too.
+    ///
+    /// # Errors
+    /// If the host does not show it.
+    pub fn of_this_thread() -> io::Result<Self> {
+        File::open("/proc/thread-self/schedstat").map(Self::new)
+    }
+
     /// CPU time of the thread so far, ns.
     ///
     /// # Errors
     /// If the thread has ended, or the kernel does not account for it.
-    pub fn ran_ns(&mut self) -> Result<Ns, ClockError> {
+    pub fn ran_ns(&self) -> Result<Ns, ClockError> {
+        self.times().map(|times| times.ran)
+    }
+
+    /// The thread's times so far.
+    ///
+    /// # Errors
+    /// If the thread has ended, or the kernel does not account for it.
+    pub fn times(&self) -> Result<ThreadTimes, ClockError> {
         // Three numbers of at most 20 digits.
         let mut line = [0; 64];
         let length =
@@ -71,10 +96,12 @@ impl ForeignThreadClock {
     }
 }
 
-/// The first of the numbers.
-fn parse(line: &[u8]) -> Option<Ns> {
-    let digits = line.split(|&byte| byte == b' ').next()?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
+/// The first two of the numbers.
+fn parse(line: &[u8]) -> Option<ThreadTimes> {
+    let mut numbers = line.split(|&byte| byte == b' ');
+    let mut next = || std::str::from_utf8(numbers.next()?).ok()?.parse().ok();
+    let (ran, waited) = (next()?, next()?);
+    Some(ThreadTimes { ran, waited })
 }
 
 #[cfg(not(loom))]
@@ -86,14 +113,14 @@ mod tests {
     use super::*;
 
     fn own() -> ForeignThreadClock {
-        let file = File::open("/proc/thread-self/schedstat").expect("this thread");
-        ForeignThreadClock::new(file)
+        ForeignThreadClock::of_this_thread().expect("this thread")
     }
 
     #[test]
-    fn only_a_line_that_begins_with_a_number_is_a_time() {
-        assert_eq!(parse(b"123 4 5\n"), Some(123));
-        for line in ["", " 1 2", "x 1", "-1 2 3", "99999999999999999999 1 1"] {
+    fn only_a_line_that_begins_with_two_numbers_is_that_of_a_thread() {
+        let (ran, waited) = (123, 4);
+        assert_eq!(parse(b"123 4 5\n"), Some(ThreadTimes { ran, waited }));
+        for line in ["", " 1 2", "1", "x 1", "-1 2 3", "99999999999999999999 1 1"] {
             assert_eq!(parse(line.as_bytes()), None, "{line}");
         }
     }
@@ -125,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_has_ended_has_no_time_any_more() {
-        let mut clock = thread::spawn(own).join().expect("a clock");
+        let clock = thread::spawn(own).join().expect("a clock");
         // The thread is gone for the kernel a moment after it is gone for those who join it.
         let ended = loop {
             match clock.ran_ns() {

@@ -8,15 +8,16 @@
 //!                    <───────────────────── admitted, with the file by which wakes are reported, or refused
 //!   change ───────────────────────────────>
 //!                    <───────────────────── changed, or refused
-//!   leave ────────────────────────────────>
-//!                    <───────────────────── going away (at any time)
+//!   hints, or leave ──────────────────────>
+//!                    <───────────────────── claims
+//!                    <───────────────────── order, or going away (at any time)
 //! ```
 //!
 //! Types of this module only have the form of what was received. [`JoinRequest::check`] and
 //! [`Change::check`] turn them into what the policy takes, or refuse them.
 
 use serde::{Deserialize, Serialize};
-use vcpu_sched::{Exhaustion, MAX_CPUS, Ns, Reservation, ReservationError};
+use vcpu_sched::{Exhaustion, MAX_CPUS, Ns, Reservation, ReservationError, SchedParams};
 
 use crate::pages::MAX_VCPUS;
 
@@ -24,6 +25,12 @@ use crate::pages::MAX_VCPUS;
 pub const PROTOCOL: u32 = 1;
 /// The longest name of a guest, bytes.
 pub const MAX_NAME: usize = 64;
+/// The longest text about the source of a guest's hints, bytes.
+pub const MAX_HINTS: usize = 64;
+/// The longest text about the end of a guest, bytes.
+pub const MAX_END: usize = 1024;
+/// The longest path, bytes.
+pub const MAX_PATH: usize = 4096;
 /// The largest weight of a guest.
 pub const MAX_WEIGHT: u32 = 10_000;
 
@@ -40,8 +47,13 @@ pub enum GuestMessage {
     Join(JoinRequest),
     /// The guest is to get another share of the pool.
     Change(Change),
-    /// The guest leaves. The pool answers all of its vCPUs' pages with a stop.
-    Leave,
+    /// Where the guest's hints come from has changed.
+    Hints {
+        /// The words of the summary and of the metrics, at most [`MAX_HINTS`] bytes.
+        source: String,
+    },
+    /// The guest has ended, and leaves. The pool answers all of its vCPUs' pages with a stop.
+    Leave(GuestEnded),
 }
 
 /// What the pool sends.
@@ -67,11 +79,39 @@ pub enum PoolMessage {
         /// What would be granted instead, as a sentence, if that is known.
         would_fit: Option<String>,
     },
+    /// Somebody who may do so has changed what the guest has in the pool: the shares of its vCPUs, in their order.
+    /// With these it joins again when the pool was gone.
+    Claims(Vec<Share>),
+    /// Somebody who may do so has ordered this of the guest.
+    Order(Order),
     /// The pool ends. The guest goes on under the host's scheduler.
     GoingAway {
         /// Whether the pool starts again, so that the guest is to join again.
         restarts: bool,
     },
+}
+
+/// What a guest's process is ordered to do with its guest. It is not answered: its effect shows when the guest
+/// leaves, or runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Press the guest's ACPI power button.
+    PowerButton,
+    /// End the guest as a power cut does.
+    PowerOff,
+    /// Reset the guest, which then boots anew in the same process.
+    Reset,
+}
+
+/// How a guest has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestEnded {
+    /// Whether it ended well: it switched itself off, or was ordered to.
+    pub ok: bool,
+    /// The sentence of the summary, at most [`MAX_END`] bytes.
+    pub text: String,
 }
 
 /// What a guest requests.
@@ -80,6 +120,12 @@ pub enum PoolMessage {
 pub struct JoinRequest {
     /// The guest's name.
     pub name: String,
+    /// The socket of the guest's console, an absolute path of at most [`MAX_PATH`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
+    /// Where the guest's hints come from, as in [`GuestMessage::Hints`].
+    #[serde(default)]
+    pub hints: String,
     /// The guest's weight in what reservations leave.
     pub weight: u32,
     /// The signal that makes a vCPU's thread leave the guest.
@@ -108,6 +154,9 @@ pub struct Share {
     /// The host CPUs where it may run, as the host numbers them. `None`: all of the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_cpus: Option<Vec<usize>>,
+    /// Its weight in what reservations leave, if it has no reservation. `None`: that of the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
 }
 
 /// A reservation, all times in ns.
@@ -141,6 +190,8 @@ pub struct CheckedShare {
     pub reservation: Option<Reservation>,
     /// The host CPUs, ascending and each once.
     pub host_cpus: Option<Vec<usize>>,
+    /// The weight.
+    pub weight: Option<u32>,
 }
 
 /// A request makes no sense, whatever the pool has left.
@@ -149,6 +200,9 @@ pub enum RequestError {
     /// The name is empty, too long, or has characters that a terminal does not print.
     #[error("a guest's name has 1 to {MAX_NAME} printable characters of ASCII")]
     Name,
+    /// A text about the guest is too long, or has characters that a terminal does not print.
+    #[error("the {0} of a guest has to be short and printable")]
+    Text(&'static str),
     /// The weight is out of its range.
     #[error("a weight of {0} is out of range; give 1 to {MAX_WEIGHT}")]
     Weight(u32),
@@ -183,9 +237,14 @@ impl JoinRequest {
     /// # Errors
     /// What makes no sense.
     pub fn check(&self) -> Result<Vec<CheckedShare>, RequestError> {
-        let is_printable = self.name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-        if !is_printable || !(1..=MAX_NAME).contains(&self.name.len()) {
+        if self.name.is_empty() || !is_printable(&self.name, MAX_NAME) {
             return Err(RequestError::Name);
+        }
+        check_hints(&self.hints)?;
+        if let Some(path) = &self.console
+            && !(path.starts_with('/') && is_printable(path, MAX_PATH))
+        {
+            return Err(RequestError::Text("path of the console"));
         }
         check_weight(self.weight)?;
         if !(1..=MAX_VCPUS as usize).contains(&self.vcpus.len()) {
@@ -218,6 +277,35 @@ impl Change {
     }
 }
 
+/// Checks the words of [`GuestMessage::Hints`].
+///
+/// # Errors
+/// [`RequestError::Text`] if they cannot be shown.
+pub fn check_hints(source: &str) -> Result<(), RequestError> {
+    match is_printable(source, MAX_HINTS) {
+        true => Ok(()),
+        false => Err(RequestError::Text("source of the hints")),
+    }
+}
+
+impl GuestEnded {
+    /// Checks that the text can be shown.
+    ///
+    /// # Errors
+    /// [`RequestError::Text`] if not.
+    pub fn check(&self) -> Result<(), RequestError> {
+        match is_printable(&self.text, MAX_END) {
+            true => Ok(()),
+            false => Err(RequestError::Text("end")),
+        }
+    }
+}
+
+/// Whether a terminal shows `text` as it is, and it has at most `max` bytes.
+fn is_printable(text: &str, max: usize) -> bool {
+    text.len() <= max && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
 fn check_weight(weight: u32) -> Result<(), RequestError> {
     match (1..=MAX_WEIGHT).contains(&weight) {
         true => Ok(()),
@@ -226,7 +314,22 @@ fn check_weight(weight: u32) -> Result<(), RequestError> {
 }
 
 impl Share {
+    /// The share of a vCPU with these parameters, on these host CPUs.
+    #[must_use]
+    pub fn of(params: SchedParams, host_cpus: Option<Vec<usize>>) -> Self {
+        let (reservation, weight) = match params {
+            SchedParams::Reserved(reservation) => (Some(reservation.into()), None),
+            SchedParams::BestEffort { weight } => (None, Some(weight)),
+        };
+        Self {
+            reservation,
+            host_cpus,
+            weight,
+        }
+    }
+
     fn check(&self) -> Result<CheckedShare, RequestError> {
+        self.weight.map(check_weight).transpose()?;
         let reservation = self
             .reservation
             .map(ReservationRequest::check)
@@ -245,7 +348,32 @@ impl Share {
         Ok(CheckedShare {
             reservation,
             host_cpus,
+            weight: self.weight,
         })
+    }
+}
+
+impl CheckedShare {
+    /// What the policy is to admit for the vCPU, in a guest with this `weight`.
+    #[must_use]
+    pub fn params(&self, weight: u32) -> SchedParams {
+        match self.reservation {
+            Some(reservation) => SchedParams::Reserved(reservation),
+            None => SchedParams::BestEffort {
+                weight: self.weight.unwrap_or(weight),
+            },
+        }
+    }
+}
+
+impl From<Reservation> for ReservationRequest {
+    fn from(reservation: Reservation) -> Self {
+        Self {
+            budget_ns: reservation.budget(),
+            period_ns: reservation.period(),
+            deadline_ns: reservation.deadline(),
+            hard: reservation.exhaustion() == Exhaustion::Hard,
+        }
     }
 }
 

@@ -69,6 +69,8 @@ fn guest_process() {
     let link = GuestPoolLink::new(pages);
     let request = JoinRequest {
         name: "test".into(),
+        console: None,
+        hints: String::new(),
         weight: 100,
         kick_signal: RtSignal::ExecutorKick.number(),
         vcpus: vec![VcpuRequest {

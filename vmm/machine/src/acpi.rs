@@ -11,4 +11,5 @@ mod madt;
 mod table;
 mod tables;
 
+pub(crate) use fadt::SCI;
 pub use tables::{AcpiError, START, write};

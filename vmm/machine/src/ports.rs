@@ -29,15 +29,12 @@ pub enum PortEffect {
     Doorbell(Doorbell),
     /// The guest is done, with this code.
     Exit(u32),
+    /// The guest switches itself off.
+    PowerOff,
+    /// The guest resets itself.
+    Reset,
     /// The value made no sense and changed nothing.
     Nonsense,
-}
-
-impl PortEffect {
-    /// The end of the guest with success, if `ends`.
-    fn exit_if(ends: bool) -> Self {
-        if ends { Self::Exit(0) } else { Self::None }
-    }
 }
 
 /// Carries out an `OUT` of `data` by vCPU `index`. A string instruction gives several elements at
@@ -54,8 +51,14 @@ pub fn write(guest: &Guest, index: u32, own: &mut VcpuPorts, port: u16, data: &[
                 .write((port - serial::FIRST_PORT) as u8, data);
             PortEffect::None
         }
-        i8042::COMMAND => PortEffect::exit_if(i8042::write(data)),
-        power::EVENT..=power::LAST => PortEffect::exit_if(guest.power.write(port, data)),
+        i8042::COMMAND => match i8042::write(data) {
+            true => PortEffect::Reset,
+            false => PortEffect::None,
+        },
+        power::EVENT..=power::LAST => match guest.write_power(port, data) {
+            true => PortEffect::PowerOff,
+            false => PortEffect::None,
+        },
         abi::PORT_HINT_PAGE
         | abi::PORT_DOORBELL
         | testdev::PORT_RESULT_KEY
@@ -104,7 +107,7 @@ pub fn read(guest: &Guest, index: u32, port: u16, data: &mut [u8]) {
         serial::FIRST_PORT..=serial::LAST_PORT => {
             return guest.serial().read((port - serial::FIRST_PORT) as u8, data);
         }
-        power::EVENT..=power::LAST => return guest.power.read(port, data),
+        power::EVENT..=power::LAST => return guest.read_power(port, data),
         i8042::COMMAND => return i8042::read(data),
         _ => {}
     }

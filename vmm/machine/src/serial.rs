@@ -130,6 +130,24 @@ impl SerialPort {
         self.lock().fifo_capacity()
     }
 
+    /// A copy of the file that is readable when the guest may have room for more input.
+    ///
+    /// # Errors
+    /// If this process has no file left.
+    pub fn attention(&self) -> io::Result<EventFd> {
+        self.attention.try_clone()
+    }
+
+    /// [`SerialPort::room`], or none as long as the guest does not accept input.
+    #[must_use]
+    pub fn accepted_room(&self) -> usize {
+        let device = self.lock();
+        match takes_input(&device) {
+            true => device.fifo_capacity(),
+            false => 0,
+        }
+    }
+
     /// Gives the guest as much of `input` as there is room for, and returns the number of bytes.
     pub fn input(&self, input: &[u8]) -> usize {
         let mut device = self.lock();

@@ -3,8 +3,8 @@
 //! KVM derives steal time from the run delay of the thread that runs the vCPU. That delay means nothing
 //! where the host's scheduler does not decide which vCPU runs. So Baton traps the MSR by which a guest
 //! registers its structure, and writes the structure itself. `steal` is the time for which the vCPU was
-//! runnable and not running, and the gaps of a second or more in which the host kept the vCPU's thread
-//! from running. `preempted` is whether the vCPU is runnable and not running now. Linux shows the former
+//! runnable and not running, for want of a CPU or of a budget, and the time that the host took from it while
+//! it had a CPU. `preempted` is whether the vCPU is runnable and not running now. Linux shows the former
 //! as `st`, and by the latter stops spinning for the owner of a lock, without any patch.
 //!
 //! The structure also carries TLB flushes to preempted vCPUs, which only KVM could carry out. That

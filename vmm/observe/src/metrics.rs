@@ -9,9 +9,11 @@
 //! | `family.rs` | samples under one name |
 //! | `families.rs` | the families of a snapshot |
 //! | `open_metrics.rs`, `classic.rs` | families as text, in the two formats of Prometheus |
+//! | `exposition.rs` | the text in the format that a client reads |
 //! | `offer.rs` | the file or the server where that text is offered |
 
 mod classic;
+mod exposition;
 mod families;
 mod family;
 mod gauges;
@@ -21,8 +23,9 @@ mod pool_now;
 mod snapshot;
 mod tally;
 
+pub use exposition::exposition;
 pub use gauges::{ExecutorCounts, ExecutorGauges};
 pub use offer::{Metrics, MetricsError, MetricsSource};
 pub use pool_now::PoolNow;
-pub use snapshot::MetricsSnapshot;
+pub use snapshot::{GuestNow, MetricsSnapshot};
 pub use tally::{Tally, VcpuTally};

@@ -18,4 +18,5 @@ mod place;
 
 pub use owned_cpus::{OwnedCpus, TakenCpus};
 pub use owner::Owner;
+pub(crate) use owner_file::{Attempt, OwnerFile};
 pub use place::{HOST_DIRECTORY, Place, PlaceError, VARIABLE};

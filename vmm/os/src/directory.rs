@@ -79,6 +79,12 @@ impl Directory {
         Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
     }
 
+    /// Sets the mode of the file `name`. For a directory to which no other user may write: a symbolic link would
+    /// be followed.
+    pub fn set_mode(&self, name: &OsStr, mode: Mode) -> io::Result<()> {
+        Ok(rustix::fs::chmodat(&self.0, name, mode, AtFlags::empty())?)
+    }
+
     /// The names of the files in the directory.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         let entries = std::fs::read_dir(path_of(&self.0))?;

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -51,6 +51,9 @@ pub enum Access {
     Umask,
     /// This user alone, whatever the umask.
     OwnerOnly,
+    /// All users, whatever the umask: the program checks who has connected. Only for a directory to which no
+    /// other user may write.
+    Everybody,
 }
 
 /// A socket on which this process listens. Its file is removed with it. The only waits are, at the start and
@@ -70,13 +73,30 @@ impl OwnListener {
     /// # Errors
     /// Why this process cannot listen there.
     pub fn bind(path: &Path, access: Access) -> Result<Self, ListenError> {
+        Self::bind_kind(path, access, SocketType::STREAM)
+    }
+
+    /// [`Self::bind`] for connections that keep the bounds of messages (`SOCK_SEQPACKET`). What
+    /// [`Self::accept`] returns is such a connection.
+    ///
+    /// # Errors
+    /// Why this process cannot listen there.
+    pub fn bind_packets(path: &Path, access: Access) -> Result<Self, ListenError> {
+        Self::bind_kind(path, access, SocketType::SEQPACKET)
+    }
+
+    fn bind_kind(path: &Path, access: Access, kind: SocketType) -> Result<Self, ListenError> {
         let (directory, name) = Directory::of(path)?;
         // Of two processes that find an old socket here, one replaces it. The other must not replace the new
         // one in turn, on which no program listens yet for a moment.
         let lock = directory.lock(&name)?;
         make_room(&directory, &name)?;
-        let socket = bound(path, access)?;
+        let socket = bound(path, access, kind)?;
         let file = directory.id_of(&name);
+        if access == Access::Everybody {
+            // The umask has taken rights away when the file was created.
+            directory.set_mode(&name, Mode::from_raw_mode(0o666))?;
+        }
         drop(lock);
         let own = Self {
             socket,
@@ -99,6 +119,14 @@ impl OwnListener {
         Ok(self.socket.accept()?.0)
     }
 
+    /// The socket itself, for an event loop of another crate. Its file is there as long as `self` is.
+    ///
+    /// # Errors
+    /// If this process has no file left.
+    pub fn socket(&self) -> io::Result<UnixListener> {
+        self.socket.try_clone()
+    }
+
     /// The directory of the socket's file.
     pub fn directory(&self) -> &Directory {
         &self.directory
@@ -116,6 +144,12 @@ impl AsRawFd for OwnListener {
     }
 }
 
+impl AsFd for OwnListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Drop for OwnListener {
     fn drop(&mut self) {
         // Without the lock the file stays: the next program that listens there replaces it.
@@ -129,9 +163,9 @@ impl Drop for OwnListener {
 }
 
 /// Binds a socket to `path` and listens. If that fails, its file stays: the next program replaces it.
-fn bound(path: &Path, access: Access) -> io::Result<UnixListener> {
+fn bound(path: &Path, access: Access, kind: SocketType) -> io::Result<UnixListener> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
     if access == Access::OwnerOnly {
         // Before there is a file, which gets the mode of the socket. Afterwards the path could be that of
         // another file.
@@ -192,6 +226,19 @@ mod tests {
         let listener = OwnListener::bind(&path, Access::OwnerOnly).expect("listens");
         let status = fs::symlink_metadata(&path).expect("a file");
         assert_eq!(status.mode() & 0o777, 0o600);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_for_everybody_has_that_mode_whatever_the_umask_and_takes_packets() {
+        let path = path("everybody");
+        let listener = OwnListener::bind_packets(&path, Access::Everybody).expect("listens");
+        let status = fs::symlink_metadata(&path).expect("a file");
+        assert_eq!(status.mode() & 0o777, 0o666);
+        let again = OwnListener::bind_packets(&path, Access::Everybody);
+        assert!(matches!(again, Err(ListenError::InUse)), "{again:?}");
+        assert!(UnixStream::connect(&path).is_err(), "it is for packets");
         drop(listener);
         assert!(!path.exists());
     }

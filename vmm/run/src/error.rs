@@ -1,11 +1,13 @@
 //! Why a run could not be started.
 
 use std::io;
+use std::path::PathBuf;
 
 use baton_config::ConfigError;
-use baton_host::executor::ExecutorError;
+use baton_host::executor::{ExecutorError, JoinError};
 use baton_host::host_sched::HostSchedError;
 use baton_machine::GuestError;
+use baton_machine::console::ConsoleError;
 use baton_machine::kvm::KvmError;
 use baton_os::abandon::Abandoned;
 use thiserror::Error;
@@ -13,6 +15,8 @@ use thiserror::Error;
 use crate::cpu_owner::CpusTaken;
 use crate::files::TooFewFiles;
 use crate::host_memory::NotEnoughMemory;
+use crate::isolation::CannotIsolate;
+use crate::vm::pool_error::PoolError;
 
 /// A run could not be started.
 #[derive(Debug, Error)]
@@ -26,6 +30,26 @@ pub enum RunError {
     /// A guest could not be created.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// The console of a guest could not be set up.
+    #[error("guest {guest}: {source}")]
+    Console {
+        /// The guest's name.
+        guest: String,
+        /// What went wrong.
+        source: ConsoleError,
+    },
+    /// The console of a guest is the file in which only the summary is to be.
+    #[error(
+        "guest {guest}: its console {} is standard output, on which a summary as JSON has to be alone: name another \
+         file, or leave the console out, which is then standard error",
+        path.display()
+    )]
+    ConsoleIsStdout {
+        /// The guest's name.
+        guest: String,
+        /// Path of the file.
+        path: PathBuf,
+    },
     /// The host's scheduler could not be used.
     #[error(transparent)]
     HostSched(#[from] HostSchedError),
@@ -40,6 +64,9 @@ pub enum RunError {
     /// Another process owns a host CPU of the pool.
     #[error(transparent)]
     CpusTaken(#[from] CpusTaken),
+    /// Other programs could not be kept off the host CPUs of the pool.
+    #[error(transparent)]
+    Isolation(#[from] CannotIsolate),
     /// Too few files may be open.
     #[error(transparent)]
     Files(#[from] TooFewFiles),
@@ -49,6 +76,12 @@ pub enum RunError {
     /// Baton's own scheduler could not be started.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    /// The guest has not joined the pool of another process.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// A guest could not join the others again.
+    #[error(transparent)]
+    Join(JoinError),
     /// A signal asked for the end before the guests ran.
     #[error(transparent)]
     Abandoned(#[from] Abandoned),

@@ -6,7 +6,8 @@
 //!
 //! The counts are upper bounds; `vmm/tests/files.rs` starts a run with no more files than were counted.
 
-use baton_config::{GuestConfig, KernelSource, RunConfig};
+use baton_config::{ConsoleConfig, GuestConfig, KernelSource, RunConfig};
+use baton_machine::console::MAX_CLIENTS;
 use baton_machine::devices::VsockBounds;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
@@ -24,6 +25,10 @@ const OF_A_DEVICE: u64 = 10;
 /// A vsock device's directory and epoll, a connection that is accepted only to be refused, and a socket that is
 /// checked before it is connected to.
 const OF_A_VSOCK: u64 = 6;
+/// The file of a console, or its terminal, and the events of its thread.
+const OF_A_CONSOLE: u64 = 6;
+/// The socket of a console, its directory, and the programs that are attached to it or refused.
+const OF_A_CONSOLE_SOCKET: u64 = 4 + MAX_CLIENTS as u64;
 /// Fewest sockets with which a vsock device is of use.
 const LEAST_SOCKETS: u64 = 8;
 
@@ -108,7 +113,13 @@ fn of_guest(guest: &GuestConfig) -> u64 {
     let vsock = guest.vsock.iter().len();
     let entropy = usize::from(guest.kernel != KernelSource::Builtin);
     let devices = guest.disks.len() + guest.nets.len() + vsock + entropy;
+    let console = match guest.console {
+        ConsoleConfig::Stdio | ConsoleConfig::Off => 0,
+        ConsoleConfig::File(_) | ConsoleConfig::Pty => OF_A_CONSOLE,
+        ConsoleConfig::Unix(_) => OF_A_CONSOLE + OF_A_CONSOLE_SOCKET,
+    };
     OF_A_GUEST
+        + console
         + OF_A_VCPU * guest.cpus as u64
         + OF_A_DEVICE * devices as u64
         + OF_A_VSOCK * vsock as u64
@@ -174,6 +185,12 @@ mod tests {
         let small = Needs::of(&config, 2, 3);
         assert_eq!(Needs::of(&config, 3, 3).start, small.start + OF_AN_EXECUTOR);
         config.guests[0].vsock = "cid=3,path=/run/vm.sock".parse().ok();
+        config.guests[0].console = ConsoleConfig::Pty;
+        assert_eq!(
+            Needs::of(&config, 2, 3).start,
+            small.start + OF_A_DEVICE + OF_A_VSOCK + OF_A_CONSOLE
+        );
+        config.guests[0].console = ConsoleConfig::Stdio;
         config.guests[0].disks = vec!["root.img".parse().expect("a disk")];
         let more = Needs::of(&config, 2, 3);
         assert_eq!(more.vsocks, 1);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use baton_config::{GuestConfig, RunConfig, SchedMode};
+use baton_config::{RunConfig, SchedMode};
 use baton_host::runner::ReadyGuest;
 use baton_machine::Guest;
 use baton_machine::devices::VsockBounds;
@@ -13,7 +13,7 @@ use baton_os::abandon;
 use baton_os::signals::StopSignals;
 use kvm_ioctls::Kvm;
 
-use crate::console_output::ConsoleOutput;
+use crate::console_output::{ConsoleOutput, on_stdio};
 use crate::error::RunError;
 use crate::run_end::RunEnd;
 
@@ -33,35 +33,72 @@ pub(crate) struct GuestFactory<'a> {
 impl GuestFactory<'_> {
     /// Creates all guests. `end` learns when those for which the run waits have ended.
     pub(crate) fn create(&self, kvm: &Arc<Kvm>, end: &RunEnd) -> Result<Vec<ReadyGuest>, RunError> {
-        let awaited: Vec<usize> = self.config.awaited().collect();
-        let mut guests = Vec::with_capacity(self.config.guests.len());
-        for (number, config) in self.config.guests.iter().enumerate() {
-            let (kvm, own, wiring) = (Arc::clone(kvm), config.clone(), self.wiring(config));
-            let create = move || Guest::create_with(&kvm, number, &own, wiring);
-            let (guest, vcpus) = abandon::unless_stopped(self.stop, create)??;
-            if awaited.contains(&number) {
-                let end = end.clone();
-                guest.on_end(move |_, _| end.count());
-            }
-            guests.push(ReadyGuest {
-                guest,
-                config: config.clone(),
-                vcpus,
-            });
-        }
-        Ok(guests)
+        let numbers = 0..self.config.guests.len();
+        let guests = numbers.map(|number| self.create_one(kvm, number, 0, end));
+        guests.collect()
     }
 
-    fn wiring(&self, config: &GuestConfig) -> GuestWiring {
-        let prefix = match self.config.guests.len() {
-            1 => String::new(),
-            _ => format!("[{}] ", config.name),
+    /// Creates guest `number`, which has been started again `restarts` times.
+    pub(crate) fn create_one(
+        &self,
+        kvm: &Arc<Kvm>,
+        number: usize,
+        restarts: u32,
+        end: &RunEnd,
+    ) -> Result<ReadyGuest, RunError> {
+        let config = &self.config.guests[number];
+        let (kvm, own) = (Arc::clone(kvm), config.clone());
+        let wiring = GuestWiring {
+            restarts,
+            ..self.wiring(number)
         };
+        let create = move || Guest::create_with(&kvm, number, &own, wiring);
+        let (guest, vcpus) = abandon::unless_stopped(self.stop, create)??;
+        self.console.connect(number, &guest)?;
+        let of_run = end.clone();
+        if config.may_restart() || self.has_stdin(number) {
+            guest.on_end(move |_, _| of_run.wake());
+        }
+        let of_run = end.clone();
+        let is_awaited = self.config.awaited().any(|awaited| awaited == number);
+        if is_awaited && !config.may_restart() {
+            guest.on_end(move |_, _| of_run.count());
+        }
+        Ok(ReadyGuest {
+            guest,
+            config: config.clone(),
+            vcpus,
+        })
+    }
+
+    /// Whether guest `number` gets standard input: it has standard output for itself. If several guests share that,
+    /// none does, because the input could be meant for any of them.
+    pub(crate) fn has_stdin(&self, number: usize) -> bool {
+        on_stdio(self.config).eq([number])
+    }
+
+    /// Starts the thread that passes standard input to `guest`, which is guest `number`, if it gets that.
+    pub(crate) fn start_input(
+        &self,
+        number: usize,
+        guest: &Arc<Guest>,
+    ) -> Result<Option<StdinThread>, RunError> {
+        if !self.has_stdin(number) {
+            return Ok(None);
+        }
+        let thread = StdinThread::spawn(Arc::clone(guest));
+        thread
+            .map(Some)
+            .map_err(RunError::host("the device thread"))
+    }
+
+    fn wiring(&self, number: usize) -> GuestWiring {
         GuestWiring {
-            console: self.console.port(prefix),
+            console: self.console.port(number),
             features: features(self.config),
             vsock: self.vsock,
             reaper: self.reaper.reaper(),
+            restarts: 0,
             builtin: self.builtin,
         }
     }
@@ -86,19 +123,5 @@ fn features(config: &RunConfig) -> u32 {
         SchedMode::RoundRobin => FEATURE_RUNNING,
         // The host kernel publishes to no guest which vCPUs run.
         SchedMode::Host | SchedMode::HostDeadline => 0,
-    }
-}
-
-/// Starts the thread that passes standard input to the guest. With several guests there is none, because the input
-/// could be meant for any of them.
-pub(crate) fn start_input(
-    config: &RunConfig,
-    guests: &[ReadyGuest],
-) -> Result<Option<StdinThread>, RunError> {
-    match guests {
-        [only] if !config.quiet => StdinThread::spawn(Arc::clone(&only.guest))
-            .map(Some)
-            .map_err(RunError::host("the device thread")),
-        _ => Ok(None),
     }
 }

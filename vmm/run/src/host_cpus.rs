@@ -9,7 +9,7 @@ use crate::error::RunError;
 ///
 /// # Errors
 /// [`RunError::NoSuchCpu`] if this process may not use one of them.
-pub(crate) fn of_pool(wanted: &[usize]) -> Result<Vec<usize>, RunError> {
+pub fn of_pool(wanted: &[usize]) -> Result<Vec<usize>, RunError> {
     let available = sys::affinity().map_err(RunError::host("the pool of host CPUs"))?;
     if wanted.is_empty() {
         return Ok(available);

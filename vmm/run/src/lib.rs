@@ -5,25 +5,37 @@
 //! | `run.rs` | the run from start to end |
 //! | `host_cpus.rs`, `host_memory.rs`, `files.rs` | whether the host has what the run needs |
 //! | `cpu_owner.rs` | which process the host CPUs belong to |
+//! | `isolation.rs` | keeping other programs off the host CPUs |
+//! | `rt_throttling.rs` | whether the kernel leaves executors what is promised |
 //! | `guests.rs` | creating the guests |
+//! | `vm.rs` | one guest in a process of its own, run by the pool of another process |
 //! | `console_output.rs` | where guests print to |
+//! | `restart.rs`, `backoff.rs` | guests that start again |
 //! | `run_end.rs` | what ends a run |
+//! | `shutdown.rs` | how the guests that still run are ended |
 //! | `summary.rs`, `waits.rs` | the numbers at the end |
 //! | `exit_status.rs` | the status with which `baton` ends |
 //! | `error.rs` | why a run could not be started |
 
+mod backoff;
 mod console_output;
-mod cpu_owner;
+pub mod cpu_owner;
 mod error;
 pub mod exit_status;
-mod files;
+pub mod files;
 mod guests;
-mod host_cpus;
+pub mod host_cpus;
 mod host_memory;
+mod isolation;
+mod restart;
+mod rt_throttling;
 mod run;
 mod run_end;
+mod shutdown;
 pub mod summary;
+mod vm;
 pub mod waits;
 
 pub use error::RunError;
 pub use run::run;
+pub use vm::{PoolError, vm};

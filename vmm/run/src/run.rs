@@ -7,7 +7,6 @@ use baton_config::{RunConfig, SchedMode};
 use baton_host::executor::{self, ExecutorError};
 use baton_host::host_sched;
 use baton_host::runner::{ReadyGuest, Runner};
-use baton_machine::GuestRecord;
 use baton_machine::kvm;
 use baton_machine::reaper::ReaperThread;
 use baton_observe::trace::TraceFile;
@@ -16,10 +15,11 @@ use baton_os::signals::StopSignals;
 
 use crate::console_output::ConsoleOutput;
 use crate::error::RunError;
-use crate::guests::{GuestFactory, start_input};
+use crate::guests::GuestFactory;
+use crate::restart::Lives;
 use crate::run_end::RunEnd;
 use crate::summary::RunSummary;
-use crate::{cpu_owner, files, host_cpus, host_memory};
+use crate::{cpu_owner, files, host_cpus, host_memory, isolation, rt_throttling, shutdown};
 
 /// Runs the guests of `config` until all have ended, or the one that the user named, until the duration is over, or
 /// until a signal comes. `builtin` is the image for [`KernelSource::Builtin`].
@@ -34,12 +34,17 @@ pub fn run(
     signals: Option<&StopSignals>,
 ) -> Result<RunSummary, RunError> {
     config.validate()?;
+    // What a killed run has left may keep this one off host CPUs.
+    isolation::recover();
     let pool = host_cpus::of_pool(&config.host_cpus)?;
     config.pinned_within(&pool)?;
     // Held until the run has ended.
     let _owned = cpu_owner::own(config, &pool)?;
     host_memory::check(config)?;
     let vsock = files::divide(config, pool.len())?;
+    // After the checks of this process's limits, which are those of its group: a partition is another one.
+    let _isolation = isolation::begin(config, &pool)?;
+    rt_throttling::warn(config, &pool);
     let kvm = Arc::new(kvm::open()?);
     // A benchmark has no files that could keep it waiting, and ends with what it has measured.
     let stop = signals.filter(|_| !config.quiet);
@@ -58,29 +63,26 @@ pub fn run(
         stop,
     };
     let guests = factory.create(&kvm, &end)?;
-    // Guests that have ended are not needed for more than their records.
-    let records = records(&guests);
-    let input = start_input(config, &guests)?;
+    let mut lives = Lives::new(&factory, Arc::clone(&kvm), end.clone(), &guests)?;
 
     let start = Instant::now();
     let runner = start_runner(config, &pool, guests, trace)?;
-    let waited = end.wait(signals, config.duration.map(|duration| start + duration));
-    let report = runner.stop();
+    lives.begin(runner.pool().ok());
+    let deadline = config.duration.map(|duration| start + duration);
+    let waited = end.wait(signals, deadline, || lives.tend());
+    let requested = shutdown::request(config, lives.guests(), signals);
+    let mut report = runner.stop();
     let elapsed = start.elapsed();
-    drop(input);
+    let (left, consoles) = lives.finish(std::mem::take(&mut report.vcpus));
     waited.map_err(RunError::host("waiting for the guests"))?;
+    requested?;
 
-    let mut summary = RunSummary::new(config, pool, elapsed, report, &records);
-    let counts: Vec<_> = records
-        .iter()
-        .map(|record| record.console().count())
-        .collect();
-    drop(records);
+    let mut summary = RunSummary::new(config, pool, elapsed, report, left);
     // The last lines of a guest are printed when it is taken apart.
     drop(reaper);
     console.finish(signals);
-    for (guest, count) in summary.guests.iter_mut().zip(counts) {
-        guest.console_dropped = count.dropped();
+    for (guest, console) in summary.guests.iter_mut().zip(consoles) {
+        guest.console_dropped = console.dropped();
     }
     Ok(summary)
 }
@@ -95,11 +97,6 @@ fn open_trace(
     };
     let file = abandon::unless_stopped(stop, move || TraceFile::open(&path))?;
     Ok(Some(file.map_err(ExecutorError::Trace)?))
-}
-
-fn records(guests: &[ReadyGuest]) -> Vec<Arc<GuestRecord>> {
-    let records = guests.iter().map(|ready| ready.guest.record());
-    records.map(Arc::clone).collect()
 }
 
 /// Starts the scheduler that the user chose.

@@ -4,14 +4,24 @@ use baton_bench::BenchCommand;
 use clap::{Parser, Subcommand};
 
 pub use check::CheckArgs;
+pub use console::ConsoleArgs;
+pub use guest::GuestArgs;
+pub use pool::{LogFormatArg, PoolArgs, PoolCommand};
+pub use pool_guest::{EventArgs, ListArgs, NamedArgs, PoolFlag, SetArgs, StartArgs, StopArgs};
 pub use run::RunArgs;
 pub use sim::{SimArgs, SimSched};
 pub use top::TopArgs;
+pub use vm::{VmArgs, VmSummary};
 
 pub mod check;
+pub mod console;
+pub mod guest;
+pub mod pool;
+pub mod pool_guest;
 pub mod run;
 pub mod sim;
 pub mod top;
+pub mod vm;
 
 /// A KVM virtual machine monitor with its own CPU scheduler.
 #[derive(Debug, Parser)]
@@ -36,14 +46,41 @@ pub enum Command {
     /// Run guests: one from flags, or those of a TOML file
     #[command(after_long_help = EXIT_STATUS)]
     Run(Box<RunArgs>),
+    /// Run one guest in a process of its own, whose vCPUs a pool (baton pool) runs
+    #[command(after_long_help = EXIT_STATUS)]
+    Vm(Box<VmArgs>),
     /// Measure this host, and Baton on it
     Bench {
         /// What to measure.
         #[command(subcommand)]
         command: Box<BenchCommand>,
     },
+    /// Own host CPUs and run guests there that other processes bring and the API changes
+    Pool(Box<PoolArgs>),
+    /// Start a guest of the pool, in a process of its own
+    Start(StartArgs),
+    /// List the guests of the pool
+    List(ListArgs),
+    /// Show a guest of the pool and its vCPUs
+    Show(NamedArgs),
+    /// Pause a guest of the pool: it gets no CPU time
+    Pause(NamedArgs),
+    /// Resume a guest of the pool that is paused
+    Resume(NamedArgs),
+    /// Press the power button of a guest of the pool, and power it off if that is not enough
+    Stop(StopArgs),
+    /// Kill the process of a guest of the pool
+    Kill(NamedArgs),
+    /// Reset a guest of the pool, which then boots anew
+    Reboot(NamedArgs),
+    /// Give a guest of the pool another reservation, another weight or other host CPUs
+    Set(SetArgs),
+    /// Follow what happens in the pool
+    Events(EventArgs),
     /// Watch a running instance: which vCPU runs, and on whose budget
     Top(TopArgs),
+    /// Attach this terminal to the console of a guest; Ctrl-a d detaches
+    Console(ConsoleArgs),
     /// Run the policy alone in a simulator, and draw its decisions
     Sim(SimArgs),
     /// Check whether this host can run guests, and what is missing; or what Baton does with a kernel

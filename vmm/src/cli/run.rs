@@ -1,18 +1,18 @@
 //! The flags of `baton run`.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use baton_config::file::{self, parse_defer};
+use baton_config::file::{self, parse_defer, parse_shutdown_timeout};
 use baton_config::units::{self, UnitError};
 use baton_config::values::{CpuList, Switch, parse_cpu_list};
 use baton_config::{
-    ConfigError, Control, DiskConfig, ExecutorPriority, GuestConfig, HintSource, KernelSource,
-    LateHalts, MetricsTarget, NetConfig, Reservation, RunConfig, SchedMode, SummaryForm, Timeline,
-    VcpuThreads, VsockConfig,
+    ConfigError, Control, ExecutorPriority, GuestConfig, LateHalts, MetricsTarget, OnReboot,
+    RestartPolicy, RunConfig, SchedMode, SummaryForm, Timeline, VcpuThreads,
 };
 use clap::Args;
+
+use super::guest::GuestArgs;
 
 /// Flags of `baton run`.
 #[derive(Debug, Args)]
@@ -21,94 +21,16 @@ pub struct RunArgs {
     #[arg(value_name = "HOST.TOML")]
     pub file: Option<PathBuf>,
 
-    /// Linux kernel (vmlinuz or vmlinux) or any 64-bit ELF kernel [default: the built-in test guest]
-    #[arg(long, value_name = "FILE", conflicts_with = "file")]
-    pub kernel: Option<PathBuf>,
-    /// Initial RAM disk
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "file",
-        requires = "kernel"
-    )]
-    pub initrd: Option<PathBuf>,
-    /// Disk, a raw image or a block device, with ',ro' if the guest may only read it, with
-    /// ',serial=NAME' for the serial number that the guest reads, and with limits such as
-    /// ',bandwidth=100M/s,bandwidth-burst=1G,ops=5000/s'; may be given several times
-    #[arg(
-        long,
-        value_name = "PATH[,ro][,serial=NAME][,LIMITS]",
-        value_parser = str::parse::<DiskConfig>,
-        conflicts_with = "file",
-        requires = "kernel"
-    )]
-    pub disk: Vec<DiskConfig>,
-    /// Network interface on a tap of the host, with limits for frames to the guest and from it such
-    /// as ',rx-bandwidth=10M/s,tx-bandwidth=10M/s,tx-ops=5000/s'; may be given several times
-    #[arg(
-        long,
-        value_name = "tap=NAME[,mac=ADDRESS][,LIMITS]",
-        value_parser = str::parse::<NetConfig>,
-        conflicts_with = "file",
-        requires = "kernel"
-    )]
-    pub net: Vec<NetConfig>,
-    /// Sockets between guest and host, such as cid=3,path=/run/vm.sock
-    #[arg(
-        long,
-        value_name = "cid=N,path=PATH",
-        value_parser = str::parse::<VsockConfig>,
-        conflicts_with = "file",
-        requires = "kernel"
-    )]
-    pub vsock: Option<VsockConfig>,
-    /// Number of vCPUs [default: 1]
-    #[arg(long, value_name = "N", conflicts_with = "file")]
-    pub cpus: Option<usize>,
-    /// Memory, such as 512M [default: 64M]
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes, conflicts_with = "file")]
-    pub memory: Option<u64>,
-    /// Kernel command line
-    #[arg(
-        long,
-        value_name = "TEXT",
-        conflicts_with = "file",
-        allow_hyphen_values = true
-    )]
-    pub cmdline: Option<String>,
-    /// CPU time of each vCPU, such as 5ms/10ms: hard (the default) is never more, soft is more when
-    /// there is time left over
-    #[arg(
-        long,
-        value_name = "BUDGET/PERIOD[/DEADLINE][,hard|soft]",
-        conflicts_with = "file"
-    )]
-    pub reservation: Option<Reservation>,
-    /// CPU time of one vCPU, such as 0=1ms/100ms,hard, instead of that of --reservation; may be given
-    /// for several vCPUs
-    #[arg(
-        long,
-        value_name = "VCPU=RESERVATION",
-        value_parser = parse_vcpu_reservation,
-        conflicts_with = "file"
-    )]
-    pub vcpu_reservation: Vec<(usize, Reservation)>,
-    /// Share that vCPUs without a reservation get of what reservations leave [default: 100]
-    #[arg(long, value_name = "1-10000", conflicts_with = "file")]
-    pub weight: Option<u32>,
-    /// Where hints about lock holders come from: pages that the guest publishes, what the host infers,
-    /// or for each vCPU the first of these that there is [default: page]
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
+
+    /// What follows when the guest resets itself: it has ended, or it starts again [default: end]
     #[arg(long, conflicts_with = "file")]
-    pub hints: Option<HintSource>,
-    /// Symbols of the kernel (System.map or vmlinux), for kernels of which --hints inferred finds no preempt
-    /// count by itself
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "file",
-        requires = "kernel"
-    )]
-    pub symbols: Option<PathBuf>,
+    pub on_reboot: Option<OnReboot>,
+    /// Which ends of the guest are followed by a new start, after a wait of 100 ms or more [default: never]
+    #[arg(long, conflicts_with = "file")]
+    pub restart: Option<RestartPolicy>,
 
     /// Host CPUs to use, such as 0-3 or 0,2 [default: all that this process may use]
     #[arg(long, value_name = "CPUS", value_parser = parse_cpu_list)]
@@ -117,6 +39,10 @@ pub struct RunArgs {
     /// its reservations
     #[arg(long)]
     pub share_cpus: bool,
+    /// Keep other programs off the host CPUs of --host-cpus while the run lasts, by a cpuset partition or, with
+    /// control groups of version 1, by a cpuset of their own; needs root
+    #[arg(long)]
+    pub isolate: bool,
     /// The scheduler, which decides which vCPU runs [default: baton]
     #[arg(long)]
     pub sched: Option<SchedMode>,
@@ -146,6 +72,10 @@ pub struct RunArgs {
     /// Stop after this time, such as 10s
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     pub duration: Option<Duration>,
+    /// How long guests with an ACPI power button, such as Linux, have to switch themselves off when the run is to
+    /// end, before they are cut; 0 cuts them at once [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_shutdown_timeout)]
+    pub shutdown_timeout: Option<Duration>,
     /// Stop when the guest of this name has ended, such as db
     #[arg(long, value_name = "NAME")]
     pub until_guest: Option<String>,
@@ -174,15 +104,8 @@ pub struct RunArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defer(pub Option<Duration>);
 
-fn parse_defer_flag(text: &str) -> Result<Defer, UnitError> {
+pub(super) fn parse_defer_flag(text: &str) -> Result<Defer, UnitError> {
     parse_defer(text).map(Defer)
-}
-
-fn parse_vcpu_reservation(text: &str) -> Result<(usize, Reservation), UnitError> {
-    let bad = || UnitError::VcpuReservation(text.to_owned());
-    let (index, reservation) = text.split_once('=').ok_or_else(bad)?;
-    let index = index.trim().parse().map_err(|_| bad())?;
-    Ok((index, reservation.parse()?))
 }
 
 impl RunArgs {
@@ -219,6 +142,9 @@ impl RunArgs {
         if self.share_cpus {
             config.share_cpus = true;
         }
+        if self.isolate {
+            config.isolate = true;
+        }
         if let Some(sched) = self.sched {
             config.sched = sched;
         }
@@ -250,6 +176,9 @@ impl RunArgs {
         if self.duration.is_some() {
             config.duration = self.duration;
         }
+        if let Some(timeout) = self.shutdown_timeout {
+            config.shutdown_timeout = timeout;
+        }
         if self.until_guest.is_some() {
             config.until_guest.clone_from(&self.until_guest);
         }
@@ -274,56 +203,10 @@ impl RunArgs {
 
     /// The guest that the flags describe.
     fn guest(&self) -> Result<GuestConfig, ConfigError> {
-        let cpus = self.cpus.unwrap_or(1);
-        if cpus == 0 || cpus > baton_config::MAX_VCPUS {
-            return Err(ConfigError(format!(
-                "--cpus is {cpus}, must be 1 to {}",
-                baton_config::MAX_VCPUS
-            )));
-        }
-        let mut guest = GuestConfig::new("guest").with_cpus(cpus);
-        if let Some(path) = &self.kernel {
-            guest.kernel = KernelSource::Path(path.clone());
-        }
-        guest.initrd.clone_from(&self.initrd);
-        guest.disks.clone_from(&self.disk);
-        guest.nets.clone_from(&self.net);
-        guest.vsock.clone_from(&self.vsock);
-        if let Some(memory) = self.memory {
-            guest.memory = memory;
-        }
-        if let Some(cmdline) = &self.cmdline {
-            guest.cmdline.clone_from(cmdline);
-        }
-        if let Some(weight) = self.weight {
-            guest.weight = weight;
-        }
-        if let Some(hints) = self.hints {
-            guest.hints = hints;
-        }
-        guest.symbols.clone_from(&self.symbols);
-        guest.reservations = self.reservations(cpus)?;
-        Ok(guest)
-    }
-
-    /// The reservation of each of `cpus` vCPUs.
-    fn reservations(&self, cpus: usize) -> Result<Vec<Option<Reservation>>, ConfigError> {
-        let mut reservations = vec![self.reservation; cpus];
-        let mut seen = BTreeSet::new();
-        for &(index, reservation) in &self.vcpu_reservation {
-            if !seen.insert(index) {
-                return Err(ConfigError(format!(
-                    "--vcpu-reservation names vCPU {index} twice: give it one reservation"
-                )));
-            }
-            let entry = reservations.get_mut(index).ok_or_else(|| {
-                ConfigError(format!(
-                    "--vcpu-reservation names vCPU {index}, but there are only 0 to {}",
-                    cpus - 1
-                ))
-            })?;
-            *entry = Some(reservation);
-        }
-        Ok(reservations)
+        Ok(GuestConfig {
+            on_reboot: self.on_reboot.unwrap_or_default(),
+            restart: self.restart.unwrap_or_default(),
+            ..self.guest.config("guest")?
+        })
     }
 }

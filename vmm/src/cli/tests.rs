@@ -79,6 +79,13 @@ fn bare_run_is_one_builtin_guest() {
 }
 
 #[test]
+fn isolation_reaches_the_configuration() {
+    assert!(!config(&["--host-cpus", "0"]).expect("runs").isolate);
+    let isolated = config(&["--host-cpus", "0", "--isolate"]).expect("runs");
+    assert!(isolated.isolate);
+}
+
+#[test]
 fn flags_reach_the_configuration() {
     let config = config(&[
         "--kernel",
@@ -113,6 +120,8 @@ fn flags_reach_the_configuration() {
         "allow",
         "--duration",
         "10s",
+        "--shutdown-timeout",
+        "5s",
         "--until-guest",
         "guest",
         "--summary",
@@ -141,6 +150,7 @@ fn flags_reach_the_configuration() {
     assert_eq!(config.executor_priority, ExecutorPriority::Fifo(1));
     assert_eq!(config.late_halts, LateHalts::Allow);
     assert_eq!(config.duration, Some(Duration::from_secs(10)));
+    assert_eq!(config.shutdown_timeout, Duration::from_secs(5));
     assert_eq!(config.until_guest.as_deref(), Some("guest"));
     assert_eq!(config.summary, SummaryForm::Json);
 }
@@ -205,4 +215,28 @@ fn bad_values_are_refused_with_an_example_of_a_good_one() {
             .to_string();
         assert!(error.contains(part), "{error}");
     }
+}
+
+/// The configuration that `baton vm` has of these flags.
+fn vm(args: &[&str]) -> Result<RunConfig, ConfigError> {
+    let cli = Cli::try_parse_from(["baton", "vm"].iter().chain(args)).expect("parses");
+    match cli.command {
+        Command::Vm(args) => args.config(),
+        _ => unreachable!("the command is vm"),
+    }
+}
+
+#[test]
+fn a_process_of_one_guest_takes_the_flags_of_a_guest_and_its_name() {
+    let bare = vm(&[]).expect("runs");
+    assert_eq!(bare.guests, [GuestConfig::new("guest")]);
+    let flags = ["--name", "db", "--cpus", "2", "--host-cpus", "1"];
+    let more = ["--reservation", "1ms/2ms", "--duration", "3s"];
+    let config = vm(&[&flags[..], &more].concat()).expect("runs");
+    let guest = &config.guests[0];
+    assert_eq!((&*guest.name, guest.cpus), ("db", 2));
+    assert_eq!(guest.host_cpus, [Some(vec![1]), Some(vec![1])]);
+    assert_eq!(guest.reservations[1], "1ms/2ms".parse().ok());
+    assert_eq!(config.duration, Some(Duration::from_secs(3)));
+    assert!(config.host_cpus.is_empty());
 }

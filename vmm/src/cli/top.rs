@@ -14,6 +14,9 @@ pub struct TopArgs {
     /// Its control socket, if it is not in the runtime directory
     #[arg(long, value_name = "PATH", conflicts_with = "pid")]
     pub socket: Option<PathBuf>,
+    /// Directory of the pool to watch
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["pid", "socket"])]
+    pub pool: Option<PathBuf>,
     /// Time between two snapshots, at least 20ms
     #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "1s")]
     pub interval: Duration,

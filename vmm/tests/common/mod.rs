@@ -3,8 +3,11 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+pub mod echo;
+pub mod place;
 pub mod pvh;
 pub mod running;
+pub mod session;
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -57,6 +60,17 @@ pub fn signal_when_ready(baton: &mut Running, signal: i32) {
         blocks_sigint(pid) && (!is_run(pid) || runs_guests(pid))
     });
     baton.signal(signal);
+}
+
+/// Whether SIGSTOP has reached every thread of `pid`.
+pub fn all_threads_stopped(pid: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which is in parentheses.
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 /// Whether the process is a `baton run`.

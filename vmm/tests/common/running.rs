@@ -15,7 +15,7 @@ use super::Ran;
 /// Seconds after which a process is killed. Only a process that hangs takes so long.
 const LONGEST: i64 = 600;
 
-/// A process that is killed when it is dropped, or after [`LONGEST`]. So everything that waits for its end or
+/// A process that is killed when it is dropped, or after a long time ([`LONGEST`] as a rule). So everything that waits for its end or
 /// reads its output comes to an end, too.
 #[derive(Debug)]
 pub struct Running(Child);
@@ -23,10 +23,15 @@ pub struct Running(Child);
 impl Running {
     /// Starts `command`.
     pub fn spawn(command: &mut Command) -> Self {
+        Self::spawn_for(command, LONGEST)
+    }
+
+    /// Starts `command`, which may take so many seconds.
+    pub fn spawn_for(command: &mut Command, seconds: i64) -> Self {
         let child = command.spawn().expect("the program starts");
         let pid = Pid::from_child(&child);
         let process = pidfd_open(pid, PidfdFlags::empty()).expect("a process");
-        thread::spawn(move || kill_if_it_hangs(&process));
+        thread::spawn(move || kill_if_it_hangs(&process, seconds));
         Self(child)
     }
 
@@ -71,7 +76,7 @@ impl Running {
         let Some(code) = output.status.code() else {
             let signal = output.status.signal();
             panic!(
-                "ended by signal {signal:?} (9 after {LONGEST} s, because it hung); standard output:\n\
+                "ended by signal {signal:?} (9 if it hung); standard output:\n\
                  {stdout}\nstandard error:\n{stderr}"
             );
         };
@@ -115,9 +120,9 @@ impl Drop for Running {
     }
 }
 
-fn kill_if_it_hangs(process: &OwnedFd) {
+fn kill_if_it_hangs(process: &OwnedFd, seconds: i64) {
     let timeout = Timespec {
-        tv_sec: LONGEST,
+        tv_sec: seconds,
         tv_nsec: 0,
     };
     let mut end = [PollFd::new(process, PollFlags::IN)];

@@ -11,12 +11,12 @@ use super::root;
 /// The crates from the lowest layer to the highest. A crate may use crates of lower layers only.
 const LAYERS: [&[&str]; 8] = [
     &["vcpu-sched", "guest-tests"],
-    &["baton-abi", "baton-os", "baton-config"],
+    &["baton-abi", "baton-api", "baton-os", "baton-config"],
     &["baton-machine", "baton-observe"],
     &["baton-link"],
     &["baton-host"],
     &["baton-run"],
-    &["baton-bench", "baton-top"],
+    &["baton-bench", "baton-service", "baton-top"],
     &["baton"],
 ];
 

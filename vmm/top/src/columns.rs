@@ -2,11 +2,16 @@
 
 use std::borrow::Cow;
 
+use baton_config::units::readable_ns;
 use baton_observe::counters::ControlKey;
 
 use super::app::{Column, VcpuRow};
 
 const PROXIED: ControlKey = ControlKey::of("proxied");
+const PROMISED: ControlKey = ControlKey::of("promised_ns");
+const DELIVERED: ControlKey = ControlKey::of("delivered_ns");
+const LOST_TO_HOST: ControlKey = ControlKey::of("lost_to_host_ns");
+const LOST_TO_OVERCOMMIT: ControlKey = ControlKey::of("lost_to_overcommit_ns");
 const DEADLINE_MISSES: ControlKey = ControlKey::of("deadline_misses");
 
 /// Blanks between two columns.
@@ -25,22 +30,24 @@ struct ColumnKind {
     cell: fn(&VcpuRow) -> String,
 }
 
-static KINDS: [ColumnKind; 12] = [
+static KINDS: [ColumnKind; 14] = [
     kind("vCPU", 0, |row| row.vcpu.name()),
     kind("state", 0, state),
     kind("cpu", 4, |row| {
         row.vcpu.cpu.map_or("-".to_owned(), |cpu| cpu.to_string())
     }),
-    kind("waits for", 6, waits_for),
+    kind("waits for", 7, waits_for),
     kind(Column::Ran.heading(), 0, |row| percent(row.ran)),
     kind(Column::Charged.heading(), 2, |row| percent(row.charged)),
-    kind(Column::Donated.heading(), 7, |row| percent(row.donated)),
-    kind("%recv", 8, |row| percent(row.received)),
+    kind(Column::Donated.heading(), 8, |row| percent(row.donated)),
+    kind("%recv", 9, |row| percent(row.received)),
     kind(Column::Waited.heading(), 1, |row| percent(row.waited)),
     kind("budget", 5, budget),
-    kind("proxied", 9, |row| {
+    kind("proxied", 10, |row| {
         row.vcpu.counters.get(PROXIED).to_string()
     }),
+    kind("%deliv", 6, delivered),
+    kind("lost", 11, lost),
     kind("misses", 3, |row| {
         row.vcpu.counters.get(DEADLINE_MISSES).to_string()
     }),
@@ -75,6 +82,29 @@ fn waits_for(row: &VcpuRow) -> String {
 
 fn percent(value: f64) -> String {
     format!("{value:.1}")
+}
+
+/// What it got by the deadlines, of the promised time that it demanded, without the budget at hand.
+fn delivered(row: &VcpuRow) -> String {
+    let of = |key| row.vcpu.counters.get(key);
+    let (delivered, lost) = (of(DELIVERED), of(LOST_TO_HOST) + of(LOST_TO_OVERCOMMIT));
+    match delivered + lost {
+        0 => "-".to_owned(),
+        demanded => percent(delivered as f64 * 100.0 / demanded as f64),
+    }
+}
+
+/// What was lost to the host and to overcommit.
+fn lost(row: &VcpuRow) -> String {
+    let of = |key| row.vcpu.counters.get(key);
+    match of(PROMISED) {
+        0 => "-".to_owned(),
+        _ => format!(
+            "{} host, {} overcommit",
+            readable_ns(of(LOST_TO_HOST)),
+            readable_ns(of(LOST_TO_OVERCOMMIT))
+        ),
+    }
 }
 
 fn budget(row: &VcpuRow) -> String {

@@ -76,7 +76,11 @@ pub enum Policy {
     /// Baton with both.
     #[value(name = "baton")]
     Baton,
-    /// The same with a trace of every decision to /dev/null; measured only if it is named.
+    /// Baton with both, where the host infers only the hints that it can infer of any guest; measured only if it is
+    /// named.
+    #[value(name = "baton-inferred-any")]
+    BatonInferredAny,
+    /// Baton with both and with a trace of every decision to /dev/null; measured only if it is named.
     #[value(name = "baton-traced")]
     BatonTraced,
     /// Equal slices in turn on Baton's executors, for comparison; measured only if it is named.
@@ -132,7 +136,10 @@ impl Policy {
             Self::RoundRobin => SchedMode::RoundRobin,
             _ => SchedMode::Baton,
         };
-        let both = matches!(self, Self::Baton | Self::BatonInferred | Self::BatonTraced);
+        let both = matches!(
+            self,
+            Self::Baton | Self::BatonInferred | Self::BatonInferredAny | Self::BatonTraced
+        );
         config.proxy = both || self == Self::BatonProxy;
         config.defer = (both || self == Self::BatonDefer).then_some(DEFAULT_DEFER);
         // The cost of recording and writing, without that of a disk that others may use.
@@ -151,6 +158,7 @@ impl Policy {
             | Self::BatonNoHints
             | Self::RoundRobin => HintSource::Off,
             Self::BatonInferred => HintSource::Inferred,
+            Self::BatonInferredAny => HintSource::InferredAny,
             Self::BatonDefer | Self::BatonProxy | Self::Baton | Self::BatonTraced => {
                 HintSource::Page
             }
@@ -165,7 +173,7 @@ impl Policy {
             }
             Self::HostPv => "hints=off wait=halt",
             // The waiters are those of `BatonNoHints`, so that only the hints differ.
-            Self::BatonInferred => "hints=stock wait=spin",
+            Self::BatonInferred | Self::BatonInferredAny => "hints=stock wait=spin",
             Self::BatonDefer | Self::BatonProxy | Self::Baton | Self::BatonTraced => {
                 "hints=on wait=spin"
             }
@@ -216,7 +224,7 @@ mod tests {
         assert_eq!(
             names(Policy::value_variants().iter().map(name).collect()),
             "host-spin host-pv host-deadline baton-nohints baton-inferred baton-defer \
-             baton-proxy baton baton-traced round-robin"
+             baton-proxy baton baton-inferred-any baton-traced round-robin"
         );
     }
 }

@@ -193,6 +193,7 @@ mod tests {
         );
         assert_eq!(of(Policy::BatonNoHints), (SchedMode::Baton, false, false));
         assert_eq!(of(Policy::BatonInferred), of(Policy::Baton));
+        assert_eq!(of(Policy::BatonInferredAny), of(Policy::Baton));
         assert_eq!(of(Policy::BatonDefer), (SchedMode::Baton, false, true));
         assert_eq!(of(Policy::BatonProxy), (SchedMode::Baton, true, false));
         assert_eq!(of(Policy::Baton), (SchedMode::Baton, true, true));
@@ -209,14 +210,13 @@ mod tests {
             let words = &config.guests[0].cmdline;
             let source = match policy {
                 Policy::BatonInferred => HintSource::Inferred,
+                Policy::BatonInferredAny => HintSource::InferredAny,
                 _ if words.contains("hints=on") => HintSource::Page,
                 _ => HintSource::Off,
             };
             assert!(config.guests.iter().all(|guest| guest.hints == source));
-            assert_eq!(
-                policy == Policy::BatonInferred,
-                words.contains("hints=stock")
-            );
+            let is_inferred = matches!(policy, Policy::BatonInferred | Policy::BatonInferredAny);
+            assert_eq!(is_inferred, words.contains("hints=stock"));
         }
     }
 
@@ -227,6 +227,7 @@ mod tests {
             words.split_once(' ').map(|(_, waiters)| waiters)
         };
         assert_eq!(words(Policy::BatonInferred), words(Policy::BatonNoHints));
+        assert_eq!(words(Policy::BatonInferredAny), words(Policy::BatonNoHints));
     }
 
     #[test]

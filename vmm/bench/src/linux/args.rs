@@ -39,7 +39,7 @@ pub struct LinuxArgs {
         default_value = "1x,2x,4x"
     )]
     pub loads: Vec<LinuxLoad>,
-    /// Policies to measure [default: all for which there is a kernel]
+    /// Policies to measure [default: all for which there is a kernel, but baton-inferred-any]
     #[arg(long, value_name = "POLICY,..", value_delimiter = ',')]
     pub policies: Vec<LinuxPolicy>,
     /// More words for the kernel command line of every guest

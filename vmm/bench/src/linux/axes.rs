@@ -15,6 +15,8 @@ pub enum Work {
     Mutex,
     /// Threads take a reader-writer semaphore of the kernel for writing, one for each CPU.
     Rwsem,
+    /// Threads take a reader-writer semaphore of the kernel, one for each CPU, mostly for reading.
+    RwsemMixed,
     /// Threads take a mutex of the kernel with priority inheritance, one for each CPU.
     Rtmutex,
     /// Threads of one process map, touch and unmap memory, one for each CPU, so that each interrupts all other
@@ -34,6 +36,7 @@ impl fmt::Display for Work {
             Self::Spin => "spin",
             Self::Mutex => "mutex",
             Self::Rwsem => "rwsem",
+            Self::RwsemMixed => "rwsem-mixed",
             Self::Rtmutex => "rtmutex",
             Self::Munmap => "munmap",
             Self::Messaging => "messaging",
@@ -92,24 +95,34 @@ pub enum LinuxPolicy {
     Baton,
     /// Baton schedules a kernel without our patches, with hints that it infers.
     BatonInferred,
+    /// The same, but Baton infers only what it can infer of any guest; measured only if it is named.
+    BatonInferredAny,
     /// Baton schedules the patched kernel, which publishes hints.
     BatonPatched,
 }
 
 impl LinuxPolicy {
     /// All policies.
-    pub(super) const ALL: [Self; 4] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::Host,
         Self::Baton,
         Self::BatonInferred,
+        Self::BatonInferredAny,
         Self::BatonPatched,
     ];
+
+    /// Whether the policy is measured only if it is named.
+    pub(super) fn is_measured_if_named(self) -> bool {
+        self == Self::BatonInferredAny
+    }
 
     /// The value of `--sched`.
     pub(super) fn sched(self) -> &'static str {
         match self {
             Self::Host => "host",
-            Self::Baton | Self::BatonInferred | Self::BatonPatched => "baton",
+            Self::Baton | Self::BatonInferred | Self::BatonInferredAny | Self::BatonPatched => {
+                "baton"
+            }
         }
     }
 
@@ -118,6 +131,7 @@ impl LinuxPolicy {
         match self {
             Self::Host | Self::Baton => "off",
             Self::BatonInferred => "inferred",
+            Self::BatonInferredAny => "inferred:any",
             Self::BatonPatched => "page",
         }
     }
@@ -129,6 +143,7 @@ impl fmt::Display for LinuxPolicy {
             Self::Host => "host",
             Self::Baton => "baton",
             Self::BatonInferred => "baton-inferred",
+            Self::BatonInferredAny => "baton-inferred-any",
             Self::BatonPatched => "baton-patched",
         })
     }

@@ -87,11 +87,13 @@ fn kernels(args: &LinuxArgs) -> Vec<NamedKernel> {
     kernels
 }
 
-/// The policies of `args`, or else all for which there is a kernel.
+/// The policies of `args`, or else those for which there is a kernel.
 fn policies(args: &LinuxArgs, kernels: &[NamedKernel]) -> Result<Vec<LinuxPolicy>, BenchError> {
     let has_kernel = |policy: &LinuxPolicy| kernels.iter().any(|kernel| boots(*policy, kernel));
-    let all = LinuxPolicy::ALL.into_iter().filter(has_kernel);
-    let policies = distinct(&args.policies, &Vec::from_iter(all));
+    let unnamed = LinuxPolicy::ALL
+        .into_iter()
+        .filter(|policy| !policy.is_measured_if_named() && has_kernel(policy));
+    let policies = distinct(&args.policies, &Vec::from_iter(unnamed));
     match policies.iter().find(|policy| !has_kernel(policy)) {
         Some(LinuxPolicy::BatonPatched) => Err(BenchError::NoPatchedKernel),
         Some(_) => Err(BenchError::NoUnpatchedKernel),

@@ -10,7 +10,7 @@ use crate::report::stats::Spread;
 pub fn render(report: &LinuxReport) -> String {
     let mut text = format!(
         "Work per second, longest and median wait, medians of {} runs in turn (least to most)\n\
-         {:<10} {:<4} {:<12} {:<14} {:>26} {:>7} {:>7} {:>28} {:>7} {:>28} {:>7}\n",
+         {:<11} {:<4} {:<13} {:<18} {:>26} {:>7} {:>7} {:>28} {:>7} {:>28} {:>7}\n",
         report.runs,
         "work",
         "load",
@@ -29,7 +29,7 @@ pub fn render(report: &LinuxReport) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{:<10} {:<4} {:<12} {:<14} {:>26} {:>7} {:>7} {:>28} {:>7} {:>28} {:>7}",
+            "{:<11} {:<4} {:<13} {:<18} {:>26} {:>7} {:>7} {:>28} {:>7} {:>28} {:>7}",
             row.work,
             row.cell.load,
             row.cell.kernel,

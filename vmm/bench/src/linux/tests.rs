@@ -164,6 +164,8 @@ fn each_kernel_has_the_policies_that_fit_it() {
     assert_eq!(cells.expect("a plan"), expected);
     let cells = planned(&["--kernel", "6.12=d", "--policies", "baton,host,baton"]);
     assert_eq!(cells.expect("a plan"), ["6.12 baton", "6.12 host"]);
+    let cells = planned(&["--kernel", "6.12=d", "--policies", "baton-inferred-any"]);
+    assert_eq!(cells.expect("a plan"), ["6.12 baton-inferred-any"]);
 }
 
 #[test]
@@ -196,6 +198,7 @@ fn each_policy_gives_the_source_of_hints() {
         ("host", "off"),
         ("baton", "off"),
         ("baton", "inferred"),
+        ("baton", "inferred:any"),
         ("baton", "page"),
     ];
     assert_eq!(hints, expected);

@@ -16,6 +16,17 @@ pub fn parse_defer(text: &str) -> Result<Option<Duration>, UnitError> {
     }
 }
 
+/// Reads `0` or a duration.
+///
+/// # Errors
+/// [`UnitError::Duration`] if the text is neither.
+pub fn parse_shutdown_timeout(text: &str) -> Result<Duration, UnitError> {
+    match text.trim() {
+        "0" => Ok(Duration::ZERO),
+        text => parse_duration(text),
+    }
+}
+
 /// The value of the key `name`, or an error that names the key.
 pub(super) fn field<T, E: Into<UnitError>>(
     name: &str,

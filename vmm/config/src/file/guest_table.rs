@@ -24,6 +24,7 @@ pub(super) struct GuestTable {
     #[serde(default)]
     nets: Vec<String>,
     vsock: Option<String>,
+    console: Option<String>,
     cpus: Option<usize>,
     memory: Option<String>,
     cmdline: Option<String>,
@@ -36,6 +37,8 @@ pub(super) struct GuestTable {
     count: Option<usize>,
     hints: Option<String>,
     symbols: Option<String>,
+    on_reboot: Option<String>,
+    restart: Option<String>,
 }
 
 impl GuestTable {
@@ -94,6 +97,12 @@ impl GuestTable {
         if let Some(hints) = &self.hints {
             guest.hints = choice("hints", hints)?;
         }
+        if let Some(on_reboot) = &self.on_reboot {
+            guest.on_reboot = choice("on_reboot", on_reboot)?;
+        }
+        if let Some(restart) = &self.restart {
+            guest.restart = choice("restart", restart)?;
+        }
         guest.symbols = self.symbols.as_ref().map(|symbols| base.join(symbols));
         guest.reservations = self.reservations(cpus)?;
         guest.host_cpus = self.pinning(cpus)?;
@@ -113,6 +122,12 @@ impl GuestTable {
             let mut vsock: VsockConfig = vsock.parse()?;
             vsock.path = base.join(vsock.path);
             guest.vsock = Some(vsock);
+        }
+        if let Some(console) = &self.console {
+            guest.console = console.parse()?;
+            if let Some(path) = guest.console.path_mut() {
+                *path = base.join(&path);
+            }
         }
         Ok(())
     }

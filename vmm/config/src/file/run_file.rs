@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::fields::{choice, field, parse_defer};
+use super::fields::{choice, field, parse_defer, parse_shutdown_timeout};
 use super::guest_table::GuestTable;
 use crate::error::{ConfigError, fail};
 use crate::guest::GuestConfig;
@@ -24,6 +24,8 @@ struct RunFile {
     host_cpus: Option<String>,
     #[serde(default)]
     share_cpus: bool,
+    #[serde(default)]
+    isolate: bool,
     sched: Option<String>,
     proxy: Option<String>,
     defer: Option<String>,
@@ -34,6 +36,7 @@ struct RunFile {
     #[serde(default)]
     require_delivery: bool,
     duration: Option<String>,
+    shutdown_timeout: Option<String>,
     until_guest: Option<String>,
     summary: Option<String>,
     metrics: Option<String>,
@@ -83,6 +86,7 @@ impl RunFile {
             config.host_cpus = field("host_cpus", parse_cpus(cpus))?;
         }
         config.share_cpus = self.share_cpus;
+        config.isolate = self.isolate;
         if let Some(sched) = &self.sched {
             config.sched = choice("sched", sched)?;
         }
@@ -119,6 +123,9 @@ impl RunFile {
     fn set_output(&self, config: &mut RunConfig) -> Result<(), ConfigError> {
         if let Some(duration) = &self.duration {
             config.duration = Some(field("duration", parse_duration(duration))?);
+        }
+        if let Some(timeout) = &self.shutdown_timeout {
+            config.shutdown_timeout = field("shutdown_timeout", parse_shutdown_timeout(timeout))?;
         }
         config.until_guest.clone_from(&self.until_guest);
         if let Some(summary) = &self.summary {

@@ -1,5 +1,5 @@
 //! Devices that would be taken for one: two disks of a guest with one serial number, two network
-//! interfaces of a guest with one address, two guests that listen at one path.
+//! interfaces of a guest with one address, two guests that listen at one path or print to one file.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,23 @@ pub(super) fn check_sockets(guests: &[GuestConfig]) -> Result<(), ConfigError> {
                 "guests {other} and {} have the same vsock path {}: give each its own",
                 guest.name,
                 vsock.path.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses two guests whose consoles would be the same file or socket.
+pub(super) fn check_consoles(guests: &[GuestConfig]) -> Result<(), ConfigError> {
+    let mut taken = BTreeMap::new();
+    for guest in guests {
+        let Some(path) = guest.console.path() else {
+            continue;
+        };
+        if let Some(other) = taken.insert(path, &guest.name) {
+            return fail(format!(
+                "guests {other} and {} have the same console {}: give each its own",
+                guest.name, guest.console
             ));
         }
     }
@@ -82,6 +99,24 @@ mod tests {
         let error = check_identities(&guest(&["a,serial=1", "b", "c,serial=1"], &[]))
             .expect_err("the same");
         assert!(error.0.contains("serial 1"), "{error}");
+    }
+
+    #[test]
+    fn guests_with_one_file_or_socket_for_two_consoles_are_refused() {
+        let guests = |consoles: &[&str]| -> Vec<GuestConfig> {
+            let guest = |(number, console): (usize, &&str)| GuestConfig {
+                console: console.parse().expect("a console"),
+                ..GuestConfig::new(&format!("g{number}"))
+            };
+            consoles.iter().enumerate().map(guest).collect()
+        };
+        check_consoles(&guests(&[
+            "stdio", "stdio", "pty", "pty", "off", "unix:a", "file:b",
+        ]))
+        .expect("they differ");
+        let error = check_consoles(&guests(&["unix:a", "pty", "unix:a"])).expect_err("the same");
+        assert!(error.0.contains("guests g0 and g2"), "{error}");
+        check_consoles(&guests(&["unix:a", "file:a"])).expect_err("the same");
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn check_builtin(guest: &GuestConfig) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Symbols are of use only where hints of a kernel that the user gave are inferred.
+/// Symbols are of use only where hints are inferred from the count of a kernel that the user gave.
 fn check_symbols(guest: &GuestConfig) -> Result<(), ConfigError> {
     let name = &guest.name;
     if guest.symbols.is_none() {
@@ -75,10 +75,10 @@ fn check_symbols(guest: &GuestConfig) -> Result<(), ConfigError> {
              it a kernel, or leave the symbols out"
         ));
     }
-    if !guest.hints.infers() {
+    if !guest.hints.searches_for_count() {
         return fail(format!(
-            "guest {name}: symbols are used only to infer hints: give --hints auto or --hints inferred, or \
-             leave the symbols out"
+            "guest {name}: symbols are used only to find the kernel's preempt count: give --hints auto or \
+             --hints inferred, or leave the symbols out"
         ));
     }
     Ok(())

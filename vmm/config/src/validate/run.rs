@@ -21,6 +21,15 @@ impl RunConfig {
         sched_mode::check(self)
     }
 
+    /// [`RunConfig::validate`] for a pool, whose guests join later.
+    ///
+    /// # Errors
+    /// What contradicts itself.
+    pub fn validate_pool(&self) -> Result<(), ConfigError> {
+        self.check_times()?;
+        sched_mode::check(self)
+    }
+
     /// [`RunConfig::validate`] without the checks that depend on the scheduler, which flags may still
     /// change.
     pub(crate) fn validate_for_any_scheduler(&self) -> Result<(), ConfigError> {
@@ -30,10 +39,17 @@ impl RunConfig {
         names::check_all(&self.guests)?;
         self.check_times()?;
         self.check_until_guest()?;
+        if self.isolate && self.share_cpus {
+            return fail(
+                "host CPUs that are isolated cannot be shared, because their other owner would lose them: leave \
+                 --isolate or --share-cpus out",
+            );
+        }
         self.guests.iter().try_for_each(guest::check)?;
         if !self.host_cpus.is_empty() {
             self.pinned_within(&self.host_cpus)?;
         }
+        devices::check_consoles(&self.guests)?;
         devices::check_sockets(&self.guests)
     }
 

@@ -78,7 +78,7 @@ fn baton_options(config: &RunConfig) -> [UnsupportedOption; 3] {
 }
 
 /// The options that need executors, which the host's schedulers do without.
-fn executor_options(config: &RunConfig) -> [UnsupportedOption; 7] {
+fn executor_options(config: &RunConfig) -> [UnsupportedOption; 8] {
     const SHOWN: &str = "it shows what Baton's own scheduler decides";
     let given = config.given;
     [
@@ -96,6 +96,11 @@ fn executor_options(config: &RunConfig) -> [UnsupportedOption; 7] {
             config.executor_priority != ExecutorPriority::Off,
             "--executor-priority",
             "there are no executors",
+        ),
+        (
+            config.isolate,
+            "--isolate",
+            "the run owns no host CPUs, because it promises no CPU time",
         ),
         (config.timeline != Timeline::Off, "--timeline", SHOWN),
         (config.trace.is_some(), "--trace", SHOWN),
@@ -123,6 +128,13 @@ fn check_guest(guest: &GuestConfig, sched: SchedMode) -> Result<(), ConfigError>
              same share: leave the weight out, or give --sched baton or --sched host-deadline",
             sched.name(),
             guest.weight
+        ));
+    }
+    if sched.policy().is_none() && guest.may_restart() {
+        return fail(format!(
+            "guest {name}: --sched {} does not support guests that start again, because they cannot join its \
+             threads: leave on_reboot and restart out, or give --sched baton",
+            sched.name()
         ));
     }
     if sched != SchedMode::Baton && guest.hints.infers() {
@@ -208,7 +220,7 @@ mod tests {
 
     #[test]
     fn each_option_that_the_hosts_scheduler_cannot_keep_is_refused_by_its_name() {
-        let changes: [(&str, Change); 10] = [
+        let changes: [(&str, Change); 11] = [
             ("--proxy on", |c| c.given = given(true, false, false)),
             ("--defer", |c| c.given = given(false, true, false)),
             ("--slice", |c| c.given = given(false, false, true)),
@@ -218,6 +230,7 @@ mod tests {
             ("--executor-priority", |c| {
                 c.executor_priority = ExecutorPriority::Fifo(1);
             }),
+            ("--isolate", |c| c.isolate = true),
             ("--require-delivery", |c| c.require_delivery = true),
             ("--timeline", |c| c.timeline = Timeline::LongestCarried),
             ("--trace", |c| c.trace = Some("x.perfetto".into())),
@@ -314,7 +327,11 @@ mod tests {
     #[test]
     fn inferred_hints_are_refused_where_none_are_used() {
         for sched in OTHERS {
-            for hints in [HintSource::Auto, HintSource::Inferred] {
+            for hints in [
+                HintSource::Auto,
+                HintSource::Inferred,
+                HintSource::InferredAny,
+            ] {
                 let text = refusal(sched, |config| config.guests[0].hints = hints);
                 assert!(text.is_some_and(|text| text.contains("inferred hints")));
             }

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use baton_machine::Vcpu;
 use vcpu_sched::{CpuSet, VcpuId, WorkerOrder};
 
 use super::cpu_grant::GrantInbox;
-use super::owned_vcpu::{OwnedVcpu, VcpuThreads};
+use super::interrupt_sleep::InterruptSleep;
+use super::owned_vcpu::OwnedVcpu;
 
 /// Work to do once the pool's lock is released (`Pool::finish`).
 #[must_use]
@@ -15,18 +15,14 @@ use super::owned_vcpu::{OwnedVcpu, VcpuThreads};
 pub(crate) struct AfterUnlock {
     /// Executors to kick.
     pub(crate) kicks: CpuSet,
-    /// vCPUs whose sleep on a halt thread is to end.
-    pub(crate) interrupts: Vec<(VcpuId, Arc<dyn VcpuThreads>)>,
-    /// A vCPU to put to sleep on a halt thread.
+    /// vCPUs whose sleep on a thread of their own is to end.
+    pub(crate) interrupts: Vec<(VcpuId, Arc<dyn InterruptSleep>)>,
+    /// A vCPU to put to sleep on a thread of its own.
     pub(crate) to_sleep: Option<OwnedVcpu>,
     /// Orders of the policy for device threads.
     pub(crate) worker_orders: Vec<(Arc<GrantInbox>, WorkerOrder)>,
     /// vCPUs of ended guests, to be dropped.
-    #[expect(
-        clippy::vec_box,
-        reason = "it is filled under the lock, and vCPUs are large"
-    )]
-    pub(crate) ended: Vec<Box<Vcpu>>,
+    pub(crate) ended: Vec<OwnedVcpu>,
     /// What the pool had of guests that have left, to be dropped.
     pub(crate) forgotten: Vec<Box<dyn Send>>,
     /// Whether to wake the threads that wait for a change of a guest.
@@ -34,7 +30,7 @@ pub(crate) struct AfterUnlock {
 }
 
 impl AfterUnlock {
-    /// The same, and puts `vcpu` to sleep on a halt thread.
+    /// The same, and puts `vcpu` to sleep on a thread of its own.
     pub(crate) fn and_sleep(self, vcpu: Option<OwnedVcpu>) -> Self {
         Self {
             to_sleep: vcpu,

@@ -1,6 +1,5 @@
 //! What an executor runs next: a vCPU, and the policy's decision about it.
 
-use baton_abi::hints::{RING_DEFER, RING_DONATED};
 use baton_os::sys;
 use vcpu_sched::{Decision, Hints, Ns};
 
@@ -35,10 +34,10 @@ impl Assignment {
     /// Begins the looks at a vCPU without a hint page, which enters the guest in `entry`, ns.
     pub(super) fn begin_looks(&mut self, entry: Ns) {
         let until_release = self.decision.until_release;
-        let may_wait = self.decision.may_wait || self.vcpu.look_pace.is_alert();
+        let may_wait = self.decision.may_wait || self.vcpu.look_pace().is_alert();
         // A vCPU with which none competes waits for none that is off the CPUs.
         if self.vcpu.is_inferred() && (until_release || (may_wait && self.until.is_some())) {
-            let (now, pace) = (sys::monotonic_ns(), &mut self.vcpu.look_pace);
+            let (now, pace) = (sys::monotonic_ns(), self.vcpu.look_pace());
             self.looks = Some(match until_release {
                 true => Looks::until_release(now, entry, pace),
                 false => Looks::for_wait(now, entry, pace),
@@ -51,33 +50,18 @@ impl Assignment {
     pub(super) fn end_turn(&mut self, hints: &Hints) {
         if hints.is_guess && !self.decision.until_release {
             let looked_at = self.looks.is_some_and(|looks| looks.are_for_wait());
-            self.vcpu.look_pace.turn_ended(hints.waits, looked_at);
+            self.vcpu.look_pace().turn_ended(hints.waits, looked_at);
         }
     }
 
-    /// Writes to the hint page, before the vCPU runs, that it runs and on which scheduling context.
-    pub(crate) fn show_running(&self) {
-        let (guest, index) = (&self.vcpu.guest, self.vcpu.index);
-        guest.hints.set_running(index, true);
-        guest.steal.set_preempted(index, false);
-        if self.is_proxied() {
-            self.request_ring(RING_DONATED);
-        } else {
-            guest.hints.set_ring(index, 0, 0, 0);
-        }
+    /// Shows the guest, before the vCPU runs, that it runs and on which scheduling context.
+    pub(crate) fn show_running(&mut self) {
+        self.vcpu.show_running(&self.decision);
     }
 
     /// Requests a doorbell of the vCPU when it releases its last lock, because its preemption is
     /// deferred until then.
-    pub(crate) fn show_deferral(&self) {
-        let donated = if self.is_proxied() { RING_DONATED } else { 0 };
-        self.request_ring(RING_DEFER | donated);
-    }
-
-    fn request_ring(&self, reasons: u32) {
-        // The donor waits for this vCPU, and edges never leave a guest.
-        let donor = self.vcpu.ids().to_guest(self.decision.donor).unwrap_or(0);
-        let hints = &self.vcpu.guest.hints;
-        hints.set_ring(self.vcpu.index, reasons, self.decision.lock, donor);
+    pub(crate) fn show_deferral(&mut self) {
+        self.vcpu.show_deferral(&self.decision);
     }
 }

@@ -1,6 +1,6 @@
 //! What an executor does about each exit of its vCPU.
 
-use baton_machine::{Doorbell, Exit, Vcpu};
+use baton_machine::{Doorbell, Exit};
 use baton_os::sys;
 use vcpu_sched::{CpuId, Hints, Ns, StopReason};
 
@@ -12,7 +12,7 @@ use super::pool::Pool;
 
 /// Where halts do not end `KVM_RUN`, or wakes of halted vCPUs cannot be noticed, it is checked this often,
 /// ns, whether a vCPU runs.
-pub(super) const HALT_POLL_NS: Ns = 1_000_000;
+pub(crate) const HALT_POLL_NS: Ns = 1_000_000;
 
 /// What follows an exit.
 pub(super) enum ExitAction {
@@ -29,7 +29,7 @@ pub(super) enum ExitAction {
 /// Handles the exits on one CPU.
 pub(super) struct ExitHandler {
     cpu: CpuId,
-    /// Whether halted vCPUs can sleep in `KVM_RUN`.
+    /// Whether halted vCPUs of this process can sleep in `KVM_RUN`.
     can_sleep: bool,
     latency: ExitLatency,
 }
@@ -53,10 +53,22 @@ impl ExitHandler {
         match exit {
             Exit::Handled | Exit::Debug => ExitAction::Resume,
             Exit::Interrupted => self.interrupted(pool, assignment),
-            Exit::Doorbell(doorbell) => self.doorbell(pool, &assignment.vcpu, doorbell),
-            Exit::Halted => self.halted(),
+            Exit::Doorbell(doorbell) => {
+                let action = self.doorbell(pool, &assignment.vcpu, doorbell);
+                match (action, assignment.until) {
+                    // Another process may ring on whatever the time is, and no timer of this one ends its run.
+                    (ExitAction::Resume, Some(until)) if sys::monotonic_ns() >= until => {
+                        self.interrupted(pool, assignment)
+                    }
+                    (action, _) => action,
+                }
+            }
+            Exit::Halted => self.halted(&assignment.vcpu),
             Exit::Ended => {
-                pool.remove_guest(&assignment.vcpu.guest);
+                // The thread of a vCPU in another process may end alone.
+                if assignment.vcpu.record().has_ended() {
+                    pool.remove_guest(assignment.vcpu.record());
+                }
                 ExitAction::Stop(StopReason::Ended)
             }
         }
@@ -94,7 +106,7 @@ impl ExitHandler {
         let end = until.saturating_add(entries);
         assignment.until = Some(end);
         if hints.is_guess {
-            let pace = &mut assignment.vcpu.look_pace;
+            let pace = assignment.vcpu.look_pace();
             assignment.looks = Some(Looks::for_deferral(now, self.entry_latency(), pace));
         }
         true
@@ -110,8 +122,8 @@ impl ExitHandler {
             self.latency.measured(looks.next(), now);
         }
         let hints = assignment.vcpu.hints();
-        assignment.vcpu.exits.looks += 1;
-        let pace = &mut assignment.vcpu.look_pace;
+        assignment.vcpu.count_look();
+        let pace = assignment.vcpu.look_pace();
         let runs_on = match looks.look(&hints, now, pace) {
             Verdict::RunsOn => true,
             Verdict::Stops => false,
@@ -133,8 +145,12 @@ impl ExitHandler {
         self.latency.before_release(false)
     }
 
-    fn halted(&self) -> ExitAction {
-        if self.can_sleep {
+    fn halted(&self, vcpu: &OwnedVcpu) -> ExitAction {
+        let can_sleep = match vcpu {
+            OwnedVcpu::Local(_) => self.can_sleep,
+            OwnedVcpu::Foreign(_) => true,
+        };
+        if can_sleep {
             ExitAction::Sleep
         } else {
             // Nothing reports when it wakes, so that is checked soon.
@@ -147,7 +163,7 @@ impl ExitHandler {
         match doorbell {
             Doorbell::Wait => ExitAction::Stop(StopReason::Rang),
             Doorbell::Release { to } => self.released(pool, vcpu, to),
-            Doorbell::Idle => ExitAction::Stop(StopReason::Halted(idle_until(vcpu))),
+            Doorbell::Idle => ExitAction::Stop(StopReason::Halted(vcpu.idle_until())),
             Doorbell::Wake { target } => {
                 self.wake(pool, vcpu, target);
                 ExitAction::Resume
@@ -157,7 +173,7 @@ impl ExitHandler {
 
     /// `vcpu` has released a lock for which others wait, and may have handed it to vCPU `to`.
     fn released(&self, pool: &Pool, vcpu: &OwnedVcpu, to: Option<u32>) -> ExitAction {
-        let handed = vcpu.guest.hints.handed_lock(vcpu.index);
+        let handed = vcpu.handed_lock();
         let mut state = pool.lock();
         let now = sys::monotonic_ns();
         let to = to.and_then(|to| vcpu.ids().to_policy(to));
@@ -181,10 +197,4 @@ impl ExitHandler {
         // If the policy has this CPU decide again, the kick keeps the executor out of the guest.
         pool.finish(after);
     }
-}
-
-/// When an idle vCPU has to wake by itself, in the policy's time, ns.
-fn idle_until(vcpu: &Vcpu) -> Option<Ns> {
-    let tsc = vcpu.guest.hints.idle_until_tsc(vcpu.index);
-    (tsc != 0).then(|| vcpu.guest.clock.monotonic_at(tsc))
 }

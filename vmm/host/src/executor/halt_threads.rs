@@ -7,14 +7,16 @@ use std::sync::{Arc, Weak};
 use baton_machine::kvm;
 use baton_os::sys;
 
+use super::interrupt_sleep::InterruptSleep;
+use super::local_vcpu::{LocalVcpu, RunRequest, VcpuThreads};
 use super::new_vcpu::{NewVcpu, StartedThreads};
-use super::owned_vcpu::{OwnedVcpu, RunRequest, VcpuThreads};
+use super::owned_vcpu::OwnedVcpu;
 use super::pool::Pool;
 use crate::halt::{ExitOnWake, HaltThread, HaltThreadError, SleepEnd, VcpuSleep, check_wake_step};
 
 /// A vCPU that executors run has a halt thread.
 struct WithHaltThread {
-    sleep: Arc<VcpuSleep<OwnedVcpu>>,
+    sleep: Arc<VcpuSleep<LocalVcpu>>,
     pool: Weak<Pool>,
 }
 
@@ -23,13 +25,15 @@ impl VcpuThreads for WithHaltThread {
         false
     }
 
-    fn begin_sleep(&self, vcpu: OwnedVcpu) {
+    fn begin_sleep(&self, vcpu: LocalVcpu) {
         // Only this vCPU sleeps on the thread, so the thread takes it unless it is closing.
         if let Err(vcpu) = self.sleep.put(vcpu) {
             keep(&self.pool, vcpu);
         }
     }
+}
 
+impl InterruptSleep for WithHaltThread {
     fn interrupt_sleep(&self) {
         self.sleep.interrupt();
     }
@@ -44,17 +48,19 @@ impl VcpuThreads for WithoutThreads {
         false
     }
 
-    fn begin_sleep(&self, vcpu: OwnedVcpu) {
+    fn begin_sleep(&self, vcpu: LocalVcpu) {
         keep(&self.0, vcpu);
     }
+}
 
+impl InterruptSleep for WithoutThreads {
     fn interrupt_sleep(&self) {}
 }
 
 /// `vcpu` cannot sleep, so that the pool only has to keep it.
-pub(super) fn keep(pool: &Weak<Pool>, vcpu: OwnedVcpu) {
+pub(super) fn keep(pool: &Weak<Pool>, vcpu: LocalVcpu) {
     if let Some(pool) = pool.upgrade() {
-        pool.end_sleep(vcpu, 0);
+        pool.end_sleep(OwnedVcpu::Local(vcpu), 0);
     }
 }
 
@@ -76,7 +82,7 @@ pub(super) fn start(
     let cpus = Arc::clone(vcpu.host_cpus);
     let pool = Arc::downgrade(pool);
     let on_pool = Weak::clone(&pool);
-    let on_wake = move |vcpu: OwnedVcpu, end: SleepEnd, cpu_ns: u64| {
+    let on_wake = move |vcpu: LocalVcpu, end: SleepEnd, cpu_ns: u64| {
         if let Some(pool) = on_pool.upgrade() {
             if since.replace(pool.pins.epoch()) != pool.pins.epoch() {
                 // The kernel refuses only if none of them can be used. The thread stays where it is then.
@@ -111,13 +117,13 @@ pub(super) fn possible() -> bool {
 
 /// Gives a vCPU whose sleep ended as `end` back to the pool. Its halt thread has used `cpu_ns` of CPU time
 /// since it gave the vCPU back last.
-pub(super) fn give_back(pool: &Pool, mut vcpu: OwnedVcpu, end: SleepEnd, cpu_ns: u64) {
+pub(super) fn give_back(pool: &Pool, mut vcpu: LocalVcpu, end: SleepEnd, cpu_ns: u64) {
     let guest = Arc::clone(&vcpu.guest);
     if let SleepEnd::Exited(exit) = end {
         // The guest's one instruction needs an answer, which the executor that runs the vCPU next gives.
         vcpu.put_off(exit);
     }
-    pool.end_sleep(vcpu, cpu_ns);
+    pool.end_sleep(OwnedVcpu::Local(vcpu), cpu_ns);
     if guest.has_ended() {
         pool.remove_guest(&guest);
     }

@@ -22,6 +22,7 @@ use std::time::Duration;
 use baton_os::sys;
 use vcpu_sched::{CpuId, CpuSet};
 
+use super::foreign_check;
 use super::host_cpu_report::{consequences, cpus_are, cpus_went, effects, name_cpus};
 use super::pool::Pool;
 
@@ -75,6 +76,7 @@ fn watch(pool: &Weak<Pool>, stop: &AtomicBool) {
         let Some(pool) = pool.upgrade() else {
             return;
         };
+        foreign_check::check(&pool);
         let (found, moved) = find(&pool, usable);
         let lines = match found == usable {
             true => Vec::new(),

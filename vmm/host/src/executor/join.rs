@@ -13,21 +13,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use baton_machine::Guest;
+use baton_machine::{Guest, GuestRecord};
 use vcpu_sched::GuestId;
 
-use super::admission::{self, Admitted};
-use super::allowed_cpus::AllowedCpus;
-use super::guest_names::vcpu_names;
+use super::admission::{self, Request};
 use super::halt_threads;
 use super::join_error::{JoinError, JoinErrorKind, RefusedJoin};
 use super::late_halts;
+use super::local_vcpu::LocalVcpu;
 use super::new_vcpu::{NewVcpu, StartedThreads};
 use super::owned_vcpu::OwnedVcpu;
-use super::policy_ids::PolicyIds;
+use super::policy_join::{self, InPolicy};
 use super::pool::Pool;
-use super::pool_guest::{PoolGuest, VcpuTerms};
-use super::pool_state::PoolState;
 use super::vcpu_threads;
 use super::workers::DeviceWorker;
 use crate::ready_guest::ReadyGuest;
@@ -35,9 +32,7 @@ use crate::ready_guest::ReadyGuest;
 /// A guest that the policy has admitted.
 pub(super) struct Admission {
     ready: ReadyGuest,
-    ids: PolicyIds,
-    /// The host CPUs on which each vCPU may run.
-    host_cpus: Vec<Arc<AllowedCpus>>,
+    in_policy: InPolicy,
 }
 
 /// A guest that is ready to begin.
@@ -51,7 +46,11 @@ pub(super) struct Prepared {
 /// # Errors
 /// Why the guest cannot join. The pool is as before.
 pub(super) fn admit(pool: &Arc<Pool>, ready: ReadyGuest) -> Result<Admission, Box<RefusedJoin>> {
-    admit_named(pool, ready, None)
+    admitted(
+        ready,
+        |record, requests, workers| policy_join::admit(pool, record, requests, workers, None),
+        pool,
+    )
 }
 
 /// Step 1, for a guest that joins while others run.
@@ -62,51 +61,22 @@ pub(super) fn admit_later(
     pool: &Arc<Pool>,
     ready: ReadyGuest,
 ) -> Result<Admission, Box<RefusedJoin>> {
-    let Some(names) = &pool.joined_names else {
-        return admit(pool, ready);
-    };
-    let count = ready.vcpus.len();
-    let first = names.add(vcpu_names(ready.guest.record(), count).collect());
-    admit_named(pool, ready, Some(first)).inspect_err(|_| names.withdraw(first, count as u32))
+    admitted(
+        ready,
+        |record, requests, workers| policy_join::admit_later(pool, record, requests, workers),
+        pool,
+    )
 }
 
-/// Step 1. The name of the first vCPU has number `first` among those that are left for the trace, if it is left
-/// there.
-fn admit_named(
-    pool: &Arc<Pool>,
+fn admitted(
     ready: ReadyGuest,
-    first: Option<u32>,
+    admit: impl FnOnce(&Arc<GuestRecord>, &[Request], usize) -> Result<InPolicy, JoinErrorKind>,
+    pool: &Pool,
 ) -> Result<Admission, Box<RefusedJoin>> {
-    let cpus = pool.host_cpus();
-    let requests = admission::requests(&ready.config, cpus);
-    let on_host = |&(_, allowed): &admission::Request| {
-        Arc::new(AllowedCpus::new(admission::on_host(allowed, cpus)))
-    };
-    let host_cpus: Vec<_> = requests.iter().map(on_host).collect();
-    let terms = requests.iter().zip(&host_cpus);
-    let terms = terms.map(|(&(params, allowed), host_cpus)| VcpuTerms {
-        params,
-        allowed,
-        host_cpus: Arc::clone(host_cpus),
-    });
-    let terms: Vec<VcpuTerms> = terms.collect();
-    let admitted = pool.change(|state, now| {
-        state.can_join(&ready.guest.name)?;
-        let workers = ready.guest.devices().count();
-        let Admitted { ids, workers } = admission::admit(&mut state.sched, &requests, workers, now)
-            .map_err(JoinErrorKind::from)?;
-        let probes = state.sched.events_mut();
-        probes.joined(now, ids.vcpus(), first);
-        let record = Arc::clone(ready.guest.record());
-        state.add(PoolGuest::new(record, ids.clone(), terms, workers));
-        Ok(ids)
-    });
-    match admitted {
-        Ok(ids) => Ok(Admission {
-            ready,
-            ids,
-            host_cpus,
-        }),
+    let requests = admission::requests(&ready.config, pool.host_cpus());
+    let workers = ready.guest.devices().count();
+    match admit(ready.guest.record(), &requests, workers) {
+        Ok(in_policy) => Ok(Admission { ready, in_policy }),
         Err(kind) => Err(refused(ready, kind)),
     }
 }
@@ -129,8 +99,8 @@ impl Admission {
     fn start_threads(&self, pool: &Arc<Pool>) -> Result<Vec<StartedThreads>, JoinErrorKind> {
         let settings = &pool.settings;
         late_halts::check_joining(settings.late_halts, &self.ready.config)?;
-        let mut threads = Vec::with_capacity(self.host_cpus.len());
-        for (index, host_cpus) in (0..).zip(&self.host_cpus) {
+        let mut threads = Vec::with_capacity(self.ready.vcpus.len());
+        for (index, host_cpus) in (0..).zip(&self.in_policy.host_cpus) {
             let vcpu = NewVcpu {
                 guest_name: &self.ready.guest.name,
                 index,
@@ -161,14 +131,7 @@ impl Admission {
 
     /// Takes the guest out again.
     fn undo(self, pool: &Pool, kind: JoinErrorKind) -> Box<RefusedJoin> {
-        let id = self.ids.guest();
-        pool.change(|state, now| {
-            state.sched.remove_guest(id, now);
-            for &vcpu in self.ids.vcpus().iter() {
-                state.sched.events_mut().gone(now, vcpu);
-            }
-            state.leave(id, now);
-        });
+        policy_join::undo(pool, &self.in_policy.ids);
         refused(self.ready, kind)
     }
 }
@@ -195,11 +158,8 @@ impl Prepared {
     /// if they can sleep in `KVM_RUN`.
     fn place(self, pool: &Arc<Pool>) -> Result<Vec<OwnedVcpu>, Box<RefusedJoin>> {
         let Self { admission, threads } = self;
-        let Admission {
-            ready,
-            ids,
-            host_cpus,
-        } = admission;
+        let Admission { ready, in_policy } = admission;
+        let ids = &in_policy.ids;
         let ReadyGuest {
             guest,
             config,
@@ -209,7 +169,7 @@ impl Prepared {
         let mut owners = Vec::with_capacity(threads.len());
         let mut owned = Vec::with_capacity(threads.len());
         for ((vcpu, &id), threads) in vcpus.into_iter().zip(&**ids.vcpus()).zip(threads) {
-            owned.push(OwnedVcpu::new(id, ids.clone(), vcpu, threads.ways));
+            owned.push(LocalVcpu::new(id, ids.clone(), vcpu, threads.ways));
             owners.push(threads.owner);
         }
         let can_sleep = pool.settings.can_sleep;
@@ -218,6 +178,7 @@ impl Prepared {
             if state.is_stopping() {
                 return Err((owned, owners));
             }
+            let owned = owned.into_iter().map(OwnedVcpu::Local).collect();
             state.place(ids.guest(), owned, owners);
             Ok(state.begin(ids.guest(), can_sleep, now))
         });
@@ -227,10 +188,9 @@ impl Prepared {
                 ready: ReadyGuest {
                     guest,
                     config,
-                    vcpus: owned.into_iter().map(OwnedVcpu::into_vcpu).collect(),
+                    vcpus: owned.into_iter().map(LocalVcpu::into_vcpu).collect(),
                 },
-                ids,
-                host_cpus,
+                in_policy,
             };
             admission.undo(pool, JoinErrorKind::Stopped)
         })
@@ -255,17 +215,4 @@ fn refused(ready: ReadyGuest, kind: JoinErrorKind) -> Box<RefusedJoin> {
         guest: ready,
         error,
     })
-}
-
-impl PoolState {
-    /// Whether a guest called `name` may join.
-    fn can_join(&self, name: &str) -> Result<(), JoinErrorKind> {
-        if self.is_stopping() {
-            return Err(JoinErrorKind::Stopped);
-        }
-        match self.guests.named(name) {
-            Some(_) => Err(JoinErrorKind::NameTaken),
-            None => Ok(()),
-        }
-    }
 }

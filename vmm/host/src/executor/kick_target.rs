@@ -1,14 +1,17 @@
 //! One executor as its kickers see it: what state it is in, and which threads to reach.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use baton_link::join::VcpuKick;
 use baton_os::sys;
 
 use super::kick::{ExecutorState, Notify};
 use super::kick_handler;
+use super::kicks::Kicks;
+use crate::sync::Mutex;
 
 /// Where kicks for one executor go.
 #[derive(Debug)]
@@ -18,8 +21,10 @@ pub(crate) struct KickTarget {
     thread: OnceLock<Thread>,
     /// Its kernel id; 0 before it has started.
     executor_tid: AtomicI32,
-    /// Kernel id of the thread that runs, or ran last, a vCPU for it.
+    /// Kernel id of the thread that runs, or ran last, a vCPU for it; 0 for a thread of another process.
     guest_tid: AtomicI32,
+    /// The way to that thread of another process, while the executor waits for it.
+    foreign: Mutex<Option<Arc<VcpuKick>>>,
 }
 
 impl KickTarget {
@@ -29,6 +34,7 @@ impl KickTarget {
             thread: OnceLock::new(),
             executor_tid: AtomicI32::new(0),
             guest_tid: AtomicI32::new(0),
+            foreign: Mutex::default(),
         }
     }
 
@@ -49,7 +55,7 @@ impl KickTarget {
     pub(crate) fn kick(&self) {
         match self.state.kick() {
             Notify::Nothing => {}
-            Notify::Signal => kick_handler::send(self.guest_tid.load(Ordering::Acquire)),
+            Notify::Signal => self.kick_guest(),
             Notify::Unpark => {
                 if let Some(thread) = self.thread.get() {
                     thread.unpark();
@@ -58,22 +64,34 @@ impl KickTarget {
         }
     }
 
-    /// The calling thread is about to enter the guest for this executor. False: a kick is pending, do not
-    /// enter.
-    pub(crate) fn enter_guest(&self) -> bool {
-        // Before the state changes: a kicker that finds the executor in the guest signals this thread.
-        self.guest_tid.store(sys::thread_id(), Ordering::Release);
+    /// Makes the thread that runs a vCPU for the executor leave the guest.
+    fn kick_guest(&self) {
+        match self.guest_tid.load(Ordering::Acquire) {
+            0 => {
+                let foreign = self.foreign.lock().clone();
+                // Without one the vCPU has been given back.
+                if let Some(vcpu) = foreign {
+                    vcpu.kick(sys::monotonic_ns());
+                }
+            }
+            tid => kick_handler::send(tid),
+        }
+    }
+
+    /// The executor is about to wait for a thread of another process, which has the command to run a vCPU and which
+    /// kicks reach by `vcpu`. False: a kick is pending, which has not reached it.
+    pub(crate) fn wait_for_thread(&self, vcpu: &Arc<VcpuKick>) -> bool {
+        // Before the state changes: a kicker that finds the executor in the guest reads this.
+        *self.foreign.lock() = Some(Arc::clone(vcpu));
+        self.guest_tid.store(0, Ordering::Release);
         self.state.enter_guest()
     }
 
-    /// Whether a kick came while in the guest. To be called after `immediate_exit` was cleared.
-    pub(crate) fn is_kicked(&self) -> bool {
-        self.state.is_kicked()
-    }
-
-    /// The calling thread is back from the guest.
-    pub(crate) fn leave_guest(&self) {
+    /// The thread of another process has given the vCPU back, or is given up.
+    pub(crate) fn waited_for_thread(&self) {
         self.state.return_to_host();
+        // It has open files, which have to go with its guest.
+        self.foreign.lock().take();
     }
 
     /// Sleeps until a kick or for `timeout`; may return early.
@@ -90,5 +108,21 @@ impl KickTarget {
     /// Whether a kick has come since the last call.
     pub(crate) fn take_kick(&self) -> bool {
         self.state.take_kick()
+    }
+}
+
+impl Kicks for KickTarget {
+    fn enter_guest(&self) -> bool {
+        // Before the state changes: a kicker that finds the executor in the guest signals this thread.
+        self.guest_tid.store(sys::thread_id(), Ordering::Release);
+        self.state.enter_guest()
+    }
+
+    fn is_kicked(&self) -> bool {
+        self.state.is_kicked()
+    }
+
+    fn leave_guest(&self) {
+        self.state.return_to_host();
     }
 }

@@ -26,9 +26,12 @@ use vcpu_sched::{CpuId, CpuTime, Hints, Ns, StopReason};
 
 use super::assignment::Assignment;
 use super::exits::{ExitAction, ExitHandler, HALT_POLL_NS};
+use super::foreign_run::ForeignRun;
 use super::kick_handler;
+use super::kick_target::KickTarget;
+use super::local_vcpu::{FinishedRun, LocalVcpu};
 use super::own_cpu::OwnCpu;
-use super::owned_vcpu::{FinishedRun, OwnedVcpu};
+use super::owned_vcpu::OwnedVcpu;
 use super::pool::Pool;
 use super::pool_state::PoolState;
 use super::probes::ExecutorProbes;
@@ -41,7 +44,10 @@ use crate::report::ExecutorReport;
 /// One executor.
 pub(crate) struct Executor<R> {
     cpu: CpuId,
+    /// Runs vCPUs of this process.
     runner: R,
+    /// Runs vCPUs of other processes.
+    foreign: ForeignRun,
     exits: ExitHandler,
     time: TimeAccount,
     own_cpu: OwnCpu,
@@ -55,7 +61,7 @@ enum Action {
     /// Run a vCPU.
     Run(Assignment),
     /// Sleep until the halted vCPU wakes, a kick, or the policy's next timer, ns.
-    SleepInPlace(OwnedVcpu, Option<Ns>),
+    SleepInPlace(LocalVcpu, Option<Ns>),
     /// Sleep until a kick, or the policy's next timer, ns.
     Sleep(Option<Ns>),
     /// The pool stops.
@@ -69,7 +75,7 @@ enum Returned {
     /// A vCPU has run.
     Stopped(StoppedVcpu),
     /// A vCPU has slept in place, and has cost this much CPU time, ns.
-    Slept(OwnedVcpu, InPlaceEnd, Ns),
+    Slept(LocalVcpu, InPlaceEnd, Ns),
 }
 
 /// A vCPU that has run, and what the policy has to know of that.
@@ -80,6 +86,8 @@ struct StoppedVcpu {
     hints: Hints,
     /// CPU time to charge, ns.
     ran: Ns,
+    /// CPU time that other threads have used for its guest, ns.
+    rest: Ns,
     /// Time that the host gave to others since the last charge, ns.
     host_steal: Ns,
 }
@@ -108,6 +116,7 @@ impl<R: VcpuRunner> Executor<R> {
         let mut executor = Self {
             cpu,
             runner,
+            foreign: ForeignRun::new(cpu, pool.host_cpus()[cpu.index()]),
             exits: ExitHandler::new(cpu, can_sleep),
             time: TimeAccount::begin(probes.gauges.clone()),
             own_cpu: OwnCpu::default(),
@@ -141,8 +150,8 @@ impl<R: VcpuRunner> Executor<R> {
             mut sleeper,
             can_sleep_here,
         } = self.give_back(&mut state, returned, now);
-        let picked = state.pick(self.cpu, now);
-        let storm = show_switch(&mut state, stopped.as_ref(), picked.as_ref(), now);
+        let mut picked = state.pick(self.cpu, now);
+        let storm = show_switch(&mut state, stopped.as_ref(), picked.as_mut(), now);
         let mut action = if let Some(assignment) = picked {
             Action::Run(assignment)
         } else if state.is_stopping() {
@@ -173,12 +182,15 @@ impl<R: VcpuRunner> Executor<R> {
         // While this CPU is away, other executors see to the policy's timers.
         let timer = state.sched.next_timer().filter(|_| !self.is_away);
         // A vCPU that stays here wakes no other thread, neither now nor when it wakes itself.
-        match sleeper.take_if(|_| can_sleep_here) {
-            Some(vcpu) => {
+        match sleeper.take() {
+            Some(OwnedVcpu::Local(vcpu)) if can_sleep_here => {
                 state.sleep_in_place(vcpu.id(), self.cpu);
                 Action::SleepInPlace(vcpu, timer)
             }
-            None => Action::Sleep(timer),
+            other => {
+                *sleeper = other;
+                Action::Sleep(timer)
+            }
         }
     }
 
@@ -201,6 +213,7 @@ impl<R: VcpuRunner> Executor<R> {
                 state
                     .sched
                     .charge_sleep(vcpu.id(), CpuTime(spent), None, now);
+                let vcpu = OwnedVcpu::Local(vcpu);
                 given.sleeper = state.end_sleep_in_place(vcpu, end == InPlaceEnd::Woken, now);
             }
         }
@@ -220,25 +233,23 @@ impl<R: VcpuRunner> Executor<R> {
             reason,
             hints,
             ran,
+            rest,
             host_steal,
         } = stopped;
         let id = vcpu.id();
         let reason = reason.or_else(|| keep_awake(state, &mut vcpu, now));
-        match reason {
-            None => vcpu.gaps.sleeps(),
-            Some(StopReason::Halted(until)) => vcpu.gaps.idles(until),
-            Some(_) => vcpu.gaps.ran(ran),
-        }
+        vcpu.count_stop(reason, ran);
         let off_cpu = OffCpu::new(&vcpu, reason.unwrap_or(StopReason::Halted(None)));
-        let for_policy = match vcpu.guest.has_ended() {
+        let for_policy = match vcpu.has_ended() {
             true => StopReason::Ended,
             false => off_cpu.reason(),
         };
+        // Before the stop, which settles the deadlines that have passed.
+        state.sched.host_took(id, CpuTime(host_steal));
         state
             .sched
             .stop(self.cpu, for_policy, hints, CpuTime(ran), now);
-        state.sched.host_took(id, CpuTime(host_steal));
-        state.charge_console(id, vcpu.guest.console().take_cpu_ns(), now);
+        state.charge_rest(id, rest, now);
         if reason.is_none() {
             return (off_cpu, state.send_to_sleep(vcpu));
         }
@@ -248,9 +259,9 @@ impl<R: VcpuRunner> Executor<R> {
 
     /// Runs a vCPU until the policy has to decide again.
     fn serve(&mut self, pool: &Pool, mut assignment: Assignment) -> Returned {
-        let (id, index) = (assignment.vcpu.id(), assignment.vcpu.index);
+        let (id, index) = (assignment.vcpu.id(), assignment.vcpu.index());
         let in_policy = assignment.vcpu.ids().guest();
-        let guest = Arc::clone(&assignment.vcpu.guest);
+        let guest = Arc::clone(assignment.vcpu.record());
         assignment.begin_looks(self.exits.entry_latency());
         loop {
             let Some((back, exit)) = self.enter(pool, assignment) else {
@@ -282,16 +293,17 @@ impl<R: VcpuRunner> Executor<R> {
             looks,
             decision,
         } = assignment;
-        let poll = (!self.runner.detects_halts())
-            .then(|| sys::monotonic_ns().saturating_add(HALT_POLL_NS));
         let look = looks.map(|looks| looks.next());
-        let timer = [until, look, poll].into_iter().flatten().min();
-        let FinishedRun {
-            vcpu,
-            exit,
-            elsewhere_ns,
-        } = self.runner.run(vcpu, timer, pool.kick_target(self.cpu))?;
-        self.time.spent_elsewhere(elsewhere_ns);
+        let timer = [until, look].into_iter().flatten().min();
+        let target = pool.kick_target(self.cpu);
+        let (vcpu, exit) = match vcpu {
+            OwnedVcpu::Local(vcpu) => self.enter_local(vcpu, timer, target)?,
+            OwnedVcpu::Foreign(mut vcpu) => {
+                let (exit, ran) = self.foreign.run(&mut vcpu, timer, target);
+                self.time.spent_elsewhere(ran);
+                (OwnedVcpu::Foreign(vcpu), exit)
+            }
+        };
         self.probes.exit(self.cpu, vcpu.id(), &exit);
         let assignment = Assignment {
             vcpu,
@@ -300,6 +312,25 @@ impl<R: VcpuRunner> Executor<R> {
             decision,
         };
         Some((assignment, exit))
+    }
+
+    /// The same for a vCPU of this process, which runs until `timer`, ns, at the latest.
+    fn enter_local(
+        &mut self,
+        vcpu: LocalVcpu,
+        timer: Option<Ns>,
+        target: &KickTarget,
+    ) -> Option<(OwnedVcpu, Exit)> {
+        let poll = (!self.runner.detects_halts())
+            .then(|| sys::monotonic_ns().saturating_add(HALT_POLL_NS));
+        let timer = [timer, poll].into_iter().flatten().min();
+        let FinishedRun {
+            vcpu,
+            exit,
+            elsewhere_ns,
+        } = self.runner.run(vcpu, timer, target)?;
+        self.time.spent_elsewhere(elsewhere_ns);
+        Some((OwnedVcpu::Local(vcpu), exit))
     }
 
     /// Accounts for the run of `vcpu`, which stops for `reason`; `None`: it sleeps. `hints`: its hints, if they
@@ -312,7 +343,7 @@ impl<R: VcpuRunner> Executor<R> {
     ) -> StoppedVcpu {
         // A vCPU that is about to sleep has its timer limited there, and doorbells are rung too often for
         // it.
-        let sleeps = reason.is_none() && !vcpu.kept_awake;
+        let sleeps = reason.is_none() && !vcpu.kept_awake();
         if !sleeps && reason != Some(StopReason::Rang) {
             vcpu.limit_timer();
         }
@@ -320,12 +351,14 @@ impl<R: VcpuRunner> Executor<R> {
             None | Some(StopReason::Halted(_)) => vcpu.hints_of_halted(),
             Some(_) => hints.unwrap_or_else(|| vcpu.hints()),
         };
+        let rest = vcpu.take_rest(sys::monotonic_ns());
         let ran = self.time.charge();
         StoppedVcpu {
             vcpu,
             reason,
             hints,
             ran,
+            rest,
             host_steal: self.time.take_host_steal(ran),
         }
     }
@@ -343,7 +376,7 @@ impl<R: VcpuRunner> Executor<R> {
     }
 
     /// Sleeps, and lets the halted `vcpu` sleep on this thread, until it wakes, a kick, or until `timer`, ns.
-    fn sleep_in_place(&mut self, pool: &Pool, mut vcpu: OwnedVcpu, timer: Option<Ns>) -> Returned {
+    fn sleep_in_place(&mut self, pool: &Pool, mut vcpu: LocalVcpu, timer: Option<Ns>) -> Returned {
         self.time.leave_unassigned();
         let from = sys::monotonic_ns();
         let target = pool.kick_target(self.cpu);
@@ -362,7 +395,7 @@ impl<R: VcpuRunner> Executor<R> {
 /// vCPUs at the wrong moment, so they are checked for later. `None`: it may sleep.
 fn keep_awake(state: &mut PoolState, vcpu: &mut OwnedVcpu, now: Ns) -> Option<StopReason> {
     let may_sleep = state.sched.may_sleep(vcpu.id(), now);
-    vcpu.kept_awake = may_sleep.is_err();
+    vcpu.set_kept_awake(may_sleep.is_err());
     may_sleep
         .err()
         .map(|check_at| StopReason::Halted(Some(check_at)))

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use baton_machine::GuestRecord;
-use baton_observe::metrics::{ExecutorGauges, MetricsSnapshot, MetricsSource, PoolNow};
+use baton_observe::metrics::{ExecutorGauges, GuestNow, MetricsSnapshot, MetricsSource, PoolNow};
 use baton_os::sys;
 
 use super::guest_names::GuestNames;
@@ -40,7 +40,7 @@ impl MetricsSource for PoolMetrics {
         };
         let guests = copy(&pool, &mut snapshot);
         // Names are copied without the lock.
-        snapshot.guests = guests.records().map(|record| hint_source(record)).collect();
+        snapshot.guests = guests.records().map(|record| guest_now(record)).collect();
         snapshot.names.vcpus = guests.vcpu_names();
         snapshot
     }
@@ -73,9 +73,13 @@ fn copy(pool: &Pool, snapshot: &mut MetricsSnapshot) -> GuestNames {
     guests
 }
 
-/// The name of a guest, and where its hints come from at the moment.
-fn hint_source(record: &GuestRecord) -> (String, String) {
-    (record.name.clone(), record.hints_in_force().to_string())
+/// What the metrics show of a guest.
+fn guest_now(record: &GuestRecord) -> GuestNow {
+    GuestNow {
+        name: record.name.clone(),
+        hints: record.hints_in_force().to_string(),
+        restarts: record.restarts.into(),
+    }
 }
 
 fn usable(pool: &Pool) -> Vec<bool> {

@@ -8,15 +8,18 @@
 //! | `time_account.rs` | what an executor did with the time of its CPU |
 //! | `pool.rs`, `pool_settings.rs`, `pool_state.rs`, `vcpu_places.rs` | the policy and the vCPUs that nothing runs, under one lock |
 //! | `guest_table.rs`, `pool_guest.rs`, `worker_table.rs`, `guest_names.rs` | the guests of a pool, the threads of their devices, and their names |
-//! | `pool_handle.rs`, `join.rs`, `join_error.rs`, `admission.rs`, `change.rs`, `guest_error.rs`, `allowed_cpus.rs` | guests join, leave, pause and change while others run |
+//! | `pool_handle.rs`, `join.rs`, `policy_join.rs`, `join_error.rs`, `admission.rs`, `change.rs`, `terms.rs`, `guest_error.rs`, `allowed_cpus.rs` | guests join, leave, pause and change while others run |
 //! | `after_unlock.rs` | what has to wait until that lock is free |
-//! | `owned_vcpu.rs`, `assignment.rs`, `policy_ids.rs` | a vCPU that was taken from the pool, what it is to do, the policy's ids of its guest |
+//! | `owned_vcpu.rs`, `local_vcpu.rs`, `interrupt_sleep.rs`, `assignment.rs`, `policy_ids.rs` | a vCPU that was taken from the pool, what it is to do, the policy's ids of its guest |
 //! | `kick.rs`, `kick_target.rs`, `kick_handler.rs` | making an executor have the policy decide again, without losing a kick |
-//! | `run_loop.rs` | the loop around `KVM_RUN` (`timer.rs`, `presence.rs`, halts) |
+//! | `run_loop.rs` | the loop around `KVM_RUN` (`kicks.rs`, `timer.rs`, `presence.rs`, halts) |
 //! | `vcpu_runner.rs`, `threaded.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`, `vcpu_threads.rs`, `new_vcpu.rs`, `handoff.rs`) |
+//! | `foreign_vcpu.rs`, `foreign_run.rs`, `foreign_sleep.rs` | vCPUs whose threads are in other processes, and how they run and sleep |
+//! | `foreign_guest.rs`, `foreign_account.rs`, `foreign_check.rs` | the processes of their guests: failures, and CPU time beside the vCPUs |
+//! | `foreign_join.rs`, `foreign_table.rs` | guests of other processes join and go |
 //! | `halt_threads.rs` | the threads on which halted vCPUs sleep until an interrupt wakes them |
 //! | `workers.rs`, `cpu_grant.rs` | device threads, which work when the policy grants them a CPU |
-//! | `probes.rs`, `observers.rs`, `metrics_source.rs`, `control_source.rs` | timeline, trace, metrics and control socket |
+//! | `probes.rs`, `observers.rs`, `metrics_source.rs`, `control_source.rs`, `pool_reader.rs` | timeline, trace, metrics and control socket |
 //! | `host_cpu_watcher.rs`, `host_cpu_report.rs`, `usable_cpus.rs`, `own_cpu.rs`, `pins.rs` | host CPUs that cannot be used any more, and threads that were pinned there |
 //! | `late_halts.rs` | what is not run on a host where halts are noticed late |
 //! | `executor_priority.rs` | whether the host permits a priority |
@@ -34,7 +37,15 @@ mod error;
 mod executor_priority;
 mod executors;
 mod exit_latency;
-mod exits;
+pub(crate) mod exits;
+mod foreign_account;
+mod foreign_check;
+mod foreign_guest;
+mod foreign_join;
+mod foreign_run;
+mod foreign_sleep;
+mod foreign_table;
+mod foreign_vcpu;
 mod guest_error;
 mod guest_names;
 mod guest_table;
@@ -42,12 +53,15 @@ mod halt_threads;
 mod handoff;
 mod host_cpu_report;
 mod host_cpu_watcher;
+mod interrupt_sleep;
 mod join;
 mod join_error;
 mod kick;
-mod kick_handler;
+pub(crate) mod kick_handler;
 mod kick_target;
+pub(crate) mod kicks;
 mod late_halts;
+mod local_vcpu;
 mod looks;
 mod main_loop;
 mod metrics_source;
@@ -55,18 +69,21 @@ mod new_vcpu;
 mod observers;
 mod own_cpu;
 mod owned_vcpu;
-mod pins;
+pub(crate) mod pins;
 mod policy_ids;
+mod policy_join;
 mod pool;
 mod pool_guest;
 pub(crate) mod pool_handle;
+mod pool_reader;
 mod pool_settings;
 mod pool_state;
 mod presence;
 mod probes;
-mod run_loop;
+pub(crate) mod run_loop;
 mod start;
 mod switch;
+mod terms;
 mod threaded;
 mod time_account;
 mod timer;
@@ -82,8 +99,11 @@ pub use crate::report::ExecutorReport;
 pub use change::VcpuChange;
 pub use error::ExecutorError;
 pub use executor_priority::PriorityError;
+pub use foreign_guest::{GuestNumber, ProcessReport};
 pub use guest_error::GuestCallError;
 pub use join_error::{JoinError, JoinErrorKind, RefusedJoin};
 pub use late_halts::{LateHaltsError, LateHaltsReason};
 pub use pool_handle::{GuestAccount, GuestListed, GuestState, PoolHandle};
-pub use start::start;
+pub use pool_reader::PoolReader;
+pub use start::{start, start_pool};
+pub use terms::VcpuListed;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::allowed_cpus::AllowedCpus;
-use super::owned_vcpu::VcpuThreads;
+use super::local_vcpu::VcpuThreads;
 
 /// A vCPU that joins the pool.
 pub(super) struct NewVcpu<'a> {

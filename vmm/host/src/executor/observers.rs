@@ -15,6 +15,15 @@ use super::metrics_source::PoolMetrics;
 use super::pool::Pool;
 use super::probes::{ExecutorProbes, PolicyProbes};
 
+/// Who reads the counters of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// The observers that are configured.
+    AsConfigured,
+    /// Whoever started the pool, too.
+    Always,
+}
+
 /// The observers of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Observers {
@@ -31,6 +40,7 @@ impl Observers {
     /// and of each executor, too. Nothing can be seen from outside before [`Observers::begin`].
     pub(crate) fn prepare(
         config: &RunConfig,
+        served: Served,
         names: &Names,
         trace: Option<TraceFile>,
     ) -> (Self, PolicyProbes, Vec<ExecutorProbes>) {
@@ -41,10 +51,11 @@ impl Observers {
         };
         let mut executors: Vec<_> = (0..cpus).map(|_| ExecutorProbes::default()).collect();
         let mut gauges = Vec::new();
-        if config.metrics.is_some() {
+        let is_served = served == Served::Always;
+        if is_served || config.metrics.is_some() {
             policy.tally = Some(Tally::new(cpus));
         }
-        if config.metrics.is_some() || config.control != Control::Off {
+        if is_served || config.metrics.is_some() || config.control != Control::Off {
             for executor in &mut executors {
                 gauges.push(Arc::clone(executor.gauges.insert(Arc::default())));
             }
@@ -65,6 +76,11 @@ impl Observers {
             gauges,
         };
         (observers, policy, executors)
+    }
+
+    /// The counters of each executor, if anybody reads them.
+    pub(crate) fn gauges(&self) -> Vec<Arc<ExecutorGauges>> {
+        self.gauges.clone()
     }
 
     /// Where the names of vCPUs are left that join from now on, if there is a trace.

@@ -13,6 +13,7 @@ use baton_os::sys;
 use vcpu_sched::{CpuId, CpuTime, GuestId, Ns};
 
 use super::after_unlock::AfterUnlock;
+use super::foreign_table::ForeignTable;
 use super::kick_target::KickTarget;
 use super::owned_vcpu::OwnedVcpu;
 use super::pins::PinChanges;
@@ -36,6 +37,8 @@ pub(crate) struct Pool {
     /// Which of the host CPUs can still be used.
     pub(crate) usable_cpus: UsableCpus,
     pub(crate) settings: PoolSettings,
+    /// The guests of other processes.
+    pub(crate) foreign: ForeignTable,
     /// Where the names of vCPUs are left for the trace that join while others run.
     pub(crate) joined_names: Option<Arc<JoinedNames>>,
     /// Whether halts end a run on all threads of vCPUs that run there.
@@ -56,6 +59,7 @@ impl Pool {
             pins: PinChanges::default(),
             usable_cpus: UsableCpus::default(),
             priority: settings.priority,
+            foreign: ForeignTable::default(),
             joined_names: None,
             own_threads_detect_halts: Arc::new(AtomicBool::new(true)),
             settings,
@@ -135,18 +139,23 @@ impl Pool {
             vcpu.discard();
         }
         if let Some(vcpu) = after.to_sleep {
-            Arc::clone(vcpu.threads()).begin_sleep(vcpu);
+            vcpu.begin_sleep();
         }
-        for (_, threads) in after.interrupts {
-            threads.interrupt_sleep();
+        for (_, sleep) in after.interrupts {
+            sleep.interrupt_sleep();
         }
         drop(after.forgotten);
     }
 
-    /// A vCPU comes back from its sleep on the calling thread, because it woke or was interrupted. The
-    /// thread has used `spent` ns of CPU time for that, which are charged to the vCPU.
+    /// A vCPU comes back from its sleep, because it woke or was interrupted. The thread on which it slept has used
+    /// `spent` ns of CPU time for that, which are charged to the vCPU. That thread is the calling one, unless it is
+    /// in another process.
     pub(crate) fn end_sleep(&self, vcpu: OwnedVcpu, spent: Ns) {
-        let here = self.current_cpu();
+        let here = match &vcpu {
+            OwnedVcpu::Local(_) => self.current_cpu(),
+            // Where it has halted is the best guess.
+            OwnedVcpu::Foreign(vcpu) => vcpu.last_cpu,
+        };
         let after = {
             let mut state = self.lock();
             let now = sys::monotonic_ns();
@@ -157,6 +166,22 @@ impl Pool {
             state.after_unlock()
         };
         self.finish(after);
+    }
+
+    /// Charges CPU time of `spent` ns to the vCPU with index `index` of the guest of `record`, if the guest is still
+    /// in the pool.
+    pub(crate) fn charge_rest(&self, record: &GuestRecord, index: u32, spent: Ns) {
+        if spent == 0 {
+            return;
+        }
+        self.change(|state, now| {
+            // By its record, because its ids may be those of another guest by now.
+            let id = state.guests.of_record(record);
+            let guest = id.and_then(|id| state.guests.get(id));
+            if let Some(vcpu) = guest.and_then(|guest| guest.ids().to_policy(index)) {
+                state.charge_rest(vcpu, spent, now);
+            }
+        });
     }
 
     /// The policy's number for the host CPU that the calling thread is on; `None` if that is not one of

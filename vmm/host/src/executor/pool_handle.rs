@@ -82,8 +82,19 @@ impl PoolHandle {
     /// # Errors
     /// If there is no such guest, or the pool has stopped.
     pub fn leave(&self, name: &str) -> Result<GuestAccount, GuestCallError> {
+        self.leave_of(|state| state.joined(name))
+    }
+
+    /// The same of the guest that `find` finds.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub(super) fn leave_of(
+        &self,
+        find: impl FnOnce(&mut PoolState) -> Result<&mut PoolGuest, GuestCallError>,
+    ) -> Result<GuestAccount, GuestCallError> {
         let (id, record) = self.pool.change(|state, _| {
-            let guest = state.joined(name)?;
+            let guest = find(state)?;
             guest.membership = Membership::Leaving;
             let found = (guest.ids().guest(), Arc::clone(guest.record()));
             state.wait_for(found.0);
@@ -176,6 +187,21 @@ impl PoolState {
         id.and_then(|id| self.guests.get_mut(id))
             .filter(|guest| guest.membership == Membership::Joined)
             .ok_or_else(|| GuestCallError::NoGuest(name.to_owned()))
+    }
+
+    /// The guest of `record`, if it has joined and is not leaving. Not by its name, which may be that of another guest
+    /// by now.
+    pub(super) fn joined_record(
+        &mut self,
+        record: &GuestRecord,
+    ) -> Result<&mut PoolGuest, GuestCallError> {
+        if self.is_stopping() {
+            return Err(GuestCallError::Stopped);
+        }
+        let id = self.guests.of_record(record);
+        id.and_then(|id| self.guests.get_mut(id))
+            .filter(|guest| guest.membership == Membership::Joined)
+            .ok_or_else(|| GuestCallError::NoGuest(record.name.clone()))
     }
 
     /// The same of a guest that has not ended.

@@ -224,8 +224,8 @@ impl PoolState {
         self.changed(guest);
     }
 
-    /// Charges what the console's thread has used for the guest of `id` since the last time.
-    pub(crate) fn charge_console(&mut self, id: VcpuId, used: Ns, now: Ns) {
+    /// Charges to `id` what other threads have used for its guest: that of the console, or those of its process.
+    pub(crate) fn charge_rest(&mut self, id: VcpuId, used: Ns, now: Ns) {
         self.sched.charge_elsewhere(id, CpuTime(used), now);
     }
 
@@ -402,16 +402,11 @@ impl PoolState {
 
     fn show_steal(&mut self, vcpu: &mut OwnedVcpu) {
         let counters = self.sched.counters(vcpu.id());
-        // Both are steal time: the guest could have run.
         let waited = counters.waited_ns + counters.throttled_wait_ns;
-        let shown = std::mem::replace(&mut vcpu.steal_shown, waited);
-        let more = waited.saturating_sub(shown);
-        vcpu.guest.hints.add_steal(vcpu.index, more);
-        vcpu.guest.steal.add(vcpu.index, more);
-        vcpu.gaps.waited(more);
+        vcpu.show_steal(waited, counters.host_steal_ns);
     }
 
-    /// The vCPUs that are in the pool.
+    /// The vCPUs of this process that are in the pool.
     #[cfg(test)]
     pub(crate) fn in_pool(&mut self) -> impl Iterator<Item = &mut baton_machine::Vcpu> {
         self.places.in_pool()

@@ -7,7 +7,7 @@ use baton_os::signals::RtSignal;
 use baton_os::sys;
 
 use super::kick_handler::{self, KickGuard};
-use super::kick_target::KickTarget;
+use super::kicks::Kicks;
 use super::presence::Presence;
 use super::timer::PreemptionTimer;
 use crate::halt::{HaltSetup, HaltSignal, InPlaceEnd, SleepInPlace, is_halted};
@@ -49,10 +49,10 @@ impl RunLoop {
         }
     }
 
-    /// Runs `vcpu` for the executor at `target` until the policy has to decide: on a doorbell, a halt, a
+    /// Runs `vcpu` for the one whom `target` kicks until the policy has to decide: on a doorbell, a halt, a
     /// kick, at the time `until` (ns), or at the guest's end. Device accesses are handled and the guest
     /// is entered again. May return [`Exit::Interrupted`] without cause.
-    pub(crate) fn run(&mut self, vcpu: &mut Vcpu, until: Option<u64>, target: &KickTarget) -> Exit {
+    pub(crate) fn run(&mut self, vcpu: &mut Vcpu, until: Option<u64>, target: &impl Kicks) -> Exit {
         self.timer.arm(until, sys::monotonic_ns());
         let (guard, may_enter) = KickGuard::arm(vcpu.immediate_exit());
         self.rearm_halt_signal();
@@ -82,12 +82,13 @@ impl RunLoop {
         vcpu: &mut Vcpu,
         guard: &KickGuard,
         until: Option<u64>,
-        target: &KickTarget,
+        target: &impl Kicks,
     ) -> Option<Exit> {
         guard.rearm();
         if let Some(missed) = self.presence.missed(sys::coarse_monotonic_ns()) {
             vcpu.guest.hints.add_steal(vcpu.index, missed);
             vcpu.guest.steal.add(vcpu.index, missed);
+            vcpu.steal_shown_in_run += missed;
             vcpu.missed(missed);
         }
         // KVM refuses only for a vCPU without a run state, which is not halted.
@@ -109,7 +110,7 @@ impl RunLoop {
         &mut self,
         vcpu: &mut Vcpu,
         until: Option<u64>,
-        target: &KickTarget,
+        target: &impl Kicks,
         setup: &HaltSetup,
     ) -> InPlaceEnd {
         let sleep = match SleepInPlace::begin(vcpu, setup) {

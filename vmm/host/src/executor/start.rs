@@ -17,8 +17,9 @@ use super::join::{self, Prepared};
 use super::join_error::RefusedJoin;
 use super::kick_handler;
 use super::late_halts;
-use super::observers::Observers;
+use super::observers::{Observers, Served};
 use super::pool::Pool;
+use super::pool_reader::PoolReader;
 use super::pool_settings::PoolSettings;
 use super::probes::{ExecutorProbes, PolicyProbes, PoolPolicy};
 use crate::halt::ThreadPriority;
@@ -36,19 +37,44 @@ pub fn start(
     guests: Vec<ReadyGuest>,
     trace: Option<TraceFile>,
 ) -> Result<Box<dyn Runner>, ExecutorError> {
+    let executors = start_executors(config, cpus, guests, trace, Served::AsConfigured)?;
+    Ok(Box::new(executors))
+}
+
+/// Starts an executor on each host CPU of `cpus`, for guests that join later. The second of the two reads the state
+/// of the pool while it runs.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_pool(
+    config: &RunConfig,
+    cpus: &[usize],
+) -> Result<(Box<dyn Runner>, PoolReader), ExecutorError> {
+    let executors = start_executors(config, cpus, Vec::new(), None, Served::Always)?;
+    let reader = PoolReader::new(&executors.pool, executors.observers.gauges());
+    Ok((Box::new(executors), reader))
+}
+
+fn start_executors(
+    config: &RunConfig,
+    cpus: &[usize],
+    guests: Vec<ReadyGuest>,
+    trace: Option<TraceFile>,
+    served: Served,
+) -> Result<Executors, ExecutorError> {
     kick_handler::install()
         .map_err(|error| ExecutorError::host("the kick signal")(error.into()))?;
     late_halts::check(config.late_halts, &config.guests, config.quiet)?;
     executor_priority::check(config.executor_priority)?;
     let names = names_of(cpus, &guests);
-    let (observers, policy_probes, probes) = Observers::prepare(config, &names, trace);
+    let (observers, policy_probes, probes) = Observers::prepare(config, served, &names, trace);
     let sched = policy(config, cpus, policy_probes)?;
     let pool = Pool::new(sched, cpus.into(), settings(config));
     let pool = Arc::new(pool.with_trace(observers.joined_names()));
     let guests = prepare(&pool, guests)?;
     let mut executors = Executors::new(pool, observers);
     match begin(&mut executors, config, cpus, probes, guests) {
-        Ok(()) => Ok(Box::new(executors)),
+        Ok(()) => Ok(executors),
         Err(error) => {
             Box::new(executors).stop();
             Err(error)

@@ -12,18 +12,21 @@ use super::pool_state::PoolState;
 /// A vCPU that has been put back, for the hint page of its guest.
 pub(super) struct OffCpu {
     id: VcpuId,
-    guest: Arc<Guest>,
-    index: u32,
+    /// `None`: its process shows the guest that it is off its CPU.
+    guest: Option<(Arc<Guest>, u32)>,
     reason: StopReason,
 }
 
 impl OffCpu {
     /// `vcpu` has stopped for `reason`.
     pub(super) fn new(vcpu: &OwnedVcpu, reason: StopReason) -> Self {
+        let guest = match vcpu {
+            OwnedVcpu::Local(vcpu) => Some((Arc::clone(&vcpu.guest), vcpu.index)),
+            OwnedVcpu::Foreign(_) => None,
+        };
         Self {
             id: vcpu.id(),
-            guest: Arc::clone(&vcpu.guest),
-            index: vcpu.index,
+            guest,
             reason,
         }
     }
@@ -35,11 +38,14 @@ impl OffCpu {
 
     /// Shows the guest that the vCPU is off its CPU.
     fn show(&self) {
+        let Some((guest, index)) = &self.guest else {
+            return;
+        };
         let has_work = !matches!(self.reason, StopReason::Halted(_) | StopReason::Ended);
-        self.guest.hints.set_running(self.index, false);
-        self.guest.steal.set_preempted(self.index, has_work);
+        guest.hints.set_running(*index, false);
+        guest.steal.set_preempted(*index, has_work);
         if self.reason == StopReason::Preempted {
-            self.guest.hints.count_preemption(self.index);
+            guest.hints.count_preemption(*index);
         }
     }
 }
@@ -49,10 +55,11 @@ impl OffCpu {
 pub(super) fn show_switch(
     state: &mut PoolState,
     stopped: Option<&OffCpu>,
-    picked: Option<&Assignment>,
+    picked: Option<&mut Assignment>,
     now: Ns,
 ) -> bool {
-    let runs_on = |off: &OffCpu| picked.is_some_and(|next| next.vcpu.id() == off.id);
+    let picked_id = picked.as_ref().map(|next| next.vcpu.id());
+    let runs_on = |off: &OffCpu| picked_id == Some(off.id);
     // Under the lock, so that no other executor runs the vCPU before it is shown as stopped.
     if let Some(off) = stopped
         && !runs_on(off)

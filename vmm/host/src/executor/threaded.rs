@@ -8,7 +8,7 @@ use vcpu_sched::CpuId;
 
 use super::handoff::Handoff;
 use super::kick_target::KickTarget;
-use super::owned_vcpu::{Answer, FinishedRun, OwnedVcpu, RunRequest};
+use super::local_vcpu::{Answer, FinishedRun, LocalVcpu, RunRequest};
 use super::vcpu_runner::VcpuRunner;
 use crate::halt::InPlaceEnd;
 
@@ -34,7 +34,7 @@ impl Threaded {
 }
 
 impl VcpuRunner for Threaded {
-    fn run(&mut self, vcpu: OwnedVcpu, until: Option<u64>, _: &KickTarget) -> Option<FinishedRun> {
+    fn run(&mut self, vcpu: LocalVcpu, until: Option<u64>, _: &KickTarget) -> Option<FinishedRun> {
         let threads = Arc::clone(vcpu.threads());
         let request = RunRequest {
             vcpu,

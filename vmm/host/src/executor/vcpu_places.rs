@@ -13,11 +13,12 @@
 
 use std::sync::Arc;
 
-use baton_machine::{ExitCounts, Vcpu};
+use baton_machine::ExitCounts;
 use vcpu_sched::{CpuId, VcpuId};
 
 use super::after_unlock::AfterUnlock;
-use super::owned_vcpu::{OwnedVcpu, VcpuThreads};
+use super::interrupt_sleep::InterruptSleep;
+use super::owned_vcpu::OwnedVcpu;
 
 /// Where a vCPU is.
 enum VcpuPlace {
@@ -25,7 +26,7 @@ enum VcpuPlace {
     InPool(OwnedVcpu),
     /// In the hands of an executor that runs it.
     WithExecutor,
-    /// Halted, asleep in `KVM_RUN` on a halt thread, or on its way there.
+    /// Halted, asleep in `KVM_RUN` on a halt thread or its own thread, or on its way there.
     OnHaltThread,
     /// Halted, asleep in `KVM_RUN` on the thread of an executor that has nothing else to run.
     AsleepInPlace {
@@ -58,7 +59,7 @@ pub(crate) enum NotInPool {
 /// One vCPU of the pool.
 pub(crate) struct VcpuRow {
     place: VcpuPlace,
-    threads: Arc<dyn VcpuThreads>,
+    sleep: Arc<dyn InterruptSleep>,
 }
 
 /// The places of all vCPUs of a pool, by their ids in the policy.
@@ -66,11 +67,7 @@ pub(crate) struct VcpuRow {
 pub(crate) struct VcpuPlaces {
     rows: Vec<Option<VcpuRow>>,
     /// vCPUs of ended guests. What they hold of the host is to be released without the pool's lock.
-    #[expect(
-        clippy::vec_box,
-        reason = "it is filled under the lock, and vCPUs are large"
-    )]
-    ended: Vec<Box<Vcpu>>,
+    ended: Vec<OwnedVcpu>,
 }
 
 impl VcpuPlaces {
@@ -95,7 +92,7 @@ impl VcpuPlaces {
             self.rows.resize_with(index + 1, || None);
         }
         self.rows[index] = Some(VcpuRow {
-            threads: Arc::clone(vcpu.threads()),
+            sleep: vcpu.interrupt(),
             place: VcpuPlace::InPool(vcpu),
         });
     }
@@ -132,7 +129,7 @@ impl VcpuPlaces {
                 continue;
             };
             match std::mem::replace(&mut row.place, VcpuPlace::OnHaltThread) {
-                VcpuPlace::InPool(vcpu) if vcpu.index > 0 => unstarted.push(vcpu),
+                VcpuPlace::InPool(vcpu) if vcpu.index() > 0 => unstarted.push(vcpu),
                 other => row.place = other,
             }
         }
@@ -141,7 +138,7 @@ impl VcpuPlaces {
 
     /// `vcpu` comes back, from an executor or from its sleep.
     pub(crate) fn put_back(&mut self, vcpu: OwnedVcpu) {
-        if vcpu.guest.has_ended() {
+        if vcpu.has_ended() {
             self.end_vcpu(vcpu);
         } else {
             self.set(vcpu.id(), VcpuPlace::InPool(vcpu));
@@ -151,7 +148,7 @@ impl VcpuPlaces {
     /// `vcpu` has halted and is to sleep on a halt thread. `None`: its guest has ended, so that it
     /// stays.
     pub(crate) fn send_to_sleep(&mut self, vcpu: OwnedVcpu) -> Option<OwnedVcpu> {
-        if vcpu.guest.has_ended() {
+        if vcpu.has_ended() {
             self.end_vcpu(vcpu);
             return None;
         }
@@ -196,7 +193,7 @@ impl VcpuPlaces {
     pub(crate) fn interrupt_sleep(&mut self, id: VcpuId, after: &mut AfterUnlock) {
         let Some(row) = self.row_mut(id) else { return };
         match &mut row.place {
-            VcpuPlace::OnHaltThread => after.interrupts.push((id, Arc::clone(&row.threads))),
+            VcpuPlace::OnHaltThread => after.interrupts.push((id, Arc::clone(&row.sleep))),
             VcpuPlace::AsleepInPlace { cpu, interrupted } => {
                 *interrupted = true;
                 after.kicks.insert(*cpu);
@@ -220,10 +217,10 @@ impl VcpuPlaces {
     }
 
     /// Nothing runs `vcpu` any more: its counters stay, and it is dropped once the lock is free. Its row keeps
-    /// its threads.
+    /// the way to its threads.
     fn end_vcpu(&mut self, vcpu: OwnedVcpu) {
-        self.set(vcpu.id(), VcpuPlace::Ended(vcpu.exits));
-        self.ended.push(vcpu.into_vcpu());
+        self.set(vcpu.id(), VcpuPlace::Ended(vcpu.exits()));
+        self.ended.push(vcpu);
     }
 
     /// Whether `id` has ended and come back, or cannot come back.
@@ -233,28 +230,27 @@ impl VcpuPlaces {
     }
 
     /// The vCPUs of ended guests that have come back since the last call.
-    #[expect(clippy::vec_box, reason = "as in the field")]
-    pub(crate) fn take_ended(&mut self) -> Vec<Box<Vcpu>> {
+    pub(crate) fn take_ended(&mut self) -> Vec<OwnedVcpu> {
         std::mem::take(&mut self.ended)
     }
 
     /// The exits of `id`, which does not run any more. A vCPU that is not back counts nothing.
     pub(crate) fn exits(&self, id: VcpuId) -> ExitCounts {
         match self.row(id).map(|row| &row.place) {
-            Some(VcpuPlace::InPool(vcpu)) => vcpu.exits,
+            Some(VcpuPlace::InPool(vcpu)) => vcpu.exits(),
             Some(VcpuPlace::Ended(exits)) => *exits,
             _ => ExitCounts::default(),
         }
     }
 
-    /// The vCPUs that are in the pool.
+    /// The vCPUs of this process that are in the pool.
     #[cfg(test)]
-    pub(crate) fn in_pool(&mut self) -> impl Iterator<Item = &mut Vcpu> {
+    pub(crate) fn in_pool(&mut self) -> impl Iterator<Item = &mut baton_machine::Vcpu> {
         self.rows
             .iter_mut()
             .flatten()
             .filter_map(|row| match &mut row.place {
-                VcpuPlace::InPool(vcpu) => Some(&mut **vcpu),
+                VcpuPlace::InPool(OwnedVcpu::Local(vcpu)) => Some(&mut **vcpu),
                 _ => None,
             })
     }

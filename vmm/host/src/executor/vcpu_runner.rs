@@ -1,6 +1,7 @@
 //! How an executor has a vCPU run: on its own thread, or on the vCPU's.
 //!
-//! [`Inline`]: the executor's own thread calls `KVM_RUN`. [`Threaded`](super::threaded::Threaded): each
+//! A vCPU of another process always runs on its own thread there (`foreign_run.rs`). For those of this process there
+//! are two forms. [`Inline`]: the executor's own thread calls `KVM_RUN`. [`Threaded`](super::threaded::Threaded): each
 //! vCPU has a thread, which the executor wakes and waits for. Policy, accounting and the handling of
 //! exits are the same.
 //!
@@ -11,7 +12,7 @@
 use baton_machine::Vcpu;
 
 use super::kick_target::KickTarget;
-use super::owned_vcpu::{FinishedRun, OwnedVcpu};
+use super::local_vcpu::{FinishedRun, LocalVcpu};
 use super::run_loop::RunLoop;
 use crate::halt::{HaltSetup, InPlaceEnd};
 
@@ -21,7 +22,7 @@ pub(crate) trait VcpuRunner {
     /// can cause; its guest cannot go on.
     fn run(
         &mut self,
-        vcpu: OwnedVcpu,
+        vcpu: LocalVcpu,
         until: Option<u64>,
         target: &KickTarget,
     ) -> Option<FinishedRun>;
@@ -46,7 +47,7 @@ pub(crate) struct Inline {
 impl VcpuRunner for Inline {
     fn run(
         &mut self,
-        mut vcpu: OwnedVcpu,
+        mut vcpu: LocalVcpu,
         until: Option<u64>,
         target: &KickTarget,
     ) -> Option<FinishedRun> {

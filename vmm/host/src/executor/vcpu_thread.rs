@@ -16,7 +16,7 @@ use super::allowed_cpus::AllowedCpus;
 use super::halt_threads;
 use super::handoff::Handoff;
 use super::kick_handler;
-use super::owned_vcpu::{FinishedRun, OwnedVcpu, RunRequest};
+use super::local_vcpu::{FinishedRun, LocalVcpu, RunRequest};
 use super::pins::Pinned;
 use super::pool::Pool;
 use super::run_loop::RunLoop;
@@ -27,7 +27,7 @@ use crate::halt::{CpuMeter, ExitOnWake, HaltSetup, VcpuSleep};
 pub(super) enum Work {
     Run(RunRequest),
     /// Let the vCPU sleep, and give it back to the pool.
-    Sleep(OwnedVcpu),
+    Sleep(LocalVcpu),
 }
 
 /// Where a vCPU's thread takes its work from. Closed when the thread ends, so that no work is put there
@@ -43,7 +43,7 @@ impl Drop for Inbox {
 /// What a vCPU's thread has.
 pub(super) struct VcpuThread {
     run_loop: RunLoop,
-    vcpu_sleep: Arc<VcpuSleep<OwnedVcpu>>,
+    vcpu_sleep: Arc<VcpuSleep<LocalVcpu>>,
     halt_setup: HaltSetup,
     pool: Weak<Pool>,
     /// The host CPUs where the vCPU may run.
@@ -60,7 +60,7 @@ impl VcpuThread {
     /// # Errors
     /// If the host has no timers or signals for it.
     pub(super) fn for_this_thread(
-        vcpu_sleep: Arc<VcpuSleep<OwnedVcpu>>,
+        vcpu_sleep: Arc<VcpuSleep<LocalVcpu>>,
         pool: Weak<Pool>,
         cpus: Arc<AllowedCpus>,
     ) -> io::Result<Self> {
@@ -114,7 +114,7 @@ impl VcpuThread {
         });
     }
 
-    fn sleep(&mut self, mut vcpu: OwnedVcpu, pool: &Pool) {
+    fn sleep(&mut self, mut vcpu: LocalVcpu, pool: &Pool) {
         // Until the vCPU is given back, which takes the pool's lock.
         let _preempts = pool.priority.preempt_for_now();
         // Another vCPU runs by now where this one halted; it may wake wherever there is room.

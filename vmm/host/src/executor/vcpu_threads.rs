@@ -7,8 +7,9 @@ use baton_os::ready_thread::spawn_ready;
 
 use super::halt_threads;
 use super::handoff::Handoff;
+use super::interrupt_sleep::InterruptSleep;
+use super::local_vcpu::{LocalVcpu, RunRequest, VcpuThreads};
 use super::new_vcpu::{NewVcpu, StartedThreads};
-use super::owned_vcpu::{OwnedVcpu, RunRequest, VcpuThreads};
 use super::pool::Pool;
 use super::vcpu_thread::{Inbox, VcpuThread, Work};
 use crate::halt::{HaltThreadError, VcpuSleep};
@@ -16,7 +17,7 @@ use crate::halt::{HaltThreadError, VcpuSleep};
 /// One vCPU's thread, which ends when this is dropped.
 struct VcpuThreadHandle {
     work: Handoff<Work>,
-    vcpu_sleep: Arc<VcpuSleep<OwnedVcpu>>,
+    vcpu_sleep: Arc<VcpuSleep<LocalVcpu>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -79,7 +80,7 @@ impl Drop for VcpuThreadHandle {
 /// The way to a vCPU's thread.
 struct OwnThread {
     work: Handoff<Work>,
-    vcpu_sleep: Arc<VcpuSleep<OwnedVcpu>>,
+    vcpu_sleep: Arc<VcpuSleep<LocalVcpu>>,
     pool: Weak<Pool>,
 }
 
@@ -88,13 +89,15 @@ impl VcpuThreads for OwnThread {
         self.work.put(Work::Run(request)).is_ok()
     }
 
-    fn begin_sleep(&self, vcpu: OwnedVcpu) {
+    fn begin_sleep(&self, vcpu: LocalVcpu) {
         // Only a thread that has failed or ends does not take it.
         if let Err(Work::Sleep(vcpu)) = self.work.put(Work::Sleep(vcpu)) {
             halt_threads::keep(&self.pool, vcpu);
         }
     }
+}
 
+impl InterruptSleep for OwnThread {
     fn interrupt_sleep(&self) {
         self.vcpu_sleep.interrupt();
     }

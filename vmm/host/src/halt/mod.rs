@@ -21,7 +21,7 @@
 //! |---|---|
 //! | `exit_on_halt.rs` | a halt ends `KVM_RUN` |
 //! | `exit_on_wake.rs` | a wake ends `KVM_RUN`, by tracepoints (`wake_events.rs`, `tracepoints.rs`) or debug flags (`wake_step.rs`); `pending.rs` |
-//! | `vcpu_sleep.rs` | one vCPU sleeps until it wakes or another thread interrupts its sleep (`sleep_slot.rs`, `interrupt_sleep.rs`) |
+//! | `vcpu_sleep.rs` | one vCPU sleeps until it wakes or another thread interrupts its sleep (`interruption.rs`, `sleep_slot.rs`, `interrupt_sleep.rs`) |
 //! | `halt_thread.rs` | a thread on which one vCPU sleeps |
 //! | `sleep_in_place.rs` | a vCPU sleeps on its executor's thread |
 //! | `halt_setup.rs` | what a thread needs so that vCPUs can sleep on it |
@@ -38,6 +38,7 @@ mod exit_on_wake;
 mod halt_setup;
 mod halt_thread;
 mod interrupt_sleep;
+mod interruption;
 mod mp_state;
 mod pending;
 mod perf_signal;
@@ -58,10 +59,11 @@ pub use exit_on_halt::HaltSignal;
 pub use exit_on_wake::ExitOnWake;
 pub(crate) use halt_setup::HaltSetup;
 pub use halt_thread::HaltThread;
+pub(crate) use interruption::Interruption;
 pub use mp_state::is_halted;
 pub(crate) use sleep_in_place::{InPlaceEnd, SleepInPlace};
 pub use thread_priority::ThreadPriority;
 pub use vcpu_sleep::SleepEnd;
-pub(crate) use vcpu_sleep::VcpuSleep;
+pub(crate) use vcpu_sleep::{VcpuSleep, sleep};
 pub use wake_events::{WakeEventsError, check_wake_events};
 pub use wake_step::{WakeStepError, check_wake_step};

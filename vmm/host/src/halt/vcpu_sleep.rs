@@ -13,13 +13,14 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use baton_machine::{Exit, Vcpu};
+use baton_machine::{Exit, ImmediateExit, Vcpu};
 use kvm_bindings::KVM_MP_STATE_HALTED;
 
 use super::error::HaltThreadError;
 use super::exit_on_wake::WakeExit;
 use super::halt_setup::HaltSetup;
 use super::interrupt_sleep::{self, SleepHandle};
+use super::interruption::Interruption;
 use super::mp_state::is_halted;
 use super::runaway_guard::RunawayGuard;
 use super::sleep_slot::SleepSlot;
@@ -90,9 +91,48 @@ impl<V> VcpuSleep<V> {
         self.slot.close(SleepHandle::interrupt);
     }
 
-    /// Lets `vcpu` sleep on this thread until it wakes or the sleep is interrupted. Afterwards no debug flags
-    /// are set and `immediate_exit` is cleared. (Steps 2 to 6 of the protocol in `sleep_slot.rs`.)
+    /// See [`sleep`].
     pub(crate) fn sleep(&self, vcpu: &mut Vcpu, setup: &HaltSetup) -> SleepEnd {
+        sleep(vcpu, setup, self)
+    }
+}
+
+impl<V> Interruption for VcpuSleep<V> {
+    fn begin_sleep(&self, immediate_exit: ImmediateExit) -> bool {
+        let handle = SleepHandle::for_this_thread(immediate_exit);
+        self.slot.begin_sleep(handle)
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.slot.is_interrupted()
+    }
+
+    fn pause(&self, time: Duration) {
+        self.slot.pause(time);
+    }
+
+    fn end_sleep(&self) {
+        self.slot.end_sleep();
+    }
+}
+
+/// Lets `vcpu` sleep on this thread until it wakes or its sleep is interrupted. Afterwards no debug flags are set
+/// and `immediate_exit` is cleared. (Steps 2 to 6 of the protocol in `sleep_slot.rs`.)
+pub(crate) fn sleep(
+    vcpu: &mut Vcpu,
+    setup: &HaltSetup,
+    interruption: &impl Interruption,
+) -> SleepEnd {
+    Sleep { interruption }.sleep(vcpu, setup)
+}
+
+/// A sleep, and how it is interrupted.
+struct Sleep<'a, I> {
+    interruption: &'a I,
+}
+
+impl<I: Interruption> Sleep<'_, I> {
+    fn sleep(&self, vcpu: &mut Vcpu, setup: &HaltSetup) -> SleepEnd {
         vcpu.complete_pending();
         vcpu.limit_timer();
         let state = vcpu.mp_state();
@@ -123,8 +163,7 @@ impl<V> VcpuSleep<V> {
         setup: &HaltSetup,
         wake_exit: &WakeExit<'_>,
     ) -> SleepEnd {
-        let handle = SleepHandle::for_this_thread(vcpu.immediate_exit());
-        if !self.slot.begin_sleep(handle) {
+        if !self.interruption.begin_sleep(vcpu.immediate_exit()) {
             return SleepEnd::Interrupted;
         }
         match setup.guard(vcpu) {
@@ -156,7 +195,7 @@ impl<V> VcpuSleep<V> {
                     // A guest may hold an NMI against a vCPU that it has not started. KVM then neither
                     // starts the vCPU nor lets it sleep, and that must not become a busy loop.
                     if state != KVM_MP_STATE_HALTED {
-                        self.slot.pause(pause);
+                        self.interruption.pause(pause);
                         pause = (pause * 2).min(LONGEST_PAUSE);
                     }
                 }
@@ -176,7 +215,7 @@ impl<V> VcpuSleep<V> {
         let by_signal = wake_exit.ends_by_signal();
         match vcpu.mp_state() {
             Ok(state) if is_halted(state) => {
-                if self.slot.is_interrupted() {
+                if self.interruption.is_interrupted() {
                     ControlFlow::Break(SleepEnd::Interrupted)
                 } else if state == KVM_MP_STATE_HALTED && by_signal {
                     ControlFlow::Break(SleepEnd::Woken)
@@ -186,7 +225,7 @@ impl<V> VcpuSleep<V> {
             }
             _ => {
                 // The vCPU ran on, and neither an interruption nor its single step has stopped it.
-                let stopped = by_signal || self.slot.is_interrupted();
+                let stopped = by_signal || self.interruption.is_interrupted();
                 vcpu.overran_single_step |= halted && !stopped;
                 ControlFlow::Break(SleepEnd::Woken)
             }
@@ -195,7 +234,7 @@ impl<V> VcpuSleep<V> {
 
     /// Step 5, and the flag of step 6.
     fn end_sleep(&self, vcpu: &Vcpu) {
-        self.slot.end_sleep();
+        self.interruption.end_sleep();
         vcpu.immediate_exit().set(false);
     }
 }

@@ -78,7 +78,7 @@ impl Starter {
         let controls: Arc<[VcpuControl]> = ready
             .vcpus
             .iter()
-            .map(|vcpu| VcpuControl::new(vcpu))
+            .map(|vcpu| VcpuControl::new(vcpu.immediate_exit()))
             .collect();
         let mut threads = Vec::new();
         for (vcpu, placement) in ready.vcpus.into_iter().zip(placements) {

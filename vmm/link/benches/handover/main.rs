@@ -288,6 +288,8 @@ fn guest(path: &Path) {
     });
     let request = JoinRequest {
         name: "bench".into(),
+        console: None,
+        hints: String::new(),
         weight: 100,
         kick_signal: signo(),
         vcpus: vcpus.collect(),

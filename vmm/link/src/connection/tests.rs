@@ -34,12 +34,12 @@ fn messages_arrive_in_order_and_the_file_with_its_message() {
     let event = rustix::event::eventfd(7, EventfdFlags::CLOEXEC).expect("a file");
     guest.send(&hello(), None).expect("sent");
     guest
-        .send(&GuestMessage::Leave, Some(event.as_fd()))
+        .send(&GuestMessage::Hello { protocol: 2 }, Some(event.as_fd()))
         .expect("sent");
     let first = received(&pool).expect("a message").without_file();
     assert_eq!(first.expect("no file"), hello());
     let second = received(&pool).expect("a message");
-    assert_eq!(second.message, GuestMessage::Leave);
+    assert_eq!(second.message, GuestMessage::Hello { protocol: 2 });
     let file = second
         .file
         .and_then(ForeignFile::into_trusted)

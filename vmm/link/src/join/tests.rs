@@ -11,6 +11,8 @@ use crate::wake_file::WakeFile;
 fn join_request() -> JoinRequest {
     JoinRequest {
         name: "web".into(),
+        console: None,
+        hints: String::new(),
         weight: 100,
         kick_signal: RtSignal::ExecutorKick.number(),
         vcpus: vec![VcpuRequest {
@@ -62,7 +64,7 @@ fn a_guest_that_joins_is_admitted_with_a_way_to_each_vcpu() {
     let (_pages, file) = GuestPages::create(1).expect("pages");
     let (admission, joined) = join(|_| {}, &file);
     assert_eq!(admission.expect("admitted").guest, 4);
-    let mut joined = joined.expect("joined");
+    let joined = joined.expect("joined");
     assert_eq!(joined.vcpus.len(), 1);
     assert!(joined.vcpus[0].clock.ran_ns().is_ok());
 }

@@ -17,23 +17,37 @@ fn share() -> impl Strategy<Value = Share> {
     let share = (
         proptest::option::of(reservation),
         proptest::option::of(host_cpus),
+        any::<Option<u32>>(),
     );
-    share.prop_map(|(reservation, host_cpus)| Share {
+    share.prop_map(|(reservation, host_cpus, weight)| Share {
         reservation,
         host_cpus,
+        weight,
     })
 }
 
 fn join() -> impl Strategy<Value = JoinRequest> {
     let vcpu = (any::<i32>(), share()).prop_map(|(tid, share)| VcpuRequest { tid, share });
     let vcpus = proptest::collection::vec(vcpu, 0..4);
-    let fields = (".{0,70}", any::<u32>(), any::<i32>(), vcpus);
-    fields.prop_map(|(name, weight, kick_signal, vcpus)| JoinRequest {
-        name,
-        weight,
-        kick_signal,
+    let console = proptest::option::of("/?.{0,20}");
+    let fields = (
+        ".{0,70}",
+        console,
+        ".{0,70}",
+        any::<u32>(),
+        any::<i32>(),
         vcpus,
-    })
+    );
+    fields.prop_map(
+        |(name, console, hints, weight, kick_signal, vcpus)| JoinRequest {
+            name,
+            console,
+            hints,
+            weight,
+            kick_signal,
+            vcpus,
+        },
+    )
 }
 
 fn message() -> impl Strategy<Value = GuestMessage> {
@@ -45,7 +59,9 @@ fn message() -> impl Strategy<Value = GuestMessage> {
         any::<u32>().prop_map(|protocol| GuestMessage::Hello { protocol }),
         join().prop_map(GuestMessage::Join),
         change.prop_map(|(weight, vcpu)| GuestMessage::Change(Change { weight, vcpu })),
-        Just(GuestMessage::Leave),
+        ".{0,70}".prop_map(|source| GuestMessage::Hints { source }),
+        (any::<bool>(), ".{0,70}")
+            .prop_map(|(ok, text)| GuestMessage::Leave(GuestEnded { ok, text })),
     ]
 }
 
@@ -64,7 +80,15 @@ fn parse_and_check(bytes: &[u8]) -> Option<GuestMessage> {
                 assert!(vcpu.is_none_or(|(vcpu, _)| vcpu < vcpus));
             }
         }
-        GuestMessage::Hello { .. } | GuestMessage::Leave => {}
+        GuestMessage::Hints { source } => {
+            let fits = source.len() <= MAX_HINTS;
+            assert!(fits || check_hints(source).is_err());
+        }
+        GuestMessage::Leave(ended) => {
+            let fits = ended.text.len() <= MAX_END;
+            assert!(fits || ended.check().is_err());
+        }
+        GuestMessage::Hello { .. } => {}
     }
     Some(message)
 }
@@ -102,6 +126,8 @@ proptest! {
 fn request() -> JoinRequest {
     JoinRequest {
         name: "web".into(),
+        console: None,
+        hints: String::new(),
         weight: 100,
         kick_signal: 35,
         vcpus: vec![VcpuRequest {
@@ -142,6 +168,14 @@ fn requests_that_no_pool_can_grant_are_refused() {
     for weight in [0, MAX_WEIGHT + 1] {
         let refused = changed(&|request| request.weight = weight);
         assert_eq!(refused, Err(RequestError::Weight(weight)));
+    }
+    let refused = changed(&|request| request.vcpus[0].share.weight = Some(0));
+    assert_eq!(refused, Err(RequestError::Weight(0)));
+    let refused = changed(&|request| request.hints = "a\nb".into());
+    assert_eq!(refused, Err(RequestError::Text("source of the hints")));
+    for path in ["relative", &format!("/{}", "x".repeat(MAX_PATH))] {
+        let refused = changed(&|request| request.console = Some(path.into()));
+        assert_eq!(refused, Err(RequestError::Text("path of the console")));
     }
     let refused = changed(&|request| request.vcpus.clear());
     assert_eq!(refused, Err(RequestError::Vcpus(0)));

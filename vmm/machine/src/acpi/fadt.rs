@@ -1,4 +1,4 @@
-//! FADT: the fixed registers, by which a kernel switches the machine off or resets it.
+//! FADT: the fixed registers, by which a kernel switches the machine off, resets it, or reads its power button.
 
 use acpi_tables::fadt::{FADT, FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
@@ -26,8 +26,8 @@ pub(crate) fn table(dsdt: u64, facs: u64) -> FADT {
     .firmware_ctrl_32(facs as u32)
     .flag(Flags::Wbinvd)
     .flag(Flags::ProcC1)
-    // No power or sleep button among the fixed registers.
-    .flag(Flags::PwrButton)
+    // The power button is among the fixed registers, and there is no sleep button: a flag means that there is
+    // none in the fixed registers.
     .flag(Flags::SlpButton)
     .flag(Flags::ResetRegSup);
     fadt.sci_int = SCI.into();

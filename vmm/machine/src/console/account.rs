@@ -23,6 +23,11 @@ impl Account {
         self.written.fetch_add(bytes, Ordering::Release);
     }
 
+    /// Charges the guest `ns` of CPU time.
+    pub(super) fn charge(&self, ns: u64) {
+        self.cpu_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
     pub(super) fn take_cpu_ns(&self) -> u64 {
         match self.cpu_ns.load(Ordering::Relaxed) {
             0 => 0,
@@ -37,7 +42,7 @@ pub(super) fn charge(ns: u64, written: impl Iterator<Item = (usize, Arc<Account>
     let bytes: u64 = written.iter().map(|(bytes, _)| *bytes as u64).sum();
     for (own, account) in written {
         let part = u128::from(ns) * own as u128 / u128::from(bytes.max(1));
-        account.cpu_ns.fetch_add(part as u64, Ordering::Relaxed);
+        account.charge(part as u64);
     }
 }
 

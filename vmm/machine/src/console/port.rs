@@ -1,10 +1,11 @@
-//! The way of a guest's output to the console's thread.
+//! The way of a guest's output to the thread of its console.
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use super::account::{Account, ConsoleCount};
 use super::printable;
+use super::scrollback::Scrollback;
 
 /// Bytes to be written, and the account of the guest that printed them.
 pub(super) struct Piece {
@@ -17,18 +18,37 @@ pub(super) struct Piece {
 /// Where one guest's lines go.
 #[derive(Clone, Debug)]
 pub struct ConsolePort {
-    queue: Option<SyncSender<Piece>>,
+    way: Way,
     prefix: Arc<str>,
     account: Arc<Account>,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    /// Output is discarded.
+    None,
+    /// To a thread that writes all of it, or what there is room for in its queue.
+    Queue(SyncSender<Piece>),
+    /// To readers, each of which takes what it can.
+    Kept(Arc<Scrollback>),
 }
 
 impl ConsolePort {
     /// A port whose lines begin with `prefix` and go into `queue`.
     pub(super) fn new(queue: SyncSender<Piece>, prefix: String) -> Self {
         Self {
-            queue: Some(queue),
+            way: Way::Queue(queue),
             prefix: prefix.into(),
             account: Arc::default(),
+        }
+    }
+
+    /// A port whose output is kept in `scrollback`. `account` is charged for serving its readers.
+    pub(super) fn kept(scrollback: Arc<Scrollback>, account: Arc<Account>) -> Self {
+        Self {
+            way: Way::Kept(scrollback),
+            prefix: "".into(),
+            account,
         }
     }
 
@@ -36,7 +56,7 @@ impl ConsolePort {
     #[must_use]
     pub fn discard() -> Self {
         Self {
-            queue: None,
+            way: Way::None,
             prefix: "".into(),
             account: Arc::default(),
         }
@@ -58,9 +78,16 @@ impl ConsolePort {
         !self.prefix.is_empty()
     }
 
-    /// Puts `text` into the queue, or drops it if the queue is full.
+    /// Puts `text` into the scrollback, or into the queue unless that is full.
     pub(super) fn send(&self, text: &[u8]) {
-        let Some(queue) = &self.queue else { return };
+        match &self.way {
+            Way::None => {}
+            Way::Queue(queue) => self.put(queue, text),
+            Way::Kept(scrollback) => scrollback.push(text),
+        }
+    }
+
+    fn put(&self, queue: &SyncSender<Piece>, text: &[u8]) {
         let mut bytes = Vec::with_capacity(self.prefix.len() + text.len());
         bytes.extend_from_slice(self.prefix.as_bytes());
         match self.is_shared() {

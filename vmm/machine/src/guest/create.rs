@@ -1,7 +1,6 @@
 //! The steps by which a guest is created.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use baton_abi::hints::FEATURE_RUNNING;
@@ -108,6 +107,7 @@ fn create(
         config.cpus as u32,
         clock,
         wiring.console,
+        wiring.restarts,
     ));
     let pages = match config.hints.offers_pages() {
         true => config.cpus,
@@ -123,15 +123,19 @@ fn create(
     ));
     // The host's own scheduler has no use for hints.
     if config.hints.infers() && wiring.features & FEATURE_RUNNING != 0 {
-        infer_hints(&guest, config.symbols.as_deref())?;
+        infer_hints(&guest, config)?;
     }
     guest.record_hints_in_force();
     Ok((guest, fds))
 }
 
-/// Begins to infer the hints of `guest`, with the symbols of its kernel in the file `symbols`, if there is one.
-fn infer_hints(guest: &Arc<Guest>, symbols: Option<&Path>) -> Result<(), GuestErrorKind> {
-    if let Some(symbols) = symbols {
+/// Begins to infer the hints of `guest` as `config` has it.
+fn infer_hints(guest: &Arc<Guest>, config: &GuestConfig) -> Result<(), GuestErrorKind> {
+    if !config.hints.searches_for_count() {
+        guest.inferred.start_without_scans();
+        return Ok(());
+    }
+    if let Some(symbols) = &config.symbols {
         let count = kernel_image::read_symbols(symbols)?;
         guest.inferred.set_linked(count);
     }

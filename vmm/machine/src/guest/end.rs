@@ -19,12 +19,28 @@ pub enum GuestEnd {
         /// What happened.
         text: String,
     },
+    /// The guest reset itself, by ACPI or by the keyboard controller.
+    Reset,
+    /// The guest switched itself off after its power button was pressed.
+    PoweredOff,
+    /// The guest's power button was pressed, and the guest was cut because it had not switched itself off in the
+    /// time that it was given for that.
+    PowerCut,
     /// The guest was stopped from outside: the run is over.
     Killed,
     /// The guest was stopped to take it out of its pool, and others go on.
     Removed,
     /// The user ended the guest by a key at its console, and others go on.
     Quit,
+    /// The guest has ended in another process, which reported this.
+    Reported {
+        /// Whether nothing went wrong.
+        ok: bool,
+        /// How it ended, in the words of that process.
+        text: String,
+    },
+    /// The process with the guest has ended, or was ended because of this.
+    ProcessLost(String),
 }
 
 impl GuestEnd {
@@ -33,8 +49,44 @@ impl GuestEnd {
     pub fn is_success(&self) -> bool {
         match self {
             Self::Exited(code) => *code == 0,
-            Self::Killed | Self::Removed | Self::Quit => true,
-            Self::TripleFault { .. } | Self::InternalError { .. } => false,
+            Self::Reset
+            | Self::PoweredOff
+            | Self::PowerCut
+            | Self::Killed
+            | Self::Removed
+            | Self::Quit => true,
+            Self::Reported { ok, .. } => *ok,
+            Self::TripleFault { .. } | Self::InternalError { .. } | Self::ProcessLost(_) => false,
+        }
+    }
+
+    /// Whether a PC would start anew.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        matches!(self, Self::Reset | Self::TripleFault { .. })
+    }
+
+    /// Whether somebody other than the guest requested it.
+    #[must_use]
+    pub fn is_by_request(&self) -> bool {
+        match self {
+            Self::PoweredOff | Self::PowerCut | Self::Killed | Self::Removed | Self::Quit => true,
+            Self::Exited(_)
+            | Self::TripleFault { .. }
+            | Self::InternalError { .. }
+            | Self::Reset
+            | Self::Reported { .. }
+            | Self::ProcessLost(_) => false,
+        }
+    }
+
+    /// The code with which the guest ended by itself; `None` if it failed otherwise or was stopped.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<u32> {
+        match self {
+            Self::Exited(code) => Some(*code),
+            Self::Reset | Self::PoweredOff => Some(0),
+            _ => None,
         }
     }
 }
@@ -49,9 +101,17 @@ impl fmt::Display for GuestEnd {
                 "triple fault on vCPU {vcpu} (the host's kernel log may name the address)"
             ),
             Self::InternalError { vcpu, text } => write!(f, "stopped at vCPU {vcpu}: {text}"),
+            Self::Reset => write!(f, "reset itself"),
+            Self::PoweredOff => write!(f, "powered off by request"),
+            Self::PowerCut => write!(
+                f,
+                "cut after the timeout: it had not powered off by request"
+            ),
             Self::Killed => write!(f, "stopped when the run ended"),
             Self::Removed => write!(f, "stopped and taken out of its pool"),
             Self::Quit => write!(f, "ended at its console"),
+            Self::Reported { text, .. } => f.write_str(text),
+            Self::ProcessLost(text) => write!(f, "lost with its process: {text}"),
         }
     }
 }

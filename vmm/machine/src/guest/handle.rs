@@ -1,15 +1,20 @@
 //! A guest that can run.
 
 use std::fmt;
+use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
+use vmm_sys_util::eventfd::EventFd;
 
+use super::end::GuestEnd;
 use super::hints_in_force::HintsInForce;
 use super::host_resources::{HostResources, ReapOnDrop};
 use super::record::GuestRecord;
+use crate::acpi;
 use crate::apic_timer::TimerRates;
+use crate::console::TakesInput;
 use crate::devices::Devices;
 use crate::hints::{BadHintPage, HintPages};
 use crate::inferred::InferredHints;
@@ -33,7 +38,7 @@ pub struct Guest {
     /// The rates that the timers of the local APICs may have.
     pub timers: TimerRates,
     features: u32,
-    pub(crate) power: PowerRegisters,
+    power: PowerRegisters,
     resources: Arc<HostResources>,
     // After `resources`, so that the reaper gets the last reference to them, whichever thread drops this
     // value.
@@ -123,6 +128,39 @@ impl Guest {
         &self.resources.vm
     }
 
+    /// Presses the guest's ACPI power button, on which its system should switch itself off. False: the guest has
+    /// ended, or none of its drivers has enabled the button, so that the press has no effect. May be called on
+    /// any thread, also while vCPUs run.
+    #[must_use]
+    pub fn press_power_button(&self) -> bool {
+        !self.has_ended() && self.power.press_button(|level| self.set_sci(level))
+    }
+
+    /// Carries out a write to a power register. True: the guest switches itself off.
+    pub(crate) fn write_power(&self, port: u16, data: &[u8]) -> bool {
+        let set_line = |level| self.set_sci(level);
+        self.power.write(port, data, set_line)
+    }
+
+    /// Carries out a read from a power register.
+    pub(crate) fn read_power(&self, port: u16, data: &mut [u8]) {
+        self.power.read(port, data);
+    }
+
+    /// How a guest that switches itself off ends.
+    pub(crate) fn switched_off(&self) -> GuestEnd {
+        match self.power.was_pressed() {
+            true => GuestEnd::PoweredOff,
+            false => GuestEnd::Exited(0),
+        }
+    }
+
+    /// Sets the level of ACPI's interrupt.
+    fn set_sci(&self, level: bool) {
+        // KVM refuses only machines without interrupt controllers.
+        let _ = self.vm().set_irq_line(acpi::SCI.into(), level);
+    }
+
     /// Registers the page with frame number `pfn` as the hint page of vCPU `index`, which is running: the
     /// request is its own.
     pub(crate) fn register_hint_page(&self, index: u32, pfn: u32) -> Result<(), BadHintPage> {
@@ -143,5 +181,20 @@ impl Guest {
     #[must_use]
     pub fn register_steal_time(&self, index: u32, value: u64) -> bool {
         self.steal.write_msr(index, value, self.memory().regions())
+    }
+}
+
+/// The console of the guest is its serial port.
+impl TakesInput for Guest {
+    fn attention(&self) -> io::Result<EventFd> {
+        self.serial().attention()
+    }
+
+    fn room(&self) -> usize {
+        self.serial().accepted_room()
+    }
+
+    fn take(&self, bytes: &[u8]) {
+        self.serial().input(bytes);
     }
 }

@@ -15,6 +15,8 @@ pub enum HintsInForce {
     NoPage,
     /// At least one vCPU publishes them in its page.
     Page,
+    /// The host infers of them what can be inferred of any guest.
+    AnyGuest,
     /// The host is to infer them, and still looks for the preempt count of the guest's kernel.
     Looking,
     /// The host infers them from the preempt count of the guest's kernel.
@@ -30,6 +32,7 @@ impl HintsInForce {
             return Self::Page;
         }
         match inferred.progress() {
+            Some(Progress::NoSearch) => Self::AnyGuest,
             Some(Progress::Looking) => Self::Looking,
             Some(Progress::Found) => Self::PreemptCount,
             Some(Progress::NotFound) => Self::NoCount,
@@ -39,16 +42,38 @@ impl HintsInForce {
     }
 }
 
-impl fmt::Display for HintsInForce {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl HintsInForce {
+    const ALL: [Self; 6] = [
+        Self::Off,
+        Self::NoPage,
+        Self::Page,
+        Self::Looking,
+        Self::PreemptCount,
+        Self::NoCount,
+    ];
+
+    /// The source that is shown as `text`, as another process of Baton reports it.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.text() == text)
+    }
+
+    fn text(self) -> &'static str {
+        match self {
             Self::Off => "off",
             Self::NoPage => "page (none registered)",
             Self::Page => "page",
+            Self::AnyGuest => "inferred (any guest)",
             Self::Looking => "inferred (looking for the count)",
             Self::PreemptCount => "inferred (preempt count)",
             Self::NoCount => "inferred (no count found)",
-        })
+        }
+    }
+}
+
+impl fmt::Display for HintsInForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 
@@ -75,6 +100,14 @@ mod tests {
     };
 
     #[test]
+    fn each_source_is_read_as_it_is_shown() {
+        for source in HintsInForce::ALL {
+            assert_eq!(HintsInForce::from_text(&source.to_string()), Some(source));
+        }
+        assert_eq!(HintsInForce::from_text(""), None);
+    }
+
+    #[test]
     fn without_inference_the_pages_decide() {
         let inferred = InferredHints::new(2);
         let off = HintsInForce::of(&HintPages::new(0), &inferred);
@@ -89,6 +122,14 @@ mod tests {
         assert_eq!(HintsInForce::of(&pages, &inferred), HintsInForce::Page);
         pages.register(1, 0, memory.regions()).expect("ends it");
         assert_eq!(HintsInForce::of(&pages, &inferred), HintsInForce::NoPage);
+    }
+
+    #[test]
+    fn of_hints_that_are_inferred_of_any_guest_no_count_is_looked_for() {
+        let (pages, inferred) = (HintPages::new(0), InferredHints::new(1));
+        inferred.start_without_scans();
+        let any = HintsInForce::of(&pages, &inferred);
+        assert_eq!(any.to_string(), "inferred (any guest)");
     }
 
     #[test]

@@ -40,6 +40,36 @@ impl HostResources {
     }
 }
 
+/// The last reference to the resources of a guest. They are released also if this value is only dropped.
+struct LastReference {
+    resources: Arc<HostResources>,
+    // Dropped after the resources.
+    released: ReportReleased,
+}
+
+impl LastReference {
+    fn release(self, pace: &Pace) {
+        let Self {
+            resources,
+            released,
+        } = self;
+        // The guest has dropped its own reference.
+        if let Some(resources) = Arc::into_inner(resources) {
+            resources.release(pace);
+        }
+        drop(released);
+    }
+}
+
+/// Records when it is dropped that the resources of the guest are released.
+struct ReportReleased(Arc<GuestRecord>);
+
+impl Drop for ReportReleased {
+    fn drop(&mut self) {
+        self.0.set_released();
+    }
+}
+
 /// Leaves the resources of a guest to the reaper when this value is dropped.
 pub(super) struct ReapOnDrop {
     resources: Option<Arc<HostResources>>,
@@ -69,12 +99,12 @@ impl ReapOnDrop {
 impl Drop for ReapOnDrop {
     fn drop(&mut self) {
         if let Some(resources) = self.resources.take() {
-            self.reaper.take_apart(&self.record.name, move |pace| {
-                // This is the last reference: the guest has dropped its own.
-                if let Some(resources) = Arc::into_inner(resources) {
-                    resources.release(pace);
-                }
-            });
+            let last = LastReference {
+                resources,
+                released: ReportReleased(Arc::clone(&self.record)),
+            };
+            let release = move |pace: &Pace| last.release(pace);
+            self.reaper.take_apart(&self.record.name, release);
         }
     }
 }

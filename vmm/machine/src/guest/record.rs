@@ -1,6 +1,7 @@
 //! What stays of a guest when its virtual machine is gone: its name, what it reported, how it ended.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::end::GuestEnd;
@@ -10,6 +11,7 @@ use crate::console::ConsolePort;
 use crate::testdev::Results;
 
 type EndHook = Box<dyn Fn(&GuestRecord, &GuestEnd) + Send + Sync>;
+type HintsHook = Box<dyn Fn(&GuestRecord) + Send + Sync>;
 
 /// The record of a guest. A reference to the record does not keep the guest's memory, devices and KVM
 /// files alive when the guest ends.
@@ -22,10 +24,14 @@ pub struct GuestRecord {
     pub results: Results,
     /// The guest's time stamp counter.
     pub clock: GuestClock,
+    /// How often the guest has been started again.
+    pub restarts: u32,
     vcpus: u32,
     console: ConsolePort,
     hints: Mutex<HintsInForce>,
+    on_hints: OnceLock<HintsHook>,
     end: OnceLock<GuestEnd>,
+    is_released: AtomicBool,
     on_end: Mutex<Vec<EndHook>>,
 }
 
@@ -47,6 +53,7 @@ impl GuestRecord {
         vcpus: u32,
         clock: GuestClock,
         console: ConsolePort,
+        restarts: u32,
     ) -> Self {
         Self {
             number,
@@ -56,9 +63,26 @@ impl GuestRecord {
             vcpus,
             console,
             hints: Mutex::default(),
+            on_hints: OnceLock::new(),
+            restarts,
             end: OnceLock::new(),
+            is_released: AtomicBool::new(false),
             on_end: Mutex::default(),
         }
+    }
+
+    /// The record of guest `number`, whose machine is in another process. That process has what the guest
+    /// reports and prints, so the record has neither, and the clock is that of the host.
+    #[must_use]
+    pub fn of_process(number: usize, name: String, vcpus: u32) -> Self {
+        const NS_AS_KHZ: u32 = 1_000_000;
+        let clock = GuestClock::new(NS_AS_KHZ, 0);
+        Self::new(number, name, vcpus, clock, ConsolePort::discard(), 0)
+    }
+
+    /// Records what the guest's process has reported about the source of its hints.
+    pub fn report_hints(&self, source: HintsInForce) {
+        self.set_hints_in_force(|| source);
     }
 
     /// Number of vCPUs.
@@ -79,11 +103,35 @@ impl GuestRecord {
         *self.hints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sets the hook that runs after the source of the guest's hints has changed, on the thread that changed it. Only
+    /// the first hook counts. It must not block.
+    pub fn on_hints(&self, hook: impl Fn(&Self) + Send + Sync + 'static) {
+        let _ = self.on_hints.set(Box::new(hook));
+    }
+
     /// Records where the guest's hints come from. `now` is called under the lock, so that of two changes at
     /// once the later one stays.
     pub(super) fn set_hints_in_force(&self, now: impl FnOnce() -> HintsInForce) {
         let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
-        *hints = now();
+        let now = now();
+        let before = std::mem::replace(&mut *hints, now);
+        drop(hints);
+        if before != now
+            && let Some(hook) = self.on_hints.get()
+        {
+            hook(self);
+        }
+    }
+
+    /// Whether the host has back all that the guest had of it.
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        self.is_released.load(Ordering::Acquire)
+    }
+
+    /// The host has back all that the guest had of it.
+    pub(super) fn set_released(&self) {
+        self.is_released.store(true, Ordering::Release);
     }
 
     /// Adds a hook that runs when the guest ends, on the thread that notices the end. The hook must not

@@ -15,6 +15,8 @@ pub struct GuestWiring {
     pub vsock: VsockBounds,
     /// Releases what the guest has of the host when the guest has ended.
     pub reaper: Reaper,
+    /// How often the guest has been started again.
+    pub restarts: u32,
     /// The image for [`KernelSource::Builtin`](baton_config::KernelSource::Builtin).
     pub builtin: &'static [u8],
 }
@@ -26,6 +28,7 @@ impl Default for GuestWiring {
             features: 0,
             vsock: VsockBounds::default(),
             reaper: Reaper::default(),
+            restarts: 0,
             builtin: &[],
         }
     }

@@ -18,7 +18,8 @@ const SECTIONS: u32 = 0xff;
 /// No Linux code nests more spinlocks than that.
 const DEEPEST: u32 = 64;
 
-/// The word in which Linux counts, for each CPU, in how many sections the CPU is that must not be preempted.
+/// The word in which Linux counts, for each CPU, in how many sections the CPU is that must not be preempted. Of a
+/// count of 64 bits it is the lower half: in the upper one there is only the bit for a due task switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PreemptCount(pub(super) u32);
 
@@ -39,9 +40,10 @@ impl PreemptCount {
 pub(super) struct FoundCount {
     /// Of the count, from the GS base.
     pub(super) offset: u64,
-    /// The virtual address of an instruction that names the count, or of the entry for system calls.
+    /// The virtual address of the bytes that end with an instruction which names the count, or of the entry for
+    /// system calls.
     pub(super) witness: u64,
-    /// The guest-physical address of that instruction.
+    /// The guest-physical address of these bytes.
     witness_physical: u64,
     /// Whether the witness is an instruction that names the count. Where symbols give the place of the count, it is
     /// the entry for system calls.

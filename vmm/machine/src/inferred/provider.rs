@@ -83,6 +83,15 @@ pub(crate) struct GuestParts<'a> {
     pub(crate) pages: &'a HintPages,
 }
 
+/// The layers by which the hints of a guest are inferred.
+#[derive(Debug)]
+enum Layers {
+    /// That of any guest. The guest's kernel is not scanned.
+    AnyGuest,
+    /// That of Linux as well, for which scans are requested of this thread.
+    Linux(SyncSender<ScanRequest>),
+}
+
 /// The inferred hints of one guest.
 ///
 /// The value lives inside the guest beside the guest's memory, and is dropped before the memory.
@@ -94,13 +103,14 @@ pub struct InferredHints {
     current: AtomicU32,
     search: Search,
     linked: OnceLock<LinkedCount>,
-    scanner: OnceLock<SyncSender<ScanRequest>>,
+    /// None is set before hints are inferred.
+    layers: OnceLock<Layers>,
     is_unreadable: AtomicBool,
     has_reported_none: AtomicBool,
 }
 
 impl InferredHints {
-    /// For `vcpus` vCPUs. Nothing is inferred before the scanner is started.
+    /// For `vcpus` vCPUs. Nothing is inferred before `start` or `start_without_scans`.
     #[must_use]
     pub fn new(vcpus: usize) -> Self {
         Self {
@@ -109,7 +119,7 @@ impl InferredHints {
             current: AtomicU32::new(0),
             search: Search::default(),
             linked: OnceLock::new(),
-            scanner: OnceLock::new(),
+            layers: OnceLock::new(),
             is_unreadable: AtomicBool::new(false),
             has_reported_none: AtomicBool::new(false),
         }
@@ -122,8 +132,13 @@ impl InferredHints {
     pub(crate) fn start(&self, guest: impl ScannedGuest) -> io::Result<()> {
         let sender = scanner::spawn(guest)?;
         // A second call has no effect: the thread of its sender ends.
-        let _ = self.scanner.set(sender);
+        let _ = self.layers.set(Layers::Linux(sender));
         Ok(())
+    }
+
+    /// Begins to infer what can be inferred of any guest. No preempt count is searched for.
+    pub(crate) fn start_without_scans(&self) {
+        let _ = self.layers.set(Layers::AnyGuest);
     }
 
     /// Takes the count from the symbols of the guest's kernel, instead of a scan. This comes before
@@ -138,19 +153,21 @@ impl InferredHints {
         Some(linked.in_kernel_with(request.address))
     }
 
-    /// How far the search for the count has come; `None` if none is made.
+    /// How far the search for the count has come; `None` if nothing is inferred.
     pub(crate) fn progress(&self) -> Option<Progress> {
-        self.is_on().then(|| match self.count() {
-            Some(_) => Progress::Found,
-            None if self.search.is_over() => Progress::NotFound,
-            None => Progress::Looking,
+        let layers = self.layers.get().filter(|_| self.is_on())?;
+        Some(match (layers, self.count()) {
+            (Layers::AnyGuest, _) => Progress::NoSearch,
+            (Layers::Linux(_), Some(_)) => Progress::Found,
+            (Layers::Linux(_), None) if self.search.is_over() => Progress::NotFound,
+            (Layers::Linux(_), None) => Progress::Looking,
         })
     }
 
     /// Whether hints of this guest are inferred.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.scanner.get().is_some() && !self.is_unreadable.load(Ordering::Relaxed)
+        self.layers.get().is_some() && !self.is_unreadable.load(Ordering::Relaxed)
     }
 
     /// The hints of vCPU `index`, which has left the guest as `vcpu` at `now`, ns, and a notice for the user.
@@ -314,6 +331,9 @@ impl InferredHints {
         now: u64,
         at: At,
     ) -> Result<(), Unreadable> {
+        let Some(Layers::Linux(scanner)) = self.layers.get() else {
+            return Ok(());
+        };
         // Most kernels are in the upper half. A small one may itself run in the lower half, at level 3.
         let mut is_user_mode = || match at {
             At::Preemption => Ok(vcpu.rip()? >> 63 == 0 && vcpu.segments()?.is_cpl3),
@@ -332,7 +352,7 @@ impl InferredHints {
             let physical = vcpu.translate(address)?;
             Some(ScanRequest { address, physical })
         });
-        let (Some(request), Some(scanner)) = (place, self.scanner.get()) else {
+        let Some(request) = place else {
             self.search.put_off(now);
             return Ok(());
         };

@@ -2,12 +2,14 @@
 //!
 //! `65 ff 05 rel32` is `incl %gs:X(%rip)` and `65 ff 0d rel32` is `decl %gs:X(%rip)`, where X is the address
 //! after the instruction plus `rel32`. In a kernel that keeps a preempt count, thousands of these name the
-//! same X, and the next most frequent X comes a hundred times less often.
+//! same X, and the next most frequent X comes a hundred times less often. Linux 7.3 counts in 64 bits, of which the
+//! upper half has only the bit for a due task switch. Its instructions are `incq` and `decq`, with `48` after the `65`.
 
 use std::collections::BTreeMap;
 
-/// The bytes of such an instruction.
-pub(super) const INSTRUCTION: usize = 7;
+/// The bytes of the longer instructions. The shorter ones are decoded with the byte before them, so that both end
+/// where the bytes end.
+pub(super) const INSTRUCTION: usize = 8;
 /// How many different variables are counted. Random bytes look like one of the instructions a dozen times
 /// in 96 MiB; a guest that writes more of them only hides its own count.
 const MAX_CANDIDATES: usize = 4096;
@@ -35,7 +37,7 @@ const DECIDED_LEAD: u32 = 32;
 struct Uses {
     increments: u32,
     decrements: u32,
-    /// The address of the first that was fed.
+    /// The address of the bytes that end with the first that was fed.
     first: u64,
 }
 
@@ -91,7 +93,7 @@ impl Scan {
         self.leader(DECIDED_EACH, DECIDED_LEAD).is_some()
     }
 
-    /// The address of an instruction that names the variable which has been found.
+    /// The address of the bytes that end with an instruction which names the variable that has been found.
     #[must_use]
     pub(super) fn witness(&self) -> Option<u64> {
         Some(self.leader(MIN_EACH, LEAD)?.1.first)
@@ -121,9 +123,11 @@ struct UseOf {
     is_increment: bool,
 }
 
-/// What the instruction `code` at `address` counts in, if it has one of the two forms.
+/// What the instruction counts in with which the bytes `code` at `address` end, if it has one of the forms.
 fn decode(address: u64, code: &[u8]) -> Option<UseOf> {
-    let &[0x65, 0xff, form @ (0x05 | 0x0d), a, b, c, d] = code else {
+    let &([0x65, 0x48, 0xff, form @ (0x05 | 0x0d), a, b, c, d]
+    | [_, 0x65, 0xff, form @ (0x05 | 0x0d), a, b, c, d]) = code
+    else {
         return None;
     };
     let after = address.wrapping_add(INSTRUCTION as u64);
@@ -134,7 +138,7 @@ fn decode(address: u64, code: &[u8]) -> Option<UseOf> {
     })
 }
 
-/// Whether the instruction `code` at `address` names the variable at `offset`.
+/// Whether the instruction with which the bytes `code` at `address` end names the variable at `offset`.
 pub(super) fn names(address: u64, code: &[u8; INSTRUCTION], offset: u64) -> bool {
     decode(address, code).is_some_and(|use_of| use_of.offset == offset)
 }
@@ -166,11 +170,17 @@ mod tests {
 
     /// Code at `start` that increments and decrements each of the variables so many times.
     fn code(start: u64, variables: &[(u64, u32)]) -> Vec<u8> {
+        code_of(&[0x65], start, variables)
+    }
+
+    /// The same with these prefixes of each instruction.
+    fn code_of(prefixes: &[u8], start: u64, variables: &[(u64, u32)]) -> Vec<u8> {
         let mut code = Vec::new();
         for &(variable, times) in variables {
             for form in [0x05, 0x0d].repeat(times as usize) {
                 code.extend([0x90; 3]);
-                code.extend([0x65, 0xff, form]);
+                code.extend(prefixes);
+                code.extend([0xff, form]);
                 let after = start + code.len() as u64 + 4;
                 let relative = variable.wrapping_sub(after) as i64 as i32;
                 code.extend(relative.to_le_bytes());
@@ -201,6 +211,17 @@ mod tests {
     }
 
     #[test]
+    fn a_count_of_64_bits_is_found_as_well_but_not_one_that_belongs_to_no_cpu() {
+        let variables = [(COUNT, 40), (0x40, 5)];
+        let text = code_of(&[0x65, 0x48], TEXT, &variables);
+        assert_eq!(scan(&[(TEXT, &text)]), Finding::Found(COUNT));
+        for prefixes in [&[0x48][..], &[0x64, 0x48], &[0x65, 0x49]] {
+            let text = code_of(prefixes, TEXT, &variables);
+            assert_eq!(scan(&[(TEXT, &text)]), Finding::NotFound, "{prefixes:x?}");
+        }
+    }
+
+    #[test]
     fn text_that_counts_in_nothing_has_no_count() {
         assert_eq!(scan(&[]), Finding::NotFound);
         assert_eq!(scan(&[(TEXT, &[0x65; 4096])]), Finding::NotFound);
@@ -227,17 +248,19 @@ mod tests {
 
     #[test]
     fn an_instruction_across_two_slices_counts_once_wherever_the_border_is() {
-        let text = code(TEXT, &[(COUNT, MIN_EACH)]);
-        for border in 0..=text.len() {
-            let (first, second) = text.split_at(border);
-            let mut scan = Scan::default();
-            scan.feed(TEXT, first);
-            scan.feed(TEXT + border as u64, second);
-            assert_eq!(scan.candidates.len(), 1, "border at {border}");
-            assert_eq!(scan.candidates[&COUNT].total(), 2 * MIN_EACH);
+        for prefixes in [&[0x65][..], &[0x65, 0x48]] {
+            let text = code_of(prefixes, TEXT, &[(COUNT, MIN_EACH)]);
+            for border in 0..=text.len() {
+                let (first, second) = text.split_at(border);
+                let mut scan = Scan::default();
+                scan.feed(TEXT, first);
+                scan.feed(TEXT + border as u64, second);
+                assert_eq!(scan.candidates.len(), 1, "border at {border}");
+                assert_eq!(scan.candidates[&COUNT].total(), 2 * MIN_EACH);
+            }
+            let bytes: Vec<_> = (TEXT..).zip(text.chunks(1)).collect();
+            assert_eq!(scan(&bytes), Finding::Found(COUNT), "a byte at a time");
         }
-        let bytes: Vec<_> = (TEXT..).zip(text.chunks(1)).collect();
-        assert_eq!(scan(&bytes), Finding::Found(COUNT), "a byte at a time");
     }
 
     #[test]
@@ -268,7 +291,7 @@ mod tests {
         scan.feed(TEXT, &text);
         let witness = scan.witness().expect("found");
         let at = (witness - TEXT) as usize;
-        let instruction: [u8; INSTRUCTION] = text[at..at + INSTRUCTION].try_into().expect("7");
+        let instruction: [u8; INSTRUCTION] = text[at..at + INSTRUCTION].try_into().expect("8");
         assert!(names(witness, &instruction, COUNT));
         assert!(!names(witness + 1, &instruction, COUNT));
         assert!(!names(witness, &[0x90; INSTRUCTION], COUNT));
@@ -291,6 +314,7 @@ mod tests {
         let part = prop_oneof![
             Just(vec![0x65, 0xff, 0x05]),
             Just(vec![0x65, 0xff, 0x0d]),
+            Just(vec![0x65, 0x48, 0xff, 0x05]),
             Just(vec![0x65]),
             Just(vec![0, 0, 0, 0]),
             Just(vec![0xff, 0xff, 0xff, 0x7f]),

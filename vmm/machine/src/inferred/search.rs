@@ -21,6 +21,8 @@ const MAX_SCANS: u32 = 32;
 /// How far the search for the count of a guest's kernel has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
+    /// No search is made.
+    NoSearch,
     /// Scans are still to be made.
     Looking,
     /// The count was found.

@@ -6,15 +6,18 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use baton_os::raw_terminal::{Key, RawTerminal};
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::terminal::{Key, RawTerminal};
 use crate::guest::{Guest, GuestEnd};
 
 const STDIN: RawFd = libc::STDIN_FILENO;
 /// How often to check whether this process has come to the foreground.
 const CHECK_INTERVAL: Duration = Duration::from_millis(300);
+
+/// The letter that ends the guest when it is typed behind Ctrl-a, as in QEMU.
+const LEAVE: u8 = b'x';
 
 /// What is done with stdin now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +58,7 @@ impl SerialInput {
 
     fn watch(&mut self, ops: &mut EventOps) {
         if self.terminal.is_none() {
-            self.terminal = RawTerminal::new(io::stdin().as_fd());
+            self.terminal = RawTerminal::new(io::stdin().as_fd(), LEAVE);
             if let Some(terminal) = &self.terminal {
                 let _ = ops.add(Events::new(terminal.continued(), EventSet::IN));
             }

@@ -50,6 +50,32 @@ pub struct ExitCounts {
 }
 
 impl ExitCounts {
+    /// Adds `more`.
+    pub fn add(&mut self, more: &Self) {
+        let Self {
+            port_in,
+            port_out,
+            mmio,
+            doorbells,
+            nonsense,
+            halts,
+            interrupted,
+            looks,
+            debug,
+            other,
+        } = more;
+        self.port_in += port_in;
+        self.port_out += port_out;
+        self.mmio += mmio;
+        self.doorbells += doorbells;
+        self.nonsense += nonsense;
+        self.halts += halts;
+        self.interrupted += interrupted;
+        self.looks += looks;
+        self.debug += debug;
+        self.other += other;
+    }
+
     /// All exits.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -90,9 +90,8 @@ impl Vcpu {
                 self.internal_error(format!("KVM_RUN failed: {error}"))
             }
             Handled::TripleFault => GuestEnd::TripleFault { vcpu: self.index },
-            Handled::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN | KVM_SYSTEM_EVENT_RESET) => {
-                GuestEnd::Exited(0)
-            }
+            Handled::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN) => self.guest.switched_off(),
+            Handled::SystemEvent(KVM_SYSTEM_EVENT_RESET) => GuestEnd::Reset,
             Handled::SystemEvent(event) => {
                 self.internal_error(format!("the guest reported event {event}"))
             }
@@ -102,7 +101,10 @@ impl Vcpu {
             }
             Handled::Failed(text) => self.internal_error(text),
         };
-        if !matches!(end, GuestEnd::Exited(_)) {
+        if !matches!(
+            end,
+            GuestEnd::Exited(_) | GuestEnd::PoweredOff | GuestEnd::Reset
+        ) {
             self.exits.other += 1;
         }
         self.ports.console.end_line();
@@ -125,6 +127,8 @@ impl Vcpu {
                 Ok(Exit::Doorbell(doorbell))
             }
             PortEffect::Exit(code) => Err(GuestEnd::Exited(code)),
+            PortEffect::Reset => Err(GuestEnd::Reset),
+            PortEffect::PowerOff => Err(self.guest.switched_off()),
         }
     }
 

@@ -33,6 +33,8 @@ pub struct Vcpu {
     pub kept_awake: bool,
     /// The time that the vCPU has missed.
     pub gaps: Gaps,
+    /// Steal time that the guest was shown during a run and that is not yet in the policy's counters, ns.
+    pub steal_shown_in_run: u64,
     /// The pace of the looks at the vCPU, if it publishes no hints.
     pub look_pace: LookPace,
     pub(super) fd: VcpuFd,
@@ -66,6 +68,7 @@ impl Vcpu {
             overran_single_step: false,
             kept_awake: false,
             gaps: Gaps::default(),
+            steal_shown_in_run: 0,
             look_pace: LookPace::default(),
             fd,
             ports,

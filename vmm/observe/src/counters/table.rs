@@ -49,7 +49,7 @@ impl VcpuCounter {
 }
 
 /// The counters of a vCPU in the summary, in its order.
-pub const VCPU_COUNTERS: [VcpuCounter; 28] = [
+pub const VCPU_COUNTERS: [VcpuCounter; 33] = [
     VcpuCounter::of("runtime_ns").column("ran").in_control(),
     VcpuCounter::of("charged_ns").column("charged").in_control(),
     VcpuCounter::of("elsewhere_ns")
@@ -84,6 +84,19 @@ pub const VCPU_COUNTERS: [VcpuCounter; 28] = [
     VcpuCounter::of("deferrals").column("deferred").in_control(),
     VcpuCounter::of("deferrals_expired").in_control(),
     VcpuCounter::of("deferral_debt_ns"),
+    VcpuCounter::of("promised_ns")
+        .column("promised")
+        .in_control(),
+    VcpuCounter::of("delivered_ns")
+        .column("delivered")
+        .in_control(),
+    VcpuCounter::of("lost_to_host_ns")
+        .column("lost to host")
+        .in_control(),
+    VcpuCounter::of("lost_to_overcommit_ns")
+        .column("lost to overcommit")
+        .in_control(),
+    VcpuCounter::of("undemanded_ns").in_control(),
     VcpuCounter::of("deadline_misses")
         .column("missed")
         .in_control(),

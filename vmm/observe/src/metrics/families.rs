@@ -5,7 +5,7 @@ use vcpu_sched::{CounterField, CounterUnit, Counters};
 use super::family::{Family, Histogram, Labels, Samples};
 use super::gauges::ExecutorCounts;
 use super::pool_now::PoolNow;
-use super::snapshot::MetricsSnapshot;
+use super::snapshot::{GuestNow, MetricsSnapshot};
 use super::tally::{CHAIN_BOUNDS, VcpuTally};
 use crate::exit_kind::ExitKind;
 use crate::names::Names;
@@ -62,6 +62,7 @@ pub(super) fn families(snapshot: &MetricsSnapshot) -> Vec<Family> {
     families.push(exits(snapshot, &cpus));
     families.extend(pool_now(&snapshot.pool, &cpus, &vcpus));
     families.push(hint_sources(&snapshot.guests));
+    families.push(restarts(&snapshot.guests));
     families
 }
 
@@ -161,9 +162,25 @@ fn pool_now(pool: &PoolNow, cpus: &[Labels], vcpus: &[Labels]) -> [Family; 2] {
     ]
 }
 
-fn hint_sources(guests: &[(String, String)]) -> Family {
-    let sources = guests.iter().map(|(guest, source)| {
-        let labels = vec![("guest", guest.clone()), ("source", source.clone())];
+fn restarts(guests: &[GuestNow]) -> Family {
+    let labels: Vec<Labels> = guests
+        .iter()
+        .map(|guest| vec![("guest", guest.name.clone())])
+        .collect();
+    let counts = guests.iter().map(|guest| guest.restarts);
+    Family {
+        name: "guest_restarts".to_owned(),
+        help: "Times the guest has been started again",
+        samples: samples(CounterUnit::Times, &labels, counts),
+    }
+}
+
+fn hint_sources(guests: &[GuestNow]) -> Family {
+    let sources = guests.iter().map(|guest| {
+        let labels = vec![
+            ("guest", guest.name.clone()),
+            ("source", guest.hints.clone()),
+        ];
         (labels, 1.0)
     });
     Family {

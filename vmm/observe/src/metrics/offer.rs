@@ -12,8 +12,9 @@ use baton_os::listener::Access;
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::classic;
+use super::exposition::exposition;
 use super::snapshot::MetricsSnapshot;
-use super::{classic, open_metrics};
 use crate::http::{HttpPage, HttpRequest, HttpServer, RequestWaiter};
 
 /// How often the file is written anew.
@@ -138,15 +139,6 @@ fn answer_until_stopped(server: &HttpServer, waiter: &RequestWaiter, source: &im
 
 /// The numbers in the format that the client reads.
 fn page(request: &HttpRequest<'_>, source: &impl MetricsSource) -> HttpPage {
-    let snapshot = source.snapshot();
-    match request.reads_classic_only() {
-        true => HttpPage {
-            content_type: classic::CONTENT_TYPE,
-            text: classic::render(&snapshot),
-        },
-        false => HttpPage {
-            content_type: open_metrics::CONTENT_TYPE,
-            text: open_metrics::render(&snapshot),
-        },
-    }
+    let (content_type, text) = exposition(&source.snapshot(), request.reads_classic_only());
+    HttpPage { content_type, text }
 }

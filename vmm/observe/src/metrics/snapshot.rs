@@ -7,13 +7,24 @@ use super::pool_now::PoolNow;
 use super::tally::VcpuTally;
 use crate::names::Names;
 
+/// What the metrics show of a guest.
+#[derive(Clone, Debug, Default)]
+pub struct GuestNow {
+    /// Its name.
+    pub name: String,
+    /// Where its hints come from at the moment.
+    pub hints: String,
+    /// How often it has been started again.
+    pub restarts: u64,
+}
+
 /// All numbers that the metrics show.
 #[derive(Clone, Debug, Default)]
 pub struct MetricsSnapshot {
     /// Names of what follows.
     pub names: Names,
-    /// Of each guest: its name, and where its hints come from at the moment.
-    pub guests: Vec<(String, String)>,
+    /// The guests.
+    pub guests: Vec<GuestNow>,
     /// Of each vCPU: the policy's counters, and what was counted from the policy's events.
     pub vcpus: Vec<(Counters, VcpuTally)>,
     /// Of each host CPU: its executor's counters, and how often it was kicked.

@@ -1,6 +1,7 @@
 //! The text in the file of a host CPU, for the error that another process prints.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// Most bytes that are read of a file.
 pub(super) const MAX_TEXT: u64 = 512;
@@ -12,6 +13,8 @@ pub struct Owner {
     pub pid: u32,
     /// What it is, such as `baton run db`.
     pub what: String,
+    /// The directory of the sockets of a pool that runs the guests of other processes.
+    pub pool: Option<PathBuf>,
 }
 
 impl Owner {
@@ -21,13 +24,25 @@ impl Owner {
         Self {
             pid: std::process::id(),
             what: what.to_owned(),
+            pool: None,
         }
+    }
+
+    /// The same, with a pool whose sockets are in `directory`.
+    #[must_use]
+    pub fn with_pool(self, directory: &Path) -> Self {
+        let pool = Some(directory.to_owned());
+        Self { pool, ..self }
     }
 
     /// The text for the file: a line for each field, a word and its value.
     pub(super) fn to_text(&self) -> String {
-        let what: String = self.what.chars().filter(|c| !c.is_control()).collect();
-        format!("pid {}\nwhat {what}\n", self.pid)
+        let one_line = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
+        let mut text = format!("pid {}\nwhat {}\n", self.pid, one_line(&self.what));
+        if let Some(pool) = &self.pool {
+            text += &format!("pool {}\n", one_line(&pool.to_string_lossy()));
+        }
+        text
     }
 
     /// Reads what [`Self::to_text`] wrote. Lines of other words belong to later versions. `None` if the text
@@ -42,6 +57,7 @@ impl Owner {
         Some(Self {
             pid: value("pid")?.parse().ok()?,
             what: value("what")?.escape_debug().to_string(),
+            pool: value("pool").map(|pool| pool.escape_debug().to_string().into()),
         })
     }
 }
@@ -61,7 +77,10 @@ mod tests {
         let owner = Owner {
             pid: 12,
             what: "baton run db".to_owned(),
+            pool: None,
         };
+        let pool = owner.clone().with_pool(Path::new("/run/baton/pool"));
+        assert_eq!(Owner::parse(&pool.to_text()), Some(pool));
         let text = owner.to_text();
         assert_eq!(Owner::parse(&text).as_ref(), Some(&owner));
         assert_eq!(Owner::parse(&format!("socket /x\n{text}")), Some(owner));

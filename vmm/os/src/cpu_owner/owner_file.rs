@@ -15,11 +15,11 @@ use crate::directory::Directory;
 
 /// The file with its lock, which is released when this is dropped.
 #[derive(Debug)]
-pub(super) struct OwnerFile(File);
+pub(crate) struct OwnerFile(File);
 
 /// The result of an attempt to get the lock.
 #[derive(Debug)]
-pub(super) enum Attempt {
+pub(crate) enum Attempt {
     /// This process has the lock now.
     Owned(OwnerFile),
     /// Another process has it. `None` if the file does not describe that process.
@@ -31,7 +31,7 @@ impl OwnerFile {
     ///
     /// # Errors
     /// `InvalidInput` if `name` is not a regular file with one name; otherwise the host's reason.
-    pub(super) fn lock(directory: &Directory, name: &OsStr, owner: &Owner) -> io::Result<Attempt> {
+    pub(crate) fn lock(directory: &Directory, name: &OsStr, owner: &Owner) -> io::Result<Attempt> {
         let mut file = open(directory, name)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}

@@ -25,13 +25,16 @@ pub struct Unassigned {
 }
 
 impl CpuAccount {
-    /// The account of a run, from its scheduler's report. All zero if that does not charge CPU time.
-    pub(crate) fn of_report(report: &RunnerReport) -> Self {
+    /// The account of a run that executed `vcpus`, from its scheduler's report. All zero if that does not charge CPU time.
+    pub(crate) fn of_report<'a>(
+        report: &RunnerReport,
+        vcpus: impl Iterator<Item = &'a VcpuAccount>,
+    ) -> Self {
         if report.process_ns == 0 {
             return Self::default();
         }
         let idle_ns = report.executors.iter().map(|e| e.unassigned_ns).sum();
-        Self::new(report.process_ns, report.vcpus.iter().flatten(), idle_ns)
+        Self::new(report.process_ns, vcpus, idle_ns)
     }
 
     /// The account of a process that used `process_ns` while executors ran `vcpus`. The executors used `idle_ns` of

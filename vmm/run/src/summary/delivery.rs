@@ -1,19 +1,18 @@
-//! Which reservations were not delivered, and where the time went.
+//! Which reservations were not delivered, and to what the time was lost.
 //!
 //! A reservation promises its budget in each period in which the vCPU could use all of it. The promise of a period
 //! is kept if the budget is used up by the deadline, by the vCPU itself or by one that it carries. So a period in
-//! which the vCPU halts with budget left, or runs on another vCPU's budget, breaks no promise. Each deadline that
-//! passes with budget left while the vCPU could use it is a promise that was not kept (`deadline_misses`).
+//! which the vCPU halts with budget left, or runs on another vCPU's budget, breaks no promise. The policy counts what
+//! was promised and what came of it (`vcpu-sched`: `classes/delivery.rs`):
 //!
-//! Three counters have the time in which a vCPU could run and did not. No time is in two of them:
-//!
-//! | counter | lost to | remedy |
+//! | counter | the promise was | remedy |
 //! |---|---|---|
-//! | `host_steal_ns` | the host, which ran something else on the CPU that the policy had given to the vCPU | `--executor-priority`, or fewer programs there |
-//! | `waited_ns` | other vCPUs: it had a budget, or needs none, and no CPU | a reservation, or an earlier deadline |
-//! | `throttled_wait_ns` | its own reservation, whose budget was used up | a larger budget |
+//! | `delivered_ns` | kept | |
+//! | `lost_to_host_ns` | broken by the host, which ran something else on the host CPUs, or took them offline | `--executor-priority`, or fewer programs there |
+//! | `lost_to_overcommit_ns` | broken by other vCPUs, which ran until the deadline | fewer or smaller reservations |
+//! | `undemanded_ns` | not called in | |
 //!
-//! Only the first two can break a promise.
+//! `throttled_wait_ns` breaks no promise: the vCPU wanted more than its reservation.
 
 use baton_config::units::readable_ns;
 
@@ -29,12 +28,13 @@ pub fn undelivered(run: &RunSummary) -> Vec<String> {
             let of_vcpu = format!("guest {}, vCPU {index}: its reservation was", guest.name);
             if counters.deadline_misses > 0 {
                 lines.push(format!(
-                    "{of_vcpu} not delivered by {} deadlines: the host took {} of its time, it waited {} for a \
-                     host CPU and {} for a budget",
+                    "{of_vcpu} not delivered by {} deadlines: of {} that were promised, {} were delivered, {} lost \
+                     to the host and {} lost to overcommit",
                     counters.deadline_misses,
-                    readable_ns(counters.host_steal_ns),
-                    readable_ns(counters.waited_ns),
-                    readable_ns(counters.throttled_wait_ns),
+                    readable_ns(counters.promised_ns),
+                    readable_ns(counters.delivered_ns),
+                    readable_ns(counters.lost_to_host_ns),
+                    readable_ns(counters.lost_to_overcommit_ns),
                 ));
             }
             if counters.reduced_ns > 0 {
@@ -66,9 +66,11 @@ mod tests {
             ..VcpuSummary::default()
         };
         let kept = Counters {
-            waited_ns: 5_000_000,
+            promised_ns: 50_000_000,
+            delivered_ns: 44_000_000,
+            lost_to_host_ns: 1_000_000,
+            lost_to_overcommit_ns: 5_000_000,
             throttled_wait_ns: 3_000_000,
-            host_steal_ns: 1_000_000,
             ..Counters::default()
         };
         let missed = Counters {
@@ -90,8 +92,8 @@ mod tests {
         assert_eq!(
             undelivered(&run),
             [
-                "guest db, vCPU 1: its reservation was not delivered by 4 deadlines: the host took 1.00ms of its \
-                 time, it waited 5.00ms for a host CPU and 3.00ms for a budget",
+                "guest db, vCPU 1: its reservation was not delivered by 4 deadlines: of 50.0ms that were promised, \
+                 44.0ms were delivered, 1.00ms lost to the host and 5.00ms lost to overcommit",
                 "guest db, vCPU 2: its reservation was reduced for 7.00ms, while host CPUs were away",
             ]
         );

@@ -17,6 +17,8 @@ pub struct GuestSummary {
     pub ok: bool,
     /// The code it exited with, if it did.
     pub exit_code: Option<u32>,
+    /// How often it was started again. What it reported, and how it ended, is that of the last time.
+    pub restarts: u32,
     /// Where its hints came from at last, such as `page` or `inferred (preempt count)`. `None` under a scheduler
     /// that uses no hints.
     pub hints: Option<String>,
@@ -39,10 +41,8 @@ impl GuestSummary {
             name: name.to_owned(),
             end: end.to_string(),
             ok: end.is_success(),
-            exit_code: match end {
-                GuestEnd::Exited(code) => Some(*code),
-                _ => None,
-            },
+            exit_code: end.exit_code(),
+            restarts: 0,
             hints: None,
             elsewhere_ns: Elsewhere::of(&vcpus),
             console_dropped,

@@ -1,6 +1,5 @@
 //! The numbers of a whole run.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use baton_config::{RunConfig, SchedMode};
@@ -10,13 +9,21 @@ use baton_machine::{GuestEnd, GuestRecord};
 use baton_observe::recorder::Moment;
 use serde::Serialize;
 
+use crate::restart::GuestLeft;
+
 use super::cpu_account::CpuAccount;
 use super::guest_summary::GuestSummary;
 use super::vcpu_summary::VcpuSummary;
 
-/// A whole run.
+/// The version of the form of a summary as JSON. It changes when a member is left out or gets another meaning, and
+/// stays when one is added.
+pub const VERSION: u32 = 1;
+
+/// A whole run. `docs/summary.schema.json` describes its form as JSON.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RunSummary {
+    /// The version of this form.
+    pub version: u32,
     /// The scheduler in charge: `baton`, `host` or `host-deadline`.
     pub sched: String,
     /// Whether holders could run on waiters' budgets.
@@ -39,31 +46,32 @@ pub struct RunSummary {
 }
 
 impl RunSummary {
-    /// The numbers of a run of `config` on the host CPUs `pool`, which took `elapsed`. `records` are those of its
-    /// guests, in order.
+    /// The numbers of a run of `config` on the host CPUs `pool`, which took `elapsed`. `guests` is what is left of
+    /// its guests, in order.
     pub(crate) fn new(
         config: &RunConfig,
         pool: Vec<usize>,
         elapsed: Duration,
         report: RunnerReport,
-        records: &[Arc<GuestRecord>],
+        guests: Vec<GuestLeft>,
     ) -> Self {
         let baton = config.sched == SchedMode::Baton;
         Self {
+            version: VERSION,
             sched: config.sched.name().to_owned(),
             proxy: baton && config.proxy,
             defer_ns: config.defer.filter(|_| baton).map_or(0, ns),
             host_cpus: pool,
-            cpu: CpuAccount::of_report(&report),
+            cpu: CpuAccount::of_report(&report, guests.iter().flat_map(|guest| &guest.vcpus)),
             executors: report.executors,
             moment: report.moment,
             elapsed_ns: ns(elapsed),
-            guests: records
-                .iter()
-                .zip(report.vcpus)
-                .map(|(record, accounts)| GuestSummary {
-                    hints: baton.then(|| record.hints_in_force().to_string()),
-                    ..guest(record, accounts)
+            guests: guests
+                .into_iter()
+                .map(|left| GuestSummary {
+                    hints: baton.then(|| left.record.hints_in_force().to_string()),
+                    restarts: left.restarts,
+                    ..guest(&left.record, left.vcpus)
                 })
                 .collect(),
         }

@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(
             titles.join(", "),
             "ran, charged, elsewhere, donated, received, waited, host steal, preempted, holding, proxied, chain, \
-             deferred, missed, throttled, switches, moved, exits, doorbells, nonsense"
+             deferred, promised, delivered, lost to host, lost to overcommit, missed, throttled, switches, moved, exits, doorbells, nonsense"
         );
     }
 }

@@ -77,6 +77,13 @@ fn cpu_time_line(text: &mut String, account: CpuAccount) {
 /// What there is to say of a guest above its table.
 fn guest_lines(text: &mut String, guest: &GuestSummary) {
     let _ = writeln!(text, "\n{}: {}", guest.name, guest.end);
+    match guest.restarts {
+        0 => {}
+        1 => text.push_str("  it was started again once\n"),
+        times => {
+            let _ = writeln!(text, "  it was started again {times} times");
+        }
+    }
     if let Some(hints) = &guest.hints {
         let _ = writeln!(text, "  hints: {hints}");
     }

@@ -102,7 +102,8 @@ mod tests {
         let expected = "ran_ns charged_ns elsewhere_ns sleep_ns devices_ns disturbing_ns donated_ns received_ns \
                         waited_ns throttled_wait_ns host_steal_ns preemptions holder_preemptions proxied \
                         proxied_ns suspected suspect_releases longest_chain cycles long_chains deferrals \
-                        deferrals_expired deferred_ns deadline_misses \
+                        deferrals_expired deferred_ns promised_ns delivered_ns lost_to_host_ns \
+                        lost_to_overcommit_ns undemanded_ns deadline_misses \
                         throttled_ns reduced_ns switches migrations";
         let expected: Vec<&str> = expected.split_whitespace().collect();
         assert_eq!(keys(&json)[..expected.len()], expected);

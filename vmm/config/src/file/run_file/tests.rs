@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
+use crate::console::ConsoleConfig;
 use crate::executor_priority::ExecutorPriority;
 use crate::guest::{HintSource, KernelSource};
 use crate::output::SummaryForm;
@@ -21,6 +22,17 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
+fn host_cpus_are_isolated_or_shared() {
+    assert!(!parsed("[[guest]]\n").isolate);
+    assert!(parsed("isolate = true\n[[guest]]\n").isolate);
+    let both = refused("isolate = true\nshare_cpus = true\n[[guest]]\n");
+    assert!(
+        both.contains("leave --isolate or --share-cpus out"),
+        "{both}"
+    );
+}
+
+#[test]
 fn top_level_keys_are_the_flags() {
     let config = parsed(
         r#"
@@ -35,6 +47,7 @@ fn top_level_keys_are_the_flags() {
         require_delivery = true
         late_halts = "allow"
         duration = "10s"
+        shutdown_timeout = "0"
         summary = "json"
         overcommit_memory = true
         [[guest]]
@@ -58,6 +71,7 @@ fn top_level_keys_are_the_flags() {
         require_delivery: true,
         late_halts: LateHalts::Allow,
         duration: Some(Duration::from_secs(10)),
+        shutdown_timeout: Duration::ZERO,
         summary: SummaryForm::Json,
         overcommit_memory: true,
         ..RunConfig::default()
@@ -77,6 +91,7 @@ fn a_guest_table_describes_all_of_a_guest() {
         cmdline = "quiet"
         vcpu_reservations = ["1ms/100ms,soft", ""]
         weight = 7
+        console = "unix:db.sock"
         vcpu_host_cpus = ["", "0,1"]
         "#,
     );
@@ -87,6 +102,10 @@ fn a_guest_table_describes_all_of_a_guest() {
     );
     assert_eq!((guest.cpus, guest.memory, guest.weight), (2, 512 << 20, 7));
     assert_eq!(guest.cmdline, "quiet");
+    assert_eq!(
+        guest.console,
+        ConsoleConfig::Unix(PathBuf::from("/guests/db.sock"))
+    );
     assert_eq!(guest.reservations[0], "1ms/100ms,soft".parse().ok());
     assert_eq!(guest.reservations[1], None);
     assert_eq!(guest.host_cpus, [None, Some(vec![0, 1])]);
@@ -144,7 +163,12 @@ fn mistakes_are_named_with_what_would_be_right() {
         ("[[guest]]\nweight = 0", "1 to 10000"),
         (
             "[[guest]]\nhints = \"guess\"",
-            "hints is 'guess', must be one of auto, page, inferred, off",
+            "hints is 'guess', must be one of auto, page, inferred, inferred:any, off",
+        ),
+        ("[[guest]]\nconsole = \"tty\"", "stdio, pty, off"),
+        (
+            "[[guest]]\ncount = 2\nconsole = \"unix:c\"",
+            "the same console unix:/guests/c: give each its own",
         ),
         ("[[guest]]\ncount = 5000", "1 to 1024"),
         ("[[guest]]\ncount = 0", "1 to 1024"),
@@ -256,9 +280,18 @@ fn an_option_that_would_be_ignored_is_refused() {
 
 #[test]
 fn each_guest_has_its_own_source_of_hints_and_pages_are_the_default() {
-    let config = parsed("[[guest]]\n[[guest]]\nhints = \"auto\"\n[[guest]]\nhints = \"off\"");
+    let config = parsed(
+        "[[guest]]\n[[guest]]\nhints = \"auto\"\n[[guest]]\nhints = \"inferred:any\"\n\
+         [[guest]]\nhints = \"off\"",
+    );
     let hints: Vec<_> = config.guests.iter().map(|guest| guest.hints).collect();
-    assert_eq!(hints, [HintSource::Page, HintSource::Auto, HintSource::Off]);
+    let expected = [
+        HintSource::Page,
+        HintSource::Auto,
+        HintSource::InferredAny,
+        HintSource::Off,
+    ];
+    assert_eq!(hints, expected);
 }
 
 #[test]
@@ -270,12 +303,12 @@ fn symbols_are_relative_to_the_file_and_need_inferred_hints() {
         KernelSource::Builtin => panic!("a kernel is given"),
     };
     assert_eq!(config.guests[0].symbols, Some(kernel));
-    for source in ["page", "off"] {
+    for source in ["page", "inferred:any", "off"] {
         let text = refused(&format!(
             "[[guest]]\nkernel = \"k\"\nhints = \"{source}\"\nsymbols = \"System.map\""
         ));
         assert!(
-            text.contains("symbols are used only to infer hints"),
+            text.contains("symbols are used only to find the kernel's preempt count"),
             "{text}"
         );
     }

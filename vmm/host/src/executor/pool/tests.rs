@@ -7,6 +7,7 @@ use vcpu_sched::{Config, Hints, PolicyKind, SchedParams, StopReason, VcpuId, Wor
 use super::*;
 use crate::executor::admission;
 use crate::executor::halt_threads;
+use crate::executor::local_vcpu::LocalVcpu;
 use crate::executor::policy_ids::PolicyIds;
 use crate::executor::pool_guest::PoolGuest;
 use crate::executor::probes::PolicyProbes;
@@ -67,7 +68,7 @@ fn pool_of(params: SchedParams) -> (Arc<Pool>, Arc<GuestRecord>) {
     state.add(of_guest);
     let owned = vcpus.into_iter().zip(&**ids.vcpus()).map(|(vcpu, &id)| {
         let threads = halt_threads::none(&pool);
-        OwnedVcpu::new(id, ids.clone(), vcpu, threads)
+        OwnedVcpu::Local(LocalVcpu::new(id, ids.clone(), vcpu, threads))
     });
     state.place(ids.guest(), owned.collect(), Vec::new());
     drop(state);

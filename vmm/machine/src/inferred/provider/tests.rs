@@ -51,7 +51,8 @@ impl World {
     fn new() -> Self {
         let inferred = InferredHints::new(2);
         let (sender, requests) = sync_channel(1);
-        inferred.scanner.set(sender).expect("the first");
+        let started = inferred.layers.set(Layers::Linux(sender));
+        started.expect("the first");
         let mut vcpu = FakeVcpu::at(USER, &[]);
         for page in 0..16 {
             vcpu.pages
@@ -341,6 +342,26 @@ fn a_value_that_is_no_count_is_no_hint_and_ends_the_use_with_one_notice() {
     world.now += 1_000_000 * MS;
     let _ = world.look();
     assert!(world.requests.try_recv().is_err());
+}
+
+#[test]
+fn without_scans_a_guest_with_a_count_is_treated_as_any_guest() {
+    let mut world = World::new();
+    world.inferred = InferredHints::new(2);
+    assert!(!world.inferred.is_on());
+    world.inferred.start_without_scans();
+    assert!(world.inferred.is_on());
+    assert_eq!(world.inferred.progress(), Some(Progress::NoSearch));
+    world.set_count(1);
+    for seconds in 0..100 {
+        world.now += 1_000 * MS;
+        world = world.enter_user_mode();
+        assert_eq!(world.hints(), (0, false), "user mode, {seconds} s");
+        world.enter_kernel(LOOP);
+        world.vcpu.interrupts = seconds % 2 == 0;
+        assert_eq!(world.hints(), (0, !world.vcpu.interrupts));
+    }
+    assert_eq!(world.inferred.progress(), Some(Progress::NoSearch));
 }
 
 #[test]

@@ -3,6 +3,7 @@ use vcpu_sched::Counters;
 use super::*;
 use crate::metrics::gauges::ExecutorCounts;
 use crate::metrics::pool_now::PoolNow;
+use crate::metrics::snapshot::GuestNow;
 use crate::metrics::tally::VcpuTally;
 use crate::names::{Names, VcpuName};
 
@@ -28,8 +29,16 @@ pub(in crate::metrics) fn snapshot(guest: &str) -> MetricsSnapshot {
             vcpus: vec![vcpu(0, 0), vcpu(0, 1), vcpu(1, 0)],
         },
         guests: vec![
-            (guest.to_owned(), "inferred (preempt count)".to_owned()),
-            ("batch".to_owned(), "off".to_owned()),
+            GuestNow {
+                name: guest.to_owned(),
+                hints: "inferred (preempt count)".to_owned(),
+                restarts: 2,
+            },
+            GuestNow {
+                name: "batch".to_owned(),
+                hints: "off".to_owned(),
+                restarts: 0,
+            },
         ],
         vcpus: vec![(counters, tally), Default::default(), Default::default()],
         cpus: vec![(
@@ -69,6 +78,7 @@ fn the_source_of_each_guests_hints_is_a_label() {
         "# TYPE baton_guest_hint_source gauge",
         "baton_guest_hint_source{guest=\"db\",source=\"inferred (preempt count)\"} 1.0",
         "baton_guest_hint_source{guest=\"batch\",source=\"off\"} 1.0",
+        "baton_guest_restarts_total{guest=\"db\"} 2",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in {text}");
     }

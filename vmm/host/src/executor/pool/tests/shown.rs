@@ -9,6 +9,7 @@ use vm_memory::{ByteValued, Bytes, GuestAddress};
 
 use super::pool_of;
 use crate::executor::assignment::Assignment;
+use crate::executor::owned_vcpu::OwnedVcpu;
 use crate::executor::pool::Pool;
 use crate::executor::pool_state::PoolState;
 use crate::executor::switch::{OffCpu, show_switch};
@@ -52,7 +53,10 @@ struct Shown<'a>(&'a Assignment);
 
 impl Shown<'_> {
     fn read<T: ByteValued>(&self, address: u64) -> T {
-        let regions = self.0.vcpu.guest.memory().regions();
+        let OwnedVcpu::Local(vcpu) = &self.0.vcpu else {
+            panic!("it is one of this process");
+        };
+        let regions = vcpu.guest.memory().regions();
         regions.read_obj(GuestAddress(address)).expect("in RAM")
     }
 
@@ -97,14 +101,14 @@ fn switch(
     let ran = CpuTime(ran);
     state.sched.stop(CPU, reason, Hints::default(), ran, now);
     state.put_back(assignment.vcpu);
-    let next = state.pick(CPU, now);
-    show_switch(state, Some(&off), next.as_ref(), now);
+    let mut next = state.pick(CPU, now);
+    show_switch(state, Some(&off), next.as_mut(), now);
     next
 }
 
 fn first(state: &mut MutexGuard<'_, PoolState>, now: Ns) -> Assignment {
-    let first = state.pick(CPU, now).expect("a vCPU that is awake");
-    show_switch(state, None, Some(&first), now);
+    let mut first = state.pick(CPU, now).expect("a vCPU that is awake");
+    show_switch(state, None, Some(&mut first), now);
     first
 }
 
@@ -113,12 +117,12 @@ fn a_switch_shows_which_vcpu_runs_and_that_the_other_was_preempted_only_if_it_ha
     let pool = registered(SchedParams::BestEffort { weight: 100 });
     let mut state = pool.lock();
     let a = first(&mut state, 0);
-    let (of_a, of_b) = (a.vcpu.index, 1 - a.vcpu.index);
+    let (of_a, of_b) = (a.vcpu.index(), 1 - a.vcpu.index());
     let shown = Shown(&a);
     assert!(shown.runs(of_a) && !shown.runs(of_b));
 
     let b = switch(&mut state, a, StopReason::Preempted, 4 * MS, 4 * MS).expect("the other");
-    assert_eq!(b.vcpu.index, of_b);
+    assert_eq!(b.vcpu.index(), of_b);
     let shown = Shown(&b);
     assert!(!shown.runs(of_a) && shown.runs(of_b));
     assert!(shown.is_preempted(of_a) && !shown.is_preempted(of_b));
@@ -143,7 +147,7 @@ fn waits_for_a_cpu_and_for_a_budget_are_shown_as_steal_time_each_once() {
     let pool = registered(SchedParams::Reserved(hard));
     let mut state = pool.lock();
     let a = first(&mut state, 3 * MS);
-    let (of_a, of_b) = (a.vcpu.index, 1 - a.vcpu.index);
+    let (of_a, of_b) = (a.vcpu.index(), 1 - a.vcpu.index());
     assert_eq!(Shown(&a).steal(of_a), (3 * MS, 3 * MS));
 
     let b = switch(&mut state, a, StopReason::Preempted, MS, 4 * MS).expect("the other");
@@ -152,8 +156,33 @@ fn waits_for_a_cpu_and_for_a_budget_are_shown_as_steal_time_each_once() {
 
     // Both were throttled from then on, and get new budgets at 100 ms.
     let a = first(&mut state, 107 * MS);
-    assert_eq!(a.vcpu.index, of_a);
+    assert_eq!(a.vcpu.index(), of_a);
     let all = 3 * MS + 103 * MS;
     assert_eq!(Shown(&a).steal(of_a), (all, all));
     assert_eq!(Shown(&a).steal(of_b), (4 * MS, 4 * MS));
+}
+
+#[test]
+fn what_the_host_took_from_a_vcpu_on_a_cpu_is_shown_as_steal_time_once() {
+    let pool = registered(SchedParams::BestEffort { weight: 100 });
+    let mut state = pool.lock();
+    let mut a = first(&mut state, 0);
+    let of_a = a.vcpu.index();
+    assert_eq!(Shown(&a).steal(of_a), (0, 0));
+
+    // A long gap is shown at once. The host steal of its run has the rest, too.
+    let OwnedVcpu::Local(vcpu) = &mut a.vcpu else {
+        panic!("it is one of this process");
+    };
+    vcpu.guest.hints.add_steal(of_a, 1_500 * MS);
+    vcpu.guest.steal.add(of_a, 1_500 * MS);
+    vcpu.steal_shown_in_run += 1_500 * MS;
+    state.sched.host_took(a.vcpu.id(), CpuTime(1_600 * MS));
+    let b = switch(&mut state, a, StopReason::Preempted, 4 * MS, 1_604 * MS).expect("the other");
+    let waited_by_b = 1_604 * MS;
+    let a = switch(&mut state, b, StopReason::Preempted, 4 * MS, 1_608 * MS).expect("the first");
+    assert_eq!(a.vcpu.index(), of_a);
+    let all = 1_600 * MS + 4 * MS;
+    assert_eq!(Shown(&a).steal(of_a), (all, all));
+    assert_eq!(Shown(&a).steal(1 - of_a), (waited_by_b, waited_by_b));
 }

@@ -1,43 +1,46 @@
-//! The user's terminal while it belongs to the guest: every key goes to the guest, except Ctrl-a.
+//! The user's terminal while its keys go to a guest: every key, except Ctrl-a.
 
 use std::mem;
 use std::os::fd::BorrowedFd;
 
-use baton_os::tty::{Changed, Modes};
 use rustix::termios::{InputModes, LocalModes};
 use vmm_sys_util::eventfd::EventFd;
+
+use crate::tty::{Changed, Modes};
 
 /// Ctrl-a, as in QEMU.
 const ESCAPE: u8 = 1;
 
 /// What to do with a key that the user has typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Key {
+pub enum Key {
     /// The guest gets this key.
     Guest(u8),
-    /// The run is to end.
+    /// The keys no longer go to the guest.
     Leave,
     /// Nothing is to be done, or the next key decides.
     None,
 }
 
-/// Finds Ctrl-a x (leave) and Ctrl-a Ctrl-a (one Ctrl-a for the guest) among the keys.
-#[derive(Debug, Default)]
-pub(crate) struct Keys {
+/// Finds Ctrl-a and a letter (leave) and Ctrl-a a or Ctrl-a Ctrl-a (one Ctrl-a for the guest) among the keys.
+#[derive(Debug)]
+struct Keys {
+    /// The letter, in lower case.
+    leave: u8,
     escaped: bool,
 }
 
 impl Keys {
     /// Takes the next key. Ctrl-a followed by any other key does nothing.
-    pub(crate) fn press(&mut self, key: u8) -> Key {
+    fn press(&mut self, key: u8) -> Key {
         match (mem::take(&mut self.escaped), key) {
             (false, ESCAPE) => {
                 self.escaped = true;
                 Key::None
             }
             (false, key) => Key::Guest(key),
-            (true, b'x' | b'X') => Key::Leave,
-            (true, ESCAPE) => Key::Guest(ESCAPE),
+            (true, key) if key.to_ascii_lowercase() == self.leave => Key::Leave,
+            (true, ESCAPE | b'a' | b'A') => Key::Guest(ESCAPE),
             (true, _) => Key::None,
         }
     }
@@ -47,32 +50,36 @@ impl Keys {
 /// come one by one, without an echo, and none of them sends a signal to this program. What the guest prints
 /// still gets its carriage returns.
 #[derive(Debug)]
-pub(crate) struct RawTerminal {
+pub struct RawTerminal {
     changed: Changed,
     keys: Keys,
 }
 
 impl RawTerminal {
-    /// Takes `terminal` for the guest; `None` if the file is not a terminal.
-    pub(crate) fn new(terminal: BorrowedFd) -> Option<Self> {
+    /// Takes `terminal` for the guest, until Ctrl-a and the letter `leave`, in lower case, are typed. `None` if the
+    /// file is not a terminal, or this process has taken one already.
+    pub fn new(terminal: BorrowedFd, leave: u8) -> Option<Self> {
         Some(Self {
             changed: Changed::new(terminal, raw)?,
-            keys: Keys::default(),
+            keys: Keys {
+                leave,
+                escaped: false,
+            },
         })
     }
 
     /// Whether this process is in the foreground, so that the keys are the guest's. Else they are the shell's.
-    pub(crate) fn is_ours(&self) -> bool {
+    pub fn is_ours(&self) -> bool {
         self.changed.is_ours()
     }
 
     /// Becomes readable when the process goes on after a stop.
-    pub(crate) fn continued(&self) -> &EventFd {
+    pub fn continued(&self) -> &EventFd {
         self.changed.continued()
     }
 
     /// Takes the next key.
-    pub(crate) fn press(&mut self, key: u8) -> Key {
+    pub fn press(&mut self, key: u8) -> Key {
         self.keys.press(key)
     }
 }
@@ -102,7 +109,10 @@ mod tests {
     use super::*;
 
     fn typed(keys: &[u8]) -> Vec<Key> {
-        let mut state = Keys::default();
+        let mut state = Keys {
+            leave: b'x',
+            escaped: false,
+        };
         keys.iter()
             .map(|key| state.press(*key))
             .filter(|key| *key != Key::None)
@@ -114,6 +124,7 @@ mod tests {
         assert_eq!(typed(b"x\x03"), [Key::Guest(b'x'), Key::Guest(3)]);
         assert_eq!(typed(b"\x01x"), [Key::Leave]);
         assert_eq!(typed(b"\x01\x01x"), [Key::Guest(1), Key::Guest(b'x')]);
+        assert_eq!(typed(b"\x01ax"), [Key::Guest(1), Key::Guest(b'x')]);
         assert_eq!(typed(b"\x01qx"), [Key::Guest(b'x')]);
     }
 
@@ -134,7 +145,7 @@ mod tests {
         };
         let before = flags();
         assert!(before.0.contains(LocalModes::ISIG));
-        let terminal = RawTerminal::new(slave.as_fd()).expect("a terminal");
+        let terminal = RawTerminal::new(slave.as_fd(), b'x').expect("a terminal");
         let (local, input, output) = flags();
         let cooked = LocalModes::ISIG | LocalModes::ECHO | LocalModes::ICANON;
         assert!(!local.intersects(cooked));
@@ -147,6 +158,6 @@ mod tests {
     #[test]
     fn a_file_is_no_terminal() {
         let file = File::open("/dev/null").expect("a file");
-        assert!(RawTerminal::new(file.as_fd()).is_none());
+        assert!(RawTerminal::new(file.as_fd(), b'x').is_none());
     }
 }

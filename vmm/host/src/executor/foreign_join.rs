@@ -1,0 +1,221 @@
+//! How a guest of another process joins a pool, and how it goes. Its threads are there already, so there is nothing
+//! to start.
+
+use std::sync::Arc;
+
+use baton_link::foreign_process::ForeignProcess;
+use baton_link::join::JoinedGuest;
+use baton_link::message::{GuestEnded, JoinRequest};
+use baton_machine::{GuestEnd, GuestRecord, HintsInForce};
+
+use super::admission::{self, Request};
+use super::foreign_guest::{ForeignGuest, GuestNumber, ProcessReport};
+use super::foreign_sleep::ForeignSlot;
+use super::foreign_table::ForeignWays;
+use super::foreign_vcpu::{ForeignSleep, ForeignVcpu, VcpuWays};
+use super::guest_error::GuestCallError;
+use super::join_error::{JoinError, JoinErrorKind};
+use super::owned_vcpu::OwnedVcpu;
+use super::policy_ids::PolicyIds;
+use super::policy_join::{self, InPolicy};
+use super::pool::Pool;
+use super::pool_guest::GuestThreads;
+use super::pool_handle::{GuestAccount, PoolHandle};
+
+impl PoolHandle {
+    /// Has the guest of another `process` join the pool, and run. `request` is what that process has requested, and
+    /// `joined` what [`accept`](baton_link::join::accept) has made of it. Errors of the process go to `report`.
+    /// Returns the number of the guest, which no other guest of the pool gets.
+    ///
+    /// # Errors
+    /// Why the guest could not join; nothing has changed then. If a reservation does not fit, the error has what
+    /// would, and when more is free.
+    pub fn join_process(
+        &self,
+        joined: JoinedGuest,
+        request: &JoinRequest,
+        process: ForeignProcess,
+        report: Arc<dyn ProcessReport>,
+    ) -> Result<GuestNumber, JoinError> {
+        let pool = &self.pool;
+        let number = pool.foreign.new_number();
+        let vcpus = joined.vcpus.len();
+        let record = GuestRecord::of_process(number as usize, request.name.clone(), vcpus as u32);
+        let record = Arc::new(record);
+        report_hints(&record, &request.hints);
+        let requests = requests(&joined, request.weight, pool.host_cpus());
+        let refused = |kind| JoinError {
+            guest: request.name.clone(),
+            kind,
+        };
+        let InPolicy { ids, .. } =
+            policy_join::admit_later(pool, &record, &requests, 0).map_err(refused)?;
+        let guest = Joining::new(
+            pool,
+            number,
+            record,
+            (process, report),
+            (joined, request),
+            &ids,
+        );
+        guest.begin(pool, number, &ids).map_err(refused)?;
+        Ok(number)
+    }
+
+    /// The process of guest `number` reports another source of the guest's hints.
+    pub fn hints_reported(&self, number: GuestNumber, source: &str) {
+        if let Some(ways) = self.pool.foreign.get(number) {
+            report_hints(ways.guest.record(), source);
+        }
+    }
+
+    /// The wake file of guest `number` was written: vCPUs of the guest that sleep may have woken. Returns how many
+    /// have.
+    pub fn wake_reported(&self, number: GuestNumber) -> usize {
+        let Some(ways) = self.pool.foreign.get(number) else {
+            return 0;
+        };
+        let woken = ways.sleeps.iter().filter(|sleep| sleep.check_woken());
+        woken.count()
+    }
+
+    /// The control socket of guest `number` has closed, or its process has reported that the guest has ended as in
+    /// `ended`, and is not needed any more. Takes the guest out of the pool, if it is still there, and returns the
+    /// numbers of its vCPUs. Afterwards no executor waits for them, and the guest's name is free. An executor that
+    /// waits at the time of the call returns at once. To be called once for each guest that has joined.
+    ///
+    /// # Errors
+    /// If the guest has been taken out before, or the pool has stopped.
+    pub fn process_gone(
+        &self,
+        number: GuestNumber,
+        ended: Option<GuestEnded>,
+    ) -> Result<GuestAccount, GuestCallError> {
+        let Some(ways) = self.pool.foreign.remove(number) else {
+            return Err(GuestCallError::NoGuest(number.to_string()));
+        };
+        let record = ways.guest.record();
+        record.end(match ended {
+            Some(GuestEnded { ok, text }) => GuestEnd::Reported { ok, text },
+            None => GuestEnd::ProcessLost("it has ended".into()),
+        });
+        ways.guest.hang_up();
+        let account = self.leave_of(|state| state.joined_record(record));
+        ways.sleeps.iter().for_each(|sleep| sleep.forget());
+        account
+    }
+}
+
+/// Records the `source` of hints that a process reports. Another version's words change nothing.
+fn report_hints(record: &GuestRecord, source: &str) {
+    if let Some(source) = HintsInForce::from_text(source) {
+        record.report_hints(source);
+    }
+}
+
+/// What the policy is to admit for each vCPU.
+fn requests(joined: &JoinedGuest, weight: u32, host_cpus: &[usize]) -> Vec<Request> {
+    let shares = joined.vcpus.iter().map(|vcpu| &vcpu.share);
+    let request = shares.map(|share| {
+        let own = share.host_cpus.as_deref();
+        (
+            share.params(weight),
+            own.map(|own| admission::in_pool(own, host_cpus)),
+        )
+    });
+    request.collect()
+}
+
+/// A guest that the policy has admitted, and whose vCPUs are not in the pool yet.
+struct Joining {
+    ways: ForeignWays,
+    vcpus: Vec<OwnedVcpu>,
+    membership: ForeignMembership,
+}
+
+impl Joining {
+    fn new(
+        pool: &Arc<Pool>,
+        number: GuestNumber,
+        record: Arc<GuestRecord>,
+        (process, report): (ForeignProcess, Arc<dyn ProcessReport>),
+        (joined, request): (JoinedGuest, &JoinRequest),
+        ids: &PolicyIds,
+    ) -> Self {
+        let JoinedGuest { link, vcpus } = joined;
+        let tids = request.vcpus.iter().map(|vcpu| vcpu.tid);
+        let vcpus = vcpus.into_iter().zip(tids);
+        let vcpus: Vec<_> = vcpus.map(|(vcpu, tid)| VcpuWays::new(vcpu, tid)).collect();
+        let clocks: Vec<_> = vcpus.iter().map(|vcpu| Arc::clone(&vcpu.clock)).collect();
+        let guest = ForeignGuest::new(number, record, process, link, &clocks, report);
+        let guest = Arc::new(guest);
+        let mut sleeps: Vec<Arc<dyn ForeignSleep>> = Vec::with_capacity(vcpus.len());
+        let mut owned = Vec::with_capacity(vcpus.len());
+        for ((index, &id), ways) in (0..).zip(ids.vcpus().iter()).zip(vcpus) {
+            let sleep = ForeignSlot::new(&guest, &ways.kick, Arc::downgrade(pool));
+            let sleep: Arc<dyn ForeignSleep> = Arc::new(sleep);
+            sleeps.push(Arc::clone(&sleep));
+            let own = ForeignVcpu::new((index, id), ids.clone(), ways, Arc::clone(&guest), sleep);
+            owned.push(OwnedVcpu::Foreign(Box::new(own)));
+        }
+        Self {
+            vcpus: owned,
+            membership: ForeignMembership(sleeps.clone()),
+            ways: ForeignWays { guest, sleeps },
+        }
+    }
+
+    /// Puts the vCPUs into the pool, and wakes the one that starts the guest, which gets this `number`.
+    fn begin(
+        self,
+        pool: &Arc<Pool>,
+        number: GuestNumber,
+        ids: &PolicyIds,
+    ) -> Result<(), JoinErrorKind> {
+        let Self {
+            ways,
+            vcpus,
+            membership,
+        } = self;
+        let record = Arc::clone(ways.guest.record());
+        let threads: GuestThreads = vec![Box::new(membership)];
+        // Before its vCPUs run, because one that has halted may wake at once.
+        pool.foreign.add(number, ways);
+        // One critical section: once the guest has been placed it may leave, and its ids be those of another.
+        let placed = pool.change(|state, now| {
+            if state.is_stopping() {
+                return Err((vcpus, threads));
+            }
+            state.place(ids.guest(), vcpus, threads);
+            Ok(state.begin(ids.guest(), true, now))
+        });
+        match placed {
+            Ok(unstarted) => {
+                let of_guest = Arc::downgrade(pool);
+                record.on_end(move |record, _| {
+                    if let Some(pool) = of_guest.upgrade() {
+                        pool.remove_guest(record);
+                    }
+                });
+                pool.let_sleep(unstarted);
+                Ok(())
+            }
+            Err(dropped) => {
+                drop(dropped);
+                pool.foreign.remove(number);
+                policy_join::undo(pool, ids);
+                Err(JoinErrorKind::Stopped)
+            }
+        }
+    }
+}
+
+/// Brings the vCPUs of a guest of another process that sleep back to the pool when this is dropped, because the guest
+/// leaves or the pool ends.
+struct ForeignMembership(Vec<Arc<dyn ForeignSleep>>);
+
+impl Drop for ForeignMembership {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|sleep| sleep.close());
+    }
+}

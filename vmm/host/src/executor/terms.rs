@@ -1,0 +1,38 @@
+//! What the policy was given for the vCPUs of a guest, for those who list it.
+
+use vcpu_sched::SchedParams;
+
+use super::guest_error::GuestCallError;
+use super::pool_guest::VcpuTerms;
+use super::pool_handle::PoolHandle;
+
+/// What the policy was given for one vCPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VcpuListed {
+    /// Its reservation or its weight.
+    pub params: SchedParams,
+    /// The host CPUs to which it is pinned, ascending; `None`: all of the pool.
+    pub host_cpus: Option<Vec<usize>>,
+}
+
+impl PoolHandle {
+    /// The terms of the vCPUs of the guest `name`, in their order.
+    ///
+    /// # Errors
+    /// If there is no such guest, or the pool has stopped.
+    pub fn terms(&self, name: &str) -> Result<Vec<VcpuListed>, GuestCallError> {
+        let terms = self
+            .pool
+            .change(|state, _| state.joined(name).map(|guest| guest.terms.clone()))?;
+        Ok(terms.iter().map(VcpuTerms::listed).collect())
+    }
+}
+
+impl VcpuTerms {
+    fn listed(&self) -> VcpuListed {
+        VcpuListed {
+            params: self.params,
+            host_cpus: self.allowed.map(|_| self.host_cpus.get().to_vec()),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! `baton vm`: one guest in a process of its own, whose vCPUs the pool of another process runs.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `process.rs` | the process from start to end |
+//! | `claims.rs` | what the guest requests of the pool |
+//! | `pool_path.rs` | where the pool listens |
+//! | `pool_client.rs` | joining the pool, obeying its orders, and joining again when it was gone |
+//! | `pool_error.rs` | why a guest has not joined |
+
+mod claims;
+mod pool_client;
+pub(crate) mod pool_error;
+mod pool_path;
+mod process;
+
+pub use pool_error::PoolError;
+pub use process::vm;

@@ -1,0 +1,17 @@
+//! The socket at which guests' processes join, and the thread that serves all of them.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `thread.rs` | the thread: waits for connections, messages, wakes and failures |
+//! | `clients.rs` | the processes that are connected, and how many a user may have |
+//! | `client.rs` | one process: what it may send, and when |
+//! | `failures.rs` | what executors report |
+//! | `wake_limit.rs` | how often a process may report wakes of which there are none |
+
+mod client;
+mod clients;
+mod failures;
+mod thread;
+mod wake_limit;
+
+pub use thread::{LinkServer, LinkServerError};

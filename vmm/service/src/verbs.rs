@@ -1,0 +1,15 @@
+//! The commands that use the API: `baton list`, `show`, `set` and others.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `text.rs` | pool, guests and events as text |
+//! | `end.rs` | ending guests, and waiting for that |
+//! | `start.rs` | starting the process of a guest |
+
+mod end;
+mod start;
+mod text;
+
+pub use end::{EndError, stop};
+pub use start::{StartError, start};
+pub use text::{event, guest, guests, pool};

@@ -85,15 +85,35 @@ const BEST_EFFORT: Limits = Limits {
     reserved: None,
 };
 
-/// Makes the runs of `attack`. Panics with every limit that they did not keep.
+/// How often an attack is run until it keeps its limits. A host that is itself a guest accounts what its own
+/// hypervisor does, such as the first touch of a page, to the thread that happens to run, so limits on CPU time are
+/// broken now and then. An attack that succeeds breaks them in each run.
+const TRIES: usize = 4;
+
+/// Makes the runs of `attack`, again if they broke a limit. Panics with every limit that was broken in the last
+/// of them.
 fn check(attack: Attack, limits: &Limits) {
-    let Some([idle, attacked]) = runs(attack) else {
-        return;
-    };
     let mut broken = Vec::new();
-    for run in [&idle, &attacked] {
-        broken.extend(wrong_sums(&run.summary));
+    for _ in 0..TRIES {
+        broken = broken_limits(attack, limits);
+        if broken.is_empty() {
+            return;
+        }
     }
+    panic!("{attack}:\n{}", broken.join("\n"));
+}
+
+/// Makes the runs of `attack` once. Returns each limit that they did not keep. Panics if sums do not agree, because
+/// no host explains that.
+fn broken_limits(attack: Attack, limits: &Limits) -> Vec<String> {
+    let Some([idle, attacked]) = runs(attack) else {
+        return Vec::new();
+    };
+    for run in [&idle, &attacked] {
+        let wrong = wrong_sums(&run.summary);
+        assert!(wrong.is_empty(), "{attack}:\n{}", wrong.join("\n"));
+    }
+    let mut broken = Vec::new();
     broken.extend(too_many_exits(
         &idle.figures,
         &attacked.figures,
@@ -107,7 +127,7 @@ fn check(attack: Attack, limits: &Limits) {
             reserved,
         ));
     }
-    assert!(broken.is_empty(), "{attack}:\n{}", broken.join("\n"));
+    broken
 }
 
 /// The guests whose charges differ from the CPU time that they used, or whose donated from their received time.

@@ -98,6 +98,14 @@ fn run_guests(args: &RunArgs) -> Ended {
 
 fn run_vm(args: &VmArgs) -> Ended {
     let config = args.config()?;
+    if args.no_sandbox {
+        say::line(format_args!(
+            "baton: warning: this guest's process runs without a sandbox (--no-sandbox)"
+        ));
+    } else {
+        // While the process has one thread.
+        baton_run::enter_sandbox(&config, args.pool.as_deref(), args.sandbox_user)?;
+    }
     let signals = StopSignals::block()?;
     let summary = baton_run::vm(&config, args.pool.as_deref(), GUEST_ELF, Some(&signals))?;
     // From here on Ctrl-C ends the program at once.

@@ -195,6 +195,44 @@ fn a_guest_that_has_ended_waits_for_no_command_of_a_pool_that_has_hung_up() {
 }
 
 #[test]
+fn a_guests_process_is_in_a_sandbox() {
+    let pool = FakePool::listen("sandbox");
+    let guest = vm(&pool, ENDLESS);
+    let mut member = pool.admit();
+    turns(&mut member, 50);
+    let process = guest.pid();
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("its status");
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{status}");
+    }
+    // Namespaces of its own. A user's process that has given up its privileges may not look.
+    let mounts = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
+    if let (Ok(own), Ok(of_the_test)) = (mounts(&process.to_string()), mounts("self")) {
+        assert_ne!(own, of_the_test);
+    }
+    member.order(Order::PowerOff);
+    assert!(member.run_to_the_end().ok);
+    assert_eq!(guest.finish().code, 0);
+}
+
+#[test]
+fn a_guests_process_has_no_sandbox_if_the_user_wants_none() {
+    let pool = FakePool::listen("no-sandbox");
+    let path = pool.path().to_string_lossy();
+    let words = ["vm", "--no-sandbox", "--pool", &path, "--cmdline", ENDLESS];
+    let guest = start(&words);
+    let mut member = pool.admit();
+    let process = guest.pid();
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("its status");
+    assert!(status.contains("Seccomp:\t0"), "{status}");
+    member.order(Order::PowerOff);
+    assert!(member.run_to_the_end().ok);
+    let ran = guest.finish();
+    assert_eq!(ran.code, 0);
+    assert!(ran.stderr.contains("without a sandbox"), "{ran:?}");
+}
+
+#[test]
 fn a_signal_ends_a_guest_and_its_membership() {
     let pool = FakePool::listen("signal");
     let guest = vm(&pool, ENDLESS);

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use baton_os::sys;
 use vcpu_sched::Ns;
 
 /// The CPU time of a thread is not known.
@@ -58,7 +59,7 @@ impl ForeignThreadClock {
     /// # Errors
     /// If the host does not show it.
     pub fn of_this_thread() -> io::Result<Self> {
-        File::open("/proc/thread-self/schedstat").map(Self::new)
+        File::open(sys::schedstat_path()).map(Self::new)
     }
 
     /// CPU time of the thread so far, ns.

@@ -17,6 +17,7 @@
 //! | `output_reader.rs` | a reader of that output |
 //! | `input.rs` | from attached programs to the guest, no faster than the guest reads |
 //! | `endpoint.rs`, `socket.rs`, `pty.rs` | what programs attach to: a socket, a pseudo-terminal |
+//! | `reserved_terminal.rs` | pseudo-terminals that are opened before a sandbox forbids it |
 //! | `served.rs` | the thread of a console that programs attach to |
 //! | `guest_console.rs` | the console of one guest, wherever that is |
 //! | `account.rs` | what was printed, lost and charged |
@@ -30,6 +31,7 @@ mod output_reader;
 mod port;
 mod printable;
 mod pty;
+mod reserved_terminal;
 mod scrollback;
 mod served;
 mod socket;
@@ -40,6 +42,7 @@ pub use guest_console::{ConsoleError, GuestConsole};
 pub use input::TakesInput;
 pub use line_buffer::LineBuffer;
 pub use port::ConsolePort;
+pub use reserved_terminal::reserve_terminal;
 pub use scrollback::KEPT;
 pub use socket::MAX_CLIENTS;
 pub use thread::ConsoleThread;

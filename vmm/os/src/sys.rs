@@ -21,7 +21,7 @@ pub use clock::{
 };
 pub use scheduling::{FormerScheduling, set_deadline_policy, set_fair_slice, set_fifo_policy};
 pub use thread::{
-    ContextSwitches, SchedStat, context_switches, current_cpu, set_exact_timers, thread_id,
-    thread_schedstat,
+    ContextSwitches, SchedStat, context_switches, current_cpu, schedstat_path, set_exact_timers,
+    thread_id, thread_schedstat,
 };
 pub use version::{kernel_version, parse_version};

@@ -10,6 +10,7 @@ use baton_machine::GuestError;
 use baton_machine::console::ConsoleError;
 use baton_machine::kvm::KvmError;
 use baton_os::abandon::Abandoned;
+use baton_sandbox::SandboxError;
 use thiserror::Error;
 
 use crate::cpu_owner::CpusTaken;
@@ -76,6 +77,9 @@ pub enum RunError {
     /// Baton's own scheduler could not be started.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    /// The process cannot enter the guest's sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The guest has not joined the pool of another process.
     #[error(transparent)]
     Pool(#[from] PoolError),

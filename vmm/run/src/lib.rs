@@ -38,4 +38,4 @@ pub mod waits;
 
 pub use error::RunError;
 pub use run::run;
-pub use vm::{PoolError, vm};
+pub use vm::{PoolError, enter_sandbox, vm};

@@ -3,6 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `process.rs` | the process from start to end |
+//! | `sandbox.rs` | what the process can reach while its guest runs |
 //! | `claims.rs` | what the guest requests of the pool |
 //! | `pool_path.rs` | where the pool listens |
 //! | `pool_client.rs` | joining the pool, obeying its orders, and joining again when it was gone |
@@ -13,6 +14,8 @@ mod pool_client;
 pub(crate) mod pool_error;
 mod pool_path;
 mod process;
+mod sandbox;
 
 pub use pool_error::PoolError;
 pub use process::vm;
+pub use sandbox::enter_sandbox;

@@ -71,6 +71,11 @@ const PERMITTED: [Requests; 3] = [
             0x02, // TCSETS
             0x03, // TCSETSW
             0x04, // TCSETSF
+            0x0b, // TCFLSH
+            0x2a, // TCGETS2
+            0x2b, // TCSETS2
+            0x2c, // TCSETSW2
+            0x2d, // TCSETSF2
             0x0f, // TIOCGPGRP
             0x13, // TIOCGWINSZ
             0x1b, // FIONREAD

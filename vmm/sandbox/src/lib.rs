@@ -27,6 +27,6 @@ mod system_calls;
 mod violation;
 
 pub use error::SandboxError;
-pub use privileges::User;
+pub use privileges::{NoSuchUser, User};
 pub use reach::Reach;
 pub use sandbox::Sandbox;

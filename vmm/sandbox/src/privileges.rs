@@ -1,5 +1,7 @@
 //! User, groups and capabilities of the process.
 
+use std::str::FromStr;
+
 use rustix::fs::{Gid, Uid, stat};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -8,6 +10,8 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
+
+use thiserror::Error;
 
 use crate::error::SandboxError;
 
@@ -22,6 +26,42 @@ pub struct User {
     /// The group's number.
     pub group: u32,
 }
+
+impl FromStr for User {
+    type Err = NoSuchUser;
+
+    /// Reads `USER` or `USER:GROUP`, each a number or a name. Without a group, it is that of the user's entry, or the
+    /// one with the same number.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let none = || NoSuchUser(text.to_owned());
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (text, None),
+        };
+        let (user, own_group) = match user.parse::<u32>() {
+            Ok(number) => (number, number),
+            Err(_) => {
+                let entry = nix::unistd::User::from_name(user).ok().flatten();
+                let entry = entry.ok_or_else(none)?;
+                (entry.uid.as_raw(), entry.gid.as_raw())
+            }
+        };
+        let group = match group.map(|group| (group, group.parse::<u32>())) {
+            None => own_group,
+            Some((_, Ok(number))) => number,
+            Some((name, Err(_))) => {
+                let entry = nix::unistd::Group::from_name(name).ok().flatten();
+                entry.ok_or_else(none)?.gid.as_raw()
+            }
+        };
+        Ok(Self { user, group })
+    }
+}
+
+/// There is no such user.
+#[derive(Debug, Error)]
+#[error("this host has no user or group {0}: give a number or a name, as in 200001 or alice:vms")]
+pub struct NoSuchUser(String);
 
 /// Gives up all privileges of the calling process, which has one thread, except to `keep`. With `user`, the
 /// process belongs to that user from now on; root alone can do that. The process cannot get privileges again, and leaves

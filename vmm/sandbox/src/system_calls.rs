@@ -20,6 +20,9 @@ use seccompiler::{
 use crate::error::SandboxError;
 use crate::ioctls;
 
+/// `PR_GET_AUXV`, which reads what the kernel told the process at its start.
+const PR_GET_AUXV: i32 = 0x4155_5856;
+
 /// Permitted with all arguments.
 const PERMITTED: &[i64] = &[
     libc::SYS_accept4,
@@ -164,12 +167,12 @@ fn permitted() -> Result<SeccompFilter, seccompiler::BackendError> {
     let unix = u64::from(AF_UNIX.unsigned_abs());
     rules.insert(libc::SYS_socket, vec![equal(0, unix)?]);
     rules.insert(libc::SYS_socketpair, vec![equal(0, unix)?]);
-    // Limits are read, and not changed.
-    rules.insert(libc::SYS_prlimit64, vec![equal(2, 0)?]);
+    // Limits of this process, which it can only lower without privileges.
+    rules.insert(libc::SYS_prlimit64, vec![equal(0, 0)?]);
     let execute = u64::from(PROT_EXEC.unsigned_abs());
     rules.insert(libc::SYS_mmap, vec![masked(2, execute, 0)?]);
     rules.insert(libc::SYS_mprotect, vec![masked(2, execute, 0)?]);
-    let options = [PR_SET_NAME, PR_SET_TIMERSLACK, PR_SET_VMA];
+    let options = [PR_SET_NAME, PR_SET_TIMERSLACK, PR_SET_VMA, PR_GET_AUXV];
     let options: Result<Vec<_>, _> = options
         .iter()
         .map(|option| equal(0, u64::from(option.unsigned_abs())))

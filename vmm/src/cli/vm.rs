@@ -7,6 +7,7 @@ use baton_config::file::{self, parse_shutdown_timeout};
 use baton_config::units;
 use baton_config::values::{CpuList, parse_cpu_list};
 use baton_config::{ConfigError, RunConfig, SummaryForm};
+use baton_sandbox::User;
 use clap::{Args, ValueEnum};
 
 use super::guest::GuestArgs;
@@ -42,6 +43,12 @@ pub struct VmArgs {
     /// Let the guest have more memory than the host has, because it will not use it all
     #[arg(long)]
     pub overcommit_memory: bool,
+    /// Run the process as this user, as in 200001, 200001:200001 or alice:vms; root alone can do that
+    #[arg(long, value_name = "USER[:GROUP]", conflicts_with = "no_sandbox")]
+    pub sandbox_user: Option<User>,
+    /// Let the process reach all that its user can reach, and make all system calls: for debugging
+    #[arg(long)]
+    pub no_sandbox: bool,
     /// Form of the summary [default: text]
     #[arg(long)]
     pub summary: Option<VmSummary>,

@@ -11,7 +11,13 @@ use super::root;
 /// The crates from the lowest layer to the highest. A crate may use crates of lower layers only.
 const LAYERS: [&[&str]; 8] = [
     &["vcpu-sched", "guest-tests"],
-    &["baton-abi", "baton-api", "baton-os", "baton-config"],
+    &[
+        "baton-abi",
+        "baton-api",
+        "baton-os",
+        "baton-config",
+        "baton-sandbox",
+    ],
     &["baton-machine", "baton-observe"],
     &["baton-link"],
     &["baton-host"],

@@ -65,5 +65,5 @@ pub(crate) use sleep_in_place::{InPlaceEnd, SleepInPlace};
 pub use thread_priority::ThreadPriority;
 pub use vcpu_sleep::SleepEnd;
 pub(crate) use vcpu_sleep::{VcpuSleep, sleep};
-pub use wake_events::{WakeEventsError, check_wake_events};
+pub use wake_events::{WakeEventsError, check_wake_events, read_tracepoints};
 pub use wake_step::{WakeStepError, check_wake_step};

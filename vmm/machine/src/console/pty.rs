@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFd;
 use rustix::fs::Mode;
 use rustix::io::{ioctl_fionbio, ioctl_fionread};
-use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcgetattr, tcsetattr};
 
 use super::endpoint::{Endpoint, is_hung_up, wait_for};
 use super::input::{Input, Source};
 use super::output_reader::OutputReader;
+use super::reserved_terminal;
 use super::scrollback::Scrollback;
 
 /// How often to check whether a program has opened the terminal. `inotify` would give notice, but a user may
@@ -46,7 +47,7 @@ impl PtyEndpoint {
     /// # Errors
     /// If the host refuses one.
     pub(super) fn open() -> io::Result<Self> {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        let master = reserved_terminal::take_or_open()?;
         grantpt(&master)?;
         unlockpt(&master)?;
         ioctl_fionbio(&master, true)?;

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 
 /// Kernel id of the calling thread.
 #[must_use]
@@ -59,9 +60,16 @@ pub struct SchedStat {
 /// What the host kernel has accounted for the calling thread; zeros where the kernel keeps no account.
 #[must_use]
 pub fn thread_schedstat() -> SchedStat {
-    std::fs::read_to_string("/proc/thread-self/schedstat")
+    std::fs::read_to_string(schedstat_path())
         .map(|text| parse_schedstat(&text))
         .unwrap_or_default()
+}
+
+/// The file with what the host kernel has accounted for the calling thread. A sandbox has no `/proc/thread-self`.
+#[must_use]
+pub fn schedstat_path() -> PathBuf {
+    let thread = rustix::thread::gettid().as_raw_nonzero();
+    format!("/proc/self/task/{thread}/schedstat").into()
 }
 
 fn parse_schedstat(text: &str) -> SchedStat {

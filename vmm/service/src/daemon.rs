@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use baton_api::EventKind;
-use baton_config::ConfigError;
+use baton_config::{ConfigError, ExecutorPriority};
 use baton_config::units::format_cpus;
 use baton_host::executor::{self, ExecutorError};
 use baton_host::runner::NoPool;
@@ -78,12 +78,15 @@ pub fn run(settings: &PoolSettings, signals: &StopSignals) -> Result<(), PoolErr
     let named = settings.directory.clone();
     let directory: PathBuf = named.unwrap_or_else(places::default_directory);
     let cpus = host_cpus::of_pool(&config.host_cpus)?;
-    let beside = beside(&cpus);
+    let others = others(&cpus);
+    let vcpu_priority = vcpu_priority(config.executor_priority, others.is_some());
+    // Any, if there are no others.
+    let beside = others.unwrap_or_else(|| sys::affinity().unwrap_or_default());
     // Held until the pool has ended.
     let _owned = cpu_owner::own_for_pool(&directory, &cpus, config.share_cpus)?;
     files::raise_limit();
     places::create(&directory)?;
-    let (runner, reader) = executor::start_pool(config, &cpus)?;
+    let (runner, reader) = executor::start_pool(config, &cpus, vcpu_priority)?;
     let handle = runner.pool()?;
     let grants = Grants::new(geteuid().as_raw(), settings.grants.clone());
     let pool = Box::new(OwnPool(handle.clone()));
@@ -114,17 +117,28 @@ pub fn run(settings: &PoolSettings, signals: &StopSignals) -> Result<(), PoolErr
     waited.map_err(PoolError::Wait)
 }
 
-/// The host CPUs for the threads of the pool that are no executors: those that are not the pool's, or any if there are
-/// no others.
-fn beside(cpus: &[usize]) -> Vec<usize> {
+/// The host CPUs that are not the pool's `cpus`, for its threads that are no executors. `None`: the host has no others.
+fn others(cpus: &[usize]) -> Option<Vec<usize>> {
     // Those that this process may use are often those of the pool, so all of the host are offered.
     let others: Vec<usize> = (0..MOST_CPUS).filter(|cpu| !cpus.contains(cpu)).collect();
     let before = sys::affinity().unwrap_or_default();
     let found = sys::set_affinity(&others).and_then(|()| sys::affinity());
     let _ = sys::set_affinity(&before);
-    match found {
-        Ok(found) if !found.is_empty() => found,
-        _ => before,
+    found.ok().filter(|found| !found.is_empty())
+}
+
+/// The priority of vCPUs' threads, which is that of executors if the host `has_others` than the pool's CPUs. Otherwise
+/// the threads of vCPUs that sleep, which are ordinary ones, could not wake up beside a vCPU that never idles.
+fn vcpu_priority(of_executors: ExecutorPriority, has_others: bool) -> ExecutorPriority {
+    match (of_executors, has_others) {
+        (ExecutorPriority::Off, _) | (_, true) => of_executors,
+        (ExecutorPriority::Fifo(_), false) => {
+            tracing::warn!(
+                "executor_priority is for executors only, and not for vCPUs, because the pool has all host CPUs; \
+                 leave one out in host_cpus"
+            );
+            ExecutorPriority::Off
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use baton_config::ExecutorPriority;
 use baton_os::ready_thread::spawn_ready;
 use baton_os::sys;
 use vcpu_sched::CpuId;
@@ -54,6 +55,7 @@ impl Executors {
         let pool = Arc::clone(&self.pool);
         let PoolSettings {
             priority,
+            foreign_priority,
             can_sleep,
             own_threads,
             ..
@@ -61,7 +63,10 @@ impl Executors {
         let builder = thread::Builder::new().name(format!("executor/{host_cpu}"));
         let init = move || {
             sys::set_affinity(&[host_cpu])?;
-            priority.run_vcpus()?;
+            match foreign_priority {
+                ExecutorPriority::Off => priority.run_vcpus()?,
+                ExecutorPriority::Fifo(_) => priority.command_vcpus()?,
+            }
             let inline = inline_runner(can_sleep)?;
             sys::set_exact_timers();
             let detects_halts = inline.run_loop.detects_halts();

@@ -42,6 +42,7 @@ mod foreign_account;
 mod foreign_check;
 mod foreign_guest;
 mod foreign_join;
+mod foreign_priority;
 mod foreign_run;
 mod foreign_sleep;
 mod foreign_table;

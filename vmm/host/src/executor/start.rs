@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use baton_config::{RunConfig, VcpuThreads};
+use baton_config::{ExecutorPriority, RunConfig, VcpuThreads};
 use baton_observe::trace::{Names, TraceFile};
 use baton_os::sys;
 use vcpu_sched::{Config, CpuId, MAX_CPUS};
@@ -37,20 +37,24 @@ pub fn start(
     guests: Vec<ReadyGuest>,
     trace: Option<TraceFile>,
 ) -> Result<Box<dyn Runner>, ExecutorError> {
-    let executors = start_executors(config, cpus, guests, trace, Served::AsConfigured)?;
+    let settings = settings(config, ExecutorPriority::Off);
+    let executors = start_executors(config, cpus, guests, trace, (Served::AsConfigured, settings))?;
     Ok(Box::new(executors))
 }
 
 /// Starts an executor on each host CPU of `cpus`, for guests that join later. The second of the two reads the state
-/// of the pool while it runs.
+/// of the pool while it runs. vCPUs' threads of other processes have `vcpu_priority` while they have the command to run;
+/// it is off, or that of executors in `config`, and needs host CPUs that are not the pool's, on which halted vCPUs sleep.
 ///
 /// # Errors
 /// As [`start`].
 pub fn start_pool(
     config: &RunConfig,
     cpus: &[usize],
+    vcpu_priority: ExecutorPriority,
 ) -> Result<(Box<dyn Runner>, PoolReader), ExecutorError> {
-    let executors = start_executors(config, cpus, Vec::new(), None, Served::Always)?;
+    let settings = settings(config, vcpu_priority);
+    let executors = start_executors(config, cpus, Vec::new(), None, (Served::Always, settings))?;
     let reader = PoolReader::new(&executors.pool, executors.observers.gauges());
     Ok((Box::new(executors), reader))
 }
@@ -60,7 +64,7 @@ fn start_executors(
     cpus: &[usize],
     guests: Vec<ReadyGuest>,
     trace: Option<TraceFile>,
-    served: Served,
+    (served, settings): (Served, PoolSettings),
 ) -> Result<Executors, ExecutorError> {
     kick_handler::install()
         .map_err(|error| ExecutorError::host("the kick signal")(error.into()))?;
@@ -69,7 +73,7 @@ fn start_executors(
     let names = names_of(cpus, &guests);
     let (observers, policy_probes, probes) = Observers::prepare(config, served, &names, trace);
     let sched = policy(config, cpus, policy_probes)?;
-    let pool = Pool::new(sched, cpus.into(), settings(config));
+    let pool = Pool::new(sched, cpus.into(), settings);
     let pool = Arc::new(pool.with_trace(observers.joined_names()));
     let guests = prepare(&pool, guests)?;
     let mut executors = Executors::new(pool, observers);
@@ -104,9 +108,10 @@ fn policy(
     Ok(kind.pool(policy, probes))
 }
 
-fn settings(config: &RunConfig) -> PoolSettings {
+fn settings(config: &RunConfig, foreign_priority: ExecutorPriority) -> PoolSettings {
     PoolSettings {
         priority: ThreadPriority(config.executor_priority),
+        foreign_priority,
         can_sleep: halt_threads::possible(),
         own_threads: match config.vcpu_threads {
             VcpuThreads::On => true,

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use baton_config::{LateHalts, RunConfig};
+use baton_config::{ExecutorPriority, LateHalts, RunConfig};
 use baton_host::executor::{
-    self, GuestAccount, GuestCallError, GuestNumber, PoolHandle, ProcessReport,
+    self, ExecutorError, GuestAccount, GuestCallError, GuestNumber, PoolHandle, ProcessReport,
 };
 use baton_host::runner::Runner;
 use baton_link::LinkError;
@@ -82,6 +82,33 @@ impl ServicePool {
             runner,
             failures: Arc::default(),
         }
+    }
+
+    /// A pool of the first host CPU, in which vCPUs have a priority. `None`: this user may give none, or the host has no
+    /// other CPU.
+    pub fn start_with_priority() -> Option<Self> {
+        let mut cpus = baton_os::sys::affinity().expect("the affinity of this process");
+        if cpus.len() == 1 {
+            return None;
+        }
+        cpus.truncate(1);
+        let priority = ExecutorPriority::Fifo(1);
+        let run = RunConfig {
+            guests: Vec::new(),
+            late_halts: LateHalts::Allow,
+            quiet: true,
+            executor_priority: priority,
+            ..RunConfig::default()
+        };
+        let (runner, _) = match executor::start_pool(&run, &cpus, priority) {
+            Err(ExecutorError::Priority(_)) => return None,
+            started => started.expect("a pool"),
+        };
+        Some(Self {
+            handle: runner.pool().expect("executors have a pool"),
+            runner,
+            failures: Arc::default(),
+        })
     }
 
     /// Starts the process of a guest, which joins.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use baton_config::{GuestConfig, LateHalts, RunConfig};
+use baton_config::{ExecutorPriority, GuestConfig, LateHalts, RunConfig};
 use baton_host::executor::{self, PoolHandle, ProcessReport};
 use baton_host::runner::{ReadyGuest, Runner};
 use baton_link::connection::Connection;
@@ -164,7 +164,7 @@ impl TestService {
             quiet: true,
             ..RunConfig::default()
         };
-        let (runner, reader) = executor::start_pool(&run, &host_cpus).expect("a pool");
+        let (runner, reader) = executor::start_pool(&run, &host_cpus, ExecutorPriority::Off).expect("a pool");
         let handle = runner.pool().expect("executors have a pool");
         let maker = Arc::new(Maker {
             kvm: kvm::open().expect("KVM"),

@@ -47,7 +47,10 @@ fn a_pool_runs_nothing_on_a_cpu_that_it_does_not_have_and_promises_nothing_there
     p.wake(b);
     assert_eq!(p.pick(0), Some((a, a)));
     assert_eq!(p.pick(1), None);
-    assert!(!p.policy.cpu_online(CpuId(1), p.now), "it is not the pool's");
+    assert!(
+        !p.policy.cpu_online(CpuId(1), p.now),
+        "it is not the pool's"
+    );
     assert_eq!(p.room(), 950);
     assert_eq!(p.policy.pool_cpus(), CpuSet::first(1));
 }

@@ -1,8 +1,8 @@
 //! A caller of the policy, with the state that its executors keep.
 
 use vcpu_sched::{
-    Config, CpuId, CpuSet, CpuTime, Doing, Event, GuestId, Hints, Ns, SchedParams, Scheduler, StopReason,
-    VcpuId, VcpuView, Wait, WaitKind, WorkerId, WorkerOrder,
+    Config, CpuId, CpuSet, CpuTime, Doing, Event, GuestId, Hints, Ns, SchedParams, Scheduler,
+    StopReason, VcpuId, VcpuView, Wait, WaitKind, WorkerId, WorkerOrder,
 };
 
 use crate::US;

@@ -230,7 +230,9 @@ fn a_process_whose_vcpu_is_never_attended_to_keeps_no_executor_waiting() {
 
 /// Reports that a test of priorities tests nothing.
 fn no_priority() {
-    eprintln!("this user may give no thread a priority, or the host has one CPU, so nothing is tested");
+    eprintln!(
+        "this user may give no thread a priority, or the host has one CPU, so nothing is tested"
+    );
 }
 
 #[test]

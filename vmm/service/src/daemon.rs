@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use baton_api::EventKind;
-use baton_config::{ConfigError, ExecutorPriority};
 use baton_config::units::format_cpus;
+use baton_config::{ConfigError, ExecutorPriority};
 use baton_host::executor::{self, ExecutorError};
 use baton_host::runner::NoPool;
 use baton_os::event::wait_readable;
@@ -23,6 +23,7 @@ use crate::api_server::{ApiServer, ApiServerError};
 use crate::grants::Grants;
 use crate::link_server::{LinkServer, LinkServerError};
 use crate::places::{self, API_SOCKET, LINK_SOCKET, PlaceError};
+use crate::pool_cpus::{HostCpus, OwnerTerms};
 use crate::process_pool::OwnPool;
 use crate::service::Service;
 use crate::settings::PoolSettings;
@@ -82,15 +83,20 @@ pub fn run(settings: &PoolSettings, signals: &StopSignals) -> Result<(), PoolErr
     let vcpu_priority = vcpu_priority(config.executor_priority, others.is_some());
     // Any, if there are no others.
     let beside = others.unwrap_or_else(|| sys::affinity().unwrap_or_default());
-    // Held until the pool has ended.
-    let _owned = cpu_owner::own_for_pool(&directory, &cpus, config.share_cpus)?;
+    let owner = OwnerTerms {
+        directory: directory.clone(),
+        share: config.share_cpus,
+    };
+    let owned = cpu_owner::own_for_pool(&directory, &cpus, config.share_cpus)?;
     files::raise_limit();
     places::create(&directory)?;
-    let (runner, reader) = executor::start_pool(config, &cpus, vcpu_priority)?;
+    let (runner, reader, pool_cpus) =
+        executor::start_pool(config, (&cpus, &beside), vcpu_priority)?;
+    let host_cpus = HostCpus::new(pool_cpus, Some(owner), owned, vcpu_priority);
     let handle = runner.pool()?;
     let grants = Grants::new(geteuid().as_raw(), settings.grants.clone());
     let pool = Box::new(OwnPool(handle.clone()));
-    let service = Service::new(handle, reader, pool, grants, cpus.clone());
+    let service = Service::new(handle, reader, pool, grants, host_cpus);
     let served = LinkServer::start(&directory.join(LINK_SOCKET), &service, &beside);
     let served = served.map_err(PoolError::from).and_then(|link| {
         let api = ApiServer::start(&directory.join(API_SOCKET), &service, &beside)?;
@@ -118,7 +124,7 @@ pub fn run(settings: &PoolSettings, signals: &StopSignals) -> Result<(), PoolErr
 }
 
 /// The host CPUs that are not the pool's `cpus`, for its threads that are no executors. `None`: the host has no others.
-fn others(cpus: &[usize]) -> Option<Vec<usize>> {
+pub(crate) fn others(cpus: &[usize]) -> Option<Vec<usize>> {
     // Those that this process may use are often those of the pool, so all of the host are offered.
     let others: Vec<usize> = (0..MOST_CPUS).filter(|cpu| !cpus.contains(cpu)).collect();
     let before = sys::affinity().unwrap_or_default();

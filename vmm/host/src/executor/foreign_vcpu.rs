@@ -263,9 +263,7 @@ impl ForeignVcpu {
     pub(super) fn wait(&mut self, limits: &WaitLimits) -> Result<Exit, LinkError> {
         let host_cpu = self.host_cpu as usize;
         let check = || self.priority.check(host_cpu);
-        let answer = self
-            .side
-            .wait_and_check(limits, sys::monotonic_ns, check)?;
+        let answer = self.side.wait_and_check(limits, sys::monotonic_ns, check)?;
         Ok(self.answered(answer))
     }
 

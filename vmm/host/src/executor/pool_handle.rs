@@ -66,7 +66,7 @@ impl PoolHandle {
     pub fn cpus_with_priority(&self) -> Vec<usize> {
         match self.pool.settings.foreign_priority {
             ExecutorPriority::Off => Vec::new(),
-            ExecutorPriority::Fifo(_) => self.pool.host_cpus().to_vec(),
+            ExecutorPriority::Fifo(_) => self.pool.member_cpus(),
         }
     }
 

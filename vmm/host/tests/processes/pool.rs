@@ -10,7 +10,8 @@ use std::thread::{self, JoinHandle};
 
 use baton_config::{ExecutorPriority, LateHalts, RunConfig};
 use baton_host::executor::{
-    self, ExecutorError, GuestAccount, GuestCallError, GuestNumber, PoolHandle, ProcessReport,
+    self, ExecutorError, GuestAccount, GuestCallError, GuestNumber, PoolCpus, PoolHandle,
+    ProcessReport,
 };
 use baton_host::runner::Runner;
 use baton_link::LinkError;
@@ -100,7 +101,7 @@ impl ServicePool {
             executor_priority: priority,
             ..RunConfig::default()
         };
-        let (runner, _) = match executor::start_pool(&run, &cpus, priority) {
+        let (runner, ..) = match executor::start_pool(&run, (&cpus, &[]), priority) {
             Err(ExecutorError::Priority(_)) => return None,
             started => started.expect("a pool"),
         };
@@ -109,6 +110,29 @@ impl ServicePool {
             runner,
             failures: Arc::default(),
         })
+    }
+
+    /// A pool of the first host CPU, its host CPUs, what shows its state, and the first two host CPUs. `None`: the host has one.
+    pub fn start_with_another() -> Option<(Self, PoolCpus, PoolReader, [usize; 2])> {
+        let all = baton_os::sys::affinity().expect("the affinity of this process");
+        let &[first, second, ..] = &all[..] else {
+            return None;
+        };
+        let run = RunConfig {
+            guests: Vec::new(),
+            late_halts: LateHalts::Allow,
+            quiet: true,
+            ..RunConfig::default()
+        };
+        let cpus: (&[usize], &[usize]) = (&[first], &[second]);
+        let started = executor::start_pool(&run, cpus, ExecutorPriority::Off);
+        let (runner, reader, cpus) = started.expect("a pool");
+        let pool = Self {
+            handle: runner.pool().expect("executors have a pool"),
+            runner,
+            failures: Arc::default(),
+        };
+        Some((pool, cpus, reader, [first, second]))
     }
 
     /// Starts the process of a guest, which joins.

@@ -220,7 +220,8 @@ impl Member {
 
     /// vCPUs have a priority on `host_cpus`: all other threads go elsewhere, where there are other host CPUs.
     fn give_way(&self, host_cpus: Vec<usize>) {
-        self.gives_way.store(!host_cpus.is_empty(), Ordering::Relaxed);
+        self.gives_way
+            .store(!host_cpus.is_empty(), Ordering::Relaxed);
         beside_vcpus::keep_off(&self.host_cpus, &host_cpus, &self.vcpus);
         self.vcpus.set_cpus_with_priority(host_cpus);
     }

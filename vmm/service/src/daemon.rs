@@ -21,9 +21,10 @@ use thiserror::Error;
 
 use crate::api_server::{ApiServer, ApiServerError};
 use crate::grants::Grants;
+use crate::host_cpus::{HostCpus, OwnerTerms};
 use crate::link_server::{LinkServer, LinkServerError};
+use crate::other_cpus;
 use crate::places::{self, API_SOCKET, LINK_SOCKET, PlaceError};
-use crate::pool_cpus::{HostCpus, OwnerTerms};
 use crate::process_pool::OwnPool;
 use crate::service::Service;
 use crate::settings::PoolSettings;
@@ -33,9 +34,6 @@ use crate::watchdog::Watchdog;
 const EVERY: Duration = Duration::from_secs(1);
 /// Longest time between two checks whether all parts work. A part that takes as long has hung.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
-/// CPU numbers that are offered to the kernel for threads beside the pool. It leaves out those that the host does not
-/// have.
-const MOST_CPUS: usize = 8192;
 
 /// The pool could not be started.
 #[derive(Debug, Error)]
@@ -79,7 +77,7 @@ pub fn run(settings: &PoolSettings, signals: &StopSignals) -> Result<(), PoolErr
     let named = settings.directory.clone();
     let directory: PathBuf = named.unwrap_or_else(places::default_directory);
     let cpus = host_cpus::of_pool(&config.host_cpus)?;
-    let others = others(&cpus);
+    let others = other_cpus::others(&cpus);
     let vcpu_priority = vcpu_priority(config.executor_priority, others.is_some());
     // Any, if there are no others.
     let beside = others.unwrap_or_else(|| sys::affinity().unwrap_or_default());
@@ -121,16 +119,6 @@ pub fn run(settings: &PoolSettings, signals: &StopSignals) -> Result<(), PoolErr
     drop(service);
     runner.stop();
     waited.map_err(PoolError::Wait)
-}
-
-/// The host CPUs that are not the pool's `cpus`, for its threads that are no executors. `None`: the host has no others.
-pub(crate) fn others(cpus: &[usize]) -> Option<Vec<usize>> {
-    // Those that this process may use are often those of the pool, so all of the host are offered.
-    let others: Vec<usize> = (0..MOST_CPUS).filter(|cpu| !cpus.contains(cpu)).collect();
-    let before = sys::affinity().unwrap_or_default();
-    let found = sys::set_affinity(&others).and_then(|()| sys::affinity());
-    let _ = sys::set_affinity(&before);
-    found.ok().filter(|found| !found.is_empty())
 }
 
 /// The priority of vCPUs' threads, which is that of executors if the host `has_others` than the pool's CPUs. Otherwise

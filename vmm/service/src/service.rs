@@ -10,7 +10,7 @@ use baton_os::peer::Peer;
 use crate::events::Events;
 use crate::failure::{Failure, FailureKind};
 use crate::grants::{Action, Denied, Grants, Rights, Usage, VcpuClaim};
-use crate::pool_cpus::HostCpus;
+use crate::host_cpus::HostCpus;
 use crate::process_pool::ProcessPool;
 use crate::processes::Processes;
 

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use baton_config::{ExecutorPriority, LateHalts, RunConfig};
 use baton_host::executor::{
     self, ExecutorError, GuestAccount, GuestCallError, GuestNumber, PoolCpus, PoolHandle,
-    ProcessReport,
+    PoolReader, ProcessReport,
 };
 use baton_host::runner::Runner;
 use baton_link::LinkError;

@@ -26,7 +26,7 @@ use utoipa::OpenApi;
 use super::answers::Shared;
 use super::limits::{MAX_BODY, PATIENCE};
 use crate::failure::{Failure, FailureKind};
-use crate::pool_cpus::CpuChange;
+use crate::host_cpus::CpuChange;
 use crate::service::Service;
 
 /// Who has sent a request, and whether its answer may take as long as the client wants.

@@ -1,12 +1,15 @@
 //! How a pool schedules.
 
+use crate::cpuset::CpuSet;
 use crate::ids::Ns;
 
 /// How a pool schedules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Host CPUs of the pool, at most [`MAX_CPUS`](crate::MAX_CPUS).
+    /// Host CPUs that the pool has or can get, at most [`MAX_CPUS`](crate::MAX_CPUS).
     pub cpus: usize,
+    /// Those of them that it does not have at first. At least one is left.
+    pub spare: CpuSet,
     /// Whether waiters' scheduling contexts carry holders.
     pub proxy: bool,
     /// Length of the deferral of a holder that is out of time, ns; `None`: no deferrals.
@@ -27,6 +30,7 @@ impl Config {
     pub const fn new(cpus: usize) -> Self {
         Self {
             cpus,
+            spare: CpuSet::EMPTY,
             proxy: true,
             defer_ns: Some(50_000),
             slice_ns: 4_000_000,

@@ -3,6 +3,7 @@
 //! [`Counting::counters_mut`] and [`Counting::preempted`].
 
 use crate::counters::Counters;
+use crate::cpuset::CpuSet;
 use crate::events::{Event, Events};
 use crate::ids::{CpuId, Ns, VcpuId};
 use crate::table::Table;
@@ -38,10 +39,14 @@ pub(crate) struct Counting {
 }
 
 impl Counting {
-    pub(crate) fn new(cpus: usize) -> Self {
+    pub(crate) fn new(cpus: usize, spare: CpuSet) -> Self {
+        let row = |cpu: CpuId| CountedCpu {
+            offline: spare.contains(cpu),
+            ..CountedCpu::default()
+        };
         Self {
             vcpus: Table::new(),
-            cpus: Table::from_rows(vec![CountedCpu::default(); cpus]),
+            cpus: Table::from_rows(CpuSet::first(cpus).iter().map(row).collect()),
         }
     }
 

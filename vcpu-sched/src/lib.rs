@@ -75,6 +75,7 @@ pub use policy_kind::PolicyKind;
 pub use proxy::MAX_CHAIN;
 pub use round_robin::RoundRobin;
 pub use rules::pick::Decision;
+pub use rules::pool_cpus::CpuRemovalError;
 pub use rules::stop::StopReason;
 pub use rules::suspect::Suspects;
 pub use scheduler::Scheduler;

@@ -25,6 +25,7 @@ use crate::cpuset::CpuSet;
 use crate::events::Events;
 use crate::ids::{CpuId, CpuTime, GuestId, Ns, VcpuId, WorkerId};
 use crate::rules::pick::Decision;
+use crate::rules::pool_cpus::CpuRemovalError;
 use crate::rules::stop::StopReason;
 use crate::rules::suspect::Suspects;
 use crate::scheduler::Scheduler;
@@ -217,6 +218,19 @@ pub trait Policy<E: Events>: Debug + Send {
 
     // Host CPUs.
 
+    /// The CPUs of the pool, online or not.
+    fn pool_cpus(&self) -> CpuSet;
+
+    /// The pool gets `cpu`, which is online. False, and nothing changes, if it has it, or [`Config::cpus`] has no place
+    /// for it.
+    fn add_cpu(&mut self, cpu: CpuId, now: Ns) -> bool;
+
+    /// The pool gives `cpu` up, which is kicked, and picks nothing from then on.
+    ///
+    /// # Errors
+    /// Why the pool has to keep it; nothing changes then.
+    fn remove_cpu(&mut self, cpu: CpuId, now: Ns) -> Result<(), CpuRemovalError>;
+
     /// The CPUs of the pool that are online.
     fn online_cpus(&self) -> CpuSet;
 
@@ -395,6 +409,18 @@ impl<E: Events + Debug + Send> Policy<E> for Scheduler<E> {
 
     fn take_worker_orders(&mut self) -> Vec<WorkerOrder> {
         self.take_worker_orders().collect()
+    }
+
+    fn pool_cpus(&self) -> CpuSet {
+        self.pool_cpus()
+    }
+
+    fn add_cpu(&mut self, cpu: CpuId, now: Ns) -> bool {
+        self.add_cpu(cpu, now)
+    }
+
+    fn remove_cpu(&mut self, cpu: CpuId, now: Ns) -> Result<(), CpuRemovalError> {
+        self.remove_cpu(cpu, now)
     }
 
     fn online_cpus(&self) -> CpuSet {

@@ -18,6 +18,7 @@
 //! | `rules/debt.rs` | what is charged for a vCPU that does not run |
 //! | `rules/worker.rs` | when, where and on which budget a guest's other threads work |
 //! | `rules/hotplug.rs` | CPUs that go offline and online |
+//! | `rules/pool_cpus.rs` | CPUs that the pool gets and gives up |
 //! | `rules/disturbance.rs` | wake-ups that take a CPU from a more urgent vCPU |
 //! | `rules/waiting.rs` | how waits are counted |
 //! | `rules/delivery.rs` | what was promised, delivered and lost, and which deadlines were missed |
@@ -84,7 +85,7 @@ impl<E: Events> Scheduler<E> {
                 slice_ns: config.slice_ns.max(1),
                 ..config
             },
-            cpus: CpuTable::new(cpus),
+            cpus: CpuTable::new(cpus, config.spare),
             vcpus: Table::new(),
             guests: Table::new(),
             domains: Table::new(),
@@ -92,7 +93,7 @@ impl<E: Events> Scheduler<E> {
             parked: Lists::default(),
             admission: Admission::new(config.cap_permille),
             workers: WorkerTable::new(),
-            counting: Counting::new(cpus),
+            counting: Counting::new(cpus, config.spare),
             last_fifo_seq: 0,
             last_added_seq: 0,
             events,
@@ -115,7 +116,7 @@ impl<E: Events> Scheduler<E> {
     }
 
     /// Adds a vCPU to `guest`, halted; [`Scheduler::wake`] starts it. `allowed` of `None` means
-    /// every CPU of the pool. Bandwidth that is held counts as taken: see [`Scheduler::free_held_bandwidth`].
+    /// every CPU of the pool, and may name CPUs that the pool can get. Bandwidth that is held counts as taken: see [`Scheduler::free_held_bandwidth`].
     ///
     /// # Errors
     /// The reservation cannot be guaranteed, or a limit of the pool is reached. The error names what would
@@ -132,11 +133,11 @@ impl<E: Events> Scheduler<E> {
         let known = self.guests.get(guest);
         assert!(known.is_some_and(|g| !g.ending), "a guest of this pool");
         let all = self.cpus.all();
-        let allowed = allowed.unwrap_or(all).and(all);
+        let allowed = self.pinning_to(allowed);
         if self.vcpus.len() >= MAX_VCPUS {
             return Err(AdmissionError::TooManyVcpus(MAX_VCPUS));
         }
-        let Some(last_cpu) = allowed.lowest() else {
+        let Some(last_cpu) = allowed.and(all).lowest() else {
             return Err(AdmissionError::NoCpu);
         };
         self.has_room_for_pinning(allowed)?;

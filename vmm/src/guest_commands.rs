@@ -4,13 +4,15 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
+use baton_config::units::format_cpus;
 use baton_os::output;
 use baton_service::client::{Client, ClientError};
 use baton_service::verbs;
 use serde_json::json;
 
 use crate::cli::{
-    ConsoleArgs, EventArgs, ListArgs, NamedArgs, PoolFlag, SetArgs, StartArgs, StopArgs,
+    ConsoleArgs, CpusCommand, EventArgs, ListArgs, NamedArgs, PoolFlag, SetArgs, StartArgs,
+    StopArgs,
 };
 
 /// A command has failed.
@@ -32,6 +34,23 @@ fn pretty(value: &impl serde::Serialize) -> Printed {
 /// If the pool refuses or does not answer; so have all of these.
 pub fn pool_status(args: &ListArgs) -> Printed {
     let pool = client(&args.pool)?.pool()?;
+    match args.json {
+        true => pretty(&pool),
+        false => Ok(verbs::pool(&pool)),
+    }
+}
+
+/// `baton pool cpus`.
+///
+/// # Errors
+/// As [`pool_status`].
+pub fn pool_cpus(command: &CpusCommand) -> Printed {
+    let (change, args) = match command {
+        CpusCommand::Add(args) => ("add", args),
+        CpusCommand::Remove(args) => ("remove", args),
+    };
+    let cpus = format_cpus(&args.cpus.0);
+    let pool = client(&args.pool)?.change_cpus(change, &cpus)?;
     match args.json {
         true => pretty(&pool),
         false => Ok(verbs::pool(&pool)),

@@ -148,8 +148,10 @@ fn bench(command: &BenchCommand) -> Ended {
 }
 
 fn pool(args: &PoolArgs) -> Ended {
-    if let Some(PoolCommand::Status(args)) = &args.command {
-        return show(guest_commands::pool_status(args));
+    match &args.command {
+        None => {}
+        Some(PoolCommand::Status(args)) => return show(guest_commands::pool_status(args)),
+        Some(PoolCommand::Cpus { change }) => return show(guest_commands::pool_cpus(change)),
     }
     let settings = args.settings()?;
     let signals = StopSignals::block()?;

@@ -100,9 +100,9 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    fn counts_within(&self, bound: CpuSet) -> bool {
-        let has_moved = self.moved_to.is_some_and(|to| to.is_subset(bound));
-        self.allowed.is_subset(bound) && !has_moved
+    fn counts(&self, is_within: impl Fn(CpuSet) -> bool) -> bool {
+        let has_moved = self.moved_to.is_some_and(&is_within);
+        is_within(self.allowed) && !has_moved
     }
 }
 
@@ -110,7 +110,7 @@ impl Held {
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     cap_permille: u64,
-    /// For each pinning set the sum of what was taken with it.
+    /// For each pinning set, which may name CPUs that the pool does not have at the moment, the sum of what was taken with it.
     taken: Vec<(CpuSet, u64)>,
     held: Vec<Held>,
 }
@@ -138,10 +138,11 @@ impl Admission {
         }
     }
 
-    /// The sum for the vCPUs that can run nowhere but on `bound`.
-    fn within(&self, bound: CpuSet) -> u64 {
-        let within = self.taken.iter().filter(|(set, _)| set.is_subset(bound));
-        let held = self.held.iter().filter(|held| held.counts_within(bound));
+    /// The sum for the vCPUs that can run nowhere but on `bound`, as long as the pool has the CPUs `all`.
+    fn within(&self, bound: CpuSet, all: CpuSet) -> u64 {
+        let is_within = |set: CpuSet| set.and(all).is_subset(bound);
+        let within = self.taken.iter().filter(|&&(set, _)| is_within(set));
+        let held = self.held.iter().filter(|held| held.counts(is_within));
         let taken: u64 = within.map(|&(_, sum)| sum).sum();
         taken + held.map(|held| held.density).sum::<u64>()
     }
@@ -201,13 +202,22 @@ impl Admission {
         with.map(|&(_, sum)| sum).sum()
     }
 
-    /// A set of CPUs on which more is taken and held than the cap permits.
+    /// A set of the pool's CPUs `all` on which more is taken and held than the cap permits.
     pub(crate) fn first_overbooked(&self, all: CpuSet) -> Option<CpuSet> {
         let taken = self.taken.iter().map(|&(set, _)| set);
-        let mut bounds = taken
+        let bounds = taken
             .chain(self.held.iter().map(|held| held.allowed))
             .chain([all]);
-        bounds.find(|&bound| self.within(bound) > self.cap(bound))
+        let mut bounds = bounds.map(|bound| bound.and(all));
+        bounds.find(|&bound| self.within(bound, all) > self.cap(bound))
+    }
+
+    /// What is taken and held on `bound` of the pool's CPUs `all`, rounded up, and what may be, rounded down, in
+    /// thousandths of a CPU.
+    pub(crate) fn permille(&self, bound: CpuSet, all: CpuSet) -> (u64, u64) {
+        let permille = UNIT / 1000;
+        let fits = u64::from(bound.len()) * self.cap_permille;
+        (self.within(bound, all).div_ceil(permille), fits)
     }
 
     fn cap(&self, bound: CpuSet) -> u64 {
@@ -218,12 +228,13 @@ impl Admission {
     /// that may run on `allowed` of the pool's CPUs `all`. All that share a bottleneck get the same part.
     pub(crate) fn part_of_rest(&self, reduced: &Self, allowed: CpuSet, all: CpuSet) -> u64 {
         let bounds = self.taken.iter().chain(&reduced.taken).map(|&(set, _)| set);
-        let bounds = bounds.chain([all]).filter(|&set| allowed.is_subset(set));
+        let bounds = bounds.chain([all]).map(|set| set.and(all));
+        let bounds = bounds.filter(|&set| allowed.and(all).is_subset(set));
         let part = |bound: CpuSet| {
             let cpus = u64::from(bound.len()) * (UNIT / 1000);
-            let room = (cpus * REDUCED_CAP).saturating_sub(self.within(bound));
+            let room = (cpus * REDUCED_CAP).saturating_sub(self.within(bound, all));
             let room = room.max(cpus * LEAST_REDUCED);
-            let wanted = reduced.within(bound).max(1);
+            let wanted = reduced.within(bound, all).max(1);
             (u128::from(room) * u128::from(UNIT) / u128::from(wanted)).min(u128::from(UNIT))
         };
         bounds.map(part).min().unwrap_or(0) as u64
@@ -241,8 +252,9 @@ impl Admission {
         let taken = self.taken.iter().map(|&(set, _)| set);
         let held = self.held.iter().map(|held| held.allowed);
         let bounds = taken.chain(held).chain([allowed, all]);
-        for bound in bounds.filter(|&bound| allowed.is_subset(bound)) {
-            let taken = self.within(bound);
+        let bounds = bounds.map(|bound| bound.and(all));
+        for bound in bounds.filter(|&bound| allowed.and(all).is_subset(bound)) {
+            let taken = self.within(bound, all);
             let free = self.cap(bound).saturating_sub(taken);
             if wanted > free {
                 let fitting = u128::from(free.min(UNIT)) * u128::from(reservation.deadline());

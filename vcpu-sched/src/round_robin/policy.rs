@@ -11,6 +11,7 @@ use crate::events::{Event, Events};
 use crate::ids::{CpuId, CpuTime, GuestId, MAX_VCPUS, Ns, VcpuId, WorkerId};
 use crate::policy::Policy;
 use crate::rules::pick::Decision;
+use crate::rules::pool_cpus::CpuRemovalError;
 use crate::rules::stop::StopReason;
 use crate::state::blocked_on::Hints;
 use crate::state::worker_table::{Grant, WorkerOrder, WorkerState};
@@ -38,8 +39,8 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
         if self.vcpus.len() >= MAX_VCPUS {
             return Err(AdmissionError::TooManyVcpus(MAX_VCPUS));
         }
-        let allowed = allowed.unwrap_or(self.all).and(self.all);
-        if allowed.is_empty() {
+        let allowed = allowed.unwrap_or(self.places).and(self.places);
+        if allowed.and(self.all).is_empty() {
             return Err(AdmissionError::NoCpu);
         }
         let vcpu = self.vcpus.add(RoundRobinVcpu {
@@ -155,8 +156,8 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
         allowed: Option<CpuSet>,
         now: Ns,
     ) -> Result<(), AdmissionError> {
-        let allowed = allowed.unwrap_or(self.all).and(self.all);
-        if allowed.is_empty() {
+        let allowed = allowed.unwrap_or(self.places).and(self.places);
+        if allowed.and(self.all).is_empty() {
             return Err(AdmissionError::NoCpu);
         }
         let v = self.vcpus.get_mut(vcpu);
@@ -313,6 +314,40 @@ impl<E: Events + Debug + Send> Policy<E> for RoundRobin<E> {
 
     fn take_worker_orders(&mut self) -> Vec<WorkerOrder> {
         std::mem::take(&mut self.worker_orders)
+    }
+
+    fn pool_cpus(&self) -> CpuSet {
+        self.all
+    }
+
+    fn add_cpu(&mut self, cpu: CpuId, now: Ns) -> bool {
+        if self.all.contains(cpu) || !self.places.contains(cpu) {
+            return false;
+        }
+        self.all.insert(cpu);
+        self.cpu_online(cpu, now)
+    }
+
+    fn remove_cpu(&mut self, cpu: CpuId, now: Ns) -> Result<(), CpuRemovalError> {
+        let mut left = self.all;
+        if !left.contains(cpu) {
+            return Err(CpuRemovalError::NotThere(cpu));
+        }
+        left.remove(cpu);
+        if left.and(self.online).is_empty() {
+            return Err(CpuRemovalError::Last);
+        }
+        let pinned = self.vcpus.ids().filter(|&vcpu| {
+            let v = &self.vcpus[vcpu];
+            v.state != State::Gone && v.allowed.and(left).is_empty()
+        });
+        let pinned: Vec<VcpuId> = pinned.collect();
+        if !pinned.is_empty() {
+            return Err(CpuRemovalError::Pinned(pinned));
+        }
+        self.all = left;
+        self.cpu_offline(cpu, now);
+        Ok(())
     }
 
     fn online_cpus(&self) -> CpuSet {

@@ -73,6 +73,9 @@ pub(super) struct RoundRobinWorker {
 #[derive(Clone, Debug)]
 pub struct RoundRobin<E: Events = ()> {
     pub(super) config: Config,
+    /// CPUs that the pool has or can get.
+    pub(super) places: CpuSet,
+    /// Those that it has.
     pub(super) all: CpuSet,
     pub(super) online: CpuSet,
     pub(super) cpus: Table<CpuId, Cpu>,
@@ -91,7 +94,11 @@ impl<E: Events> RoundRobin<E> {
     #[must_use]
     pub fn with_events(config: Config, events: E) -> Self {
         let cpus = config.cpus.clamp(1, MAX_CPUS);
-        let all = CpuSet::first(cpus);
+        let places = CpuSet::first(cpus);
+        let all = match places.minus(config.spare) {
+            CpuSet::EMPTY => places,
+            all => all,
+        };
         let slice_ns = config.slice_ns.max(1);
         let idle = Cpu {
             state: CpuState::Idle,
@@ -106,6 +113,7 @@ impl<E: Events> RoundRobin<E> {
                 defer_ns: None,
                 ..config
             },
+            places,
             all,
             online: all,
             cpus: Table::from_rows(vec![idle; cpus]),
@@ -115,7 +123,7 @@ impl<E: Events> RoundRobin<E> {
             workers: Table::new(),
             worker_orders: Vec::new(),
             kicks: CpuSet::EMPTY,
-            counting: Counting::new(cpus),
+            counting: Counting::new(cpus, config.spare),
             events,
         }
     }

@@ -101,9 +101,8 @@ impl<E: Events> Scheduler<E> {
         now: Ns,
     ) -> Result<(), AdmissionError> {
         self.has_not_ended(vcpu)?;
-        let all = self.cpus.all();
-        let allowed = allowed.unwrap_or(all).and(all);
-        if allowed.is_empty() {
+        let allowed = self.pinning_to(allowed);
+        if allowed.and(self.cpus.all()).is_empty() {
             return Err(AdmissionError::NoCpu);
         }
         if allowed == self.promised_cpus(vcpu) {
@@ -290,6 +289,7 @@ impl<E: Events> Scheduler<E> {
         v.sc.class.rebase(from, virtual_time);
         v.ec.allowed = allowed;
         if let Some(lowest) = allowed
+            .and(self.cpus.all())
             .lowest()
             .filter(|_| !allowed.contains(v.ec.last_cpu))
         {

@@ -56,17 +56,7 @@ impl<E: Events> Scheduler<E> {
             return false;
         }
         self.cpus.set_offline(cpu);
-        self.emit(now, Event::CpuOffline(cpu));
-        if let Some(grant) = self.cpus.row_mut(cpu).grant.take() {
-            self.workers.orders.push(WorkerOrder::Stop(grant.worker));
-        }
-        // It stops what it runs, if anything, and ends a sleep that it shares with a vCPU.
-        self.kick(cpu, now);
-        self.cpus_changed(now);
-        if let Some(first) = self.next_timer() {
-            // It may have been the timekeeper.
-            self.idle_cpu_keeps(first, now);
-        }
+        self.leave_cpu(cpu, now);
         self.check();
         true
     }
@@ -77,9 +67,7 @@ impl<E: Events> Scheduler<E> {
             return false;
         }
         self.cpus.set_online(cpu);
-        self.emit(now, Event::CpuOnline(cpu));
-        self.kick(cpu, now);
-        self.cpus_changed(now);
+        self.use_cpu(cpu, now);
         self.check();
         true
     }
@@ -100,8 +88,30 @@ impl<E: Events> Scheduler<E> {
         self.domains[domain].cpus.contains(cpu)
     }
 
+    /// `cpu` is not online any more: it is kicked, and picks nothing from now on.
+    pub(crate) fn leave_cpu(&mut self, cpu: CpuId, now: Ns) {
+        self.emit(now, Event::CpuOffline(cpu));
+        if let Some(grant) = self.cpus.row_mut(cpu).grant.take() {
+            self.workers.orders.push(WorkerOrder::Stop(grant.worker));
+        }
+        // It stops what it runs, if anything, and ends a sleep that it shares with a vCPU.
+        self.kick(cpu, now);
+        self.cpus_changed(now);
+        if let Some(first) = self.next_timer() {
+            // It may have been the timekeeper.
+            self.idle_cpu_keeps(first, now);
+        }
+    }
+
+    /// `cpu` is online from now on: it is kicked, to pick.
+    pub(crate) fn use_cpu(&mut self, cpu: CpuId, now: Ns) {
+        self.emit(now, Event::CpuOnline(cpu));
+        self.kick(cpu, now);
+        self.cpus_changed(now);
+    }
+
     /// The pool has other CPUs than before.
-    fn cpus_changed(&mut self, now: Ns) {
+    pub(crate) fn cpus_changed(&mut self, now: Ns) {
         for domain in self.domains.place_ids() {
             if let Some(pinning) = self.domains.get(domain).map(|domain| domain.pinning) {
                 self.domains[domain].cpus = self.served_by(pinning);

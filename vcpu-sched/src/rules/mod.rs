@@ -14,6 +14,7 @@ pub(crate) mod park;
 pub(crate) mod pause;
 pub(crate) mod pick;
 pub(crate) mod pinning;
+pub(crate) mod pool_cpus;
 pub(crate) mod release;
 pub(crate) mod removal;
 pub(crate) mod stop;

@@ -58,6 +58,8 @@ enum Outside {
     SetAllowed(VcpuId, Option<CpuSet>),
     CpuOffline(CpuId),
     CpuOnline(CpuId),
+    RemoveCpu(CpuId),
+    AddCpu(CpuId),
     /// The host runs nothing of the pool until this time, ns.
     HostStops(Ns),
 }
@@ -199,6 +201,12 @@ impl<E: Events> Simulation<E> {
     pub fn offline(&mut self, cpu: CpuId, from: Ns, to: Ns) {
         self.outside.push((from, Outside::CpuOffline(cpu)));
         self.outside.push((to, Outside::CpuOnline(cpu)));
+    }
+
+    /// The pool gives the CPU up at the first of these times, ns, if it can, and gets it back at the second.
+    pub fn without_cpu(&mut self, cpu: CpuId, from: Ns, to: Ns) {
+        self.outside.push((from, Outside::RemoveCpu(cpu)));
+        self.outside.push((to, Outside::AddCpu(cpu)));
     }
 
     /// Runs until `end`, ns, and returns what came of it.
@@ -348,6 +356,13 @@ impl<E: Events> Simulation<E> {
             }
             Outside::CpuOnline(cpu) => {
                 self.policy.cpu_online(cpu, now);
+            }
+            Outside::RemoveCpu(cpu) => {
+                // A refusal changes nothing.
+                let _ = self.policy.remove_cpu(cpu, now);
+            }
+            Outside::AddCpu(cpu) => {
+                self.policy.add_cpu(cpu, now);
             }
         }
     }

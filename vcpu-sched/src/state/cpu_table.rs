@@ -130,6 +130,9 @@ impl CpuRow {
 #[derive(Clone, Debug)]
 pub(crate) struct CpuTable {
     rows: Table<CpuId, CpuRow>,
+    /// Those that the pool has or can get.
+    places: CpuSet,
+    /// Those that it has.
     all: CpuSet,
     online: CpuSet,
     /// Online CPUs that run nothing: they sleep, or are about to pick.
@@ -145,9 +148,13 @@ pub(crate) struct CpuTable {
 }
 
 impl CpuTable {
-    /// `count` CPUs, all online; none has picked yet.
-    pub(crate) fn new(count: usize) -> Self {
-        let all = CpuSet::first(count);
+    /// `count` CPUs, all online but those in `spare`, which the pool does not have; none has picked yet.
+    pub(crate) fn new(count: usize, spare: CpuSet) -> Self {
+        let places = CpuSet::first(count);
+        let all = match places.minus(spare) {
+            CpuSet::EMPTY => places,
+            all => all,
+        };
         let mut busy = Heap::new();
         busy.grow(count);
         let row = CpuRow {
@@ -158,6 +165,7 @@ impl CpuTable {
         };
         Self {
             rows: Table::from_rows(vec![row; count]),
+            places,
             all,
             online: all,
             idle: CpuSet::EMPTY,
@@ -192,6 +200,12 @@ impl CpuTable {
     #[inline]
     pub(crate) const fn all(&self) -> CpuSet {
         self.all
+    }
+
+    /// The CPUs that the pool has or can get.
+    #[inline]
+    pub(crate) const fn places(&self) -> CpuSet {
+        self.places
     }
 
     #[inline]
@@ -292,6 +306,18 @@ impl CpuTable {
         std::mem::replace(&mut self.kicks, CpuSet::EMPTY)
     }
 
+    /// The pool gets `cpu`, which is online.
+    pub(crate) fn add(&mut self, cpu: CpuId) {
+        self.all.insert(cpu);
+        self.set_online(cpu);
+    }
+
+    /// The pool gives `cpu` up.
+    pub(crate) fn remove(&mut self, cpu: CpuId) {
+        self.all.remove(cpu);
+        self.set_offline(cpu);
+    }
+
     pub(crate) fn set_offline(&mut self, cpu: CpuId) {
         self.online.remove(cpu);
         self.idle.remove(cpu);
@@ -330,6 +356,7 @@ impl CpuTable {
 
     /// Panics if a set disagrees with the states. For debug builds.
     pub(crate) fn check(&self) {
+        assert!(self.online.is_subset(self.all) && self.all.is_subset(self.places));
         for cpu in self.ids() {
             let row = &self.rows[cpu];
             let runs = row.running().is_some();

@@ -17,6 +17,7 @@ mod lies;
 mod misses;
 mod pause;
 mod pool;
+mod pool_cpus;
 mod regressions;
 mod removal;
 mod reuse;

@@ -55,7 +55,8 @@ impl Machine {
     /// What is in force fits on the CPUs that are online. When all are online, it is all that was admitted.
     pub fn check_admission(&self) {
         let cpus = self.policy.online_cpus().len();
-        let all_online = cpus == self.cpus.len() as u32;
+        let all = self.policy.pool_cpus().len();
+        let all_online = cpus == all;
         let views = self.all().map(|vcpu| (vcpu, self.view(vcpu).unwrap()));
         let alive = |(_, v): &(VcpuId, VcpuView)| v.doing != Doing::Gone;
         let share = |r: &Reservation| r.budget() as f64 / r.deadline() as f64;
@@ -79,7 +80,7 @@ impl Machine {
             if let Some((reduced, _)) = view.reduced {
                 assert!(share(&reduced) <= share(&admitted) + 1e-9);
             }
-            assert!(view.reduced.is_none() || cpus < self.cpus.len() as u32);
+            assert!(view.reduced.is_none() || cpus < all);
         }
         let cap = if all_online { 0.95 } else { 1.0 };
         let most = cap * f64::from(cpus);

@@ -1,8 +1,8 @@
 //! A caller of the policy, with the state that its executors keep.
 
 use vcpu_sched::{
-    Config, CpuId, CpuSet, CpuTime, Event, GuestId, Hints, Ns, SchedParams, Scheduler, StopReason,
-    VcpuId, VcpuView, Wait, WaitKind, WorkerId, WorkerOrder,
+    Config, CpuId, CpuSet, CpuTime, Doing, Event, GuestId, Hints, Ns, SchedParams, Scheduler,
+    StopReason, VcpuId, VcpuView, Wait, WaitKind, WorkerId, WorkerOrder,
 };
 
 use crate::US;
@@ -151,6 +151,10 @@ impl Machine {
             Op::Online(number) => {
                 self.policy.cpu_online(CpuId(cpu(number) as u32), self.now);
             }
+            Op::AddCpu(number) => {
+                self.policy.add_cpu(CpuId(cpu(number) as u32), self.now);
+            }
+            Op::RemoveCpu(number) => self.remove_cpu(CpuId(cpu(number) as u32)),
             Op::Defer(number, hints) => self.defer(cpu(number), &hints),
         }
         self.take_kicks();
@@ -159,6 +163,27 @@ impl Machine {
             self.serve();
         }
         self.check();
+    }
+
+    /// What the pool gives up, no reservation needs, and no vCPU is pinned to.
+    fn remove_cpu(&mut self, cpu: CpuId) {
+        let reduced = |machine: &Self| -> Vec<VcpuId> {
+            let is_reduced = |&vcpu: &VcpuId| {
+                let view = machine.policy.view(vcpu);
+                view.is_some_and(|view| {
+                    view.doing != Doing::Gone && (view.reduced.is_some() || view.displaced)
+                })
+            };
+            machine.all().filter(is_reduced).collect()
+        };
+        let before = self.policy.pool_cpus();
+        let all_online = self.policy.online_cpus() == before;
+        match self.policy.remove_cpu(cpu, self.now) {
+            Ok(()) if all_online => assert_eq!(reduced(self), [], "all that is promised fits"),
+            Ok(()) => {}
+            Err(_) => assert_eq!(self.policy.pool_cpus(), before),
+        }
+        assert!(!self.policy.online_cpus().is_empty(), "the last CPU stays");
     }
 
     fn worker_ready(&mut self, guest: u32) {

@@ -45,6 +45,10 @@ pub enum Op {
     Offline(u32),
     /// A CPU goes online.
     Online(u32),
+    /// The pool gets a CPU that it has given up.
+    AddCpu(u32),
+    /// The pool gives a CPU up, if it can.
+    RemoveCpu(u32),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +150,8 @@ pub fn op() -> impl Strategy<Value = Op> {
         2 => (any::<u32>(), 0..16_u32).prop_map(|(v, pin)| Op::SetAllowed(v, pin)),
         2 => any::<u32>().prop_map(Op::Offline),
         3 => any::<u32>().prop_map(Op::Online),
+        2 => any::<u32>().prop_map(Op::AddCpu),
+        2 => any::<u32>().prop_map(Op::RemoveCpu),
     ]
 }
 
@@ -166,6 +172,8 @@ pub fn op_of_others() -> impl Strategy<Value = Op> {
                     | Op::WorkerStopped(2, _)
                     | Op::Offline(_)
                     | Op::Online(_)
+                    | Op::AddCpu(_)
+                    | Op::RemoveCpu(_)
             )
         }),
     ]

@@ -1,4 +1,4 @@
-//! Random pools of everything at once: several CPUs, some of which are offline for a while, pinnings, locks,
+//! Random pools of everything at once: several CPUs, some of which are offline or given up for a while, pinnings, locks,
 //! liars, removals, pauses, changes of reservations, weights and pinnings. The simulator audits the policy at every
 //! event in debug builds. Here the sums are checked.
 
@@ -87,7 +87,7 @@ fn changes(sim: &mut Simulation<()>, vcpu: VcpuId, cpus: usize, random: &mut Spl
     }
 }
 
-/// Guests that are paused or removed, and CPUs that are offline for a while.
+/// Guests that are paused or removed, and CPUs that are offline or not of the pool for a while.
 fn interruptions(
     sim: &mut Simulation<()>,
     guests: &[GuestId],
@@ -112,6 +112,10 @@ fn interruptions(
         if random.one_in(3) {
             let (from, to) = (random.below(end), random.below(end));
             sim.offline(CpuId(cpu), from.min(to), from.max(to));
+        }
+        if random.one_in(3) {
+            let (from, to) = (random.below(end), random.below(end));
+            sim.without_cpu(CpuId(cpu), from.min(to), from.max(to));
         }
     }
 }

@@ -80,6 +80,16 @@ pub enum EventKind {
         /// Whether it cannot be used.
         away: bool,
     },
+    /// The pool has got a host CPU.
+    CpuAdded {
+        /// The host CPU.
+        cpu: usize,
+    },
+    /// The pool has given a host CPU up.
+    CpuRemoved {
+        /// The host CPU.
+        cpu: usize,
+    },
     /// The client was so slow that events are missing here.
     Lost {
         /// How many.

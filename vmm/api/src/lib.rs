@@ -20,7 +20,7 @@ pub use change::{ChangeError, CheckedChange, GuestChange, ReservationObject, Res
 pub use error::ApiError;
 pub use event::{Event, EventKind, GuestOrder};
 pub use guest::{Guest, GuestList, GuestState, Vcpu};
-pub use pool::{Grant, HostCpu, PoolStatus, Rights};
+pub use pool::{Grant, HostCpu, PoolCpuChange, PoolStatus, Rights};
 
 /// The version in the paths of the API. It grows when a field changes its meaning or is removed.
 pub const VERSION: u32 = 1;

@@ -38,6 +38,14 @@ pub struct HostCpu {
     pub busy_ns: u64,
 }
 
+/// Host CPUs that a pool is to get or to give up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolCpuChange {
+    /// The host CPUs, such as `2-3`. All of them are changed, or none.
+    pub host_cpus: String,
+}
+
 /// What the caller may do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Rights {

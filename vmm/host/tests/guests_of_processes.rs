@@ -146,7 +146,10 @@ fn a_vcpu_that_rings_without_end_gives_its_cpu_to_others_when_its_turn_is_over()
 
 /// A guest's process does something that is not right, and another guest of its pool runs on.
 fn fails(behaviour: Behaviour, expected: &str) {
-    let pool = ServicePool::start(1);
+    fails_in(ServicePool::start(1), behaviour, expected);
+}
+
+fn fails_in(pool: ServicePool, behaviour: Behaviour, expected: &str) {
     let mut good = pool.guest("good", Behaviour::Busy, 1, Some("1ms/50ms,hard"));
     good.progress(4);
     let bad = pool.guest("bad", behaviour, 2, None);
@@ -204,6 +207,68 @@ fn a_process_whose_vcpu_computes_without_a_command_is_killed_and_others_run_on()
 #[test]
 fn a_process_whose_vcpu_computes_when_it_is_to_sleep_is_killed_and_others_run_on() {
     fails(Behaviour::ComputesAsleep, "had not granted");
+}
+
+#[test]
+fn a_process_whose_vcpu_is_never_attended_to_keeps_no_executor_waiting() {
+    let pool = ServicePool::start(1);
+    let mut good = pool.guest("good", Behaviour::Busy, 1, Some("1ms/50ms,hard"));
+    good.progress(4);
+    let mut bad = pool.guest("bad", Behaviour::NeverAttends, 1, None);
+    bad.line("away").expect("it runs");
+    pool.handle.pause("bad").expect("it is there");
+    pool.handle.resume("bad").expect("it is paused");
+    good.progress(64);
+    // No executor has waited for it, so it is not overdue.
+    assert_eq!(pool.failures.of(bad.number), None);
+    assert_eq!(pool.names(), ["good", "bad"]);
+    let (_, gone) = bad.kill();
+    assert_eq!(gone.expect("it was there").vcpus.len(), 1);
+    leave(&pool, "good", good);
+    pool.runner.stop();
+}
+
+/// Reports that a test of priorities tests nothing.
+fn no_priority() {
+    eprintln!(
+        "this user may give no thread a priority, or the host has one CPU, so nothing is tested"
+    );
+}
+
+#[test]
+fn a_vcpus_thread_has_the_priority_with_its_command_only() {
+    let Some(pool) = ServicePool::start_with_priority() else {
+        return no_priority();
+    };
+    let mut guest = pool.guest("guest", Behaviour::HasPriority, 2, None);
+    guest.progress(1_000);
+    for (_, _, seen) in leave(&pool, "guest", guest) {
+        assert!(seen > 0);
+    }
+    pool.runner.stop();
+}
+
+#[test]
+fn a_vcpus_thread_that_runs_elsewhere_than_it_is_told_loses_the_priority_there() {
+    let Some(pool) = ServicePool::start_with_priority() else {
+        return no_priority();
+    };
+    let mut good = pool.guest("good", Behaviour::Busy, 1, Some("1ms/50ms,hard"));
+    good.progress(4);
+    let mut bad = pool.guest("bad", Behaviour::Wanders, 1, None);
+    bad.line("lost").expect("it loses the priority");
+    good.progress(8);
+    bad.kill().1.expect("it was there");
+    leave(&pool, "good", good);
+    pool.runner.stop();
+}
+
+#[test]
+fn a_process_with_a_priority_whose_vcpu_does_not_come_back_is_killed_and_others_run_on() {
+    let Some(pool) = ServicePool::start_with_priority() else {
+        return no_priority();
+    };
+    fails_in(pool, Behaviour::StaysAway, "late");
 }
 
 #[test]

@@ -70,6 +70,9 @@ pub enum PoolMessage {
         /// The guest's number in the pool.
         guest: u64,
     },
+    /// On these host CPUs vCPUs have a priority while they have the command to run, from now on. An ordinary thread may
+    /// have to wait there for a second, so the guest's other threads are better off elsewhere.
+    Priority(Vec<usize>),
     /// The change is in force.
     Changed,
     /// The request was refused, and nothing has changed.

@@ -111,6 +111,20 @@ impl PoolSide {
     /// [`LinkError::Overdue`] if the thread is later than `limits` permit; the caller stops the process and
     /// waits again. Any other error is final.
     pub fn wait(&mut self, limits: &WaitLimits, now: impl Fn() -> Ns) -> Result<Answer, LinkError> {
+        self.wait_and_check(limits, now, || {})
+    }
+
+    /// The same, with a call of `check` whenever the thread was waited for as long as
+    /// [`WaitLimits::check_every`].
+    ///
+    /// # Errors
+    /// As [`PoolSide::wait`].
+    pub fn wait_and_check(
+        &mut self,
+        limits: &WaitLimits,
+        now: impl Fn() -> Ns,
+        mut check: impl FnMut(),
+    ) -> Result<Answer, LinkError> {
         let mut wakeups = 0;
         loop {
             if let Some(answer) = self.take_answer()? {
@@ -120,6 +134,8 @@ impl PoolSide {
             let last = self.answered.raw();
             if self.page.answer.number.wait(last, Some(timeout)) {
                 wakeups += 1;
+            } else {
+                check();
             }
             if wakeups > MAX_WAKEUPS && self.page.answer.number.load() == last {
                 return Err(self.fail(ProtocolError::Wakeups(wakeups).into()));

@@ -19,7 +19,10 @@ pub use clock::{
     accounting_tick_ns, boottime_ns, coarse_monotonic_ns, monotonic_ns, process_cpu_ns, rdtsc,
     thread_cpu_ns,
 };
-pub use scheduling::{FormerScheduling, set_deadline_policy, set_fair_slice, set_fifo_policy};
+pub use scheduling::{
+    FormerScheduling, SchedPolicy, end_fifo_policy_of, policy_of, set_deadline_policy,
+    set_fair_slice, set_fifo_policy, set_fifo_policy_of,
+};
 pub use thread::{
     ContextSwitches, SchedStat, context_switches, current_cpu, schedstat_path, set_exact_timers,
     thread_id, thread_schedstat,

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `process.rs` | the process from start to end |
 //! | `sandbox.rs` | what the process can reach while its guest runs |
+//! | `beside_vcpus.rs` | the host CPUs of the threads that are none of the vCPUs' |
 //! | `claims.rs` | what the guest requests of the pool |
 //! | `pool_path.rs` | where the pool listens |
 //! | `pool_client.rs` | joining the pool, obeying its orders, and joining again when it was gone |
 //! | `pool_error.rs` | why a guest has not joined |
 
+mod beside_vcpus;
 mod claims;
 mod pool_client;
 pub(crate) mod pool_error;

@@ -32,10 +32,11 @@ impl Service {
         };
         let senseless = |what: String| Failure::new(FailureKind::Senseless, what);
         let cpus = parse_cpus(text).map_err(|error| senseless(error.to_string()))?;
-        match cpus.iter().find(|cpu| !self.host_cpus.contains(cpu)) {
+        let has = self.host_cpus.list();
+        match cpus.iter().find(|cpu| !has.contains(cpu)) {
             Some(cpu) => Err(senseless(format!(
                 "host CPU {cpu} is not one of the pool, which has {}",
-                format_cpus(&self.host_cpus)
+                format_cpus(&has)
             ))),
             None => Ok(Some(Some(cpus))),
         }

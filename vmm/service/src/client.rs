@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use baton_api::{ApiError, Event, Guest, GuestChange, GuestList, PoolStatus};
+use baton_api::{ApiError, Event, Guest, GuestChange, GuestList, PoolCpuChange, PoolStatus};
 use baton_os::directory::Directory;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -96,6 +96,16 @@ impl Client {
     /// If the pool refuses or does not answer; so have all of these.
     pub fn pool(&self) -> Result<PoolStatus, ClientError> {
         self.read(Method::GET, "/v1/pool", Bytes::new())
+    }
+
+    /// Has the pool get (`add`) or give up (`remove`) the host CPUs of the list `host_cpus`.
+    ///
+    /// # Errors
+    /// As [`Self::pool`].
+    pub fn change_cpus(&self, change: &str, host_cpus: &str) -> Result<PoolStatus, ClientError> {
+        let host_cpus = host_cpus.to_owned();
+        let path = format!("/v1/pool/cpus/{change}");
+        self.read(Method::POST, &path, json(&PoolCpuChange { host_cpus }))
     }
 
     /// All guests.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use baton_api::EventKind;
-use baton_config::ConfigError;
 use baton_config::units::format_cpus;
+use baton_config::{ConfigError, ExecutorPriority};
 use baton_host::executor::{self, ExecutorError};
 use baton_host::runner::NoPool;
 use baton_os::event::wait_readable;
@@ -21,7 +21,9 @@ use thiserror::Error;
 
 use crate::api_server::{ApiServer, ApiServerError};
 use crate::grants::Grants;
+use crate::host_cpus::{HostCpus, OwnerTerms};
 use crate::link_server::{LinkServer, LinkServerError};
+use crate::other_cpus;
 use crate::places::{self, API_SOCKET, LINK_SOCKET, PlaceError};
 use crate::process_pool::OwnPool;
 use crate::service::Service;
@@ -32,9 +34,6 @@ use crate::watchdog::Watchdog;
 const EVERY: Duration = Duration::from_secs(1);
 /// Longest time between two checks whether all parts work. A part that takes as long has hung.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
-/// CPU numbers that are offered to the kernel for threads beside the pool. It leaves out those that the host does not
-/// have.
-const MOST_CPUS: usize = 8192;
 
 /// The pool could not be started.
 #[derive(Debug, Error)]
@@ -78,16 +77,24 @@ pub fn run(settings: &PoolSettings, signals: &StopSignals) -> Result<(), PoolErr
     let named = settings.directory.clone();
     let directory: PathBuf = named.unwrap_or_else(places::default_directory);
     let cpus = host_cpus::of_pool(&config.host_cpus)?;
-    let beside = beside(&cpus);
-    // Held until the pool has ended.
-    let _owned = cpu_owner::own_for_pool(&directory, &cpus, config.share_cpus)?;
+    let others = other_cpus::others(&cpus);
+    let vcpu_priority = vcpu_priority(config.executor_priority, others.is_some());
+    // Any, if there are no others.
+    let beside = others.unwrap_or_else(|| sys::affinity().unwrap_or_default());
+    let owner = OwnerTerms {
+        directory: directory.clone(),
+        share: config.share_cpus,
+    };
+    let owned = cpu_owner::own_for_pool(&directory, &cpus, config.share_cpus)?;
     files::raise_limit();
     places::create(&directory)?;
-    let (runner, reader) = executor::start_pool(config, &cpus)?;
+    let (runner, reader, pool_cpus) =
+        executor::start_pool(config, (&cpus, &beside), vcpu_priority)?;
+    let host_cpus = HostCpus::new(pool_cpus, Some(owner), owned, vcpu_priority);
     let handle = runner.pool()?;
     let grants = Grants::new(geteuid().as_raw(), settings.grants.clone());
     let pool = Box::new(OwnPool(handle.clone()));
-    let service = Service::new(handle, reader, pool, grants, cpus.clone());
+    let service = Service::new(handle, reader, pool, grants, host_cpus);
     let served = LinkServer::start(&directory.join(LINK_SOCKET), &service, &beside);
     let served = served.map_err(PoolError::from).and_then(|link| {
         let api = ApiServer::start(&directory.join(API_SOCKET), &service, &beside)?;
@@ -114,17 +121,18 @@ pub fn run(settings: &PoolSettings, signals: &StopSignals) -> Result<(), PoolErr
     waited.map_err(PoolError::Wait)
 }
 
-/// The host CPUs for the threads of the pool that are no executors: those that are not the pool's, or any if there are
-/// no others.
-fn beside(cpus: &[usize]) -> Vec<usize> {
-    // Those that this process may use are often those of the pool, so all of the host are offered.
-    let others: Vec<usize> = (0..MOST_CPUS).filter(|cpu| !cpus.contains(cpu)).collect();
-    let before = sys::affinity().unwrap_or_default();
-    let found = sys::set_affinity(&others).and_then(|()| sys::affinity());
-    let _ = sys::set_affinity(&before);
-    match found {
-        Ok(found) if !found.is_empty() => found,
-        _ => before,
+/// The priority of vCPUs' threads, which is that of executors if the host `has_others` than the pool's CPUs. Otherwise
+/// the threads of vCPUs that sleep, which are ordinary ones, could not wake up beside a vCPU that never idles.
+fn vcpu_priority(of_executors: ExecutorPriority, has_others: bool) -> ExecutorPriority {
+    match (of_executors, has_others) {
+        (ExecutorPriority::Off, _) | (_, true) => of_executors,
+        (ExecutorPriority::Fifo(_), false) => {
+            tracing::warn!(
+                "executor_priority is for executors only, and not for vCPUs, because the pool has all host CPUs; \
+                 leave one out in host_cpus"
+            );
+            ExecutorPriority::Off
+        }
     }
 }
 

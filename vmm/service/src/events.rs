@@ -56,6 +56,8 @@ fn log(kind: &EventKind) {
         EventKind::Ordered { guest, order } => {
             tracing::info!(guest, ?order, "guest was given an order");
         }
+        EventKind::CpuAdded { cpu } => tracing::info!(cpu, "pool has got a host CPU"),
+        EventKind::CpuRemoved { cpu } => tracing::info!(cpu, "pool has given up a host CPU"),
         EventKind::Cpu { cpu, away } => tracing::warn!(cpu, away, "host CPU has changed"),
         EventKind::Lost { count } => tracing::warn!(count, "events are lost"),
     }

@@ -58,6 +58,8 @@ pub enum Action {
     Join,
     /// To change a guest, or order something of it. It belongs to this user; `None`: to the pool.
     Control(Option<u32>),
+    /// To change the host CPUs of the pool.
+    ChangePool,
 }
 
 /// What a caller may do.
@@ -80,6 +82,9 @@ pub enum Denied {
     /// The guest belongs to somebody else.
     #[error("the guest belongs to another user; only that user and root may change it")]
     NotYours,
+    /// Only root and the user of the pool may change the pool.
+    #[error("only root and the user of the pool may change its host CPUs")]
+    NotThePools,
     /// The user would have too many guests.
     #[error("your grant has {0} guests at most; end one of yours first")]
     Guests(u32),
@@ -160,6 +165,7 @@ impl Grants {
             (Rights::Granted(_), Action::Control(owner)) if owner != Some(peer.uid) => {
                 Err(Denied::NotYours)
             }
+            (Rights::Granted(_), Action::ChangePool) => Err(Denied::NotThePools),
             (rights, _) => Ok(rights),
         }
     }

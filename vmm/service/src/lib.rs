@@ -3,7 +3,8 @@
 //! | module | idea |
 //! |---|---|
 //! | [`settings`], [`grants`], [`places`] | what is configured: host CPUs, who may do what, where the sockets are |
-//! | [`service`], `join`, `change`, `status`, `processes`, `failure`, `fitting` | what callers may do, and what follows |
+//! | [`service`], `join`, `change`, `status`, `processes`, `failure`, `fitting` |
+//! | [`host_cpus`], `pool_cpus`, `other_cpus` | the host CPUs of the pool, their owner and their change | what callers may do, and what follows |
 //! | [`process_pool`] | what the executors do with guests of other processes |
 //! | [`link_server`] | the socket at which guests' processes join |
 //! | [`api_server`], [`events`] | HTTP and JSON, and the stream of events |
@@ -18,10 +19,13 @@ pub mod events;
 mod failure;
 mod fitting;
 pub mod grants;
+pub mod host_cpus;
 mod join;
 pub mod link_server;
 pub mod log;
+mod other_cpus;
 pub mod places;
+mod pool_cpus;
 pub mod process_pool;
 mod processes;
 pub mod service;

@@ -10,6 +10,7 @@ use baton_os::peer::Peer;
 use crate::events::Events;
 use crate::failure::{Failure, FailureKind};
 use crate::grants::{Action, Denied, Grants, Rights, Usage, VcpuClaim};
+use crate::host_cpus::HostCpus;
 use crate::process_pool::ProcessPool;
 use crate::processes::Processes;
 
@@ -21,8 +22,8 @@ pub struct Service {
     pub(crate) grants: Grants,
     pub(crate) processes: Processes,
     pub(crate) events: Events,
-    /// Host CPUs of the pool, ascending.
-    pub(crate) host_cpus: Vec<usize>,
+    /// Host CPUs of the pool.
+    pub(crate) host_cpus: HostCpus,
     /// Held while what a user has is compared with his grant and changed.
     changes: Mutex<()>,
 }
@@ -42,7 +43,7 @@ impl Service {
         reader: PoolReader,
         pool: Box<dyn ProcessPool>,
         grants: Grants,
-        host_cpus: Vec<usize>,
+        host_cpus: HostCpus,
     ) -> Arc<Self> {
         Arc::new(Self {
             handle,

@@ -50,8 +50,8 @@ fn each_path_of_the_document_is_served_and_says_what_the_document_has() {
                 described["responses"].get(status.to_string()).is_some(),
                 "{method} {path}: {status}"
             );
-            // No guest is there, so each request for one fails, and says so.
-            let fails = path.contains("{name}");
+            // No guest is there, so each request for one fails, and says so, and so does a change without a body.
+            let fails = path.contains("{name}") || path.contains("/cpus/");
             assert_eq!(body["error"].is_string(), fails, "{method} {path}: {body}");
         }
         let (status, body) = pool.request("PUT", &path.replace("{name}", "db"), "");
@@ -129,6 +129,42 @@ fn a_guest_is_paused_resumed_changed_and_taken_out() {
     }
     client.kill("db").expect("it goes");
     assert!(client.guest("db").expect_err("it is gone").is_missing());
+}
+
+#[test]
+fn the_pool_gets_and_gives_up_host_cpus_by_request_of_root() {
+    let all = baton_os::sys::affinity().expect("the affinity of this process");
+    let &[first, second, ..] = &all[..] else {
+        eprintln!("this host has one CPU, so nothing is tested");
+        return;
+    };
+    let terms = GrantTerms::default();
+    let pool = TestService::start("host-cpus", vec![(Grantee::User(NOBODY), terms)]);
+    let client = pool.client();
+    let cpus = |status: &baton_api::PoolStatus| -> Vec<usize> {
+        status.host_cpus.iter().map(|cpu| cpu.cpu).collect()
+    };
+    let added = client.change_cpus("add", &second.to_string());
+    assert_eq!(cpus(&added.expect("it is free")), [first, second]);
+    pool.join_own(config("db", 2));
+    let refused = client.change_cpus("remove", &format!("{first},{second}"));
+    let refused = refused.expect_err("one has to stay").to_string();
+    assert!(refused.contains("is the last one of the pool"), "{refused}");
+    assert_eq!(cpus(&client.pool().expect("there")), [first, second]);
+    let removed = client.change_cpus("remove", &first.to_string());
+    assert_eq!(cpus(&removed.expect("nothing needs it")), [second]);
+    let body = format!(r#"{{"host_cpus": "{first}"}}"#);
+    let path = "/v1/pool/cpus/remove";
+    assert_eq!(pool.request("POST", path, &body).0, 422);
+    let body = r#"{"host_cpus": "x"}"#;
+    assert_eq!(pool.request("POST", path, body).0, 422);
+    assert_eq!(pool.request("POST", path, "{}").0, 422);
+    let sockets = &*pool;
+    let body = format!(r#"{{"host_cpus": "{first}"}}"#);
+    let denied = as_user(NOBODY, || {
+        sockets.request("POST", "/v1/pool/cpus/add", &body).0
+    });
+    assert!(denied.is_none_or(|status| status == 403), "{denied:?}");
 }
 
 #[test]

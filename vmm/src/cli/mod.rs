@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 pub use check::CheckArgs;
 pub use console::ConsoleArgs;
 pub use guest::GuestArgs;
-pub use pool::{LogFormatArg, PoolArgs, PoolCommand};
+pub use pool::{CpusArgs, CpusCommand, LogFormatArg, PoolArgs, PoolCommand};
 pub use pool_guest::{EventArgs, ListArgs, NamedArgs, PoolFlag, SetArgs, StartArgs, StopArgs};
 pub use run::RunArgs;
 pub use sim::{SimArgs, SimSched};

@@ -11,7 +11,7 @@ use baton_service::settings::{self, PoolSettings};
 use clap::{Args, Subcommand, ValueEnum};
 use tracing::Level;
 
-use super::pool_guest::ListArgs;
+use super::pool_guest::{ListArgs, PoolFlag};
 use super::run::{Defer, parse_defer_flag};
 
 /// Flags of `baton pool`.
@@ -64,6 +64,35 @@ pub struct PoolArgs {
 pub enum PoolCommand {
     /// Show the pool that runs, its host CPUs and what you may do there
     Status(ListArgs),
+    /// Give the pool that runs more host CPUs, or take some from it
+    Cpus {
+        /// What to do.
+        #[command(subcommand)]
+        change: CpusCommand,
+    },
+}
+
+/// What is done with host CPUs of a pool that runs.
+#[derive(Debug, Subcommand)]
+pub enum CpusCommand {
+    /// Give the pool these host CPUs: guests that are pinned to none use them at once
+    Add(CpusArgs),
+    /// Have the pool give these host CPUs up, if what is reserved fits on the others
+    Remove(CpusArgs),
+}
+
+/// Flags of `baton pool cpus`.
+#[derive(Debug, Args)]
+pub struct CpusArgs {
+    /// The host CPUs, such as 2-3 or 1,3
+    #[arg(value_name = "CPUS", value_parser = parse_cpu_list)]
+    pub cpus: CpuList,
+    /// The pool.
+    #[command(flatten)]
+    pub pool: PoolFlag,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The schedulers that a pool can have.

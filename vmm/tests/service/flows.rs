@@ -156,3 +156,48 @@ fn the_console_of_a_guest_is_reached_by_its_name_also_after_a_restart_of_the_poo
     pool.until_listed(&["echo"]);
     guest.power_off(&pool);
 }
+
+#[test]
+fn host_cpus_come_and_go_while_guests_run() {
+    let all = baton_os::sys::affinity().expect("the affinity of this process");
+    let &[first, second, ..] = &all[..] else {
+        eprintln!("this host has one CPU, so nothing is tested");
+        return;
+    };
+    let pool = ServicePool::start("host-cpus");
+    let started = Started(&pool);
+    started.start(
+        "db",
+        "cpus = 2\ncmdline = \"workload=hog seconds=0\"\nreservation = \"4ms/10ms,hard\"",
+    );
+    let cpus = |ran: Ran| -> Vec<usize> {
+        let pool: baton_api::PoolStatus = serde_json::from_str(&ran.stdout).expect("JSON");
+        pool.host_cpus.iter().map(|cpu| cpu.cpu).collect()
+    };
+    let (first_text, second_text) = (first.to_string(), second.to_string());
+    let change = |change, cpus| run(&pool, &["pool", "cpus", change, cpus, "--json"]);
+    // Others of these tests may own it.
+    assert_eq!(cpus(change("add", &second_text)), [first, second]);
+    started.start(
+        "web",
+        "cpus = 2\ncmdline = \"workload=hog seconds=0\"\nreservation = \"4ms/10ms,hard\"",
+    );
+    let refused = pool.place().run(&["pool", "cpus", "remove", &first_text]);
+    let sentence = refused.one_sentence();
+    assert!(
+        sentence.contains("web/0, web/1 would not fit"),
+        "{sentence}"
+    );
+    run(&pool, &["kill", "web"]);
+    // Until what it had reserved is free.
+    pool.until("the host CPU is given up", |pool| {
+        let removed = pool.place().run(&["pool", "cpus", "remove", &first_text]);
+        (removed.code == 0).then_some(())
+    });
+    assert_eq!(cpus(run(&pool, &["pool", "status", "--json"])), [second]);
+    let ran = |pool: &ServicePool| show(pool, "db")["vcpus"][1]["ran_ns"].as_u64();
+    let before = ran(&pool);
+    pool.until("its guest runs on", |pool| {
+        (ran(pool) > before).then_some(())
+    });
+}

@@ -11,9 +11,11 @@
 //! | `phase.rs` | from which pool a thread takes commands, or that it takes none |
 //! | `vcpu_thread.rs` | what a thread does in each state |
 //! | `server.rs` | carrying out commands |
+//! | `idle_cpus.rs` | on which host CPUs a thread is without a command |
 //! | `kicks.rs` | what ends a command early |
 //! | `shown.rs` | what the guest is shown of it |
 
+mod idle_cpus;
 mod kicks;
 mod phase;
 mod server;

@@ -9,9 +9,10 @@ use baton_link::command::{Command, RunCommand};
 use baton_link::thread_side::ThreadSide;
 use baton_machine::hints::HintSnapshot;
 use baton_machine::{Doorbell, Exit, Vcpu};
-use baton_os::sys;
+use baton_os::sys::{self, SchedPolicy};
 use vcpu_sched::Ns;
 
+use super::idle_cpus::IdleCpus;
 use super::kicks::{CommandKicks, CommandedSleep};
 use super::phase::{PhaseSlot, PoolLost, Seat};
 use super::shown::Shown;
@@ -29,8 +30,7 @@ const MAX_HOST_CPUS: usize = 8192;
 pub(super) struct Server {
     run_loop: RunLoop,
     halt_setup: HaltSetup,
-    /// The host CPUs on which the vCPU may sleep and run without a command.
-    host_cpus: Vec<usize>,
+    idle_cpus: IdleCpus,
     pins: PinChanges,
     pinned: Pinned,
     /// The host CPU of the last run.
@@ -44,15 +44,15 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// For the calling thread. Beside a command, the vCPU may use `host_cpus`.
+    /// For the calling thread, which has `idle_cpus` while it does not run the vCPU by command.
     ///
     /// # Errors
     /// If the host has no timers or signals for it.
-    pub(super) fn for_this_thread(host_cpus: Vec<usize>) -> io::Result<Self> {
+    pub(super) fn for_this_thread(idle_cpus: IdleCpus) -> io::Result<Self> {
         Ok(Self {
             run_loop: RunLoop::for_this_thread()?,
             halt_setup: HaltSetup::for_this_thread(ExitOnWake::Events)?,
-            host_cpus,
+            idle_cpus,
             pins: PinChanges::default(),
             pinned: Pinned::default(),
             last_cpu: None,
@@ -171,7 +171,7 @@ impl Server {
         // Until the answer, which the pool waits for.
         let _preempts = ThreadPriority::default().preempt_for_now();
         // Another vCPU runs by now where this one halted; it may wake wherever there is room.
-        self.leave_cpu();
+        self.leave_cpu(&self.idle_cpus.asleep());
         let guest = &*Arc::clone(&vcpu.guest);
         let (guard, _) = KickGuard::arm(vcpu.immediate_exit());
         let sleep = CommandedSleep {
@@ -198,10 +198,25 @@ impl Server {
         }
     }
 
-    /// Lets the thread run on all host CPUs where its vCPU may run.
-    pub(super) fn leave_cpu(&mut self) {
+    /// The thread runs its vCPU by itself from now on, as an ordinary one, wherever the vCPU may run.
+    pub(super) fn leave_pool(&mut self) {
+        // A pool that is gone cannot take back the priority that a command came with. One that the user has chosen
+        // is without the flag.
+        if let Ok(SchedPolicy::Fifo {
+            reset_on_fork: true,
+            ..
+        }) = sys::policy_of(0)
+        {
+            let _ = sys::end_fifo_policy_of(0);
+        }
+        let host_cpus = self.idle_cpus.alone().to_vec();
+        self.leave_cpu(&host_cpus);
+    }
+
+    /// Lets the thread run on all of `host_cpus`.
+    fn leave_cpu(&mut self, host_cpus: &[usize]) {
         // The kernel refuses only if this process may use none of them now. The thread stays where it is then.
-        let _ = sys::set_affinity(&self.host_cpus);
+        let _ = sys::set_affinity(host_cpus);
         self.pinned.forget();
     }
 }

@@ -12,6 +12,7 @@ use baton_os::ready_thread::spawn_ready;
 use baton_os::signals::{self, RtSignal};
 use baton_os::sys;
 
+use super::idle_cpus::{CpusWithPriority, IdleCpus};
 use super::phase::{Phase, PhaseSlot, PoolLost, Seat};
 use super::vcpu_thread::VcpuThread;
 use crate::executor::kick_handler;
@@ -57,6 +58,7 @@ pub struct CommandedVcpus {
     /// The controls of the vCPUs while they run alone.
     alone: Mutex<Option<Arc<[VcpuControl]>>>,
     left: Arc<Left>,
+    with_priority: CpusWithPriority,
 }
 
 impl CommandedVcpus {
@@ -74,10 +76,13 @@ impl CommandedVcpus {
             threads: Vec::with_capacity(guest.vcpus.len()),
             alone: Mutex::new(None),
             left: Arc::default(),
+            with_priority: CpusWithPriority::default(),
         };
         for (vcpu, host_cpus) in guest.vcpus.into_iter().zip(guest.config.host_cpus) {
             let host_cpus = host_cpus.unwrap_or_else(|| all_cpus.clone());
-            match start_thread(vcpu, host_cpus, &this.left) {
+            let with_priority = this.with_priority.clone();
+            let idle_cpus = IdleCpus::new(host_cpus, all_cpus.clone(), with_priority);
+            match start_thread(vcpu, idle_cpus, &this.left) {
                 Ok(thread) => this.threads.push(thread),
                 Err(error) => {
                     this.end_all();
@@ -127,6 +132,12 @@ impl CommandedVcpus {
         self.stop_alone();
     }
 
+    /// vCPUs that run by command have a priority on `host_cpus`, which are empty if they have none. Threads whose vCPUs
+    /// fall asleep from now on are kept off these host CPUs.
+    pub fn set_cpus_with_priority(&self, host_cpus: Vec<usize>) {
+        self.with_priority.set(host_cpus);
+    }
+
     /// From now on the threads run their vCPUs by themselves. The caller hangs up their pool afterwards, for a
     /// thread may wait for a command.
     pub fn run_alone(&self) {
@@ -140,6 +151,7 @@ impl CommandedVcpus {
             })
             .collect();
         *self.alone.lock() = Some(Arc::clone(&controls));
+        self.set_cpus_with_priority(Vec::new());
         for thread in &self.threads {
             thread.slot.put(Phase::Alone(Arc::clone(&controls)));
             thread.interrupt();
@@ -182,8 +194,8 @@ impl CommandedVcpus {
     }
 }
 
-/// Starts the thread of `vcpu`, which may use `host_cpus` beside its commands.
-fn start_thread(vcpu: Box<Vcpu>, host_cpus: Vec<usize>, left: &Arc<Left>) -> io::Result<OneThread> {
+/// Starts the thread of `vcpu`, which has `idle_cpus` beside its commands.
+fn start_thread(vcpu: Box<Vcpu>, idle_cpus: IdleCpus, left: &Arc<Left>) -> io::Result<OneThread> {
     // Linux shows 15 characters.
     let name = format!("vcpu{}:{}", vcpu.index, vcpu.guest.name);
     let builder = thread::Builder::new().name(name.chars().take(15).collect());
@@ -192,7 +204,7 @@ fn start_thread(vcpu: Box<Vcpu>, host_cpus: Vec<usize>, left: &Arc<Left>) -> io:
     *left.count.lock() += 1;
     let count = CountOnDrop(Arc::clone(left));
     let init = move || {
-        let thread = VcpuThread::for_this_thread(host_cpus)?;
+        let thread = VcpuThread::for_this_thread(idle_cpus)?;
         Ok((thread, sys::thread_id()))
     };
     let run = {

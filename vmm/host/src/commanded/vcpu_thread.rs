@@ -8,6 +8,7 @@ use baton_machine::{Guest, GuestEnd, Vcpu};
 use baton_os::sys;
 use vcpu_sched::Counters;
 
+use super::idle_cpus::IdleCpus;
 use super::phase::{Phase, PhaseSlot};
 use super::server::Server;
 use super::shown;
@@ -38,13 +39,13 @@ impl Drop for EndOnPanic {
 }
 
 impl VcpuThread {
-    /// For the calling thread. Beside a command, its vCPU may use `host_cpus`.
+    /// For the calling thread, which has `idle_cpus` while it does not run its vCPU by command.
     ///
     /// # Errors
     /// If the host has no timers or signals for it.
-    pub(super) fn for_this_thread(host_cpus: Vec<usize>) -> io::Result<Self> {
+    pub(super) fn for_this_thread(idle_cpus: IdleCpus) -> io::Result<Self> {
         Ok(Self {
-            server: Server::for_this_thread(host_cpus)?,
+            server: Server::for_this_thread(idle_cpus)?,
             before: sys::thread_schedstat(),
         })
     }
@@ -60,7 +61,7 @@ impl VcpuThread {
             match phase {
                 Phase::Commanded(seat) => self.server.obey(&mut vcpu, seat, slot),
                 Phase::Alone(controls) => {
-                    self.server.leave_cpu();
+                    self.server.leave_pool();
                     shown::show_alone(&vcpu);
                     run_until_stopped(&mut vcpu, &controls);
                 }

@@ -10,7 +10,7 @@ use baton_observe::control::snapshot::{
 use baton_observe::metrics::ExecutorGauges;
 use baton_observe::trace::VcpuName;
 use baton_os::sys;
-use vcpu_sched::{Counters, CpuId, CpuView, Doing, VcpuId, VcpuView};
+use vcpu_sched::{Counters, CpuView, Doing, VcpuId, VcpuView};
 
 use super::guest_names::GuestNames;
 use super::pool::Pool;
@@ -121,8 +121,8 @@ impl SnapshotSource for ControlSource {
         let state = pool.lock();
         snapshot.now_ns = sys::monotonic_ns();
         snapshot.proxy = state.sched.config().proxy;
-        let cpus: Vec<_> = (0..pool.host_cpus().len())
-            .map(|number| state.sched.view_cpu(CpuId(number as u32)))
+        let cpus: Vec<_> = (state.sched.pool_cpus().iter())
+            .map(|cpu| (cpu.index(), state.sched.view_cpu(cpu)))
             .collect();
         let guests = state.names();
         let vcpus: Vec<_> = guests
@@ -137,8 +137,7 @@ impl SnapshotSource for ControlSource {
         drop(state);
         drop(not_preempted);
         snapshot.guests = guests.records().map(|record| guest(record)).collect();
-        snapshot.cpus = (0..)
-            .zip(cpus)
+        snapshot.cpus = (cpus.into_iter())
             .map(|(number, view)| self.cpu(number, view, &pool, &guests))
             .collect();
         let named = guests.vcpu_names().into_iter().zip(vcpus);

@@ -1,5 +1,6 @@
 //! A guest whose virtual machine is in another process, as the pool knows it.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -34,6 +35,8 @@ pub(crate) struct ForeignGuest {
     report: Arc<dyn ProcessReport>,
     account: ProcessAccount,
     has_failed: AtomicBool,
+    /// Whether a refusal of a priority has been reported.
+    is_refused: AtomicBool,
 }
 
 impl ForeignGuest {
@@ -55,6 +58,7 @@ impl ForeignGuest {
             report,
             account,
             has_failed: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
         }
     }
 
@@ -94,6 +98,16 @@ impl ForeignGuest {
     /// Whether the thread `tid` of the process runs, or would run if it had a CPU.
     pub(super) fn is_ready(&self, tid: i32) -> bool {
         self.process.is_ready(tid)
+    }
+
+    /// The host refuses the priority of vCPUs for a thread of the process, for this reason.
+    pub(super) fn priority_refused(&self, error: &io::Error) {
+        if !self.is_refused.swap(true, Ordering::Relaxed) {
+            self.notice(&format!(
+                "runs without the pool's executor priority, because the host refuses that ({error}); give the pool \
+                 CAP_SYS_NICE, and keep the guest's process out of control groups without real-time bandwidth"
+            ));
+        }
     }
 
     /// Reports `what`, with the guest as the subject.

@@ -155,7 +155,14 @@ impl Joining {
             let sleep = ForeignSlot::new(&guest, &ways.kick, Arc::downgrade(pool));
             let sleep: Arc<dyn ForeignSleep> = Arc::new(sleep);
             sleeps.push(Arc::clone(&sleep));
-            let own = ForeignVcpu::new((index, id), ids.clone(), ways, Arc::clone(&guest), sleep);
+            let own = ForeignVcpu::new(
+                (index, id),
+                ids.clone(),
+                ways,
+                Arc::clone(&guest),
+                sleep,
+                pool.settings.foreign_priority,
+            );
             owned.push(OwnedVcpu::Foreign(Box::new(own)));
         }
         Self {
@@ -165,7 +172,7 @@ impl Joining {
         }
     }
 
-    /// Puts the vCPUs into the pool, and wakes the one that starts the guest, which gets this `number`.
+    /// Puts the vCPUs into the pool, and commands them to sleep. The guest gets this `number`.
     fn begin(
         self,
         pool: &Arc<Pool>,
@@ -182,22 +189,22 @@ impl Joining {
         // Before its vCPUs run, because one that has halted may wake at once.
         pool.foreign.add(number, ways);
         // One critical section: once the guest has been placed it may leave, and its ids be those of another.
-        let placed = pool.change(|state, now| {
+        let placed = pool.change(|state, _| {
             if state.is_stopping() {
                 return Err((vcpus, threads));
             }
             state.place(ids.guest(), vcpus, threads);
-            Ok(state.begin(ids.guest(), true, now))
+            Ok(state.begin_elsewhere(ids.guest()))
         });
         match placed {
-            Ok(unstarted) => {
+            Ok(to_sleep) => {
                 let of_guest = Arc::downgrade(pool);
                 record.on_end(move |record, _| {
                     if let Some(pool) = of_guest.upgrade() {
                         pool.remove_guest(record);
                     }
                 });
-                pool.let_sleep(unstarted);
+                pool.let_sleep(to_sleep);
                 Ok(())
             }
             Err(dropped) => {

@@ -20,7 +20,8 @@ use super::kick_target::KickTarget;
 use super::kicks::Kicks;
 
 /// A vCPU's thread is overdue if it comes back later than this after the end of its run or a kick, ns. Time in which
-/// it waits for its CPU, which others have, does not count.
+/// others keep it from the CPU on which it is to run does not count. With a priority for vCPUs, its own process cannot
+/// do that (`foreign_priority.rs`).
 const OVERDUE: Ns = 100_000_000;
 /// If it comes back later than this, it is overdue in any case, ns.
 const LATEST: Ns = 2_000_000_000;
@@ -105,12 +106,18 @@ impl ForeignRun {
         until: Option<Ns>,
         target: &KickTarget,
     ) -> Result<Exit, LinkError> {
-        vcpu.command_run(until, self.host_cpu as u32)?;
+        let commanded = vcpu.command_run(until, self.host_cpu as u32);
+        if commanded.is_err() {
+            vcpu.end_run();
+        }
+        commanded?;
         if !target.wait_for_thread(vcpu.kick()) {
             // The kick came before the target could show whom to kick.
             vcpu.kick().kick(sys::monotonic_ns());
         }
         let exit = wait(vcpu, until);
+        // Before anything else runs here: without a command the thread is an ordinary one.
+        vcpu.end_run();
         target.waited_for_thread();
         exit
     }
@@ -119,10 +126,7 @@ impl ForeignRun {
 /// Waits for the answer to a run until `until`, ns.
 fn wait(vcpu: &mut ForeignVcpu, until: Option<Ns>) -> Result<Exit, LinkError> {
     let now = sys::monotonic_ns();
-    let mut patience = match vcpu.has_answered() {
-        true => Patience::from(now),
-        false => Patience::with_first_command(now),
-    };
+    let mut patience = Patience::from(now);
     loop {
         let limits = WaitLimits {
             until,
@@ -135,7 +139,7 @@ fn wait(vcpu: &mut ForeignVcpu, until: Option<Ns>) -> Result<Exit, LinkError> {
                     now: sys::monotonic_ns(),
                     late: late_ns,
                     ran: vcpu.ran(),
-                    is_ready: vcpu.is_ready(),
+                    is_kept: vcpu.is_kept_from_running(),
                 };
                 if !patience.excuses(late) {
                     return Err(LinkError::Overdue { late_ns });
@@ -154,8 +158,8 @@ struct Late {
     late: Ns,
     /// CPU time of the thread since the command, ns.
     ran: Ns,
-    /// Whether it runs, or would run if it had a CPU.
-    is_ready: bool,
+    /// Whether it would run if others did not keep it from the CPU on which it is to run.
+    is_kept: bool,
 }
 
 /// How late a thread may come back. What keeps it from coming back in time is not always its own doing.
@@ -181,15 +185,6 @@ impl Patience {
         }
     }
 
-    /// The patience with a thread that has not answered yet. Its guest has just joined, and its process may not have
-    /// read that, so the thread may be about to wait for its commands.
-    fn with_first_command(from: Ns) -> Self {
-        Self {
-            bound: LATEST,
-            ..Self::from(from)
-        }
-    }
-
     /// Whether the `thread` may come back later still: the bound is moved. If not, it is overdue.
     fn excuses(&mut self, thread: Late) -> bool {
         let due = thread.now.saturating_sub(thread.late + self.bound);
@@ -198,7 +193,7 @@ impl Patience {
         // the thread's time in which the executor did not run.
         self.latest = self.latest.saturating_add(thread.late);
         let stood_still = !std::mem::replace(&mut self.was_late, true);
-        let is_kept = thread.is_ready && own_time < OVERDUE;
+        let is_kept = thread.is_kept && own_time < OVERDUE;
         self.bound = self.bound.saturating_add(thread.late + CHECK_EVERY);
         (is_kept || stood_still) && self.bound <= self.latest
     }
@@ -212,13 +207,13 @@ mod tests {
 
     /// How often a thread is excused that had to be back 10 ms after its command, and has run for `ran`. The executor
     /// first finds it `late`, and then in time.
-    fn excused(ran: Ns, is_ready: bool, late: Ns) -> u64 {
+    fn excused(ran: Ns, is_kept: bool, late: Ns) -> u64 {
         let mut patience = Patience::from(0);
         let at = |patience: &Patience, late| Late {
             now: 10 * MS + patience.bound + late,
             late,
             ran,
-            is_ready,
+            is_kept,
         };
         let mut count = u64::from(patience.excuses(at(&patience, late)));
         while patience.excuses(at(&patience, 0)) {
@@ -235,20 +230,6 @@ mod tests {
                 (LATEST - OVERDUE) / CHECK_EVERY
             );
         }
-    }
-
-    #[test]
-    fn a_thread_whose_guest_has_just_joined_is_not_overdue_before_the_latest_time() {
-        let mut patience = Patience::with_first_command(0);
-        assert_eq!(patience.bound, LATEST);
-        let late = Late {
-            now: LATEST + CHECK_EVERY,
-            late: CHECK_EVERY,
-            ran: 0,
-            is_ready: false,
-        };
-        patience.was_late = true;
-        assert!(!patience.excuses(late));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! | the slot | begin | interrupt | the vCPU has answered | close |
 //! |---|---|---|---|---|
 //! | empty | commands the sleep; asleep | interrupted | | closed |
-//! | interrupted | the vCPU goes back to the pool; empty | interrupted | | closed |
+//! | interrupted | the vCPU goes back to the pool; empty. The first time: commands the sleep and kicks; asleep | interrupted | | closed |
 //! | asleep | | kicks the vCPU's thread; asleep | the vCPU goes back to the pool; empty | the same; closed |
 //! | closed | the vCPU goes back to the pool; closed | closed | | closed |
 //!
@@ -125,13 +125,24 @@ impl InterruptSleep for ForeignSlot {
 impl ForeignSleep for ForeignSlot {
     fn begin_sleep(&self, mut vcpu: Box<ForeignVcpu>) {
         let mut state = self.state.lock();
-        let sleeps = matches!(*state, SlotState::Empty) && !vcpu.has_ended();
+        // One that has not answered yet may not be attended to by its thread, and no executor is to find that out.
+        let is_first = !vcpu.has_answered();
+        let sleeps = match *state {
+            SlotState::Empty => true,
+            SlotState::Interrupted => is_first,
+            SlotState::Asleep(_) | SlotState::Closed => false,
+        };
+        let sleeps = sleeps && !vcpu.has_ended();
         let begun = match sleeps {
             true => vcpu.command_sleep().map(|()| true),
             false => Ok(false),
         };
         if let Ok(true) = begun {
-            *state = SlotState::Asleep(vcpu);
+            let before = std::mem::replace(&mut *state, SlotState::Asleep(vcpu));
+            drop(state);
+            if let SlotState::Interrupted = before {
+                self.kick.kick(sys::monotonic_ns());
+            }
             return;
         }
         if let SlotState::Interrupted = *state {

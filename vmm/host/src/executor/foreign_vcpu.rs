@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use baton_config::ExecutorPriority;
 use baton_link::LinkError;
 use baton_link::answer::Answer;
 use baton_link::command::{Command, Donated, RunCommand};
@@ -16,6 +17,7 @@ use vcpu_sched::{CpuId, Decision, Hints, Ns, VcpuId};
 
 use super::foreign_account::{SleptInRuns, Uncommanded};
 use super::foreign_guest::ForeignGuest;
+use super::foreign_priority::CommandPriority;
 use super::interrupt_sleep::InterruptSleep;
 use super::policy_ids::PolicyIds;
 
@@ -94,6 +96,9 @@ pub(crate) struct ForeignVcpu {
     side: PoolSide,
     kick: Arc<VcpuKick>,
     clock: Arc<ForeignThreadClock>,
+    priority: CommandPriority,
+    /// The host CPU that the last command to run has named.
+    host_cpu: u32,
     /// The thread's times up to which all is charged.
     charged_to: ThreadTimes,
     uncommanded: Uncommanded,
@@ -115,13 +120,15 @@ pub(crate) struct ForeignVcpu {
 }
 
 impl ForeignVcpu {
-    /// The vCPU with index `index` in `guest`, which the policy calls `id`, as one of `ids`.
+    /// The vCPU with index `index` in `guest`, which the policy calls `id`, as one of `ids`. Its thread has `priority`
+    /// while it has the command to run.
     pub(super) fn new(
         (index, id): (u32, VcpuId),
         ids: PolicyIds,
         ways: VcpuWays,
         guest: Arc<ForeignGuest>,
         sleep: Arc<dyn ForeignSleep>,
+        priority: ExecutorPriority,
     ) -> Self {
         Self {
             id,
@@ -133,6 +140,8 @@ impl ForeignVcpu {
             side: ways.side,
             kick: ways.kick,
             charged_to: ways.clock.times().unwrap_or_default(),
+            priority: CommandPriority::new(ways.tid, Arc::clone(&ways.clock), priority),
+            host_cpu: 0,
             clock: ways.clock,
             uncommanded: Uncommanded::default(),
             slept: SleptInRuns::default(),
@@ -234,6 +243,10 @@ impl ForeignVcpu {
             is_deferred,
             stolen_ns,
         } = self.next;
+        self.host_cpu = host_cpu;
+        if let Err(error) = self.priority.begin(host_cpu as usize, sys::monotonic_ns()) {
+            self.guest.priority_refused(&error);
+        }
         self.side.give(&Command::Run(RunCommand {
             until,
             host_cpu,
@@ -243,13 +256,20 @@ impl ForeignVcpu {
         }))
     }
 
-    /// Waits for the answer to that.
+    /// Waits for the answer to that. Meanwhile checks that the thread stays where it is told to run.
     ///
     /// # Errors
     /// If its process is gone, has broken the protocol, or is overdue.
     pub(super) fn wait(&mut self, limits: &WaitLimits) -> Result<Exit, LinkError> {
-        let answer = self.side.wait(limits, sys::monotonic_ns)?;
+        let host_cpu = self.host_cpu as usize;
+        let check = || self.priority.check(host_cpu);
+        let answer = self.side.wait_and_check(limits, sys::monotonic_ns, check)?;
         Ok(self.answered(answer))
+    }
+
+    /// Its thread has answered the command to run, or is given up.
+    pub(super) fn end_run(&mut self) {
+        self.priority.end();
     }
 
     /// Commands it to sleep.
@@ -257,6 +277,7 @@ impl ForeignVcpu {
     /// # Errors
     /// As [`ForeignVcpu::command_run`].
     pub(super) fn command_sleep(&mut self) -> Result<(), LinkError> {
+        self.priority.leaves_cpu();
         self.side.give(&Command::Sleep)
     }
 
@@ -325,9 +346,9 @@ impl ForeignVcpu {
         now.saturating_sub(self.charged_to.ran)
     }
 
-    /// Whether its thread runs, or would run if it had a CPU.
-    pub(super) fn is_ready(&self) -> bool {
-        self.guest.is_ready(self.tid)
+    /// Whether its thread, which has the command to run, would run if others did not keep it from its CPU.
+    pub(super) fn is_kept_from_running(&self) -> bool {
+        self.guest.is_ready(self.tid) && self.priority.is_as_told(self.host_cpu as usize)
     }
 
     /// Its thread has used `ran` ns up to `now`, for a command that was in force for `commanded` ns.

@@ -68,19 +68,23 @@ impl Drop for HostCpuWatcher {
 }
 
 fn watch(pool: &Weak<Pool>, stop: &AtomicBool) {
-    let Some(mut usable) = pool.upgrade().map(|pool| all_cpus(&pool)) else {
+    let Some(mut members) = pool.upgrade().map(|pool| pool.members()) else {
         return;
     };
+    let mut usable = members;
     while !stop.load(Ordering::Acquire) {
         thread::park_timeout(EVERY);
         let Some(pool) = pool.upgrade() else {
             return;
         };
         foreign_check::check(&pool);
-        let (found, moved) = find(&pool, usable);
+        let before = std::mem::replace(&mut members, pool.members());
+        // What the pool has got since can be used until it is found that it cannot.
+        usable = members.minus(before.minus(usable));
+        let (found, moved) = find(&pool, members, usable);
         let lines = match found == usable {
             true => Vec::new(),
-            false => apply(&pool, usable, found),
+            false => apply(&pool, members, usable, found),
         };
         if moved || found != usable {
             // After it is known which CPUs are away.
@@ -94,16 +98,13 @@ fn watch(pool: &Weak<Pool>, stop: &AtomicBool) {
     }
 }
 
-/// All CPUs of the pool.
-fn all_cpus(pool: &Pool) -> CpuSet {
-    CpuSet::first(pool.host_cpus().len())
-}
-
-/// The CPUs on which their executors may run, and whether one of these had to be pinned again.
-fn find(pool: &Pool, before: CpuSet) -> (CpuSet, bool) {
+/// The CPUs among those of the pool, `members`, on which their executors may run, and whether one of these had to be
+/// pinned again.
+fn find(pool: &Pool, members: CpuSet, before: CpuSet) -> (CpuSet, bool) {
     let mut moved = false;
     let mut found = CpuSet::EMPTY;
-    for (cpu, &host_cpu) in (0..).map(CpuId).zip(pool.host_cpus().iter()) {
+    let all = (0..).map(CpuId).zip(pool.host_cpus().iter());
+    for (cpu, &host_cpu) in all.filter(|&(cpu, _)| members.contains(cpu)) {
         let executor = pool.kick_target(cpu).executor();
         let usable = match executor.map(sys::affinity_of) {
             Some(Ok(may)) if may == [host_cpu] => true,
@@ -122,13 +123,12 @@ fn find(pool: &Pool, before: CpuSet) -> (CpuSet, bool) {
     (found, moved)
 }
 
-/// Reports the CPUs `now`, after `before`, to the policy. Returns sentences for the user.
-fn apply(pool: &Pool, before: CpuSet, now: CpuSet) -> Vec<String> {
+/// Reports the CPUs `now` of the pool's `all`, after `before`, to the policy. Returns sentences for the user.
+fn apply(pool: &Pool, all: CpuSet, before: CpuSet, now: CpuSet) -> Vec<String> {
     let host_cpus = |cpus: CpuSet| -> Vec<usize> {
         let cpus = cpus.iter().map(|cpu| pool.host_cpus()[cpu.index()]);
         cpus.collect()
     };
-    let all = all_cpus(pool);
     pool.usable_cpus.set_away(host_cpus(all.minus(now)));
     let (after, vcpus) = {
         let _not_preempted = pool.priority.not_preempted();

@@ -1,7 +1,7 @@
 //! One executor as its kickers see it: what state it is in, and which threads to reach.
 
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -18,31 +18,51 @@ use crate::sync::Mutex;
 pub(crate) struct KickTarget {
     state: ExecutorState,
     /// The executor's thread, to be unparked.
-    thread: OnceLock<Thread>,
+    thread: Mutex<Option<Thread>>,
     /// Its kernel id; 0 before it has started.
     executor_tid: AtomicI32,
     /// Kernel id of the thread that runs, or ran last, a vCPU for it; 0 for a thread of another process.
     guest_tid: AtomicI32,
     /// The way to that thread of another process, while the executor waits for it.
     foreign: Mutex<Option<Arc<VcpuKick>>>,
+    /// Whether the executor is to end, because the pool gives its host CPU up.
+    ends: AtomicBool,
 }
 
 impl KickTarget {
     pub(crate) fn new() -> Self {
         Self {
             state: ExecutorState::new(),
-            thread: OnceLock::new(),
+            thread: Mutex::default(),
             executor_tid: AtomicI32::new(0),
             guest_tid: AtomicI32::new(0),
             foreign: Mutex::default(),
+            ends: AtomicBool::new(false),
         }
     }
 
     /// The calling thread is the executor.
     pub(crate) fn set_executor(&self) {
-        // A second executor of one CPU would be a bug of this program; the first stays.
-        let _ = self.thread.set(thread::current());
+        *self.thread.lock() = Some(thread::current());
         self.executor_tid.store(sys::thread_id(), Ordering::Release);
+    }
+
+    /// Makes the executor end as soon as it has nothing to run.
+    pub(crate) fn end_executor(&self) {
+        self.ends.store(true, Ordering::Release);
+        self.kick();
+    }
+
+    /// Whether the executor is to end.
+    pub(crate) fn ends(&self) -> bool {
+        self.ends.load(Ordering::Acquire)
+    }
+
+    /// The executor's thread has ended. There may be another one later.
+    pub(crate) fn clear_executor(&self) {
+        self.executor_tid.store(0, Ordering::Release);
+        *self.thread.lock() = None;
+        self.ends.store(false, Ordering::Release);
     }
 
     /// Kernel id of the executor's thread, once that has started.
@@ -57,7 +77,7 @@ impl KickTarget {
             Notify::Nothing => {}
             Notify::Signal => self.kick_guest(),
             Notify::Unpark => {
-                if let Some(thread) = self.thread.get() {
+                if let Some(thread) = &*self.thread.lock() {
                     thread.unpark();
                 }
             }

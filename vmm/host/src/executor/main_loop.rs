@@ -154,7 +154,7 @@ impl<R: VcpuRunner> Executor<R> {
         let storm = show_switch(&mut state, stopped.as_ref(), picked.as_mut(), now);
         let mut action = if let Some(assignment) = picked {
             Action::Run(assignment)
-        } else if state.is_stopping() {
+        } else if state.is_stopping() || pool.kick_target(self.cpu).ends() {
             Action::End
         } else {
             self.choose_sleep(&mut state, &mut sleeper, can_sleep_here)

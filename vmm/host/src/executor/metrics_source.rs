@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use baton_machine::GuestRecord;
 use baton_observe::metrics::{ExecutorGauges, GuestNow, MetricsSnapshot, MetricsSource, PoolNow};
 use baton_os::sys;
+use vcpu_sched::{CpuId, CpuSet};
 
 use super::guest_names::GuestNames;
 use super::pool::Pool;
@@ -38,7 +39,10 @@ impl MetricsSource for PoolMetrics {
         let Some(pool) = self.pool.upgrade() else {
             return snapshot;
         };
-        let guests = copy(&pool, &mut snapshot);
+        let (guests, members) = copy(&pool, &mut snapshot);
+        keep(&mut snapshot.cpus, members);
+        keep(&mut snapshot.names.host_cpus, members);
+        keep(&mut snapshot.pool.usable, members);
         // Names are copied without the lock.
         snapshot.guests = guests.records().map(|record| guest_now(record)).collect();
         snapshot.names.vcpus = guests.vcpu_names();
@@ -46,8 +50,14 @@ impl MetricsSource for PoolMetrics {
     }
 }
 
-/// Copies the numbers of `pool`. Returns the guests to which they belong.
-fn copy(pool: &Pool, snapshot: &mut MetricsSnapshot) -> GuestNames {
+/// Keeps of `rows`, one for each CPU that the pool has or can get, those of `members`, which it has.
+fn keep<T>(rows: &mut Vec<T>, members: CpuSet) {
+    let mut cpus = (0..).map(CpuId);
+    rows.retain(|_| cpus.next().is_some_and(|cpu| members.contains(cpu)));
+}
+
+/// Copies the numbers of `pool`. Returns the guests to which they belong, and the CPUs that the pool has.
+fn copy(pool: &Pool, snapshot: &mut MetricsSnapshot) -> (GuestNames, CpuSet) {
     let _not_preempted = pool.priority.not_preempted();
     let state = pool.lock();
     let now = sys::monotonic_ns();
@@ -70,7 +80,7 @@ fn copy(pool: &Pool, snapshot: &mut MetricsSnapshot) -> GuestNames {
             *kicks = *counted;
         }
     }
-    guests
+    (guests, state.sched.pool_cpus())
 }
 
 /// What the metrics show of a guest.

@@ -23,7 +23,8 @@
 //! | `host_cpu_watcher.rs`, `host_cpu_report.rs`, `usable_cpus.rs`, `own_cpu.rs`, `pins.rs` | host CPUs that cannot be used any more, and threads that were pinned there |
 //! | `late_halts.rs` | what is not run on a host where halts are noticed late |
 //! | `executor_priority.rs` | whether the host permits a priority |
-//! | `start.rs`, `executors.rs` | from a configuration to executors, and their end |
+//! | `start.rs`, `executors.rs`, `executor_threads.rs` | from a configuration to executors, and their end |
+//! | `pool_cpus.rs` | host CPUs that a pool gets and gives up while it runs |
 
 mod admission;
 mod after_unlock;
@@ -35,6 +36,7 @@ mod cpu_grant;
 mod doorbell_storm;
 mod error;
 mod executor_priority;
+mod executor_threads;
 mod executors;
 mod exit_latency;
 pub(crate) mod exits;
@@ -42,6 +44,7 @@ mod foreign_account;
 mod foreign_check;
 mod foreign_guest;
 mod foreign_join;
+mod foreign_priority;
 mod foreign_run;
 mod foreign_sleep;
 mod foreign_table;
@@ -73,6 +76,7 @@ pub(crate) mod pins;
 mod policy_ids;
 mod policy_join;
 mod pool;
+mod pool_cpus;
 mod pool_guest;
 pub(crate) mod pool_handle;
 mod pool_reader;
@@ -103,6 +107,7 @@ pub use foreign_guest::{GuestNumber, ProcessReport};
 pub use guest_error::GuestCallError;
 pub use join_error::{JoinError, JoinErrorKind, RefusedJoin};
 pub use late_halts::{LateHaltsError, LateHaltsReason};
+pub use pool_cpus::{PoolCpuError, PoolCpus};
 pub use pool_handle::{GuestAccount, GuestListed, GuestState, PoolHandle};
 pub use pool_reader::PoolReader;
 pub use start::{start, start_pool};

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use baton_machine::GuestRecord;
 use baton_observe::trace::JoinedNames;
 use baton_os::sys;
-use vcpu_sched::{CpuId, CpuTime, GuestId, Ns};
+use vcpu_sched::{CpuId, CpuSet, CpuTime, GuestId, Ns};
 
 use super::after_unlock::AfterUnlock;
 use super::foreign_table::ForeignTable;
@@ -31,7 +31,7 @@ pub(crate) struct Pool {
     changed: Condvar,
     /// Of the executors, in the policy's order.
     kick_targets: Vec<KickTarget>,
-    /// The host CPUs, in the policy's order.
+    /// The host CPUs that the pool has or can get, in the policy's order.
     host_cpus: Arc<[usize]>,
     pub(crate) pins: PinChanges,
     /// Which of the host CPUs can still be used.
@@ -119,7 +119,21 @@ impl Pool {
         &self.kick_targets[cpu.index()]
     }
 
-    /// The host CPUs, in the policy's order.
+    /// The CPUs that the pool has at the moment.
+    pub(crate) fn members(&self) -> CpuSet {
+        let _not_preempted = self.priority.not_preempted();
+        self.lock().sched.pool_cpus()
+    }
+
+    /// The host CPUs that the pool has at the moment, ascending.
+    pub(crate) fn member_cpus(&self) -> Vec<usize> {
+        let members = self.members().iter();
+        let mut cpus: Vec<usize> = members.map(|cpu| self.host_cpus[cpu.index()]).collect();
+        cpus.sort_unstable();
+        cpus
+    }
+
+    /// The host CPUs that the pool has or can get, in the policy's order.
     pub(crate) fn host_cpus(&self) -> &Arc<[usize]> {
         &self.host_cpus
     }

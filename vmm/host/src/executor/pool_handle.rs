@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use baton_config::ExecutorPriority;
 use baton_machine::{GuestEnd, GuestRecord};
 use vcpu_sched::{CpuId, GuestId};
 
@@ -59,6 +60,16 @@ pub struct GuestAccount {
 }
 
 impl PoolHandle {
+    /// The host CPUs on which vCPUs of other processes have a priority while they have the command to run; none if they
+    /// have none.
+    #[must_use]
+    pub fn cpus_with_priority(&self) -> Vec<usize> {
+        match self.pool.settings.foreign_priority {
+            ExecutorPriority::Off => Vec::new(),
+            ExecutorPriority::Fifo(_) => self.pool.member_cpus(),
+        }
+    }
+
     pub(super) fn new(pool: &Arc<Pool>) -> Self {
         let pool = Arc::clone(pool);
         Self { pool }

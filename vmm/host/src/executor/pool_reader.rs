@@ -6,6 +6,8 @@ use baton_observe::control::SnapshotSource;
 use baton_observe::control::snapshot::PoolSnapshot;
 use baton_observe::metrics::{ExecutorGauges, MetricsSnapshot, MetricsSource};
 
+use vcpu_sched::CpuId;
+
 use super::control_source::ControlSource;
 use super::metrics_source::PoolMetrics;
 use super::pool::Pool;
@@ -41,11 +43,18 @@ impl PoolReader {
         self.metrics.snapshot()
     }
 
-    /// How often each executor has had the policy decide, in the order of the pool's host CPUs.
+    /// How often each executor has had the policy decide since it started, with the number of its CPU in the policy.
     #[must_use]
-    pub fn decisions(&self) -> Vec<u64> {
-        let counts = self.gauges.iter().map(|gauges| gauges.read());
-        counts.map(|counts| counts.decisions).collect()
+    pub fn decisions(&self) -> Vec<(CpuId, u64)> {
+        let Some(pool) = self.pool.upgrade() else {
+            return Vec::new();
+        };
+        let members = pool.members();
+        let all = (0..).map(CpuId).zip(&self.gauges);
+        let members = all.filter(|&(cpu, _)| members.contains(cpu));
+        members
+            .map(|(cpu, gauges)| (cpu, gauges.read().decisions))
+            .collect()
     }
 
     /// Makes each executor have the policy decide again, soon. One that does not has hung.
@@ -53,8 +62,8 @@ impl PoolReader {
         let Some(pool) = self.pool.upgrade() else {
             return;
         };
-        for cpu in 0..pool.host_cpus().len() {
-            pool.kick_target(vcpu_sched::CpuId(cpu as u32)).kick();
+        for cpu in pool.members().iter() {
+            pool.kick_target(cpu).kick();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What all guests of a pool have in common, from its start to its end.
 
-use baton_config::LateHalts;
+use baton_config::{ExecutorPriority, LateHalts};
 
 use crate::halt::ThreadPriority;
 
@@ -9,6 +9,8 @@ use crate::halt::ThreadPriority;
 pub(crate) struct PoolSettings {
     /// The priorities of the threads.
     pub(crate) priority: ThreadPriority,
+    /// The priority of vCPUs' threads of other processes, while they have the command to run. Executors have one more.
+    pub(crate) foreign_priority: ExecutorPriority,
     /// Whether halted vCPUs can sleep in `KVM_RUN`, because KVM can end a halt without delivering the interrupt.
     pub(crate) can_sleep: bool,
     /// Whether each vCPU has a thread that runs it; otherwise executors run vCPUs themselves.

@@ -215,6 +215,16 @@ impl PoolState {
         }
     }
 
+    /// The vCPUs of `guest`, whose threads are those of another process, are in the pool. Returns them, which are to be
+    /// put to sleep: those with something to run wake at once. So no executor waits for a thread before that has
+    /// answered a command.
+    pub(crate) fn begin_elsewhere(&mut self, guest: GuestId) -> Vec<OwnedVcpu> {
+        match self.guests.get(guest) {
+            Some(guest) => self.places.take_all(guest.ids().vcpus()),
+            None => Vec::new(),
+        }
+    }
+
     /// The thread that ran `vcpu` of `guest` for `cpu` has failed, and the vCPU is lost with it.
     pub(crate) fn lose(&mut self, cpu: CpuId, vcpu: VcpuId, guest: GuestId, ran: Ns) {
         self.places.lose(vcpu);

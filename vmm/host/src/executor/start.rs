@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use baton_config::{RunConfig, VcpuThreads};
+use baton_config::{ExecutorPriority, RunConfig, VcpuThreads};
 use baton_observe::trace::{Names, TraceFile};
 use baton_os::sys;
-use vcpu_sched::{Config, CpuId, MAX_CPUS};
+use vcpu_sched::{Config, CpuId, CpuSet, MAX_CPUS};
 
 use super::error::ExecutorError;
 use super::executor_priority;
@@ -19,6 +19,7 @@ use super::kick_handler;
 use super::late_halts;
 use super::observers::{Observers, Served};
 use super::pool::Pool;
+use super::pool_cpus::PoolCpus;
 use super::pool_reader::PoolReader;
 use super::pool_settings::PoolSettings;
 use super::probes::{ExecutorProbes, PolicyProbes, PoolPolicy};
@@ -37,30 +38,47 @@ pub fn start(
     guests: Vec<ReadyGuest>,
     trace: Option<TraceFile>,
 ) -> Result<Box<dyn Runner>, ExecutorError> {
-    let executors = start_executors(config, cpus, guests, trace, Served::AsConfigured)?;
+    let settings = settings(config, ExecutorPriority::Off);
+    let executors = start_executors(
+        config,
+        cpus,
+        guests,
+        trace,
+        (Served::AsConfigured, settings, 0),
+    )?;
     Ok(Box::new(executors))
 }
 
-/// Starts an executor on each host CPU of `cpus`, for guests that join later. The second of the two reads the state
-/// of the pool while it runs.
+/// Starts an executor on each host CPU of `cpus`, for guests that join later. The second of the three reads the state
+/// of the pool while it runs, and the third changes its host CPUs; those in `others` can be added. vCPUs' threads of other processes have `vcpu_priority` while they have the command to run;
+/// it is off, or that of executors in `config`, and needs host CPUs that are not the pool's, on which halted vCPUs sleep.
 ///
 /// # Errors
 /// As [`start`].
 pub fn start_pool(
     config: &RunConfig,
-    cpus: &[usize],
-) -> Result<(Box<dyn Runner>, PoolReader), ExecutorError> {
-    let executors = start_executors(config, cpus, Vec::new(), None, Served::Always)?;
+    (cpus, others): (&[usize], &[usize]),
+    vcpu_priority: ExecutorPriority,
+) -> Result<(Box<dyn Runner>, PoolReader, PoolCpus), ExecutorError> {
+    let settings = settings(config, vcpu_priority);
+    let mut places = cpus.to_vec();
+    places.extend(others.iter().filter(|cpu| !cpus.contains(cpu)));
+    places.truncate(MAX_CPUS.max(cpus.len()));
+    let spare = places.len() - cpus.len();
+    let started = (Served::Always, settings, spare);
+    let executors = start_executors(config, &places, Vec::new(), None, started)?;
     let reader = PoolReader::new(&executors.pool, executors.observers.gauges());
-    Ok((Box::new(executors), reader))
+    let cpus = PoolCpus::new(&executors.pool, &executors.threads);
+    Ok((Box::new(executors), reader, cpus))
 }
 
+/// Starts an executor on each host CPU of `cpus` but the last `spare`, for which there are places.
 fn start_executors(
     config: &RunConfig,
     cpus: &[usize],
     guests: Vec<ReadyGuest>,
     trace: Option<TraceFile>,
-    served: Served,
+    (served, settings, spare): (Served, PoolSettings, usize),
 ) -> Result<Executors, ExecutorError> {
     kick_handler::install()
         .map_err(|error| ExecutorError::host("the kick signal")(error.into()))?;
@@ -68,11 +86,13 @@ fn start_executors(
     executor_priority::check(config.executor_priority)?;
     let names = names_of(cpus, &guests);
     let (observers, policy_probes, probes) = Observers::prepare(config, served, &names, trace);
-    let sched = policy(config, cpus, policy_probes)?;
-    let pool = Pool::new(sched, cpus.into(), settings(config));
+    let sched = policy(config, cpus.len(), spare, policy_probes)?;
+    let pool = Pool::new(sched, cpus.into(), settings);
     let pool = Arc::new(pool.with_trace(observers.joined_names()));
     let guests = prepare(&pool, guests)?;
+    pool.usable_cpus.set_spare(&cpus[cpus.len() - spare..]);
     let mut executors = Executors::new(pool, observers);
+    let cpus = &cpus[..cpus.len() - spare];
     match begin(&mut executors, config, cpus, probes, guests) {
         Ok(()) => Ok(executors),
         Err(error) => {
@@ -82,31 +102,34 @@ fn start_executors(
     }
 }
 
-/// A new policy for the host CPUs `cpus`, without guests.
+/// A new policy for `cpus` host CPUs, without guests. The pool does not have the last `spare` of them yet.
 ///
 /// # Errors
 /// If there are too many host CPUs.
 fn policy(
     config: &RunConfig,
-    cpus: &[usize],
+    cpus: usize,
+    spare: usize,
     probes: PolicyProbes,
 ) -> Result<PoolPolicy, ExecutorError> {
-    if cpus.len() > MAX_CPUS {
-        return Err(ExecutorError::TooManyCpus(cpus.len()));
+    if cpus > MAX_CPUS {
+        return Err(ExecutorError::TooManyCpus(cpus));
     }
     let policy = Config {
         proxy: config.proxy,
         defer_ns: config.defer.map(|deferral| deferral.as_nanos() as u64),
         slice_ns: config.slice.as_nanos() as u64,
-        ..Config::new(cpus.len())
+        spare: CpuSet::first(cpus).minus(CpuSet::first(cpus - spare)),
+        ..Config::new(cpus)
     };
     let kind = config.sched.policy().unwrap_or_default();
     Ok(kind.pool(policy, probes))
 }
 
-fn settings(config: &RunConfig) -> PoolSettings {
+fn settings(config: &RunConfig, foreign_priority: ExecutorPriority) -> PoolSettings {
     PoolSettings {
         priority: ThreadPriority(config.executor_priority),
+        foreign_priority,
         can_sleep: halt_threads::possible(),
         own_threads: match config.vcpu_threads {
             VcpuThreads::On => true,
@@ -143,8 +166,9 @@ fn begin(
     guests: Vec<Prepared>,
 ) -> Result<(), ExecutorError> {
     for ((number, &host_cpu), probes) in (0..).zip(cpus).zip(probes) {
-        let detects_halts = executors
-            .spawn(CpuId(number), host_cpu, probes)
+        let mut threads = executors.threads.change();
+        let detects_halts = threads
+            .start_with(CpuId(number), host_cpu, probes)
             .map_err(ExecutorError::host("an executor"))?;
         late_halts::check_threads(config.late_halts, &config.guests, detects_halts)?;
     }

@@ -11,6 +11,8 @@ pub(crate) struct UsableCpus {
     watcher: OnceLock<Thread>,
     /// Host CPUs that cannot be used.
     away: Mutex<Vec<usize>>,
+    /// Host CPUs for which the pool has a place, and which it does not have.
+    spare: Mutex<Vec<usize>>,
 }
 
 impl UsableCpus {
@@ -32,18 +34,38 @@ impl UsableCpus {
         *self.away.lock() = away;
     }
 
+    /// The pool has places for the host CPUs `spare`, and does not have them.
+    pub(super) fn set_spare(&self, spare: &[usize]) {
+        *self.spare.lock() = spare.to_vec();
+    }
+
+    /// The pool has `host_cpu` from now on, or no more.
+    pub(super) fn set_member(&self, host_cpu: usize, is_member: bool) {
+        let mut spare = self.spare.lock();
+        spare.retain(|&cpu| cpu != host_cpu);
+        if !is_member {
+            spare.push(host_cpu);
+        }
+        drop(spare);
+        self.away.lock().retain(|&cpu| cpu != host_cpu);
+        self.check_now();
+    }
+
     /// Whether `host_cpu` cannot be used. If it is the last one of the pool, its executor runs elsewhere.
     pub(super) fn is_away(&self, host_cpu: usize) -> bool {
         self.away.lock().contains(&host_cpu)
     }
 
-    /// Those of `host_cpus` that can be used; all of them if none can.
+    /// Those of `host_cpus` that are the pool's and can be used; all that are the pool's if none can.
     pub(super) fn usable(&self, host_cpus: &[usize]) -> Vec<usize> {
+        let spare = self.spare.lock().clone();
+        let members = host_cpus.iter().copied().filter(|cpu| !spare.contains(cpu));
+        let members: Vec<usize> = members.collect();
         let away = self.away.lock();
-        let usable = host_cpus.iter().copied().filter(|cpu| !away.contains(cpu));
+        let usable = members.iter().copied().filter(|cpu| !away.contains(cpu));
         let usable: Vec<usize> = usable.collect();
         match usable.is_empty() {
-            true => host_cpus.to_vec(),
+            true => members,
             false => usable,
         }
     }
@@ -60,5 +82,10 @@ mod tests {
         usable_cpus.set_away(vec![1, 3]);
         assert_eq!(usable_cpus.usable(&[0, 1, 2, 3]), [0, 2]);
         assert_eq!(usable_cpus.usable(&[1, 3]), [1, 3]);
+        usable_cpus.set_spare(&[2, 3]);
+        assert_eq!(usable_cpus.usable(&[0, 1, 2, 3]), [0]);
+        assert_eq!(usable_cpus.usable(&[1, 3]), [1]);
+        usable_cpus.set_member(3, true);
+        assert_eq!(usable_cpus.usable(&[0, 1, 2, 3]), [0, 3]);
     }
 }

@@ -123,17 +123,30 @@ impl VcpuPlaces {
 
     /// Takes those of `ids` that wait in the pool to be started by their guest, to be put to sleep.
     pub(crate) fn take_unstarted(&mut self, ids: &[VcpuId]) -> Vec<OwnedVcpu> {
-        let mut unstarted = Vec::new();
+        self.take_where(ids, |vcpu| vcpu.index() > 0)
+    }
+
+    /// Takes those of `ids` that are in the pool, to be put to sleep.
+    pub(crate) fn take_all(&mut self, ids: &[VcpuId]) -> Vec<OwnedVcpu> {
+        self.take_where(ids, |_| true)
+    }
+
+    fn take_where(
+        &mut self,
+        ids: &[VcpuId],
+        is_taken: impl Fn(&OwnedVcpu) -> bool,
+    ) -> Vec<OwnedVcpu> {
+        let mut taken = Vec::new();
         for &id in ids {
             let Some(row) = self.row_mut(id) else {
                 continue;
             };
             match std::mem::replace(&mut row.place, VcpuPlace::OnHaltThread) {
-                VcpuPlace::InPool(vcpu) if vcpu.index() > 0 => unstarted.push(vcpu),
+                VcpuPlace::InPool(vcpu) if is_taken(&vcpu) => taken.push(vcpu),
                 other => row.place = other,
             }
         }
-        unstarted
+        taken
     }
 
     /// `vcpu` comes back, from an executor or from its sleep.

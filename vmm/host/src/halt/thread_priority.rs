@@ -3,6 +3,7 @@
 //! | thread | priority |
 //! |---|---|
 //! | an executor; a vCPU's own thread while the vCPU runs | that of `--executor-priority` |
+//! | an executor of a pool whose vCPUs have threads in other processes with that priority | one more |
 //! | a thread on which a halted vCPU sleeps, a device's thread | one more |
 //! | any other thread that takes the pool's lock, while it has the lock | one more |
 //!
@@ -31,6 +32,15 @@ impl ThreadPriority {
             ExecutorPriority::Off => Ok(()),
             ExecutorPriority::Fifo(priority) => sys::set_fifo_policy(priority),
         }
+    }
+
+    /// The calling thread commands threads of other processes that run vCPUs, and preempts them when it wakes, from
+    /// now on.
+    ///
+    /// # Errors
+    /// As [`ThreadPriority::run_vcpus`].
+    pub(crate) fn command_vcpus(self) -> io::Result<()> {
+        self.0.above().map_or(Ok(()), sys::set_fifo_policy)
     }
 
     /// The calling thread preempts those that run vCPUs when it wakes, from now on.

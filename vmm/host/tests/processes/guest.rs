@@ -21,7 +21,7 @@ use baton_link::wake_file::WakeReport;
 use baton_machine::Doorbell;
 use baton_machine::hints::{HintSnapshot, PublishedWait};
 use baton_os::signals::{RtSignal, install_empty_handler};
-use baton_os::sys;
+use baton_os::sys::{self, SchedPolicy};
 use vcpu_sched::{Exhaustion, Reservation, WaitKind};
 
 /// Set in the guest's process: where the pool listens.
@@ -59,12 +59,18 @@ pub enum Behaviour {
     RingsOn,
     /// Its vCPUs sleep when they are to run.
     SleepsCommanded,
+    /// Its first vCPU's thread never waits for a command.
+    NeverAttends,
+    /// Its vCPUs compute with the priority of the pool, and sleep without.
+    HasPriority,
+    /// Its first vCPU computes on another host CPU than it is told, as long as it has the priority there.
+    Wanders,
     /// Its vCPUs end one after the other.
     Ends,
 }
 
 impl Behaviour {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Busy,
         Self::Halts,
         Self::Holds,
@@ -76,6 +82,9 @@ impl Behaviour {
         Self::ComputesAsleep,
         Self::RingsOn,
         Self::SleepsCommanded,
+        Self::NeverAttends,
+        Self::HasPriority,
+        Self::Wanders,
         Self::Ends,
     ];
 }
@@ -186,6 +195,11 @@ fn use_cpu(ns: u64) {
     while sys::thread_cpu_ns() < end {}
 }
 
+/// Whether the calling thread runs before ordinary ones.
+fn has_priority() -> bool {
+    matches!(sys::policy_of(0), Ok(SchedPolicy::Fifo { .. }))
+}
+
 /// Prints a line for the test.
 fn print(line: &str) {
     let mut out = std::io::stdout().lock();
@@ -233,17 +247,23 @@ impl VcpuThread {
 
     /// Does what the pool commands until that is to stop, or the pool is gone.
     fn serve(mut self) -> Ended {
-        let mut first = None;
+        let (mut first, mut has_run) = (None, false);
+        if self.behaviour == Behaviour::NeverAttends && self.is_first() {
+            print("away");
+            loop {
+                thread::park();
+            }
+        }
         loop {
             let command = match self.side.wait() {
                 Ok(command) => command,
                 Err(LinkError::Gone) => return self.ended,
                 Err(error) => panic!("{error}"),
             };
-            let first = *first.get_or_insert_with(|| {
+            let first = *first.get_or_insert_with(sys::thread_cpu_ns);
+            if matches!(command, Command::Run(_)) && !std::mem::replace(&mut has_run, true) {
                 print("commanded");
-                sys::thread_cpu_ns()
-            });
+            }
             let answer = match command {
                 Command::Run(run) => self.run(&run),
                 Command::Sleep => self.sleep(),
@@ -304,7 +324,16 @@ impl VcpuThread {
             Behaviour::Waits => return self.wait_for_lock(run),
             Behaviour::Lies if self.is_first() => return Answer::Woken,
             Behaviour::StaysAway if self.is_first() => use_cpu(u64::MAX / 2),
-            Behaviour::Lies | Behaviour::StaysAway => self.compute_until(run),
+            Behaviour::Wanders if self.is_first() && has_priority() => self.wander(run),
+            Behaviour::Lies
+            | Behaviour::StaysAway
+            | Behaviour::NeverAttends
+            | Behaviour::Wanders => self.compute_until(run),
+            Behaviour::HasPriority => {
+                self.ended.seen += u64::from(has_priority());
+                use_cpu(100_000);
+                return Answer::Halted(hints);
+            }
             Behaviour::RingsOn => {
                 let (doorbell, payload) = (Doorbell::Wake { target: 0 }, None);
                 return Answer::Rang(Rang {
@@ -321,6 +350,19 @@ impl VcpuThread {
             Behaviour::Ends => return Answer::Ended,
         }
         Answer::Preempted(hints)
+    }
+
+    /// Computes on another host CPU than that of `run` until the priority is gone or the command ends.
+    fn wander(&mut self, run: &RunCommand) {
+        let elsewhere = |cpu: &usize| *cpu != run.host_cpu as usize;
+        let all: Vec<usize> = (0..1024).filter(elsewhere).collect();
+        sys::set_affinity(&all).expect("the host has another CPU");
+        while has_priority() {
+            if self.side.is_kicked() {
+                return;
+            }
+        }
+        print("lost");
     }
 
     /// Computes until the command ends.
@@ -361,6 +403,7 @@ impl VcpuThread {
     }
 
     fn sleep(&self) -> Answer {
+        assert!(!has_priority(), "without a command to run");
         if self.behaviour == Behaviour::ComputesAsleep && self.is_first() {
             use_cpu(u64::MAX / 2);
         }

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use baton_config::{LateHalts, RunConfig};
+use baton_config::{ExecutorPriority, LateHalts, RunConfig};
 use baton_host::executor::{
-    self, GuestAccount, GuestCallError, GuestNumber, PoolHandle, ProcessReport,
+    self, ExecutorError, GuestAccount, GuestCallError, GuestNumber, PoolCpus, PoolHandle,
+    PoolReader, ProcessReport,
 };
 use baton_host::runner::Runner;
 use baton_link::LinkError;
@@ -82,6 +83,56 @@ impl ServicePool {
             runner,
             failures: Arc::default(),
         }
+    }
+
+    /// A pool of the first host CPU, in which vCPUs have a priority. `None`: this user may give none, or the host has no
+    /// other CPU.
+    pub fn start_with_priority() -> Option<Self> {
+        let mut cpus = baton_os::sys::affinity().expect("the affinity of this process");
+        if cpus.len() == 1 {
+            return None;
+        }
+        cpus.truncate(1);
+        let priority = ExecutorPriority::Fifo(1);
+        let run = RunConfig {
+            guests: Vec::new(),
+            late_halts: LateHalts::Allow,
+            quiet: true,
+            executor_priority: priority,
+            ..RunConfig::default()
+        };
+        let (runner, ..) = match executor::start_pool(&run, (&cpus, &[]), priority) {
+            Err(ExecutorError::Priority(_)) => return None,
+            started => started.expect("a pool"),
+        };
+        Some(Self {
+            handle: runner.pool().expect("executors have a pool"),
+            runner,
+            failures: Arc::default(),
+        })
+    }
+
+    /// A pool of the first host CPU, its host CPUs, what shows its state, and the first two host CPUs. `None`: the host has one.
+    pub fn start_with_another() -> Option<(Self, PoolCpus, PoolReader, [usize; 2])> {
+        let all = baton_os::sys::affinity().expect("the affinity of this process");
+        let &[first, second, ..] = &all[..] else {
+            return None;
+        };
+        let run = RunConfig {
+            guests: Vec::new(),
+            late_halts: LateHalts::Allow,
+            quiet: true,
+            ..RunConfig::default()
+        };
+        let cpus: (&[usize], &[usize]) = (&[first], &[second]);
+        let started = executor::start_pool(&run, cpus, ExecutorPriority::Off);
+        let (runner, reader, cpus) = started.expect("a pool");
+        let pool = Self {
+            handle: runner.pool().expect("executors have a pool"),
+            runner,
+            failures: Arc::default(),
+        };
+        Some((pool, cpus, reader, [first, second]))
     }
 
     /// Starts the process of a guest, which joins.

@@ -10,7 +10,7 @@ use crate::directory::Directory;
 /// Host CPUs that this process owns until this is dropped.
 #[derive(Debug, Default)]
 pub struct OwnedCpus {
-    files: Vec<OwnerFile>,
+    files: Vec<(usize, OwnerFile)>,
     taken: TakenCpus,
     /// The host CPUs whose files could not be used.
     failed: Vec<(usize, io::Error)>,
@@ -33,7 +33,7 @@ impl OwnedCpus {
         let mut all = Self::default();
         for &cpu in cpus {
             match OwnerFile::lock(directory, &file_name(cpu), owner) {
-                Ok(Attempt::Owned(file)) => all.files.push(file),
+                Ok(Attempt::Owned(file)) => all.files.push((cpu, file)),
                 Ok(Attempt::Taken(owner)) => {
                     if all.taken.cpus.is_empty() {
                         all.taken.owner = owner;
@@ -44,6 +44,16 @@ impl OwnedCpus {
             }
         }
         all
+    }
+
+    /// This process owns what it owns by `other`, too.
+    pub fn add(&mut self, other: Self) {
+        self.files.extend(other.files);
+    }
+
+    /// This process does not own `cpu` any more.
+    pub fn release(&mut self, cpu: usize) {
+        self.files.retain(|&(owned, _)| owned != cpu);
     }
 
     /// How many host CPUs this process owns by this.
@@ -119,7 +129,17 @@ mod tests {
                 owner
             }
         );
-        drop(first);
+        let mut more = scratch.take(&[5], "baton run a");
+        more.add(first);
+        more.release(1);
+        assert_eq!(
+            (
+                more.count(),
+                scratch.take(&[0, 1, 5], "baton run d").count()
+            ),
+            (2, 1)
+        );
+        drop(more);
         assert_eq!(scratch.take(&[0, 1], "baton run c").count(), 2);
         assert_eq!(scratch.take(&[2], "baton run c").count(), 0);
     }

@@ -1,4 +1,4 @@
-//! Attributes of the calling thread for the host's scheduler, which the C library does not wrap.
+//! Attributes of threads for the host's scheduler, most of which the C library does not wrap.
 
 use std::fmt;
 use std::io;
@@ -47,6 +47,79 @@ pub fn set_fifo_policy(priority: u8) -> io::Result<()> {
         sched_deadline: 0,
         sched_period: 0,
     })
+}
+
+/// The policy of a thread for the host's scheduler, as far as anything depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchedPolicy {
+    /// `SCHED_OTHER` or `SCHED_BATCH`, with any niceness.
+    Ordinary,
+    /// `SCHED_IDLE`: it runs where nothing else wants to.
+    Idle,
+    /// `SCHED_FIFO`.
+    Fifo {
+        /// From 1 to 99.
+        priority: u8,
+        /// Whether its children are ordinary.
+        reset_on_fork: bool,
+    },
+    /// `SCHED_RR` or `SCHED_DEADLINE`.
+    RealTime,
+}
+
+/// The policy of the `thread` with this id; 0: the calling one.
+///
+/// # Errors
+/// `ESRCH` if there is no such thread.
+pub fn policy_of(thread: libc::pid_t) -> io::Result<SchedPolicy> {
+    let attributes = attributes_of(thread)?;
+    let reset_on_fork = attributes.sched_flags & libc::SCHED_FLAG_RESET_ON_FORK as u64 != 0;
+    Ok(match attributes.sched_policy as i32 {
+        libc::SCHED_OTHER | libc::SCHED_BATCH => SchedPolicy::Ordinary,
+        libc::SCHED_IDLE => SchedPolicy::Idle,
+        libc::SCHED_FIFO => SchedPolicy::Fifo {
+            // The kernel has priorities up to 99.
+            priority: attributes.sched_priority as u8,
+            reset_on_fork,
+        },
+        _ => SchedPolicy::RealTime,
+    })
+}
+
+/// Makes the `thread` with this id, which may be one of another process, `SCHED_FIFO` with this priority, from 1 to 99.
+/// Its niceness is kept for later, and its children are `SCHED_OTHER`.
+///
+/// # Errors
+/// As [`set_fifo_policy`], and `ESRCH` if there is no such thread. For a thread of another user, the limit of that
+/// thread's process counts, not that of this one.
+pub fn set_fifo_policy_of(thread: libc::pid_t, priority: u8) -> io::Result<()> {
+    set_policy_of(
+        thread,
+        libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK,
+        priority,
+    )
+}
+
+/// Makes the `thread` with this id `SCHED_OTHER` again after [`set_fifo_policy_of`], with the niceness that it had. 0
+/// is the calling thread, which needs no privilege for that.
+///
+/// # Errors
+/// `ESRCH` if there is no such thread, `EPERM` for that of another user without `CAP_SYS_NICE`.
+pub fn end_fifo_policy_of(thread: libc::pid_t) -> io::Result<()> {
+    // Without a privilege the flag cannot be taken back, and it does no harm.
+    set_policy_of(thread, libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0)
+}
+
+/// By the older of the two calls, which keeps the niceness.
+fn set_policy_of(thread: libc::pid_t, policy: libc::c_int, priority: u8) -> io::Result<()> {
+    let parameters = libc::sched_param {
+        sched_priority: priority.into(),
+    };
+    // SAFETY: the kernel reads the parameters, which live until the call returns.
+    match unsafe { libc::sched_setscheduler(thread, policy, &raw const parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The attributes that a thread had before they were changed.
@@ -101,11 +174,15 @@ pub fn set_fair_slice(slice_ns: u64) -> Option<u64> {
 }
 
 fn attributes() -> io::Result<libc::sched_attr> {
+    attributes_of(CALLER)
+}
+
+fn attributes_of(thread: libc::pid_t) -> io::Result<libc::sched_attr> {
     // SAFETY: plain integers, for which zero is valid; sched_getattr writes at most SIZE bytes.
     let (result, attributes) = unsafe {
         let mut attributes: libc::sched_attr = mem::zeroed();
         let number = libc::SYS_sched_getattr;
-        let result = libc::syscall(number, CALLER, &raw mut attributes, SIZE, 0);
+        let result = libc::syscall(number, thread, &raw mut attributes, SIZE, 0);
         (result, attributes)
     };
     match result {
@@ -168,6 +245,39 @@ mod tests {
         })
         .join()
         .expect("thread");
+    }
+
+    #[test]
+    fn another_thread_gets_a_priority_and_loses_it_with_its_niceness_as_before() {
+        let (send_id, id) = std::sync::mpsc::channel();
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let own = rustix::thread::gettid();
+            rustix::process::setpriority_process(Some(own), 4).expect("nicer");
+            send_id.send(crate::sys::thread_id()).expect("received");
+            let _ = wait.recv();
+            // No privilege is needed to leave a priority.
+            end_fifo_policy_of(CALLER).expect("left");
+            rustix::process::getpriority_process(Some(own)).expect("niceness")
+        });
+        let id = id.recv().expect("an id");
+        assert_eq!(policy_of(id).expect("it runs"), SchedPolicy::Ordinary);
+        match set_fifo_policy_of(id, 2) {
+            Ok(()) => {
+                let fifo = SchedPolicy::Fifo {
+                    priority: 2,
+                    reset_on_fork: true,
+                };
+                assert_eq!(policy_of(id).expect("it runs"), fifo);
+                end_fifo_policy_of(id).expect("taken back");
+                assert_eq!(policy_of(id).expect("it runs"), SchedPolicy::Ordinary);
+                set_fifo_policy_of(id, 3).expect("as before");
+            }
+            // This user has no privilege for it, and nothing changed.
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+        }
+        drop(end);
+        assert_eq!(thread.join().expect("it ends"), 4);
     }
 
     /// What a kernel reports for a thread that has requested `slice_ns`: that, or nothing before 6.12.

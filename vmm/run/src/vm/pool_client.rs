@@ -23,8 +23,10 @@ use baton_link::message::{GuestEnded, GuestMessage, JoinRequest, MAX_END, Order,
 use baton_link::pages::GuestPages;
 use baton_link::thread_side::GuestPoolLink;
 use baton_machine::{Guest, GuestEnd, GuestRecord};
+use baton_os::sys;
 use rustix::net::{Shutdown, sockopt};
 
+use super::beside_vcpus;
 use super::claims;
 use super::pool_error::PoolError;
 
@@ -69,6 +71,10 @@ pub(super) struct Member {
     // Not what keeps the guest: one that has ended releases what it has of the host.
     machine: Weak<Guest>,
     vcpus: Arc<CommandedVcpus>,
+    /// Those that this process may use.
+    host_cpus: Vec<usize>,
+    /// Whether threads are kept off some of them.
+    gives_way: AtomicBool,
     current: Mutex<Option<Arc<Membership>>>,
     /// Where the hints come from, as the pool knows it.
     reported_hints: Mutex<String>,
@@ -95,6 +101,9 @@ impl Member {
             guest: Arc::clone(guest.record()),
             machine: Arc::downgrade(&guest),
             vcpus,
+            // Without them no thread is moved.
+            host_cpus: sys::affinity().unwrap_or_default(),
+            gives_way: AtomicBool::new(false),
             current: Mutex::default(),
             reported_hints: Mutex::default(),
             ended: Mutex::default(),
@@ -173,6 +182,9 @@ impl Member {
                 self.guest.name
             );
             *lock(&self.current) = None;
+            if self.gives_way.load(Ordering::Relaxed) {
+                self.give_way(Vec::new());
+            }
             self.vcpus.run_alone();
             membership.hang_up();
             drop(membership);
@@ -193,6 +205,7 @@ impl Member {
                 Ok(PoolMessage::Claims(shares)) => {
                     claims::replace(&mut lock(&self.request), shares);
                 }
+                Ok(PoolMessage::Priority(host_cpus)) => self.give_way(host_cpus),
                 Ok(PoolMessage::GoingAway { .. }) => return "its pool ends".to_owned(),
                 // This process sends no request that they could answer.
                 Ok(PoolMessage::Changed | PoolMessage::Refused { .. }) => {}
@@ -203,6 +216,14 @@ impl Member {
                 Err(error) => return format!("its pool is lost ({error})"),
             }
         }
+    }
+
+    /// vCPUs have a priority on `host_cpus`: all other threads go elsewhere, where there are other host CPUs.
+    fn give_way(&self, host_cpus: Vec<usize>) {
+        self.gives_way
+            .store(!host_cpus.is_empty(), Ordering::Relaxed);
+        beside_vcpus::keep_off(&self.host_cpus, &host_cpus, &self.vcpus);
+        self.vcpus.set_cpus_with_priority(host_cpus);
     }
 
     fn obey(&self, order: Order) {

@@ -11,10 +11,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use baton_api::{ApiError, Event, EventKind, Guest, GuestChange, GuestList, PoolStatus};
+use baton_api::{
+    ApiError, Event, EventKind, Guest, GuestChange, GuestList, PoolCpuChange, PoolStatus,
+};
 use baton_link::message::Order;
 use baton_os::peer::Peer;
 use futures_util::stream;
+use serde::de::DeserializeOwned;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
@@ -23,6 +26,7 @@ use utoipa::OpenApi;
 use super::answers::Shared;
 use super::limits::{MAX_BODY, PATIENCE};
 use crate::failure::{Failure, FailureKind};
+use crate::host_cpus::CpuChange;
 use crate::service::Service;
 
 /// Who has sent a request, and whether its answer may take as long as the client wants.
@@ -38,6 +42,8 @@ type Named = Result<Path<String>, PathRejection>;
 pub(super) fn routes(shared: Shared) -> Router {
     Router::new()
         .route("/v1/pool", get(get_pool))
+        .route("/v1/pool/cpus/add", post(add_cpus))
+        .route("/v1/pool/cpus/remove", post(remove_cpus))
         .route("/v1/guests", get(get_guests))
         .route(
             "/v1/guests/{name}",
@@ -81,6 +87,43 @@ async fn get_pool(
         .work(move |service| service.pool_status(&caller.peer))
         .await
         .map(Json)
+}
+
+macro_rules! cpu_changes {
+    ($($(#[$doc:meta])* $function:ident, $path:literal, $change:expr;)*) => {$(
+        $(#[$doc])*
+        #[utoipa::path(post, path = $path, request_body = PoolCpuChange, responses(
+            (status = 200, body = PoolStatus, description = "The change is in force"),
+            (status = 400, body = ApiError, description = "The request cannot be read"),
+            (status = 403, body = ApiError, description = "The caller may not change the pool"),
+            (status = 408, body = ApiError, description = "The request did not come in time"),
+            (status = 409, body = ApiError, description = "What is reserved or pinned does not permit it, or \
+                another process owns a host CPU"),
+            (status = 413, body = ApiError, description = "The request is too long"),
+            (status = 415, body = ApiError, description = "The request is not JSON"),
+            (status = 422, body = ApiError, description = "The change makes no sense"),
+            (status = 503, body = ApiError, description = "The pool cannot answer at the moment"),
+        ))]
+        async fn $function(
+            State(shared): State<Shared>,
+            Extension(caller): Extension<Caller>,
+            request: Request,
+        ) -> Answer<PoolStatus> {
+            let change: PoolCpuChange = change_of(request).await?;
+            let work = move |service: &Service| {
+                service.change_host_cpus(&caller.peer, $change, &change.host_cpus)?;
+                service.pool_status(&caller.peer)
+            };
+            shared.work(work).await.map(Json)
+        }
+    )*};
+}
+
+cpu_changes! {
+    /// Gives the pool more host CPUs; answers when vCPUs can run there
+    add_cpus, "/v1/pool/cpus/add", CpuChange::Add;
+    /// Has the pool give host CPUs up; answers when nothing of it runs there any more
+    remove_cpus, "/v1/pool/cpus/remove", CpuChange::Remove;
 }
 
 /// All guests
@@ -141,7 +184,7 @@ async fn patch_guest(
     request: Request,
 ) -> Answer<Guest> {
     let name = name_of(name)?;
-    let change = change_of(request).await?;
+    let change: GuestChange = change_of(request).await?;
     let work = move |service: &Service| {
         service.change(&caller.peer, &name, &change)?;
         service.guest(&caller.peer, &name)
@@ -312,7 +355,7 @@ async fn order(
 }
 
 /// The change in the body of `request`.
-async fn change_of(request: Request) -> Result<GuestChange, Failure> {
+async fn change_of<T: DeserializeOwned>(request: Request) -> Result<T, Failure> {
     let kind = request.headers().get(header::CONTENT_TYPE);
     let is_json = |kind: &str| {
         let name = kind.split(';').next().unwrap_or_default();
@@ -353,6 +396,8 @@ fn unreadable(error: serde_json::Error) -> Failure {
     ),
     paths(
         get_pool,
+        add_cpus,
+        remove_cpus,
         get_guests,
         get_guest,
         patch_guest,

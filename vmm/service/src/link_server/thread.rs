@@ -391,7 +391,13 @@ impl Links {
             wakes,
             limit,
         };
-        sent.map_err(|_| Dropped(Departure::Gone))
+        sent.map_err(|_| Dropped(Departure::Gone))?;
+        let with_priority = self.service.handle.cpus_with_priority();
+        if !with_priority.is_empty() {
+            // A process that does not read does without.
+            let _ = (client.connection).send(&PoolMessage::Priority(with_priority), None);
+        }
+        Ok(())
     }
 
     fn drop_client(&mut self, id: u64, how: Departure) {

@@ -162,6 +162,8 @@ pub fn event(event: &Event) -> String {
             };
             format!("{guest}: {order}")
         }
+        EventKind::CpuAdded { cpu } => format!("the pool has got host CPU {cpu}"),
+        EventKind::CpuRemoved { cpu } => format!("the pool has given up host CPU {cpu}"),
         EventKind::Cpu { cpu, away: true } => format!("host CPU {cpu} cannot be used any more"),
         EventKind::Cpu { cpu, away: false } => format!("host CPU {cpu} can be used again"),
         EventKind::Lost { count } => format!("{count} events were lost"),

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use baton_config::{GuestConfig, LateHalts, RunConfig};
+use baton_config::{ExecutorPriority, GuestConfig, LateHalts, RunConfig};
 use baton_host::executor::{self, PoolHandle, ProcessReport};
 use baton_host::runner::{ReadyGuest, Runner};
 use baton_link::connection::Connection;
@@ -23,10 +23,12 @@ use baton_link::pages::GuestPages;
 use baton_machine::guest::GuestWiring;
 use baton_machine::reaper::ReaperThread;
 use baton_machine::{Guest, kvm};
+use baton_os::cpu_owner::OwnedCpus;
 use baton_os::signals::RtSignal;
 use baton_service::api_server::ApiServer;
 use baton_service::client::Client;
 use baton_service::grants::{GrantTerms, Grantee, Grants};
+use baton_service::host_cpus::HostCpus;
 use baton_service::link_server::LinkServer;
 use baton_service::places::{API_SOCKET, LINK_SOCKET, create};
 use baton_service::process_pool::{ProcessPool, Refusal};
@@ -164,7 +166,11 @@ impl TestService {
             quiet: true,
             ..RunConfig::default()
         };
-        let (runner, reader) = executor::start_pool(&run, &host_cpus).expect("a pool");
+        let all = baton_os::sys::affinity().expect("the affinity of this process");
+        let others: Vec<usize> = all.iter().copied().skip(1).collect();
+        let (runner, reader, pool_cpus) =
+            executor::start_pool(&run, (&host_cpus, &others), ExecutorPriority::Off)
+                .expect("a pool");
         let handle = runner.pool().expect("executors have a pool");
         let maker = Arc::new(Maker {
             kvm: kvm::open().expect("KVM"),
@@ -179,7 +185,8 @@ impl TestService {
         };
         let own = rustix::process::geteuid().as_raw();
         let grants = Grants::new(own, grants);
-        let all = baton_os::sys::affinity().expect("the affinity of this process");
+        // Tests own no host CPUs, for several run at once.
+        let host_cpus = HostCpus::new(pool_cpus, None, OwnedCpus::default(), ExecutorPriority::Off);
         let service = Service::new(handle.clone(), reader, Box::new(stub), grants, host_cpus);
         let directory = std::env::temp_dir().join(format!("baton-{name}-{}", std::process::id()));
         create(&directory).expect("a directory");

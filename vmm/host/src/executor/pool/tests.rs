@@ -1,4 +1,4 @@
-use baton_config::{GuestConfig, LateHalts};
+use baton_config::{ExecutorPriority, GuestConfig, LateHalts};
 use baton_machine::guest::GuestWiring;
 use baton_machine::{Guest, GuestEnd, kvm};
 use kvm_ioctls::Kvm;
@@ -33,6 +33,7 @@ fn empty_pool_of(host_cpus: &[usize]) -> Pool {
     let sched = PolicyKind::Deadline.pool(config, PolicyProbes::default());
     let settings = PoolSettings {
         priority: ThreadPriority::default(),
+        foreign_priority: ExecutorPriority::Off,
         can_sleep: false,
         own_threads: false,
         late_halts: LateHalts::Allow,

@@ -6,6 +6,7 @@
 //! | `claims.rs` | what the guest requests of the pool |
 //! | `pool_path.rs` | where the pool listens |
 //! | `pool_client.rs` | joining the pool, obeying its orders, and joining again when it was gone |
+//! | `reports.rs` | what the pool is told of the guest |
 //! | `pool_error.rs` | why a guest has not joined |
 
 mod claims;
@@ -13,6 +14,7 @@ mod pool_client;
 pub(crate) mod pool_error;
 mod pool_path;
 mod process;
+mod reports;
 
 pub use pool_error::PoolError;
 pub use process::vm;

@@ -1,18 +1,18 @@
 //! The commands for guests of a pool: what they request, and what they print.
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use baton_config::units::format_cpus;
-use baton_os::output;
+use baton_os::{output, printable};
 use baton_service::client::{Client, ClientError};
-use baton_service::verbs;
+use baton_service::verbs::{self, GuestLog};
 use serde_json::json;
 
 use crate::cli::{
-    ConsoleArgs, CpusCommand, EventArgs, ListArgs, NamedArgs, PoolFlag, SetArgs, StartArgs,
-    StopArgs,
+    ConsoleArgs, CpusCommand, EventArgs, ListArgs, LogsArgs, NamedArgs, PoolFlag, SetArgs,
+    StartArgs, StopArgs,
 };
 
 /// A command has failed.
@@ -152,6 +152,31 @@ pub fn start(args: &StartArgs) -> Printed {
         true => pretty(&json!({ "guest": name, "log": log })),
         false => Ok(format!("{name} runs; its log is {}\n", log.display())),
     }
+}
+
+/// `baton logs`. With `--follow`, prints until the reader ends.
+///
+/// # Errors
+/// If there is no log, or it cannot be read.
+pub fn logs(args: &LogsArgs) -> Result<(), Failed> {
+    let mut log = GuestLog::open(&args.name, args.lines)?;
+    let is_terminal = io::stdout().is_terminal();
+    let print = |bytes: &[u8]| {
+        let mut shown = Vec::new();
+        match is_terminal {
+            // What a guest prints must not control the terminal.
+            true => bytes
+                .split_inclusive(|byte| *byte == b'\n')
+                .for_each(|line| printable::append(&mut shown, line)),
+            false => shown.extend_from_slice(bytes),
+        }
+        output::write_all(&io::stdout(), &shown).is_ok()
+    };
+    if args.follow {
+        return Ok(log.follow(print)?);
+    }
+    print(&log.read()?);
+    Ok(())
 }
 
 /// `baton events`. Prints until the pool ends, or the reader does.

@@ -57,6 +57,7 @@ fn command(command: Command) -> ExitStatus {
         Command::Kill(args) => show(guest_commands::kill(&args)),
         Command::Reboot(args) => show(guest_commands::order(&args, "reset")),
         Command::Set(args) => show(guest_commands::set(&args)),
+        Command::Logs(args) => guest_commands::logs(&args).map(|()| ExitStatus::Success),
         Command::Events(args) => guest_commands::events(&args).map(|()| ExitStatus::Success),
         Command::Top(args) => watch(&args),
         Command::Console(args) => attach(&args),

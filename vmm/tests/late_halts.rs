@@ -12,15 +12,19 @@ const CAP_PERFMON: libc::c_ulong = 38;
 /// Runs `baton run` with `flags` as a user who may not use perf events of the kernel. `None` if every user of
 /// this host may use them.
 fn without_perf_events(flags: &[&str]) -> Option<Output> {
+    let words = ["run", "--cmdline", "workload=boot", "--control", "off"];
+    command_without_perf_events(&[&words[..], flags].concat())
+}
+
+/// The same of a command of these `words`.
+fn command_without_perf_events(words: &[&str]) -> Option<Output> {
     let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?;
     if paranoid.trim().parse::<i32>().ok()? < 2 {
         return None;
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
     common::own_no_cpus(&mut command);
-    command
-        .args(["run", "--cmdline", "workload=boot", "--control", "off"])
-        .args(flags);
+    command.args(words);
     // SAFETY: only prctl with integers is called between fork and exec. It fails for an ordinary user,
     // who has no such capability.
     unsafe {
@@ -59,6 +63,27 @@ fn without_perf_events_a_reservation_is_refused_with_the_way_to_get_them() {
             assert!(text.contains(part), "{text}");
         }
     }
+}
+
+#[test]
+fn a_reservation_of_a_guest_in_a_process_of_its_own_is_refused_too() {
+    let words = [
+        "vm",
+        "--pool",
+        "/nonexistent/pool",
+        "--reservation",
+        "1ms/10ms",
+    ];
+    let Some(ran) = command_without_perf_events(&words) else {
+        return;
+    };
+    let text = error(&ran);
+    assert_eq!(ran.status.code(), Some(125), "{text}");
+    assert!(text.contains("guest guest has a reservation"), "{text}");
+    let accepted = [&words[..], &["--late-halts", "allow"]].concat();
+    let ran = command_without_perf_events(&accepted).expect("as before");
+    let text = error(&ran);
+    assert!(text.contains("no pool can be reached"), "{text}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod common;
 #[path = "vm_process/fake_pool.rs"]
 mod fake_pool;
+#[path = "vm_process/starts_again.rs"]
+mod starts_again;
 
 use baton_link::message::{Order, PoolMessage, Share};
 use common::{Ran, Running, assert_locks_held, number, start, sum};

@@ -44,6 +44,22 @@ pub enum EventKind {
         /// How it ended.
         how: String,
     },
+    /// A guest has ended, and is to start again. It stays in the pool.
+    Restarting {
+        /// Its name.
+        guest: String,
+        /// Whether it ended well.
+        ok: bool,
+        /// How it ended.
+        how: String,
+    },
+    /// A guest has started again.
+    Restarted {
+        /// Its name.
+        guest: String,
+        /// How often so far.
+        restarts: u32,
+    },
     /// A guest's process broke the protocol or was late, and has been killed.
     Failed {
         /// Its name.

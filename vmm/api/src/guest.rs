@@ -18,6 +18,8 @@ pub enum GuestState {
     Running,
     /// It gets no CPU time.
     Paused,
+    /// It has ended, and is to start again.
+    Restarting,
     /// It has ended, and is about to leave.
     Ended,
 }
@@ -29,6 +31,7 @@ impl GuestState {
         match self {
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Restarting => "restarting",
             Self::Ended => "ended",
         }
     }
@@ -52,6 +55,9 @@ pub struct Guest {
     pub console: Option<String>,
     /// Where its hints come from, such as `page`.
     pub hints: String,
+    /// How often it has been started again in its process.
+    #[serde(default)]
+    pub restarts: u32,
     /// Sum of its reservations, CPUs.
     pub reserved_cpus: f64,
     /// Its vCPUs, in order.

@@ -68,10 +68,9 @@ impl HintSource {
 }
 
 /// What follows when a guest resets itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnReboot {
     /// The guest has ended.
-    #[default]
     End,
     /// The guest starts again.
     Restart,
@@ -123,8 +122,8 @@ pub struct GuestConfig {
     pub hints: HintSource,
     /// The symbols of its kernel (`System.map` or `vmlinux`), from which hints are inferred without a scan.
     pub symbols: Option<PathBuf>,
-    /// What follows when it resets itself.
-    pub on_reboot: OnReboot,
+    /// What follows when it resets itself. `None`: as the command has it that runs the guest.
+    pub on_reboot: Option<OnReboot>,
     /// Which of its ends are followed by a new start.
     pub restart: RestartPolicy,
 }
@@ -149,7 +148,7 @@ impl GuestConfig {
             host_cpus: vec![None],
             hints: HintSource::default(),
             symbols: None,
-            on_reboot: OnReboot::default(),
+            on_reboot: None,
             restart: RestartPolicy::default(),
         }
     }
@@ -157,7 +156,7 @@ impl GuestConfig {
     /// Whether it starts again after some of its ends.
     #[must_use]
     pub fn may_restart(&self) -> bool {
-        self.on_reboot != OnReboot::End || self.restart != RestartPolicy::Never
+        self.on_reboot == Some(OnReboot::Restart) || self.restart != RestartPolicy::Never
     }
 
     /// The same guest with `cpus` vCPUs, none with a reservation or pinned.

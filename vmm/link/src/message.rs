@@ -8,8 +8,8 @@
 //!                    <───────────────────── admitted, with the file by which wakes are reported, or refused
 //!   change ───────────────────────────────>
 //!                    <───────────────────── changed, or refused
-//!   hints, or leave ──────────────────────>
-//!                    <───────────────────── claims
+//!   hints, restarting, restarted, leave ──>
+//!                    <───────────────────── claims, paused
 //!                    <───────────────────── order, or going away (at any time)
 //! ```
 //!
@@ -22,7 +22,7 @@ use vcpu_sched::{Exhaustion, MAX_CPUS, Ns, Reservation, ReservationError, SchedP
 use crate::pages::MAX_VCPUS;
 
 /// The version of these messages.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// The longest name of a guest, bytes.
 pub const MAX_NAME: usize = 64;
 /// The longest text about the source of a guest's hints, bytes.
@@ -51,6 +51,14 @@ pub enum GuestMessage {
     Hints {
         /// The words of the summary and of the metrics, at most [`MAX_HINTS`] bytes.
         source: String,
+    },
+    /// The guest has ended, and is to start again in the same process. It stays in the pool, with all that it has
+    /// there. Its vCPUs halt until then; those that are idle have to run once, so that their threads release them.
+    Restarting(GuestEnded),
+    /// The guest has started again.
+    Restarted {
+        /// How often so far.
+        restarts: u32,
     },
     /// The guest has ended, and leaves. The pool answers all of its vCPUs' pages with a stop.
     Leave(GuestEnded),
@@ -85,6 +93,9 @@ pub enum PoolMessage {
     /// Somebody who may do so has changed what the guest has in the pool: the shares of its vCPUs, in their order.
     /// With these it joins again when the pool was gone.
     Claims(Vec<Share>),
+    /// Somebody who may do so has paused the guest, or has resumed it. A guest that is paused when the pool goes does
+    /// not run by itself, and joins again as a paused one.
+    Paused(bool),
     /// Somebody who may do so has ordered this of the guest.
     Order(Order),
     /// The pool ends. The guest goes on under the host's scheduler.
@@ -103,7 +114,7 @@ pub enum Order {
     PowerButton,
     /// End the guest as a power cut does.
     PowerOff,
-    /// Reset the guest, which then boots anew in the same process.
+    /// Reset the guest, which then boots anew in the same process and stays in the pool.
     Reset,
 }
 
@@ -133,6 +144,12 @@ pub struct JoinRequest {
     pub weight: u32,
     /// The signal that makes a vCPU's thread leave the guest.
     pub kick_signal: i32,
+    /// How often the guest has been started again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Whether the guest is to be paused from the start, because it was when its last pool went.
+    #[serde(default)]
+    pub is_paused: bool,
     /// The vCPUs, in their order.
     pub vcpus: Vec<VcpuRequest>,
 }

@@ -11,7 +11,6 @@
 //! |---|---|
 //! | `line_buffer.rs` | from characters to lines |
 //! | `port.rs` | from a guest's lines to the queue or the scrollback |
-//! | `printable.rs` | what a guest may print where several guests share a terminal |
 //! | `thread.rs` | from the queue to a file |
 //! | `scrollback.rs` | the last output, from which each reader takes what is new for it |
 //! | `output_reader.rs` | a reader of that output |
@@ -29,7 +28,6 @@ mod input;
 mod line_buffer;
 mod output_reader;
 mod port;
-mod printable;
 mod pty;
 mod reserved_terminal;
 mod scrollback;

@@ -8,6 +8,7 @@
 //! | [`signals`] | what each signal means, and the thread that takes those of a user |
 //! | [`tty`], [`raw_terminal`] | the modes of the terminal, the terminal while its keys go to a guest |
 //! | [`mod@say`], [`output`] | sentences for the user, writes that do not wait for ever |
+//! | [`printable`] | a guest's output on a terminal that is not its own |
 //! | [`abandon`] | work that may hang, and that a stop signal leaves behind |
 //! | [`directory`], [`listener`], [`peer`] | files and sockets that other users may reach, and who has connected |
 //! | [`cpu_owner`] | which process owns a host CPU |
@@ -23,6 +24,7 @@ pub mod listener;
 pub mod nospec;
 pub mod output;
 pub mod peer;
+pub mod printable;
 pub mod raw_terminal;
 pub mod ready_thread;
 pub mod say;

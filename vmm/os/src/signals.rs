@@ -18,6 +18,6 @@ mod numbers;
 mod stop_signals;
 
 pub use disposition::{Disposition, disposition, install_empty_handler};
-pub use mask::{SavedMask, block, unblock};
+pub use mask::{SavedMask, block, unblock, wait_for};
 pub use numbers::{RtSignal, WAKE_TRAP, send};
 pub use stop_signals::{StopSignals, prepare, suspend};

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use baton_config::ConfigError;
+use baton_host::commanded::ThreadLost;
 use baton_host::executor::{ExecutorError, JoinError};
 use baton_host::host_sched::HostSchedError;
 use baton_machine::GuestError;
@@ -86,6 +87,14 @@ pub enum RunError {
     /// A guest could not join the others again.
     #[error(transparent)]
     Join(JoinError),
+    /// A guest could not go on in the place of the one before.
+    #[error("guest {guest}: {source}")]
+    Replace {
+        /// The guest's name.
+        guest: String,
+        /// Why not.
+        source: ThreadLost,
+    },
     /// A signal asked for the end before the guests ran.
     #[error(transparent)]
     Abandoned(#[from] Abandoned),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use baton_config::{RunConfig, SchedMode};
+use baton_config::{GuestConfig, RunConfig, SchedMode};
 use baton_host::runner::ReadyGuest;
 use baton_machine::Guest;
 use baton_machine::devices::VsockBounds;
@@ -17,17 +17,24 @@ use crate::console_output::{ConsoleOutput, on_stdio};
 use crate::error::RunError;
 use crate::run_end::RunEnd;
 
-/// What all guests of a run share.
-pub(crate) struct GuestFactory<'a> {
-    pub(crate) config: &'a RunConfig,
-    pub(crate) console: &'a ConsoleOutput,
-    pub(crate) reaper: &'a ReaperThread,
+/// Beside the configuration, what decides how guests are created.
+pub(crate) struct Creation<'a> {
     /// Bounds of each guest's vsock device.
     pub(crate) vsock: VsockBounds,
     /// The image for `KernelSource::Builtin`.
     pub(crate) builtin: &'static [u8],
     /// Signals that end the creation.
     pub(crate) stop: Option<&'a StopSignals>,
+    /// Whether guests can be ordered to start again, whatever their configurations have.
+    pub(crate) takes_orders: bool,
+}
+
+/// What all guests of a run share.
+pub(crate) struct GuestFactory<'a> {
+    pub(crate) config: &'a RunConfig,
+    pub(crate) console: &'a ConsoleOutput,
+    pub(crate) reaper: &'a ReaperThread,
+    pub(crate) creation: Creation<'a>,
 }
 
 impl GuestFactory<'_> {
@@ -53,15 +60,16 @@ impl GuestFactory<'_> {
             ..self.wiring(number)
         };
         let create = move || Guest::create_with(&kvm, number, &own, wiring);
-        let (guest, vcpus) = abandon::unless_stopped(self.stop, create)??;
+        let (guest, vcpus) = abandon::unless_stopped(self.creation.stop, create)??;
         self.console.connect(number, &guest)?;
         let of_run = end.clone();
-        if config.may_restart() || self.has_stdin(number) {
+        let may_restart = self.may_restart(config);
+        if may_restart || self.has_stdin(number) {
             guest.on_end(move |_, _| of_run.wake());
         }
         let of_run = end.clone();
         let is_awaited = self.config.awaited().any(|awaited| awaited == number);
-        if is_awaited && !config.may_restart() {
+        if is_awaited && !may_restart {
             guest.on_end(move |_, _| of_run.count());
         }
         Ok(ReadyGuest {
@@ -69,6 +77,11 @@ impl GuestFactory<'_> {
             config: config.clone(),
             vcpus,
         })
+    }
+
+    /// Whether a guest of `config` starts again after some of its ends.
+    pub(crate) fn may_restart(&self, config: &GuestConfig) -> bool {
+        self.creation.takes_orders || config.may_restart()
     }
 
     /// Whether guest `number` gets standard input: it has standard output for itself. If several guests share that,
@@ -96,10 +109,10 @@ impl GuestFactory<'_> {
         GuestWiring {
             console: self.console.port(number),
             features: features(self.config),
-            vsock: self.vsock,
+            vsock: self.creation.vsock,
             reaper: self.reaper.reaper(),
             restarts: 0,
-            builtin: self.builtin,
+            builtin: self.creation.builtin,
         }
     }
 }

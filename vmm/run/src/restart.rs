@@ -3,13 +3,14 @@
 //! A guest is started again as a new guest of the same configuration and name: the old one leaves the pool with its
 //! account, and when the host has back what it had (its disks are locked until then), the new one is created and
 //! joins. Other guests of the run do not take part in that. No guest joins the run otherwise, so the bandwidth of
-//! its reservations cannot go to another one in between.
+//! its reservations cannot go to another one in between. In a process of its own, a guest does not leave the pool at all:
+//! the new one goes on where the old one was.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use baton_config::{GuestConfig, OnReboot, RestartPolicy};
-use baton_host::executor::{JoinError, JoinErrorKind, PoolHandle};
+use baton_config::GuestConfig;
+use baton_host::executor::{JoinError, JoinErrorKind};
 use baton_host::runner::{ReadyGuest, VcpuAccount};
 use baton_machine::console::ConsoleCount;
 use baton_machine::stdin::StdinThread;
@@ -21,7 +22,9 @@ use kvm_ioctls::Kvm;
 use crate::backoff::Backoff;
 use crate::error::RunError;
 use crate::guests::GuestFactory;
+use crate::restart_pool::RestartPool;
 use crate::run_end::{RunEnd, Stopped};
+use crate::starts_again::starts_again;
 
 /// How often it is checked whether the host has back what a guest had.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
@@ -118,7 +121,7 @@ pub(crate) struct Lives<'a> {
     kvm: Arc<Kvm>,
     end: RunEnd,
     /// `None` where guests cannot join during a run.
-    pool: Option<PoolHandle>,
+    pool: Option<Box<dyn RestartPool>>,
     input: Option<StdinThread>,
     /// By the guests' numbers.
     lives: Vec<Life>,
@@ -150,7 +153,7 @@ impl<'a> Lives<'a> {
     }
 
     /// The guests run now, in this pool if it is one.
-    pub(crate) fn begin(&mut self, pool: Option<PoolHandle>) {
+    pub(crate) fn begin(&mut self, pool: Option<Box<dyn RestartPool>>) {
         self.pool = pool;
         let now = Instant::now();
         self.lives.iter_mut().for_each(|life| life.began = now);
@@ -163,6 +166,7 @@ impl<'a> Lives<'a> {
     pub(crate) fn tend(&mut self) -> Result<Option<Instant>, Stopped> {
         for number in 0..self.lives.len() {
             self.notice_end(number);
+            self.check_restart(number);
             self.leave_if_due(number);
             self.start_if_due(number)?;
         }
@@ -207,13 +211,28 @@ impl<'a> Lives<'a> {
         if life.phase != Phase::Runs {
             return;
         }
-        if !config.may_restart() || self.pool.is_none() {
+        let may_restart = self.factory.may_restart(config);
+        let Some(pool) = self.pool.as_ref().filter(|_| may_restart) else {
             return self.end_input(number);
-        }
-        if starts_again(config, &end) {
-            let wait = life.backoff.wait_after(life.began.elapsed());
+        };
+        if starts_again(config, &end) && pool.can_restart() {
+            pool.ended(&life.record, &end);
+            let wait = match end {
+                // Somebody waits for it.
+                GuestEnd::ResetByRequest => Duration::ZERO,
+                _ => life.backoff.wait_after(life.began.elapsed()),
+            };
             life.phase = Phase::Waits(Instant::now() + wait);
         } else {
+            self.end_input(number);
+            self.give_up(number);
+        }
+    }
+
+    /// A guest that waits for its next start may not start any more.
+    fn check_restart(&mut self, number: usize) {
+        let waits = matches!(self.lives[number].phase, Phase::Waits(_) | Phase::Left(_));
+        if waits && self.pool.as_ref().is_some_and(|pool| !pool.can_restart()) {
             self.give_up(number);
         }
     }
@@ -235,12 +254,14 @@ impl<'a> Lives<'a> {
         }
         match pool.leave(&life.record.name) {
             Ok(account) => {
-                add(&mut life.earlier, account.vcpus);
+                if let Some(vcpus) = account {
+                    add(&mut life.earlier, vcpus);
+                    self.joined.retain(|joined| *joined != number);
+                }
                 let console = life.record.console().count();
                 let before = life.console_before.replace(console);
                 life.console_dropped += before.map_or(0, |console| console.dropped());
                 life.phase = Phase::Left(at);
-                self.joined.retain(|joined| *joined != number);
                 self.end_input(number);
             }
             Err(error) => {
@@ -290,8 +311,7 @@ impl<'a> Lives<'a> {
         );
         let input = self.factory.start_input(number, &ready.guest)?;
         if let Some(pool) = &self.pool {
-            pool.join(ready)
-                .map_err(|refused| RunError::Join(refused.error))?;
+            pool.join(ready)?;
         }
         if input.is_some() {
             self.input = input;
@@ -302,7 +322,9 @@ impl<'a> Lives<'a> {
         life.restarts = restarts;
         life.began = Instant::now();
         life.phase = Phase::Runs;
-        self.joined.push(number);
+        if !self.joined.contains(&number) {
+            self.joined.push(number);
+        }
         Ok(())
     }
 
@@ -317,18 +339,6 @@ impl<'a> Lives<'a> {
         {
             self.end.count();
         }
-    }
-}
-
-/// Whether a guest of `config` that ended as `end` starts again.
-fn starts_again(config: &GuestConfig, end: &GuestEnd) -> bool {
-    if end.is_reset() && config.on_reboot == OnReboot::Restart {
-        return true;
-    }
-    match config.restart {
-        RestartPolicy::Never => false,
-        RestartPolicy::OnFailure => !end.is_success(),
-        RestartPolicy::Always => !end.is_by_request(),
     }
 }
 
@@ -353,37 +363,5 @@ fn add(sum: &mut Vec<VcpuAccount>, more: Vec<VcpuAccount>) {
     }
     for (sum, more) in sum.iter_mut().zip(more) {
         sum.add(&more);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn after(on_reboot: OnReboot, restart: RestartPolicy) -> [bool; 5] {
-        let config = GuestConfig {
-            on_reboot,
-            restart,
-            ..GuestConfig::new("guest")
-        };
-        [
-            GuestEnd::Reset,
-            GuestEnd::TripleFault { vcpu: 0 },
-            GuestEnd::Exited(1),
-            GuestEnd::Exited(0),
-            GuestEnd::PoweredOff,
-        ]
-        .map(|end| starts_again(&config, &end))
-    }
-
-    #[test]
-    fn the_way_in_which_a_guest_ended_decides_whether_it_starts_again() {
-        use OnReboot::{End, Restart};
-        use RestartPolicy::{Always, Never, OnFailure};
-        assert_eq!(after(End, Never), [false; 5]);
-        assert_eq!(after(Restart, Never), [true, true, false, false, false]);
-        assert_eq!(after(End, OnFailure), [false, true, true, false, false]);
-        assert_eq!(after(Restart, OnFailure), [true, true, true, false, false]);
-        assert_eq!(after(End, Always), [true, true, true, true, false]);
     }
 }

@@ -8,16 +8,14 @@ use baton_host::executor::{self, ExecutorError};
 use baton_host::host_sched;
 use baton_host::runner::{ReadyGuest, Runner};
 use baton_machine::kvm;
-use baton_machine::reaper::ReaperThread;
 use baton_observe::trace::TraceFile;
 use baton_os::abandon;
 use baton_os::signals::StopSignals;
 
-use crate::console_output::ConsoleOutput;
 use crate::error::RunError;
-use crate::guests::GuestFactory;
-use crate::restart::Lives;
-use crate::run_end::RunEnd;
+use crate::guest_support::GuestSupport;
+use crate::guests::Creation;
+use crate::restart_pool::RestartPool;
 use crate::summary::RunSummary;
 use crate::{cpu_owner, files, host_cpus, host_memory, isolation, rt_throttling, shutdown};
 
@@ -49,27 +47,23 @@ pub fn run(
     // A benchmark has no files that could keep it waiting, and ends with what it has measured.
     let stop = signals.filter(|_| !config.quiet);
     let trace = open_trace(config, stop)?;
-    let console = ConsoleOutput::start(config)?;
-    let end = RunEnd::new(config.awaited().count()).map_err(RunError::host("an event"))?;
-    // Started before the guests, so that it is dropped after them, whatever happens.
-    let reaper =
-        ReaperThread::spawn().map_err(RunError::host("the thread that takes guests apart"))?;
-    let factory = GuestFactory {
-        config,
-        console: &console,
-        reaper: &reaper,
+    // Before the guests, so that it is dropped after them, whatever happens.
+    let support = GuestSupport::start(config)?;
+    let creation = Creation {
         vsock,
         builtin,
         stop,
+        takes_orders: false,
     };
-    let guests = factory.create(&kvm, &end)?;
-    let mut lives = Lives::new(&factory, Arc::clone(&kvm), end.clone(), &guests)?;
+    let factory = support.factory(config, creation);
+    let (guests, mut lives) = support.create(&factory, &kvm)?;
 
     let start = Instant::now();
     let runner = start_runner(config, &pool, guests, trace)?;
-    lives.begin(runner.pool().ok());
+    let of_guests = runner.pool().ok();
+    lives.begin(of_guests.map(|pool| Box::new(pool) as Box<dyn RestartPool>));
     let deadline = config.duration.map(|duration| start + duration);
-    let waited = end.wait(signals, deadline, || lives.tend());
+    let waited = support.end.wait(signals, deadline, || lives.tend());
     let requested = shutdown::request(config, lives.guests(), signals);
     let mut report = runner.stop();
     let elapsed = start.elapsed();
@@ -78,12 +72,7 @@ pub fn run(
     requested?;
 
     let mut summary = RunSummary::new(config, pool, elapsed, report, left);
-    // The last lines of a guest are printed when it is taken apart.
-    drop(reaper);
-    console.finish(signals);
-    for (guest, console) in summary.guests.iter_mut().zip(consoles) {
-        guest.console_dropped = console.dropped();
-    }
+    support.finish(&mut summary, consoles, signals);
     Ok(summary)
 }
 

@@ -8,6 +8,7 @@
 //! | `claims.rs` | what the guest requests of the pool |
 //! | `pool_path.rs` | where the pool listens |
 //! | `pool_client.rs` | joining the pool, obeying its orders, and joining again when it was gone |
+//! | `reports.rs` | what the pool is told of the guest |
 //! | `pool_error.rs` | why a guest has not joined |
 
 mod beside_vcpus;
@@ -16,6 +17,7 @@ mod pool_client;
 pub(crate) mod pool_error;
 mod pool_path;
 mod process;
+mod reports;
 mod sandbox;
 
 pub use pool_error::PoolError;

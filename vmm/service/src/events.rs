@@ -50,6 +50,12 @@ fn log(kind: &EventKind) {
         EventKind::Failed { guest, reason } => {
             tracing::error!(guest, reason, "guest's process has failed");
         }
+        EventKind::Restarting { guest, ok, how } => {
+            tracing::info!(guest, ok, how, "guest has ended and starts again");
+        }
+        EventKind::Restarted { guest, restarts } => {
+            tracing::info!(guest, restarts, "guest has started again");
+        }
         EventKind::Paused { guest } => tracing::info!(guest, "guest is paused"),
         EventKind::Resumed { guest } => tracing::info!(guest, "guest is resumed"),
         EventKind::Changed { guest } => tracing::info!(guest, "guest has changed"),

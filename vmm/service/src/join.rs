@@ -13,7 +13,7 @@ use baton_link::message::{Change, CheckedShare, GuestEnded, JoinRequest, check_h
 use baton_os::peer::Peer;
 use vcpu_sched::SchedParams;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::grants::{Action, Rights, VcpuClaim};
 use crate::process_pool::Refusal;
 use crate::processes::ProcessGuest;
@@ -88,6 +88,8 @@ impl Service {
             pid: peer.pid,
             console: request.console.clone(),
             hints: request.hints.clone(),
+            restarts: request.restarts,
+            is_restarting: false,
             connection: Arc::clone(connection),
             pidfd,
         };
@@ -141,8 +143,7 @@ impl Service {
     /// # Errors
     /// If the text cannot be shown.
     pub(crate) fn set_hints(&self, number: u64, source: String) -> Result<(), Failure> {
-        check_hints(&source)
-            .map_err(|error| Failure::new(crate::failure::FailureKind::Senseless, error))?;
+        check_hints(&source).map_err(|error| Failure::new(FailureKind::Senseless, error))?;
         self.pool.hints_reported(number, &source);
         let changed = self.processes.with(number, |guest| {
             guest.hints = source;
@@ -152,6 +153,41 @@ impl Service {
             self.events.publish(EventKind::Changed { guest });
         }
         Ok(())
+    }
+
+    /// The guest `number` has `ended`, and is to start again in its process.
+    ///
+    /// # Errors
+    /// If the text cannot be shown.
+    pub(crate) fn restarting(&self, number: u64, ended: GuestEnded) -> Result<(), Failure> {
+        ended
+            .check()
+            .map_err(|error| Failure::new(FailureKind::Senseless, error))?;
+        self.pool.restarting(number);
+        let changed = self.processes.with(number, |guest| {
+            guest.is_restarting = true;
+            guest.name.clone()
+        });
+        if let Some(guest) = changed {
+            let GuestEnded { ok, text: how } = ended;
+            self.events
+                .publish(EventKind::Restarting { guest, ok, how });
+        }
+        Ok(())
+    }
+
+    /// The guest `number` has started again, `restarts` times so far.
+    pub(crate) fn restarted(&self, number: u64, restarts: u32) {
+        self.pool.restarted(number, restarts);
+        let changed = self.processes.with(number, |guest| {
+            guest.is_restarting = false;
+            guest.restarts = restarts;
+            guest.name.clone()
+        });
+        if let Some(guest) = changed {
+            self.events
+                .publish(EventKind::Restarted { guest, restarts });
+        }
     }
 
     /// The guest `number` leaves. Waits for nothing.

@@ -49,6 +49,12 @@ pub trait ProcessPool: Send + Sync {
     /// The process of guest `number` reports another source of the guest's hints.
     fn hints_reported(&self, number: u64, source: &str);
 
+    /// The process of guest `number` reports that the guest has ended and is to start again there. Does not block.
+    fn restarting(&self, number: u64);
+
+    /// The process of guest `number` reports that the guest has started again, `restarts` times so far.
+    fn restarted(&self, number: u64, restarts: u32);
+
     /// The process of guest `number` reports that vCPUs that slept have woken. Returns how many have. Does not block.
     fn wake_reported(&self, number: u64) -> usize;
 }
@@ -82,6 +88,14 @@ impl ProcessPool for OwnPool {
 
     fn hints_reported(&self, number: u64, source: &str) {
         self.0.hints_reported(number, source);
+    }
+
+    fn restarting(&self, number: u64) {
+        self.0.restarting(number);
+    }
+
+    fn restarted(&self, number: u64, restarts: u32) {
+        self.0.restarted(number, restarts);
     }
 
     fn wake_reported(&self, number: u64) -> usize {

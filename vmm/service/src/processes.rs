@@ -23,6 +23,10 @@ pub struct ProcessGuest {
     pub console: Option<String>,
     /// Where its hints come from.
     pub hints: String,
+    /// How often it has been started again.
+    pub restarts: u32,
+    /// Whether it has ended and is to start again.
+    pub is_restarting: bool,
     /// The control socket of its process.
     pub connection: Arc<Connection>,
     /// Its process, whatever has its number.
@@ -44,6 +48,12 @@ impl ProcessGuest {
         let share = |claim: &VcpuClaim| Share::of(claim.params, claim.host_cpus.clone());
         let shares = claims.iter().map(share).collect();
         let _ = self.connection.send(&PoolMessage::Claims(shares), None);
+    }
+
+    /// Sends its process whether it is paused, so that it stays so when the pool is gone. A process that does not read
+    /// runs on then.
+    pub(crate) fn show_paused(&self, is_paused: bool) {
+        let _ = self.connection.send(&PoolMessage::Paused(is_paused), None);
     }
 
     /// Kills its process, unless that has ended.

@@ -134,6 +134,7 @@ impl Service {
     pub fn pause(&self, peer: &Peer, name: &str) -> Result<(), Failure> {
         self.check_control(peer, name)?;
         self.handle.pause(name)?;
+        self.processes.named(name, |guest| guest.show_paused(true));
         let guest = name.to_owned();
         self.events.publish(EventKind::Paused { guest });
         Ok(())
@@ -146,7 +147,9 @@ impl Service {
     pub fn resume(&self, peer: &Peer, name: &str) -> Result<(), Failure> {
         self.one_at_a_time(|| {
             self.check_control_alone(peer, name)?;
-            self.handle.resume(name).map_err(Failure::from)
+            self.handle.resume(name).map_err(Failure::from)?;
+            self.processes.named(name, |guest| guest.show_paused(false));
+            Ok::<_, Failure>(())
         })?;
         let guest = name.to_owned();
         self.events.publish(EventKind::Resumed { guest });

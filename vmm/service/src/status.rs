@@ -70,32 +70,39 @@ impl Service {
     fn guest_of(&self, listed: &GuestListed, snapshot: &PoolSnapshot) -> Guest {
         let name = &listed.record.name;
         let terms = self.handle.terms(name).unwrap_or_default();
-        let of_process = self.processes.named(name, |guest| {
-            let console = guest.console.clone();
-            (guest.uid, guest.pid, console, guest.hints.clone())
-        });
-        let hints_here = || listed.record.hints_in_force().to_string();
-        let (uid, pid, console, hints) = match of_process {
-            Some((uid, pid, console, hints)) => (Some(uid), Some(pid), console, hints),
-            None => (None, None, None, hints_here()),
-        };
-        Guest {
+        let record = &listed.record;
+        let mut guest = Guest {
             name: name.clone(),
             state: match listed.state {
                 State::Running => GuestState::Running,
                 State::Paused => GuestState::Paused,
                 State::Ended => GuestState::Ended,
             },
-            uid,
-            pid,
-            console,
-            hints,
+            uid: None,
+            pid: None,
+            console: None,
+            hints: String::new(),
+            restarts: record.restarts(),
             reserved_cpus: cpus(sum_ppm(&terms)),
             vcpus: (0..)
                 .zip(&terms)
                 .map(|(index, terms)| vcpu(name, index, terms, snapshot))
                 .collect(),
+        };
+        let of_process = self.processes.named(name, |of_process| {
+            guest.uid = Some(of_process.uid);
+            guest.pid = Some(of_process.pid);
+            guest.console.clone_from(&of_process.console);
+            guest.hints.clone_from(&of_process.hints);
+            guest.restarts = of_process.restarts;
+            if of_process.is_restarting && guest.state == GuestState::Running {
+                guest.state = GuestState::Restarting;
+            }
+        });
+        if of_process.is_none() {
+            guest.hints = record.hints_in_force().to_string();
         }
+        guest
     }
 }
 

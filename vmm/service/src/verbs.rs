@@ -5,11 +5,14 @@
 //! | `text.rs` | pool, guests and events as text |
 //! | `end.rs` | ending guests, and waiting for that |
 //! | `start.rs` | starting the process of a guest |
+//! | `guest_log.rs` | what that process prints |
 
 mod end;
+mod guest_log;
 mod start;
 mod text;
 
 pub use end::{EndError, stop};
+pub use guest_log::{GuestLog, LogError};
 pub use start::{StartError, start};
 pub use text::{event, guest, guests, pool};

@@ -7,7 +7,9 @@ pub use check::CheckArgs;
 pub use console::ConsoleArgs;
 pub use guest::GuestArgs;
 pub use pool::{CpusArgs, CpusCommand, LogFormatArg, PoolArgs, PoolCommand};
-pub use pool_guest::{EventArgs, ListArgs, NamedArgs, PoolFlag, SetArgs, StartArgs, StopArgs};
+pub use pool_guest::{
+    EventArgs, ListArgs, LogsArgs, NamedArgs, PoolFlag, SetArgs, StartArgs, StopArgs,
+};
 pub use run::RunArgs;
 pub use sim::{SimArgs, SimSched};
 pub use top::TopArgs;
@@ -75,6 +77,8 @@ pub enum Command {
     Reboot(NamedArgs),
     /// Give a guest of the pool another reservation, another weight or other host CPUs
     Set(SetArgs),
+    /// Show what a guest prints that baton start has started
+    Logs(LogsArgs),
     /// Follow what happens in the pool
     Events(EventArgs),
     /// Watch a running instance: which vCPU runs, and on whose budget

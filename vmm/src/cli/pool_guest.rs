@@ -64,6 +64,19 @@ pub struct StartArgs {
     pub json: bool,
 }
 
+/// Flags of `baton logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Name of the guest, which may have ended
+    pub name: String,
+    /// Go on with what the guest prints from now on, until Ctrl-c
+    #[arg(long, short)]
+    pub follow: bool,
+    /// How many lines of what is there are shown, 1 MiB at most
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
+    pub lines: usize,
+}
+
 /// Flags of `baton events`.
 #[derive(Debug, Args)]
 pub struct EventArgs {

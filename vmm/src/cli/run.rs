@@ -204,7 +204,7 @@ impl RunArgs {
     /// The guest that the flags describe.
     fn guest(&self) -> Result<GuestConfig, ConfigError> {
         Ok(GuestConfig {
-            on_reboot: self.on_reboot.unwrap_or_default(),
+            on_reboot: self.on_reboot,
             restart: self.restart.unwrap_or_default(),
             ..self.guest.config("guest")?
         })

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use baton_config::{
-    ConfigError, Control, ExecutorPriority, GuestConfig, KernelSource, LateHalts, RunConfig,
-    SchedMode, SummaryForm, VcpuThreads,
+    ConfigError, Control, ExecutorPriority, GuestConfig, KernelSource, LateHalts, OnReboot,
+    RestartPolicy, RunConfig, SchedMode, SummaryForm, VcpuThreads,
 };
 
 use super::*;
@@ -229,7 +229,14 @@ fn vm(args: &[&str]) -> Result<RunConfig, ConfigError> {
 #[test]
 fn a_process_of_one_guest_takes_the_flags_of_a_guest_and_its_name() {
     let bare = vm(&[]).expect("runs");
-    assert_eq!(bare.guests, [GuestConfig::new("guest")]);
+    let comes_back = GuestConfig {
+        on_reboot: Some(OnReboot::Restart),
+        ..GuestConfig::new("guest")
+    };
+    assert_eq!(bare.guests, [comes_back]);
+    let ends = vm(&["--on-reboot", "end", "--restart", "on-failure"]).expect("runs");
+    assert_eq!(ends.guests[0].on_reboot, Some(OnReboot::End));
+    assert_eq!(ends.guests[0].restart, RestartPolicy::OnFailure);
     let flags = ["--name", "db", "--cpus", "2", "--host-cpus", "1"];
     let more = ["--reservation", "1ms/2ms", "--duration", "3s"];
     let config = vm(&[&flags[..], &more].concat()).expect("runs");

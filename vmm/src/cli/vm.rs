@@ -6,7 +6,7 @@ use std::time::Duration;
 use baton_config::file::{self, parse_shutdown_timeout};
 use baton_config::units;
 use baton_config::values::{CpuList, parse_cpu_list};
-use baton_config::{ConfigError, RunConfig, SummaryForm};
+use baton_config::{ConfigError, LateHalts, OnReboot, RestartPolicy, RunConfig, SummaryForm};
 use baton_sandbox::User;
 use clap::{Args, ValueEnum};
 
@@ -29,9 +29,20 @@ pub struct VmArgs {
     /// The guest.
     #[command(flatten)]
     pub guest: GuestArgs,
+    /// What follows when the guest resets itself: it has ended, or it starts again [default: restart]
+    #[arg(long, conflicts_with = "file")]
+    pub on_reboot: Option<OnReboot>,
+    /// Which ends of the guest are followed by a new start, after a wait of 100 ms or more [default: never]
+    #[arg(long, conflicts_with = "file")]
+    pub restart: Option<RestartPolicy>,
     /// Host CPUs of the pool on which the guest may run, such as 0-3 or 0,2 [default: all of the pool]
     #[arg(long, value_name = "CPUS", value_parser = parse_cpu_list, conflicts_with = "file")]
     pub host_cpus: Option<CpuList>,
+
+    /// Whether to accept reservations on hosts that notice halts late, which baton check reports
+    /// [default: refuse]
+    #[arg(long)]
+    pub late_halts: Option<LateHalts>,
 
     /// Stop after this time, such as 10s
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
@@ -75,11 +86,18 @@ impl VmArgs {
             Some(path) => Self::of_file(file::read(path)?),
             None => self.of_flags()?,
         };
+        for guest in &mut config.guests {
+            // As a machine does that others know to be there.
+            guest.on_reboot.get_or_insert(OnReboot::Restart);
+        }
         if self.duration.is_some() {
             config.duration = self.duration;
         }
         if let Some(timeout) = self.shutdown_timeout {
             config.shutdown_timeout = timeout;
+        }
+        if let Some(late_halts) = self.late_halts {
+            config.late_halts = late_halts;
         }
         if self.overcommit_memory {
             config.overcommit_memory = true;
@@ -101,6 +119,7 @@ impl VmArgs {
             shutdown_timeout: file.shutdown_timeout,
             summary: file.summary,
             overcommit_memory: file.overcommit_memory,
+            late_halts: file.late_halts,
             ..RunConfig::default()
         }
     }
@@ -108,6 +127,8 @@ impl VmArgs {
     fn of_flags(&self) -> Result<RunConfig, ConfigError> {
         let name = self.name.as_deref().unwrap_or("guest");
         let mut guest = self.guest.config(name)?;
+        guest.on_reboot = self.on_reboot;
+        guest.restart = self.restart.unwrap_or_default();
         if let Some(CpuList(cpus)) = &self.host_cpus {
             guest.host_cpus = vec![Some(cpus.clone()); guest.cpus];
         }

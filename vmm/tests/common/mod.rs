@@ -6,6 +6,7 @@
 pub mod echo;
 pub mod place;
 pub mod pvh;
+pub mod reset_kernel;
 pub mod running;
 pub mod session;
 

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::events::Events;
 use super::pool::ServicePool;
-use crate::common::Ran;
 use crate::common::echo::kernel;
 use crate::common::session::Session;
+use crate::common::{self, Ran, Running};
 
 /// Runs a command, which must succeed.
 fn run(pool: &ServicePool, words: &[&str]) -> Ran {
@@ -121,6 +121,8 @@ fn in_short(events: &[EventKind]) -> Vec<String> {
     let short = |event: &EventKind| match event {
         EventKind::Joined { guest, .. } => format!("{guest} joined"),
         EventKind::Ended { guest, ok, .. } => format!("{guest} ended {ok}"),
+        EventKind::Restarting { guest, how, .. } => format!("{guest} restarting: {how}"),
+        EventKind::Restarted { guest, restarts } => format!("{guest} restarted {restarts}"),
         EventKind::Paused { guest } => format!("{guest} paused"),
         EventKind::Resumed { guest } => format!("{guest} resumed"),
         EventKind::Changed { guest } => format!("{guest} changed"),
@@ -199,5 +201,147 @@ fn host_cpus_come_and_go_while_guests_run() {
     let before = ran(&pool);
     pool.until("its guest runs on", |pool| {
         (ran(pool) > before).then_some(())
+    });
+}
+
+/// Waits until the guest `name` has had more CPU time than it has now.
+fn until_it_runs(pool: &ServicePool, name: &str) {
+    let before = show(pool, name)["vcpus"][0]["ran_ns"].clone();
+    pool.until("it runs", |pool| {
+        (show(pool, name)["vcpus"][0]["ran_ns"] != before).then_some(())
+    });
+}
+
+#[test]
+fn a_guest_that_is_reset_starts_again_in_its_place_with_what_it_has() {
+    let pool = ServicePool::start("reboot");
+    let started = Started(&pool);
+    started.start("web", "cmdline = \"workload=hog seconds=0\"");
+    started.start(
+        "db",
+        "cpus = 2\nmemory = \"16M\"\non_reboot = \"end\"\ncmdline = \"workload=hog seconds=0\"\n\
+         vcpu_reservations = [\"3ms/10ms,hard\", \"\"]",
+    );
+    let events = Events::follow(&pool, "web");
+    run(
+        &pool,
+        &["set", "db", "--vcpu", "0", "--reservation", "2ms/10ms"],
+    );
+    let before = show(&pool, "db");
+    for restarts in 1..=3 {
+        run(&pool, &["reboot", "db"]);
+        let after = pool.until("it has started again", |pool| {
+            let db = show(pool, "db");
+            (db["restarts"] == restarts && db["state"] == "running").then_some(db)
+        });
+        assert_eq!(after["pid"], before["pid"]);
+        for vcpu in [0, 1] {
+            for key in ["reservation", "weight"] {
+                assert_eq!(after["vcpus"][vcpu][key], before["vcpus"][vcpu][key]);
+            }
+        }
+        assert!(after["vcpus"][0]["ran_ns"].as_u64() >= before["vcpus"][0]["ran_ns"].as_u64());
+        until_it_runs(&pool, "db");
+    }
+    let list = run(&pool, &["list"]).stdout;
+    let line = list.lines().find(|line| line.starts_with("db "));
+    assert!(line.is_some_and(|line| line.ends_with(" 3")), "{list}");
+    let metrics = pool.metrics();
+    assert!(
+        metrics.contains("baton_guest_restarts_total{guest=\"db\"} 3"),
+        "{metrics}"
+    );
+    let db = |events: &[EventKind]| {
+        let all = in_short(events).into_iter();
+        let own: Vec<_> = all.filter(|event| event.starts_with("db ")).collect();
+        own
+    };
+    let seen = pool.until("the starts are reported", |_| {
+        let seen = db(&events.seen());
+        seen.contains(&"db restarted 3".to_owned()).then_some(seen)
+    });
+    let own = |restarts| {
+        [
+            "db restarting: reset by request".to_owned(),
+            format!("db restarted {restarts}"),
+        ]
+    };
+    let expected: Vec<_> = (1..=3).flat_map(own).collect();
+    let starts = seen.iter().filter(|event| event.contains("restart"));
+    assert_eq!(
+        starts.collect::<Vec<_>>(),
+        expected.iter().collect::<Vec<_>>()
+    );
+    assert!(seen.contains(&"db Reset".to_owned()), "{seen:?}");
+}
+
+#[test]
+fn a_guest_whose_vcpus_idle_by_doorbells_or_halt_starts_again_too() {
+    let pool = ServicePool::start("reboot-idle");
+    let started = Started(&pool);
+    for (name, idle) in [("rings", ""), ("halts", "idle=hlt")] {
+        started.start(
+            name,
+            &format!("cpus = 4\ncmdline = \"lock=mutex {idle} hints=on acquisitions=1000000000\""),
+        );
+        for restarts in 1..=5 {
+            until_it_runs(&pool, name);
+            run(&pool, &["reboot", name]);
+            pool.until("it has started again", |pool| {
+                (show(pool, name)["restarts"] == restarts).then_some(())
+            });
+        }
+        until_it_runs(&pool, name);
+    }
+}
+
+#[test]
+fn a_guest_that_was_paused_when_its_pool_died_is_paused_in_the_next_one() {
+    let mut pool = ServicePool::start("paused");
+    let guest = pool.vm("db", &["--cmdline", "workload=hog seconds=0"]);
+    pool.until_listed(&["db"]);
+    until_it_runs(&pool, "db");
+    run(&pool, &["pause", "db"]);
+    for _ in 0..2 {
+        pool.kill();
+        pool.start_again();
+        pool.until_listed(&["db"]);
+        let db = show(&pool, "db");
+        assert_eq!(db["state"], "paused");
+        // It has had nothing since it has joined.
+        assert_eq!(db["vcpus"][0]["ran_ns"], 0, "{db}");
+    }
+    run(&pool, &["resume", "db"]);
+    until_it_runs(&pool, "db");
+    guest.power_off(&pool);
+}
+
+#[test]
+fn the_log_of_a_guest_is_shown_also_after_its_end() {
+    let pool = ServicePool::start("logs");
+    let logs = |words: &[&str]| {
+        let mut command = common::command(words);
+        command.env("XDG_RUNTIME_DIR", pool.place().path(""));
+        Running::spawn(&mut command).finish()
+    };
+    let missing = logs(&["logs", "web"]);
+    let missing = missing.one_sentence();
+    for part in ["no log of a guest web", "baton start", "journalctl"] {
+        assert!(missing.contains(part), "{missing}");
+    }
+    let started = Started(&pool);
+    started.start("web", "cmdline = \"workload=hog seconds=0\"");
+    run(&pool, &["stop", "web", "--timeout", "200ms"]);
+    pool.until_listed(&[]);
+    let shown = pool.until("the summary is in the log", |_| {
+        let shown = logs(&["logs", "web"]);
+        shown.stdout.contains("guest web").then_some(shown)
+    });
+    assert!(shown.stdout.contains("no power button"), "{shown:?}");
+    pool.until("the last line is that of the log", |_| {
+        let last = logs(&["logs", "web", "--lines", "1"]).stdout;
+        assert_eq!(last.lines().count(), 1, "{last}");
+        let all = logs(&["logs", "web", "--lines", "1000"]).stdout;
+        all.ends_with(&last).then_some(())
     });
 }

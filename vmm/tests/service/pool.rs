@@ -179,14 +179,23 @@ impl ServicePool {
 
     /// The state of the scheduler.
     pub fn snapshot(&self) -> Value {
-        let path = Path::new(&self.place.pool()).join("api.sock");
-        let mut stream = UnixStream::connect(path).expect("the pool listens");
-        let request = b"GET /snapshot HTTP/1.1\r\nHost: baton\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).expect("sent");
+        let body = self.get("/snapshot");
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> String {
+        self.get("/metrics")
+    }
+
+    fn get(&self, path: &str) -> String {
+        let socket = Path::new(&self.place.pool()).join("api.sock");
+        let mut stream = UnixStream::connect(socket).expect("the pool listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: baton\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
-        let body = answer.split_once("\r\n\r\n").expect("a body").1;
-        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+        answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
     }
 }
 

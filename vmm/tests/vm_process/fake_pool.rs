@@ -63,6 +63,10 @@ pub struct Counts {
     pub ended: Option<GuestEnded>,
     /// Reports about the source of the hints.
     pub hints: Vec<String>,
+    /// Ends after which the guest starts again.
+    pub restarting: Vec<String>,
+    /// How often the guest has been started again, as it reports that.
+    pub restarted: Vec<u32>,
 }
 
 /// A guest that has joined.
@@ -229,11 +233,19 @@ impl FakeMember {
             match received.and_then(|received| received.without_file()) {
                 Ok(GuestMessage::Leave(ended)) => self.counts.ended = Some(ended),
                 Ok(GuestMessage::Hints { source }) => self.counts.hints.push(source),
+                Ok(GuestMessage::Restarting(ended)) => self.restarting(ended),
+                Ok(GuestMessage::Restarted { restarts }) => self.counts.restarted.push(restarts),
                 Ok(other) => panic!("{other:?}"),
                 Err(ConnectionError::WouldBlock) => return,
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+
+    /// The guest has ended: vCPUs that are idle run once.
+    fn restarting(&mut self, ended: GuestEnded) {
+        self.counts.restarting.push(ended.text);
+        (0..self.states.len()).for_each(|vcpu| self.wake(vcpu));
     }
 
     fn pick(&mut self) -> Option<usize> {

@@ -98,7 +98,7 @@ impl GuestTable {
             guest.hints = choice("hints", hints)?;
         }
         if let Some(on_reboot) = &self.on_reboot {
-            guest.on_reboot = choice("on_reboot", on_reboot)?;
+            guest.on_reboot = Some(choice("on_reboot", on_reboot)?);
         }
         if let Some(restart) = &self.restart {
             guest.restart = choice("restart", restart)?;

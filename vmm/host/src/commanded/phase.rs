@@ -1,10 +1,12 @@
-//! From which pool a vCPU's thread takes commands, or that it takes none.
+//! From which pool a vCPU's thread takes commands, or that it takes none. Beside that, the vCPU that takes the place of
+//! the thread's own when the guest starts again.
 
 use std::sync::Arc;
 
 use baton_link::LinkError;
 use baton_link::thread_side::ThreadSide;
 use baton_link::wake_file::WakeReport;
+use baton_machine::Vcpu;
 use thiserror::Error;
 
 use crate::host_sched::vcpu_control::VcpuControl;
@@ -36,11 +38,14 @@ pub(super) enum Phase {
     Commanded(Seat),
     /// It runs the vCPU by itself. These are the controls of all vCPUs of the guest.
     Alone(Arc<[VcpuControl]>),
+    /// It runs nothing: the guest was paused when its pool went.
+    Held,
 }
 
 #[derive(Default)]
 struct SlotState {
     next: Option<Phase>,
+    vcpu: Option<Box<Vcpu>>,
     closed: bool,
 }
 
@@ -51,6 +56,10 @@ pub(super) struct PhaseSlot {
     changed: Condvar,
     /// Whether there is a phase, without the lock.
     has_next: AtomicBool,
+    /// The same of a vCPU.
+    has_vcpu: AtomicBool,
+    /// The same of the end.
+    is_closed: AtomicBool,
 }
 
 impl PhaseSlot {
@@ -67,14 +76,58 @@ impl PhaseSlot {
         self.changed.notify_one();
     }
 
-    /// No phase follows the current one, because the guest has ended.
+    /// The guest starts again: `vcpu` takes the place of the thread's own, which the thread has released. If `phase`
+    /// is given, it begins with the vCPU.
+    pub(super) fn put_vcpu(&self, vcpu: Box<Vcpu>, phase: Option<Phase>) {
+        let mut state = self.state.lock();
+        if state.closed {
+            drop(state);
+            return vcpu.discard();
+        }
+        state.vcpu = Some(vcpu);
+        self.has_vcpu.store(true, Ordering::Release);
+        if phase.is_some() {
+            state.next = phase;
+            self.has_next.store(true, Ordering::Release);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The vCPU that takes the place of the thread's own, if there is one.
+    pub(super) fn take_vcpu(&self) -> Option<Box<Vcpu>> {
+        let mut state = self.state.lock();
+        self.has_vcpu.store(false, Ordering::Release);
+        state.vcpu.take()
+    }
+
+    /// No phase follows the current one, because the guest has ended for good; but a pool that was just joined is
+    /// obeyed, for it waits for answers.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        state.next = None;
-        self.has_next.store(false, Ordering::Release);
+        state
+            .next
+            .take_if(|next| !matches!(next, Phase::Commanded(_)));
+        let unused = state.vcpu.take();
+        self.has_next.store(state.next.is_some(), Ordering::Release);
+        self.has_vcpu.store(false, Ordering::Release);
+        self.is_closed.store(true, Ordering::Release);
         drop(state);
         self.changed.notify_one();
+        if let Some(vcpu) = unused {
+            vcpu.discard();
+        }
+    }
+
+    /// Whether there is a vCPU, for a thread that has none.
+    pub(super) fn has_vcpu(&self) -> bool {
+        self.has_vcpu.load(Ordering::Acquire)
+    }
+
+    /// Whether the guest has ended for good.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// Whether the thread has to end its current phase.
@@ -82,14 +135,17 @@ impl PhaseSlot {
         self.has_next.load(Ordering::Acquire)
     }
 
-    /// Waits for the next phase. `None`: the slot is closed.
-    pub(super) fn take(&self) -> Option<Phase> {
+    /// Waits for the next phase. Returns it with the vCPU that takes the place of the thread's own, if there is one.
+    /// `None`: the slot is closed.
+    pub(super) fn take(&self) -> Option<(Phase, Option<Box<Vcpu>>)> {
         let state = self.state.lock();
         let mut state = self
             .changed
             .wait_while(state, |state| state.next.is_none() && !state.closed);
         self.has_next.store(false, Ordering::Release);
-        state.next.take()
+        let phase = state.next.take()?;
+        self.has_vcpu.store(false, Ordering::Release);
+        Some((phase, state.vcpu.take()))
     }
 }
 
@@ -112,7 +168,7 @@ mod tests {
         assert!(slot.take().is_some() && !slot.has_next());
         slot.put(alone());
         slot.close();
-        assert!(!slot.has_next() && slot.take().is_none());
+        assert!(!slot.has_next() && slot.take().is_none() && slot.is_closed());
         slot.put(alone());
         assert!(!slot.has_next() && slot.take().is_none());
     }

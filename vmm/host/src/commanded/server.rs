@@ -9,9 +9,11 @@ use baton_link::command::{Command, RunCommand};
 use baton_link::thread_side::ThreadSide;
 use baton_machine::hints::HintSnapshot;
 use baton_machine::{Doorbell, Exit, Vcpu};
+use baton_os::signals::{self, RtSignal};
 use baton_os::sys::{self, SchedPolicy};
 use vcpu_sched::Ns;
 
+use super::current_vcpu::CurrentVcpu;
 use super::idle_cpus::IdleCpus;
 use super::kicks::{CommandKicks, CommandedSleep};
 use super::phase::{PhaseSlot, PoolLost, Seat};
@@ -62,20 +64,25 @@ impl Server {
         })
     }
 
+    /// Whether halts of the vCPU are noticed at once.
+    pub(super) fn detects_halts(&self) -> bool {
+        self.run_loop.detects_halts()
+    }
+
     /// Obeys the pool of `seat` until it is gone, or another phase of the thread begins in `slot`.
-    pub(super) fn obey(&mut self, vcpu: &mut Vcpu, mut seat: Seat, slot: &PhaseSlot) {
+    pub(super) fn obey(&mut self, current: &mut CurrentVcpu, mut seat: Seat, slot: &PhaseSlot) {
         self.shown.begin_pool();
         self.has_wake = true;
         loop {
             let end = match seat.side.wait() {
-                Ok(command) => self.carry_out(vcpu, &command, &mut seat, slot),
+                Ok(command) => self.carry_out(current, &command, &mut seat, slot),
                 Err(error) => Err(error.into()),
             };
             match end {
                 Ok(()) => {}
                 Err(PoolLost::Link(LinkError::Gone)) => return,
                 Err(lost) => {
-                    if !vcpu.guest.has_ended() {
+                    if !slot.is_closed() {
                         (seat.on_lost)(lost);
                     }
                     return;
@@ -86,19 +93,30 @@ impl Server {
 
     fn carry_out(
         &mut self,
-        vcpu: &mut Vcpu,
+        current: &mut CurrentVcpu,
         command: &Command,
         seat: &mut Seat,
         slot: &PhaseSlot,
     ) -> Result<(), PoolLost> {
-        let answer = match command {
-            Command::Run(run) => self.run(vcpu, run, &seat.side, slot),
-            Command::Sleep => self.sleep(vcpu, &seat.side, slot),
-            Command::Stop => Answer::Ended,
+        let answer = match (command, current.ready(slot)) {
+            (Command::Run(run), Some(vcpu)) => self.run(vcpu, run, &seat.side, slot),
+            (Command::Sleep, Some(vcpu)) => self.sleep(vcpu, &seat.side, slot),
+            (Command::Sleep, None) => {
+                wait_for_vcpu(&seat.side, slot);
+                Answer::Woken
+            }
+            (Command::Run(_), None) | (Command::Stop, _) => Answer::Ended,
         };
-        let answer = match vcpu.guest.has_ended() {
-            true => Answer::Ended,
-            false => answer,
+        // Also released if the guest has ended meanwhile.
+        let answer = match (current.release_ended(), command) {
+            (false, _) => answer,
+            (true, _) if slot.is_closed() => Answer::Ended,
+            (true, Command::Stop) => Answer::Ended,
+            (true, Command::Run(_)) => {
+                self.shown.begin_vcpu();
+                Answer::Halted(HintSnapshot::default())
+            }
+            (true, Command::Sleep) => Answer::Woken,
         };
         seat.side.answer(&answer)?;
         match command {
@@ -157,12 +175,12 @@ impl Server {
                 let is_over = until.is_some_and(|until| sys::monotonic_ns() >= until);
                 (is_over || kicks.is_kicked()).then(|| {
                     vcpu.limit_timer();
-                    Answer::Preempted(hints(vcpu))
+                    Answer::Preempted(vcpu.hints(sys::monotonic_ns()))
                 })
             }
             Exit::Doorbell(Doorbell::Idle) if std::mem::take(&mut self.has_wake) => None,
             Exit::Doorbell(doorbell) => Some(Answer::Rang(rang(vcpu, doorbell))),
-            Exit::Halted => Some(Answer::Halted(hints_of_halted(vcpu))),
+            Exit::Halted => Some(Answer::Halted(vcpu.hints_of_halted(sys::monotonic_ns()))),
             Exit::Ended => Some(Answer::Ended),
         }
     }
@@ -221,6 +239,19 @@ impl Server {
     }
 }
 
+/// The thread has no vCPU, because its guest starts again: sleeps until there is one, or until a kick or the next phase
+/// of the thread.
+fn wait_for_vcpu(side: &ThreadSide, slot: &PhaseSlot) {
+    let signals = [RtSignal::ExecutorKick.number()];
+    let is_over = || side.is_kicked() || slot.has_next() || slot.has_vcpu() || slot.is_closed();
+    // Whatever ends the wait is recorded before the signal is sent, which stays pending while it is blocked.
+    let Ok(before) = signals::block(&signals) else {
+        return;
+    };
+    while !is_over() && signals::wait_for(&signals).is_ok() {}
+    before.restore();
+}
+
 /// Records for the guest's watchdogs that `vcpu` has run for `ran` ns.
 fn record_run(vcpu: &mut Vcpu, answer: &Answer, ran: Ns) {
     match answer {
@@ -236,38 +267,15 @@ fn record_run(vcpu: &mut Vcpu, answer: &Answer, ran: Ns) {
 
 /// The doorbell that `vcpu` has rung, and what the guest has published with it.
 fn rang(vcpu: &mut Vcpu, doorbell: Doorbell) -> Rang {
-    let published = &vcpu.guest.hints;
     let payload = match doorbell {
-        Doorbell::Idle => {
-            let tsc = published.idle_until_tsc(vcpu.index);
-            (tsc != 0).then(|| vcpu.guest.clock.monotonic_at(tsc).max(1))
-        }
-        Doorbell::Release { .. } => published.handed_lock(vcpu.index),
+        // Zero is no time.
+        Doorbell::Idle => vcpu.idle_until().map(|until| until.max(1)),
+        Doorbell::Release { .. } => vcpu.handed_lock(),
         Doorbell::Wait | Doorbell::Wake { .. } => None,
     };
     Rang {
         doorbell,
         payload,
-        hints: hints(vcpu),
+        hints: vcpu.hints(sys::monotonic_ns()),
     }
-}
-
-/// The hints that `vcpu` has published, or what is inferred.
-fn hints(vcpu: &mut Vcpu) -> HintSnapshot {
-    match is_inferred(vcpu) {
-        true => vcpu.inferred_hints(sys::monotonic_ns()),
-        false => vcpu.guest.hints.snapshot(vcpu.index),
-    }
-}
-
-/// The same of a vCPU that has halted.
-fn hints_of_halted(vcpu: &mut Vcpu) -> HintSnapshot {
-    match is_inferred(vcpu) {
-        true => vcpu.inferred_hints_of_halted(sys::monotonic_ns()),
-        false => hints(vcpu),
-    }
-}
-
-fn is_inferred(vcpu: &Vcpu) -> bool {
-    vcpu.guest.inferred.is_on() && !vcpu.guest.hints.is_registered(vcpu.index)
 }

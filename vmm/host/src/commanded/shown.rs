@@ -30,6 +30,11 @@ impl Shown {
         self.was_preempted = false;
     }
 
+    /// Another vCPU takes the place of the one that was shown so far.
+    pub(super) fn begin_vcpu(&mut self) {
+        self.was_preempted = false;
+    }
+
     /// `vcpu` runs as `run` commands.
     pub(super) fn begin_run(&mut self, vcpu: &mut Vcpu, run: &RunCommand) {
         let (guest, index) = (&vcpu.guest, vcpu.index);

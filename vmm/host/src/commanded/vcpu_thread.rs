@@ -1,13 +1,12 @@
 //! A vCPU's thread in the process of its guest.
 
 use std::io;
-use std::sync::Arc;
-use std::thread;
 
-use baton_machine::{Guest, GuestEnd, Vcpu};
+use baton_machine::Vcpu;
 use baton_os::sys;
 use vcpu_sched::Counters;
 
+use super::current_vcpu::CurrentVcpu;
 use super::idle_cpus::IdleCpus;
 use super::phase::{Phase, PhaseSlot};
 use super::server::Server;
@@ -19,23 +18,6 @@ use crate::report::VcpuAccount;
 pub(super) struct VcpuThread {
     server: Server,
     before: sys::SchedStat,
-}
-
-/// Ends the guest if the thread of vCPU `index` panics: nothing could run the vCPU any more.
-struct EndOnPanic {
-    guest: Arc<Guest>,
-    index: u32,
-}
-
-impl Drop for EndOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.guest.end(GuestEnd::InternalError {
-                vcpu: self.index,
-                text: "the thread that ran it has failed".into(),
-            });
-        }
-    }
 }
 
 impl VcpuThread {
@@ -50,29 +32,36 @@ impl VcpuThread {
         })
     }
 
-    /// Runs `vcpu` in the phases from `slot` until its guest has ended. Returns what was counted.
-    pub(super) fn run(mut self, mut vcpu: Box<Vcpu>, slot: &PhaseSlot) -> VcpuAccount {
-        let _end_on_panic = EndOnPanic {
-            guest: Arc::clone(&vcpu.guest),
-            index: vcpu.index,
-        };
-        sys::set_exact_timers();
-        while let Some(phase) = slot.take() {
-            match phase {
-                Phase::Commanded(seat) => self.server.obey(&mut vcpu, seat, slot),
-                Phase::Alone(controls) => {
-                    self.server.leave_pool();
-                    shown::show_alone(&vcpu);
-                    run_until_stopped(&mut vcpu, &controls);
-                }
-            }
-        }
-        let account = self.account(&vcpu);
-        vcpu.discard();
-        account
+    /// Whether halts of its vCPU are noticed at once.
+    pub(super) fn detects_halts(&self) -> bool {
+        self.server.detects_halts()
     }
 
-    fn account(&self, vcpu: &Vcpu) -> VcpuAccount {
+    /// Runs `vcpu`, and those that take its place, in the phases from `slot` until its guest has ended for good. Returns
+    /// what was counted.
+    pub(super) fn run(mut self, vcpu: Box<Vcpu>, slot: &PhaseSlot) -> VcpuAccount {
+        let mut current = CurrentVcpu::new(vcpu);
+        sys::set_exact_timers();
+        while let Some((phase, vcpu)) = slot.take() {
+            let vcpu = current.replace(vcpu);
+            match phase {
+                Phase::Commanded(seat) => self.server.obey(&mut current, seat, slot),
+                Phase::Alone(controls) => {
+                    self.server.leave_pool();
+                    if let Some(vcpu) = vcpu {
+                        shown::show_alone(vcpu);
+                        run_until_stopped(vcpu, &controls);
+                    }
+                }
+                Phase::Held => self.server.leave_pool(),
+            }
+            // What it has of the host may be needed for the next one.
+            current.release_ended();
+        }
+        self.account(&current)
+    }
+
+    fn account(&self, current: &CurrentVcpu) -> VcpuAccount {
         let now = sys::thread_schedstat();
         let ran_ns = now.ran_ns.saturating_sub(self.before.ran_ns);
         let server = &self.server;
@@ -86,7 +75,7 @@ impl VcpuThread {
                 migrations: server.migrations,
                 ..Counters::default()
             },
-            exits: vcpu.exits,
+            exits: current.exits(),
         }
     }
 }

@@ -41,6 +41,7 @@ impl PoolHandle {
         let number = pool.foreign.new_number();
         let vcpus = joined.vcpus.len();
         let record = GuestRecord::of_process(number as usize, request.name.clone(), vcpus as u32);
+        record.report_restarts(request.restarts);
         let record = Arc::new(record);
         report_hints(&record, &request.hints);
         let requests = requests(&joined, request.weight, pool.host_cpus());
@@ -66,6 +67,23 @@ impl PoolHandle {
     pub fn hints_reported(&self, number: GuestNumber, source: &str) {
         if let Some(ways) = self.pool.foreign.get(number) {
             report_hints(ways.guest.record(), source);
+        }
+    }
+
+    /// The process of guest `number` reports that the guest has ended and is to start again there. All of its vCPUs
+    /// that are idle run once, so that their threads release them.
+    pub fn restarting(&self, number: GuestNumber) {
+        let Some(ways) = self.pool.foreign.get(number) else {
+            return;
+        };
+        let record = ways.guest.record();
+        self.pool.change(|state, now| state.wake_idle(record, now));
+    }
+
+    /// The process of guest `number` reports that the guest has started again, `restarts` times so far.
+    pub fn restarted(&self, number: GuestNumber, restarts: u32) {
+        if let Some(ways) = self.pool.foreign.get(number) {
+            ways.guest.record().report_restarts(restarts);
         }
     }
 
@@ -131,6 +149,7 @@ struct Joining {
     ways: ForeignWays,
     vcpus: Vec<OwnedVcpu>,
     membership: ForeignMembership,
+    is_paused: bool,
 }
 
 impl Joining {
@@ -169,6 +188,7 @@ impl Joining {
             vcpus: owned,
             membership: ForeignMembership(sleeps.clone()),
             ways: ForeignWays { guest, sleeps },
+            is_paused: request.is_paused,
         }
     }
 
@@ -183,17 +203,21 @@ impl Joining {
             ways,
             vcpus,
             membership,
+            is_paused,
         } = self;
         let record = Arc::clone(ways.guest.record());
         let threads: GuestThreads = vec![Box::new(membership)];
         // Before its vCPUs run, because one that has halted may wake at once.
         pool.foreign.add(number, ways);
         // One critical section: once the guest has been placed it may leave, and its ids be those of another.
-        let placed = pool.change(|state, _| {
+        let placed = pool.change(|state, now| {
             if state.is_stopping() {
                 return Err((vcpus, threads));
             }
             state.place(ids.guest(), vcpus, threads);
+            if is_paused {
+                state.pause(ids.guest(), now);
+            }
             Ok(state.begin_elsewhere(ids.guest()))
         });
         match placed {

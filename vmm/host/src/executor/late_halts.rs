@@ -12,6 +12,7 @@ use baton_os::signals::RtSignal;
 use thiserror::Error;
 use vcpu_sched::Exhaustion;
 
+use super::kick_handler;
 use crate::halt::{HaltSignal, HaltSignalError, WakeStepError, check_wake_events, check_wake_step};
 
 /// Why halts or wakes are noticed late.
@@ -72,6 +73,23 @@ pub(super) fn check(
     }
 }
 
+/// The same for a guest in a process of its own, before its vCPUs' threads are started.
+///
+/// # Errors
+/// As [`check`]; or if the kick signal cannot be installed.
+pub fn check_late_halts(accepted: LateHalts, guest: &GuestConfig) -> Result<(), LateHaltsError> {
+    let installed = kick_handler::install();
+    installed.map_err(|error| LateHaltsError {
+        guest: guest.name.clone(),
+        reason: HaltSignalError::Host {
+            what: "the kick signal",
+            source: error.into(),
+        }
+        .into(),
+    })?;
+    check(accepted, std::slice::from_ref(guest), false)
+}
+
 /// The same for a guest that joins a pool.
 ///
 /// # Errors
@@ -93,7 +111,7 @@ pub(super) fn check_joining(
 ///
 /// # Errors
 /// As [`check`].
-pub(super) fn check_threads(
+pub(crate) fn check_threads(
     accepted: LateHalts,
     guests: &[GuestConfig],
     detect_halts: bool,

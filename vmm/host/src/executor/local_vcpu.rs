@@ -71,22 +71,14 @@ impl LocalVcpu {
 
     /// A copy of its hint record, or what the host infers, in the policy's terms.
     pub(crate) fn hints(&mut self) -> Hints {
-        let snapshot = match self.is_inferred() {
-            true => self.vcpu.inferred_hints(sys::monotonic_ns()),
-            false => self.guest.hints.snapshot(self.index),
-        };
+        let snapshot = self.vcpu.hints(sys::monotonic_ns());
         self.ids.hints(snapshot)
     }
 
     /// The same of a vCPU that has halted.
     pub(crate) fn hints_of_halted(&mut self) -> Hints {
-        match self.is_inferred() {
-            true => {
-                let now = sys::monotonic_ns();
-                self.ids.hints(self.vcpu.inferred_hints_of_halted(now))
-            }
-            false => self.hints(),
-        }
+        let snapshot = self.vcpu.hints_of_halted(sys::monotonic_ns());
+        self.ids.hints(snapshot)
     }
 
     /// Shows the guest its steal time since it joined: it has `waited` ns for a CPU or a budget, and the host took
@@ -110,11 +102,6 @@ impl LocalVcpu {
         let donor = self.ids.to_guest(decision.donor).unwrap_or(0);
         let hints = &self.guest.hints;
         hints.set_ring(self.index, reasons, decision.lock, donor);
-    }
-
-    /// Whether the host infers its hints: it has no page in which it could publish them.
-    pub(crate) fn is_inferred(&self) -> bool {
-        self.guest.inferred.is_on() && !self.guest.hints.is_registered(self.index)
     }
 
     /// The vCPU without its id.

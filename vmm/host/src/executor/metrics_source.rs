@@ -88,7 +88,7 @@ fn guest_now(record: &GuestRecord) -> GuestNow {
     GuestNow {
         name: record.name.clone(),
         hints: record.hints_in_force().to_string(),
-        restarts: record.restarts.into(),
+        restarts: record.restarts().into(),
     }
 }
 

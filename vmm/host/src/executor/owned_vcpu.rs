@@ -140,10 +140,7 @@ impl OwnedVcpu {
     /// When it has to wake by itself, since it has rung that it is idle, in the policy's time, ns.
     pub(crate) fn idle_until(&self) -> Option<Ns> {
         match self {
-            Self::Local(vcpu) => {
-                let tsc = vcpu.guest.hints.idle_until_tsc(vcpu.index);
-                (tsc != 0).then(|| vcpu.guest.clock.monotonic_at(tsc))
-            }
+            Self::Local(vcpu) => vcpu.idle_until(),
             Self::Foreign(vcpu) => vcpu.payload(),
         }
     }
@@ -151,7 +148,7 @@ impl OwnedVcpu {
     /// The lock that it has handed over, since it has rung that it released one.
     pub(crate) fn handed_lock(&self) -> Option<u64> {
         match self {
-            Self::Local(vcpu) => vcpu.guest.hints.handed_lock(vcpu.index),
+            Self::Local(vcpu) => vcpu.handed_lock(),
             Self::Foreign(vcpu) => vcpu.payload(),
         }
     }

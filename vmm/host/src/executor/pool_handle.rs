@@ -141,9 +141,8 @@ impl PoolHandle {
             if guest.is_paused {
                 return Err(GuestCallError::Paused(name.to_owned()));
             }
-            guest.is_paused = true;
             let id = guest.ids().guest();
-            state.sched.pause(id, now);
+            state.pause(id, now);
             state.wait_for(id);
             Ok(id)
         })?;

@@ -225,6 +225,27 @@ impl PoolState {
         }
     }
 
+    /// Pauses the guest `id`.
+    pub(super) fn pause(&mut self, id: GuestId, now: Ns) {
+        if let Some(guest) = self.guests.get_mut(id) {
+            guest.is_paused = true;
+            self.sched.pause(id, now);
+        }
+    }
+
+    /// Wakes the vCPUs of the guest of `record` that are idle and do not sleep in `KVM_RUN`, if it is still in the pool.
+    pub(super) fn wake_idle(&mut self, record: &GuestRecord, now: Ns) {
+        let id = self.guests.of_record(record);
+        let Some(guest) = id.and_then(|id| self.guests.get(id)) else {
+            return;
+        };
+        for &id in guest.ids().vcpus().iter() {
+            if !self.places.is_asleep(id) {
+                self.sched.wake(id, now);
+            }
+        }
+    }
+
     /// The thread that ran `vcpu` of `guest` for `cpu` has failed, and the vCPU is lost with it.
     pub(crate) fn lose(&mut self, cpu: CpuId, vcpu: VcpuId, guest: GuestId, ran: Ns) {
         self.places.lose(vcpu);

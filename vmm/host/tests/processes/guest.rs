@@ -167,6 +167,8 @@ fn run_guest(
         hints: "page".into(),
         weight: 100,
         kick_signal: signal,
+        restarts: 0,
+        is_paused: false,
         vcpus: tids.into_iter().map(vcpu).collect(),
     };
     let admitted = join::request(&pool, request, &file).expect("admitted");

@@ -292,6 +292,8 @@ fn guest(path: &Path) {
         hints: String::new(),
         weight: 100,
         kick_signal: signo(),
+        restarts: 0,
+        is_paused: false,
         vcpus: vcpus.collect(),
     };
     let pool = Connection::connect(path).expect("a pool");

@@ -15,6 +15,8 @@ fn join_request() -> JoinRequest {
         hints: String::new(),
         weight: 100,
         kick_signal: RtSignal::ExecutorKick.number(),
+        restarts: 0,
+        is_paused: false,
         vcpus: vec![VcpuRequest {
             tid: sys::thread_id(),
             share: Share::default(),

@@ -36,18 +36,26 @@ fn join() -> impl Strategy<Value = JoinRequest> {
         ".{0,70}",
         any::<u32>(),
         any::<i32>(),
+        any::<u32>(),
+        any::<bool>(),
         vcpus,
     );
     fields.prop_map(
-        |(name, console, hints, weight, kick_signal, vcpus)| JoinRequest {
+        |(name, console, hints, weight, kick_signal, restarts, is_paused, vcpus)| JoinRequest {
             name,
             console,
             hints,
             weight,
             kick_signal,
+            restarts,
+            is_paused,
             vcpus,
         },
     )
+}
+
+fn ended() -> impl Strategy<Value = GuestEnded> {
+    (any::<bool>(), ".{0,70}").prop_map(|(ok, text)| GuestEnded { ok, text })
 }
 
 fn message() -> impl Strategy<Value = GuestMessage> {
@@ -60,8 +68,9 @@ fn message() -> impl Strategy<Value = GuestMessage> {
         join().prop_map(GuestMessage::Join),
         change.prop_map(|(weight, vcpu)| GuestMessage::Change(Change { weight, vcpu })),
         ".{0,70}".prop_map(|source| GuestMessage::Hints { source }),
-        (any::<bool>(), ".{0,70}")
-            .prop_map(|(ok, text)| GuestMessage::Leave(GuestEnded { ok, text })),
+        any::<u32>().prop_map(|restarts| GuestMessage::Restarted { restarts }),
+        ended().prop_map(GuestMessage::Restarting),
+        ended().prop_map(GuestMessage::Leave),
     ]
 }
 
@@ -84,11 +93,11 @@ fn parse_and_check(bytes: &[u8]) -> Option<GuestMessage> {
             let fits = source.len() <= MAX_HINTS;
             assert!(fits || check_hints(source).is_err());
         }
-        GuestMessage::Leave(ended) => {
+        GuestMessage::Leave(ended) | GuestMessage::Restarting(ended) => {
             let fits = ended.text.len() <= MAX_END;
             assert!(fits || ended.check().is_err());
         }
-        GuestMessage::Hello { .. } => {}
+        GuestMessage::Hello { .. } | GuestMessage::Restarted { .. } => {}
     }
     Some(message)
 }
@@ -130,6 +139,8 @@ fn request() -> JoinRequest {
         hints: String::new(),
         weight: 100,
         kick_signal: 35,
+        restarts: 0,
+        is_paused: false,
         vcpus: vec![VcpuRequest {
             tid: 7,
             share: Share::default(),

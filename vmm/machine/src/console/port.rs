@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use super::account::{Account, ConsoleCount};
-use super::printable;
 use super::scrollback::Scrollback;
 
 /// Bytes to be written, and the account of the guest that printed them.
@@ -91,7 +90,7 @@ impl ConsolePort {
         let mut bytes = Vec::with_capacity(self.prefix.len() + text.len());
         bytes.extend_from_slice(self.prefix.as_bytes());
         match self.is_shared() {
-            true => printable::append(&mut bytes, text),
+            true => baton_os::printable::append(&mut bytes, text),
             // The guest has the terminal for itself, and may draw on it.
             false => bytes.extend_from_slice(text),
         }

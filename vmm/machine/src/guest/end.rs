@@ -21,6 +21,8 @@ pub enum GuestEnd {
     },
     /// The guest reset itself, by ACPI or by the keyboard controller.
     Reset,
+    /// The guest was reset from outside, as by the reset button of a PC.
+    ResetByRequest,
     /// The guest switched itself off after its power button was pressed.
     PoweredOff,
     /// The guest's power button was pressed, and the guest was cut because it had not switched itself off in the
@@ -50,6 +52,7 @@ impl GuestEnd {
         match self {
             Self::Exited(code) => *code == 0,
             Self::Reset
+            | Self::ResetByRequest
             | Self::PoweredOff
             | Self::PowerCut
             | Self::Killed
@@ -63,14 +66,22 @@ impl GuestEnd {
     /// Whether a PC would start anew.
     #[must_use]
     pub fn is_reset(&self) -> bool {
-        matches!(self, Self::Reset | Self::TripleFault { .. })
+        matches!(
+            self,
+            Self::Reset | Self::ResetByRequest | Self::TripleFault { .. }
+        )
     }
 
     /// Whether somebody other than the guest requested it.
     #[must_use]
     pub fn is_by_request(&self) -> bool {
         match self {
-            Self::PoweredOff | Self::PowerCut | Self::Killed | Self::Removed | Self::Quit => true,
+            Self::ResetByRequest
+            | Self::PoweredOff
+            | Self::PowerCut
+            | Self::Killed
+            | Self::Removed
+            | Self::Quit => true,
             Self::Exited(_)
             | Self::TripleFault { .. }
             | Self::InternalError { .. }
@@ -85,7 +96,7 @@ impl GuestEnd {
     pub fn exit_code(&self) -> Option<u32> {
         match self {
             Self::Exited(code) => Some(*code),
-            Self::Reset | Self::PoweredOff => Some(0),
+            Self::Reset | Self::ResetByRequest | Self::PoweredOff => Some(0),
             _ => None,
         }
     }
@@ -102,6 +113,7 @@ impl fmt::Display for GuestEnd {
             ),
             Self::InternalError { vcpu, text } => write!(f, "stopped at vCPU {vcpu}: {text}"),
             Self::Reset => write!(f, "reset itself"),
+            Self::ResetByRequest => write!(f, "reset by request"),
             Self::PoweredOff => write!(f, "powered off by request"),
             Self::PowerCut => write!(
                 f,

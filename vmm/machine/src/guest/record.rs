@@ -1,7 +1,7 @@
 //! What stays of a guest when its virtual machine is gone: its name, what it reported, how it ended.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::end::GuestEnd;
@@ -24,8 +24,7 @@ pub struct GuestRecord {
     pub results: Results,
     /// The guest's time stamp counter.
     pub clock: GuestClock,
-    /// How often the guest has been started again.
-    pub restarts: u32,
+    restarts: AtomicU32,
     vcpus: u32,
     console: ConsolePort,
     hints: Mutex<HintsInForce>,
@@ -64,7 +63,7 @@ impl GuestRecord {
             console,
             hints: Mutex::default(),
             on_hints: OnceLock::new(),
-            restarts,
+            restarts: AtomicU32::new(restarts),
             end: OnceLock::new(),
             is_released: AtomicBool::new(false),
             on_end: Mutex::default(),
@@ -83,6 +82,17 @@ impl GuestRecord {
     /// Records what the guest's process has reported about the source of its hints.
     pub fn report_hints(&self, source: HintsInForce) {
         self.set_hints_in_force(|| source);
+    }
+
+    /// How often the guest has been started again.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
+    /// Records how often the guest has been started again, as the guest's process has reported it.
+    pub fn report_restarts(&self, restarts: u32) {
+        self.restarts.store(restarts, Ordering::Relaxed);
     }
 
     /// Number of vCPUs.

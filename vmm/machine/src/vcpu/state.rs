@@ -194,6 +194,43 @@ impl Vcpu {
         inferred.halted(self.index, &mut self.fd, guest, now)
     }
 
+    /// Whether the host infers the vCPU's hints: it has no page in which it could publish them.
+    #[must_use]
+    pub fn is_inferred(&self) -> bool {
+        self.guest.inferred.is_on() && !self.guest.hints.is_registered(self.index)
+    }
+
+    /// The hints of the vCPU, which has left the guest, `now`, ns: what it has published, or what is inferred.
+    #[must_use]
+    pub fn hints(&mut self, now: u64) -> HintSnapshot {
+        match self.is_inferred() {
+            true => self.inferred_hints(now),
+            false => self.guest.hints.snapshot(self.index),
+        }
+    }
+
+    /// The same of a vCPU that has halted.
+    #[must_use]
+    pub fn hints_of_halted(&mut self, now: u64) -> HintSnapshot {
+        match self.is_inferred() {
+            true => self.inferred_hints_of_halted(now),
+            false => self.hints(now),
+        }
+    }
+
+    /// When the vCPU has to wake by itself, since it has rung that it is idle, `CLOCK_MONOTONIC` ns, if that was set.
+    #[must_use]
+    pub fn idle_until(&self) -> Option<u64> {
+        let tsc = self.guest.hints.idle_until_tsc(self.index);
+        (tsc != 0).then(|| self.guest.clock.monotonic_at(tsc))
+    }
+
+    /// The lock that the vCPU has handed over, since it has rung that it released one.
+    #[must_use]
+    pub fn handed_lock(&self) -> Option<u64> {
+        self.guest.hints.handed_lock(self.index)
+    }
+
     /// The vCPU's KVM file, for ioctls that have no method here.
     #[must_use]
     pub fn fd(&self) -> &VcpuFd {

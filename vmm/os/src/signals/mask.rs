@@ -37,7 +37,7 @@ pub fn unblock(signals: &[libc::c_int]) -> io::Result<SavedMask> {
 ///
 /// # Errors
 /// If one of them is not a valid signal.
-pub(super) fn wait_for(signals: &[libc::c_int]) -> io::Result<libc::c_int> {
+pub fn wait_for(signals: &[libc::c_int]) -> io::Result<libc::c_int> {
     let set = set_of(signals)?;
     let mut signal = 0;
     // SAFETY: the set is initialized, and the number is written.

@@ -23,6 +23,8 @@ pub(super) fn request(config: &GuestConfig, tids: impl Iterator<Item = i32>) -> 
         hints: String::new(),
         weight: config.weight,
         kick_signal: CommandedVcpus::kick_signal(),
+        restarts: 0,
+        is_paused: false,
         vcpus: vcpus.collect(),
     }
 }

@@ -5,6 +5,8 @@
 //!   alone  ── a pool listens there again and admits the guest with the same claims ─────> joined
 //! ```
 //!
+//! A guest that was paused is not alone but held: it runs nothing until it has joined again and is resumed.
+//!
 //! A thread waits for the pool's messages, so that the end of the pool's process is noticed at once, whatever the
 //! vCPUs' threads do.
 
@@ -14,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_host::commanded::{CommandedVcpus, PoolLost};
 use baton_link::connection::{Connection, ConnectionError, Patience};
@@ -29,6 +31,8 @@ use rustix::net::{Shutdown, sockopt};
 use super::beside_vcpus;
 use super::claims;
 use super::pool_error::PoolError;
+use super::reports::{Reported, Reports};
+use crate::run_end::RunEnd;
 
 /// How long a pool may take to admit a guest.
 const LONGEST_ANSWER: Duration = Duration::from_secs(10);
@@ -38,6 +42,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The pause after a pool has refused the guest.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(10);
+/// When a report is sent again for which the pool had no room.
+const REPORT_AGAIN: Duration = Duration::from_millis(100);
 /// How long the pool may take to take its commands back when the guest has ended.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(2);
 
@@ -61,25 +67,45 @@ fn close(connection: &Connection) {
     let _ = rustix::net::shutdown(connection.as_fd(), Shutdown::Both);
 }
 
+/// The guest that runs in the process at the moment.
+struct GuestNow {
+    record: Arc<GuestRecord>,
+    // Not what keeps the guest: one that has ended releases what it has of the host.
+    machine: Weak<Guest>,
+    /// Whether it was powered off after it had ended, so that it must not start again.
+    is_off: bool,
+}
+
+impl GuestNow {
+    fn new(guest: &Arc<Guest>) -> Self {
+        Self {
+            record: Arc::clone(guest.record()),
+            machine: Arc::downgrade(guest),
+            is_off: false,
+        }
+    }
+}
+
 /// A guest and its way to the pool.
 pub(super) struct Member {
     /// The pool's socket.
     path: PathBuf,
-    /// What is requested, apart from the source of the hints.
+    /// What is requested, apart from what is reported.
     request: Mutex<JoinRequest>,
-    guest: Arc<GuestRecord>,
-    // Not what keeps the guest: one that has ended releases what it has of the host.
-    machine: Weak<Guest>,
+    /// Another one after each restart.
+    guest: Mutex<GuestNow>,
+    name: String,
     vcpus: Arc<CommandedVcpus>,
     /// Those that this process may use.
     host_cpus: Vec<usize>,
     /// Whether threads are kept off some of them.
     gives_way: AtomicBool,
+    /// Woken when the guest is powered off between two starts.
+    end: RunEnd,
     current: Mutex<Option<Arc<Membership>>>,
-    /// Where the hints come from, as the pool knows it.
-    reported_hints: Mutex<String>,
-    /// Whether the guest has ended, for a thread that rests.
-    ended: Mutex<bool>,
+    reports: Mutex<Reports>,
+    /// Whether the guest has ended for good, for a thread that rests.
+    is_over: Mutex<bool>,
     has_ended: Condvar,
 }
 
@@ -92,30 +118,38 @@ impl Member {
     pub(super) fn new(
         path: PathBuf,
         request: JoinRequest,
-        guest: Arc<Guest>,
+        guest: &Arc<Guest>,
         vcpus: Arc<CommandedVcpus>,
+        end: RunEnd,
     ) -> Arc<Self> {
         let member = Arc::new(Self {
             path,
+            name: request.name.clone(),
             request: Mutex::new(request),
-            guest: Arc::clone(guest.record()),
-            machine: Arc::downgrade(&guest),
+            guest: Mutex::new(GuestNow::new(guest)),
             vcpus,
             // Without them no thread is moved.
             host_cpus: sys::affinity().unwrap_or_default(),
             gives_way: AtomicBool::new(false),
+            end,
             current: Mutex::default(),
-            reported_hints: Mutex::default(),
-            ended: Mutex::default(),
+            reports: Mutex::default(),
+            is_over: Mutex::default(),
             has_ended: Condvar::new(),
         });
-        let of_hook = Arc::downgrade(&member);
-        member.guest.on_hints(move |_| {
+        member.watch_hints(guest.record());
+        member
+    }
+
+    /// From here on the pool learns where the hints of the guest of `record` come from.
+    fn watch_hints(self: &Arc<Self>, record: &GuestRecord) {
+        let of_hook = Arc::downgrade(self);
+        record.on_hints(move |record| {
             if let Some(member) = of_hook.upgrade() {
-                member.report_hints();
+                member.report_hints(record);
             }
         });
-        member
+        self.report_hints(record);
     }
 
     fn current(&self) -> Option<Arc<Membership>> {
@@ -132,14 +166,15 @@ impl Member {
             source,
         };
         let connection = Connection::connect(&self.path).map_err(not_there)?;
+        let reported = lock(&self.reports).now.clone();
         let request = JoinRequest {
-            hints: self.guest.hints_in_force().to_string(),
+            hints: reported.hints.clone(),
+            restarts: reported.restarts,
             ..lock(&self.request).clone()
         };
         let (pages, file) = GuestPages::create(request.vcpus.len() as u32)?;
         let link = GuestPoolLink::new(pages);
         let sides = link.vcpus();
-        let hints = request.hints.clone();
         limit_wait(&connection, Some(LONGEST_ANSWER))?;
         let admission = join::request(&connection, request, &file)?;
         limit_wait(&connection, None)?;
@@ -148,10 +183,13 @@ impl Member {
             connection: Arc::clone(&connection),
             link,
         }));
-        *lock(&self.reported_hints) = hints;
-        // They may have changed since the request.
-        self.report_hints();
-        let name = self.guest.name.clone();
+        lock(&self.reports).joined(Reported {
+            ended: None,
+            ..reported
+        });
+        // There may be more since the request.
+        self.send_reports();
+        let name = self.name.clone();
         let reported = AtomicBool::new(false);
         let on_lost = move |lost: PoolLost| {
             // The other threads find the same.
@@ -164,36 +202,47 @@ impl Member {
         Ok(())
     }
 
-    /// Joins and obeys until the guest has ended. The guest has joined before.
+    /// Joins and obeys until the guest has ended for good. The guest has joined before.
     fn stay_joined(&self) {
         loop {
             let Some(membership) = self.current() else {
                 return;
             };
             let why = self.receive(&membership.connection);
-            if self.guest.has_ended() {
+            if self.is_over() {
                 // The pool has let go of the guest. Threads that wait for a command get none.
                 membership.hang_up();
                 return;
             }
-            baton_os::say!(
-                "baton: guest {}: {why}; it runs on under the host's scheduler, without its reservations, until \
-                 the pool is back",
-                self.guest.name
-            );
             *lock(&self.current) = None;
             if self.gives_way.load(Ordering::Relaxed) {
                 self.give_way(Vec::new());
             }
-            self.vcpus.run_alone();
+            self.go_on_without_pool(&why);
             membership.hang_up();
             drop(membership);
             // A guest that ends while it joins may not be noticed by the one that hangs up.
-            if !self.join_again() || self.guest.has_ended() {
+            if !self.join_again() || self.is_over() {
                 return;
             }
-            baton_os::say!("baton: guest {} has joined its pool again", self.guest.name);
+            baton_os::say!("baton: guest {} has joined its pool again", self.name);
         }
+    }
+
+    /// The pool is gone, and this is `why`.
+    fn go_on_without_pool(&self, why: &str) {
+        let name = &self.name;
+        if lock(&self.request).is_paused {
+            baton_os::say!(
+                "baton: guest {name}: {why}; it is paused, and stays so until the pool is back and it is resumed"
+            );
+            return self.vcpus.hold();
+        }
+        baton_os::say!(
+            "baton: guest {name}: {why}; it runs on under the host's scheduler, without its reservations, until the \
+             pool is back"
+        );
+        self.vcpus.run_alone();
     }
 
     /// Obeys the pool's orders until the pool is gone. Returns why it is.
@@ -206,6 +255,7 @@ impl Member {
                     claims::replace(&mut lock(&self.request), shares);
                 }
                 Ok(PoolMessage::Priority(host_cpus)) => self.give_way(host_cpus),
+                Ok(PoolMessage::Paused(is_paused)) => lock(&self.request).is_paused = is_paused,
                 Ok(PoolMessage::GoingAway { .. }) => return "its pool ends".to_owned(),
                 // This process sends no request that they could answer.
                 Ok(PoolMessage::Changed | PoolMessage::Refused { .. }) => {}
@@ -229,17 +279,36 @@ impl Member {
     fn obey(&self, order: Order) {
         match order {
             Order::PowerButton => self.press_power_button(),
-            Order::PowerOff => self.guest.end(GuestEnd::Removed),
-            Order::Reset => self.guest.end(GuestEnd::Reset),
+            Order::PowerOff => self.power_off(),
+            Order::Reset => {
+                let record = Arc::clone(&lock(&self.guest).record);
+                record.end(GuestEnd::ResetByRequest);
+            }
         }
     }
 
+    /// Ends the guest, or keeps one that has ended from starting again.
+    fn power_off(&self) {
+        let record = {
+            let mut guest = lock(&self.guest);
+            guest.is_off = true;
+            Arc::clone(&guest.record)
+        };
+        record.end(GuestEnd::Removed);
+        self.end.wake();
+    }
+
+    /// Whether the guest was powered off.
+    pub(super) fn is_off(&self) -> bool {
+        lock(&self.guest).is_off
+    }
+
     fn press_power_button(&self) {
-        let machine = self.machine.upgrade();
+        let machine = lock(&self.guest).machine.upgrade();
         if !machine.is_some_and(|guest| guest.press_power_button()) {
             baton_os::say!(
                 "baton: guest {} has no power button that could be pressed",
-                self.guest.name
+                self.name
             );
         }
     }
@@ -262,38 +331,63 @@ impl Member {
             };
             let refusal = error.to_string();
             if error.is_refusal() && refusal != last_refusal {
-                baton_os::say!(
-                    "baton: guest {} cannot join again: {refusal}",
-                    self.guest.name
-                );
+                baton_os::say!("baton: guest {} cannot join again: {refusal}", self.name);
                 last_refusal = refusal;
             }
         }
     }
 
-    /// Waits for `time`. False: the guest has ended.
+    /// Waits for `time`. False: the guest has ended for good.
     fn rest(&self, time: Duration) -> bool {
-        let ended = lock(&self.ended);
+        let is_over = lock(&self.is_over);
         let waited = self
             .has_ended
-            .wait_timeout_while(ended, time, |ended| !*ended);
+            .wait_timeout_while(is_over, time, |is_over| !*is_over);
         !*waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The guest has ended.
+    fn is_over(&self) -> bool {
+        *lock(&self.is_over)
+    }
+
+    /// The guest has ended for good.
     fn stop_resting(&self) {
-        *lock(&self.ended) = true;
+        *lock(&self.is_over) = true;
         self.has_ended.notify_all();
     }
 
-    /// Reports where the hints come from, if that is not what the pool knows.
-    fn report_hints(&self) {
-        let mut reported = lock(&self.reported_hints);
-        let source = self.guest.hints_in_force().to_string();
-        if *reported != source {
-            reported.clone_from(&source);
-            self.send(&GuestMessage::Hints { source });
+    fn report_hints(&self, record: &GuestRecord) {
+        lock(&self.reports).now.hints = record.hints_in_force().to_string();
+        self.send_reports();
+    }
+
+    /// The guest has ended as `end`, and is to start again.
+    pub(super) fn report_restarting(&self, end: &GuestEnd) {
+        lock(&self.reports).now.ended = Some(as_reported(end));
+        self.send_reports();
+    }
+
+    /// The guest has started again as `guest`.
+    pub(super) fn report_restarted(self: &Arc<Self>, guest: &Arc<Guest>) {
+        let before = std::mem::replace(&mut *lock(&self.guest), GuestNow::new(guest));
+        if before.is_off {
+            // While this one was created.
+            guest.end(GuestEnd::Removed);
         }
+        {
+            let mut reports = lock(&self.reports);
+            reports.now.restarts = guest.restarts();
+            reports.now.ended = None;
+        }
+        self.watch_hints(guest.record());
+    }
+
+    /// Sends the reports of which the pool does not know. Returns when to do that again, if that is necessary.
+    pub(super) fn send_reports(&self) -> Option<Instant> {
+        let current = self.current()?;
+        let mut reports = lock(&self.reports);
+        reports.send(&current.connection);
+        (!reports.are_sent()).then(|| Instant::now() + REPORT_AGAIN)
     }
 
     /// Sends `message`, if there is a pool.
@@ -331,17 +425,23 @@ impl PoolClient {
         Ok(Self { member, thread })
     }
 
-    /// Leaves the pool, for the guest has ended. Afterwards all vCPUs' threads have been made to end.
+    /// The guest and its way to the pool.
+    pub(super) fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    /// Leaves the pool, for the guest has ended for good. Afterwards all vCPUs' threads have been made to end.
     pub(super) fn leave(self) {
         let Self { member, thread } = self;
         member.stop_resting();
-        if let Some(end) = member.guest.ended() {
-            member.send(&GuestMessage::Leave(farewell(&end)));
+        let ended = lock(&member.guest).record.ended();
+        if let Some(end) = ended {
+            member.send(&GuestMessage::Leave(as_reported(&end)));
         }
         if !member.vcpus.wait_for_end(LONGEST_FAREWELL) {
             baton_os::say!(
                 "baton: guest {}: its pool has not let go of it, so it is left without",
-                member.guest.name
+                member.name
             );
         }
         // Without a pool, the thread may wait for the answer of one that does not answer.
@@ -354,7 +454,7 @@ impl PoolClient {
 }
 
 /// How the guest has ended, as the pool takes it.
-fn farewell(end: &GuestEnd) -> GuestEnded {
+fn as_reported(end: &GuestEnd) -> GuestEnded {
     let shown = |c: char| if (' '..='~').contains(&c) { c } else { '?' };
     GuestEnded {
         ok: end.is_success(),
@@ -372,7 +472,7 @@ mod tests {
             vcpu: 0,
             text: "\u{1b}[31mé\n".repeat(MAX_END),
         };
-        let farewell = farewell(&end);
-        assert!(farewell.check().is_ok() && !farewell.ok);
+        let reported = as_reported(&end);
+        assert!(reported.check().is_ok() && !reported.ok);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use baton_host::executor::LateHaltsError;
 use baton_host::halt::WakeStepError;
 use baton_link::connection::ConnectionError;
 use baton_link::join::JoinError;
@@ -28,6 +29,9 @@ pub enum PoolError {
     /// The pool refused, or has another version.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// The guest has a reservation, and halts are noticed late.
+    #[error(transparent)]
+    LateHalts(#[from] LateHaltsError),
     /// A halted vCPU cannot sleep as the pool commands.
     #[error(transparent)]
     Wakes(#[from] WakeStepError),

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use baton_config::{ConfigError, RunConfig};
 use baton_host::commanded::CommandedVcpus;
+use baton_host::executor::{GuestCallError, check_late_halts};
 use baton_host::halt::check_wake_step;
-use baton_host::runner::{ReadyGuest, RunnerReport};
-use baton_machine::reaper::ReaperThread;
-use baton_machine::{GuestEnd, kvm};
+use baton_host::runner::{ReadyGuest, RunnerReport, VcpuAccount};
+use baton_machine::{GuestEnd, GuestRecord, kvm};
 use baton_os::abandon;
 use baton_os::signals::StopSignals;
 
@@ -17,11 +17,13 @@ use super::claims;
 use super::pool_client::{Member, PoolClient};
 use super::pool_error::PoolError;
 use super::pool_path;
-use crate::console_output::ConsoleOutput;
 use crate::error::RunError;
-use crate::guests::GuestFactory;
-use crate::restart::GuestLeft;
+use crate::guest_support::GuestSupport;
+use crate::guests::Creation;
+use crate::restart::Lives;
+use crate::restart_pool::RestartPool;
 use crate::run_end::RunEnd;
+use crate::starts_again::starts_again;
 use crate::summary::RunSummary;
 use crate::{files, host_cpus, host_memory, shutdown};
 
@@ -49,79 +51,106 @@ pub fn vm(
     let vsock = files::divide(config, 0)?;
     let kvm = Arc::new(kvm::open()?);
     check_wake_step(&kvm).map_err(PoolError::from)?;
-    let console = ConsoleOutput::start(config)?;
-    let end = RunEnd::new(config.awaited().count()).map_err(RunError::host("an event"))?;
-    // Started before the guest, so that it is dropped after it, whatever happens.
-    let reaper =
-        ReaperThread::spawn().map_err(RunError::host("the thread that takes guests apart"))?;
-    let factory = GuestFactory {
-        config,
-        console: &console,
-        reaper: &reaper,
+    for guest in &config.guests {
+        check_late_halts(config.late_halts, guest).map_err(PoolError::from)?;
+    }
+    // Before the guest, so that it is dropped after it, whatever happens.
+    let support = GuestSupport::start(config)?;
+    let creation = Creation {
         vsock,
         builtin,
         stop: signals,
+        takes_orders: true,
     };
-    let guests = factory.create(&kvm, &end)?;
+    let factory = support.factory(config, creation);
+    let (guests, mut lives) = support.create(&factory, &kvm)?;
     let guest = guests.into_iter().next();
     let guest = guest.ok_or_else(|| one_guest(config))?;
-    let input = factory.start_input(0, &guest.guest)?;
-    let count = guest.guest.record().console().count();
 
     let start = Instant::now();
-    let left = live(config, guest, pool_path::socket(pool), &end, signals)?;
-    drop(input);
+    let path = pool_path::socket(pool);
+    let vcpus = live(config, guest, path, &mut lives, (&support.end, signals))?;
+    let (left, consoles) = lives.finish(vec![vcpus]);
 
     let host_cpus = host_cpus::of_pool(&[])?;
     let report = RunnerReport::default();
-    let mut summary = RunSummary::new(config, host_cpus, start.elapsed(), report, vec![left]);
+    let mut summary = RunSummary::new(config, host_cpus, start.elapsed(), report, left);
     // How the pool schedules is the pool's.
     summary.sched = SCHED.to_owned();
     (summary.proxy, summary.defer_ns) = (false, 0);
-    // The last lines of the guest are printed when it is taken apart.
-    drop(reaper);
-    console.finish(signals);
-    for guest in &mut summary.guests {
-        guest.console_dropped = count.dropped();
-    }
+    support.finish(&mut summary, consoles, signals);
     Ok(summary)
 }
 
-/// Has `guest` join the pool at `path`, and waits until it has ended, the duration is over or a signal comes. Afterwards
-/// it has left the pool.
+/// Has `guest` join the pool at `path`, and waits until it has ended for good, the duration is over or a signal comes.
+/// Afterwards it has left the pool. Returns what was counted for its vCPUs.
 fn live(
     config: &RunConfig,
     guest: ReadyGuest,
     path: PathBuf,
-    end: &RunEnd,
-    signals: Option<&StopSignals>,
-) -> Result<GuestLeft, RunError> {
-    let record = Arc::clone(guest.guest.record());
-    // Not what keeps the guest: one that has ended releases what it has of the host.
-    let machine = Arc::downgrade(&guest.guest);
+    lives: &mut Lives<'_>,
+    (end, signals): (&RunEnd, Option<&StopSignals>),
+) -> Result<Vec<VcpuAccount>, RunError> {
     let deadline = config.duration.map(|duration| Instant::now() + duration);
-    let (vcpus, client) = join(guest, path, signals)?;
-    let waited = end.wait(signals, deadline, || Ok(None));
-    let requested = shutdown::request(config, machine.upgrade().into_iter(), signals);
-    record.end(GuestEnd::Killed);
+    let (vcpus, client) = join(config, guest, path, (end, signals))?;
+    lives.begin(Some(Box::new(GuestPlace {
+        vcpus: Arc::clone(&vcpus),
+        member: Arc::clone(client.member()),
+    })));
+    let waited = end.wait(signals, deadline, || {
+        let next = lives.tend()?;
+        Ok([next, client.member().send_reports()]
+            .into_iter()
+            .flatten()
+            .min())
+    });
+    let requested = shutdown::request(config, lives.guests(), signals);
+    for guest in lives.guests() {
+        guest.end(GuestEnd::Killed);
+    }
+    vcpus.end();
     client.leave();
     let vcpus = vcpus.join();
     waited.map_err(RunError::host("waiting for the guest"))?;
     requested?;
-    Ok(GuestLeft {
-        record,
-        vcpus,
-        restarts: 0,
-    })
+    Ok(vcpus)
+}
+
+/// Where a guest starts again: on the threads of its vCPUs, which its pool knows.
+struct GuestPlace {
+    vcpus: Arc<CommandedVcpus>,
+    member: Arc<Member>,
+}
+
+impl RestartPool for GuestPlace {
+    fn ended(&self, _: &GuestRecord, end: &GuestEnd) {
+        self.member.report_restarting(end);
+    }
+
+    fn leave(&self, _: &str) -> Result<Option<Vec<VcpuAccount>>, GuestCallError> {
+        Ok(None)
+    }
+
+    fn join(&self, guest: ReadyGuest) -> Result<(), RunError> {
+        let of_member = Arc::clone(&guest.guest);
+        let name = guest.config.name.clone();
+        let replaced = self.vcpus.replace(guest);
+        replaced.map_err(|source| RunError::Replace {
+            guest: name,
+            source,
+        })?;
+        self.member.report_restarted(&of_member);
+        Ok(())
+    }
+
+    fn can_restart(&self) -> bool {
+        self.vcpus.all_live() && !self.member.is_off()
+    }
 }
 
 /// Checks what only this process requires of `config`.
 fn check(config: &RunConfig) -> Result<(), ConfigError> {
     match config.guests.as_slice() {
-        [guest] if guest.may_restart() => Err(ConfigError(format!(
-            "guest {}: baton vm does not start a guest again: leave on_reboot and restart out",
-            guest.name
-        ))),
         [_] => Ok(()),
         _ => Err(one_guest(config)),
     }
@@ -136,16 +165,24 @@ fn one_guest(config: &RunConfig) -> ConfigError {
 
 /// Starts the vCPUs' threads of `guest`, and has it join the pool at `path`. A signal ends the wait for the pool.
 fn join(
+    run: &RunConfig,
     guest: ReadyGuest,
     path: PathBuf,
-    signals: Option<&StopSignals>,
+    (end, signals): (&RunEnd, Option<&StopSignals>),
 ) -> Result<(Arc<CommandedVcpus>, PoolClient), RunError> {
     let record = Arc::clone(guest.guest.record());
     let machine = Arc::clone(&guest.guest);
     let config = guest.config.clone();
-    let vcpus = CommandedVcpus::start(guest).map_err(RunError::host("the vCPUs' threads"))?;
+    let of_guest = config.clone();
+    let starts_again = Box::new(move |end: &GuestEnd| starts_again(&of_guest, end));
+    let vcpus = CommandedVcpus::start(guest, starts_again);
+    let vcpus = vcpus.map_err(RunError::host("the vCPUs' threads"))?;
+    if let Err(error) = vcpus.check_late_halts(run.late_halts, &config) {
+        record.end(GuestEnd::Removed);
+        return Err(PoolError::from(error).into());
+    }
     let request = claims::request(&config, vcpus.tids());
-    let member = Member::new(path, request, machine, Arc::clone(&vcpus));
+    let member = Member::new(path, request, &machine, Arc::clone(&vcpus), end.clone());
     let joined = abandon::unless_stopped(signals, {
         let member = Arc::clone(&member);
         move || member.join()
@@ -157,8 +194,8 @@ fn join(
     match client {
         Ok(client) => Ok((vcpus, client)),
         Err(error) => {
-            // Ends the threads.
             record.end(GuestEnd::Removed);
+            vcpus.end();
             Err(error)
         }
     }

@@ -349,6 +349,14 @@ impl Links {
                 let set = self.service.set_hints(number, source);
                 set.map_err(|failure| Dropped::failed(failure.error.error))
             }
+            (GuestMessage::Restarting(ended), &Phase::Joined { number, .. }) => {
+                let noted = self.service.restarting(number, ended);
+                noted.map_err(|failure| Dropped::failed(failure.error.error))
+            }
+            (GuestMessage::Restarted { restarts }, &Phase::Joined { number, .. }) => {
+                self.service.restarted(number, restarts);
+                Ok(())
+            }
             (GuestMessage::Leave(ended), Phase::Joined { .. }) => {
                 ended.check().map_err(Dropped::failed)?;
                 Err(Dropped(Departure::Ended(ended)))

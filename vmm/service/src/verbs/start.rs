@@ -1,8 +1,7 @@
 //! Starting the process of a guest, which goes on when this one ends.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,9 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use baton_config::{ConfigError, file};
-use baton_observe::control::directories;
 use thiserror::Error;
 
+use super::guest_log;
 use crate::client::{Client, ClientError};
 
 /// How long a guest may take until it is in the list.
@@ -97,22 +96,10 @@ pub fn start(client: &Client, path: &Path) -> Result<(String, PathBuf), StartErr
         name: name.clone(),
         source,
     };
-    let (log, path_of_log) = open_log(&name).map_err(host)?;
+    let (log, path_of_log) = guest_log::create(&name).map_err(host)?;
     let child = spawn(client.directory(), path, log).map_err(host)?;
     wait(client, &name, child, &path_of_log)?;
     Ok((name, path_of_log))
-}
-
-/// The log of the guest `name`, in the runtime directory of this user, which is emptied.
-fn open_log(name: &str) -> io::Result<(File, PathBuf)> {
-    let directory = directories().into_iter().next().unwrap_or_default();
-    // It may exist.
-    let _ = DirBuilder::new().mode(0o700).create(&directory);
-    let path = directory.join(format!("{}.log", name.replace('/', "_")));
-    let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    Ok((options.custom_flags(flags).open(&path)?, path))
 }
 
 /// The process, in a session of its own.

@@ -9,7 +9,7 @@ use nix::unistd::{Uid, User};
 pub fn guests(guests: &[Guest]) -> String {
     let mut rows = vec![
         [
-            "name", "state", "owner", "pid", "vcpus", "reserved", "ran", "missed",
+            "name", "state", "owner", "pid", "vcpus", "reserved", "ran", "missed", "restarts",
         ]
         .map(str::to_owned),
     ];
@@ -25,6 +25,7 @@ pub fn guests(guests: &[Guest]) -> String {
             percent(guest.reserved_cpus),
             readable_ns(ran),
             missed.to_string(),
+            guest.restarts.to_string(),
         ]);
     }
     table(&rows)
@@ -47,6 +48,7 @@ pub fn guest(guest: &Guest) -> String {
     line("process:", guest.pid.map(|pid| pid.to_string()));
     line("console:", guest.console.clone());
     line("hints:", Some(guest.hints.clone()));
+    line("restarts:", Some(guest.restarts.to_string()));
     line("reserved:", Some(percent(guest.reserved_cpus)));
     let mut rows = vec![
         [
@@ -149,6 +151,12 @@ pub fn event(event: &Event) -> String {
         }
         EventKind::Refused { guest, reason, .. } => format!("{guest} was refused: {reason}"),
         EventKind::Ended { guest, how, .. } => format!("{guest} has ended: {how}"),
+        EventKind::Restarting { guest, how, .. } => {
+            format!("{guest} has ended and starts again: {how}")
+        }
+        EventKind::Restarted { guest, restarts } => {
+            format!("{guest} has started again ({restarts} times so far)")
+        }
         EventKind::Failed { guest, reason } => format!("{guest} has failed: {reason}"),
         EventKind::Paused { guest } => format!("{guest} is paused"),
         EventKind::Resumed { guest } => format!("{guest} is resumed"),
@@ -218,6 +226,7 @@ mod tests {
             pid: Some(12),
             console: None,
             hints: "page".to_owned(),
+            restarts: 0,
             reserved_cpus: 0.5,
             vcpus: Vec::new(),
         };

@@ -118,6 +118,10 @@ impl ProcessPool for Stub {
 
     fn hints_reported(&self, _number: u64, _source: &str) {}
 
+    fn restarting(&self, _: u64) {}
+
+    fn restarted(&self, _: u64, _: u32) {}
+
     fn wake_reported(&self, _number: u64) -> usize {
         self.calls.wakes.fetch_add(1, Ordering::Relaxed);
         0
@@ -289,6 +293,8 @@ pub fn join_request(name: &str, reservation: Option<&str>) -> JoinRequest {
         hints: "page".into(),
         weight: 100,
         kick_signal: RtSignal::ExecutorKick.number(),
+        restarts: 0,
+        is_paused: false,
         vcpus: vec![VcpuRequest {
             tid: baton_os::sys::thread_id(),
             share: Share {

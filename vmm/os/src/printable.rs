@@ -1,10 +1,10 @@
-//! A guest's output where several guests share a terminal: no byte moves the cursor, changes what is shown
+//! A guest's output on a terminal that is not its own: no byte moves the cursor, changes what is shown
 //! already, or is a command to the terminal.
 
 /// Appends `text`, at most one line, to `out`. Control characters other than the tab and the end of the
 /// line, and bytes that are not UTF-8, become `\xNN`. Carriage returns before the end of the line, with
 /// which Linux ends its lines, are left out.
-pub(crate) fn append(out: &mut Vec<u8>, text: &[u8]) {
+pub fn append(out: &mut Vec<u8>, text: &[u8]) {
     let (mut body, end) = match text.strip_suffix(b"\n") {
         Some(body) => (body, &b"\n"[..]),
         None => (text, &b""[..]),

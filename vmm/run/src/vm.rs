@@ -6,8 +6,10 @@
 //! | `claims.rs` | what the guest requests of the pool |
 //! | `pool_path.rs` | where the pool listens |
 //! | `pool_client.rs` | joining the pool, obeying its orders, and joining again when it was gone |
+//! | `beat_watch.rs` | whether the pool works |
 //! | `pool_error.rs` | why a guest has not joined |
 
+mod beat_watch;
 mod claims;
 mod pool_client;
 pub(crate) mod pool_error;

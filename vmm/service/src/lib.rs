@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`settings`], [`grants`], [`places`] | what is configured: host CPUs, who may do what, where the sockets are |
 //! | [`service`], `join`, `change`, `status`, `processes`, `failure`, `fitting` | what callers may do, and what follows |
+//! | [`names`], `notice_limit`, `leads` | whose a guest's name is; how many lines of the log somebody may cause; what is owed by the next guest of a user |
 //! | [`process_pool`] | what the executors do with guests of other processes |
 //! | [`link_server`] | the socket at which guests' processes join |
 //! | [`api_server`], [`events`] | HTTP and JSON, and the stream of events |
@@ -19,8 +20,11 @@ mod failure;
 mod fitting;
 pub mod grants;
 mod join;
+mod leads;
 pub mod link_server;
 pub mod log;
+pub mod names;
+mod notice_limit;
 pub mod places;
 pub mod process_pool;
 mod processes;

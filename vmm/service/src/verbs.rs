@@ -5,8 +5,10 @@
 //! | `text.rs` | pool, guests and events as text |
 //! | `end.rs` | ending guests, and waiting for that |
 //! | `start.rs` | starting the process of a guest |
+//! | `pauses.rs` | how often a command looks whether something has come about |
 
 mod end;
+mod pauses;
 mod start;
 mod text;
 

@@ -246,10 +246,16 @@ impl ForeignVcpu {
     /// Waits for the answer to that.
     ///
     /// # Errors
-    /// If its process is gone, has broken the protocol, or is overdue.
+    /// If its process is gone, has broken the protocol, or is overdue, or its thread has ended.
     pub(super) fn wait(&mut self, limits: &WaitLimits) -> Result<Exit, LinkError> {
-        let answer = self.side.wait(limits, sys::monotonic_ns)?;
-        Ok(self.answered(answer))
+        match self.side.wait(limits, sys::monotonic_ns) {
+            Ok(answer) => Ok(self.answered(answer)),
+            // The kernel takes its time to close the control socket of a process that was killed.
+            Err(LinkError::Overdue { .. }) if self.guest.has_ended(self.tid) => {
+                Err(LinkError::ThreadEnded)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Commands it to sleep.

@@ -77,8 +77,9 @@ async fn get_pool(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<PoolStatus> {
+    let uid = caller.peer.uid;
     shared
-        .work(move |service| service.pool_status(&caller.peer))
+        .work(uid, move |service| service.pool_status(&caller.peer))
         .await
         .map(Json)
 }
@@ -93,8 +94,9 @@ async fn get_guests(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<GuestList> {
+    let uid = caller.peer.uid;
     shared
-        .work(move |service| service.guests(&caller.peer))
+        .work(uid, move |service| service.guests(&caller.peer))
         .await
         .map(Json)
 }
@@ -113,8 +115,9 @@ async fn get_guest(
     name: Named,
 ) -> Answer<Guest> {
     let name = name_of(name)?;
+    let uid = caller.peer.uid;
     shared
-        .work(move |service| service.guest(&caller.peer, &name))
+        .work(uid, move |service| service.guest(&caller.peer, &name))
         .await
         .map(Json)
 }
@@ -142,11 +145,9 @@ async fn patch_guest(
 ) -> Answer<Guest> {
     let name = name_of(name)?;
     let change = change_of(request).await?;
-    let work = move |service: &Service| {
-        service.change(&caller.peer, &name, &change)?;
-        service.guest(&caller.peer, &name)
-    };
-    shared.work(work).await.map(Json)
+    let uid = caller.peer.uid;
+    let work = move |service: &Service| service.change(&caller.peer, &name, &change);
+    shared.work(uid, work).await.map(Json)
 }
 
 /// Kills the process of a guest
@@ -163,10 +164,7 @@ async fn delete_guest(
     Extension(caller): Extension<Caller>,
     name: Named,
 ) -> Done {
-    order(shared, name, move |service, name| {
-        service.kill(&caller.peer, name)
-    })
-    .await
+    order(shared, caller, name, Service::kill).await
 }
 
 macro_rules! orders {
@@ -186,7 +184,7 @@ macro_rules! orders {
             name: Named,
         ) -> Done {
             let call: fn(&Service, &Peer, &str) -> Result<(), Failure> = $call;
-            order(shared, name, move |service, name| call(service, &caller.peer, name)).await
+            order(shared, caller, name, call).await
         }
     )*};
 }
@@ -257,11 +255,12 @@ async fn get_snapshot(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Failure> {
+    let caller_uid = caller.peer.uid;
     let work = move |service: &Service| {
         service.check_see(&caller.peer)?;
         Ok(service.reader.snapshot())
     };
-    Ok(Json(shared.work(work).await?).into_response())
+    Ok(Json(shared.work(caller_uid, work).await?).into_response())
 }
 
 /// Metrics for Prometheus
@@ -281,12 +280,13 @@ async fn get_metrics(
         lines.any(|line| line.to_str().is_ok_and(|line| line.contains(format)))
     };
     let classic_only = accepts("text/plain") && !accepts("application/openmetrics-text");
+    let caller_uid = caller.peer.uid;
     let work = move |service: &Service| {
         service.check_see(&caller.peer)?;
         let numbers = service.reader.metrics();
         Ok(baton_observe::metrics::exposition(&numbers, classic_only))
     };
-    let (kind, text) = shared.work(work).await?;
+    let (kind, text) = shared.work(caller_uid, work).await?;
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
@@ -303,11 +303,14 @@ fn name_of(name: Named) -> Result<String, Failure> {
 /// Gives the guest `name` the order `give`.
 async fn order(
     shared: Shared,
+    caller: Caller,
     name: Named,
-    give: impl FnOnce(&Service, &str) -> Result<(), Failure> + Send + 'static,
+    give: impl FnOnce(&Service, &Peer, &str) -> Result<(), Failure> + Send + 'static,
 ) -> Done {
     let name = name_of(name)?;
-    shared.work(move |service| give(service, &name)).await?;
+    let uid = caller.peer.uid;
+    let work = move |service: &Service| give(service, &caller.peer, &name);
+    shared.work(uid, work).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -28,6 +28,7 @@ use baton_service::api_server::ApiServer;
 use baton_service::client::Client;
 use baton_service::grants::{GrantTerms, Grantee, Grants};
 use baton_service::link_server::LinkServer;
+use baton_service::names::Names;
 use baton_service::places::{API_SOCKET, LINK_SOCKET, create};
 use baton_service::process_pool::{ProcessPool, Refusal};
 use baton_service::service::Service;
@@ -83,7 +84,7 @@ impl ProcessPool for Stub {
         &self,
         joined: JoinedGuest,
         request: &JoinRequest,
-        _process: ForeignProcess,
+        _process: (ForeignProcess, vcpu_sched::Ns),
         report: Arc<dyn ProcessReport>,
     ) -> Result<u64, Refusal> {
         let mut config = config(&request.name, joined.vcpus.len());
@@ -107,11 +108,11 @@ impl ProcessPool for Stub {
         Ok(number)
     }
 
-    fn process_gone(&self, number: u64, _ended: Option<GuestEnded>) {
+    fn process_gone(&self, number: u64, _ended: Option<GuestEnded>) -> vcpu_sched::Ns {
         let name = self.calls.names.lock().expect("no panic").remove(&number);
-        if let Some(name) = name {
-            self.handle.leave(&name).expect("it is there");
-        }
+        name.map_or(0, |name| {
+            self.handle.leave(&name).expect("it is there").lead_ns
+        })
     }
 
     fn hints_reported(&self, _number: u64, _source: &str) {}
@@ -127,6 +128,7 @@ pub struct TestService {
     api: Option<ApiServer>,
     link: Option<LinkServer>,
     pub handle: PoolHandle,
+    pub service: Arc<Service>,
     runner: Option<Box<dyn Runner>>,
     maker: Arc<Maker>,
     sockets: Sockets,
@@ -180,15 +182,18 @@ impl TestService {
         let own = rustix::process::geteuid().as_raw();
         let grants = Grants::new(own, grants);
         let all = baton_os::sys::affinity().expect("the affinity of this process");
-        let service = Service::new(handle.clone(), reader, Box::new(stub), grants, host_cpus);
         let directory = std::env::temp_dir().join(format!("baton-{name}-{}", std::process::id()));
         create(&directory).expect("a directory");
+        let names = Names::load(&directory, baton_os::sys::monotonic_ns());
+        let stub = Box::new(stub);
+        let service = Service::new(handle.clone(), reader, stub, grants, names, host_cpus);
         let link = LinkServer::start(&directory.join(LINK_SOCKET), &service, &all).expect("a link");
         let api = ApiServer::start(&directory.join(API_SOCKET), &service, &all).expect("an API");
         Self {
             api: Some(api),
             link: Some(link),
             handle,
+            service,
             runner: Some(runner),
             maker,
             sockets: Sockets { calls, directory },

@@ -173,6 +173,19 @@ pub trait Policy<E: Events>: Debug + Send {
         Suspects::None
     }
 
+    // What guests that leave have had before others.
+
+    /// CPU time by which `vcpu`, or the guest whose weight it shares, is ahead of others, ns.
+    fn lead(&self, vcpu: VcpuId) -> Ns {
+        let _ = vcpu;
+        0
+    }
+
+    /// `vcpu`, which has not run yet, starts ahead of others by `lead` ns.
+    fn owe(&mut self, vcpu: VcpuId, lead: Ns) {
+        let _ = (vcpu, lead);
+    }
+
     // CPU time that a vCPU uses while it does not run.
 
     /// Other threads have used `spent` of CPU time for `vcpu`.
@@ -373,6 +386,14 @@ impl<E: Events + Debug + Send> Policy<E> for Scheduler<E> {
 
     fn suspects(&self, cpu: CpuId) -> Suspects {
         self.suspects(cpu)
+    }
+
+    fn lead(&self, vcpu: VcpuId) -> Ns {
+        self.lead(vcpu)
+    }
+
+    fn owe(&mut self, vcpu: VcpuId, lead: Ns) {
+        self.owe(vcpu, lead);
     }
 
     fn charge_elsewhere(&mut self, vcpu: VcpuId, spent: CpuTime, now: Ns) {

@@ -16,6 +16,7 @@
 //! | `rules/release.rs` | a holder lets go, or hands its lock to a waiter |
 //! | `rules/defer.rs` | a holder that is out of time |
 //! | `rules/debt.rs` | what is charged for a vCPU that does not run |
+//! | `rules/lead.rs` | what the next guest of a user owes who has had more than others |
 //! | `rules/worker.rs` | when, where and on which budget a guest's other threads work |
 //! | `rules/hotplug.rs` | CPUs that go offline and online |
 //! | `rules/pool_cpus.rs` | CPUs that the pool gets and gives up |

@@ -155,9 +155,9 @@ fn pool(args: &PoolArgs) -> Ended {
         Some(PoolCommand::Cpus { change }) => return show(guest_commands::pool_cpus(change)),
     }
     let settings = args.settings()?;
-    let signals = StopSignals::block()?;
+    let signals = StopSignals::block_for_service()?;
     let log = log::begin(args.log_level, args.log_format.into());
-    let ended = daemon::run(&settings, &signals);
+    let ended = daemon::run(&settings, || args.settings(), &signals);
     drop(log);
     ended?;
     Ok(ExitStatus::Success)

@@ -6,6 +6,10 @@ mod common;
 mod events;
 #[path = "service/flows.rs"]
 mod flows;
+#[path = "service/gap.rs"]
+mod gap;
+#[path = "service/hangs.rs"]
+mod hangs;
 #[path = "service/kills.rs"]
 mod kills;
 #[path = "service/leftovers.rs"]

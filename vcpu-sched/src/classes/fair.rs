@@ -142,6 +142,18 @@ impl FairShare {
         self.tag + self.scaled(self.used.saturating_add(ran), sharers)
     }
 
+    /// CPU time by which it is ahead of the `virtual_time` of its queue, at its weight alone, ns.
+    pub(crate) fn lead(&self, virtual_time: VirtualTime) -> Ns {
+        let ahead = (self.tag + self.scaled(self.used, 1)).since(virtual_time);
+        let lead = ahead.0.saturating_mul(u128::from(self.weight)) / u128::from(MAX_WEIGHT);
+        Ns::try_from(lead).unwrap_or(Ns::MAX)
+    }
+
+    /// Starts ahead of the `virtual_time` of its queue by `lead` ns of CPU time, if it is not ahead by more.
+    pub(crate) fn owe(&mut self, lead: Ns, virtual_time: VirtualTime) {
+        self.tag = self.tag.max(virtual_time + self.scaled(lead, 1));
+    }
+
     /// Becomes runnable. It keeps what it fell behind by sleeping, up to half a slice.
     ///
     /// Source: the placement of sleepers in Linux's CFS (`place_entity()`, to Linux 6.5).

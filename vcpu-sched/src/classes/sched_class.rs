@@ -101,6 +101,21 @@ impl SchedClass {
         }
     }
 
+    /// CPU time by which it is ahead of others, where virtual time is `virtual_time`, ns.
+    pub(crate) fn lead(&self, virtual_time: VirtualTime) -> Ns {
+        match self {
+            Self::Deadline(_) => 0,
+            Self::Fair(fair) => fair.lead(virtual_time),
+        }
+    }
+
+    /// It starts ahead of others by so much.
+    pub(crate) fn owe(&mut self, lead: Ns, virtual_time: VirtualTime) {
+        if let Self::Fair(fair) = self {
+            fair.owe(lead, virtual_time);
+        }
+    }
+
     /// It competes again, since `since`, of which the policy learns at `now`.
     #[inline]
     pub(crate) fn wake(&mut self, since: Ns, now: Ns, inputs: &FairInputs) -> Woken {

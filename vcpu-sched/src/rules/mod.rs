@@ -10,6 +10,7 @@ pub(crate) mod disturbance;
 pub(crate) mod edges;
 pub(crate) mod hotplug;
 pub(crate) mod kick;
+pub(crate) mod lead;
 pub(crate) mod park;
 pub(crate) mod pause;
 pub(crate) mod pick;

@@ -231,3 +231,58 @@ fn a_vcpu_that_wakes_often_does_not_break_slices_into_pieces() {
     p.wake(sleeper);
     assert_eq!(p.kicks(), [0; 0], "a slice of 4 ms has just begun");
 }
+
+/// How long the honest one of two vCPUs of the same weight runs in 4 s, in thousandths of that, if the guest of the other
+/// leaves after each 3 ms of its slice and the next one joins at once, which owes what the one before was ahead.
+fn share_beside_a_guest_that_leaves(pays: bool) -> u64 {
+    let mut p = Pool::new(1);
+    let honest_guest = p.guest();
+    let honest = p.best_effort(honest_guest, 100);
+    p.wake(honest);
+    let guest = p.guest();
+    let mut leaver = (guest, p.best_effort(guest, 100));
+    p.wake(leaver.1);
+    let (end, mut had) = (4_000 * MS, 0);
+    while p.now < end {
+        let decision = p.decide(0).expect("a vCPU is runnable");
+        let slice = decision.until.unwrap_or(end).max(p.now + 1);
+        if decision.curr == honest {
+            had += slice - p.now;
+            p.now = slice;
+            p.stop(0, StopReason::Preempted, quiet());
+            continue;
+        }
+        p.now = slice.min(p.now + 3 * MS);
+        p.policy.remove_guest(leaver.0, p.now);
+        p.stop(0, StopReason::Ended, quiet());
+        let lead = p.policy.lead(leaver.1);
+        assert!(p.policy.reclaim_guest(leaver.0, p.now));
+        let guest = p.guest();
+        leaver = (guest, p.best_effort(guest, 100));
+        if pays {
+            p.policy.owe(leaver.1, lead);
+        }
+        p.wake(leaver.1);
+    }
+    had * 1_000 / end
+}
+
+#[test]
+fn a_guest_that_leaves_and_joins_again_gains_no_time_by_that() {
+    let without = share_beside_a_guest_that_leaves(false);
+    assert!(without < 450, "it gains if it does not pay: {without}");
+    let with = share_beside_a_guest_that_leaves(true);
+    assert!((490..=520).contains(&with), "{with}");
+}
+
+#[test]
+fn a_vcpu_with_a_reservation_owes_and_is_ahead_of_nothing() {
+    let mut p = Pool::new(1);
+    let g = p.guest();
+    let reserved = p.hard(g, 5, 10);
+    p.policy.owe(reserved, MS);
+    p.wake(reserved);
+    assert_eq!(p.pick(0), Some((reserved, reserved)));
+    p.run(0, 2 * MS, StopReason::Preempted, quiet());
+    assert_eq!(p.policy.lead(reserved), 0);
+}

@@ -251,3 +251,24 @@ fn a_guest_whose_disk_is_busy_is_paused_goes_on_and_leaves() {
     pool.runner.stop();
     std::fs::remove_file(path).expect("the file");
 }
+
+#[test]
+fn what_was_meant_for_a_guest_never_reaches_the_next_one_of_its_name() {
+    let pool = TestPool::start(1, Vec::new(), VcpuThreads::On);
+    pool.join(config("web", 1, LOCKS));
+    let first = pool.handle.find("web").expect("it is there");
+    pool.handle.leave("web").expect("it is there");
+    let second = pool.join(config("web", 1, LOCKS));
+    assert_ne!(pool.handle.find("web"), Ok(first.clone()));
+    let gone = || GuestCallError::NoGuest("web".to_owned());
+    assert_eq!(pool.handle.pause(&first), Err(gone()));
+    assert_eq!(
+        pool.handle.set(&first, None, &VcpuChange::Weight(1)),
+        Err(gone())
+    );
+    assert_eq!(pool.handle.terms(&first).err(), Some(gone()));
+    assert_eq!(pool.handle.leave(&first).err(), Some(gone()));
+    until_progress(&second, 5);
+    pool.handle.leave("web").expect("it is there");
+    pool.runner.stop();
+}

@@ -9,7 +9,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs;
 use rustix::io::Errno;
 use rustix::net::{
@@ -21,6 +23,9 @@ use serde::de::DeserializeOwned;
 
 /// The longest message, bytes: more than a guest of [`MAX_VCPUS`](crate::pages::MAX_VCPUS) vCPUs needs.
 pub const MAX_MESSAGE: usize = 128 << 10;
+
+/// How long a process waits for a pool that accepts no connection.
+pub const LONGEST_CONNECT: Duration = Duration::from_secs(10);
 
 /// A message could not be sent or received.
 #[derive(Debug, thiserror::Error)]
@@ -143,15 +148,34 @@ impl Connection {
         Ok((Self(one), Self(other)))
     }
 
-    /// Connects to the pool that listens at `path`.
+    /// Connects to the pool that listens at `path`. Waits at most [`LONGEST_CONNECT`] for one that accepts nothing.
     ///
     /// # Errors
-    /// If none listens there, or this user may not connect.
+    /// If none listens there, or accepts nothing, or this user may not connect.
     pub fn connect(path: &Path) -> Result<Self, ConnectionError> {
         let kind = SocketType::SEQPACKET;
         let socket = net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+        net::sockopt::set_socket_timeout(
+            &socket,
+            net::sockopt::Timeout::Send,
+            Some(LONGEST_CONNECT),
+        )?;
         net::connect(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(Self(socket))
+    }
+
+    /// Whether the other process has closed its end, or has ended. What it sent before can still be received.
+    #[must_use]
+    pub fn has_hung_up(&self) -> bool {
+        let mut polled = [PollFd::new(&self.0, PollFlags::RDHUP)];
+        let now = Timespec::try_from(Duration::ZERO).ok();
+        match rustix::event::poll(&mut polled, now.as_ref()) {
+            Ok(_) => polled[0]
+                .revents()
+                .intersects(PollFlags::RDHUP | PollFlags::HUP),
+            // A poll that fails shows nothing.
+            Err(_) => false,
+        }
     }
 
     /// Sends a message, with a file if one is given. Does not wait for room.

@@ -42,6 +42,9 @@ pub enum LinkError {
         /// Time since it had to be back, ns.
         late_ns: Ns,
     },
+    /// The vCPU's thread ends, and with it mostly its process, which has been killed.
+    #[error("the vCPU's thread has ended")]
+    ThreadEnded,
     /// The vCPU's thread has used CPU time without a command to run. Its process has to be stopped.
     #[error("the vCPU's thread has run for {0} ns that the pool had not granted")]
     Uncommanded(Ns),

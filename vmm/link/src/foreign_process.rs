@@ -48,6 +48,37 @@ pub struct ForeignThread {
     pub kick: KickSignal,
 }
 
+/// What a thread of another process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadState {
+    /// It runs, or would run if it had a CPU.
+    Ready,
+    /// It waits for something.
+    Waits,
+    /// It ends, also where the kernel is not done with that, or there is no such thread.
+    Ends,
+}
+
+impl ThreadState {
+    /// That of the thread whose `stat` begins with `text`, as proc_pid_stat(5) has it.
+    fn of_stat(text: &[u8]) -> Self {
+        /// `PF_EXITING` of the kernel's flags: whatever the thread does, it does on its way to its end.
+        const EXITING: u64 = 4;
+        // The name is in brackets, and can have brackets, too.
+        let name_end = text.iter().rposition(|&byte| byte == b')');
+        let rest = name_end.and_then(|end| std::str::from_utf8(&text[end + 1..]).ok());
+        let mut fields = rest.unwrap_or_default().split_ascii_whitespace();
+        let state = fields.next();
+        let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
+        match (state, flags) {
+            (None | Some("Z" | "X" | "x"), _) => Self::Ends,
+            (_, Some(flags)) if flags & EXITING != 0 => Self::Ends,
+            (Some("R"), _) => Self::Ready,
+            _ => Self::Waits,
+        }
+    }
+}
+
 impl ForeignProcess {
     /// The process that connected to this Unix `socket`.
     ///
@@ -156,20 +187,22 @@ impl ForeignProcess {
     /// Whether its thread `tid` runs, or would run if it had a CPU. False also if there is no such thread.
     #[must_use]
     pub fn is_ready(&self, tid: i32) -> bool {
+        self.thread_state(tid) == ThreadState::Ready
+    }
+
+    /// What its thread `tid` does.
+    #[must_use]
+    pub fn thread_state(&self, tid: i32) -> ThreadState {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let Ok(file) = rustix::fs::openat(&self.tasks, format!("{tid}/stat"), flags, Mode::empty())
-        else {
-            return false;
+        let path = format!("{tid}/stat");
+        let Ok(file) = rustix::fs::openat(&self.tasks, path, flags, Mode::empty()) else {
+            return ThreadState::Ends;
         };
-        // The number, the name of up to 15 bytes in brackets, and the state.
-        let mut line = [0; 64];
-        let Ok(length) = rustix::io::read(&file, &mut line) else {
-            return false;
-        };
-        // The name can have brackets, too.
-        let fields = &line[..length];
-        let name_end = fields.iter().rposition(|&byte| byte == b')');
-        name_end.is_some_and(|end| fields[end..].starts_with(b") R"))
+        let mut line = [0; 256];
+        match rustix::io::read(&file, &mut line) {
+            Ok(length) => ThreadState::of_stat(&line[..length]),
+            Err(_) => ThreadState::Ends,
+        }
     }
 
     /// Its thread `tid`, which `signo` is to kick.
@@ -331,6 +364,23 @@ mod tests {
         for none in [0, -1, i32::MAX] {
             assert!(!process.is_ready(none));
         }
+    }
+
+    #[test]
+    fn a_thread_that_the_kernel_is_about_to_end_ends_whatever_it_waits_for() {
+        let of = |state: &str, flags: u32| {
+            let text = format!("7 (a) Z (b) {state} 1 7 7 0 -1 {flags} 52 0");
+            ThreadState::of_stat(text.as_bytes())
+        };
+        assert_eq!(of("R", 0x40_0040), ThreadState::Ready);
+        assert_eq!(of("S", 0x40_0040), ThreadState::Waits);
+        for (state, flags) in [("R", 0x40_0044), ("D", 4), ("Z", 0), ("X", 0)] {
+            assert_eq!(of(state, flags), ThreadState::Ends);
+        }
+        assert_eq!(ThreadState::of_stat(b""), ThreadState::Ends);
+        let process = this_process();
+        assert_eq!(process.thread_state(sys::thread_id()), ThreadState::Ready);
+        assert_eq!(process.thread_state(i32::MAX), ThreadState::Ends);
     }
 
     #[test]

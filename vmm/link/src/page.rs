@@ -19,7 +19,7 @@ pub(crate) const PAGE_SIZE: usize = 4096;
 /// "BatnLink", as the bytes stand in memory.
 const MAGIC: u64 = u64::from_le_bytes(*b"BatnLink");
 /// The version of this layout. Processes with different versions do not join.
-pub const PAGE_VERSION: u32 = 1;
+pub const PAGE_VERSION: u32 = 2;
 
 /// What the guest's process writes once.
 #[derive(Debug, Default)]
@@ -51,6 +51,8 @@ pub(crate) struct CommandWords {
     pub(crate) kicked: AtomicU32,
     /// The number of the command. Stored last.
     pub(crate) number: FutexWord,
+    /// In the page of vCPU 0: changes as long as the pool works. 0: the pool does not show that.
+    pub(crate) beats: AtomicU32,
 }
 
 /// What the vCPU's thread writes.
@@ -156,13 +158,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_layout_is_that_of_version_1() {
+    fn the_layout_is_that_of_version_2() {
         assert_eq!(offset_of!(VcpuPage, command), 64);
         assert_eq!(offset_of!(VcpuPage, answer), 128);
         assert_eq!(offset_of!(CommandWords, number), 44);
+        assert_eq!(offset_of!(CommandWords, beats), 48);
         assert_eq!(offset_of!(AnswerWords, number), 44);
         assert_eq!(
-            PAGE_VERSION, 1,
+            PAGE_VERSION, 2,
             "a new layout needs a new version and this test"
         );
     }
@@ -176,10 +179,10 @@ mod tests {
         assert_eq!(page.check(2), Err(HeaderError::Vcpu { page: 2, vcpu: 3 }));
         page.answer.number.store(1);
         assert_eq!(page.check(3), Err(HeaderError::Used(3)));
-        page.header.version.store(2, Ordering::Relaxed);
+        page.header.version.store(1, Ordering::Relaxed);
         let error = HeaderError::Version {
             page: 3,
-            version: 2,
+            version: 1,
         };
         assert_eq!(page.check(3), Err(error));
     }

@@ -29,6 +29,8 @@ use crate::kick_record::KickRecord;
 use crate::number::{CommandNumber, GONE};
 use crate::pages::{GuestPages, PageRef};
 use crate::sync::Arc;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::vcpu_index::VcpuIndex;
 
 /// Wake-ups without an answer that one wait accepts. A signal causes one of them, too, and a process that
@@ -228,14 +230,28 @@ impl VcpuKicker {
 pub struct PoolGuestLink {
     pages: GuestPages,
     peer: Arc<Hangup>,
+    beats: AtomicU32,
 }
 
 impl PoolGuestLink {
     /// The link to a guest with these `pages`.
     #[must_use]
     pub fn new(pages: GuestPages) -> Self {
-        let peer = Arc::default();
-        Self { pages, peer }
+        Self {
+            pages,
+            peer: Arc::default(),
+            beats: AtomicU32::default(),
+        }
+    }
+
+    /// Shows the guest's process that the pool works. Once this has been called, it is to be called about once a
+    /// second.
+    pub fn beat(&self) {
+        // Counted in the pool's own memory, because the process can write the word.
+        let beats = self.beats.fetch_add(1, Relaxed).wrapping_add(1).max(1);
+        if let Some(first) = self.pages.iter().next() {
+            first.command.beats.store(beats, Relaxed);
+        }
     }
 
     /// The pool's sides of all vCPUs, in their order. To be called once.

@@ -179,6 +179,13 @@ impl GuestPoolLink {
         (0..).zip(self.pages.iter()).map(side).collect()
     }
 
+    /// A number that changes about once a second as long as the pool works; 0: the pool does not show that.
+    #[must_use]
+    pub fn beats(&self) -> u32 {
+        let first = self.pages.iter().next();
+        first.map_or(0, |page| page.command.beats.load(Relaxed))
+    }
+
     /// The control socket is closed: all threads that wait for a command get [`LinkError::Gone`].
     pub fn hang_up(&self) {
         self.pool

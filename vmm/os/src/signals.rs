@@ -3,6 +3,7 @@
 //! | signal | what it does |
 //! |---|---|
 //! | SIGINT, SIGTERM, SIGHUP | ends the run as its own end would, with summary, trace and metrics (`stop_signals.rs`) |
+//! | SIGHUP, for `baton pool` | has it read its grants again (`stop_signals.rs`) |
 //! | SIGTSTP, SIGCONT | stops and continues; the terminal is given back, and taken again (`tty.rs`) |
 //! | SIGQUIT, and what a fault raises | ends the process at once, with the terminal's modes as before (`crash.rs`) |
 //! | [`RtSignal`] | ends a `KVM_RUN`: three real-time signals, each with a purpose and a handler of its own |

@@ -9,8 +9,10 @@
 //! | `pool_path.rs` | where the pool listens |
 //! | `pool_client.rs` | joining the pool, obeying its orders, and joining again when it was gone |
 //! | `reports.rs` | what the pool is told of the guest |
+//! | `beat_watch.rs` | whether the pool works |
 //! | `pool_error.rs` | why a guest has not joined |
 
+mod beat_watch;
 mod beside_vcpus;
 mod claims;
 mod pool_client;

@@ -1,9 +1,9 @@
 //! Changes of guests that run: all of a change is in force, or nothing.
 
-use baton_api::{CheckedChange, EventKind, GuestChange};
+use baton_api::{CheckedChange, EventKind, Guest, GuestChange};
 use baton_config::DEFAULT_WEIGHT;
 use baton_config::units::{format_cpus, parse_cpus};
-use baton_host::executor::VcpuChange;
+use baton_host::executor::{GuestIdentity, VcpuChange};
 use baton_os::peer::Peer;
 use vcpu_sched::SchedParams;
 
@@ -12,17 +12,18 @@ use crate::grants::{Rights, VcpuClaim};
 use crate::service::Service;
 
 impl Service {
-    /// Changes the guest `name`.
+    /// Changes the guest `name`. Returns the guest as it is then.
     ///
     /// # Errors
     /// If the change makes no sense, `peer` may not, or the policy cannot keep it; then all is as before.
-    pub fn change(&self, peer: &Peer, name: &str, change: &GuestChange) -> Result<(), Failure> {
-        self.check_control(peer, name)?;
+    pub fn change(&self, peer: &Peer, name: &str, change: &GuestChange) -> Result<Guest, Failure> {
+        let target = self.target(peer, name)?;
         let change = change.check()?;
         let host_cpus = self.host_cpus_of(&change)?;
-        self.edit(peer, name, |claims| {
+        self.edit(&target.identity, (peer, &target.rights), |claims| {
             apply(&change, host_cpus.as_ref(), name, claims)
-        })
+        })?;
+        self.guest_with(&target.identity)
     }
 
     /// The host CPUs that `change` names.
@@ -42,46 +43,46 @@ impl Service {
         }
     }
 
-    /// Gives the vCPUs of the guest `name` what `edit` makes of what they have, within the grant of `peer`.
+    /// Gives the vCPUs of `guest` what `edit` makes of what they have, within the rights of its user.
     pub(crate) fn edit(
         &self,
-        peer: &Peer,
-        name: &str,
+        guest: &GuestIdentity,
+        (peer, rights): (&Peer, &Rights),
         edit: impl FnOnce(&mut Vec<VcpuClaim>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         self.one_at_a_time(|| {
-            let rights = self.check_control_alone(peer, name)?;
-            let before = self.claims_of(name)?;
+            let before = self.claims_of(guest)?;
             let mut after = before.clone();
             edit(&mut after)?;
             if let Rights::Granted(terms) = rights {
                 for claim in &mut after {
                     claim.host_cpus = terms.host_cpus(claim.host_cpus.take());
                 }
-                terms.check(self.usage_of(peer.uid, name), &after)?;
+                terms.check(self.usage_of(peer.uid, Some(guest)), &after)?;
             }
-            self.replace(name, &before, &after)?;
+            self.replace(guest, &before, &after)?;
             self.processes
-                .named(name, |guest| guest.show_claims(&after));
+                .of(guest, |process| process.show_claims(&after));
             Ok::<(), Failure>(())
         })?;
-        let guest = name.to_owned();
-        self.events.publish(EventKind::Changed { guest });
+        let guest = guest.name().to_owned();
+        self.events
+            .publish_of(peer.uid, EventKind::Changed { guest });
         Ok(())
     }
 
-    /// Gives the vCPUs of the guest `name`, which have `before`, what is in `after`.
+    /// Gives the vCPUs of `guest`, which have `before`, what is in `after`.
     fn replace(
         &self,
-        name: &str,
+        guest: &GuestIdentity,
         before: &[VcpuClaim],
         after: &[VcpuClaim],
     ) -> Result<(), Failure> {
         for (index, (old, new)) in (0..).zip(before.iter().zip(after)) {
-            if let Err(error) = self.replace_one(name, index, old, new) {
+            if let Err(error) = self.replace_one(guest, index, old, new) {
                 for (index, (old, new)) in (0..=index).zip(before.iter().zip(after)) {
                     // What the vCPU had a moment ago is still held for it.
-                    let _ = self.replace_one(name, index, new, old);
+                    let _ = self.replace_one(guest, index, new, old);
                 }
                 return Err(error);
             }
@@ -91,21 +92,21 @@ impl Service {
 
     fn replace_one(
         &self,
-        name: &str,
+        guest: &GuestIdentity,
         index: u32,
         old: &VcpuClaim,
         new: &VcpuClaim,
     ) -> Result<(), Failure> {
         if old.host_cpus != new.host_cpus {
             let change = VcpuChange::HostCpus(new.host_cpus.clone());
-            self.handle.set(name, Some(index), &change)?;
+            self.handle.set(guest, Some(index), &change)?;
         }
         if old.params != new.params {
             let change = match new.params {
                 SchedParams::Reserved(reservation) => VcpuChange::Reservation(reservation),
                 SchedParams::BestEffort { weight } => VcpuChange::Weight(weight),
             };
-            self.handle.set(name, Some(index), &change)?;
+            self.handle.set(guest, Some(index), &change)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use baton_api::EventKind;
 use baton_config::units::format_cpus;
@@ -23,17 +23,16 @@ use crate::api_server::{ApiServer, ApiServerError};
 use crate::grants::Grants;
 use crate::host_cpus::{HostCpus, OwnerTerms};
 use crate::link_server::{LinkServer, LinkServerError};
+use crate::names::Names;
 use crate::other_cpus;
 use crate::places::{self, API_SOCKET, LINK_SOCKET, PlaceError};
 use crate::process_pool::OwnPool;
 use crate::service::Service;
 use crate::settings::PoolSettings;
-use crate::watchdog::Watchdog;
+use crate::watchdog::{Part, Watchdog};
 
-/// Time between two looks at the host CPUs.
+/// Longest time between two checks of host CPUs and of all parts of the pool.
 const EVERY: Duration = Duration::from_secs(1);
-/// Longest time between two checks whether all parts work. A part that takes as long has hung.
-const CHECK_EVERY: Duration = Duration::from_secs(10);
 
 /// The pool could not be started.
 #[derive(Debug, Error)]
@@ -67,11 +66,16 @@ pub enum PoolError {
     Wait(io::Error),
 }
 
-/// Runs a pool until one of `signals` comes.
+/// Runs a pool until one of `signals` requests the end. At SIGHUP it takes the grants of the settings that `reread`
+/// returns.
 ///
 /// # Errors
 /// If it cannot be started.
-pub fn run(settings: &PoolSettings, signals: &StopSignals) -> Result<(), PoolError> {
+pub fn run(
+    settings: &PoolSettings,
+    reread: impl Fn() -> Result<PoolSettings, ConfigError>,
+    signals: &StopSignals,
+) -> Result<(), PoolError> {
     let config = &settings.run;
     config.validate_pool()?;
     let named = settings.directory.clone();
@@ -92,9 +96,10 @@ pub fn run(settings: &PoolSettings, signals: &StopSignals) -> Result<(), PoolErr
         executor::start_pool(config, (&cpus, &beside), vcpu_priority)?;
     let host_cpus = HostCpus::new(pool_cpus, Some(owner), owned, vcpu_priority);
     let handle = runner.pool()?;
-    let grants = Grants::new(geteuid().as_raw(), settings.grants.clone());
     let pool = Box::new(OwnPool(handle.clone()));
-    let service = Service::new(handle, reader, pool, grants, host_cpus);
+    let names = Names::load(&directory, sys::monotonic_ns());
+    let grants = grants_of(settings);
+    let service = Service::new(handle, reader, pool, grants, names, host_cpus);
     let served = LinkServer::start(&directory.join(LINK_SOCKET), &service, &beside);
     let served = served.map_err(PoolError::from).and_then(|link| {
         let api = ApiServer::start(&directory.join(API_SOCKET), &service, &beside)?;
@@ -110,7 +115,8 @@ pub fn run(settings: &PoolSettings, signals: &StopSignals) -> Result<(), PoolErr
     };
     tracing::info!(cpus = format_cpus(&cpus), directory = %directory.display(), "pool is ready");
     notify(&[NotifyState::Ready, NotifyState::Status("ready")]);
-    let waited = supervise(signals, &service, &link, &api);
+    let reload = || reload(&service, settings, reread());
+    let waited = supervise(signals, &service, (&link, &api), reload);
     tracing::info!("pool ends");
     notify(&[NotifyState::Stopping]);
     // The guests learn first that the pool goes.
@@ -136,55 +142,76 @@ fn vcpu_priority(of_executors: ExecutorPriority, has_others: bool) -> ExecutorPr
     }
 }
 
-/// Waits for a signal. Meanwhile reports to the watchdog, and host CPUs that come and go.
-fn supervise(
-    signals: &StopSignals,
-    service: &Arc<Service>,
-    link: &LinkServer,
-    api: &ApiServer,
-) -> io::Result<()> {
-    use std::os::fd::AsFd;
-    let patience = sd_notify::watchdog_enabled();
-    // Two checks fit into the time after which systemd acts.
-    let check_every = patience.map_or(CHECK_EVERY, |patience| CHECK_EVERY.min(patience / 3));
-    let every = EVERY.min(check_every);
-    let mut watchdog = Watchdog::default();
-    let mut away = Vec::new();
-    let mut check_at = Instant::now();
-    loop {
-        wait_readable(&[signals.as_fd()], Some(every))?;
-        if signals.take() {
-            return Ok(());
-        }
-        report_cpus(service, &mut away);
-        if Instant::now() >= check_at {
-            check_at = Instant::now() + check_every;
-            let all_work = all_work(&mut watchdog, service, link, api);
-            if all_work && patience.is_some() {
-                notify(&[NotifyState::Watchdog]);
+fn grants_of(settings: &PoolSettings) -> Grants {
+    Grants::new(geteuid().as_raw(), settings.grants.clone())
+}
+
+/// Puts the grants of `reread` in force, which were to be read again in place of `settings`.
+fn reload(service: &Service, settings: &PoolSettings, reread: Result<PoolSettings, ConfigError>) {
+    match reread {
+        Ok(reread) => {
+            service.set_grants(grants_of(&reread));
+            tracing::info!(grants = reread.grants.len(), "the grants were read again");
+            if (&reread.run, &reread.directory) != (&settings.run, &settings.directory) {
+                tracing::warn!(
+                    "other settings than the grants have changed; restart the pool for them"
+                );
             }
+        }
+        Err(error) => {
+            tracing::error!(%error, "the grants could not be read again; those before stay in force");
         }
     }
 }
 
-/// Whether all parts have worked since the last call. Logs the first that has not.
-fn all_work(
-    watchdog: &mut Watchdog,
-    service: &Service,
-    link: &LinkServer,
-    api: &ApiServer,
-) -> bool {
-    let works = [
-        (watchdog.executors_work(&service.reader), "an executor"),
-        (link.is_alive(), "the thread of the link"),
-        (api.is_alive(), "the thread of the API"),
-    ];
-    match works.iter().find(|(works, _)| !works) {
-        Some((_, part)) => {
-            tracing::error!(part, "a part of the pool makes no progress");
-            false
+/// Waits for a signal that requests the end. Meanwhile checks all parts, tells guests and the watchdog that they work,
+/// reports host CPUs that come and go, and calls `reload` at SIGHUP.
+fn supervise(
+    signals: &StopSignals,
+    service: &Arc<Service>,
+    (link, api): (&LinkServer, &ApiServer),
+    reload: impl Fn(),
+) -> io::Result<()> {
+    use std::os::fd::AsFd;
+    let patience = sd_notify::watchdog_enabled();
+    // Two checks fit into the time after which systemd acts.
+    let every = patience.map_or(EVERY, |patience| EVERY.min(patience / 3));
+    let mut watchdog = Watchdog::new(sys::monotonic_ns());
+    let mut hung = None;
+    let mut away = Vec::new();
+    let mut check_at = 0;
+    loop {
+        let now = sys::monotonic_ns();
+        if now >= check_at {
+            check_at = now + every.as_nanos() as u64;
+            report_cpus(service, &mut away);
+            let alive = (link.is_alive(), api.is_alive());
+            let found = watchdog.check(&service.reader, alive, now);
+            report_hung(std::mem::replace(&mut hung, found), found);
+            service.set_works(found.is_none());
+            if found.is_none() && patience.is_some() {
+                notify(&[NotifyState::Watchdog]);
+            }
         }
-        None => true,
+        let left = Duration::from_nanos(check_at.saturating_sub(sys::monotonic_ns()));
+        wait_readable(&[signals.as_fd()], Some(left))?;
+        if signals.take() {
+            return Ok(());
+        }
+        if signals.take_reload() {
+            reload();
+        }
+    }
+}
+
+/// Logs that a part has hung, or that all work again.
+fn report_hung(before: Option<Part>, now: Option<Part>) {
+    match now {
+        _ if before == now => {}
+        Some(part) => {
+            tracing::error!(%part, "a part of the pool makes no progress; guests leave the pool");
+        }
+        None => tracing::info!("all parts of the pool make progress again"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use baton_api::EventKind;
@@ -11,10 +12,12 @@ use baton_link::foreign_process::ForeignProcess;
 use baton_link::join::accept;
 use baton_link::message::{Change, CheckedShare, GuestEnded, JoinRequest, check_hints};
 use baton_os::peer::Peer;
+use baton_os::sys;
 use vcpu_sched::SchedParams;
 
 use crate::failure::{Failure, FailureKind};
 use crate::grants::{Action, Rights, VcpuClaim};
+use crate::notice_limit::NoticeLimit;
 use crate::process_pool::Refusal;
 use crate::processes::ProcessGuest;
 use crate::service::Service;
@@ -48,14 +51,17 @@ impl Service {
         match &joined {
             Ok(_) => {
                 let (uid, pid) = (peer.uid, peer.pid);
-                self.events.publish(EventKind::Joined { guest, uid, pid });
+                self.events
+                    .publish_of(uid, EventKind::Joined { guest, uid, pid });
             }
-            Err(refusal) => self.events.publish(EventKind::Refused {
-                // It is not checked yet.
-                guest: guest.escape_debug().take(64).collect(),
-                uid: peer.uid,
-                reason: refusal.reason.clone(),
-            }),
+            Err(refusal) => {
+                let uid = peer.uid;
+                // The name is not checked yet.
+                let guest = guest.escape_debug().take(64).collect();
+                let reason = refusal.reason.clone();
+                let refused = EventKind::Refused { guest, uid, reason };
+                self.events.publish_of(uid, refused);
+            }
         }
         joined
     }
@@ -68,10 +74,13 @@ impl Service {
         file: Option<ForeignFile>,
         report: Arc<dyn ProcessReport>,
     ) -> Result<u64, Refusal> {
-        let rights = self
-            .grants
-            .check(peer, Action::Join)
-            .map_err(Refusal::new)?;
+        let rights = self.grants().check(peer, Action::Join);
+        let rights = rights.map_err(Refusal::new)?;
+        if !self.works.load(Ordering::Relaxed) {
+            return Err(Refusal::new(
+                "the pool makes no progress at the moment; see its log, or restart it",
+            ));
+        }
         let process = ForeignProcess::of_peer(connection).map_err(Refusal::new)?;
         if let Rights::Granted(terms) = &rights {
             for vcpu in &mut request.vcpus {
@@ -82,25 +91,36 @@ impl Service {
         let claim = |vcpu: &baton_link::join::JoinedVcpu| claim(&vcpu.share, request.weight);
         let claims: Vec<VcpuClaim> = joined.vcpus.iter().map(claim).collect();
         let pidfd: OwnedFd = process.pidfd().try_clone().map_err(Refusal::new)?;
-        let guest = ProcessGuest {
-            name: request.name.clone(),
-            uid: peer.uid,
-            pid: peer.pid,
-            console: request.console.clone(),
-            hints: request.hints.clone(),
-            restarts: request.restarts,
-            is_restarting: false,
-            connection: Arc::clone(connection),
-            pidfd,
-        };
         self.one_at_a_time(|| {
             if let Rights::Granted(terms) = &rights {
-                // The guest of that name, if there is one, belongs to whoever has it.
-                let others = self.usage_of(peer.uid, "");
+                let others = self.usage_of(peer.uid, None);
                 terms.check(others, &claims).map_err(Refusal::new)?;
             }
-            let number = self.pool.join(joined, request, process, report)?;
+            let now = sys::monotonic_ns();
+            let own_name = self.names.check(&request.name, peer.uid, now);
+            own_name.map_err(Refusal::new)?;
+            let lead = self.leads.take(peer.uid, now);
+            let joining = self.pool.join(joined, request, (process, lead), report);
+            let number = joining.inspect_err(|_| self.leads.add(peer.uid, lead, now))?;
+            // It stays in the pool until this thread takes it out, so the name is still its own.
+            let identity = self.handle.find(&request.name).map_err(|error| {
+                self.pool.process_gone(number, None);
+                Refusal::new(error)
+            })?;
+            let guest = ProcessGuest {
+                identity,
+                uid: peer.uid,
+                pid: peer.pid,
+                console: request.console.clone(),
+                hints: request.hints.clone(),
+                restarts: request.restarts,
+                is_restarting: false,
+                connection: Arc::clone(connection),
+                pidfd,
+                notices: NoticeLimit::of_process(),
+            };
             self.processes.add(number, guest);
+            self.names.take(&request.name, peer.uid, number, now);
             Ok(number)
         })
     }
@@ -115,9 +135,9 @@ impl Service {
         number: u64,
         change: &Change,
     ) -> Result<(), Refusal> {
-        let name = self.processes.with(number, |guest| guest.name.clone());
-        let name = name.ok_or_else(|| Refusal::new("the guest has left the pool"))?;
-        let vcpus = self.claims_of(&name).map_err(Refusal::from)?.len();
+        let own = self.processes.with(number, |guest| guest.identity.clone());
+        let own = own.ok_or_else(|| Refusal::new("the guest has left the pool"))?;
+        let vcpus = self.claims_of(&own).map_err(Refusal::from)?.len();
         let share = change.check(vcpus as u32).map_err(Refusal::new)?;
         let edit = |claims: &mut Vec<VcpuClaim>| {
             if let Some(weight) = change.weight {
@@ -135,7 +155,10 @@ impl Service {
             }
             Ok(())
         };
-        self.edit(peer, &name, edit).map_err(Refusal::from)
+        let rights = self.grants().check(peer, Action::Control(Some(peer.uid)));
+        let rights = rights.map_err(Refusal::new)?;
+        let changed = self.edit(&own, (peer, &rights), edit);
+        changed.map_err(Refusal::from)
     }
 
     /// The hints of the guest `number` come from `source` now.
@@ -145,12 +168,15 @@ impl Service {
     pub(crate) fn set_hints(&self, number: u64, source: String) -> Result<(), Failure> {
         check_hints(&source).map_err(|error| Failure::new(FailureKind::Senseless, error))?;
         self.pool.hints_reported(number, &source);
+        let now = sys::monotonic_ns();
         let changed = self.processes.with(number, |guest| {
-            guest.hints = source;
-            guest.name.clone()
+            let is_news = std::mem::replace(&mut guest.hints, source) != guest.hints;
+            // The list has the last source, also if it changes too often to be told each time.
+            let is_told = is_news && guest.notices.take(now).is_some();
+            is_told.then(|| (guest.uid, guest.identity.name().to_owned()))
         });
-        if let Some(guest) = changed {
-            self.events.publish(EventKind::Changed { guest });
+        if let Some((uid, guest)) = changed.flatten() {
+            self.events.publish_of(uid, EventKind::Changed { guest });
         }
         Ok(())
     }
@@ -166,12 +192,12 @@ impl Service {
         self.pool.restarting(number);
         let changed = self.processes.with(number, |guest| {
             guest.is_restarting = true;
-            guest.name.clone()
+            (guest.uid, guest.identity.name().to_owned())
         });
-        if let Some(guest) = changed {
+        if let Some((uid, guest)) = changed {
             let GuestEnded { ok, text: how } = ended;
             self.events
-                .publish(EventKind::Restarting { guest, ok, how });
+                .publish_of(uid, EventKind::Restarting { guest, ok, how });
         }
         Ok(())
     }
@@ -182,11 +208,11 @@ impl Service {
         let changed = self.processes.with(number, |guest| {
             guest.is_restarting = false;
             guest.restarts = restarts;
-            guest.name.clone()
+            (guest.uid, guest.identity.name().to_owned())
         });
-        if let Some(guest) = changed {
+        if let Some((uid, guest)) = changed {
             self.events
-                .publish(EventKind::Restarted { guest, restarts });
+                .publish_of(uid, EventKind::Restarted { guest, restarts });
         }
     }
 
@@ -205,12 +231,14 @@ impl Service {
     }
 
     fn leave(&self, number: u64, how: Departure) {
-        let Some(name) = self.processes.with(number, |guest| {
-            if let Departure::Failed(_) = how {
-                // It may have ended.
-                let _ = guest.kill();
+        let Some((uid, name)) = self.processes.with(number, |guest| {
+            if let Departure::Failed(_) = how
+                && let Err(error) = guest.kill()
+            {
+                let (pid, guest) = (guest.pid, guest.identity.name());
+                tracing::error!(guest, pid, %error, "a process that has failed cannot be killed; kill it, or give the pool CAP_KILL");
             }
-            guest.name.clone()
+            (guest.uid, guest.identity.name().to_owned())
         }) else {
             return;
         };
@@ -218,25 +246,33 @@ impl Service {
             Departure::Ended(ended) => Some(ended.clone()),
             Departure::Gone | Departure::Failed(_) => None,
         };
-        self.pool.process_gone(number, ended);
+        let lead = self.pool.process_gone(number, ended);
+        self.leads.add(uid, lead, sys::monotonic_ns());
         // Its owner has what it had until here.
         drop(self.processes.remove(number));
-        self.events.publish(match how {
-            Departure::Ended(GuestEnded { ok, text }) => EventKind::Ended {
-                guest: name,
-                ok,
-                how: text,
-            },
-            Departure::Gone => EventKind::Ended {
-                guest: name,
-                ok: false,
-                how: "its process has ended or left the pool".to_owned(),
-            },
-            Departure::Failed(reason) => EventKind::Failed {
-                guest: name,
-                reason,
-            },
-        });
+        let may_return = !matches!(how, Departure::Ended(_));
+        self.names
+            .leave(&name, number, may_return, sys::monotonic_ns());
+        let guest = name;
+        match how {
+            Departure::Ended(GuestEnded { ok, text: how }) => {
+                self.events
+                    .publish_of(uid, EventKind::Ended { guest, ok, how });
+            }
+            Departure::Gone => {
+                let how = "its process has ended or left the pool".to_owned();
+                let ended = EventKind::Ended {
+                    guest,
+                    ok: false,
+                    how,
+                };
+                self.events.publish_of(uid, ended);
+            }
+            // Always logged: a process fails once, and joins no more often than its user may connect.
+            Departure::Failed(reason) => {
+                self.events.publish(EventKind::Failed { guest, reason });
+            }
+        }
     }
 }
 

@@ -22,15 +22,16 @@ impl Service {
         change: CpuChange,
         cpus: &str,
     ) -> Result<(), Failure> {
-        self.grants.check(peer, Action::ChangePool)?;
+        self.grants().check(peer, Action::ChangePool)?;
         let cpus = parse_cpus(cpus);
         let cpus = cpus.map_err(|error| Failure::new(FailureKind::Senseless, error))?;
         self.one_at_a_time(|| self.change_all(change, &cpus))?;
         for &cpu in &cpus {
-            self.events.publish(match change {
+            let changed = match change {
                 CpuChange::Add => EventKind::CpuAdded { cpu },
                 CpuChange::Remove => EventKind::CpuRemoved { cpu },
-            });
+            };
+            self.events.publish_of(peer.uid, changed);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use baton_host::executor::{JoinErrorKind, PoolHandle, ProcessReport};
 use baton_link::foreign_process::ForeignProcess;
 use baton_link::join::JoinedGuest;
 use baton_link::message::{GuestEnded, JoinRequest};
+use vcpu_sched::Ns;
 
 use crate::fitting::would_fit;
 
@@ -30,7 +31,8 @@ impl Refusal {
 
 /// A pool that runs the guests of other processes.
 pub trait ProcessPool: Send + Sync {
-    /// Has the guest `joined` of `process` join, as `request` describes it. Returns its number.
+    /// Has the guest `joined` of `process` join, as `request` describes it. Returns its number. It starts as if it had
+    /// just had `lead` ns of CPU time.
     ///
     /// # Errors
     /// Why it cannot join; nothing of it stays behind.
@@ -38,13 +40,13 @@ pub trait ProcessPool: Send + Sync {
         &self,
         joined: JoinedGuest,
         request: &JoinRequest,
-        process: ForeignProcess,
+        process: (ForeignProcess, Ns),
         report: Arc<dyn ProcessReport>,
     ) -> Result<u64, Refusal>;
 
     /// The guest `number` leaves: its process has reported that it ended as in `ended`, or is gone. Whoever waits for
-    /// its vCPUs returns. May wait until all of them are back.
-    fn process_gone(&self, number: u64, ended: Option<GuestEnded>);
+    /// its vCPUs returns. May wait until all of them are back. Returns the CPU time by which it was ahead of others, ns.
+    fn process_gone(&self, number: u64, ended: Option<GuestEnded>) -> Ns;
 
     /// The process of guest `number` reports another source of the guest's hints.
     fn hints_reported(&self, number: u64, source: &str);
@@ -68,7 +70,7 @@ impl ProcessPool for OwnPool {
         &self,
         joined: JoinedGuest,
         request: &JoinRequest,
-        process: ForeignProcess,
+        process: (ForeignProcess, Ns),
         report: Arc<dyn ProcessReport>,
     ) -> Result<u64, Refusal> {
         let number = self.0.join_process(joined, request, process, report);
@@ -81,9 +83,10 @@ impl ProcessPool for OwnPool {
         })
     }
 
-    fn process_gone(&self, number: u64, ended: Option<GuestEnded>) {
-        // An executor may have taken it out because its process failed.
-        let _ = self.0.process_gone(number, ended);
+    fn process_gone(&self, number: u64, ended: Option<GuestEnded>) -> Ns {
+        // The pool may have stopped.
+        let account = self.0.process_gone(number, ended);
+        account.map_or(0, |account| account.lead_ns)
     }
 
     fn hints_reported(&self, number: u64, source: &str) {

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use baton_host::executor::GuestIdentity;
 use baton_link::connection::Connection;
 use baton_link::message::{Order, PoolMessage, Share};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::grants::VcpuClaim;
+use crate::notice_limit::NoticeLimit;
 
 /// A guest of another process.
 #[derive(Debug)]
 pub struct ProcessGuest {
-    /// Its name.
-    pub name: String,
+    /// Which guest of the pool it is.
+    pub identity: GuestIdentity,
     /// The user to whom it belongs.
     pub uid: u32,
     /// Its process.
@@ -31,6 +33,8 @@ pub struct ProcessGuest {
     pub connection: Arc<Connection>,
     /// Its process, whatever has its number.
     pub pidfd: OwnedFd,
+    /// How often its changes of itself are reported.
+    pub(crate) notices: NoticeLimit,
 }
 
 impl ProcessGuest {
@@ -92,20 +96,31 @@ impl Processes {
         self.all().get_mut(&number).map(read)
     }
 
-    /// The same of the guest called `name`: the last of that name, for another one may be about to leave still.
-    pub fn named<T>(&self, name: &str, read: impl FnOnce(&ProcessGuest) -> T) -> Option<T> {
-        self.all()
-            .values()
-            .rev()
-            .find(|guest| guest.name == name)
-            .map(read)
+    /// What `read` returns of the guest `identity`, if it is one of these.
+    pub fn of<T>(
+        &self,
+        identity: &GuestIdentity,
+        read: impl FnOnce(&ProcessGuest) -> T,
+    ) -> Option<T> {
+        let all = self.all();
+        let mut guests = all.values();
+        guests.find(|guest| guest.identity == *identity).map(read)
     }
 
-    /// The names of the guests of user `uid`.
-    pub fn names_of(&self, uid: u32) -> Vec<String> {
+    /// The number of the guest `identity` and the user to whom it belongs.
+    pub fn find(&self, identity: &GuestIdentity) -> Option<(u64, u32)> {
+        let all = self.all();
+        let mut guests = all.iter();
+        guests
+            .find(|(_, guest)| guest.identity == *identity)
+            .map(|(number, guest)| (*number, guest.uid))
+    }
+
+    /// The guests of user `uid`.
+    pub fn of_user(&self, uid: u32) -> Vec<GuestIdentity> {
         let all = self.all();
         let own = all.values().filter(|guest| guest.uid == uid);
-        own.map(|guest| guest.name.clone()).collect()
+        own.map(|guest| guest.identity.clone()).collect()
     }
 
     /// Sends `message` to all of their processes.

@@ -1,9 +1,10 @@
 //! The pool as those see it who have guests in it: what they may do, and what follows.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use baton_api::{EventKind, Rights as ApiRights};
-use baton_host::executor::{PoolHandle, PoolReader};
+use baton_host::executor::{GuestIdentity, GuestKey, PoolHandle, PoolReader};
 use baton_link::message::Order;
 use baton_os::peer::Peer;
 
@@ -11,6 +12,8 @@ use crate::events::Events;
 use crate::failure::{Failure, FailureKind};
 use crate::grants::{Action, Denied, Grants, Rights, Usage, VcpuClaim};
 use crate::host_cpus::HostCpus;
+use crate::leads::Leads;
+use crate::names::Names;
 use crate::process_pool::ProcessPool;
 use crate::processes::Processes;
 
@@ -19,13 +22,27 @@ pub struct Service {
     pub(crate) handle: PoolHandle,
     pub(crate) reader: PoolReader,
     pub(crate) pool: Box<dyn ProcessPool>,
-    pub(crate) grants: Grants,
+    grants: RwLock<Arc<Grants>>,
+    pub(crate) names: Names,
+    pub(crate) leads: Leads,
     pub(crate) processes: Processes,
     pub(crate) events: Events,
+    /// Whether all parts of the pool make progress, so that guests may join.
+    pub(crate) works: AtomicBool,
     /// Host CPUs of the pool.
     pub(crate) host_cpus: HostCpus,
     /// Held while what a user has is compared with his grant and changed.
     changes: Mutex<()>,
+}
+
+/// A guest that a caller may change, as it was when that was checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) identity: GuestIdentity,
+    /// Its number among the guests of other processes, if it is one of them.
+    pub(crate) number: Option<u64>,
+    /// What the caller may do.
+    pub(crate) rights: Rights,
 }
 
 impl std::fmt::Debug for Service {
@@ -36,22 +53,26 @@ impl std::fmt::Debug for Service {
 
 impl Service {
     /// The service of the pool of `handle` and `reader`, on the `host_cpus`, in which `pool` runs the guests of other
-    /// processes.
+    /// processes. `names` has those that are kept for guests of an earlier pool.
     #[must_use]
     pub fn new(
         handle: PoolHandle,
         reader: PoolReader,
         pool: Box<dyn ProcessPool>,
         grants: Grants,
+        names: Names,
         host_cpus: HostCpus,
     ) -> Arc<Self> {
         Arc::new(Self {
             handle,
             reader,
             pool,
-            grants,
+            grants: RwLock::new(Arc::new(grants)),
+            names,
+            leads: Leads::default(),
             processes: Processes::default(),
             events: Events::default(),
+            works: AtomicBool::new(true),
             host_cpus,
             changes: Mutex::new(()),
         })
@@ -63,20 +84,40 @@ impl Service {
         &self.events
     }
 
+    /// Records whether all parts of the pool make progress. To be called about once a second, because guests' processes
+    /// leave a pool that does not tell them for some seconds that it works.
+    pub fn set_works(&self, works: bool) {
+        self.works.store(works, Ordering::Relaxed);
+        if works {
+            self.handle.beat(None);
+        }
+    }
+
     /// Does `change` while no other change is compared with a grant.
     pub(crate) fn one_at_a_time<T>(&self, change: impl FnOnce() -> T) -> T {
         let _held = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         change()
     }
 
+    /// The grants in force.
+    #[must_use]
+    pub fn grants(&self) -> Arc<Grants> {
+        Arc::clone(&self.grants.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other grants in force. Guests that have joined keep what they have.
+    pub fn set_grants(&self, grants: Grants) {
+        *self.grants.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(grants);
+    }
+
     /// Whether `peer` may see what runs.
     pub(crate) fn check_see(&self, peer: &Peer) -> Result<Rights, Denied> {
-        self.grants.check(peer, Action::See)
+        self.grants().check(peer, Action::See)
     }
 
     /// What `peer` may do, as the API has it.
     pub(crate) fn rights(&self, peer: &Peer) -> ApiRights {
-        let rights = self.grants.of(peer);
+        let rights = self.grants().of(peer);
         ApiRights {
             uid: peer.uid,
             all: rights == Rights::All,
@@ -87,39 +128,45 @@ impl Service {
         }
     }
 
-    /// Whether `peer` may change the guest `name`, which has to exist.
-    pub(crate) fn check_control(&self, peer: &Peer, name: &str) -> Result<Rights, Failure> {
+    /// The guest that is called `name`, which `peer` may change.
+    pub(crate) fn target(&self, peer: &Peer, name: &str) -> Result<Target, Failure> {
         // A guest that is about to join has no owner for a moment.
-        self.one_at_a_time(|| self.check_control_alone(peer, name))
+        self.one_at_a_time(|| self.target_alone(peer, name))
     }
 
     /// The same for a caller within [`Self::one_at_a_time`].
-    pub(crate) fn check_control_alone(&self, peer: &Peer, name: &str) -> Result<Rights, Failure> {
+    pub(crate) fn target_alone(&self, peer: &Peer, name: &str) -> Result<Target, Failure> {
         // One who may see nothing does not learn which guests there are.
         self.check_see(peer)?;
-        let owner = self.processes.named(name, |guest| guest.uid);
-        if owner.is_none() && self.handle.terms(name).is_err() {
-            return Err(Failure::no_guest(name));
-        }
-        Ok(self.grants.check(peer, Action::Control(owner))?)
+        let identity = self.handle.find(name)?;
+        let of_process = self.processes.find(&identity);
+        let owner = of_process.map(|(_, uid)| uid);
+        Ok(Target {
+            rights: self.grants().check(peer, Action::Control(owner))?,
+            number: of_process.map(|(number, _)| number),
+            identity,
+        })
     }
 
     /// What user `uid` has in the pool, without the guest `except`.
-    pub(crate) fn usage_of(&self, uid: u32, except: &str) -> Usage {
+    pub(crate) fn usage_of(&self, uid: u32, except: Option<&GuestIdentity>) -> Usage {
         let mut usage = Usage::default();
-        let names = self.processes.names_of(uid);
-        for name in names.iter().filter(|name| *name != except) {
+        let guests = self.processes.of_user(uid);
+        for guest in guests.iter().filter(|guest| Some(*guest) != except) {
             // A guest that has just left has nothing.
-            if let Ok(vcpus) = self.claims_of(name) {
+            if let Ok(vcpus) = self.claims_of(guest) {
                 usage.add(&vcpus);
             }
         }
         usage
     }
 
-    /// What the vCPUs of the guest `name` have.
-    pub(crate) fn claims_of(&self, name: &str) -> Result<Vec<VcpuClaim>, Failure> {
-        let terms = self.handle.terms(name)?.into_iter();
+    /// What the vCPUs of `guest` have.
+    pub(crate) fn claims_of<'a>(
+        &self,
+        guest: impl Into<GuestKey<'a>>,
+    ) -> Result<Vec<VcpuClaim>, Failure> {
+        let terms = self.handle.terms(guest)?.into_iter();
         let claim = |listed: baton_host::executor::VcpuListed| VcpuClaim {
             params: listed.params,
             host_cpus: listed.host_cpus,
@@ -132,12 +179,22 @@ impl Service {
     /// # Errors
     /// If `peer` may not, or the guest does not run.
     pub fn pause(&self, peer: &Peer, name: &str) -> Result<(), Failure> {
-        self.check_control(peer, name)?;
-        self.handle.pause(name)?;
-        self.processes.named(name, |guest| guest.show_paused(true));
+        let target = self.target(peer, name)?;
+        self.handle.pause(&target.identity)?;
+        self.show_paused(&target, true);
         let guest = name.to_owned();
-        self.events.publish(EventKind::Paused { guest });
+        self.events
+            .publish_of(peer.uid, EventKind::Paused { guest });
         Ok(())
+    }
+
+    /// Tells the process of `target`, if it has one, whether it is paused.
+    fn show_paused(&self, target: &Target, is_paused: bool) {
+        let shown = |number| {
+            self.processes
+                .with(number, |guest| guest.show_paused(is_paused))
+        };
+        target.number.and_then(shown);
     }
 
     /// Resumes the guest `name`.
@@ -146,13 +203,14 @@ impl Service {
     /// If `peer` may not, or the guest is not paused.
     pub fn resume(&self, peer: &Peer, name: &str) -> Result<(), Failure> {
         self.one_at_a_time(|| {
-            self.check_control_alone(peer, name)?;
-            self.handle.resume(name).map_err(Failure::from)?;
-            self.processes.named(name, |guest| guest.show_paused(false));
+            let target = self.target_alone(peer, name)?;
+            self.handle.resume(&target.identity)?;
+            self.show_paused(&target, false);
             Ok::<_, Failure>(())
         })?;
         let guest = name.to_owned();
-        self.events.publish(EventKind::Resumed { guest });
+        self.events
+            .publish_of(peer.uid, EventKind::Resumed { guest });
         Ok(())
     }
 
@@ -161,22 +219,21 @@ impl Service {
     /// # Errors
     /// If `peer` may not, the guest has no process of its own, or the process does not read.
     pub fn order(&self, peer: &Peer, name: &str, order: Order) -> Result<(), Failure> {
-        // Nobody else's guest gets the name between the check and the order.
-        let ordered = self.one_at_a_time(|| {
-            self.check_control_alone(peer, name)?;
-            Ok::<_, Failure>(self.processes.named(name, |guest| guest.order(order)))
-        })?;
-        match ordered {
+        let target = self.target(peer, name)?;
+        let number = target.number.ok_or_else(|| no_process(name))?;
+        match self.processes.with(number, |guest| guest.order(order)) {
             Some(true) => {
                 let (guest, order) = (name.to_owned(), listed(order));
-                self.events.publish(EventKind::Ordered { guest, order });
+                self.events
+                    .publish_of(peer.uid, EventKind::Ordered { guest, order });
                 Ok(())
             }
             Some(false) => Err(Failure::new(
                 FailureKind::Conflict,
                 format!("the process of guest {name} takes no orders; kill it"),
             )),
-            None => Err(no_process(name)),
+            // It has left meanwhile.
+            None => Err(Failure::no_guest(name)),
         }
     }
 
@@ -185,15 +242,16 @@ impl Service {
     /// # Errors
     /// If `peer` may not, or the host refuses.
     pub fn kill(&self, peer: &Peer, name: &str) -> Result<(), Failure> {
-        let killed = self.one_at_a_time(|| {
-            self.check_control_alone(peer, name)?;
-            let killed = self.processes.named(name, |guest| guest.kill());
-            if killed.is_none() {
-                drop(self.handle.leave(name)?);
+        let target = self.target(peer, name)?;
+        let killed = match target.number {
+            Some(number) => self.processes.with(number, |guest| guest.kill()),
+            None => {
+                drop(self.handle.leave(&target.identity)?);
+                Some(Ok(()))
             }
-            Ok::<_, Failure>(killed)
-        })?;
+        };
         match killed {
+            // One that has left meanwhile needs no killing.
             Some(Ok(())) | None => {}
             Some(Err(error)) => {
                 let what = format!(
@@ -202,10 +260,9 @@ impl Service {
                 return Err(Failure::new(FailureKind::Conflict, what));
             }
         }
-        self.events.publish(EventKind::Ordered {
-            guest: name.to_owned(),
-            order: baton_api::GuestOrder::Kill,
-        });
+        let (guest, order) = (name.to_owned(), baton_api::GuestOrder::Kill);
+        self.events
+            .publish_of(peer.uid, EventKind::Ordered { guest, order });
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use baton_api::{Grant, Guest, GuestList, GuestState, HostCpu, PoolStatus, VERSION, Vcpu};
 use baton_config::units::format_cpus;
-use baton_host::executor::{GuestListed, GuestState as State, VcpuListed};
+use baton_host::executor::{GuestIdentity, GuestListed, GuestState as State, VcpuListed};
 use baton_observe::control::snapshot::PoolSnapshot;
 use baton_observe::counters::ControlKey;
 use baton_os::peer::Peer;
@@ -26,7 +26,7 @@ impl Service {
         let snapshot = self.reader.snapshot();
         let guests = self.handle.list();
         let reserved = guests.iter().map(|listed| {
-            let terms = self.handle.terms(&listed.record.name).unwrap_or_default();
+            let terms = self.handle.terms(&listed.identity()).unwrap_or_default();
             sum_ppm(&terms)
         });
         Ok(PoolStatus {
@@ -62,15 +62,27 @@ impl Service {
     /// # Errors
     /// If `peer` may not see it, or there is none.
     pub fn guest(&self, peer: &Peer, name: &str) -> Result<Guest, Failure> {
-        let all = self.guests(peer)?.guests.into_iter();
-        let mut named = all.filter(|guest| guest.name == name);
-        named.next().ok_or_else(|| Failure::no_guest(name))
+        self.check_see(peer)?;
+        // Commands that wait for a guest ask for it often, so the others are not looked at.
+        self.guest_with(&self.handle.find(name)?)
+    }
+
+    /// `guest`, for one who may see it.
+    pub(crate) fn guest_with(&self, guest: &GuestIdentity) -> Result<Guest, Failure> {
+        let snapshot = self.reader.snapshot();
+        self.one_at_a_time(|| {
+            let listed = self.handle.list().into_iter();
+            let mut same = listed.filter(|listed| listed.identity() == *guest);
+            let listed = same.next().ok_or_else(|| Failure::no_guest(guest.name()))?;
+            Ok(self.guest_of(&listed, &snapshot))
+        })
     }
 
     fn guest_of(&self, listed: &GuestListed, snapshot: &PoolSnapshot) -> Guest {
         let name = &listed.record.name;
-        let terms = self.handle.terms(name).unwrap_or_default();
         let record = &listed.record;
+        let identity = listed.identity();
+        let terms = self.handle.terms(&identity).unwrap_or_default();
         let mut guest = Guest {
             name: name.clone(),
             state: match listed.state {
@@ -89,7 +101,7 @@ impl Service {
                 .map(|(index, terms)| vcpu(name, index, terms, snapshot))
                 .collect(),
         };
-        let of_process = self.processes.named(name, |of_process| {
+        let of_process = self.processes.of(&identity, |of_process| {
             guest.uid = Some(of_process.uid);
             guest.pid = Some(of_process.pid);
             guest.console.clone_from(&of_process.console);

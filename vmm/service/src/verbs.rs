@@ -6,9 +6,11 @@
 //! | `end.rs` | ending guests, and waiting for that |
 //! | `start.rs` | starting the process of a guest |
 //! | `guest_log.rs` | what that process prints |
+//! | `pauses.rs` | how often a command looks whether something has come about |
 
 mod end;
 mod guest_log;
+mod pauses;
 mod start;
 mod text;
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use baton_link::join::Admission;
 use baton_link::message::{
     Change, GuestEnded, GuestMessage, Order, PROTOCOL, PoolMessage, ReservationRequest, Share,
 };
+use baton_service::grants::{GrantTerms, Grantee, Grants};
+use baton_service::places::LINK_SOCKET;
 use common::{NOBODY, Sockets, TestService, as_user, join_request, until};
 
 fn received(connection: &Connection) -> Result<PoolMessage, ConnectionError> {
@@ -311,6 +313,178 @@ fn processes_that_connect_and_are_silent_leave_room_for_others_and_are_dropped()
         assert!(is_closed(&connection));
     }
     assert!(pool.client().guest("web").is_ok());
+}
+
+#[test]
+fn a_name_is_kept_for_its_user_whose_guest_may_join_again_and_nobody_takes_it() {
+    let grants = vec![(Grantee::User(NOBODY), GrantTerms::default())];
+    let service = TestService::start("names", grants);
+    let pool = &*service;
+    let join = |name: &str| pool.join(join_request(name, None));
+    let joined = || as_user(NOBODY, || join("web"));
+    let Some(connection) = joined() else {
+        return;
+    };
+    let client = pool.client();
+    let refused = join("web").expect_err("another user's").to_string();
+    assert!(refused.contains("has a guest of this name"), "{refused}");
+    drop(connection);
+    until("its name is kept", || {
+        let refused = join("web").expect_err("another user's").to_string();
+        client.guest("web").is_err() && refused.contains("may join again")
+    });
+    let again = joined().expect("root runs this");
+    let (connection, _) = again.expect("the name is its user's");
+    let ended = GuestEnded {
+        ok: true,
+        text: "done".to_owned(),
+    };
+    connection
+        .send(&GuestMessage::Leave(ended), None)
+        .expect("sent");
+    assert!(is_closed(&connection));
+    until("the name of a guest that has ended is free", || {
+        join("web").is_ok()
+    });
+}
+
+#[test]
+fn a_process_whose_hints_change_without_end_is_told_of_a_few_times_and_the_last_are_listed() {
+    let pool = TestService::start("hints", Vec::new());
+    let (connection, _) = pool.join(join_request("web", None)).expect("admitted");
+    let mut events = pool.service.events().follow();
+    // Not more than may be sent at once.
+    for number in 1..=28 {
+        let source = format!("source {number}");
+        let hints = GuestMessage::Hints { source };
+        connection.send(&hints, None).expect("sent");
+    }
+    let client = pool.client();
+    let last = || client.guest("web").expect("there").hints == "source 28";
+    until("the last are listed", last);
+    let told = (0..100).filter(|_| events.try_recv().is_ok()).count();
+    assert!((1..=8).contains(&told), "{told}");
+}
+
+#[test]
+fn grants_that_are_read_again_are_in_force_at_once() {
+    let pool = TestService::start("grants", Vec::new());
+    let lists = |sockets: &Sockets| as_user(NOBODY, || sockets.request("GET", "/v1/guests", "").0);
+    let Some(status) = lists(&pool) else { return };
+    assert_eq!(status, 403);
+    let own = rustix::process::geteuid().as_raw();
+    let grants = vec![(Grantee::User(NOBODY), GrantTerms::default())];
+    pool.service.set_grants(Grants::new(own, grants));
+    assert_eq!(lists(&pool), Some(200));
+    pool.service.set_grants(Grants::new(own, Vec::new()));
+    assert_eq!(lists(&pool), Some(403));
+}
+
+#[test]
+fn a_pool_that_makes_no_progress_admits_no_guest_until_it_does() {
+    let pool = TestService::start("hung", Vec::new());
+    pool.service.set_works(false);
+    let refused = pool.join(join_request("web", None)).expect_err("it hangs");
+    assert!(refused.to_string().contains("no progress"), "{refused}");
+    pool.service.set_works(true);
+    pool.join(join_request("web", None)).expect("it works");
+}
+
+/// In another process, for it leaves that without files.
+#[test]
+#[ignore = "a part of a test, in another process"]
+fn runs_out_of_files() {
+    let pool = TestService::start("files", Vec::new());
+    let (_guest, admission) = pool.join(join_request("web", None)).expect("admitted");
+    let path = pool.directory.join(LINK_SOCKET);
+    let address = rustix::net::SocketAddrUnix::new(&path).expect("a path");
+    let sockets: Vec<_> = (0..40)
+        .map(|_| {
+            let (family, kind) = (
+                rustix::net::AddressFamily::UNIX,
+                rustix::net::SocketType::SEQPACKET,
+            );
+            rustix::net::socket(family, kind, None).expect("a socket")
+        })
+        .collect();
+    let mut fills = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        fills.push(file);
+    }
+    // Kept open, so that no file becomes free.
+    let connections = sockets.into_iter().map(Connection::from);
+    let connections: Vec<_> = connections.collect();
+    for connection in &connections {
+        rustix::net::connect(connection, &address).expect("it listens");
+        assert!(is_closed(connection));
+        let before = pool.calls.wakes.load(Ordering::Relaxed);
+        admission.wakes.report();
+        until("the wake is reported", || {
+            pool.calls.wakes.load(Ordering::Relaxed) > before
+        });
+    }
+    drop(fills);
+    pool.join(join_request("db", None))
+        .expect("there is room again");
+}
+
+#[test]
+fn a_connection_for_which_no_file_is_left_is_closed_and_wakes_are_reported_meanwhile() {
+    let own = std::env::current_exe().expect("this program");
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            "ulimit -n 512; exec \"$0\" --ignored --exact runs_out_of_files",
+        ])
+        .arg(own);
+    let output = command.output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+}
+
+#[test]
+fn files_of_all_kinds_in_place_of_the_pages_are_refused_and_closed() {
+    let pool = TestService::start("kinds", Vec::new());
+    let open = || std::fs::read_dir("/proc/self/fd").expect("files").count();
+    let foreign: [fn() -> OwnedFd; 5] = [
+        || std::fs::File::open("/dev/null").expect("a file").into(),
+        || rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).expect("an event"),
+        || rustix::pipe::pipe().expect("a pipe").0,
+        || {
+            std::os::unix::net::UnixStream::pair()
+                .expect("sockets")
+                .0
+                .into()
+        },
+        || {
+            let flags = rustix::fs::MemfdFlags::ALLOW_SEALING;
+            let file = rustix::fs::memfd_create("unsealed", flags).expect("a file");
+            rustix::fs::ftruncate(&file, 4096).expect("grown");
+            file
+        },
+    ];
+    let refuse_all = || {
+        for make in foreign {
+            let connection = pool.link();
+            let hello = GuestMessage::Hello { protocol: PROTOCOL };
+            connection.send(&hello, None).expect("sent");
+            received(&connection).expect("welcome");
+            let (file, join) = (make(), GuestMessage::Join(join_request("web", None)));
+            connection.send(&join, Some(file.as_fd())).expect("sent");
+            assert!(matches!(
+                received(&connection),
+                Ok(PoolMessage::Refused { .. })
+            ));
+            assert!(is_closed(&connection));
+        }
+    };
+    refuse_all();
+    let before = open();
+    (0..20).for_each(|_| refuse_all());
+    // Other tests of this process have files, too, so only a leak of each time shows.
+    until("the files are closed", || open() < before + 100);
+    pool.join(join_request("web", None)).expect("there is room");
 }
 
 #[test]

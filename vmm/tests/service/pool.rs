@@ -96,6 +96,11 @@ impl ServicePool {
         self.process.as_ref().expect("the pool runs").pid()
     }
 
+    /// Sends `signal` to the pool's process.
+    pub fn signal(&self, signal: i32) {
+        self.process.as_ref().expect("the pool runs").signal(signal);
+    }
+
     /// The directory of the test, and the pool in it.
     pub fn place(&self) -> &Place {
         &self.place
@@ -199,6 +204,15 @@ impl ServicePool {
     }
 }
 
+impl Drop for ServicePool {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // Without it, what the pool has done to a guest cannot be found out: the file goes with the directory.
+            println!("the log of the pool:\n{}", self.log());
+        }
+    }
+}
+
 impl GuestProcess {
     /// Waits for the end of the process, and returns its output.
     pub fn finish(self) -> Ran {
@@ -211,6 +225,27 @@ impl GuestProcess {
             stderr,
             ..ran
         }
+    }
+
+    /// Waits until the process has printed `text` on standard error. The pool may be stopped.
+    pub fn until_said(&mut self, pool: &ServicePool, text: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let said = fs::read_to_string(&self.output[1]).unwrap_or_default();
+            if said.contains(text) {
+                return;
+            }
+            assert!(!self.has_ended(), "the guest has ended: {said}");
+            let log = pool.log();
+            assert!(Instant::now() < end, "no '{text}' in: {said}\n{log}");
+            thread::sleep(EVERY);
+        }
+    }
+
+    /// Forgets what the process has printed on standard error so far.
+    pub fn forget_said(&self) {
+        let file = File::options().write(true).open(&self.output[1]);
+        file.and_then(|file| file.set_len(0)).expect("a file");
     }
 
     /// Has the pool power the guest off, and waits for the end, which is a good one.

@@ -1,7 +1,10 @@
 //! The pool is killed and started again while its guests run.
 
+use std::time::Instant;
+
 use baton_api::Guest;
 
+use super::gap::{self, VcpuThread};
 use super::locks::Locks;
 use super::pool::{ServicePool, number_of};
 use super::promises::{HARD, assert_counters_add_up};
@@ -20,13 +23,26 @@ fn claims(guest: &Guest) -> String {
     format!("{} {:?} {shares:?}", guest.name, guest.pid)
 }
 
-/// Ends the pool, as a kill or as a service manager does, and starts it again.
-fn restart(pool: &mut ServicePool, random: &mut Random) {
-    match random.below(4) {
-        0 => pool.terminate(),
-        _ => pool.kill(),
-    }
+/// Ends the pool, as a kill or as a service manager does, and starts it again. Returns how long after a kill the vCPU
+/// of `thread` has run for a millisecond.
+fn restart(
+    pool: &mut ServicePool,
+    random: &mut Random,
+    thread: &VcpuThread,
+) -> Option<std::time::Duration> {
+    let killed = Instant::now();
+    let gap = match random.below(4) {
+        0 => {
+            pool.terminate();
+            None
+        }
+        _ => {
+            pool.kill();
+            Some(thread.runs_after(killed))
+        }
+    };
     pool.start_again();
+    gap
 }
 
 #[test]
@@ -49,9 +65,11 @@ fn guests_whose_pool_is_killed_and_started_again_go_on_and_rejoin_with_their_cla
     let first = pool.until("both have joined", claims_of_own);
     println!("{first:?}");
 
+    let thread = VcpuThread::of(hard.process.pid());
+    let mut gaps = Vec::new();
     for number in 1..=restarts {
         random.pass_time(LONGEST_LIFE);
-        restart(&mut pool, &mut random);
+        gaps.extend(restart(&mut pool, &mut random, &thread));
         // One time in four, before the guests have joined again.
         if number < restarts && random.below(4) == 0 {
             continue;
@@ -66,6 +84,10 @@ fn guests_whose_pool_is_killed_and_started_again_go_on_and_rejoin_with_their_cla
     for guest in [&mut hard, &mut sleeper] {
         assert!(!guest.has_ended(), "guest {} has ended", guest.name);
     }
+    gap::print(
+        "from the kill of the pool until a guest has run for 1 ms",
+        gaps,
+    );
     let done = locks.map(|locks| locks.finish());
     println!("{restarts} restarts; {done:?} guests with locks came to their end");
     hard.power_off(&pool);

@@ -7,6 +7,7 @@ use vcpu_sched::{AdmissionError, Ns, Reservation, SchedParams, VcpuId};
 
 use super::admission::{in_pool, on_host};
 use super::guest_error::GuestCallError;
+use super::guest_key::GuestKey;
 use super::pool_guest::VcpuTerms;
 use super::pool_handle::PoolHandle;
 use super::pool_state::PoolState;
@@ -23,21 +24,23 @@ pub enum VcpuChange {
 }
 
 impl PoolHandle {
-    /// Changes the vCPU with index `vcpu` of the guest `name`, or with `None` all of its vCPUs, or none of them if
+    /// Changes the vCPU with index `vcpu` of `guest`, or with `None` all of its vCPUs, or none of them if
     /// the policy refuses one.
     ///
     /// # Errors
     /// If there is no such guest or vCPU, the guest has ended, the pool has stopped, or the policy cannot keep the
     /// reservation. Then all is as before.
-    pub fn set(
+    pub fn set<'a>(
         &self,
-        name: &str,
+        guest: impl Into<GuestKey<'a>>,
         vcpu: Option<u32>,
         change: &VcpuChange,
     ) -> Result<(), GuestCallError> {
+        let key = guest.into();
+        let name = key.name();
         let cpus = Arc::clone(self.pool.host_cpus());
         let result = self.pool.change(|state, now| {
-            let guest = state.going_on(name)?;
+            let guest = state.going_on(key)?;
             let ids = guest.ids().clone();
             let indices = indices(name, ids.vcpus().len() as u32, vcpu)?;
             let before = guest.terms.clone();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use baton_link::LinkError;
 use baton_link::foreign_clock::ForeignThreadClock;
-use baton_link::foreign_process::ForeignProcess;
+use baton_link::foreign_process::{ForeignProcess, ThreadState};
 use baton_link::pool_side::PoolGuestLink;
 use baton_machine::{GuestEnd, GuestRecord};
 use vcpu_sched::Ns;
@@ -21,6 +21,12 @@ pub trait ProcessReport: Send + Sync {
     /// The process broke the protocol, ran without a command, or its vCPU's thread is overdue. The pool has stopped
     /// the process by SIGSTOP and taken the guest's claims out of the policy, and then kills the process.
     fn failed(&self, number: GuestNumber, error: &LinkError);
+
+    /// Whether the process has left the pool by closing its control socket. It obeys no commands since, and what it does
+    /// is no failure.
+    fn has_left(&self) -> bool {
+        false
+    }
 
     /// Something that the user of the guest should know: `what`, with the guest as the subject.
     fn notice(&self, number: GuestNumber, what: &str);
@@ -70,9 +76,16 @@ impl ForeignGuest {
     /// Records that the hand-over of a vCPU has failed with `error`. The claims of the guest are taken out of the
     /// policy, so the caller must not hold the pool's lock.
     pub(super) fn fail(&self, error: &LinkError) {
-        if let LinkError::Gone = error {
+        // A guest that takes its pool for hung runs on by itself, and the pool may find that before the closed socket.
+        if matches!(error, LinkError::Gone) || self.report.has_left() {
             self.record
                 .end(GuestEnd::ProcessLost("it has ended".into()));
+            return;
+        }
+        if let LinkError::ThreadEnded = error {
+            self.record.end(GuestEnd::ProcessLost(error.to_string()));
+            // Without effect where all of it ends. No guest goes on without a vCPU.
+            self.process.kill();
             return;
         }
         if self.has_failed.swap(true, Ordering::Relaxed) {
@@ -88,6 +101,11 @@ impl ForeignGuest {
     /// The control socket has closed: whoever waits for one of the guest's vCPUs returns.
     pub(super) fn hang_up(&self) {
         self.link.hang_up();
+    }
+
+    /// Shows the process that the pool works.
+    pub(super) fn beat(&self) {
+        self.link.beat();
     }
 
     /// Takes the CPU time that the process has used beside its vCPUs' threads since the last time, ns.
@@ -108,6 +126,11 @@ impl ForeignGuest {
                  CAP_SYS_NICE, and keep the guest's process out of control groups without real-time bandwidth"
             ));
         }
+    }
+
+    /// Whether the thread `tid` of the process has ended, or is about to.
+    pub(super) fn has_ended(&self, tid: i32) -> bool {
+        self.process.thread_state(tid) == ThreadState::Ends
     }
 
     /// Reports `what`, with the guest as the subject.

@@ -7,6 +7,7 @@ use baton_link::foreign_process::ForeignProcess;
 use baton_link::join::JoinedGuest;
 use baton_link::message::{GuestEnded, JoinRequest};
 use baton_machine::{GuestEnd, GuestRecord, HintsInForce};
+use vcpu_sched::Ns;
 
 use super::admission::{self, Request};
 use super::foreign_guest::{ForeignGuest, GuestNumber, ProcessReport};
@@ -14,6 +15,7 @@ use super::foreign_sleep::ForeignSlot;
 use super::foreign_table::ForeignWays;
 use super::foreign_vcpu::{ForeignSleep, ForeignVcpu, VcpuWays};
 use super::guest_error::GuestCallError;
+use super::guest_key::GuestKey;
 use super::join_error::{JoinError, JoinErrorKind};
 use super::owned_vcpu::OwnedVcpu;
 use super::policy_ids::PolicyIds;
@@ -21,11 +23,13 @@ use super::policy_join::{self, InPolicy};
 use super::pool::Pool;
 use super::pool_guest::GuestThreads;
 use super::pool_handle::{GuestAccount, PoolHandle};
+use super::pool_state::PoolState;
 
 impl PoolHandle {
     /// Has the guest of another `process` join the pool, and run. `request` is what that process has requested, and
     /// `joined` what [`accept`](baton_link::join::accept) has made of it. Errors of the process go to `report`.
-    /// Returns the number of the guest, which no other guest of the pool gets.
+    /// Returns the number of the guest, which no other guest of the pool gets. The guest starts as if it had just had
+    /// `lead` ns of CPU time, which an earlier guest of its user was ahead of others.
     ///
     /// # Errors
     /// Why the guest could not join; nothing has changed then. If a reservation does not fit, the error has what
@@ -34,7 +38,7 @@ impl PoolHandle {
         &self,
         joined: JoinedGuest,
         request: &JoinRequest,
-        process: ForeignProcess,
+        (process, lead): (ForeignProcess, Ns),
         report: Arc<dyn ProcessReport>,
     ) -> Result<GuestNumber, JoinError> {
         let pool = &self.pool;
@@ -51,6 +55,14 @@ impl PoolHandle {
         };
         let InPolicy { ids, .. } =
             policy_join::admit_later(pool, &record, &requests, 0).map_err(refused)?;
+        if lead > 0 {
+            let owe = |state: &mut PoolState, _: Ns| {
+                ids.vcpus()
+                    .iter()
+                    .for_each(|&vcpu| state.sched.owe(vcpu, lead));
+            };
+            pool.change(owe);
+        }
         let guest = Joining::new(
             pool,
             number,
@@ -87,6 +99,17 @@ impl PoolHandle {
         }
     }
 
+    /// Shows the process of guest `number`, or those of all guests, that the pool works. To be called about once a
+    /// second for all, once it has been called: a process that then sees no change for some seconds takes the pool for
+    /// hung, and leaves it.
+    pub fn beat(&self, number: Option<GuestNumber>) {
+        let ways = match number {
+            Some(number) => self.pool.foreign.get(number).into_iter().collect(),
+            None => self.pool.foreign.all(),
+        };
+        ways.iter().for_each(|ways| ways.guest.beat());
+    }
+
     /// The wake file of guest `number` was written: vCPUs of the guest that sleep may have woken. Returns how many
     /// have.
     pub fn wake_reported(&self, number: GuestNumber) -> usize {
@@ -118,7 +141,7 @@ impl PoolHandle {
             None => GuestEnd::ProcessLost("it has ended".into()),
         });
         ways.guest.hang_up();
-        let account = self.leave_of(|state| state.joined_record(record));
+        let account = self.leave(GuestKey::Record(record));
         ways.sleeps.iter().for_each(|sleep| sleep.forget());
         account
     }

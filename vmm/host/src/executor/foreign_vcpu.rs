@@ -259,12 +259,18 @@ impl ForeignVcpu {
     /// Waits for the answer to that. Meanwhile checks that the thread stays where it is told to run.
     ///
     /// # Errors
-    /// If its process is gone, has broken the protocol, or is overdue.
+    /// If its process is gone, has broken the protocol, or is overdue, or its thread has ended.
     pub(super) fn wait(&mut self, limits: &WaitLimits) -> Result<Exit, LinkError> {
         let host_cpu = self.host_cpu as usize;
         let check = || self.priority.check(host_cpu);
-        let answer = self.side.wait_and_check(limits, sys::monotonic_ns, check)?;
-        Ok(self.answered(answer))
+        match self.side.wait_and_check(limits, sys::monotonic_ns, check) {
+            Ok(answer) => Ok(self.answered(answer)),
+            // The kernel takes its time to close the control socket of a process that was killed.
+            Err(LinkError::Overdue { .. }) if self.guest.has_ended(self.tid) => {
+                Err(LinkError::ThreadEnded)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Its thread has answered the command to run, or is given up.

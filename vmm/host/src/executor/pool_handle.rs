@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use baton_config::ExecutorPriority;
 use baton_machine::{GuestEnd, GuestRecord};
-use vcpu_sched::{CpuId, GuestId};
+use vcpu_sched::{CpuId, GuestId, Ns};
 
 use super::guest_error::GuestCallError;
+use super::guest_key::{GuestIdentity, GuestKey};
 use super::join;
 use super::join_error::RefusedJoin;
 use super::pool::Pool;
@@ -50,6 +51,14 @@ pub struct GuestListed {
     pub state: GuestState,
 }
 
+impl GuestListed {
+    /// The identity of the guest.
+    #[must_use]
+    pub fn identity(&self) -> GuestIdentity {
+        GuestIdentity::of(&self.record)
+    }
+}
+
 /// What is left of a guest that has left its pool.
 #[derive(Clone, Debug)]
 pub struct GuestAccount {
@@ -57,6 +66,8 @@ pub struct GuestAccount {
     pub record: Arc<GuestRecord>,
     /// The numbers of its vCPUs, in order.
     pub vcpus: Vec<VcpuAccount>,
+    /// CPU time by which the guest was ahead of others, ns. The next guest of its user is to owe it.
+    pub lead_ns: Ns,
 }
 
 impl PoolHandle {
@@ -86,26 +97,30 @@ impl PoolHandle {
         prepared.begin(&self.pool)
     }
 
-    /// Ends the guest `name`, unless it has ended, and takes it out of the pool. Afterwards none of its vCPUs runs
+    /// The identity of the guest that has the name `name` now.
+    ///
+    /// # Errors
+    /// If there is no such guest, or the pool has stopped.
+    pub fn find(&self, name: &str) -> Result<GuestIdentity, GuestCallError> {
+        self.pool.change(|state, _| {
+            let guest = state.joined(GuestKey::Name(name))?;
+            Ok(GuestIdentity::of(guest.record()))
+        })
+    }
+
+    /// Ends `guest`, unless it has ended, and takes it out of the pool. Afterwards none of its vCPUs runs
     /// or sleeps anywhere, the threads of the vCPUs have ended, and its name is free. What the guest has of the
     /// host is released by its reaper; a thread of a device that hangs in the host's kernel is not waited for.
     ///
     /// # Errors
     /// If there is no such guest, or the pool has stopped.
-    pub fn leave(&self, name: &str) -> Result<GuestAccount, GuestCallError> {
-        self.leave_of(|state| state.joined(name))
-    }
-
-    /// The same of the guest that `find` finds.
-    ///
-    /// # Errors
-    /// Those of `find`.
-    pub(super) fn leave_of(
+    pub fn leave<'a>(
         &self,
-        find: impl FnOnce(&mut PoolState) -> Result<&mut PoolGuest, GuestCallError>,
+        guest: impl Into<GuestKey<'a>>,
     ) -> Result<GuestAccount, GuestCallError> {
+        let key = guest.into();
         let (id, record) = self.pool.change(|state, _| {
-            let guest = find(state)?;
+            let guest = state.joined(key)?;
             guest.membership = Membership::Leaving;
             let found = (guest.ids().guest(), Arc::clone(guest.record()));
             state.wait_for(found.0);
@@ -116,30 +131,35 @@ impl PoolHandle {
         self.pool.remove_guest(&record);
         self.pool
             .wait_until(id, |state| state.is_back(id).then_some(()));
-        let (vcpus, threads, workers) = self.pool.change(|state, now| {
-            let vcpus = state.accounts(id, now);
-            (vcpus, state.take_threads_of(id), state.workers_of(id))
+        let (account, threads, workers) = self.pool.change(|state, now| {
+            let account = GuestAccount {
+                record,
+                vcpus: state.accounts(id, now),
+                lead_ns: state.lead(id),
+            };
+            (account, state.take_threads_of(id), state.workers_of(id))
         });
         drop(threads);
         for (_, inbox) in workers {
             inbox.close();
         }
         self.pool.change(|state, now| state.leave(id, now));
-        Ok(GuestAccount { record, vcpus })
+        Ok(account)
     }
 
-    /// Pauses the guest `name`: its vCPUs and the threads of its devices get no CPU time. Returns when none of
+    /// Pauses `guest`: its vCPUs and the threads of its devices get no CPU time. Returns when none of
     /// them runs any more. vCPUs that are halted stay so; what wakes them meanwhile is delivered when the guest is
     /// resumed. Clocks of the guest go on. When it is resumed, each vCPU that missed a second or more is reported
     /// to have been stopped, as after SIGSTOP.
     ///
     /// # Errors
     /// If there is no such guest, it has ended or is paused, or the pool has stopped.
-    pub fn pause(&self, name: &str) -> Result<(), GuestCallError> {
+    pub fn pause<'a>(&self, guest: impl Into<GuestKey<'a>>) -> Result<(), GuestCallError> {
+        let key = guest.into();
         let id = self.pool.change(|state, now| {
-            let guest = state.going_on(name)?;
+            let guest = state.going_on(key)?;
             if guest.is_paused {
-                return Err(GuestCallError::Paused(name.to_owned()));
+                return Err(GuestCallError::Paused(key.name().to_owned()));
             }
             let id = guest.ids().guest();
             state.pause(id, now);
@@ -151,15 +171,16 @@ impl PoolHandle {
         Ok(())
     }
 
-    /// Resumes the guest `name`, which is paused.
+    /// Resumes `guest`, which is paused.
     ///
     /// # Errors
     /// If there is no such guest, it has ended or is not paused, or the pool has stopped.
-    pub fn resume(&self, name: &str) -> Result<(), GuestCallError> {
+    pub fn resume<'a>(&self, guest: impl Into<GuestKey<'a>>) -> Result<(), GuestCallError> {
+        let key = guest.into();
         self.pool.change(|state, now| {
-            let guest = state.going_on(name)?;
+            let guest = state.going_on(key)?;
             if !std::mem::take(&mut guest.is_paused) {
-                return Err(GuestCallError::NotPaused(name.to_owned()));
+                return Err(GuestCallError::NotPaused(key.name().to_owned()));
             }
             let id = guest.ids().guest();
             state.sched.resume(id, now);
@@ -188,37 +209,25 @@ impl PoolHandle {
 }
 
 impl PoolState {
-    /// The guest `name`, which has joined and is not leaving.
-    pub(super) fn joined(&mut self, name: &str) -> Result<&mut PoolGuest, GuestCallError> {
+    /// The guest of `key`, which has joined and is not leaving.
+    pub(super) fn joined(&mut self, key: GuestKey<'_>) -> Result<&mut PoolGuest, GuestCallError> {
         if self.is_stopping() {
             return Err(GuestCallError::Stopped);
         }
-        let id = self.guests.named(name);
+        let id = match key {
+            GuestKey::Name(name) => self.guests.named(name),
+            GuestKey::Record(record) => self.guests.of_record(record),
+        };
         id.and_then(|id| self.guests.get_mut(id))
             .filter(|guest| guest.membership == Membership::Joined)
-            .ok_or_else(|| GuestCallError::NoGuest(name.to_owned()))
-    }
-
-    /// The guest of `record`, if it has joined and is not leaving. Not by its name, which may be that of another guest
-    /// by now.
-    pub(super) fn joined_record(
-        &mut self,
-        record: &GuestRecord,
-    ) -> Result<&mut PoolGuest, GuestCallError> {
-        if self.is_stopping() {
-            return Err(GuestCallError::Stopped);
-        }
-        let id = self.guests.of_record(record);
-        id.and_then(|id| self.guests.get_mut(id))
-            .filter(|guest| guest.membership == Membership::Joined)
-            .ok_or_else(|| GuestCallError::NoGuest(record.name.clone()))
+            .ok_or_else(|| GuestCallError::NoGuest(key.name().to_owned()))
     }
 
     /// The same of a guest that has not ended.
-    pub(super) fn going_on(&mut self, name: &str) -> Result<&mut PoolGuest, GuestCallError> {
-        let guest = self.joined(name)?;
+    pub(super) fn going_on(&mut self, key: GuestKey<'_>) -> Result<&mut PoolGuest, GuestCallError> {
+        let guest = self.joined(key)?;
         if guest.record().has_ended() {
-            return Err(GuestCallError::Ended(name.to_owned()));
+            return Err(GuestCallError::Ended(key.name().to_owned()));
         }
         Ok(guest)
     }

@@ -344,6 +344,18 @@ impl PoolState {
         guest.ids().vcpus().iter().map(account).collect()
     }
 
+    /// CPU time by which the guest `id` is ahead of others, ns: that of its vCPU that is ahead by most, for each of them
+    /// competes with the weight that all share.
+    pub(crate) fn lead(&self, id: GuestId) -> Ns {
+        let guest = self.guests.get(id);
+        let vcpus = guest.map(|guest| guest.ids().vcpus().iter());
+        let leads = vcpus
+            .into_iter()
+            .flatten()
+            .map(|&vcpu| self.sched.lead(vcpu));
+        leads.max().unwrap_or(0)
+    }
+
     /// The guest `id`, which has been removed and whose vCPUs are back, has left. The pool forgets it as soon
     /// as the policy permits that.
     pub(crate) fn leave(&mut self, id: GuestId, now: Ns) {

@@ -3,6 +3,7 @@
 use vcpu_sched::SchedParams;
 
 use super::guest_error::GuestCallError;
+use super::guest_key::GuestKey;
 use super::pool_guest::VcpuTerms;
 use super::pool_handle::PoolHandle;
 
@@ -16,14 +17,18 @@ pub struct VcpuListed {
 }
 
 impl PoolHandle {
-    /// The terms of the vCPUs of the guest `name`, in their order.
+    /// The terms of the vCPUs of `guest`, in their order.
     ///
     /// # Errors
     /// If there is no such guest, or the pool has stopped.
-    pub fn terms(&self, name: &str) -> Result<Vec<VcpuListed>, GuestCallError> {
+    pub fn terms<'a>(
+        &self,
+        guest: impl Into<GuestKey<'a>>,
+    ) -> Result<Vec<VcpuListed>, GuestCallError> {
+        let key = guest.into();
         let terms = self
             .pool
-            .change(|state, _| state.joined(name).map(|guest| guest.terms.clone()))?;
+            .change(|state, _| state.joined(key).map(|guest| guest.terms.clone()))?;
         Ok(terms.iter().map(VcpuTerms::listed).collect())
     }
 }

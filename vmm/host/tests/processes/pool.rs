@@ -201,7 +201,9 @@ impl ServicePool {
         process: ForeignProcess,
     ) -> GuestNumber {
         let report: Arc<dyn ProcessReport> = Arc::clone(&self.failures) as _;
-        let joined = self.handle.join_process(joined, request, process, report);
+        let joined = self
+            .handle
+            .join_process(joined, request, (process, 0), report);
         joined.expect("room")
     }
 

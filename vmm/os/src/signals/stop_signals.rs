@@ -48,6 +48,12 @@ pub struct StopSignals {
 struct Shared {
     event: Event,
     closing: AtomicBool,
+    /// Whether a signal has requested the end since [`StopSignals::take`].
+    ends: AtomicBool,
+    /// Whether SIGHUP requests that settings are read again, and not the end.
+    hangup_reloads: bool,
+    /// Whether it has, since [`StopSignals::take_reload`].
+    reloads: AtomicBool,
     /// Whether the process was continued since [`StopSignals::take_continued`].
     continued: AtomicBool,
 }
@@ -58,12 +64,30 @@ impl StopSignals {
     /// # Errors
     /// If the process has no file left, or no thread can be started.
     pub fn block() -> io::Result<Self> {
+        Self::block_with(false)
+    }
+
+    /// The same for a service: SIGHUP requests that it reads its settings again, also if it was ignored at the start.
+    ///
+    /// # Errors
+    /// As [`StopSignals::block`].
+    pub fn block_for_service() -> io::Result<Self> {
+        Self::block_with(true)
+    }
+
+    fn block_with(hangup_reloads: bool) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             event: Event::new()?,
             closing: AtomicBool::new(false),
+            ends: AtomicBool::new(false),
+            hangup_reloads,
+            reloads: AtomicBool::new(false),
             continued: AtomicBool::new(false),
         });
-        let signals = signals_to_take();
+        let mut signals = signals_to_take();
+        if hangup_reloads && !signals.contains(&libc::SIGHUP) {
+            signals.push(libc::SIGHUP);
+        }
         // From here on dropping this restores the mask.
         let mut this = Self {
             shared: Arc::clone(&shared),
@@ -78,7 +102,15 @@ impl StopSignals {
     /// Whether a signal has requested the end since the last call.
     #[must_use]
     pub fn take(&self) -> bool {
-        self.shared.event.take()
+        // Before the flag, which is set before the event.
+        self.shared.event.take();
+        self.shared.ends.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether SIGHUP has requested since the last call that settings are read again.
+    #[must_use]
+    pub fn take_reload(&self) -> bool {
+        self.shared.reloads.swap(false, Ordering::AcqRel)
     }
 
     /// Whether the process was continued since the last call, after it had been stopped. A shell may have used
@@ -105,7 +137,13 @@ fn take_signals(signals: &[libc::c_int], shared: &Shared) {
                 tty::take_again();
                 shared.continued.store(true, Ordering::Release);
             }
-            Ok(_) if !shared.closing.load(Ordering::Acquire) => shared.event.set(),
+            Ok(signal) if !shared.closing.load(Ordering::Acquire) => {
+                match signal == libc::SIGHUP && shared.hangup_reloads {
+                    true => shared.reloads.store(true, Ordering::Release),
+                    false => shared.ends.store(true, Ordering::Release),
+                }
+                shared.event.set();
+            }
             _ => return,
         }
     }
@@ -169,6 +207,22 @@ mod tests {
         drop(signals);
         let signals = StopSignals::block().expect("signals again");
         assert!(!signals.take());
+    }
+
+    #[test]
+    fn a_hangup_makes_a_service_read_its_settings_again_and_does_not_end_it() {
+        // On a thread of its own, whose mask the thread of the signals inherits.
+        let test = || {
+            let signals = StopSignals::block_for_service().expect("signals");
+            let thread = signals.thread.as_ref().expect("a thread");
+            thread.kill(libc::SIGHUP).expect("sent");
+            wait_readable(&[signals.as_fd()], None).expect("readable");
+            assert!(!signals.take() && signals.take_reload() && !signals.take_reload());
+            thread.kill(libc::SIGTERM).expect("sent");
+            wait_readable(&[signals.as_fd()], None).expect("readable");
+            assert!(signals.take() && !signals.take_reload());
+        };
+        thread::spawn(test).join().expect("no panic");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Joining the pool, obeying its orders, and joining again when it was gone.
 //!
 //! ```text
-//!   joined ── the socket closes, the pool announces its end, or it broke the protocol ──> alone
+//!   joined ── the socket closes, the pool announces its end, broke the protocol, or hangs ──> alone
 //!   alone  ── a pool listens there again and admits the guest with the same claims ─────> joined
 //! ```
 //!
@@ -28,6 +28,7 @@ use baton_machine::{Guest, GuestEnd, GuestRecord};
 use baton_os::sys;
 use rustix::net::{Shutdown, sockopt};
 
+use super::beat_watch::{BEAT_CHECK, BeatWatch, HUNG_CHECKS};
 use super::beside_vcpus;
 use super::claims;
 use super::pool_error::PoolError;
@@ -175,9 +176,9 @@ impl Member {
         let (pages, file) = GuestPages::create(request.vcpus.len() as u32)?;
         let link = GuestPoolLink::new(pages);
         let sides = link.vcpus();
-        limit_wait(&connection, Some(LONGEST_ANSWER))?;
+        limit_wait(&connection, LONGEST_ANSWER)?;
         let admission = join::request(&connection, request, &file)?;
-        limit_wait(&connection, None)?;
+        limit_wait(&connection, BEAT_CHECK)?;
         let connection = Arc::new(connection);
         *lock(&self.current) = Some(Arc::new(Membership {
             connection: Arc::clone(&connection),
@@ -208,7 +209,7 @@ impl Member {
             let Some(membership) = self.current() else {
                 return;
             };
-            let why = self.receive(&membership.connection);
+            let why = self.receive(&membership);
             if self.is_over() {
                 // The pool has let go of the guest. Threads that wait for a command get none.
                 membership.hang_up();
@@ -246,9 +247,10 @@ impl Member {
     }
 
     /// Obeys the pool's orders until the pool is gone. Returns why it is.
-    fn receive(&self, connection: &Connection) -> String {
+    fn receive(&self, membership: &Membership) -> String {
+        let mut beats = BeatWatch::default();
         loop {
-            let received = connection.receive(Patience::Wait);
+            let received = membership.connection.receive(Patience::Wait);
             match received.and_then(|received| received.without_file()) {
                 Ok(PoolMessage::Order(order)) => self.obey(order),
                 Ok(PoolMessage::Claims(shares)) => {
@@ -263,6 +265,12 @@ impl Member {
                     return "its pool broke the protocol".to_owned();
                 }
                 Err(ConnectionError::Closed) => return "its pool is gone".to_owned(),
+                // That is how the wait for a message ends.
+                Err(ConnectionError::WouldBlock) if !beats.has_hung(membership.link.beats()) => {}
+                Err(ConnectionError::WouldBlock) => {
+                    let seconds = BEAT_CHECK.as_secs() * u64::from(HUNG_CHECKS);
+                    return format!("its pool has hung for {seconds}s");
+                }
                 Err(error) => return format!("its pool is lost ({error})"),
             }
         }
@@ -400,9 +408,9 @@ impl Member {
 }
 
 /// Limits how long a receive waits.
-fn limit_wait(connection: &Connection, limit: Option<Duration>) -> Result<(), PoolError> {
+fn limit_wait(connection: &Connection, limit: Duration) -> Result<(), PoolError> {
     let kind = sockopt::Timeout::Recv;
-    sockopt::set_socket_timeout(connection, kind, limit)
+    sockopt::set_socket_timeout(connection, kind, Some(limit))
         .map_err(|errno| join::JoinError::from(ConnectionError::Host(errno)).into())
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::limits::{LONGEST_WORK, MAX_WORK, PATIENCE};
+use super::limits::{LONGEST_WORK, PATIENCE};
+use super::work_places::WorkPlaces;
 use crate::failure::{Failure, FailureKind};
 use crate::service::Service;
 
@@ -17,33 +17,33 @@ use crate::service::Service;
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub(super) service: Arc<Service>,
-    work: Arc<Semaphore>,
+    work: WorkPlaces,
 }
 
 impl Shared {
     pub(super) fn new(service: Arc<Service>) -> Self {
         Self {
             service,
-            work: Arc::new(Semaphore::new(MAX_WORK)),
+            work: WorkPlaces::default(),
         }
     }
 
-    /// Does `work`, which may wait for executors.
+    /// Does `work` of user `uid`, which may wait for executors.
     ///
     /// # Errors
     /// Those of `work`, or if it takes too long. Then it still takes place when it can.
     pub(super) async fn work<T: Send + 'static>(
         &self,
+        uid: u32,
         work: impl FnOnce(&Service) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let busy = |what: &str| Failure::new(FailureKind::Busy, what);
-        let permit = timeout(PATIENCE, Arc::clone(&self.work).acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else {
+        let Ok(place) = timeout(PATIENCE, self.work.take(uid)).await else {
             return Err(busy("the pool has too many requests to answer; try again"));
         };
         let service = Arc::clone(&self.service);
         let done = spawn_blocking(move || {
-            let _until_done = permit;
+            let _until_done = place;
             work(&service)
         });
         match timeout(LONGEST_WORK, done).await {

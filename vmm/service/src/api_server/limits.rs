@@ -14,8 +14,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
 /// Longest time for what a request does to the pool.
 pub(super) const LONGEST_WORK: Duration = Duration::from_secs(30);
-/// Most requests that wait for the pool at once.
-pub(super) const MAX_WORK: usize = 8;
 /// Longest body of a request, bytes.
 pub(super) const MAX_BODY: usize = 16 << 10;
 /// Longest head of a request, bytes.

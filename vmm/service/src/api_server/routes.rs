@@ -83,8 +83,9 @@ async fn get_pool(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<PoolStatus> {
+    let uid = caller.peer.uid;
     shared
-        .work(move |service| service.pool_status(&caller.peer))
+        .work(uid, move |service| service.pool_status(&caller.peer))
         .await
         .map(Json)
 }
@@ -110,11 +111,12 @@ macro_rules! cpu_changes {
             request: Request,
         ) -> Answer<PoolStatus> {
             let change: PoolCpuChange = change_of(request).await?;
+            let uid = caller.peer.uid;
             let work = move |service: &Service| {
                 service.change_host_cpus(&caller.peer, $change, &change.host_cpus)?;
                 service.pool_status(&caller.peer)
             };
-            shared.work(work).await.map(Json)
+            shared.work(uid, work).await.map(Json)
         }
     )*};
 }
@@ -136,8 +138,9 @@ async fn get_guests(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<GuestList> {
+    let uid = caller.peer.uid;
     shared
-        .work(move |service| service.guests(&caller.peer))
+        .work(uid, move |service| service.guests(&caller.peer))
         .await
         .map(Json)
 }
@@ -156,8 +159,9 @@ async fn get_guest(
     name: Named,
 ) -> Answer<Guest> {
     let name = name_of(name)?;
+    let uid = caller.peer.uid;
     shared
-        .work(move |service| service.guest(&caller.peer, &name))
+        .work(uid, move |service| service.guest(&caller.peer, &name))
         .await
         .map(Json)
 }
@@ -184,12 +188,10 @@ async fn patch_guest(
     request: Request,
 ) -> Answer<Guest> {
     let name = name_of(name)?;
-    let change: GuestChange = change_of(request).await?;
-    let work = move |service: &Service| {
-        service.change(&caller.peer, &name, &change)?;
-        service.guest(&caller.peer, &name)
-    };
-    shared.work(work).await.map(Json)
+    let change = change_of(request).await?;
+    let uid = caller.peer.uid;
+    let work = move |service: &Service| service.change(&caller.peer, &name, &change);
+    shared.work(uid, work).await.map(Json)
 }
 
 /// Kills the process of a guest
@@ -206,10 +208,7 @@ async fn delete_guest(
     Extension(caller): Extension<Caller>,
     name: Named,
 ) -> Done {
-    order(shared, name, move |service, name| {
-        service.kill(&caller.peer, name)
-    })
-    .await
+    order(shared, caller, name, Service::kill).await
 }
 
 macro_rules! orders {
@@ -229,7 +228,7 @@ macro_rules! orders {
             name: Named,
         ) -> Done {
             let call: fn(&Service, &Peer, &str) -> Result<(), Failure> = $call;
-            order(shared, name, move |service, name| call(service, &caller.peer, name)).await
+            order(shared, caller, name, call).await
         }
     )*};
 }
@@ -300,11 +299,12 @@ async fn get_snapshot(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Failure> {
+    let caller_uid = caller.peer.uid;
     let work = move |service: &Service| {
         service.check_see(&caller.peer)?;
         Ok(service.reader.snapshot())
     };
-    Ok(Json(shared.work(work).await?).into_response())
+    Ok(Json(shared.work(caller_uid, work).await?).into_response())
 }
 
 /// Metrics for Prometheus
@@ -324,12 +324,13 @@ async fn get_metrics(
         lines.any(|line| line.to_str().is_ok_and(|line| line.contains(format)))
     };
     let classic_only = accepts("text/plain") && !accepts("application/openmetrics-text");
+    let caller_uid = caller.peer.uid;
     let work = move |service: &Service| {
         service.check_see(&caller.peer)?;
         let numbers = service.reader.metrics();
         Ok(baton_observe::metrics::exposition(&numbers, classic_only))
     };
-    let (kind, text) = shared.work(work).await?;
+    let (kind, text) = shared.work(caller_uid, work).await?;
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
@@ -346,11 +347,14 @@ fn name_of(name: Named) -> Result<String, Failure> {
 /// Gives the guest `name` the order `give`.
 async fn order(
     shared: Shared,
+    caller: Caller,
     name: Named,
-    give: impl FnOnce(&Service, &str) -> Result<(), Failure> + Send + 'static,
+    give: impl FnOnce(&Service, &Peer, &str) -> Result<(), Failure> + Send + 'static,
 ) -> Done {
     let name = name_of(name)?;
-    shared.work(move |service| give(service, &name)).await?;
+    let uid = caller.peer.uid;
+    let work = move |service: &Service| give(service, &caller.peer, &name);
+    shared.work(uid, work).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -25,8 +25,9 @@ use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
 use super::answers::Shared;
-use super::limits::{Connections, LONGEST, MAX_HEAD, MAX_HEADERS, MAX_WORK, PATIENCE, Place};
+use super::limits::{Connections, LONGEST, MAX_HEAD, MAX_HEADERS, PATIENCE, Place};
 use super::routes::{Caller, routes};
+use super::work_places::MAX_WORK;
 use crate::service::Service;
 
 /// Pause where no connection can be accepted.

@@ -42,6 +42,8 @@ pub(super) struct Client {
     pub(super) limit: RateLimit,
     /// When it connected, ns.
     pub(super) since: Ns,
+    /// Files that its guest makes the pool open.
+    pub(super) files: u64,
 }
 
 impl Client {
@@ -53,6 +55,7 @@ impl Client {
             phase: Phase::Silent,
             limit: RateLimit::new(now),
             since: now,
+            files: 0,
         }
     }
 

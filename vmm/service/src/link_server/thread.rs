@@ -22,12 +22,15 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::acceptor::{Accepted, Acceptor};
 use super::client::{Client, Phase};
 use super::clients::Clients;
-use super::failures::{FailureReport, failures};
+use super::failures::{FailureReport, Failures, failures};
+use super::file_budget::FileBudget;
 use super::wake_limit::WakeLimit;
 use crate::grants::Rights;
 use crate::join::Departure;
+use crate::notice_limit::NoticeLimit;
 use crate::process_pool::Refusal;
 use crate::service::Service;
 
@@ -40,7 +43,7 @@ const EVENTS: usize = 64;
 const ACCEPTED: usize = 16;
 /// Longest reason why a process was dropped, characters.
 const MAX_REASON: usize = 256;
-/// Pause where no connection can be accepted.
+/// Pause where the thread cannot wait.
 const REST: Duration = Duration::from_millis(100);
 
 /// The socket at which guests join cannot be offered.
@@ -128,13 +131,16 @@ impl Drop for LinkServer {
 /// What the thread works with.
 struct Links {
     service: Arc<Service>,
-    listener: OwnListener,
+    acceptor: Acceptor,
     epoll: OwnedFd,
     event: Arc<Event>,
     stop: Arc<AtomicBool>,
     answers: Arc<AtomicBool>,
     clients: Clients,
-    report: Arc<FailureReport>,
+    files: FileBudget,
+    /// Reports of connections that were closed because no file was left.
+    full: NoticeLimit,
+    report: Arc<Failures>,
     failures: Receiver<(u64, LinkError)>,
 }
 
@@ -157,22 +163,18 @@ impl Links {
         (stop, answers): (&Arc<AtomicBool>, &Arc<AtomicBool>),
     ) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(
-            &epoll,
-            &listener,
-            EventData::new_u64(LISTENER),
-            EventFlags::IN,
-        )?;
         epoll::add(&epoll, event, EventData::new_u64(EVENT), EventFlags::IN)?;
         let (report, failures) = failures(Arc::clone(event));
         Ok(Self {
             service: Arc::clone(service),
-            listener,
+            acceptor: Acceptor::new(listener, &epoll, LISTENER)?,
             epoll,
             event: Arc::clone(event),
             stop: Arc::clone(stop),
             answers: Arc::clone(answers),
             clients: Clients::default(),
+            files: FileBudget::of_this_process(),
+            full: NoticeLimit::of_process(),
             report,
             failures,
         })
@@ -191,6 +193,7 @@ impl Links {
                 }
             }
             let now = sys::monotonic_ns();
+            self.acceptor.go_on(&self.epoll, LISTENER, now);
             for id in self.clients.expired(now) {
                 self.drop_client(id, Departure::Gone);
             }
@@ -217,10 +220,9 @@ impl Links {
     fn wait(&self) -> Vec<u64> {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS);
         let now = sys::monotonic_ns();
-        let left = self
-            .clients
-            .next_timer()
-            .map(|at| at.saturating_sub(now) + 1);
+        let timers = [self.clients.next_timer(), self.acceptor.rests_until()];
+        let next = timers.into_iter().flatten().min();
+        let left = next.map(|at| at.saturating_sub(now) + 1);
         let left = left.and_then(|ns| Timespec::try_from(Duration::from_nanos(ns)).ok());
         let room = rustix::buffer::spare_capacity(&mut events);
         match epoll::wait(&self.epoll, room, left.as_ref()) {
@@ -235,20 +237,21 @@ impl Links {
 
     fn accept(&mut self) {
         for _ in 0..ACCEPTED {
-            let stream = match self.listener.accept() {
-                Ok(stream) => stream,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    // The connection stays in the queue, and trying again at once would burn a CPU.
-                    tracing::warn!(%error, "a guest's process cannot connect");
-                    return thread::sleep(REST);
+            let now = sys::monotonic_ns();
+            let stream = match self.acceptor.accept(&self.epoll, now) {
+                Accepted::Connection(stream) => stream,
+                Accepted::Closed(error) => {
+                    if let Some(before) = self.full.take(now) {
+                        tracing::warn!(%error, before, "a guest's process cannot connect");
+                    }
+                    continue;
                 }
+                Accepted::None => return,
             };
             let Ok(peer) = Peer::of(&stream) else {
                 continue;
             };
-            let now = sys::monotonic_ns();
-            let is_stranger = self.service.grants.of(&peer) == Rights::None;
+            let is_stranger = self.service.grants().of(&peer) == Rights::None;
             let may_connect = self.clients.may_connect(&peer, is_stranger, now);
             if !may_connect || !self.clients.has_room_for(&peer) {
                 tracing::debug!(uid = peer.uid, "too many connections of this user");
@@ -371,10 +374,18 @@ impl Links {
         request: JoinRequest,
         file: Option<ForeignFile>,
     ) -> Result<(), Dropped> {
-        let report = Arc::clone(&self.report);
         let Some(client) = self.clients.get_mut(id) else {
             return Ok(());
         };
+        let report = Arc::new(FailureReport::of(&self.report, &client.connection));
+        // Given back when the client is dropped, whatever becomes of the request.
+        match self.files.take(request.vcpus.len(), client.peer.uid == 0) {
+            Ok(files) => client.files = files,
+            Err(none_left) => {
+                client.answer(Err(Refusal::new(none_left)))?;
+                return Err(Dropped(Departure::Gone));
+            }
+        }
         let wakes = WakeFile::new().map_err(Dropped::failed)?;
         wakes
             .watch(&self.epoll, 2 * id + 1)
@@ -391,6 +402,8 @@ impl Links {
             }
         };
 
+        // From now on the process notices if the pool hangs.
+        self.service.handle.beat(Some(number));
         let admitted = PoolMessage::Admitted { guest: number };
         let sent = client.connection.send(&admitted, Some(wakes.as_fd()));
         let limit = WakeLimit::new(sys::monotonic_ns());
@@ -412,6 +425,7 @@ impl Links {
         let Some(client) = self.clients.remove(id) else {
             return;
         };
+        self.files.give_back(client.files);
         // The service may keep the connection for a moment.
         let _ = epoll::delete(&self.epoll, &*client.connection);
         if let Phase::Joined { wakes, .. } = &client.phase {
@@ -421,8 +435,10 @@ impl Links {
         match client.guest() {
             Some(number) => self.service.depart(number, how),
             None => {
-                if let Departure::Failed(reason) = how {
-                    let Peer { pid, uid, .. } = client.peer;
+                let Peer { pid, uid, .. } = client.peer;
+                if let Departure::Failed(reason) = how
+                    && self.service.events.may_log(uid)
+                {
                     tracing::warn!(pid, uid, reason, "a process that has not joined is dropped");
                 }
             }

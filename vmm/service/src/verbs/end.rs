@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::pauses::Pauses;
 use crate::client::{Client, ClientError};
 
-/// Time between two looks.
-const EVERY: Duration = Duration::from_millis(100);
 /// How long a guest may take that was powered off.
 const AFTER_POWER_OFF: Duration = Duration::from_secs(10);
 
@@ -35,9 +34,11 @@ pub enum EndError {
 /// # Errors
 /// If the pool refuses, or the guest does not end.
 pub fn stop(client: &Client, name: &str, patience: Duration) -> Result<bool, EndError> {
+    // The next guest of that name is another process, and not to be stopped.
+    let pid = client.guest(name)?.pid;
     if !patience.is_zero() {
         client.order(name, "power-button")?;
-        if has_ended(client, name, patience)? {
+        if has_ended(client, (name, pid), patience)? {
             return Ok(true);
         }
     }
@@ -45,7 +46,7 @@ pub fn stop(client: &Client, name: &str, patience: Duration) -> Result<bool, End
         Err(error) if error.is_missing() => return Ok(true),
         result => result?,
     }
-    match has_ended(client, name, AFTER_POWER_OFF)? {
+    match has_ended(client, (name, pid), AFTER_POWER_OFF)? {
         true => Ok(false),
         false => Err(EndError::Stuck {
             name: name.to_owned(),
@@ -53,15 +54,21 @@ pub fn stop(client: &Client, name: &str, patience: Duration) -> Result<bool, End
     }
 }
 
-/// Waits until the guest `name` has left the pool, for `patience` at most.
-fn has_ended(client: &Client, name: &str, patience: Duration) -> Result<bool, ClientError> {
+/// Waits until the guest `name` of process `pid` has left the pool, for `patience` at most.
+fn has_ended(
+    client: &Client,
+    (name, pid): (&str, Option<i32>),
+    patience: Duration,
+) -> Result<bool, ClientError> {
     let until = Instant::now() + patience;
+    let mut pauses = Pauses::default();
     loop {
         match client.guest(name) {
             Err(error) if error.is_missing() => return Ok(true),
             Err(error) => return Err(error),
+            Ok(guest) if guest.pid != pid => return Ok(true),
             Ok(_) if Instant::now() >= until => return Ok(false),
-            Ok(_) => thread::sleep(EVERY),
+            Ok(_) => thread::sleep(pauses.next()),
         }
     }
 }

@@ -12,12 +12,11 @@ use baton_config::{ConfigError, file};
 use thiserror::Error;
 
 use super::guest_log;
+use super::pauses::Pauses;
 use crate::client::{Client, ClientError};
 
 /// How long a guest may take until it is in the list.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Time between two looks.
-const EVERY: Duration = Duration::from_millis(20);
 /// Bytes at the end of the log that are shown of a guest that did not start.
 const TAIL: u64 = 2048;
 
@@ -119,6 +118,7 @@ fn spawn(pool: &Path, file: &Path, log: File) -> io::Result<Child> {
 
 fn wait(client: &Client, name: &str, mut child: Child, log: &Path) -> Result<(), StartError> {
     let until = Instant::now() + PATIENCE;
+    let mut pauses = Pauses::default();
     loop {
         match client.guest(name) {
             Ok(_) => return Ok(()),
@@ -146,7 +146,7 @@ fn wait(client: &Client, name: &str, mut child: Child, log: &Path) -> Result<(),
                 log: log.to_owned(),
             });
         }
-        thread::sleep(EVERY);
+        thread::sleep(pauses.next());
     }
 }
 

@@ -30,6 +30,7 @@ use baton_service::client::Client;
 use baton_service::grants::{GrantTerms, Grantee, Grants};
 use baton_service::host_cpus::HostCpus;
 use baton_service::link_server::LinkServer;
+use baton_service::names::Names;
 use baton_service::places::{API_SOCKET, LINK_SOCKET, create};
 use baton_service::process_pool::{ProcessPool, Refusal};
 use baton_service::service::Service;
@@ -85,7 +86,7 @@ impl ProcessPool for Stub {
         &self,
         joined: JoinedGuest,
         request: &JoinRequest,
-        _process: ForeignProcess,
+        _process: (ForeignProcess, vcpu_sched::Ns),
         report: Arc<dyn ProcessReport>,
     ) -> Result<u64, Refusal> {
         let mut config = config(&request.name, joined.vcpus.len());
@@ -109,11 +110,11 @@ impl ProcessPool for Stub {
         Ok(number)
     }
 
-    fn process_gone(&self, number: u64, _ended: Option<GuestEnded>) {
+    fn process_gone(&self, number: u64, _ended: Option<GuestEnded>) -> vcpu_sched::Ns {
         let name = self.calls.names.lock().expect("no panic").remove(&number);
-        if let Some(name) = name {
-            self.handle.leave(&name).expect("it is there");
-        }
+        name.map_or(0, |name| {
+            self.handle.leave(&name).expect("it is there").lead_ns
+        })
     }
 
     fn hints_reported(&self, _number: u64, _source: &str) {}
@@ -133,6 +134,7 @@ pub struct TestService {
     api: Option<ApiServer>,
     link: Option<LinkServer>,
     pub handle: PoolHandle,
+    pub service: Arc<Service>,
     runner: Option<Box<dyn Runner>>,
     maker: Arc<Maker>,
     sockets: Sockets,
@@ -191,15 +193,19 @@ impl TestService {
         let grants = Grants::new(own, grants);
         // Tests own no host CPUs, for several run at once.
         let host_cpus = HostCpus::new(pool_cpus, None, OwnedCpus::default(), ExecutorPriority::Off);
-        let service = Service::new(handle.clone(), reader, Box::new(stub), grants, host_cpus);
+        let all = baton_os::sys::affinity().expect("the affinity of this process");
         let directory = std::env::temp_dir().join(format!("baton-{name}-{}", std::process::id()));
         create(&directory).expect("a directory");
+        let names = Names::load(&directory, baton_os::sys::monotonic_ns());
+        let stub = Box::new(stub);
+        let service = Service::new(handle.clone(), reader, stub, grants, names, host_cpus);
         let link = LinkServer::start(&directory.join(LINK_SOCKET), &service, &all).expect("a link");
         let api = ApiServer::start(&directory.join(API_SOCKET), &service, &all).expect("an API");
         Self {
             api: Some(api),
             link: Some(link),
             handle,
+            service,
             runner: Some(runner),
             maker,
             sockets: Sockets { calls, directory },

@@ -25,6 +25,7 @@
 
 use crate::classes::reservation::{Exhaustion, Reservation};
 use crate::ids::Ns;
+use crate::normal_form::{Normalise, Writer};
 
 /// One reservation at run time. Pure arithmetic, without queues and vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -425,6 +426,28 @@ impl Server {
             self.budget <= self.reservation.budget() as i64,
             "never more than one budget at hand"
         );
+    }
+}
+
+impl Normalise for Server {
+    fn normalise(&self, to: &mut Writer) {
+        let Self {
+            reservation,
+            admitted,
+            next,
+            has_changed,
+            budget,
+            deadline,
+            repaid,
+        } = self;
+        to.part(reservation);
+        to.part(admitted);
+        to.option(next.as_ref(), |to, next| to.part(next));
+        to.flag(*has_changed);
+        to.signed(i128::from(*budget));
+        // One that has never had a budget is like no other.
+        to.option(Some(*deadline).filter(|&at| at > 0), Writer::time);
+        to.number(*repaid);
     }
 }
 

@@ -7,6 +7,7 @@ use crate::classes::rank::Rank;
 use crate::classes::reservation::{Reservation, SchedParams};
 use crate::classes::virtual_time::{VirtualSpan, VirtualTime};
 use crate::ids::{CpuTime, Ns};
+use crate::normal_form::{Normalise, Writer};
 
 /// By what a scheduling context is measured.
 #[derive(Clone, Copy, Debug)]
@@ -346,5 +347,15 @@ fn charge_server_elsewhere(
         // What is idle has no place that could move.
         Charged::Postponed if activity == Activity::Competing => ChargedElsewhere::Moved,
         Charged::Postponed | Charged::InBudget => ChargedElsewhere::Unchanged,
+    }
+}
+
+impl Normalise for SchedClass {
+    fn normalise(&self, to: &mut Writer) {
+        to.flag(self.is_deadline());
+        match self {
+            Self::Deadline(server) => to.part(server),
+            Self::Fair(fair) => to.part(fair),
+        }
     }
 }

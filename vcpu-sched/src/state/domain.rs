@@ -4,6 +4,7 @@ use crate::classes::rank::Rank;
 use crate::classes::virtual_time::VirtualTime;
 use crate::cpuset::CpuSet;
 use crate::ids::{Ns, VcpuId};
+use crate::normal_form::Writer;
 use crate::state::heap::Heap;
 use crate::state::timer_queue::Timers;
 
@@ -77,5 +78,25 @@ impl Domain {
             virtual_time,
             host_taken: 0,
         }
+    }
+}
+
+impl Domain {
+    /// Writes its normal form. Queue and timers are written with the vCPUs.
+    pub(crate) fn normalise(&self, to: &mut Writer) {
+        let Self {
+            pinning,
+            users,
+            cpus,
+            queue: _,
+            timers: _,
+            virtual_time,
+            // Counts from when the budgets at hand began.
+            host_taken: _,
+        } = self;
+        to.cpus(*pinning);
+        to.number(*users);
+        to.cpus(*cpus);
+        to.virtual_moment(virtual_time.0);
     }
 }

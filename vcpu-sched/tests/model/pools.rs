@@ -1,0 +1,227 @@
+//! The pools that are explored.
+
+use vcpu_sched::Reservation;
+
+use crate::pool::{Events, Pool, Speech, fair, hard, on, soft, with, within};
+
+/// Holders that are throttled and waiters with budgets, and a guest of best effort.
+pub const SPINNERS_ON_ONE_CPU: Pool = Pool {
+    name: "spinners on one cpu",
+    cpus: 1,
+    guests: &[&[with(hard(2, 6)), with(hard(1, 6))], &[fair(1)]],
+    events: Events {
+        speech: Speech::Spins,
+        ..Events::NONE
+    },
+};
+
+/// Mutexes that are handed over, by vCPUs that hold them and by those that do not.
+pub const SLEEPERS_ON_ONE_CPU: Pool = Pool {
+    name: "sleepers on one cpu",
+    cpus: 1,
+    guests: &[&[with(hard(1, 4)), with(hard(1, 6)), fair(1)], &[fair(1)]],
+    events: Events {
+        speech: Speech::Sleeps,
+        ..Events::NONE
+    },
+};
+
+/// Waiters and holders that are pinned to different CPUs.
+pub const SPINNERS_ON_TWO_CPUS: Pool = Pool {
+    name: "spinners on two cpus",
+    cpus: 2,
+    guests: &[&[on(1, hard(1, 4)), fair(2), fair(3)], &[on(3, hard(2, 6))]],
+    events: Events {
+        speech: Speech::Spins,
+        ..Events::NONE
+    },
+};
+
+/// Two guests whose kicks arrive late.
+pub const SPINNERS_WITH_LATE_KICKS: Pool = Pool {
+    name: "spinners with late kicks",
+    cpus: 2,
+    guests: &[&[on(1, hard(1, 4)), on(2, hard(1, 6))], &[fair(3), fair(3)]],
+    events: Events {
+        speech: Speech::Spins,
+        late: true,
+        ..Events::NONE
+    },
+};
+
+/// Sleepers and hand-overs between CPUs.
+pub const SLEEPERS_ON_TWO_CPUS: Pool = Pool {
+    name: "sleepers on two cpus",
+    cpus: 2,
+    guests: &[&[on(1, hard(1, 4)), fair(2), fair(3)], &[on(3, soft(1, 6))]],
+    events: Events {
+        speech: Speech::Sleeps,
+        ..Events::NONE
+    },
+};
+
+/// A guest whose hints the host infers, beside one of best effort.
+pub const INFERRED_ON_ONE_CPU: Pool = Pool {
+    name: "inferred on one cpu",
+    cpus: 1,
+    guests: &[&[with(hard(2, 6)), with(hard(1, 6)), fair(1)], &[fair(1)]],
+    events: Events {
+        speech: Speech::Inferred,
+        ..Events::NONE
+    },
+};
+
+/// The same on two CPUs, with a deferral.
+pub const INFERRED_ON_TWO_CPUS: Pool = Pool {
+    name: "inferred on two cpus",
+    cpus: 2,
+    guests: &[&[on(1, hard(1, 4)), fair(2), fair(3)], &[on(3, hard(2, 6))]],
+    events: Events {
+        speech: Speech::Inferred,
+        deferral: true,
+        ..Events::NONE
+    },
+};
+
+/// Holders that are out of time.
+pub const DEFERRALS: Pool = Pool {
+    name: "deferrals",
+    cpus: 1,
+    guests: &[&[with(hard(2, 6)), with(soft(1, 6))], &[with(hard(1, 4))]],
+    events: Events {
+        speech: Speech::Spins,
+        deferral: true,
+        ..Events::NONE
+    },
+};
+
+/// Reservations of each kind that only compute and sleep.
+pub const BUDGETS_ON_ONE_CPU: Pool = Pool {
+    name: "budgets on one cpu",
+    cpus: 1,
+    guests: &[
+        &[with(hard(1, 4)), with(within(1, 6, 3))],
+        &[with(soft(1, 6)), fair(1)],
+    ],
+    events: Events {
+        naps: true,
+        ..Events::NONE
+    },
+};
+
+/// The same on two CPUs, with kicks that arrive late.
+pub const BUDGETS_ON_TWO_CPUS: Pool = Pool {
+    name: "budgets on two cpus",
+    cpus: 2,
+    guests: &[
+        &[on(1, hard(1, 4)), on(3, within(1, 6, 3))],
+        &[on(2, soft(1, 6)), fair(3)],
+    ],
+    events: Events {
+        naps: true,
+        late: true,
+        ..Events::NONE
+    },
+};
+
+/// Weights alone.
+pub const BEST_EFFORT: Pool = Pool {
+    name: "best effort",
+    cpus: 2,
+    guests: &[&[fair(1), fair(3)], &[fair(3), fair(2)]],
+    events: Events {
+        naps: true,
+        ..Events::NONE
+    },
+};
+
+const OTHERS: &[Reservation] = &[hard(2, 4), hard(1, 6), within(1, 6, 3)];
+
+/// Reservations that change.
+pub const OTHER_RESERVATIONS: Pool = Pool {
+    name: "other reservations",
+    cpus: 1,
+    guests: &[&[with(hard(1, 4)), fair(1)], &[with(hard(1, 6))]],
+    events: Events {
+        reservations: OTHERS,
+        ..Events::NONE
+    },
+};
+
+/// CPUs and classes that change.
+pub const OTHER_CPUS: Pool = Pool {
+    name: "other cpus",
+    cpus: 2,
+    guests: &[&[on(1, hard(1, 4)), fair(3)], &[on(2, soft(2, 6))]],
+    events: Events {
+        speech: Speech::Spins,
+        reservations: &[hard(2, 4)],
+        weights: true,
+        pins: &[1, 2, 3],
+        ..Events::NONE
+    },
+};
+
+/// vCPUs and guests that end and come back.
+pub const ENDS: Pool = Pool {
+    name: "ends",
+    cpus: 2,
+    guests: &[&[on(1, hard(1, 4)), fair(3)], &[on(3, hard(2, 6))]],
+    events: Events {
+        speech: Speech::Sleeps,
+        ends: true,
+        workers: true,
+        ..Events::NONE
+    },
+};
+
+/// Guests that are paused.
+pub const PAUSES: Pool = Pool {
+    name: "pauses",
+    cpus: 1,
+    guests: &[&[with(hard(1, 4)), fair(1)], &[with(hard(2, 6))]],
+    events: Events {
+        speech: Speech::Sleeps,
+        naps: true,
+        pauses: true,
+        ..Events::NONE
+    },
+};
+
+/// Threads of devices, and what else other threads use.
+pub const WORKERS: Pool = Pool {
+    name: "workers",
+    cpus: 2,
+    guests: &[&[on(1, hard(1, 4)), fair(3)], &[on(3, hard(2, 6))]],
+    events: Events {
+        naps: true,
+        workers: true,
+        spending: true,
+        ..Events::NONE
+    },
+};
+
+/// CPUs that go offline and online.
+pub const HOTPLUG: Pool = Pool {
+    name: "hotplug",
+    cpus: 2,
+    guests: &[&[on(1, hard(3, 4)), fair(3)], &[on(2, hard(2, 6)), fair(2)]],
+    events: Events {
+        speech: Speech::Spins,
+        hotplug: true,
+        ..Events::NONE
+    },
+};
+
+/// CPUs that the host takes away.
+pub const STEAL: Pool = Pool {
+    name: "steal",
+    cpus: 1,
+    guests: &[&[with(hard(2, 6)), with(hard(1, 6))], &[fair(1)]],
+    events: Events {
+        naps: true,
+        late: true,
+        steal: true,
+        ..Events::NONE
+    },
+};

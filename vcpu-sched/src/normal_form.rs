@@ -3,6 +3,8 @@
 //!
 //! Points in time count from the present, and those in the past no further back than the horizon, beyond which
 //! nothing depends on them. The virtual time of the fair class counts from the latest virtual time of all queues.
+//! (How far that is from its origin does not matter: no tag lies before the origin, and what would lie there is only
+//! ever compared with a tag.)
 
 use crate::cpuset::CpuSet;
 use crate::ids::{CpuId, Ns, VcpuId};
@@ -106,11 +108,6 @@ impl Writer {
     pub(crate) fn virtual_moment(&mut self, at: u128) {
         let from_now = at as i128 - self.origins.virtual_now as i128;
         self.signed(from_now.max(-(self.origins.virtual_horizon as i128)));
-    }
-
-    /// How far virtual time is from its origin, before which no tag lies.
-    pub(crate) fn virtual_origin(&mut self) {
-        self.number(self.origins.virtual_now.min(self.origins.virtual_horizon));
     }
 
     pub(crate) fn vcpu(&mut self, vcpu: VcpuId) {

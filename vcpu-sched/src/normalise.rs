@@ -11,7 +11,8 @@ use crate::normal_form::{NormalForm, Origins, Writer};
 use crate::scheduler::Scheduler;
 use crate::state::contexts::{ExecState, ScState, Standing, VcpuState};
 
-/// So many of the longest period or slice back, points in time are told apart.
+/// So many of the longest period or slice back, points in time are told apart. In virtual time, two slices suffice: no
+/// tag stays further behind than the slice before last (`FairShare::charge`).
 const HORIZON: u64 = 4;
 
 /// The normal form of `policy` at `now`, ns.
@@ -19,7 +20,6 @@ const HORIZON: u64 = 4;
 pub fn normal_form<E: Events>(policy: &Scheduler<E>, now: Ns) -> NormalForm {
     let mut to = Writer::new(origins(policy, now));
     to.part(&policy.cpus);
-    to.virtual_origin();
     for vcpu in policy.vcpus.place_ids() {
         to.option(policy.vcpus.get(vcpu), |to, v| {
             v.normalise(&standing(policy, vcpu, v), to);
@@ -60,7 +60,7 @@ fn origins<E: Events>(policy: &Scheduler<E>, now: Ns) -> Origins {
         now,
         horizon: longest.saturating_mul(HORIZON),
         virtual_now: moments.max().unwrap_or(0),
-        virtual_horizon: slowest.max().unwrap_or(0) * u128::from(HORIZON),
+        virtual_horizon: slowest.max().unwrap_or(0) * 2,
     }
 }
 
@@ -85,8 +85,9 @@ fn standing<E: Events>(policy: &Scheduler<E>, vcpu: VcpuId, v: &VcpuState) -> St
         .filter(ties)
         .filter(|other| other.sc.fifo_seq < v.sc.fifo_seq);
     let fifo = if competes(v) { before.count() } else { 0 };
+    // This is of interest for suspicions alone.
     let since = |v: &VcpuState| match v.ec.state {
-        ExecState::Runnable { since } => Some(since),
+        ExecState::Runnable { since } if v.ec.hints.is_guess => Some(since),
         _ => None,
     };
     let own = since(v);

@@ -186,8 +186,9 @@ impl Delivery {
 }
 
 impl Delivery {
-    /// Writes its normal form. `taken`: what the host has taken so far, ns.
-    pub(crate) fn normalise(&self, taken: Ns, to: &mut Writer) {
+    /// Writes its normal form. `taken`: what the host has taken so far, ns. `idle`: its scheduling context does not
+    /// compete.
+    pub(crate) fn normalise(&self, taken: Ns, idle: bool, to: &mut Writer) {
         let &Self {
             pending,
             deadline,
@@ -196,7 +197,11 @@ impl Delivery {
             has_missed,
         } = self;
         to.number(pending);
-        to.time(deadline);
+        if idle && pending == 0 {
+            to.future(deadline);
+        } else {
+            to.time(deadline);
+        }
         to.number(ahead);
         to.length(taken.saturating_sub(taken_before));
         to.flag(has_missed);

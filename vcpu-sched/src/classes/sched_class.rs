@@ -7,7 +7,7 @@ use crate::classes::rank::Rank;
 use crate::classes::reservation::{Reservation, SchedParams};
 use crate::classes::virtual_time::{VirtualSpan, VirtualTime};
 use crate::ids::{CpuTime, Ns};
-use crate::normal_form::{Normalise, Writer};
+use crate::normal_form::Writer;
 
 /// By what a scheduling context is measured.
 #[derive(Clone, Copy, Debug)]
@@ -350,11 +350,12 @@ fn charge_server_elsewhere(
     }
 }
 
-impl Normalise for SchedClass {
-    fn normalise(&self, to: &mut Writer) {
+impl SchedClass {
+    /// Writes its normal form. `idle`: its scheduling context does not compete.
+    pub(crate) fn normalise(&self, idle: bool, to: &mut Writer) {
         to.flag(self.is_deadline());
         match self {
-            Self::Deadline(server) => to.part(server),
+            Self::Deadline(server) => server.normalise(idle, to),
             Self::Fair(fair) => to.part(fair),
         }
     }

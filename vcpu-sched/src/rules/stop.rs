@@ -49,6 +49,7 @@ impl<E: Events> Scheduler<E> {
         self.draw_edge(curr, &hints, now);
         self.settle_suspicion(&running, &before, &hints, now);
         self.note_contention(curr);
+        self.end_visits_for_stopped(curr, now);
 
         self.return_proxied(curr, cpu, now);
         self.return_donor(donor, cpu, now);

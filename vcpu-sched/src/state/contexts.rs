@@ -216,10 +216,11 @@ impl SchedContext {
             reduced_since,
             another_begins,
         } = self;
-        to.part(class);
+        let idle = *state == ScState::Off;
+        class.normalise(idle, to);
         state.normalise(to);
         to.size(standing.fifo);
-        delivery.normalise(standing.host_taken, to);
+        delivery.normalise(standing.host_taken, idle, to);
         to.flag(reduced_since.is_some());
         to.future(*another_begins);
     }
@@ -267,8 +268,9 @@ impl ExecContext {
         to.flag(*ending);
         to.part(hints);
         to.flag(*wrongly_suspected);
-        to.flag(*has_halted);
-        to.flag(*was_helped);
+        // These are of interest for suspicions alone.
+        to.flag(*has_halted && hints.is_guess);
+        to.flag(*was_helped && hints.is_guess);
         to.part(deferral);
         to.part(guessed_deferral);
         to.part(precedence);

@@ -62,6 +62,10 @@ macro_rules! pools {
 }
 
 pools! {
+    one_budget: ONE_BUDGET, 9;
+    two_budgets: TWO_BUDGETS, 9;
+    one_lock: ONE_LOCK, 9;
+    one_mutex: ONE_MUTEX, 9;
     spinners_on_one_cpu: SPINNERS_ON_ONE_CPU, 4;
     sleepers_on_one_cpu: SLEEPERS_ON_ONE_CPU, 4;
     spinners_on_two_cpus: SPINNERS_ON_TWO_CPUS, 4;

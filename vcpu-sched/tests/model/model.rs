@@ -228,7 +228,14 @@ impl Enabled<'_> {
         if view.doing == Doing::Gone {
             return;
         }
-        self.actions.push(Action::Wake(vcpu));
+        // For one that could run, that is as if it came while it runs.
+        let now = matches!(
+            view.doing,
+            Doing::Halted | Doing::Running(_) | Doing::Paused
+        );
+        if now {
+            self.actions.push(Action::Wake(vcpu));
+        }
         if events.ends {
             self.actions.push(Action::Remove(vcpu));
         }

@@ -225,3 +225,47 @@ pub const STEAL: Pool = Pool {
         ..Events::NONE
     },
 };
+
+/// A reservation beside best effort: all there is.
+pub const ONE_BUDGET: Pool = Pool {
+    name: "one budget",
+    cpus: 1,
+    guests: &[&[with(hard(1, 3))], &[fair(1)]],
+    events: Events {
+        naps: true,
+        ..Events::NONE
+    },
+};
+
+/// Two reservations: all there is.
+pub const TWO_BUDGETS: Pool = Pool {
+    name: "two budgets",
+    cpus: 1,
+    guests: &[&[with(hard(1, 3))], &[with(hard(1, 4))]],
+    events: Events {
+        naps: true,
+        ..Events::NONE
+    },
+};
+
+/// A lock between two vCPUs: all there is.
+pub const ONE_LOCK: Pool = Pool {
+    name: "one lock",
+    cpus: 1,
+    guests: &[&[with(hard(1, 3)), with(hard(1, 4))]],
+    events: Events {
+        speech: Speech::Spins,
+        ..Events::NONE
+    },
+};
+
+/// A mutex between two vCPUs: all there is.
+pub const ONE_MUTEX: Pool = Pool {
+    name: "one mutex",
+    cpus: 1,
+    guests: &[&[with(hard(1, 3)), fair(1)]],
+    events: Events {
+        speech: Speech::Sleeps,
+        ..Events::NONE
+    },
+};

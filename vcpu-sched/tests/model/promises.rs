@@ -1,9 +1,9 @@
 //! What must hold in each state. The policy checks its own tables after each call, as this is a debug build.
 
 use vcpu_sched::sim::audit;
-use vcpu_sched::{CpuId, Doing, VcpuId};
+use vcpu_sched::{CpuId, Doing, VcpuId, VcpuView, WaitKind};
 
-use crate::owner::Owner;
+use crate::owner::{Cpu, Known, Owner};
 use crate::pool::{Pool, cpus};
 
 /// Checks all promises.
@@ -82,19 +82,11 @@ fn what_is_used_is_charged(state: &Owner) -> Result<(), String> {
     Ok(())
 }
 
-/// A vCPU that could run, has a budget and waits for no other one does so while a CPU of its own has nothing to do.
+/// Once kicks have arrived, a vCPU that could run, has a budget and waits for no other one does so while a CPU of its
+/// own has nothing to do, or serves a later deadline, or best effort if the vCPU has a reservation.
 fn somebody_runs_if_somebody_can(state: &Owner) -> Result<(), String> {
     let online = state.policy.online_cpus();
-    let (mut idle, mut changing) = (Vec::new(), false);
-    for (number, cpu) in state.cpus.iter().enumerate() {
-        let id = CpuId(number as u32);
-        if state.must_pick(cpu) {
-            changing = true;
-        } else if cpu.running.is_none() && online.contains(id) {
-            idle.push(id);
-        }
-    }
-    if changing || idle.is_empty() {
+    if state.cpus.iter().any(|cpu| state.must_pick(cpu)) {
         return Ok(());
     }
     for (number, known) in state.vcpus.iter().enumerate() {
@@ -102,18 +94,48 @@ fn somebody_runs_if_somebody_can(state: &Owner) -> Result<(), String> {
         let (Some(known), Some(view)) = (known, state.policy.view(vcpu)) else {
             continue;
         };
-        if view.doing != Doing::Runnable || view.waits_for.is_some() {
+        if view.doing != Doing::Runnable || waits(state, known, &view) {
             continue;
         }
         let own = cpus(known.pin);
-        let able = idle
+        for cpu in online
             .iter()
-            .find(|&&cpu| view.displaced || own.contains(cpu));
-        require(able.is_none(), || {
-            format!("{vcpu} could run on {able:?}, which is idle")
-        })?;
+            .filter(|&cpu| view.displaced || own.contains(cpu))
+        {
+            let row = &state.cpus[cpu.index()];
+            require(!gives_way(state, row, &view), || {
+                format!("{vcpu} could run on {cpu}, which does {:?}", row.running)
+            })?;
+        }
     }
     Ok(())
+}
+
+/// Whether a vCPU that could run waits for one that has not released its lock since.
+fn waits(state: &Owner, known: &Known, view: &VcpuView) -> bool {
+    let Some((holder, _)) = view.waits_for else {
+        return false;
+    };
+    let published = known.hints.wait.filter(|wait| wait.holder == holder);
+    let of_holder = state.vcpus[holder.index()].as_ref();
+    let (Some(wait), Some(of_holder)) = (published, of_holder) else {
+        return true;
+    };
+    let runs = |cpu: &Cpu| cpu.running.is_some_and(|(_, curr)| curr == holder);
+    wait.kind != WaitKind::Spin
+        || state.cpus.iter().any(runs)
+        || wait.holder_releases == of_holder.hints.releases
+}
+
+/// Whether what a CPU does is less urgent than a vCPU that could run.
+fn gives_way(state: &Owner, cpu: &Cpu, to: &VcpuView) -> bool {
+    let Some((donor, _)) = cpu.running else {
+        return true;
+    };
+    let deadline = |view: &VcpuView| view.reserved.map(|(.., deadline)| deadline);
+    let served = state.policy.view(donor).and_then(|view| deadline(&view));
+    let is_earlier = deadline(to).is_some_and(|own| served.is_none_or(|served| own < served));
+    is_earlier && !cpu.deferred
 }
 
 /// A paused guest has no CPU that does not have to pick, and waits for nothing.

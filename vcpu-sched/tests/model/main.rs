@@ -66,6 +66,13 @@ pools! {
     two_budgets: TWO_BUDGETS, 9;
     one_lock: ONE_LOCK, 9;
     one_mutex: ONE_MUTEX, 9;
+    lock_between_cpus: LOCK_BETWEEN_CPUS, 9;
+    one_change: ONE_CHANGE, 9;
+    one_move: ONE_MOVE, 9;
+    one_pause: ONE_PAUSE, 9;
+    one_end: ONE_END, 9;
+    one_worker: ONE_WORKER, 9;
+    one_hotplug: ONE_HOTPLUG, 9;
     spinners_on_one_cpu: SPINNERS_ON_ONE_CPU, 4;
     sleepers_on_one_cpu: SLEEPERS_ON_ONE_CPU, 4;
     spinners_on_two_cpus: SPINNERS_ON_TWO_CPUS, 4;

@@ -193,11 +193,15 @@ impl Enabled<'_> {
                 self.actions.push(Action::Pause(number));
             }
             if events.ends {
-                self.actions.push(match (guest.known, guest.removed) {
-                    (false, _) => Action::Admit(number),
+                let action = match (guest.known, guest.removed) {
+                    // The lowest name is given first.
+                    (false, _) => Action::Admit(self.lowest_free_guest()),
                     (true, true) => Action::Reclaim(number),
                     (true, false) => Action::RemoveGuest(number),
-                });
+                };
+                if !self.actions.contains(&action) {
+                    self.actions.push(action);
+                }
             }
             if !events.workers || !guest.known {
                 continue;
@@ -218,6 +222,11 @@ impl Enabled<'_> {
                 }
             }
         }
+    }
+
+    fn lowest_free_guest(&self) -> u8 {
+        let known = self.state.guests.iter().take_while(|guest| guest.known);
+        known.count() as u8
     }
 
     fn happen_to(&mut self, vcpu: u8) {

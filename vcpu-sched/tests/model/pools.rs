@@ -269,3 +269,82 @@ pub const ONE_MUTEX: Pool = Pool {
         ..Events::NONE
     },
 };
+
+/// A lock between two CPUs.
+pub const LOCK_BETWEEN_CPUS: Pool = Pool {
+    name: "lock between CPUs",
+    cpus: 2,
+    guests: &[&[on(1, hard(1, 3)), fair(2)]],
+    events: Events {
+        speech: Speech::Spins,
+        ..Events::NONE
+    },
+};
+
+/// One vCPU whose reservation changes, beside best effort.
+pub const ONE_CHANGE: Pool = Pool {
+    name: "one change",
+    cpus: 1,
+    guests: &[&[with(hard(1, 4))], &[fair(1)]],
+    events: Events {
+        reservations: &[hard(2, 4), within(1, 3, 2)],
+        weights: true,
+        ..Events::NONE
+    },
+};
+
+/// A vCPU that moves.
+pub const ONE_MOVE: Pool = Pool {
+    name: "one move",
+    cpus: 2,
+    guests: &[&[on(1, hard(1, 3)), fair(2)]],
+    events: Events {
+        pins: &[1, 2, 3],
+        ..Events::NONE
+    },
+};
+
+/// Two guests that are paused.
+pub const ONE_PAUSE: Pool = Pool {
+    name: "one pause",
+    cpus: 1,
+    guests: &[&[with(hard(1, 3))], &[fair(1)]],
+    events: Events {
+        naps: true,
+        pauses: true,
+        ..Events::NONE
+    },
+};
+
+/// Two guests that end and come back.
+pub const ONE_END: Pool = Pool {
+    name: "one end",
+    cpus: 1,
+    guests: &[&[with(hard(1, 3))], &[with(hard(2, 4))]],
+    events: Events {
+        ends: true,
+        ..Events::NONE
+    },
+};
+
+/// The workers of two guests.
+pub const ONE_WORKER: Pool = Pool {
+    name: "one worker",
+    cpus: 1,
+    guests: &[&[with(hard(1, 3))], &[fair(1)]],
+    events: Events {
+        workers: true,
+        ..Events::NONE
+    },
+};
+
+/// A CPU that goes offline and online.
+pub const ONE_HOTPLUG: Pool = Pool {
+    name: "one hotplug",
+    cpus: 2,
+    guests: &[&[on(1, hard(2, 3))], &[on(2, hard(2, 4)), fair(3)]],
+    events: Events {
+        hotplug: true,
+        ..Events::NONE
+    },
+};

@@ -158,6 +158,28 @@ mod tests {
     }
 
     #[test]
+    fn time_in_which_the_host_runs_others_is_reported_and_charged_to_nobody() {
+        let mut account = TimeAccount::begin(None);
+        let (began, cpu_began) = (sys::monotonic_ns(), sys::thread_cpu_ns());
+        compute(MS);
+        // The executor does not know that it sleeps here, as it does not know when the host runs another thread.
+        std::thread::sleep(std::time::Duration::from_nanos(20 * MS));
+        compute(MS);
+        let (slept, used) = (20 * MS, sys::thread_cpu_ns() - cpu_began);
+        let spent = account.charge();
+        let took = account.take_host_steal(spent);
+        // Between the beginnings of the two, and their ends, the thread only reads clocks.
+        let most = sys::thread_cpu_ns() - cpu_began + MS;
+        assert!((used..most).contains(&spent), "{spent} of {used} charged");
+        assert!(took >= slept, "{took} of {slept} was taken");
+        let wall = sys::monotonic_ns() - began;
+        assert!(wall >= slept + used, "{wall}");
+        let report = account.end();
+        assert_eq!(report.busy_ns, spent, "nothing is charged later");
+        assert!(report.host_steal_ns >= slept, "{report:?}");
+    }
+
+    #[test]
     fn sleep_while_the_host_cpu_is_away_is_not_idle_time() {
         for away in [false, true] {
             let mut account = TimeAccount::begin(None);

@@ -223,7 +223,10 @@ fn costs(name: &str, lock: &impl Lock, cpu: &Cpu, at_lock: u64, at_unlock: u64) 
 fn a_lock_without_waiters_takes_no_exit_and_one_store_at_lock_and_one_at_unlock() {
     let cpu = begin();
     let (exits, stores) = counts();
-    assert!(exits > 0 && stores == 0, "the page was registered by an exit");
+    assert!(
+        exits > 0 && stores == 0,
+        "the page was registered by an exit"
+    );
     costs("tas", &Tas::new(), &cpu, 1, 1);
     costs("ticket", &Ticket::new(), &cpu, 1, 1);
     costs("mcs", &Mcs::new(), &cpu, 1, 1);

@@ -159,21 +159,23 @@ mod tests {
 
     #[test]
     fn time_in_which_the_host_runs_others_is_reported_and_charged_to_nobody() {
+        let before = sys::thread_cpu_ns();
         let mut account = TimeAccount::begin(None);
-        let (began, cpu_began) = (sys::monotonic_ns(), sys::thread_cpu_ns());
+        let begun = sys::thread_cpu_ns();
         compute(MS);
-        // The executor does not know that it sleeps here, as it does not know when the host runs another thread.
-        std::thread::sleep(std::time::Duration::from_nanos(20 * MS));
+        // The account does not learn of this, as it does not when the host runs another thread.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let slept = 20 * MS;
         compute(MS);
-        let (slept, used) = (20 * MS, sys::thread_cpu_ns() - cpu_began);
+        let least = sys::thread_cpu_ns() - begun;
         let spent = account.charge();
+        let most = sys::thread_cpu_ns() - before;
+        assert!(
+            (least..=most).contains(&spent),
+            "{least} <= {spent} <= {most}"
+        );
         let took = account.take_host_steal(spent);
-        // Between the beginnings of the two, and their ends, the thread only reads clocks.
-        let most = sys::thread_cpu_ns() - cpu_began + MS;
-        assert!((used..most).contains(&spent), "{spent} of {used} charged");
         assert!(took >= slept, "{took} of {slept} was taken");
-        let wall = sys::monotonic_ns() - began;
-        assert!(wall >= slept + used, "{wall}");
         let report = account.end();
         assert_eq!(report.busy_ns, spent, "nothing is charged later");
         assert!(report.host_steal_ns >= slept, "{report:?}");

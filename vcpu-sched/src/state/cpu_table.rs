@@ -329,6 +329,11 @@ impl CpuTable {
             .max()
     }
 
+    /// The rank with which `cpu` is among those that can be kicked for a more urgent one, for checks.
+    pub(crate) fn busy_rank(&self, cpu: CpuId) -> Option<Rank> {
+        self.busy.key(cpu.0).map(|Reverse(rank)| rank)
+    }
+
     /// Panics if a set disagrees with the states. For debug builds.
     pub(crate) fn check(&self) {
         for cpu in self.ids() {

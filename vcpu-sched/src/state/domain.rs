@@ -24,9 +24,9 @@ impl RunQueue {
         Some((rank, VcpuId(vcpu)))
     }
 
-    #[inline]
-    pub(crate) fn contains(&self, vcpu: VcpuId) -> bool {
-        self.0.contains(vcpu.0)
+    /// The rank with which the scheduling context is in the queue, for checks.
+    pub(crate) fn rank(&self, vcpu: VcpuId) -> Option<Rank> {
+        self.0.key(vcpu.0)
     }
 
     /// Puts the scheduling context in, or gives it a new rank.

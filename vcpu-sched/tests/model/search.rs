@@ -37,15 +37,6 @@ pub enum Step {
     Consequence,
 }
 
-/// How far to search.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Steps from the start.
-    pub depth: u32,
-    /// No step is explored any more once so many states have been found.
-    pub states: usize,
-}
-
 /// What was searched.
 #[derive(Clone, Copy, Debug)]
 pub struct Searched {
@@ -92,11 +83,11 @@ struct Search<'a, M: Model> {
     steps: u64,
 }
 
-/// Searches all states of `model` within the limits.
+/// Searches the states of `model`, until so many have been found.
 ///
 /// # Errors
 /// What is wrong in the first state that does not hold what it must, or a circle of consequences.
-pub fn search<M: Model>(model: &M, limits: Limits) -> Result<Searched, Finding> {
+pub fn search<M: Model>(model: &M, most: usize) -> Result<Searched, Finding> {
     let start = model.start();
     let hash = hash_of(model, &start);
     let mut search = Search {
@@ -110,10 +101,10 @@ pub fn search<M: Model>(model: &M, limits: Limits) -> Result<Searched, Finding> 
     let check = guarded(|| model.check(&start));
     check.map_err(|what| search.finding(what, 0, None))?;
     let (mut depth, mut next) = (0, 0);
-    while depth < limits.depth && next < search.found.len() {
+    while next < search.found.len() {
         let end = search.found.len();
         for index in next..end {
-            if search.found.len() >= limits.states {
+            if search.found.len() >= most {
                 search.circles()?;
                 return Ok(search.result(depth, false));
             }
@@ -122,8 +113,7 @@ pub fn search<M: Model>(model: &M, limits: Limits) -> Result<Searched, Finding> 
         (next, depth) = (end, depth + 1);
     }
     search.circles()?;
-    let is_complete = next == search.found.len();
-    Ok(search.result(depth, is_complete))
+    Ok(search.result(depth, true))
 }
 
 fn hash_of<M: Model>(model: &M, state: &M::State) -> u64 {
@@ -266,22 +256,16 @@ mod tests {
         }
     }
 
-    const FAR: Limits = Limits {
-        depth: 100,
-        states: 1_000,
-    };
-
     #[test]
     fn all_states_are_found_once() {
         let counter = Counter {
             bad: 11,
             circle: false,
         };
-        let searched = search(&counter, FAR).unwrap();
+        let searched = search(&counter, 1_000).unwrap();
         assert_eq!((searched.states, searched.steps), (10, 20));
         assert!(searched.is_complete);
-        let near = Limits { depth: 2, ..FAR };
-        let searched = search(&counter, near).unwrap();
+        let searched = search(&counter, 5).unwrap();
         assert_eq!((searched.states, searched.depth), (5, 2));
         assert!(!searched.is_complete);
     }
@@ -292,7 +276,7 @@ mod tests {
             bad: 5,
             circle: false,
         };
-        let finding = search(&counter, FAR).unwrap_err();
+        let finding = search(&counter, 1_000).unwrap_err();
         assert!(finding.what.contains("bad"), "{}", finding.what);
         assert_eq!(finding.path.len(), 3, "{:?}", finding.path);
     }
@@ -303,7 +287,7 @@ mod tests {
             bad: 11,
             circle: true,
         };
-        let finding = search(&counter, FAR).unwrap_err();
+        let finding = search(&counter, 1_000).unwrap_err();
         assert!(finding.what.contains("for ever"), "{}", finding.what);
     }
 }

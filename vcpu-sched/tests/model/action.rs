@@ -43,7 +43,7 @@ pub enum Action {
     /// What the CPU runs halts.
     Halt(u8, Said),
     /// What the CPU runs halts for two units of time.
-    Nap(u8, Said),
+    HaltFor(u8, Said),
     /// What the CPU runs ends.
     End(u8),
     /// What the CPU runs releases the lock for which it is carried, perhaps to another vCPU, and rings.

@@ -155,8 +155,8 @@ impl Enabled<'_> {
         }
         for said in halts {
             self.actions.push(Action::Halt(number, said));
-            if events.naps {
-                self.actions.push(Action::Nap(number, said));
+            if events.timed_halts {
+                self.actions.push(Action::HaltFor(number, said));
             }
         }
         if events.ends {

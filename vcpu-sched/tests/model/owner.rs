@@ -5,13 +5,13 @@ use std::hash::Hasher;
 
 use vcpu_sched::sim::normal_form;
 use vcpu_sched::{
-    CpuId, CpuTime, GuestId, Hints, Ns, Scheduler, StopReason, VcpuId, Wait, WaitKind, WorkerId,
-    WorkerOrder,
+    CpuId, CpuTime, Doing, GuestId, Hints, Ns, Scheduler, StopReason, VcpuId, Wait, WaitKind,
+    WorkerId, WorkerOrder,
 };
 
 use crate::action::{Action, Said};
 use crate::bucket::Bucket;
-use crate::pool::{NAP, Pool, UNIT, WEIGHT, cpus};
+use crate::pool::{HALT_TIME, Pool, UNIT, WEIGHT, cpus};
 use crate::search::{Step, write};
 
 /// What one CPU does.
@@ -54,6 +54,8 @@ pub struct Known {
     pub guest: u8,
     /// The CPUs on which it may run, as a mask.
     pub pin: u8,
+    /// A wake-up came while it was not halted.
+    pub wake_pending: bool,
     pub hints: Hints,
     pub used: Used,
     pub bucket: Option<Bucket>,
@@ -151,6 +153,7 @@ impl Owner {
             let known = Known {
                 guest: number,
                 pin: vcpu.pin,
+                wake_pending: false,
                 hints: Hints::default(),
                 used: Used::default(),
                 bucket: Bucket::new(pool, &vcpu.params),
@@ -186,8 +189,8 @@ impl Owner {
             Action::Defer(cpu, said) => self.defer(cpu, said),
             Action::Ring(cpu, said) => self.stop(cpu, StopReason::Rang, said),
             Action::Halt(cpu, said) => self.stop(cpu, StopReason::Halted(None), said),
-            Action::Nap(cpu, said) => {
-                let until = self.now + NAP * UNIT;
+            Action::HaltFor(cpu, said) => {
+                let until = self.now + HALT_TIME * UNIT;
                 self.stop(cpu, StopReason::Halted(Some(until)), said);
             }
             Action::End(cpu) => self.stop(cpu, StopReason::Ended, Said::Nothing),
@@ -199,8 +202,14 @@ impl Owner {
                 let lock = lock.into();
                 self.policy.hand_over(cpu_id(cpu), lock, id(to), self.now);
             }
-            Action::WakeBy(cpu, vcpu) => self.policy.wake_by(cpu_id(cpu), id(vcpu), self.now),
-            Action::Wake(vcpu) => self.policy.wake(id(vcpu), self.now),
+            Action::WakeBy(cpu, vcpu) => {
+                self.note_wake_up(id(vcpu));
+                self.policy.wake_by(cpu_id(cpu), id(vcpu), self.now);
+            }
+            Action::Wake(vcpu) => {
+                self.note_wake_up(id(vcpu));
+                self.policy.wake(id(vcpu), self.now);
+            }
             Action::Spend(vcpu) => {
                 self.policy
                     .charge_elsewhere(id(vcpu), CpuTime(UNIT), self.now);
@@ -302,8 +311,28 @@ impl Owner {
             self.charge(donor, ran);
             let id = CpuId(cpu.into());
             self.policy.stop(id, why, hints, CpuTime(ran), self.now);
+            if matches!(why, StopReason::Halted(_)) {
+                self.require_no_lost_wake_up(curr);
+            }
         }
         self.pick(usize::from(cpu));
+    }
+
+    /// A wake-up that overtakes a halt ends it.
+    fn require_no_lost_wake_up(&mut self, vcpu: VcpuId) {
+        let halted = self.policy.view(vcpu).map(|view| view.doing) == Some(Doing::Halted);
+        if let Some(known) = self.known(vcpu) {
+            let pending = std::mem::take(&mut known.wake_pending);
+            assert!(!pending || !halted, "a wake-up of {vcpu} is lost");
+        }
+    }
+
+    fn note_wake_up(&mut self, vcpu: VcpuId) {
+        let doing = self.policy.view(vcpu).map(|view| view.doing);
+        let may_be_halted = matches!(doing, Some(Doing::Halted | Doing::Paused));
+        if let Some(known) = self.known(vcpu) {
+            known.wake_pending |= !may_be_halted;
+        }
     }
 
     /// What `vcpu` says.

@@ -9,7 +9,7 @@ pub const SLICE: Ns = 4;
 /// For how long a spinning waiter is parked at most, in units.
 pub const PARK: Ns = 3;
 /// A halted vCPU with a timer sleeps for so long, in units.
-pub const NAP: Ns = 2;
+pub const HALT_TIME: Ns = 2;
 
 /// A vCPU: how it is scheduled, and its CPUs as a mask.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ pub struct Events {
     /// Holders that are out of time request a deferral.
     pub deferral: bool,
     /// vCPUs halt with a timer.
-    pub naps: bool,
+    pub timed_halts: bool,
     /// vCPUs, and guests, end, are removed, reclaimed and admitted.
     pub ends: bool,
     pub pauses: bool,
@@ -65,7 +65,7 @@ impl Events {
         speech: Speech::Silent,
         late: false,
         deferral: false,
-        naps: false,
+        timed_halts: false,
         ends: false,
         pauses: false,
         reservations: &[],

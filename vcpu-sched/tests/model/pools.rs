@@ -104,7 +104,7 @@ pub const BUDGETS_ON_ONE_CPU: Pool = Pool {
         &[with(soft(1, 6)), fair(1)],
     ],
     events: Events {
-        naps: true,
+        timed_halts: true,
         ..Events::NONE
     },
 };
@@ -118,7 +118,7 @@ pub const BUDGETS_ON_TWO_CPUS: Pool = Pool {
         &[on(2, soft(1, 6)), fair(3)],
     ],
     events: Events {
-        naps: true,
+        timed_halts: true,
         late: true,
         ..Events::NONE
     },
@@ -130,7 +130,7 @@ pub const BEST_EFFORT: Pool = Pool {
     cpus: 2,
     guests: &[&[fair(1), fair(3)], &[fair(3), fair(2)]],
     events: Events {
-        naps: true,
+        timed_halts: true,
         ..Events::NONE
     },
 };
@@ -182,7 +182,7 @@ pub const PAUSES: Pool = Pool {
     guests: &[&[with(hard(1, 4)), fair(1)], &[with(hard(2, 6))]],
     events: Events {
         speech: Speech::Sleeps,
-        naps: true,
+        timed_halts: true,
         pauses: true,
         ..Events::NONE
     },
@@ -194,7 +194,7 @@ pub const WORKERS: Pool = Pool {
     cpus: 2,
     guests: &[&[on(1, hard(1, 4)), fair(3)], &[on(3, hard(2, 6))]],
     events: Events {
-        naps: true,
+        timed_halts: true,
         workers: true,
         spending: true,
         ..Events::NONE
@@ -219,36 +219,36 @@ pub const STEAL: Pool = Pool {
     cpus: 1,
     guests: &[&[with(hard(2, 6)), with(hard(1, 6))], &[fair(1)]],
     events: Events {
-        naps: true,
+        timed_halts: true,
         late: true,
         steal: true,
         ..Events::NONE
     },
 };
 
-/// A reservation beside best effort: all there is.
+/// A reservation beside best effort.
 pub const ONE_BUDGET: Pool = Pool {
     name: "one budget",
     cpus: 1,
-    guests: &[&[with(hard(1, 3))], &[fair(1)]],
+    guests: &[&[with(hard(2, 5))], &[fair(1)]],
     events: Events {
-        naps: true,
+        timed_halts: true,
         ..Events::NONE
     },
 };
 
-/// Two reservations: all there is.
+/// Two reservations.
 pub const TWO_BUDGETS: Pool = Pool {
     name: "two budgets",
     cpus: 1,
-    guests: &[&[with(hard(1, 3))], &[with(hard(1, 4))]],
+    guests: &[&[with(hard(1, 3))], &[with(hard(2, 5))]],
     events: Events {
-        naps: true,
+        timed_halts: true,
         ..Events::NONE
     },
 };
 
-/// A lock between two vCPUs: all there is.
+/// A lock between two vCPUs.
 pub const ONE_LOCK: Pool = Pool {
     name: "one lock",
     cpus: 1,
@@ -259,7 +259,7 @@ pub const ONE_LOCK: Pool = Pool {
     },
 };
 
-/// A mutex between two vCPUs: all there is.
+/// A mutex between two vCPUs.
 pub const ONE_MUTEX: Pool = Pool {
     name: "one mutex",
     cpus: 1,
@@ -310,7 +310,7 @@ pub const ONE_PAUSE: Pool = Pool {
     cpus: 1,
     guests: &[&[with(hard(1, 3))], &[fair(1)]],
     events: Events {
-        naps: true,
+        timed_halts: true,
         pauses: true,
         ..Events::NONE
     },

@@ -71,6 +71,7 @@ explore! {
     spinners_with_late_kicks: SPINNERS_WITH_LATE_KICKS,
     sleepers_on_one_cpu: SLEEPERS_ON_ONE_CPU,
     sleepers_on_two_cpus: SLEEPERS_ON_TWO_CPUS,
+    crossed_waiters: CROSSED_WAITERS,
     inferred_on_one_cpu: INFERRED_ON_ONE_CPU,
     inferred_on_two_cpus: INFERRED_ON_TWO_CPUS,
     deferrals: DEFERRALS,

@@ -60,6 +60,17 @@ pub const SLEEPERS_ON_TWO_CPUS: Pool = Pool {
     },
 };
 
+/// Two guests whose waiters are pinned to the CPU of the other guest's holder.
+pub const CROSSED_WAITERS: Pool = Pool {
+    name: "crossed waiters",
+    cpus: 2,
+    guests: &[&[fair(1), on(2, hard(1, 4))], &[fair(2), on(1, hard(1, 6))]],
+    events: Events {
+        speech: Speech::Sleeps,
+        ..Events::NONE
+    },
+};
+
 /// A guest whose hints the host infers, beside one of best effort.
 pub const INFERRED_ON_ONE_CPU: Pool = Pool {
     name: "inferred on one cpu",

@@ -83,6 +83,11 @@ impl<E: Events> Scheduler<E> {
         let v = &mut self.vcpus[vcpu];
         v.ec.state = ExecState::Halted;
         v.sc.class.halt(sharers);
+        if let ScState::OnCpu(cpu) = v.sc.state {
+            // It carries another vCPU, while its own ran elsewhere.
+            let rank = v.sc.rank();
+            self.donor_rank_changed(cpu, rank, now);
+        }
         self.count_runnable(vcpu, -1);
         if self.is_paused(vcpu) {
             self.vcpus[vcpu].ec.wake_at = wake_at;

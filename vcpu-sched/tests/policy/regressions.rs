@@ -331,3 +331,28 @@ fn waiter_waited_in_the_queue_of_a_holder_that_may_run_elsewhere() {
     let carried = p.pick(0).unwrap();
     assert_eq!(carried.1, holder, "and {waiter} waits for it");
 }
+
+#[test]
+fn cpu_was_as_urgent_as_its_donor_had_been_before_that_halted_elsewhere() {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let [holder, donor, waiter] = [(); 3].map(|()| p.best_effort(g, 100));
+    p.wake(holder);
+    assert_eq!(p.pick(0), Some((holder, holder)));
+    p.run(0, 4 * MS, StopReason::Preempted, holding());
+    p.wake(donor);
+    assert_eq!(p.pick(0), Some((donor, donor)));
+    p.run(0, MS, StopReason::Rang, spins_on(holder));
+    assert_eq!(p.pick(0), Some((donor, holder)));
+    assert_eq!(
+        p.pick(1),
+        None,
+        "it sleeps, so CPU 0 is not kicked for the waiter"
+    );
+    // The donor's vCPU runs on CPU 1, and halts there: its slice ends, and it is behind the others.
+    p.ring(waiter, 1, spins_on(donor));
+    assert_eq!(p.pick(1), Some((waiter, donor)));
+    // (The check of the policy's state after each call holds this, in debug builds.)
+    p.stop(1, StopReason::Halted(None), quiet());
+    assert_eq!(p.pick(1), None);
+}

@@ -72,10 +72,8 @@ impl<E: Events> Scheduler<E> {
                 "{vcpu} is the donor on its CPU"
             ),
             ScState::Queued(domain) => {
-                assert!(
-                    self.domains[domain].queue.contains(vcpu),
-                    "{vcpu} is in its queue"
-                );
+                let rank = self.domains[domain].queue.rank(vcpu);
+                assert_eq!(rank, Some(v.sc.rank()), "{vcpu} is in its queue");
                 assert!(self.is_eligible(vcpu), "{vcpu} competes for something");
                 assert!(!self.is_paused(vcpu), "{vcpu} is not paused");
             }
@@ -104,6 +102,12 @@ impl<E: Events> Scheduler<E> {
             if let Some(running) = self.cpus.running(cpu) {
                 let state = self.vcpus[running.curr].ec.state;
                 assert_eq!(state, ExecState::Running(cpu));
+                let rank = self.vcpus[running.donor].sc.rank();
+                let busy = self.cpus.busy_rank(cpu);
+                assert!(
+                    busy.is_none_or(|busy| busy == rank),
+                    "{cpu} is as urgent as its donor: {busy:?} {rank:?}"
+                );
                 assert!(
                     self.same_guest(running.donor, running.curr),
                     "a budget stays in its guest"

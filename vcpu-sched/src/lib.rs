@@ -47,6 +47,8 @@ mod cpuset;
 mod events;
 mod ids;
 mod invariants;
+mod normal_form;
+mod normalise;
 mod policy;
 mod policy_kind;
 mod proxy;

@@ -10,6 +10,7 @@
 //! | `rules/kick.rs` | which CPU is kicked for a scheduling context that became eligible |
 //! | `rules/timers.rs` | what happens by itself, and which CPU is the timekeeper |
 //! | `rules/edges.rs` | which edges of the `blocked_on` graph count |
+//! | `rules/visit.rs` | scheduling contexts in the queue of the CPUs of a holder |
 //! | `rules/park.rs` | scheduling contexts that wait aside for a vCPU |
 //! | `rules/contention.rs` | whether the vCPUs of a guest spin for each other |
 //! | `rules/suspect.rs` | for which vCPU one waits that spins for an unknown holder |

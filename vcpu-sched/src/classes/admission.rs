@@ -16,6 +16,7 @@
 use crate::classes::reservation::{MIN_BUDGET, Reservation};
 use crate::cpuset::CpuSet;
 use crate::ids::{Ns, VcpuId};
+use crate::normal_form::{Normalise, Writer};
 
 /// Bandwidth is counted in parts of 2^40.
 const UNIT: u64 = 1 << 40;
@@ -276,6 +277,44 @@ impl Admission {
             *sum = sum.saturating_sub(density(reservation));
         }
         self.taken.retain(|&(_, sum)| sum > 0);
+    }
+}
+
+impl Normalise for Held {
+    fn normalise(&self, to: &mut Writer) {
+        let &Self {
+            vcpu,
+            allowed,
+            density,
+            moved_to,
+            until,
+        } = self;
+        to.option(vcpu, Writer::vcpu);
+        to.cpus(allowed);
+        to.number(density);
+        to.option(moved_to, Writer::cpus);
+        to.future(until);
+    }
+}
+
+impl Normalise for Admission {
+    fn normalise(&self, to: &mut Writer) {
+        let Self {
+            cap_permille,
+            taken,
+            held,
+        } = self;
+        to.number(*cap_permille);
+        let bits = |set: CpuSet| set.iter().map(|cpu| 1_u128 << cpu.0).sum::<u128>();
+        let mut taken = taken.clone();
+        taken.sort_unstable_by_key(|&(set, _)| bits(set));
+        to.list(taken, |to, (set, sum)| {
+            to.cpus(set);
+            to.number(sum);
+        });
+        let mut held: Vec<_> = held.iter().filter(|held| held.until > to.now()).collect();
+        held.sort_by_key(|held| (held.vcpu, bits(held.allowed), held.until, held.density));
+        to.list(held, |to, held| to.part(held));
     }
 }
 

@@ -25,6 +25,7 @@
 
 use crate::classes::reservation::{Exhaustion, Reservation};
 use crate::ids::Ns;
+use crate::normal_form::Writer;
 
 /// One reservation at run time. Pure arithmetic, without queues and vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -425,6 +426,33 @@ impl Server {
             self.budget <= self.reservation.budget() as i64,
             "never more than one budget at hand"
         );
+    }
+}
+
+impl Server {
+    /// Writes its normal form. One that is `idle`, has no debt and whose last period is over is like one that has never
+    /// had a budget.
+    pub(crate) fn normalise(&self, idle: bool, to: &mut Writer) {
+        let &Self {
+            reservation,
+            admitted,
+            next,
+            has_changed,
+            budget,
+            deadline,
+            repaid,
+        } = self;
+        to.part(&reservation);
+        to.part(&admitted);
+        to.option(next, |to, next| to.part(&next));
+        to.flag(has_changed);
+        let is_over = idle && budget >= 0 && self.next_period() <= to.now();
+        to.option(
+            Some(deadline).filter(|&at| at > 0 && !is_over),
+            Writer::time,
+        );
+        to.signed(if is_over { 0 } else { i128::from(budget) });
+        to.number(repaid);
     }
 }
 

@@ -22,6 +22,7 @@
 use crate::classes::cbs::Server;
 use crate::counters::Counters;
 use crate::ids::Ns;
+use crate::normal_form::Writer;
 
 /// The budget at hand of one reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -181,6 +182,29 @@ impl Delivery {
         counters.delivered_ns += delivered;
         lose_without_demand(counters, server, less - delivered);
         self.pending -= less;
+    }
+}
+
+impl Delivery {
+    /// Writes its normal form. `taken`: what the host has taken so far, ns. `idle`: its scheduling context does not
+    /// compete.
+    pub(crate) fn normalise(&self, taken: Ns, idle: bool, to: &mut Writer) {
+        let &Self {
+            pending,
+            deadline,
+            ahead,
+            taken_before,
+            has_missed,
+        } = self;
+        to.number(pending);
+        if idle && pending == 0 {
+            to.future(deadline);
+        } else {
+            to.time(deadline);
+        }
+        to.number(ahead);
+        to.length(taken.saturating_sub(taken_before));
+        to.flag(has_missed);
     }
 }
 

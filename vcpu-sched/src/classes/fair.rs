@@ -9,6 +9,7 @@
 
 use crate::classes::virtual_time::{VirtualSpan, VirtualTime};
 use crate::ids::Ns;
+use crate::normal_form::{Normalise, Writer};
 
 /// Largest weight; the smallest is 1.
 pub(crate) const MAX_WEIGHT: u32 = 10_000;
@@ -120,6 +121,12 @@ impl FairShare {
         self.tag + self.scaled(used - used % slice, sharers)
     }
 
+    /// The virtual time that a slice takes at most, with the lower of its weights.
+    pub(crate) fn longest_slice(&self, slice: Ns, sharers: u32) -> u128 {
+        let weight = self.weight.min(self.next_weight);
+        Self::new(weight).scaled(slice, sharers).0
+    }
+
     /// How much longer it runs before a wake-up may end its slice, ns.
     #[inline]
     pub(crate) const fn until_preemptible(&self, slice: Ns) -> Ns {
@@ -162,6 +169,21 @@ impl FairShare {
         let half = self.scaled(inputs.slice / 2, inputs.sharers);
         let start = inputs.virtual_time.saturating_sub(half);
         self.tag = self.tag.max(start);
+    }
+}
+
+impl Normalise for FairShare {
+    fn normalise(&self, to: &mut Writer) {
+        let &Self {
+            weight,
+            next_weight,
+            tag,
+            used,
+        } = self;
+        to.number(weight);
+        to.number(next_weight);
+        to.virtual_moment(tag.0);
+        to.number(used);
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a vCPU is scheduled: a budget in every period, or a weight in what is left.
 
 use crate::ids::Ns;
+use crate::normal_form::{Normalise, Writer};
 
 /// What happens when the budget is used up before the period ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +161,33 @@ pub enum SchedParams {
         /// Weight of the *guest*; its runnable vCPUs divide it among themselves.
         weight: u32,
     },
+}
+
+impl Normalise for Reservation {
+    fn normalise(&self, to: &mut Writer) {
+        let &Self {
+            budget,
+            period,
+            deadline,
+            exhaustion,
+        } = self;
+        to.number(budget);
+        to.number(period);
+        to.number(deadline);
+        to.flag(exhaustion == Exhaustion::Hard);
+    }
+}
+
+impl Normalise for SchedParams {
+    fn normalise(&self, to: &mut Writer) {
+        match self {
+            Self::Reserved(reservation) => to.option(Some(reservation), |to, r| to.part(r)),
+            Self::BestEffort { weight } => {
+                to.flag(false);
+                to.number(*weight);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

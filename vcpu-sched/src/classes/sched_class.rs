@@ -7,6 +7,7 @@ use crate::classes::rank::Rank;
 use crate::classes::reservation::{Reservation, SchedParams};
 use crate::classes::virtual_time::{VirtualSpan, VirtualTime};
 use crate::ids::{CpuTime, Ns};
+use crate::normal_form::Writer;
 
 /// By what a scheduling context is measured.
 #[derive(Clone, Copy, Debug)]
@@ -361,5 +362,16 @@ fn charge_server_elsewhere(
         // What is idle has no place that could move.
         Charged::Postponed if activity == Activity::Competing => ChargedElsewhere::Moved,
         Charged::Postponed | Charged::InBudget => ChargedElsewhere::Unchanged,
+    }
+}
+
+impl SchedClass {
+    /// Writes its normal form. `idle`: its scheduling context does not compete.
+    pub(crate) fn normalise(&self, idle: bool, to: &mut Writer) {
+        to.flag(self.is_deadline());
+        match self {
+            Self::Deadline(server) => server.normalise(idle, to),
+            Self::Fair(fair) => to.part(fair),
+        }
     }
 }

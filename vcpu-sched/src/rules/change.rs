@@ -296,6 +296,7 @@ impl<E: Events> Scheduler<E> {
             v.ec.last_cpu = lowest;
         }
         v.sc.delivery.move_to(self.domains[domain].host_taken);
+        self.end_visits_for_moved(vcpu, now);
         self.leave_domain(before, now);
         self.emit(now, Event::AllowedChanged(vcpu));
     }

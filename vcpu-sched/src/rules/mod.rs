@@ -21,6 +21,7 @@ pub(crate) mod removal;
 pub(crate) mod stop;
 pub(crate) mod suspect;
 pub(crate) mod timers;
+pub(crate) mod visit;
 pub(crate) mod waiting;
 pub(crate) mod wake;
 pub(crate) mod worker;

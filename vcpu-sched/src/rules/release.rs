@@ -83,6 +83,7 @@ impl<E: Events> Scheduler<E> {
                 }
                 None => self.drop_edge(waiter, now),
             }
+            self.end_visit(waiter, now);
         }
     }
 }

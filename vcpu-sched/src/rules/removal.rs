@@ -129,6 +129,7 @@ impl<E: Events> Scheduler<E> {
             self.dequeue(vcpu);
         }
         self.unpark_waiters(vcpu, now);
+        self.end_visits_for_stopped(vcpu, now);
     }
 
     fn give_back_reservation(&mut self, vcpu: VcpuId, now: Ns) {

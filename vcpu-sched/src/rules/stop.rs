@@ -49,6 +49,7 @@ impl<E: Events> Scheduler<E> {
         self.draw_edge(curr, &hints, now);
         self.settle_suspicion(&running, &before, &hints, now);
         self.note_contention(curr);
+        self.end_visits_for_stopped(curr, now);
 
         self.return_proxied(curr, cpu, now);
         self.return_donor(donor, cpu, now);
@@ -82,6 +83,11 @@ impl<E: Events> Scheduler<E> {
         let v = &mut self.vcpus[vcpu];
         v.ec.state = ExecState::Halted;
         v.sc.class.halt(sharers);
+        if let ScState::OnCpu(cpu) = v.sc.state {
+            // It carries another vCPU, while its own ran elsewhere.
+            let rank = v.sc.rank();
+            self.donor_rank_changed(cpu, rank, now);
+        }
         self.count_runnable(vcpu, -1);
         if self.is_paused(vcpu) {
             self.vcpus[vcpu].ec.wake_at = wake_at;

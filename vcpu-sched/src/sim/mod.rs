@@ -37,6 +37,8 @@ mod script;
 mod world;
 
 pub use crate::audit::audit;
+pub use crate::normal_form::NormalForm;
+pub use crate::normalise::normal_form;
 pub use engine::{Costs, Simulation};
 pub use liar::Liar;
 pub use lock::{LockId, LockKind};

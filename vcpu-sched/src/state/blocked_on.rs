@@ -10,6 +10,7 @@
 //! whether it counts.
 
 use crate::ids::VcpuId;
+use crate::normal_form::{Normalise, Writer};
 use crate::state::lists::Lists;
 
 /// How a waiter waits.
@@ -110,5 +111,56 @@ impl BlockedOn {
     /// The vCPU after `waiter` in the list of the vCPUs that wait for the same holder.
     pub(crate) fn next_waiter(&self, waiter: VcpuId) -> Option<VcpuId> {
         self.waiters.next(waiter)
+    }
+}
+
+impl Normalise for WaitKind {
+    fn normalise(&self, to: &mut Writer) {
+        to.number(match self {
+            Self::Spin => 0_u8,
+            Self::Block => 1,
+            Self::Suspect => 2,
+        });
+    }
+}
+
+impl Normalise for Wait {
+    fn normalise(&self, to: &mut Writer) {
+        let Self {
+            kind,
+            lock,
+            holder,
+            holder_releases,
+        } = self;
+        to.part(kind);
+        to.number(*lock);
+        to.vcpu(*holder);
+        to.number(*holder_releases);
+    }
+}
+
+impl Normalise for Hints {
+    fn normalise(&self, to: &mut Writer) {
+        let &Self {
+            depth,
+            releases,
+            wait,
+            waits,
+            is_guess,
+        } = self;
+        to.number(depth);
+        to.number(releases);
+        // The edge has the rest.
+        to.flag(wait.is_some());
+        to.flag(waits);
+        to.flag(is_guess);
+    }
+}
+
+impl BlockedOn {
+    /// Writes the normal form of what waits for `holder`, and for which vCPU it waits itself.
+    pub(crate) fn normalise(&self, holder: VcpuId, to: &mut Writer) {
+        to.option(self.edge(holder), |to, wait| to.part(&wait));
+        self.waiters.normalise(holder, to);
     }
 }

@@ -8,6 +8,7 @@ use crate::classes::reservation::SchedParams;
 use crate::classes::sched_class::SchedClass;
 use crate::cpuset::CpuSet;
 use crate::ids::{CpuId, DomainId, GuestId, Ns, VcpuId};
+use crate::normal_form::Writer;
 use crate::state::blocked_on::Hints;
 use crate::state::deferral_credit::DeferralCredit;
 use crate::state::guess_credit::GuessCredit;
@@ -166,5 +167,132 @@ impl VcpuState {
             },
             pending: PendingChange::default(),
         }
+    }
+}
+
+impl ScState {
+    /// Writes its normal form.
+    fn normalise(self, to: &mut Writer) {
+        match self {
+            Self::Off => to.number(0_u8),
+            Self::Queued(domain) => {
+                to.number(1_u8);
+                to.number(domain.0);
+            }
+            Self::OnCpu(cpu) => {
+                to.number(2_u8);
+                to.cpu(cpu);
+            }
+            Self::Proxied => to.number(3_u8),
+            Self::Parked(on) => {
+                to.number(4_u8);
+                to.vcpu(on);
+            }
+            Self::Throttled => to.number(5_u8),
+        }
+    }
+}
+
+/// How a vCPU stands to the others of its pool, in place of numbers that only rise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    /// Its place among those with which it competes.
+    pub(crate) fifo: usize,
+    /// Its place among those that could run, by how long they have waited.
+    pub(crate) since: usize,
+    /// What the host has taken from its CPUs, ns.
+    pub(crate) host_taken: Ns,
+}
+
+impl SchedContext {
+    fn normalise(&self, standing: &Standing, to: &mut Writer) {
+        let Self {
+            class,
+            state,
+            fifo_seq: _,
+            // For the counters alone.
+            throttled_since: _,
+            delivery,
+            reduced_since,
+            another_begins,
+        } = self;
+        let idle = *state == ScState::Off;
+        class.normalise(idle, to);
+        state.normalise(to);
+        to.size(standing.fifo);
+        delivery.normalise(standing.host_taken, idle, to);
+        to.flag(reduced_since.is_some());
+        to.future(*another_begins);
+    }
+}
+
+impl ExecContext {
+    fn normalise(&self, standing: &Standing, replenished_at: Ns, to: &mut Writer) {
+        let Self {
+            state,
+            allowed,
+            domain,
+            last_cpu,
+            // For the counters alone.
+            throttled: _,
+            wake_pending,
+            wake_at,
+            ending,
+            hints,
+            wrongly_suspected,
+            has_halted,
+            was_helped,
+            deferral,
+            guessed_deferral,
+            precedence,
+        } = self;
+        match *state {
+            ExecState::Halted => to.number(0_u8),
+            ExecState::Runnable { since } => {
+                to.number(1_u8);
+                to.size(standing.since);
+                to.flag(since <= replenished_at);
+            }
+            ExecState::Running(cpu) => {
+                to.number(2_u8);
+                to.cpu(cpu);
+            }
+            ExecState::Paused => to.number(3_u8),
+            ExecState::Gone => to.number(4_u8),
+        }
+        to.cpus(*allowed);
+        to.number(domain.0);
+        to.cpu(*last_cpu);
+        to.flag(*wake_pending);
+        to.option(*wake_at, Writer::time);
+        to.flag(*ending);
+        to.part(hints);
+        to.flag(*wrongly_suspected);
+        // These are of interest for suspicions alone.
+        to.flag(*has_halted && hints.is_guess);
+        to.flag(*was_helped && hints.is_guess);
+        to.part(deferral);
+        to.part(guessed_deferral);
+        to.part(precedence);
+    }
+}
+
+impl VcpuState {
+    /// Writes its normal form.
+    pub(crate) fn normalise(&self, standing: &Standing, to: &mut Writer) {
+        let Self {
+            guest,
+            sc,
+            ec,
+            pending: PendingChange { params, pinning },
+        } = self;
+        to.number(guest.0);
+        sc.normalise(standing, to);
+        ec.normalise(standing, sc.class.replenished_at(), to);
+        to.option(params.as_ref(), |to, params| to.part(params));
+        to.option(*pinning, |to, (cpus, domain)| {
+            to.cpus(cpus);
+            to.number(domain.0);
+        });
     }
 }

@@ -19,6 +19,7 @@ use std::ops::Index;
 use crate::classes::rank::Rank;
 use crate::cpuset::CpuSet;
 use crate::ids::{CpuId, CpuTime, Ns, VcpuId, WorkerId};
+use crate::normal_form::{Normalise, Writer};
 use crate::state::deferral_credit::Grounds;
 use crate::state::heap::Heap;
 use crate::table::Table;
@@ -354,6 +355,11 @@ impl CpuTable {
             .max()
     }
 
+    /// The rank with which `cpu` is among those that can be kicked for a more urgent one, for checks.
+    pub(crate) fn busy_rank(&self, cpu: CpuId) -> Option<Rank> {
+        self.busy.key(cpu.0).map(|Reverse(rank)| rank)
+    }
+
     /// Panics if a set disagrees with the states. For debug builds.
     pub(crate) fn check(&self) {
         assert!(self.online.is_subset(self.all) && self.all.is_subset(self.places));
@@ -379,5 +385,81 @@ impl Index<CpuId> for CpuTable {
     #[inline]
     fn index(&self, cpu: CpuId) -> &CpuRow {
         &self.rows[cpu]
+    }
+}
+
+impl Normalise for Running {
+    fn normalise(&self, to: &mut Writer) {
+        let &Self {
+            donor,
+            curr,
+            since,
+            until,
+            preemptible_at,
+            lock,
+            suspect,
+            deferred,
+            slice_ends,
+        } = self;
+        to.vcpu(donor);
+        to.vcpu(curr);
+        to.time(since);
+        to.option(until, Writer::time);
+        to.future(preemptible_at);
+        to.number(lock);
+        to.flag(suspect);
+        to.option(deferred, |to, on| to.flag(on == Grounds::Guess));
+        to.flag(slice_ends);
+    }
+}
+
+impl Normalise for CpuRow {
+    fn normalise(&self, to: &mut Writer) {
+        let Self {
+            state,
+            need_resched,
+            grant,
+            just_stopped,
+        } = self;
+        match state {
+            CpuState::Inactive => to.number(0_u8),
+            CpuState::Picking => to.number(1_u8),
+            CpuState::Idle { until } => {
+                to.number(2_u8);
+                to.option(*until, Writer::time);
+            }
+            CpuState::Running(running) => {
+                to.number(3_u8);
+                to.part(running);
+            }
+        }
+        to.flag(*need_resched);
+        to.option(*grant, |to, GrantOnCpu { worker, since }| {
+            to.number(worker.0);
+            to.time(since);
+        });
+        to.option(*just_stopped, Writer::vcpu);
+    }
+}
+
+impl Normalise for CpuTable {
+    fn normalise(&self, to: &mut Writer) {
+        let Self {
+            rows,
+            all,
+            online,
+            idle,
+            // Both follow from the rows.
+            will_pick: _,
+            busy: _,
+            unsliced,
+            kicks,
+        } = self;
+        for row in rows.iter() {
+            to.part(row);
+        }
+        for set in [all, online, idle, unsliced, kicks] {
+            to.cpus(*set);
+        }
     }
 }

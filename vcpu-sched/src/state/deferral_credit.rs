@@ -1,6 +1,8 @@
 //! Whether a vCPU's statement that it holds a lock is believed: the bound on how much a guest gains by
 //! false statements.
 
+use crate::normal_form::{Normalise, Writer};
+
 /// The most preemptions that pass without a deferral after deferrals that ran out.
 const MAX_DENIALS: u32 = 1024;
 
@@ -40,6 +42,17 @@ impl DeferralCredit {
     /// The vCPU released its locks within the deferral.
     pub(crate) fn kept(&mut self) {
         self.penalty = 0;
+    }
+}
+
+impl Normalise for DeferralCredit {
+    fn normalise(&self, to: &mut Writer) {
+        let &Self {
+            denials_left,
+            penalty,
+        } = self;
+        to.number(denials_left);
+        to.number(penalty);
     }
 }
 

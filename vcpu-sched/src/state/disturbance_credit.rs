@@ -1,6 +1,7 @@
 //! How much a guest's wake-ups may disturb other guests: a token bucket of CPU time.
 
 use crate::ids::Ns;
+use crate::normal_form::Writer;
 
 /// Thousandths of one host CPU's time that the wake-ups of all guests may take from more urgent vCPUs.
 /// The exit that each wake-up causes on the CPU of such a vCPU is of the same order, and comes on top.
@@ -55,6 +56,18 @@ impl DisturbanceCredit {
     pub(crate) fn time_to_refill(&self, guests: u64) -> Ns {
         let deficit = self.left.min(0).unsigned_abs();
         deficit.saturating_mul(1000 * guests) / SHARE_PERMILLE
+    }
+}
+
+impl DisturbanceCredit {
+    /// Writes its normal form in a pool of so many guests. What has flown in counts to the whole nanosecond.
+    pub(crate) fn normalise(mut self, guests: u64, to: &mut Writer) {
+        self.refill(to.now(), guests);
+        let Self {
+            left,
+            refilled_at: _,
+        } = self;
+        to.signed(i128::from(left));
     }
 }
 

@@ -4,6 +4,7 @@ use crate::classes::rank::Rank;
 use crate::classes::virtual_time::VirtualTime;
 use crate::cpuset::CpuSet;
 use crate::ids::{Ns, VcpuId};
+use crate::normal_form::Writer;
 use crate::state::heap::Heap;
 use crate::state::timer_queue::Timers;
 
@@ -23,9 +24,9 @@ impl RunQueue {
         Some((rank, VcpuId(vcpu)))
     }
 
-    #[inline]
-    pub(crate) fn contains(&self, vcpu: VcpuId) -> bool {
-        self.0.contains(vcpu.0)
+    /// The rank with which the scheduling context is in the queue, for checks.
+    pub(crate) fn rank(&self, vcpu: VcpuId) -> Option<Rank> {
+        self.0.key(vcpu.0)
     }
 
     /// Puts the scheduling context in, or gives it a new rank.
@@ -77,5 +78,25 @@ impl Domain {
             virtual_time,
             host_taken: 0,
         }
+    }
+}
+
+impl Domain {
+    /// Writes its normal form. Queue and timers are written with the vCPUs.
+    pub(crate) fn normalise(&self, to: &mut Writer) {
+        let Self {
+            pinning,
+            users,
+            cpus,
+            queue: _,
+            timers: _,
+            virtual_time,
+            // Counts from when the budgets at hand began.
+            host_taken: _,
+        } = self;
+        to.cpus(*pinning);
+        to.number(*users);
+        to.cpus(*cpus);
+        to.virtual_moment(virtual_time.0);
     }
 }

@@ -4,6 +4,8 @@
 //! fewer than half of them pay, and is tried again after a number of requests that doubles as long as it
 //! fails. So a guest whose work changes is noticed.
 
+use crate::normal_form::{Normalise, Writer};
+
 /// So many more failures than successes are tolerated.
 const TOLERATED: u32 = 6;
 /// The most requests that are denied before it is tried again.
@@ -42,6 +44,19 @@ impl GuessCredit {
         }
         self.penalty = (self.penalty * 2).clamp(1, MAX_DENIALS);
         self.denials_left = self.penalty;
+    }
+}
+
+impl Normalise for GuessCredit {
+    fn normalise(&self, to: &mut Writer) {
+        let &Self {
+            failures,
+            denials_left,
+            penalty,
+        } = self;
+        to.number(failures);
+        to.number(denials_left);
+        to.number(penalty);
     }
 }
 

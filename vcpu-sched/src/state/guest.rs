@@ -1,6 +1,7 @@
 //! A guest as the policy sees it.
 
 use crate::ids::VcpuId;
+use crate::normal_form::Writer;
 use crate::state::disturbance_credit::DisturbanceCredit;
 
 /// A guest as the policy sees it.
@@ -24,4 +25,30 @@ pub(crate) struct GuestState {
     pub(crate) next_donor: usize,
     /// What its wake-ups may take from other guests.
     pub(crate) disturbance: DisturbanceCredit,
+}
+
+impl GuestState {
+    /// Writes its normal form in a pool of so many guests. When it was added shows in the order of the guests, for
+    /// which the pool sees.
+    pub(crate) fn normalise(&self, guests: u64, to: &mut Writer) {
+        let Self {
+            added_seq: _,
+            paused,
+            ending,
+            runnable,
+            guessed,
+            unneeded,
+            vcpus,
+            next_donor,
+            disturbance,
+        } = self;
+        to.flag(*paused);
+        to.flag(*ending);
+        to.number(*runnable);
+        to.number(*guessed);
+        to.number(*unneeded);
+        to.list(vcpus.iter().copied(), Writer::vcpu);
+        to.size(*next_donor);
+        disturbance.normalise(guests, to);
+    }
 }

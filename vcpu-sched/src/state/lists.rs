@@ -2,6 +2,7 @@
 //! constant time and no memory.
 
 use crate::ids::VcpuId;
+use crate::normal_form::Writer;
 
 /// One doubly linked list per vCPU, threaded through a table.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +61,14 @@ impl Lists {
     /// The member after `member` in its list.
     pub(crate) fn next(&self, member: VcpuId) -> Option<VcpuId> {
         self.nodes[member.index()].next
+    }
+}
+
+impl Lists {
+    /// Writes the normal form of the list of `head`.
+    pub(crate) fn normalise(&self, head: VcpuId, to: &mut Writer) {
+        let members = std::iter::successors(self.first(head), |&member| self.next(member));
+        to.list(members, Writer::vcpu);
     }
 }
 

@@ -1,5 +1,6 @@
 //! How many suspects of its guest run before a vCPU that waits for none.
 
+use crate::normal_form::{Normalise, Writer};
 use crate::state::guess_credit::GuessCredit;
 
 /// The vCPU itself runs once so many suspects in a row have released nothing.
@@ -44,6 +45,19 @@ impl Precedence {
         if std::mem::take(&mut self.in_row) > 0 {
             self.credit.paid();
         }
+    }
+}
+
+impl Normalise for Precedence {
+    fn normalise(&self, to: &mut Writer) {
+        let Self {
+            in_row,
+            fruitless,
+            credit,
+        } = self;
+        to.number(*in_row);
+        to.number(*fruitless);
+        to.part(credit);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::ids::{Ns, VcpuId};
+use crate::normal_form::Writer;
 use crate::state::heap::Heap;
 
 /// A vCPU has two timers.
@@ -132,5 +133,16 @@ impl Timers {
     pub(crate) fn first(&self) -> Option<(Ns, TimerId)> {
         let heaps = [&self.deadline, &self.fair];
         heaps.into_iter().filter_map(TimerHeap::first).min()
+    }
+}
+
+impl Timers {
+    /// Writes the normal form of the timers of `vcpu`.
+    pub(crate) fn normalise(&self, vcpu: VcpuId, to: &mut Writer) {
+        for heap in [&self.deadline, &self.fair] {
+            for timer in [TimerId::Sc(vcpu), TimerId::Wake(vcpu)] {
+                to.option(heap.due(timer), Writer::time);
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::ids::{CpuId, GuestId, Ns, VcpuId, WorkerId};
+use crate::normal_form::{Normalise, Writer};
 use crate::table::Table;
 
 /// Permission to work.
@@ -118,5 +119,46 @@ impl WorkerTable {
         if self.waiting.iter().any(concerned) {
             self.to_retry = self.waiting.len();
         }
+    }
+}
+
+impl Normalise for Worker {
+    fn normalise(&self, to: &mut Writer) {
+        let &Self {
+            guest,
+            state,
+            last_cpu,
+        } = self;
+        to.number(guest.0);
+        match state {
+            WorkerState::Idle => to.number(0_u8),
+            WorkerState::Waiting => to.number(1_u8),
+            WorkerState::Working { cpu, donor } => {
+                to.number(2_u8);
+                to.cpu(cpu);
+                to.vcpu(donor);
+            }
+        }
+        to.option(last_cpu, Writer::cpu);
+    }
+}
+
+impl Normalise for WorkerTable {
+    fn normalise(&self, to: &mut Writer) {
+        let Self {
+            rows,
+            waiting,
+            to_retry,
+            orders,
+        } = self;
+        for worker in rows.place_ids() {
+            to.option(rows.get(worker), |to, row| to.part(row));
+        }
+        to.list(waiting.iter(), |to, worker| to.number(worker.0));
+        to.size(*to_retry);
+        to.list(orders, |to, order| {
+            to.flag(matches!(order, WorkerOrder::Work(_)));
+            to.number(order.worker().0);
+        });
     }
 }

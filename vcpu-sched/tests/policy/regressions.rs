@@ -1,7 +1,9 @@
 //! Bugs that were found. The name of each test describes the bug.
 
-use crate::pool::{MS, Pool, US, holding, quiet, sleeps_on, spins_on};
-use vcpu_sched::{CpuId, CpuSet, CpuTime, Exhaustion, Reservation, SchedParams, StopReason};
+use crate::pool::{LOCK, MS, Pool, US, holding, quiet, sleeps_on, spins_on};
+use vcpu_sched::{
+    CpuId, CpuSet, CpuTime, Exhaustion, Hints, Reservation, SchedParams, StopReason, VcpuId,
+};
 
 #[test]
 fn donor_whose_own_vcpu_was_carried_elsewhere_meanwhile_was_lost() {
@@ -259,4 +261,98 @@ fn a_sleeper_that_was_charged_elsewhere_woke_without_a_timekeeper() {
     let (_, curr) = p.policy.running(CpuId(0)).unwrap();
     assert_eq!(curr, runner, "until the timer is due");
     vcpu_sched::sim::audit(&p.policy).unwrap();
+}
+
+/// A waiter whose scheduling context competes in the queue of its holder's CPU, CPU 1, where the holder itself runs.
+/// CPU 0 has nothing to do.
+fn waiter_in_the_queue_of_its_holders_cpu() -> (Pool, VcpuId, VcpuId) {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let weight = SchedParams::BestEffort { weight: 100 };
+    let only_cpu1 = Some(CpuSet::only(CpuId(1)));
+    let holder = p.policy.add_vcpu(g, weight, only_cpu1).unwrap();
+    let waiter = p.best_effort(g, 100);
+    p.preempt_holder(holder, 1);
+    p.wake(waiter);
+    assert_eq!(p.pick(0), Some((waiter, waiter)));
+    p.stop(0, StopReason::Rang, spins_on(holder));
+    assert_eq!(p.pick(0), None, "the holder may run on CPU 1 only");
+    assert_eq!(p.pick(1), Some((holder, holder)), "it came first");
+    p.kicks();
+    (p, holder, waiter)
+}
+
+#[test]
+fn waiter_that_was_handed_its_lock_waited_in_the_queue_of_the_former_holder() {
+    let (mut p, _, waiter) = waiter_in_the_queue_of_its_holders_cpu();
+    p.policy.hand_over(CpuId(1), LOCK, waiter, p.now);
+    assert_eq!(p.kicks(), [0], "it can run there");
+    assert_eq!(p.pick(0), Some((waiter, waiter)));
+}
+
+#[test]
+fn waiter_waited_in_the_queue_of_a_holder_that_had_released_its_lock() {
+    let (mut p, holder, waiter) = waiter_in_the_queue_of_its_holders_cpu();
+    let released = Hints {
+        releases: 1,
+        ..quiet()
+    };
+    p.stop(1, StopReason::Rang, released);
+    assert_eq!(p.pick(1), Some((holder, holder)), "it came first");
+    assert_eq!(p.kicks(), [0]);
+    assert_eq!(p.pick(0), Some((waiter, waiter)));
+}
+
+#[test]
+fn waiter_waited_in_the_queue_of_a_holder_that_had_ended() {
+    let (mut p, holder, waiter) = waiter_in_the_queue_of_its_holders_cpu();
+    let g = p.guest();
+    p.hard_on(g, 1, 10, Some(&[1]));
+    p.wake(VcpuId(2));
+    p.stop(1, StopReason::Preempted, holding());
+    assert_eq!(p.pick(1), Some((VcpuId(2), VcpuId(2))));
+    p.kicks();
+    p.policy.remove(holder, p.now);
+    assert_eq!(p.kicks(), [0]);
+    assert_eq!(p.pick(0), Some((waiter, waiter)));
+}
+
+#[test]
+fn waiter_waited_in_the_queue_of_a_holder_that_may_run_elsewhere() {
+    let (mut p, holder, waiter) = waiter_in_the_queue_of_its_holders_cpu();
+    let g = p.guest();
+    p.hard_on(g, 1, 10, Some(&[1]));
+    p.wake(VcpuId(2));
+    p.stop(1, StopReason::Preempted, holding());
+    assert_eq!(p.pick(1), Some((VcpuId(2), VcpuId(2))));
+    p.kicks();
+    p.policy.set_allowed(holder, None, p.now).unwrap();
+    assert_eq!(p.kicks(), [0]);
+    let carried = p.pick(0).unwrap();
+    assert_eq!(carried.1, holder, "and {waiter} waits for it");
+}
+
+#[test]
+fn cpu_was_as_urgent_as_its_donor_had_been_before_that_halted_elsewhere() {
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let [holder, donor, waiter] = [(); 3].map(|()| p.best_effort(g, 100));
+    p.wake(holder);
+    assert_eq!(p.pick(0), Some((holder, holder)));
+    p.run(0, 4 * MS, StopReason::Preempted, holding());
+    p.wake(donor);
+    assert_eq!(p.pick(0), Some((donor, donor)));
+    p.run(0, MS, StopReason::Rang, spins_on(holder));
+    assert_eq!(p.pick(0), Some((donor, holder)));
+    assert_eq!(
+        p.pick(1),
+        None,
+        "it sleeps, so CPU 0 is not kicked for the waiter"
+    );
+    // The donor's vCPU runs on CPU 1, and halts there: its slice ends, and it is behind the others.
+    p.ring(waiter, 1, spins_on(donor));
+    assert_eq!(p.pick(1), Some((waiter, donor)));
+    // (The check of the policy's state after each call holds this, in debug builds.)
+    p.stop(1, StopReason::Halted(None), quiet());
+    assert_eq!(p.pick(1), None);
 }

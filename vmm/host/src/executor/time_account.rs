@@ -158,6 +158,30 @@ mod tests {
     }
 
     #[test]
+    fn time_in_which_the_host_runs_others_is_reported_and_charged_to_nobody() {
+        let before = sys::thread_cpu_ns();
+        let mut account = TimeAccount::begin(None);
+        let begun = sys::thread_cpu_ns();
+        compute(MS);
+        // The account does not learn of this, as it does not when the host runs another thread.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let slept = 20 * MS;
+        compute(MS);
+        let least = sys::thread_cpu_ns() - begun;
+        let spent = account.charge();
+        let most = sys::thread_cpu_ns() - before;
+        assert!(
+            (least..=most).contains(&spent),
+            "{least} <= {spent} <= {most}"
+        );
+        let took = account.take_host_steal(spent);
+        assert!(took >= slept, "{took} of {slept} was taken");
+        let report = account.end();
+        assert_eq!(report.busy_ns, spent, "nothing is charged later");
+        assert!(report.host_steal_ns >= slept, "{report:?}");
+    }
+
+    #[test]
     fn sleep_while_the_host_cpu_is_away_is_not_idle_time() {
         for away in [false, true] {
             let mut account = TimeAccount::begin(None);

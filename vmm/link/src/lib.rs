@@ -20,7 +20,7 @@
 //! | [`pool_side`], [`thread_side`] | who owns the vCPU, from each side |
 //! | `hangup`, `kick_record` | a peer that is gone; kicks |
 //! | [`foreign_process`], [`foreign_clock`], [`kick_signal`] | the guest's threads as the kernel sees them |
-//! | [`message`], [`connection`], [`join`], [`rate_limit`], [`wake_file`] | the control socket |
+//! | [`message`], [`counted`], [`connection`], [`join`], [`rate_limit`], [`wake_file`] | the control socket |
 //!
 //! # Trust
 //! The pool believes the kernel about time, and takes the page as statements of a guest about itself.
@@ -31,6 +31,7 @@
 pub mod answer;
 pub mod command;
 pub mod connection;
+pub mod counted;
 mod error;
 pub mod foreign_clock;
 pub mod foreign_error;

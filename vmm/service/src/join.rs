@@ -182,9 +182,13 @@ impl Service {
             Departure::Ended(ended) => Some(ended.clone()),
             Departure::Gone | Departure::Failed(_) => None,
         };
-        self.pool.process_gone(number, ended);
+        let has_ended = ended.is_some();
+        let counters = self.pool.process_gone(number, ended);
         // Its owner has what it had until here.
-        drop(self.processes.remove(number));
+        let guest = self.processes.remove(number);
+        if let Some(guest) = guest.filter(|_| has_ended) {
+            guest.show_counters(&counters);
+        }
         self.events.publish(match how {
             Departure::Ended(GuestEnded { ok, text }) => EventKind::Ended {
                 guest: name,

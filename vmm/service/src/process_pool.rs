@@ -6,6 +6,7 @@ use baton_host::executor::{JoinErrorKind, PoolHandle, ProcessReport};
 use baton_link::foreign_process::ForeignProcess;
 use baton_link::join::JoinedGuest;
 use baton_link::message::{GuestEnded, JoinRequest};
+use vcpu_sched::Counters;
 
 use crate::fitting::would_fit;
 
@@ -43,8 +44,9 @@ pub trait ProcessPool: Send + Sync {
     ) -> Result<u64, Refusal>;
 
     /// The guest `number` leaves: its process has reported that it ended as in `ended`, or is gone. Whoever waits for
-    /// its vCPUs returns. May wait until all of them are back.
-    fn process_gone(&self, number: u64, ended: Option<GuestEnded>);
+    /// its vCPUs returns. May wait until all of them are back. Returns what was counted for each vCPU, or nothing if
+    /// the guest had been taken out before.
+    fn process_gone(&self, number: u64, ended: Option<GuestEnded>) -> Vec<Counters>;
 
     /// The process of guest `number` reports another source of the guest's hints.
     fn hints_reported(&self, number: u64, source: &str);
@@ -75,9 +77,11 @@ impl ProcessPool for OwnPool {
         })
     }
 
-    fn process_gone(&self, number: u64, ended: Option<GuestEnded>) {
+    fn process_gone(&self, number: u64, ended: Option<GuestEnded>) -> Vec<Counters> {
         // An executor may have taken it out because its process failed.
-        let _ = self.0.process_gone(number, ended);
+        let account = self.0.process_gone(number, ended);
+        let vcpus = account.map_or_else(|_| Vec::new(), |account| account.vcpus);
+        vcpus.into_iter().map(|vcpu| vcpu.counters).collect()
     }
 
     fn hints_reported(&self, number: u64, source: &str) {

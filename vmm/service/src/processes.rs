@@ -5,8 +5,10 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_link::connection::Connection;
+use baton_link::counted::CountedVcpu;
 use baton_link::message::{Order, PoolMessage, Share};
 use rustix::process::{Signal, pidfd_send_signal};
+use vcpu_sched::Counters;
 
 use crate::grants::VcpuClaim;
 
@@ -44,6 +46,13 @@ impl ProcessGuest {
         let share = |claim: &VcpuClaim| Share::of(claim.params, claim.host_cpus.clone());
         let shares = claims.iter().map(share).collect();
         let _ = self.connection.send(&PoolMessage::Claims(shares), None);
+    }
+
+    /// Sends its process, whose guest has left, what was counted for each vCPU. A process that does not read does
+    /// without.
+    pub(crate) fn show_counters(&self, counters: &[Counters]) {
+        let counted = counters.iter().map(CountedVcpu::from).collect();
+        let _ = self.connection.send(&PoolMessage::Counted(counted), None);
     }
 
     /// Kills its process, unless that has ended.

@@ -24,6 +24,7 @@ use baton_link::pages::GuestPages;
 use baton_link::thread_side::GuestPoolLink;
 use baton_machine::{Guest, GuestEnd, GuestRecord};
 use rustix::net::{Shutdown, sockopt};
+use vcpu_sched::Counters;
 
 use super::claims;
 use super::pool_error::PoolError;
@@ -72,6 +73,11 @@ pub(super) struct Member {
     current: Mutex<Option<Arc<Membership>>>,
     /// Where the hints come from, as the pool knows it.
     reported_hints: Mutex<String>,
+    /// What the pool has counted for each vCPU, once it has reported that or is gone.
+    counted: Mutex<Option<Vec<Counters>>>,
+    was_counted: Condvar,
+    /// Whether the guest has lost a pool, and what that had counted with it.
+    has_lost_pool: AtomicBool,
     /// Whether the guest has ended, for a thread that rests.
     ended: Mutex<bool>,
     has_ended: Condvar,
@@ -97,6 +103,9 @@ impl Member {
             vcpus,
             current: Mutex::default(),
             reported_hints: Mutex::default(),
+            counted: Mutex::default(),
+            was_counted: Condvar::new(),
+            has_lost_pool: AtomicBool::new(false),
             ended: Mutex::default(),
             has_ended: Condvar::new(),
         });
@@ -165,6 +174,7 @@ impl Member {
             if self.guest.has_ended() {
                 // The pool has let go of the guest. Threads that wait for a command get none.
                 membership.hang_up();
+                self.count(Vec::new());
                 return;
             }
             baton_os::say!(
@@ -173,6 +183,7 @@ impl Member {
                 self.guest.name
             );
             *lock(&self.current) = None;
+            self.has_lost_pool.store(true, Ordering::Relaxed);
             self.vcpus.run_alone();
             membership.hang_up();
             drop(membership);
@@ -193,6 +204,9 @@ impl Member {
                 Ok(PoolMessage::Claims(shares)) => {
                     claims::replace(&mut lock(&self.request), shares);
                 }
+                Ok(PoolMessage::Counted(counted)) => {
+                    self.count(counted.iter().map(Counters::from).collect());
+                }
                 Ok(PoolMessage::GoingAway { .. }) => return "its pool ends".to_owned(),
                 // This process sends no request that they could answer.
                 Ok(PoolMessage::Changed | PoolMessage::Refused { .. }) => {}
@@ -203,6 +217,27 @@ impl Member {
                 Err(error) => return format!("its pool is lost ({error})"),
             }
         }
+    }
+
+    /// The pool has counted this for each vCPU. Only its first report counts.
+    fn count(&self, counters: Vec<Counters>) {
+        lock(&self.counted).get_or_insert(counters);
+        self.was_counted.notify_all();
+    }
+
+    /// Waits for what the pool has counted for each vCPU, which lets go of the guest. Nothing: another pool has counted
+    /// a part of it, or the pool does not report it.
+    fn counted(&self) -> Vec<Counters> {
+        if self.has_lost_pool.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let waited = self.was_counted.wait_timeout_while(
+            lock(&self.counted),
+            LONGEST_FAREWELL,
+            |counted| counted.is_none(),
+        );
+        let (mut counted, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        counted.take().unwrap_or_default()
     }
 
     fn obey(&self, order: Order) {
@@ -310,8 +345,9 @@ impl PoolClient {
         Ok(Self { member, thread })
     }
 
-    /// Leaves the pool, for the guest has ended. Afterwards all vCPUs' threads have been made to end.
-    pub(super) fn leave(self) {
+    /// Leaves the pool, for the guest has ended. Afterwards all vCPUs' threads have been made to end. Returns what one
+    /// pool has counted for each vCPU all the time; nothing if there was no such pool.
+    pub(super) fn leave(self) -> Vec<Counters> {
         let Self { member, thread } = self;
         member.stop_resting();
         if let Some(end) = member.guest.ended() {
@@ -324,11 +360,14 @@ impl PoolClient {
             );
         }
         // Without a pool, the thread may wait for the answer of one that does not answer.
-        if let Some(membership) = member.current() {
-            membership.hang_up();
-            // A thread that panicked has reported that on standard error.
-            let _ = thread.join();
-        }
+        let Some(membership) = member.current() else {
+            return Vec::new();
+        };
+        let counted = member.counted();
+        membership.hang_up();
+        // A thread that panicked has reported that on standard error.
+        let _ = thread.join();
+        counted
     }
 }
 

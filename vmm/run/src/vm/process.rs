@@ -104,8 +104,14 @@ fn live(
     let waited = end.wait(signals, deadline, || Ok(None));
     let requested = shutdown::request(config, machine.upgrade().into_iter(), signals);
     record.end(GuestEnd::Killed);
-    client.leave();
-    let vcpus = vcpus.join();
+    let counted = client.leave();
+    let mut vcpus = vcpus.join();
+    if counted.len() == vcpus.len() {
+        for (vcpu, counters) in vcpus.iter_mut().zip(counted) {
+            // The pool knows more than the threads do.
+            vcpu.counters = counters;
+        }
+    }
     waited.map_err(RunError::host("waiting for the guest"))?;
     requested?;
     Ok(GuestLeft {

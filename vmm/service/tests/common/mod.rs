@@ -33,6 +33,7 @@ use baton_service::process_pool::{ProcessPool, Refusal};
 use baton_service::service::Service;
 use kvm_ioctls::Kvm;
 use serde_json::Value;
+use vcpu_sched::Counters;
 
 /// Another user than root, in tests that root runs.
 pub const NOBODY: u32 = 65_534;
@@ -107,11 +108,13 @@ impl ProcessPool for Stub {
         Ok(number)
     }
 
-    fn process_gone(&self, number: u64, _ended: Option<GuestEnded>) {
+    fn process_gone(&self, number: u64, _ended: Option<GuestEnded>) -> Vec<Counters> {
         let name = self.calls.names.lock().expect("no panic").remove(&number);
         if let Some(name) = name {
-            self.handle.leave(&name).expect("it is there");
+            let account = self.handle.leave(&name).expect("it is there");
+            return account.vcpus.iter().map(|vcpu| vcpu.counters).collect();
         }
+        Vec::new()
     }
 
     fn hints_reported(&self, _number: u64, _source: &str) {}

@@ -151,7 +151,15 @@ fn processes_of(parent: u32) -> Vec<String> {
 #[test]
 fn processes_of_a_pool_end_with_the_benchmark_whatever_ends_it() {
     const WORDS: [&str; 9] = [
-        "bench", "lhp", "--locks", "tas", "--loads", "4x", "--policies", "baton-pool", "--runs",
+        "bench",
+        "lhp",
+        "--locks",
+        "tas",
+        "--loads",
+        "4x",
+        "--policies",
+        "baton-pool",
+        "--runs",
     ];
     for signal in [libc::SIGINT, libc::SIGKILL] {
         let mut words = WORDS.to_vec();

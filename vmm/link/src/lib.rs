@@ -18,6 +18,7 @@
 //! | `page`, `number`, [`command`], [`answer`], `hint_words` | the words of the page, and what they mean |
 //! | [`pages`] | the memory file with the pages of a guest |
 //! | [`pool_side`], [`thread_side`] | who owns the vCPU, from each side |
+//! | [`answer_watch`] | waiting for several vCPUs that sleep |
 //! | `hangup`, `kick_record` | a peer that is gone; kicks |
 //! | [`foreign_process`], [`foreign_clock`], [`kick_signal`] | the guest's threads as the kernel sees them |
 //! | [`message`], [`counted`], [`connection`], [`join`], [`rate_limit`], [`wake_file`] | the control socket |
@@ -29,6 +30,7 @@
 //! and the pool stops it.
 
 pub mod answer;
+pub mod answer_watch;
 pub mod command;
 pub mod connection;
 pub mod counted;

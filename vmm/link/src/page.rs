@@ -51,6 +51,8 @@ pub(crate) struct CommandWords {
     pub(crate) kicked: AtomicU32,
     /// The number of the command. Stored last.
     pub(crate) number: FutexWord,
+    /// Whether an executor waits for the answer, so that it need not be reported.
+    pub(crate) watched: AtomicU32,
 }
 
 /// What the vCPU's thread writes.
@@ -160,6 +162,7 @@ mod tests {
         assert_eq!(offset_of!(VcpuPage, command), 64);
         assert_eq!(offset_of!(VcpuPage, answer), 128);
         assert_eq!(offset_of!(CommandWords, number), 44);
+        assert_eq!(offset_of!(CommandWords, watched), 48);
         assert_eq!(offset_of!(AnswerWords, number), 44);
         assert_eq!(
             PAGE_VERSION, 1,

@@ -11,6 +11,7 @@
 //! A pool that is gone is noticed at the next wait. The run that it commanded ends at its own time.
 
 use crate::answer::Answer;
+use crate::answer_watch;
 use crate::command::{Command, CommandKind};
 use crate::error::{LinkError, ProtocolError};
 use crate::hangup::Hangup;
@@ -115,6 +116,12 @@ impl ThreadSide {
         self.page.command.kicked.load(Relaxed) == self.number.raw()
     }
 
+    /// Whether an executor waits for the vCPU. After the answer to a sleep: otherwise the wake has to be reported.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        answer_watch::is_watched(&self.page.command.watched)
+    }
+
     /// Gives the vCPU back to the pool.
     ///
     /// # Errors
@@ -139,7 +146,8 @@ impl ThreadSide {
         self.state = State::Away;
         self.page.answer.number.store(self.number.raw());
         after(AnswerStep::Published);
-        self.page.answer.number.wake();
+        // All: an executor that watched this vCPU may not have left its wait yet when another one runs it.
+        self.page.answer.number.wake_all();
         after(AnswerStep::Notified);
         Ok(())
     }

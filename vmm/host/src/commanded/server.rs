@@ -104,7 +104,9 @@ impl Server {
         match command {
             Command::Run(_) => Ok(()),
             Command::Sleep => {
-                seat.wakes.report();
+                if !seat.side.is_watched() {
+                    seat.wakes.report();
+                }
                 Ok(())
             }
             Command::Stop => Err(PoolLost::Stopped),

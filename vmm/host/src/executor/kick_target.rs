@@ -1,10 +1,11 @@
 //! One executor as its kickers see it: what state it is in, and which threads to reach.
 
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use baton_link::answer_watch::{AnswerWatch, WaitBell, WaitEnd};
 use baton_link::join::VcpuKick;
 use baton_os::sys;
 
@@ -25,6 +26,10 @@ pub(crate) struct KickTarget {
     guest_tid: AtomicI32,
     /// The way to that thread of another process, while the executor waits for it.
     foreign: Mutex<Option<Arc<VcpuKick>>>,
+    /// Whether the executor sleeps, or slept last, by waiting for vCPUs of other processes.
+    is_watching: AtomicBool,
+    /// Ends that wait.
+    bell: WaitBell,
 }
 
 impl KickTarget {
@@ -35,6 +40,8 @@ impl KickTarget {
             executor_tid: AtomicI32::new(0),
             guest_tid: AtomicI32::new(0),
             foreign: Mutex::default(),
+            is_watching: AtomicBool::new(false),
+            bell: WaitBell::default(),
         }
     }
 
@@ -56,6 +63,8 @@ impl KickTarget {
         match self.state.kick() {
             Notify::Nothing => {}
             Notify::Signal => self.kick_guest(),
+            // An executor that has gone from one kind of sleep to the other since has seen the kick.
+            Notify::Unpark if self.is_watching.load(Ordering::Relaxed) => self.bell.ring(),
             Notify::Unpark => {
                 if let Some(thread) = self.thread.get() {
                     thread.unpark();
@@ -103,6 +112,24 @@ impl KickTarget {
             }
             self.state.return_to_host();
         }
+    }
+
+    /// The same until one of `watches` has its answer. Returns why the wait has ended; `None`: a kick was pending.
+    pub(crate) fn sleep_watching(
+        &self,
+        watches: &[AnswerWatch],
+        timeout: Option<Duration>,
+    ) -> Option<WaitEnd> {
+        // Both before the state changes: a kicker that finds the executor asleep rings after that.
+        let rung = self.bell.rung();
+        self.is_watching.store(true, Ordering::Relaxed);
+        let end = self.state.fall_asleep().then(|| {
+            let end = self.bell.wait(rung, watches, timeout);
+            self.state.return_to_host();
+            end
+        });
+        self.is_watching.store(false, Ordering::Relaxed);
+        end
     }
 
     /// Whether a kick has come since the last call.

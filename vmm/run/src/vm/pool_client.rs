@@ -231,11 +231,11 @@ impl Member {
         if self.has_lost_pool.load(Ordering::Relaxed) {
             return Vec::new();
         }
-        let waited = self.was_counted.wait_timeout_while(
-            lock(&self.counted),
-            LONGEST_FAREWELL,
-            |counted| counted.is_none(),
-        );
+        let waited =
+            self.was_counted
+                .wait_timeout_while(lock(&self.counted), LONGEST_FAREWELL, |counted| {
+                    counted.is_none()
+                });
         let (mut counted, _) = waited.unwrap_or_else(PoisonError::into_inner);
         counted.take().unwrap_or_default()
     }

@@ -101,3 +101,79 @@ impl WaitBell {
         }
     }
 }
+
+#[cfg(not(loom))]
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::answer::Answer;
+    use crate::command::Command;
+    use crate::pages::GuestPages;
+    use crate::pool_side::{PoolGuestLink, PoolSide};
+    use crate::thread_side::{GuestPoolLink, ThreadSide};
+
+    /// Two vCPUs that sleep.
+    fn sleepers() -> (PoolGuestLink, Vec<PoolSide>, Vec<ThreadSide>) {
+        let (theirs, file) = GuestPages::create(2).expect("pages");
+        let link = PoolGuestLink::new(GuestPages::accept(&file, 2).expect("accepted"));
+        let (mut pool, mut threads) = (link.vcpus(), GuestPoolLink::new(theirs).vcpus());
+        for (side, thread) in pool.iter_mut().zip(&mut threads) {
+            assert!(side.watch().is_none(), "it does not sleep");
+            side.give(&Command::Sleep).expect("given");
+            assert_eq!(thread.wait(), Ok(Command::Sleep));
+        }
+        (link, pool, threads)
+    }
+
+    fn watches(pool: &[PoolSide]) -> Vec<AnswerWatch> {
+        let all = pool.iter().map(|side| side.watch().expect("it sleeps"));
+        all.collect()
+    }
+
+    #[test]
+    fn the_first_of_several_vcpus_that_wakes_ends_the_wait_whether_before_or_after_its_begin() {
+        for answers_first in [false, true] {
+            let (_link, mut pool, mut threads) = sleepers();
+            let (bell, watches) = (WaitBell::default(), watches(&pool));
+            let rung = bell.rung();
+            let mut second = threads.remove(1);
+            let wakes = thread::spawn(move || {
+                second.answer(&Answer::Woken).expect("commanded");
+                second.is_watched()
+            });
+            let is_watched = answers_first.then(|| wakes.join().expect("it has answered"));
+            while bell.wait(rung, &watches, None) != WaitEnd::Answer(1) {
+                // The kernel may end a wait for no reason, and tells an answer that was there from one by its value.
+                if pool[1].take_answer() == Ok(Some(Answer::Woken)) {
+                    break;
+                }
+            }
+            assert_ne!(is_watched, Some(false), "it need not report");
+            drop(watches);
+            assert!(!threads[0].is_watched());
+        }
+    }
+
+    #[test]
+    fn a_bell_ends_the_wait_also_if_it_was_rung_before() {
+        let (_link, pool, threads) = sleepers();
+        let (bell, watches) = (WaitBell::default(), watches(&pool));
+        assert!(threads[0].is_watched());
+        let rung = bell.rung();
+        bell.ring();
+        assert_eq!(bell.wait(rung, &watches, None), WaitEnd::Other);
+    }
+
+    #[test]
+    fn a_wait_has_an_end_and_that_of_the_process_is_one() {
+        let (link, pool, _threads) = sleepers();
+        let (bell, watches) = (WaitBell::default(), watches(&pool));
+        let moment = Some(Duration::from_millis(1));
+        assert_eq!(bell.wait(bell.rung(), &watches, moment), WaitEnd::Other);
+        link.hang_up();
+        // The word has another value by now, which the kernel does not attribute to a word.
+        assert_ne!(bell.wait(bell.rung(), &watches, None), WaitEnd::Unsupported);
+    }
+}

@@ -21,7 +21,7 @@
 use serde::{Deserialize, Serialize};
 use vcpu_sched::{Exhaustion, MAX_CPUS, Ns, Reservation, ReservationError, SchedParams};
 
-use crate::counted::CountedVcpu;
+use crate::counted::CountedVcpus;
 use crate::pages::MAX_VCPUS;
 
 /// The version of these messages.
@@ -88,8 +88,8 @@ pub enum PoolMessage {
     Claims(Vec<Share>),
     /// Somebody who may do so has ordered this of the guest.
     Order(Order),
-    /// The guest has left. What the pool has counted for its vCPUs since it joined, in their order.
-    Counted(Vec<CountedVcpu>),
+    /// The guest has left. What the pool has counted for its vCPUs since it joined.
+    Counted(CountedVcpus),
     /// The pool ends. The guest goes on under the host's scheduler.
     GoingAway {
         /// Whether the pool starts again, so that the guest is to join again.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_link::connection::Connection;
-use baton_link::counted::CountedVcpu;
+use baton_link::counted::CountedVcpus;
 use baton_link::message::{Order, PoolMessage, Share};
 use rustix::process::{Signal, pidfd_send_signal};
 use vcpu_sched::Counters;
@@ -51,7 +51,7 @@ impl ProcessGuest {
     /// Sends its process, whose guest has left, what was counted for each vCPU. A process that does not read does
     /// without.
     pub(crate) fn show_counters(&self, counters: &[Counters]) {
-        let counted = counters.iter().map(CountedVcpu::from).collect();
+        let counted = CountedVcpus::new(counters);
         let _ = self.connection.send(&PoolMessage::Counted(counted), None);
     }
 

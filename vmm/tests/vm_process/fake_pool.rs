@@ -10,7 +10,7 @@ use baton_link::LinkError;
 use baton_link::answer::{Answer, Rang};
 use baton_link::command::{Command, RunCommand};
 use baton_link::connection::{Connection, ConnectionError, Patience};
-use baton_link::counted::CountedVcpu;
+use baton_link::counted::CountedVcpus;
 use baton_link::foreign_process::ForeignProcess;
 use baton_link::join::{self, JoinedGuest};
 use baton_link::message::{GuestEnded, GuestMessage, JoinRequest, Order, PROTOCOL, PoolMessage};
@@ -194,7 +194,7 @@ impl FakeMember {
             self.read_messages();
             if self.counts.ended.is_some() {
                 self.stop_all();
-                let counted = vec![CountedVcpu::from(&counted()); self.states.len()];
+                let counted = CountedVcpus::new(&vec![counted(); self.states.len()]);
                 self.send(&PoolMessage::Counted(counted));
                 return true;
             }

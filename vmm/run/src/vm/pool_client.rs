@@ -205,7 +205,7 @@ impl Member {
                     claims::replace(&mut lock(&self.request), shares);
                 }
                 Ok(PoolMessage::Counted(counted)) => {
-                    self.count(counted.iter().map(Counters::from).collect());
+                    self.count(counted.counters());
                 }
                 Ok(PoolMessage::GoingAway { .. }) => return "its pool ends".to_owned(),
                 // This process sends no request that they could answer.

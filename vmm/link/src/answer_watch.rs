@@ -7,12 +7,12 @@
 //! ```text
 //!   the vCPU's thread                             the executor
 //!   1. the number of the answer                   a. watched = 1
-//!   2. wakes whoever waits for that word          b. waits until the word has another number, or the bell is rung
-//!   3. watched = 0? reports by the wake file      c. watched = 0
-//!                                                 d. looks for the answer
+//!   2. reads watched                              b. waits until the word has another number, or the bell is rung
+//!   3. wakes whoever waits for the number         c. watched = 0
+//!   4. it was 0: reports by the wake file         d. looks for the answer
 //! ```
 //!
-//! Each side writes its own word before it reads the other's. So if step 3 finds the watch, step d finds the answer.
+//! Each side writes its own word before it reads the other's. So if step 2 finds the watch, step d finds the answer.
 //! A process that writes to the word itself keeps the wakes of its own vCPUs from being noticed, and no others.
 
 use std::time::Duration;
@@ -71,7 +71,7 @@ fn set_watched(word: &AtomicU32, value: u32) {
     fence(SeqCst);
 }
 
-/// Step 3, after step 1: whether an executor waits for the answer that stands in the page.
+/// Step 2, after step 1: whether an executor waits for the answer that stands in the page.
 pub(crate) fn is_watched(word: &AtomicU32) -> bool {
     fence(SeqCst);
     word.load(Relaxed) != 0
@@ -141,16 +141,16 @@ mod tests {
             let mut second = threads.remove(1);
             let wakes = thread::spawn(move || {
                 second.answer(&Answer::Woken).expect("commanded");
-                second.is_watched()
+                second.was_watched()
             });
-            let is_watched = answers_first.then(|| wakes.join().expect("it has answered"));
+            let was_watched = answers_first.then(|| wakes.join().expect("it has answered"));
             while bell.wait(rung, &watches, None) != WaitEnd::Answer(1) {
                 // The kernel may end a wait for no reason, and tells an answer that was there from one by its value.
                 if pool[1].take_answer() == Ok(Some(Answer::Woken)) {
                     break;
                 }
             }
-            assert_ne!(is_watched, Some(false), "it need not report");
+            assert_ne!(was_watched, Some(false), "it need not report");
             drop(watches);
             assert!(!threads[0].is_watched());
         }

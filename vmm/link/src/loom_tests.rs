@@ -240,7 +240,7 @@ fn loom_a_wake_is_reported_or_found_at_the_end_of_the_watch() {
         let vcpu = thread::spawn(move || {
             assert_eq!(thread_side.wait(), Ok(Command::Sleep));
             thread_side.answer(&Answer::Woken).unwrap();
-            !thread_side.is_watched()
+            !thread_side.was_watched()
         });
         drop(pool_side.watch());
         let found = pool_side.take_answer().unwrap() == Some(Answer::Woken);

@@ -30,6 +30,8 @@ pub struct ThreadSide {
     /// The last command that was read.
     number: CommandNumber,
     state: State,
+    /// Whether an executor waited for the last answer.
+    was_watched: bool,
 }
 
 /// A step of an answer.
@@ -60,6 +62,7 @@ impl ThreadSide {
             pool,
             number: CommandNumber::default(),
             state: State::Away,
+            was_watched: false,
         }
     }
 
@@ -116,10 +119,16 @@ impl ThreadSide {
         self.page.command.kicked.load(Relaxed) == self.number.raw()
     }
 
-    /// Whether an executor waits for the vCPU. After the answer to a sleep: otherwise the wake has to be reported.
+    /// Whether an executor waits for the vCPU at the moment.
     #[must_use]
     pub fn is_watched(&self) -> bool {
         answer_watch::is_watched(&self.page.command.watched)
+    }
+
+    /// Whether an executor waited for the last answer. If not, that to a sleep has to be reported.
+    #[must_use]
+    pub fn was_watched(&self) -> bool {
+        self.was_watched
     }
 
     /// Gives the vCPU back to the pool.
@@ -146,6 +155,8 @@ impl ThreadSide {
         self.state = State::Away;
         self.page.answer.number.store(self.number.raw());
         after(AnswerStep::Published);
+        // Before the executor is woken, which ends its watch at once.
+        self.was_watched = self.is_watched();
         // All: an executor that watched this vCPU may not have left its wait yet when another one runs it.
         self.page.answer.number.wake_all();
         after(AnswerStep::Notified);

@@ -108,6 +108,8 @@ pub struct CounterField {
     pub unit: CounterUnit,
     /// Its value.
     pub value: fn(&Counters) -> u64,
+    /// Gives it another value. One that is too large for it becomes the largest.
+    pub set: fn(&mut Counters, u64),
     /// Adds its value in the second to the first.
     add: fn(&mut Counters, &Counters),
 }
@@ -122,6 +124,16 @@ macro_rules! together {
     };
 }
 
+/// `$value` as a value with the unit `$unit`.
+macro_rules! held {
+    (MaxEdges, $value:expr) => {
+        u32::try_from($value).unwrap_or(u32::MAX)
+    };
+    ($unit:ident, $value:expr) => {
+        $value
+    };
+}
+
 macro_rules! fields {
     ($($name:ident: $unit:ident, $json:expr, $metric:expr, $help:literal;)*) => {
         &[$(CounterField {
@@ -131,6 +143,7 @@ macro_rules! fields {
             help: $help,
             unit: CounterUnit::$unit,
             value: |counters| counters.$name.into(),
+            set: |counters, value| counters.$name = held!($unit, value),
             add: |sum, more| sum.$name = together!($unit, sum.$name, more.$name),
         },)*]
     };
@@ -231,6 +244,20 @@ mod tests {
             .filter_map(|word| word.strip_suffix(':'));
         let table = Counters::FIELDS.iter().map(|field| field.name);
         assert!(fields.eq(table), "{debug}");
+    }
+
+    #[test]
+    fn every_counter_has_the_value_that_it_was_given_and_no_other_has() {
+        for field in Counters::FIELDS {
+            let mut counters = Counters::default();
+            (field.set)(&mut counters, 7);
+            for other in Counters::FIELDS {
+                let expected = if other.name == field.name { 7 } else { 0 };
+                assert_eq!((other.value)(&counters), expected, "{}", field.name);
+            }
+            (field.set)(&mut counters, u64::MAX);
+            assert!((field.value)(&counters) >= u64::from(u32::MAX));
+        }
     }
 
     #[test]

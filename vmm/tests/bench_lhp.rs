@@ -99,6 +99,100 @@ fn small_matrix_gives_table_json_csv_and_page() {
 }
 
 #[test]
+fn guests_as_processes_of_a_pool_are_compared_with_threads_of_one_process() {
+    let ran = baton(&[
+        "bench",
+        "lhp",
+        "--locks",
+        "mcs",
+        "--loads",
+        "4x,two-guests,hard",
+        "--policies",
+        "baton-threads,baton-pool",
+        "--runs",
+        "1",
+        "--seconds-per-run",
+        "100ms",
+        "--json",
+        "-",
+    ]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    let json: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(json["skipped"], Value::Array(Vec::new()));
+    let rows = json["results"].as_array().expect("rows");
+    assert_eq!(rows.len(), 6);
+    for pair in rows.chunks(2) {
+        let (threads, pool) = (&pair[0], &pair[1]);
+        assert_eq!(
+            (&threads["policy"], &pool["policy"]),
+            (&"baton-threads".into(), &"baton-pool".into())
+        );
+        assert!(pool["ratio_to"]["baton-threads"].as_f64() > Some(0.0));
+        assert!(threads["ratio_to"].as_object().expect("ratios").is_empty());
+        // What only the pool counts has arrived in the summary of the guest.
+        assert!(pool["switches_per_acq"].as_f64() > Some(0.0), "{pool}");
+        assert!(pool["ran_ns"].as_u64() > Some(0), "{pool}");
+    }
+}
+
+/// The processes that run the program of these tests, but for this one.
+fn processes_of(parent: u32) -> Vec<String> {
+    let of = |entry: std::fs::DirEntry| -> Option<String> {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        // The name in brackets, the state, the parent.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(1);
+        let is_child = fields.next()?.parse() == Ok(parent);
+        is_child.then_some(stat)
+    };
+    let all = std::fs::read_dir("/proc").expect("processes");
+    all.flatten().filter_map(of).collect()
+}
+
+#[test]
+fn processes_of_a_pool_end_with_the_benchmark_whatever_ends_it() {
+    const WORDS: [&str; 9] = [
+        "bench",
+        "lhp",
+        "--locks",
+        "tas",
+        "--loads",
+        "4x",
+        "--policies",
+        "baton-pool",
+        "--runs",
+    ];
+    for signal in [libc::SIGINT, libc::SIGKILL] {
+        let mut words = WORDS.to_vec();
+        words.extend(["1000", "--seconds-per-run", "60", "--json", "-"]);
+        let bench = common::start(&words);
+        let pid = bench.pid() as u32;
+        // The pool and the guest.
+        let mut children = Vec::new();
+        while children.len() < 2 {
+            std::thread::yield_now();
+            children = processes_of(pid);
+        }
+        let pids: Vec<String> = children
+            .iter()
+            .map(|stat| stat.split(' ').next().expect("a number").to_owned())
+            .collect();
+        bench.signal(signal);
+        let ran = bench.finish();
+        if signal == libc::SIGINT {
+            let json: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+            assert_eq!(json["interrupted"], true);
+        }
+        for pid in pids {
+            let path = PathBuf::from("/proc").join(pid).join("cmdline");
+            // One that was killed is there until it has been waited for, with an empty command line.
+            while std::fs::read(&path).is_ok_and(|words| words.starts_with(b"/")) {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+#[test]
 fn json_on_standard_output_comes_alone() {
     let ran = baton(&[
         "bench",

@@ -33,7 +33,7 @@ fn operations(array: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn every_operation_has_figures_under_both_schedulers_or_says_that_it_has_not() {
+fn every_operation_has_figures_in_every_form_or_says_that_it_has_not() {
     let report = report(&["--host-cpus", "0-1"]);
     assert_eq!(report["schema_version"], 1);
     assert_eq!(report["runs"], 1);
@@ -45,7 +45,11 @@ fn every_operation_has_figures_under_both_schedulers_or_says_that_it_has_not() {
         assert_eq!(row["host_ns"].is_null(), without_host, "{row}");
         assert_eq!(row["without_ns"].is_null(), operation != "migration");
         assert!(row["count"].as_u64() > Some(0), "it was done: {row}");
-        for side in ["baton_ns", "without_ns", "host_ns"] {
+        let (pool, threads) = (&row["pool_ns"], &row["threads_ns"]);
+        assert!(pool.is_object() && threads.is_object(), "{row}");
+        let has_ratio = threads["median"].as_u64() > Some(0);
+        assert_eq!(row["pool_to_threads"].is_number(), has_ratio, "{row}");
+        for side in ["baton_ns", "threads_ns", "pool_ns", "without_ns", "host_ns"] {
             let [min, median, max] = ["min", "median", "max"].map(|key| row[side][key].as_u64());
             assert!(min <= median && median <= max, "{row}");
             // These two are differences, which may be 0 on a busy machine.

@@ -58,8 +58,29 @@ fn a_guest_finishes_its_work_in_turns_that_the_pool_gives() {
     // A wake may have been lost with an earlier pool, so the first idle doorbell of each vCPU ends at once.
     let own = rings.sum::<u64>() - member.counts.rings;
     assert!((1..=4).contains(&own), "{guest}");
+    let counted = fake_pool::counted();
+    assert_eq!(sum(guest, "ran_ns"), 4 * counted.runtime_ns, "{guest}");
+    assert_eq!(sum(guest, "proxied"), 4 * counted.proxied, "{guest}");
+}
+
+#[test]
+fn a_guest_that_has_lost_a_pool_does_not_take_what_the_next_has_counted_for_all() {
+    let pool = FakePool::listen("part");
+    let path = pool.path().to_owned();
+    let guest = vm(&pool, ENDLESS);
+    let mut member = pool.admit();
+    turns(&mut member, 50);
+    drop((member, pool));
+    let pool = FakePool::listen_at(path);
+    let mut member = pool.admit();
+    turns(&mut member, 50);
+    member.order(Order::PowerOff);
+    assert!(member.run_to_the_end().ok);
+    let ran = guest.finish();
+    let guest = &ran.summary()["guests"][0];
+    assert_eq!(sum(guest, "proxied"), 0, "{guest}");
     assert!(
-        sum(guest, "ran_ns") > 0 && sum(guest, "waited_ns") > 0,
+        sum(guest, "ran_ns") > 4 * fake_pool::counted().runtime_ns && sum(guest, "waited_ns") > 0,
         "{guest}"
     );
 }

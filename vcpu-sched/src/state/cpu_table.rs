@@ -446,6 +446,8 @@ impl Normalise for CpuTable {
     fn normalise(&self, to: &mut Writer) {
         let Self {
             rows,
+            // Never changes.
+            places: _,
             all,
             online,
             idle,

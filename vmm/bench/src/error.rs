@@ -6,12 +6,18 @@ use std::path::{Path, PathBuf};
 use baton_run::RunError;
 use thiserror::Error;
 
+use crate::process_run::ProcessRunError;
+use crate::scratch_dir::ScratchError;
+
 /// A benchmark could not be made, or its results could not be written.
 #[derive(Debug, Error)]
 pub enum BenchError {
     /// A run failed for a reason that would make every other run on this host fail, too.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A run whose guests are processes of their own failed.
+    #[error(transparent)]
+    ProcessRun(#[from] ProcessRunError),
     /// The CPU affinity of this process, which is the default pool, could not be read.
     #[error("cannot read which CPUs this process may use ({0}): give --host-cpus")]
     Affinity(io::Error),
@@ -32,6 +38,9 @@ pub enum BenchError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// A file of a run could not be written.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
     /// Two Linux kernels were given with the same name.
     #[error("there are two kernels {0}: give each a name of its own, as in --kernel NAME=FILE")]
     KernelName(String),

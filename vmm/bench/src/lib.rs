@@ -5,8 +5,9 @@
 //! - [`linux`]: work in Linux guests, with and without our patches;
 //! - [`attacks`]: what a hostile guest takes from its neighbour.
 //!
-//! They share flags (`flags`), their end ([`Finished`], [`BenchError`]), and the parts of reports
-//! ([`report`]).
+//! They share flags (`flags`), their end ([`Finished`], [`BenchError`]), the parts of reports
+//! ([`report`]), a directory for files (`scratch_dir`), and runs whose guests are processes of their own
+//! ([`process_run`]).
 
 pub mod attacks;
 mod command;
@@ -15,7 +16,9 @@ mod finished;
 mod flags;
 pub mod lhp;
 pub mod linux;
+pub mod process_run;
 pub mod report;
+mod scratch_dir;
 mod status_line;
 pub mod switch;
 

@@ -1,9 +1,9 @@
 //! What a scheduler reports at the end.
 
 use baton_machine::ExitCounts;
-use baton_observe::counters::serialize_for_summary;
+use baton_observe::counters::{deserialize_from_summary, serialize_for_summary};
 use baton_observe::recorder::Moment;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vcpu_sched::Counters;
 
 /// What a scheduler reports at the end.
@@ -20,7 +20,7 @@ pub struct RunnerReport {
 }
 
 /// What one executor did with its CPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutorReport {
     /// Spent on guests, their exits and decisions about them, CPU time, ns; charged to them.
     pub busy_ns: u64,
@@ -37,11 +37,15 @@ pub struct ExecutorReport {
 }
 
 /// What was counted for one vCPU. What the scheduler in charge does not count stays zero.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct VcpuAccount {
     /// The counters of the policy, or as many of them as the host's scheduler gives. In JSON they are fields of
     /// the vCPU, under the names of [`baton_observe::counters`].
-    #[serde(flatten, serialize_with = "serialize_for_summary")]
+    #[serde(
+        flatten,
+        serialize_with = "serialize_for_summary",
+        deserialize_with = "deserialize_from_summary"
+    )]
     pub counters: Counters,
     /// Its exits.
     pub exits: ExitCounts,

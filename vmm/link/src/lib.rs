@@ -18,9 +18,10 @@
 //! | `page`, `number`, [`command`], [`answer`], `hint_words` | the words of the page, and what they mean |
 //! | [`pages`] | the memory file with the pages of a guest |
 //! | [`pool_side`], [`thread_side`] | who owns the vCPU, from each side |
+//! | [`answer_watch`] | waiting for several vCPUs that sleep |
 //! | `hangup`, `kick_record` | a peer that is gone; kicks |
 //! | [`foreign_process`], [`foreign_clock`], [`kick_signal`] | the guest's threads as the kernel sees them |
-//! | [`message`], [`connection`], [`join`], [`rate_limit`], [`wake_file`] | the control socket |
+//! | [`message`], [`counted`], [`connection`], [`join`], [`rate_limit`], [`wake_file`] | the control socket |
 //!
 //! # Trust
 //! The pool believes the kernel about time, and takes the page as statements of a guest about itself.
@@ -29,8 +30,10 @@
 //! and the pool stops it.
 
 pub mod answer;
+pub mod answer_watch;
 pub mod command;
 pub mod connection;
+pub mod counted;
 mod error;
 pub mod foreign_clock;
 pub mod foreign_error;

@@ -227,3 +227,24 @@ fn loom_a_late_kicker_of_the_last_command_does_not_undo_a_kick_of_the_next() {
         late.join().unwrap();
     });
 }
+
+#[test]
+fn loom_a_wake_is_reported_or_found_at_the_end_of_the_watch() {
+    loom::model(|| {
+        let Both {
+            mut pool_side,
+            mut thread_side,
+            ..
+        } = both();
+        pool_side.give(&Command::Sleep).unwrap();
+        let vcpu = thread::spawn(move || {
+            assert_eq!(thread_side.wait(), Ok(Command::Sleep));
+            thread_side.answer(&Answer::Woken).unwrap();
+            !thread_side.was_watched()
+        });
+        drop(pool_side.watch());
+        let found = pool_side.take_answer().unwrap() == Some(Answer::Woken);
+        let reported = vcpu.join().unwrap();
+        assert!(found || reported);
+    });
+}

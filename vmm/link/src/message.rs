@@ -8,8 +8,10 @@
 //!                    <───────────────────── admitted, with the file by which wakes are reported, or refused
 //!   change ───────────────────────────────>
 //!                    <───────────────────── changed, or refused
-//!   hints, restarting, restarted, leave ──>
+//!   hints, restarting, restarted ─────────>
 //!                    <───────────────────── claims, paused
+//!   leave ────────────────────────────────>
+//!                    <───────────────────── counted
 //!                    <───────────────────── order, or going away (at any time)
 //! ```
 //!
@@ -19,6 +21,7 @@
 use serde::{Deserialize, Serialize};
 use vcpu_sched::{Exhaustion, MAX_CPUS, Ns, Reservation, ReservationError, SchedParams};
 
+use crate::counted::CountedVcpus;
 use crate::pages::MAX_VCPUS;
 
 /// The version of these messages.
@@ -60,7 +63,8 @@ pub enum GuestMessage {
         /// How often so far.
         restarts: u32,
     },
-    /// The guest has ended, and leaves. The pool answers all of its vCPUs' pages with a stop.
+    /// The guest has ended, and leaves. The pool answers all of its vCPUs' pages with a stop, and this by
+    /// [`PoolMessage::Counted`].
     Leave(GuestEnded),
 }
 
@@ -98,6 +102,8 @@ pub enum PoolMessage {
     Paused(bool),
     /// Somebody who may do so has ordered this of the guest.
     Order(Order),
+    /// The guest has left. What the pool has counted for its vCPUs since it joined.
+    Counted(CountedVcpus),
     /// The pool ends. The guest goes on under the host's scheduler.
     GoingAway {
         /// Whether the pool starts again, so that the guest is to join again.

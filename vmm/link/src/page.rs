@@ -53,6 +53,8 @@ pub(crate) struct CommandWords {
     pub(crate) number: FutexWord,
     /// In the page of vCPU 0: changes as long as the pool works. 0: the pool does not show that.
     pub(crate) beats: AtomicU32,
+    /// Whether an executor waits for the answer, so that it need not be reported.
+    pub(crate) watched: AtomicU32,
 }
 
 /// What the vCPU's thread writes.
@@ -163,6 +165,7 @@ mod tests {
         assert_eq!(offset_of!(VcpuPage, answer), 128);
         assert_eq!(offset_of!(CommandWords, number), 44);
         assert_eq!(offset_of!(CommandWords, beats), 48);
+        assert_eq!(offset_of!(CommandWords, watched), 52);
         assert_eq!(offset_of!(AnswerWords, number), 44);
         assert_eq!(
             PAGE_VERSION, 2,

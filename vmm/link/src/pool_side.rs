@@ -22,6 +22,7 @@ use std::time::Duration;
 use vcpu_sched::Ns;
 
 use crate::answer::Answer;
+use crate::answer_watch::AnswerWatch;
 use crate::command::{Command, CommandKind};
 use crate::error::{LinkError, ProtocolError};
 use crate::hangup::Hangup;
@@ -177,6 +178,13 @@ impl PoolSide {
             return Err(self.fail(error.into()));
         }
         Ok(None)
+    }
+
+    /// Waits for the answer of a vCPU that sleeps, together with other vCPUs. `None`: it does not sleep.
+    #[must_use]
+    pub fn watch(&self) -> Option<AnswerWatch> {
+        let sleeps = matches!(self.state, State::Given(CommandKind::Sleep));
+        sleeps.then(|| AnswerWatch::begin(self.page.clone(), self.answered))
     }
 
     /// The way by which other threads kick this vCPU.

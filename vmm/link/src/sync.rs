@@ -8,7 +8,7 @@ use std as imp;
 #[cfg_attr(loom, path = "sync/futex_model.rs")]
 mod futex;
 
-pub(crate) use futex::FutexWord;
+pub(crate) use futex::{Bell, FutexWord, WaitedFor, wait_any};
 pub(crate) use imp::sync::{Arc, atomic};
 
 /// A mutual exclusion lock that cannot be poisoned.

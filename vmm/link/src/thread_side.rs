@@ -11,6 +11,7 @@
 //! A pool that is gone is noticed at the next wait. The run that it commanded ends at its own time.
 
 use crate::answer::Answer;
+use crate::answer_watch;
 use crate::command::{Command, CommandKind};
 use crate::error::{LinkError, ProtocolError};
 use crate::hangup::Hangup;
@@ -29,6 +30,8 @@ pub struct ThreadSide {
     /// The last command that was read.
     number: CommandNumber,
     state: State,
+    /// Whether an executor waited for the last answer.
+    was_watched: bool,
 }
 
 /// A step of an answer.
@@ -59,6 +62,7 @@ impl ThreadSide {
             pool,
             number: CommandNumber::default(),
             state: State::Away,
+            was_watched: false,
         }
     }
 
@@ -115,6 +119,18 @@ impl ThreadSide {
         self.page.command.kicked.load(Relaxed) == self.number.raw()
     }
 
+    /// Whether an executor waits for the vCPU at the moment.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        answer_watch::is_watched(&self.page.command.watched)
+    }
+
+    /// Whether an executor waited for the last answer. If not, that to a sleep has to be reported.
+    #[must_use]
+    pub fn was_watched(&self) -> bool {
+        self.was_watched
+    }
+
     /// Gives the vCPU back to the pool.
     ///
     /// # Errors
@@ -139,7 +155,10 @@ impl ThreadSide {
         self.state = State::Away;
         self.page.answer.number.store(self.number.raw());
         after(AnswerStep::Published);
-        self.page.answer.number.wake();
+        // Before the executor is woken, which ends its watch at once.
+        self.was_watched = self.is_watched();
+        // All: an executor that watched this vCPU may not have left its wait yet when another one runs it.
+        self.page.answer.number.wake_all();
         after(AnswerStep::Notified);
         Ok(())
     }

@@ -13,5 +13,7 @@
 mod table;
 mod values;
 
-pub use table::{VCPU_COUNTERS, VcpuCounter, metric_name, serialize_for_summary};
+pub use table::{
+    VCPU_COUNTERS, VcpuCounter, deserialize_from_summary, metric_name, serialize_for_summary,
+};
 pub use values::{ControlKey, ControlValues};

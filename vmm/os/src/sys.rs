@@ -16,8 +16,8 @@ mod version;
 
 pub use affinity::{affinity, affinity_of, set_affinity, set_affinity_of};
 pub use clock::{
-    accounting_tick_ns, boottime_ns, coarse_monotonic_ns, monotonic_ns, process_cpu_ns, rdtsc,
-    thread_cpu_ns,
+    accounting_tick_ns, boottime_ns, children_cpu_ns, coarse_monotonic_ns, monotonic_ns,
+    process_cpu_ns, rdtsc, thread_cpu_ns,
 };
 pub use scheduling::{
     FormerScheduling, SchedPolicy, end_fifo_policy_of, policy_of, set_deadline_policy,

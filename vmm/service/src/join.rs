@@ -246,10 +246,14 @@ impl Service {
             Departure::Ended(ended) => Some(ended.clone()),
             Departure::Gone | Departure::Failed(_) => None,
         };
-        let lead = self.pool.process_gone(number, ended);
-        self.leads.add(uid, lead, sys::monotonic_ns());
+        let has_ended = ended.is_some();
+        let left = self.pool.process_gone(number, ended);
+        self.leads.add(uid, left.lead_ns, sys::monotonic_ns());
         // Its owner has what it had until here.
-        drop(self.processes.remove(number));
+        let process = self.processes.remove(number);
+        if let Some(process) = process.filter(|_| has_ended) {
+            process.show_counters(&left.counters);
+        }
         let may_return = !matches!(how, Departure::Ended(_));
         self.names
             .leave(&name, number, may_return, sys::monotonic_ns());

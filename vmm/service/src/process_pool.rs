@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use baton_host::executor::{JoinErrorKind, PoolHandle, ProcessReport};
+use baton_host::executor::{GuestAccount, JoinErrorKind, PoolHandle, ProcessReport};
 use baton_link::foreign_process::ForeignProcess;
 use baton_link::join::JoinedGuest;
 use baton_link::message::{GuestEnded, JoinRequest};
-use vcpu_sched::Ns;
+use vcpu_sched::{Counters, Ns};
 
 use crate::fitting::would_fit;
 
@@ -29,6 +29,25 @@ impl Refusal {
     }
 }
 
+/// What is left of a guest that has left the pool.
+#[derive(Debug, Default)]
+pub struct LeftBehind {
+    /// What was counted for each vCPU; nothing if the guest had been taken out before.
+    pub counters: Vec<Counters>,
+    /// CPU time by which it was ahead of others, ns.
+    pub lead_ns: Ns,
+}
+
+impl From<GuestAccount> for LeftBehind {
+    fn from(account: GuestAccount) -> Self {
+        let vcpus = account.vcpus.into_iter();
+        Self {
+            lead_ns: account.lead_ns,
+            counters: vcpus.map(|vcpu| vcpu.counters).collect(),
+        }
+    }
+}
+
 /// A pool that runs the guests of other processes.
 pub trait ProcessPool: Send + Sync {
     /// Has the guest `joined` of `process` join, as `request` describes it. Returns its number. It starts as if it had
@@ -45,8 +64,8 @@ pub trait ProcessPool: Send + Sync {
     ) -> Result<u64, Refusal>;
 
     /// The guest `number` leaves: its process has reported that it ended as in `ended`, or is gone. Whoever waits for
-    /// its vCPUs returns. May wait until all of them are back. Returns the CPU time by which it was ahead of others, ns.
-    fn process_gone(&self, number: u64, ended: Option<GuestEnded>) -> Ns;
+    /// its vCPUs returns. May wait until all of them are back. Returns what it leaves behind.
+    fn process_gone(&self, number: u64, ended: Option<GuestEnded>) -> LeftBehind;
 
     /// The process of guest `number` reports another source of the guest's hints.
     fn hints_reported(&self, number: u64, source: &str);
@@ -83,10 +102,10 @@ impl ProcessPool for OwnPool {
         })
     }
 
-    fn process_gone(&self, number: u64, ended: Option<GuestEnded>) -> Ns {
-        // The pool may have stopped.
+    fn process_gone(&self, number: u64, ended: Option<GuestEnded>) -> LeftBehind {
+        // The pool may have stopped, or an executor have taken it out because its process failed.
         let account = self.0.process_gone(number, ended);
-        account.map_or(0, |account| account.lead_ns)
+        account.map_or_else(|_| LeftBehind::default(), LeftBehind::from)
     }
 
     fn hints_reported(&self, number: u64, source: &str) {

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_host::executor::GuestIdentity;
 use baton_link::connection::Connection;
+use baton_link::counted::CountedVcpus;
 use baton_link::message::{Order, PoolMessage, Share};
 use rustix::process::{Signal, pidfd_send_signal};
+use vcpu_sched::Counters;
 
 use crate::grants::VcpuClaim;
 use crate::notice_limit::NoticeLimit;
@@ -58,6 +60,13 @@ impl ProcessGuest {
     /// runs on then.
     pub(crate) fn show_paused(&self, is_paused: bool) {
         let _ = self.connection.send(&PoolMessage::Paused(is_paused), None);
+    }
+
+    /// Sends its process, whose guest has left, what was counted for each vCPU. A process that does not read does
+    /// without.
+    pub(crate) fn show_counters(&self, counters: &[Counters]) {
+        let counted = CountedVcpus::new(counters);
+        let _ = self.connection.send(&PoolMessage::Counted(counted), None);
     }
 
     /// Kills its process, unless that has ended.

@@ -10,6 +10,7 @@ use baton_link::LinkError;
 use baton_link::answer::{Answer, Rang};
 use baton_link::command::{Command, RunCommand};
 use baton_link::connection::{Connection, ConnectionError, Patience};
+use baton_link::counted::CountedVcpus;
 use baton_link::foreign_process::ForeignProcess;
 use baton_link::join::{self, JoinedGuest};
 use baton_link::message::{GuestEnded, GuestMessage, JoinRequest, Order, PROTOCOL, PoolMessage};
@@ -20,6 +21,7 @@ use baton_os::sys;
 use rustix::event::epoll::{self, CreateFlags, Event};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::time::Timespec;
+use vcpu_sched::Counters;
 
 /// A turn, ns.
 const TURN: u64 = 1_000_000;
@@ -82,6 +84,16 @@ pub struct FakeMember {
     host_cpu: u32,
     _wake_file: WakeFile,
     epoll: OwnedFd,
+}
+
+/// What the pool reports that it has counted for each vCPU.
+pub fn counted() -> Counters {
+    Counters {
+        runtime_ns: 5,
+        charged_ns: 5,
+        proxied: 3,
+        ..Counters::default()
+    }
 }
 
 impl FakePool {
@@ -187,6 +199,9 @@ impl FakeMember {
             self.read_messages();
             if self.counts.ended.is_some() {
                 self.stop_all();
+                let counted = CountedVcpus::new(&vec![counted(); self.states.len()]);
+                // A guest that has lost another pool does not wait for it.
+                let _ = self.connection.send(&PoolMessage::Counted(counted), None);
                 return true;
             }
             self.take_the_woken();

@@ -10,8 +10,9 @@ use super::error::AttackError;
 use super::figures::{self, AttackFigures};
 use super::perf;
 use super::process::{self, Privileges};
-use super::scratch::Scratch;
+use super::scratch;
 use crate::error::BenchError;
+use crate::scratch_dir::ScratchDir;
 
 /// Flags of a run that shall accept reservations although the host notices halts late.
 const LATE_HALTS: &[&str] = &["--late-halts", "allow"];
@@ -46,8 +47,8 @@ pub fn run_victim(
         ),
         false => (Privileges::All, &[][..]),
     };
-    let scratch = Scratch::new()?;
-    let guests = scratch.prepare(attack, &attack.guests(neighbour, pool, time))?;
+    let scratch = ScratchDir::new("attacks").map_err(BenchError::from)?;
+    let guests = scratch::prepare(&scratch, attack, &attack.guests(neighbour, pool, time))?;
     let guests = guests.to_string_lossy();
     let mut words = vec!["run", &*guests, "--summary", "json", "--control", "off"];
     words.extend(flags);

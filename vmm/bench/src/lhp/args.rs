@@ -24,7 +24,7 @@ pub struct LhpArgs {
     /// Loads to measure [default: all]
     #[arg(long, value_name = "LOAD,..", value_delimiter = ',')]
     pub loads: Vec<Load>,
-    /// Policies to measure [default: all but baton-inferred-any, baton-traced and round-robin; with --quick also without
+    /// Policies to measure [default: all but baton-inferred-any, baton-threads, baton-pool, baton-traced and round-robin; with --quick also without
     /// baton-inferred, baton-defer and baton-proxy]
     #[arg(long, value_name = "POLICY,..", value_delimiter = ',')]
     pub policies: Vec<Policy>,

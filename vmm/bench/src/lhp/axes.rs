@@ -1,6 +1,6 @@
 //! The axes of the benchmark: locks, loads and policies.
 
-use baton_config::{DEFAULT_DEFER, HintSource, Reservation, RunConfig, SchedMode};
+use baton_config::{DEFAULT_DEFER, HintSource, Reservation, RunConfig, SchedMode, VcpuThreads};
 use clap::ValueEnum;
 use serde::Serializer;
 
@@ -80,6 +80,12 @@ pub enum Policy {
     /// named.
     #[value(name = "baton-inferred-any")]
     BatonInferredAny,
+    /// Baton with both, each vCPU on a thread of its own; measured only if it is named.
+    #[value(name = "baton-threads")]
+    BatonThreads,
+    /// Baton with both, the guests as processes of a pool that is a process, too; measured only if it is named.
+    #[value(name = "baton-pool")]
+    BatonPool,
     /// Baton with both and with a trace of every decision to /dev/null; measured only if it is named.
     #[value(name = "baton-traced")]
     BatonTraced,
@@ -123,6 +129,17 @@ impl Policy {
         matches!(self, Self::HostSpin | Self::HostPv | Self::HostDeadline)
     }
 
+    /// Whether the guests are processes of a pool.
+    pub(super) fn has_processes(self) -> bool {
+        self == Self::BatonPool
+    }
+
+    /// Whether it is a policy with which `other` is compared: each of the host kernel's, and for a pool the form of one
+    /// process that comes closest to it.
+    pub(super) fn is_baseline_of(self, other: Self) -> bool {
+        self != other && (self.is_host() || (self == Self::BatonThreads && other.has_processes()))
+    }
+
     /// Whether vCPUs can have reservations under this policy.
     pub(super) fn keeps_reservations(self) -> bool {
         !matches!(self, Self::HostSpin | Self::HostPv | Self::RoundRobin)
@@ -138,8 +155,16 @@ impl Policy {
         };
         let both = matches!(
             self,
-            Self::Baton | Self::BatonInferred | Self::BatonInferredAny | Self::BatonTraced
+            Self::Baton
+                | Self::BatonInferred
+                | Self::BatonInferredAny
+                | Self::BatonThreads
+                | Self::BatonPool
+                | Self::BatonTraced
         );
+        if self == Self::BatonThreads {
+            config.vcpu_threads = VcpuThreads::On;
+        }
         config.proxy = both || self == Self::BatonProxy;
         config.defer = (both || self == Self::BatonDefer).then_some(DEFAULT_DEFER);
         // The cost of recording and writing, without that of a disk that others may use.
@@ -159,9 +184,12 @@ impl Policy {
             | Self::RoundRobin => HintSource::Off,
             Self::BatonInferred => HintSource::Inferred,
             Self::BatonInferredAny => HintSource::InferredAny,
-            Self::BatonDefer | Self::BatonProxy | Self::Baton | Self::BatonTraced => {
-                HintSource::Page
-            }
+            Self::BatonDefer
+            | Self::BatonProxy
+            | Self::Baton
+            | Self::BatonThreads
+            | Self::BatonPool
+            | Self::BatonTraced => HintSource::Page,
         }
     }
 
@@ -174,9 +202,12 @@ impl Policy {
             Self::HostPv => "hints=off wait=halt",
             // The waiters are those of `BatonNoHints`, so that only the hints differ.
             Self::BatonInferred | Self::BatonInferredAny => "hints=stock wait=spin",
-            Self::BatonDefer | Self::BatonProxy | Self::Baton | Self::BatonTraced => {
-                "hints=on wait=spin"
-            }
+            Self::BatonDefer
+            | Self::BatonProxy
+            | Self::Baton
+            | Self::BatonThreads
+            | Self::BatonPool
+            | Self::BatonTraced => "hints=on wait=spin",
         }
     }
 }
@@ -224,7 +255,7 @@ mod tests {
         assert_eq!(
             names(Policy::value_variants().iter().map(name).collect()),
             "host-spin host-pv host-deadline baton-nohints baton-inferred baton-defer \
-             baton-proxy baton baton-inferred-any baton-traced round-robin"
+             baton-proxy baton baton-inferred-any baton-threads baton-pool baton-traced round-robin"
         );
     }
 }

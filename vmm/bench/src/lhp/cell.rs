@@ -197,7 +197,9 @@ mod tests {
         assert_eq!(of(Policy::BatonDefer), (SchedMode::Baton, false, true));
         assert_eq!(of(Policy::BatonProxy), (SchedMode::Baton, true, false));
         assert_eq!(of(Policy::Baton), (SchedMode::Baton, true, true));
-        assert_eq!(of(Policy::BatonTraced), of(Policy::Baton));
+        for same in [Policy::BatonTraced, Policy::BatonThreads, Policy::BatonPool] {
+            assert_eq!(of(same), of(Policy::Baton));
+        }
         assert!(config(Load::X2, Policy::Baton).trace.is_none());
         assert!(config(Load::X2, Policy::BatonTraced).trace.is_some());
     }

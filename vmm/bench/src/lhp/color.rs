@@ -4,11 +4,11 @@ use clap::ValueEnum;
 
 use super::axes::{Policy, name};
 
-/// The colour of a policy: browns for baselines, blues for Baton, green for inferred hints. They differ in lightness, too, for print.
+/// The colour of a policy: browns for baselines, blues for Baton, green and violet for other forms of it. They differ in lightness, too, for print.
 pub(super) fn color(policy: Policy) -> &'static str {
-    const COLORS: [&str; 9] = [
+    const COLORS: [&str; 11] = [
         "#dcc3a1", "#b98b54", "#7d5526", "#bcd9ee", "#5fa777", "#7fb6dd", "#3f86c1", "#0a4a8f",
-        "#54457f",
+        "#54457f", "#8d82b5", "#a6406b",
     ];
     let index = Policy::value_variants().iter().position(|p| *p == policy);
     index.and_then(|i| COLORS.get(i)).unwrap_or(&"#888888")

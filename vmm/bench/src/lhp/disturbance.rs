@@ -1,7 +1,7 @@
 //! The part of the pool's CPU time that other processes took while a run was measured.
 //!
 //! It is the time for which the host CPUs of the pool were busy, from `/proc/stat`, without the CPU time of
-//! this process. Steal time counts as busy if this host is a virtual machine itself. This measure means the
+//! this process and of the processes that it has started, which have ended. Steal time counts as busy if this host is a virtual machine itself. This measure means the
 //! same under the host's scheduler, where the threads of the vCPUs delay each other, and under Baton's. The
 //! kernel counts in ticks, so the result is coarse for runs shorter than some tenths of a second.
 
@@ -61,7 +61,7 @@ impl CpuTimes {
                 .ok()
                 .and_then(|stat| busy_ticks(&stat, cpus))
                 .map(|ticks| ticks.saturating_mul(tick_ns)),
-            own_ns: sys::process_cpu_ns(),
+            own_ns: sys::process_cpu_ns().saturating_add(sys::children_cpu_ns()),
         }
     }
 }

@@ -14,6 +14,7 @@ use guest_tests::GUEST_ELF;
 
 use super::cell::{Cell, HOLD_NS, OUTSIDE_NS, longest};
 use super::disturbance::{DisturbanceProbe, LIMIT_PER_MILLE};
+use crate::process_run;
 
 /// The figures of the guests with the lock in one run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,7 +85,15 @@ pub fn run(
         return Ok(RunOutcome::Interrupted);
     }
     let probe = DisturbanceProbe::start(host_cpus);
-    let summary = match run_when_free(&config, signals) {
+    let result = match cell.policy.has_processes() {
+        true => match process_run::run(&config, signals) {
+            Ok(Some(summary)) => Ok(summary),
+            Ok(None) => return Ok(RunOutcome::Interrupted),
+            Err(error) => return Ok(RunOutcome::Unavailable(error.to_string())),
+        },
+        false => run_when_free(&config, signals),
+    };
+    let summary = match result {
         Ok(summary) => summary,
         Err(error @ (RunError::Config(_) | RunError::Kvm(_) | RunError::NoSuchCpu { .. })) => {
             return Err(error);

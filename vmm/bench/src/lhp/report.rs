@@ -159,7 +159,7 @@ impl<'a> Measured<'a> {
     fn ratios_to_baselines(&self, cell: Cell, speed: u64) -> BTreeMap<String, f64> {
         let policies = self.plan.matrix.policies.iter();
         policies
-            .filter(|policy| policy.is_host() && **policy != cell.policy)
+            .filter(|policy| policy.is_baseline_of(cell.policy))
             .filter_map(|&policy| {
                 let baseline = self.find(Cell { policy, ..cell })?;
                 let baseline = baseline.acquisitions_per_cpu_second();

@@ -1,5 +1,6 @@
 //! `baton bench switch`: the time that Baton's own operations take, under our policy and with a thread for
-//! each vCPU. The second is the bare cost of KVM and of the host's scheduler.
+//! each vCPU. The second is the bare cost of KVM and of the host's scheduler. Under our policy, vCPUs run in the form
+//! that is the default on this host, on threads of their own, and as processes of a pool.
 //!
 //! Each figure comes from whole runs of a test guest that does little but this operation. The runs are
 //! made in turn, and medians are reported. Nothing is measured inside the code paths themselves.
@@ -14,6 +15,7 @@ pub use operation::Operation;
 pub use report::SwitchReport;
 
 mod args;
+mod form;
 mod measure;
 mod operation;
 mod report;

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use baton_abi::testdev::{RESULT_ACQUISITIONS, RESULT_WAIT_SUM_NS};
-use baton_config::{GuestConfig, LateHalts, Reservation, RunConfig, SchedMode};
+use baton_config::{GuestConfig, LateHalts, Reservation, RunConfig};
 use baton_run::summary::{RunSummary, VcpuSummary};
 use serde::Serialize;
+
+use super::form::Form;
 
 /// Period of the timer that wakes halted vCPUs, nanoseconds.
 const PERIOD_NS: u64 = 1_000_000;
@@ -93,8 +95,8 @@ impl Operation {
         }
     }
 
-    /// A run under `sched` for `time`, of a guest that does little but this operation.
-    pub(super) fn config(self, sched: SchedMode, cpus: &[usize], time: Duration) -> RunConfig {
+    /// A run in `form` for `time`, of a guest that does little but this operation.
+    pub(super) fn config(self, form: Form, cpus: &[usize], time: Duration) -> RunConfig {
         let seconds = time.as_secs_f64();
         let count = (time.as_nanos() as u64 / PERIOD_NS).max(1);
         let (vcpus, text) = match self {
@@ -105,7 +107,7 @@ impl Operation {
             Self::Preemption => (2, format!("workload=hog seconds={seconds}")),
             Self::Proxy => (2, format!("workload=carry seconds={seconds}")),
         };
-        let mut config = run_of(vcpus, &text, sched);
+        let mut config = run_of(vcpus, &text, form);
         let several = matches!(self, Self::Kick | Self::Migration) && cpus.len() > 1;
         config.host_cpus = cpus[..if several { 2 } else { 1 }].to_vec();
         match self {
@@ -117,7 +119,7 @@ impl Operation {
             // The waiter has a reservation, so it is picked before the holder whenever it can run. Deferral is
             // off, for a deferred holder would release the lock before the waiter's budget carried it. The
             // host's scheduler has no reservations.
-            config.guests[0].reservations[1] = (sched == SchedMode::Baton).then_some(WAITER);
+            config.guests[0].reservations[1] = form.is_baton().then_some(WAITER);
             config.defer = None;
         }
         config
@@ -127,7 +129,7 @@ impl Operation {
     /// is woken by the same two others and stays on its host CPU.
     pub(super) fn without(self, cpus: &[usize], time: Duration) -> Option<RunConfig> {
         (self == Self::Migration).then(|| {
-            let mut config = self.config(SchedMode::Baton, cpus, time);
+            let mut config = self.config(Form::Default, cpus, time);
             pin(&mut config, &[Some(0), Some(0), Some(1)]);
             config
         })
@@ -176,17 +178,18 @@ const WAITER: Reservation = match Reservation::soft(5_000_000, 10_000_000) {
 };
 
 /// A run of one guest with the workload `text`.
-fn run_of(vcpus: usize, text: &str, sched: SchedMode) -> RunConfig {
+fn run_of(vcpus: usize, text: &str, form: Form) -> RunConfig {
     let mut guest = GuestConfig::new("guest").with_cpus(vcpus);
     guest.cmdline = format!("{text} hints=on");
-    RunConfig {
+    let mut config = RunConfig {
         guests: vec![guest],
-        sched,
         slice: SHORT_SLICE,
         late_halts: LateHalts::Allow,
         quiet: true,
         ..RunConfig::default()
-    }
+    };
+    form.apply(&mut config);
+    config
 }
 
 /// Pins each vCPU to the host CPU at this index of the pool; `None` leaves a vCPU free.
@@ -212,8 +215,12 @@ mod tests {
     fn all_guests_can_be_configured() {
         let time = Duration::from_millis(100);
         for operation in Operation::ALL {
-            let config = operation.config(SchedMode::Baton, &[2, 5, 6], time);
-            assert_eq!(config.validate(), Ok(()), "{operation:?}");
+            for form in [Form::Default, Form::Threads, Form::Pool, Form::Host] {
+                let config = operation.config(form, &[2, 5, 6], time);
+                if form.is_baton() || operation.has_host() {
+                    assert_eq!(config.validate(), Ok(()), "{operation:?} {form:?}");
+                }
+            }
             if let Some(without) = operation.without(&[2, 5, 6], time) {
                 assert_eq!(without.validate(), Ok(()), "{operation:?}");
                 let stays = |cpu| Some(vec![cpu]);

@@ -13,8 +13,14 @@ pub(super) const SCHEMA_VERSION: u32 = 1;
 pub struct OperationRow {
     /// The operation.
     pub operation: Operation,
-    /// Under our policy.
+    /// Under our policy, in the form that is the default on this host.
     pub baton_ns: Spread,
+    /// Under our policy, each vCPU on a thread of its own (`--vcpu-threads on`); `None` if it did not occur.
+    pub threads_ns: Option<Spread>,
+    /// Under our policy, as processes of a pool; `None` if it did not occur.
+    pub pool_ns: Option<Spread>,
+    /// The median of the ratios of `pool_ns` to `threads_ns` in the same round.
+    pub pool_to_threads: Option<f64>,
     /// Under our policy in runs without the measured operation, for operations that have such runs.
     pub without_ns: Option<Spread>,
     /// With a thread for each vCPU; `None` where the same cannot be measured there.

@@ -38,6 +38,22 @@ pub fn render(report: &SwitchReport) -> String {
             or_dash(&row.host_ns),
         );
     }
+    let _ = writeln!(
+        text,
+        "\n{:<48} {:>24} {:>24} {:>24}",
+        "As processes of a pool", "vCPU threads", "pool", "ratio, median of rounds"
+    );
+    for row in &report.results {
+        let ratio = row.pool_to_threads;
+        let _ = writeln!(
+            text,
+            "{:<48} {:>24} {:>24} {:>24}",
+            row.operation.what(),
+            or_dash(&row.threads_ns),
+            or_dash(&row.pool_ns),
+            ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
+        );
+    }
     for SkippedOperation { operation, reason } in &report.skipped {
         let _ = writeln!(text, "{}: skipped: {reason}", operation.what());
     }

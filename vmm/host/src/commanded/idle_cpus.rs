@@ -45,6 +45,11 @@ impl IdleCpus {
         &self.of_vcpu
     }
 
+    /// Whether vCPUs have a priority on host CPUs of the pool, so that this thread could not wake there beside one.
+    pub(super) fn has_priority(&self) -> bool {
+        !self.with_priority.0.lock().is_empty()
+    }
+
     /// For a thread whose vCPU sleeps.
     pub(super) fn asleep(&self) -> Vec<usize> {
         let with_priority = self.with_priority.0.lock();

@@ -122,7 +122,9 @@ impl Server {
         match command {
             Command::Run(_) => Ok(()),
             Command::Sleep => {
-                seat.wakes.report();
+                if !seat.side.was_watched() {
+                    seat.wakes.report();
+                }
                 Ok(())
             }
             Command::Stop => Err(PoolLost::Stopped),
@@ -188,8 +190,11 @@ impl Server {
     fn sleep(&mut self, vcpu: &mut Vcpu, side: &ThreadSide, slot: &PhaseSlot) -> Answer {
         // Until the answer, which the pool waits for.
         let _preempts = ThreadPriority::default().preempt_for_now();
-        // Another vCPU runs by now where this one halted; it may wake wherever there is room.
-        self.leave_cpu(&self.idle_cpus.asleep());
+        // If an executor waits for the vCPU, nothing runs where it has halted, so it wakes there. Otherwise another vCPU
+        // runs there by now, and this one may wake wherever there is room.
+        if !side.is_watched() || self.idle_cpus.has_priority() {
+            self.leave_cpu(&self.idle_cpus.asleep());
+        }
         let guest = &*Arc::clone(&vcpu.guest);
         let (guard, _) = KickGuard::arm(vcpu.immediate_exit());
         let sleep = CommandedSleep {

@@ -1,7 +1,8 @@
 //! Where a halted vCPU of another process is for the pool: on its thread, with the command to sleep.
 //!
-//! No thread of the pool waits for it. The process reports a wake through its wake file, and whoever receives that
-//! report checks all vCPUs of the guest that sleep.
+//! The process reports a wake through its wake file, and whoever receives that report checks all vCPUs of the guest that
+//! sleep. An executor that has nothing to run waits for the answers themselves (`watched_sleepers.rs`), and checks those
+//! vCPUs.
 //!
 //! | the slot | begin | interrupt | the vCPU has answered | close |
 //! |---|---|---|---|---|
@@ -16,6 +17,7 @@
 use std::sync::{Arc, Weak};
 
 use baton_link::LinkError;
+use baton_link::answer_watch::AnswerWatch;
 use baton_link::command::Command;
 use baton_link::join::VcpuKick;
 use baton_link::pool_side::PoolSide;
@@ -150,6 +152,13 @@ impl ForeignSleep for ForeignSlot {
         }
         drop(state);
         self.give_back(vcpu, begun.map(drop));
+    }
+
+    fn watch(&self) -> Option<AnswerWatch> {
+        match &*self.state.lock() {
+            SlotState::Asleep(vcpu) => vcpu.watch(),
+            _ => None,
+        }
     }
 
     fn check_woken(&self) -> bool {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use baton_config::ExecutorPriority;
 use baton_link::LinkError;
 use baton_link::answer::Answer;
+use baton_link::answer_watch::AnswerWatch;
 use baton_link::command::{Command, Donated, RunCommand};
 use baton_link::foreign_clock::{ForeignThreadClock, ThreadTimes};
 use baton_link::join::{JoinedVcpu, VcpuKick};
@@ -25,6 +26,10 @@ use super::policy_ids::PolicyIds;
 pub(crate) trait ForeignSleep: InterruptSleep {
     /// Commands the halted vCPU to sleep. It comes back by `Pool::end_sleep`.
     fn begin_sleep(&self, vcpu: Box<ForeignVcpu>);
+
+    /// Has the calling executor wait for the vCPU, which is one of several. Afterwards the executor calls
+    /// [`ForeignSleep::check_woken`]. `None`: the vCPU does not sleep.
+    fn watch(&self) -> Option<AnswerWatch>;
 
     /// Gives the vCPU back to the pool if it has woken. False: it has not.
     fn check_woken(&self) -> bool;
@@ -285,6 +290,11 @@ impl ForeignVcpu {
     pub(super) fn command_sleep(&mut self) -> Result<(), LinkError> {
         self.priority.leaves_cpu();
         self.side.give(&Command::Sleep)
+    }
+
+    /// Waits for the end of its sleep.
+    pub(super) fn watch(&self) -> Option<AnswerWatch> {
+        self.side.watch()
     }
 
     /// How its sleep ended, if it has.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use baton_link::answer_watch::{AnswerWatch, WaitBell, WaitEnd};
 use baton_link::join::VcpuKick;
 use baton_os::sys;
 
@@ -27,6 +28,10 @@ pub(crate) struct KickTarget {
     foreign: Mutex<Option<Arc<VcpuKick>>>,
     /// Whether the executor is to end, because the pool gives its host CPU up.
     ends: AtomicBool,
+    /// Whether the executor sleeps, or slept last, by waiting for vCPUs of other processes.
+    is_watching: AtomicBool,
+    /// Ends that wait.
+    bell: WaitBell,
 }
 
 impl KickTarget {
@@ -38,6 +43,8 @@ impl KickTarget {
             guest_tid: AtomicI32::new(0),
             foreign: Mutex::default(),
             ends: AtomicBool::new(false),
+            is_watching: AtomicBool::new(false),
+            bell: WaitBell::default(),
         }
     }
 
@@ -76,6 +83,8 @@ impl KickTarget {
         match self.state.kick() {
             Notify::Nothing => {}
             Notify::Signal => self.kick_guest(),
+            // An executor that has gone from one kind of sleep to the other since has seen the kick.
+            Notify::Unpark if self.is_watching.load(Ordering::Relaxed) => self.bell.ring(),
             Notify::Unpark => {
                 if let Some(thread) = &*self.thread.lock() {
                     thread.unpark();
@@ -123,6 +132,24 @@ impl KickTarget {
             }
             self.state.return_to_host();
         }
+    }
+
+    /// The same until one of `watches` has its answer. Returns why the wait has ended; `None`: a kick was pending.
+    pub(crate) fn sleep_watching(
+        &self,
+        watches: &[AnswerWatch],
+        timeout: Option<Duration>,
+    ) -> Option<WaitEnd> {
+        // Both before the state changes: a kicker that finds the executor asleep rings after that.
+        let rung = self.bell.rung();
+        self.is_watching.store(true, Ordering::Relaxed);
+        let end = self.state.fall_asleep().then(|| {
+            let end = self.bell.wait(rung, watches, timeout);
+            self.state.return_to_host();
+            end
+        });
+        self.is_watching.store(false, Ordering::Relaxed);
+        end
     }
 
     /// Whether a kick has come since the last call.

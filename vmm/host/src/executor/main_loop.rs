@@ -38,6 +38,7 @@ use super::probes::ExecutorProbes;
 use super::switch::{OffCpu, show_switch};
 use super::time_account::TimeAccount;
 use super::vcpu_runner::VcpuRunner;
+use super::watched_sleepers::WatchedSleepers;
 use crate::halt::InPlaceEnd;
 use crate::report::ExecutorReport;
 
@@ -51,6 +52,8 @@ pub(crate) struct Executor<R> {
     exits: ExitHandler,
     time: TimeAccount,
     own_cpu: OwnCpu,
+    /// vCPUs of other processes for whose wake it waits when there is nothing to run.
+    sleepers: WatchedSleepers,
     /// Whether its host CPU could not be used at its last decision.
     is_away: bool,
     probes: ExecutorProbes,
@@ -120,6 +123,7 @@ impl<R: VcpuRunner> Executor<R> {
             exits: ExitHandler::new(cpu, can_sleep),
             time: TimeAccount::begin(probes.gauges.clone()),
             own_cpu: OwnCpu::default(),
+            sleepers: WatchedSleepers::default(),
             is_away: false,
             probes,
         };
@@ -163,6 +167,9 @@ impl<R: VcpuRunner> Executor<R> {
         drop(state);
         // Its guest may have ended, and must not wait for the end of what this executor does next.
         drop(stopped);
+        if let Some(OwnedVcpu::Foreign(vcpu)) = &sleeper {
+            self.sleepers.add(vcpu.sleep());
+        }
         pool.finish(after.and_sleep(sleeper));
         if storm && let Action::Run(assignment) = &mut action {
             assignment
@@ -368,7 +375,10 @@ impl<R: VcpuRunner> Executor<R> {
         self.time.leave_unassigned();
         let from = sys::monotonic_ns();
         let timeout = timer.map(|at| Duration::from_nanos(at.saturating_sub(from).max(1)));
-        pool.kick_target(self.cpu).sleep(timeout);
+        let target = pool.kick_target(self.cpu);
+        if self.is_away || !self.sleepers.sleep(target, timeout) {
+            target.sleep(timeout);
+        }
         kick_handler::forget_missed();
         // The CPU time of waking up is charged to the vCPU that runs next, if there is one.
         self.time.slept(from, self.is_away);

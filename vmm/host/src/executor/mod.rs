@@ -14,7 +14,7 @@
 //! | `kick.rs`, `kick_target.rs`, `kick_handler.rs` | making an executor have the policy decide again, without losing a kick |
 //! | `run_loop.rs` | the loop around `KVM_RUN` (`kicks.rs`, `timer.rs`, `presence.rs`, halts) |
 //! | `vcpu_runner.rs`, `threaded.rs` | running a vCPU on the executor's thread, or on its own (`vcpu_thread.rs`, `vcpu_threads.rs`, `new_vcpu.rs`, `handoff.rs`) |
-//! | `foreign_vcpu.rs`, `foreign_run.rs`, `foreign_sleep.rs` | vCPUs whose threads are in other processes, and how they run and sleep |
+//! | `foreign_vcpu.rs`, `foreign_run.rs`, `foreign_sleep.rs`, `watched_sleepers.rs` | vCPUs whose threads are in other processes, and how they run and sleep |
 //! | `foreign_guest.rs`, `foreign_account.rs`, `foreign_check.rs` | the processes of their guests: failures, and CPU time beside the vCPUs |
 //! | `foreign_join.rs`, `foreign_table.rs` | guests of other processes join and go |
 //! | `halt_threads.rs` | the threads on which halted vCPUs sleep until an interrupt wakes them |
@@ -97,6 +97,7 @@ mod vcpu_places;
 mod vcpu_runner;
 mod vcpu_thread;
 mod vcpu_threads;
+mod watched_sleepers;
 mod worker_table;
 mod workers;
 

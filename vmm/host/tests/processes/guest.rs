@@ -274,7 +274,7 @@ impl VcpuThread {
             self.ended.ran = sys::thread_cpu_ns() - first;
             let was_kicked = self.side.is_kicked();
             self.side.answer(&answer).expect("commanded");
-            if answer == Answer::Woken {
+            if answer == Answer::Woken && !self.side.was_watched() {
                 self.wakes.report();
             }
             if answer == Answer::Ended {

@@ -1,6 +1,6 @@
 //! Why a vCPU left the guest, and how often.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::doorbell::Doorbell;
 
@@ -25,7 +25,7 @@ pub enum Exit {
 }
 
 /// How often a vCPU left the guest, by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitCounts {
     /// Port reads.
     pub port_in: u64,

@@ -1,7 +1,10 @@
 //! Which counters the summary and the control socket have, and in which order.
 
-use serde::Serializer;
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
+use serde::{Deserializer, Serializer};
 use vcpu_sched::{CounterField, CounterUnit, Counters};
 
 /// A counter of a vCPU in the summary.
@@ -161,6 +164,38 @@ pub fn serialize_for_summary<S: Serializer>(
         map.serialize_entry(counter.json, &(counter.field.value)(counters))?;
     }
     map.end()
+}
+
+/// Reads the counters that [`serialize_for_summary`] has written. Other fields are skipped, and counters that are not
+/// there are 0.
+///
+/// # Errors
+/// Those of the deserializer.
+pub fn deserialize_from_summary<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Counters, D::Error> {
+    deserializer.deserialize_map(SummaryVisitor)
+}
+
+struct SummaryVisitor;
+
+impl<'de> Visitor<'de> for SummaryVisitor {
+    type Value = Counters;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the counters of a vCPU in a summary")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Counters, A::Error> {
+        let mut counters = Counters::default();
+        while let Some(key) = map.next_key::<String>()? {
+            match VCPU_COUNTERS.iter().find(|counter| counter.json == key) {
+                Some(counter) => (counter.field.set)(&mut counters, map.next_value()?),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(counters)
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Where the CPU time of the process went.
 
 use baton_host::runner::{RunnerReport, VcpuAccount};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where the CPU time of the process went, ns. All zero if there were no executors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuAccount {
     /// Used by all threads of the process while it ran guests.
     pub process_ns: u64,
@@ -15,7 +15,7 @@ pub struct CpuAccount {
 }
 
 /// CPU time that is charged to no guest, ns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unassigned {
     /// Used by executors that woke up for nothing, or decided to sleep.
     pub idle_executors: u64,

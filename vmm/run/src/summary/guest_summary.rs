@@ -1,13 +1,13 @@
 //! The numbers of one guest.
 
 use baton_machine::GuestEnd;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::vcpu_summary::VcpuSummary;
 use super::workload::Workload;
 
 /// The numbers of one guest.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct GuestSummary {
     /// Its name.
     pub name: String,
@@ -54,7 +54,7 @@ impl GuestSummary {
 
 /// CPU time that was spent for a guest beside the runs of its vCPUs, by the thread that spent it, ns. It is
 /// charged to the scheduling contexts of its vCPUs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Elsewhere {
     /// By the threads on which its halted vCPUs slept, and by executors on which they slept.
     pub parked: u64,

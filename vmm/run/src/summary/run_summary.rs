@@ -7,7 +7,7 @@ use baton_host::executor::ExecutorReport;
 use baton_host::runner::{RunnerReport, VcpuAccount};
 use baton_machine::{GuestEnd, GuestRecord};
 use baton_observe::recorder::Moment;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::restart::GuestLeft;
 
@@ -20,7 +20,7 @@ use super::vcpu_summary::VcpuSummary;
 pub const VERSION: u32 = 1;
 
 /// A whole run. `docs/summary.schema.json` describes its form as JSON.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunSummary {
     /// The version of this form.
     pub version: u32,

@@ -11,16 +11,16 @@ use baton_abi::wait_buckets::BUCKETS;
 use baton_host::runner::VcpuAccount;
 use baton_machine::clock::GuestClock;
 use baton_machine::testdev::{Section, VcpuResults};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The numbers of one vCPU.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct VcpuSummary {
     /// What was counted for it.
     #[serde(flatten)]
     pub account: VcpuAccount,
     /// What it reported itself, by key.
-    #[serde(serialize_with = "named_results")]
+    #[serde(serialize_with = "named_results", deserialize_with = "keyed_results")]
     pub results: BTreeMap<u32, u64>,
     /// The critical sections that it logged.
     #[serde(skip)]
@@ -42,24 +42,43 @@ impl VcpuSummary {
     }
 }
 
+/// The results that have names of their own in JSON.
+const NAMES: [(u32, &str); 10] = [
+    (RESULT_ACQUISITIONS, "acquisitions"),
+    (RESULT_WAIT_MAX_NS, "wait_max_ns"),
+    (RESULT_WAIT_SUM_NS, "wait_sum_ns"),
+    (RESULT_ELAPSED_NS, "elapsed_ns"),
+    (RESULT_COUNTER, "counter"),
+    (RESULT_ITERATIONS, "iterations"),
+    (RESULT_WAIT_RINGS, "wait_rings"),
+    (RESULT_RELEASE_RINGS, "release_rings"),
+    (RESULT_SKIPPED, "skipped"),
+    (RESULT_TASK_PREEMPTIONS, "task_preemptions"),
+];
+/// What begins the name of a bucket of waits, and of any other result. Its number follows.
+const BUCKET: &str = "wait_bucket_";
+const OTHER: &str = "result_";
+
 /// The name of a result in JSON.
 #[must_use]
 pub fn result_name(key: u32) -> String {
-    match key {
-        RESULT_ACQUISITIONS => "acquisitions".to_owned(),
-        RESULT_WAIT_MAX_NS => "wait_max_ns".to_owned(),
-        RESULT_WAIT_SUM_NS => "wait_sum_ns".to_owned(),
-        RESULT_ELAPSED_NS => "elapsed_ns".to_owned(),
-        RESULT_COUNTER => "counter".to_owned(),
-        RESULT_ITERATIONS => "iterations".to_owned(),
-        RESULT_WAIT_RINGS => "wait_rings".to_owned(),
-        RESULT_RELEASE_RINGS => "release_rings".to_owned(),
-        RESULT_SKIPPED => "skipped".to_owned(),
-        RESULT_TASK_PREEMPTIONS => "task_preemptions".to_owned(),
-        key if (RESULT_WAIT_BUCKET..RESULT_WAIT_BUCKET + BUCKETS as u32).contains(&key) => {
-            format!("wait_bucket_{}", key - RESULT_WAIT_BUCKET)
-        }
-        key => format!("result_{key}"),
+    if let Some((_, name)) = NAMES.iter().find(|(named, _)| *named == key) {
+        return (*name).to_owned();
+    }
+    match key.checked_sub(RESULT_WAIT_BUCKET) {
+        Some(bucket) if bucket < BUCKETS as u32 => format!("{BUCKET}{bucket}"),
+        _ => format!("{OTHER}{key}"),
+    }
+}
+
+/// The result with this name; `None`: there is none.
+fn result_key(name: &str) -> Option<u32> {
+    if let Some((key, _)) = NAMES.iter().find(|(_, named)| *named == name) {
+        return Some(*key);
+    }
+    match name.strip_prefix(BUCKET) {
+        Some(bucket) => RESULT_WAIT_BUCKET.checked_add(bucket.parse().ok()?),
+        None => name.strip_prefix(OTHER)?.parse().ok(),
     }
 }
 
@@ -74,9 +93,21 @@ fn named_results<S: Serializer>(
     )
 }
 
+/// Results without a name that is known here are left out.
+fn keyed_results<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<u32, u64>, D::Error> {
+    let named = BTreeMap::<String, u64>::deserialize(deserializer)?;
+    let keyed = named
+        .into_iter()
+        .filter_map(|(name, value)| Some((result_key(&name)?, value)));
+    Ok(keyed.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use baton_machine::ExitCounts;
     use vcpu_sched::Counters;
 
     /// The keys of a JSON object, in their order.
@@ -115,6 +146,33 @@ mod tests {
         ] {
             assert!(json.contains(part), "{part} in {json}");
         }
+    }
+
+    #[test]
+    fn a_vcpu_is_read_from_json_as_it_was_written() {
+        let vcpu = VcpuSummary {
+            account: VcpuAccount {
+                counters: Counters {
+                    runtime_ns: 3,
+                    received_ns: 5,
+                    longest_chain: 2,
+                    ..Counters::default()
+                },
+                exits: ExitCounts {
+                    doorbells: 7,
+                    ..ExitCounts::default()
+                },
+            },
+            results: (0..0x800).map(|key| (key, u64::from(key) + 1)).collect(),
+            results_dropped: 4,
+            ..VcpuSummary::default()
+        };
+        let json = serde_json::to_string(&vcpu).expect("plain data");
+        let read: VcpuSummary = serde_json::from_str(&json).expect("a vCPU");
+        assert_eq!(read.account.counters, vcpu.account.counters);
+        assert_eq!(read.account.exits, vcpu.account.exits);
+        assert_eq!(read.results, vcpu.results);
+        assert_eq!(read.results_dropped, 4);
     }
 
     #[test]

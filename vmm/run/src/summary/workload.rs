@@ -3,13 +3,13 @@
 use baton_abi::testdev::{
     RESULT_ACQUISITIONS, RESULT_COUNTER, RESULT_ELAPSED_NS, RESULT_ITERATIONS, RESULT_WAIT_SUM_NS,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::vcpu_summary::VcpuSummary;
 use crate::waits::Waits;
 
 /// What the vCPUs of a guest report about their workload, together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
     /// Lock acquisitions.
     pub acquisitions: u64,

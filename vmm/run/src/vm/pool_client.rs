@@ -27,6 +27,7 @@ use baton_link::thread_side::GuestPoolLink;
 use baton_machine::{Guest, GuestEnd, GuestRecord};
 use baton_os::sys;
 use rustix::net::{Shutdown, sockopt};
+use vcpu_sched::Counters;
 
 use super::beat_watch::{BEAT_CHECK, BeatWatch, HUNG_CHECKS};
 use super::beside_vcpus;
@@ -105,6 +106,11 @@ pub(super) struct Member {
     end: RunEnd,
     current: Mutex<Option<Arc<Membership>>>,
     reports: Mutex<Reports>,
+    /// What the pool has counted for each vCPU, once it has reported that or is gone.
+    counted: Mutex<Option<Vec<Counters>>>,
+    was_counted: Condvar,
+    /// Whether the guest has lost a pool, and what that had counted with it.
+    has_lost_pool: AtomicBool,
     /// Whether the guest has ended for good, for a thread that rests.
     is_over: Mutex<bool>,
     has_ended: Condvar,
@@ -135,6 +141,9 @@ impl Member {
             end,
             current: Mutex::default(),
             reports: Mutex::default(),
+            counted: Mutex::default(),
+            was_counted: Condvar::new(),
+            has_lost_pool: AtomicBool::new(false),
             is_over: Mutex::default(),
             has_ended: Condvar::new(),
         });
@@ -213,9 +222,11 @@ impl Member {
             if self.is_over() {
                 // The pool has let go of the guest. Threads that wait for a command get none.
                 membership.hang_up();
+                self.count(Vec::new());
                 return;
             }
             *lock(&self.current) = None;
+            self.has_lost_pool.store(true, Ordering::Relaxed);
             if self.gives_way.load(Ordering::Relaxed) {
                 self.give_way(Vec::new());
             }
@@ -258,6 +269,9 @@ impl Member {
                 }
                 Ok(PoolMessage::Priority(host_cpus)) => self.give_way(host_cpus),
                 Ok(PoolMessage::Paused(is_paused)) => lock(&self.request).is_paused = is_paused,
+                Ok(PoolMessage::Counted(counted)) => {
+                    self.count(counted.counters());
+                }
                 Ok(PoolMessage::GoingAway { .. }) => return "its pool ends".to_owned(),
                 // This process sends no request that they could answer.
                 Ok(PoolMessage::Changed | PoolMessage::Refused { .. }) => {}
@@ -282,6 +296,27 @@ impl Member {
             .store(!host_cpus.is_empty(), Ordering::Relaxed);
         beside_vcpus::keep_off(&self.host_cpus, &host_cpus, &self.vcpus);
         self.vcpus.set_cpus_with_priority(host_cpus);
+    }
+
+    /// The pool has counted this for each vCPU. Only its first report counts.
+    fn count(&self, counters: Vec<Counters>) {
+        lock(&self.counted).get_or_insert(counters);
+        self.was_counted.notify_all();
+    }
+
+    /// Waits for what the pool has counted for each vCPU, which lets go of the guest. Nothing: another pool has counted
+    /// a part of it, or the pool does not report it.
+    fn counted(&self) -> Vec<Counters> {
+        if self.has_lost_pool.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let waited =
+            self.was_counted
+                .wait_timeout_while(lock(&self.counted), LONGEST_FAREWELL, |counted| {
+                    counted.is_none()
+                });
+        let (mut counted, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        counted.take().unwrap_or_default()
     }
 
     fn obey(&self, order: Order) {
@@ -438,8 +473,9 @@ impl PoolClient {
         &self.member
     }
 
-    /// Leaves the pool, for the guest has ended for good. Afterwards all vCPUs' threads have been made to end.
-    pub(super) fn leave(self) {
+    /// Leaves the pool, for the guest has ended for good. Afterwards all vCPUs' threads have been made to end. Returns
+    /// what one pool has counted for each vCPU all the time; nothing if there was no such pool.
+    pub(super) fn leave(self) -> Vec<Counters> {
         let Self { member, thread } = self;
         member.stop_resting();
         let ended = lock(&member.guest).record.ended();
@@ -453,11 +489,14 @@ impl PoolClient {
             );
         }
         // Without a pool, the thread may wait for the answer of one that does not answer.
-        if let Some(membership) = member.current() {
-            membership.hang_up();
-            // A thread that panicked has reported that on standard error.
-            let _ = thread.join();
-        }
+        let Some(membership) = member.current() else {
+            return Vec::new();
+        };
+        let counted = member.counted();
+        membership.hang_up();
+        // A thread that panicked has reported that on standard error.
+        let _ = thread.join();
+        counted
     }
 }
 

@@ -109,8 +109,14 @@ fn live(
         guest.end(GuestEnd::Killed);
     }
     vcpus.end();
-    client.leave();
-    let vcpus = vcpus.join();
+    let counted = client.leave();
+    let mut vcpus = vcpus.join();
+    if counted.len() == vcpus.len() {
+        for (vcpu, counters) in vcpus.iter_mut().zip(counted) {
+            // The pool knows more than the threads do.
+            vcpu.counters = counters;
+        }
+    }
     waited.map_err(RunError::host("waiting for the guest"))?;
     requested?;
     Ok(vcpus)

@@ -32,7 +32,7 @@ use baton_service::host_cpus::HostCpus;
 use baton_service::link_server::LinkServer;
 use baton_service::names::Names;
 use baton_service::places::{API_SOCKET, LINK_SOCKET, create};
-use baton_service::process_pool::{ProcessPool, Refusal};
+use baton_service::process_pool::{LeftBehind, ProcessPool, Refusal};
 use baton_service::service::Service;
 use kvm_ioctls::Kvm;
 use serde_json::Value;
@@ -110,10 +110,10 @@ impl ProcessPool for Stub {
         Ok(number)
     }
 
-    fn process_gone(&self, number: u64, _ended: Option<GuestEnded>) -> vcpu_sched::Ns {
+    fn process_gone(&self, number: u64, _ended: Option<GuestEnded>) -> LeftBehind {
         let name = self.calls.names.lock().expect("no panic").remove(&number);
-        name.map_or(0, |name| {
-            self.handle.leave(&name).expect("it is there").lead_ns
+        name.map_or_else(LeftBehind::default, |name| {
+            self.handle.leave(&name).expect("it is there").into()
         })
     }
 

@@ -6,7 +6,8 @@
 //! 1. One that holds something and does not itself spin. Of several, the one that was stopped first.
 //! 2. Otherwise one that spins, if it was stopped before the waiter: the lock may have been handed to it since.
 //! 3. Otherwise one that holds nothing, if it was stopped before the waiter, and no suspect has released anything
-//!    since: the sender of an IPI spins in the same way until the vCPU has taken the interrupt.
+//!    since: the sender of an IPI spins in the same way until the vCPU has taken the interrupt. This is withdrawn
+//!    from a guest in which most of them then spin themselves: they only join the queue.
 //!
 //! A suspect runs on the waiter's budget until its owner sees that it holds nothing, or that it spins, and
 //! stops it. Then the next one is suspected. The one that has run was stopped last, so it is the last that is
@@ -116,7 +117,11 @@ impl<E: Events> Scheduler<E> {
                 Likelihood::Free => is_untried && !was_helped,
             }
         };
-        if let Some(likeliest) = self.candidates(waiter).filter(may_help).min() {
+        let Some(likeliest) = self.candidates(waiter).filter(may_help).min() else {
+            return;
+        };
+        let guest = &mut self.guests[self.vcpus[waiter].guest];
+        if likeliest.likelihood < Likelihood::Free || guest.free_suspects.request() {
             self.suspect(waiter, likeliest.vcpu, now);
         }
     }
@@ -131,10 +136,11 @@ impl<E: Events> Scheduler<E> {
             .holders_or_waiters(donor)
             .filter(|candidate| may_end(&self.vcpus[candidate.vcpu].ec))
             .min();
+        let siblings = self.guests[self.vcpus[donor].guest].vcpus.len() - 1;
         let precedence = &mut self.vcpus[donor].ec.precedence;
         match likeliest {
             None => precedence.done(),
-            Some(likeliest) if precedence.request() => {
+            Some(likeliest) if precedence.request(siblings) => {
                 if likeliest.likelihood == Likelihood::Holds {
                     self.note_precedence(donor);
                 }
@@ -179,7 +185,13 @@ impl<E: Events> Scheduler<E> {
         let counters = self.counting.counters_mut(curr);
         counters.suspected += 1;
         counters.suspect_releases += u64::from(!holds);
-        if before.depth > 0 && !holds {
+        if before.depth == 0 {
+            let credit = &mut self.guests[self.vcpus[curr].guest].free_suspects;
+            match hints.waits {
+                true => credit.failed(),
+                false => credit.paid(),
+            }
+        } else if !holds {
             let donor = &mut self.vcpus[donor].ec;
             donor.precedence.suspect_released();
             donor.was_helped = true;

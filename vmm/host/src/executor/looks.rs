@@ -11,6 +11,8 @@ use vcpu_sched::{Hints, Ns, Suspects};
 
 /// A vCPU that is to release a lock and still holds something after so many looks is stopped.
 const RELEASE_LOOKS: u32 = 10;
+/// The time from one to the next is doubled until so many have been made.
+const LAST_DOUBLING: u32 = 6;
 /// From look to look at a vCPU whose preemption is deferred, beside the entry, ns.
 const DEFERRAL_NS: Ns = 5_000;
 /// A vCPU that may spin for one that runs is stopped if so many further looks find it spinning.
@@ -100,8 +102,7 @@ impl Looks {
             Purpose::Wait { .. } => CONFIRM_NS + self.entry,
             // The entry may take longer than estimated, so that the vCPU does nothing before the look.
             Purpose::Release { left } => {
-                let again = Ns::from(RELEASE_LOOKS - left);
-                pace.until_release(self.entry) + again * self.entry / 8
+                pace.until_release(self.entry) + longer(RELEASE_LOOKS - left, self.entry)
             }
             // The vCPU ran before, so nothing is known about when it takes the lock again.
             Purpose::Deferral => self.entry + self.entry / 4 + DEFERRAL_NS,
@@ -161,6 +162,16 @@ impl Looks {
     }
 }
 
+/// How much later the next of the looks comes that wait for a release, ns, after `looks` that have found none.
+/// Doubled each time: an interrupt takes tens of microseconds, and a vCPU gets little done from look to look.
+fn longer(looks: u32, entry: Ns) -> Ns {
+    match looks {
+        0 => 0,
+        1..=LAST_DOUBLING => (entry / 8) << (looks - 1),
+        _ => (entry / 8) << (LAST_DOUBLING - 1),
+    }
+}
+
 fn found(hints: &Hints) -> Look {
     match (hints.depth, hints.waits) {
         (0, _) => Look::Free,
@@ -205,6 +216,13 @@ mod tests {
         let runs_on = |_: &u32| looks.look(&holds, looks.next(), &mut pace) == Verdict::RunsOn;
         let count = (0..).take_while(runs_on).count();
         assert_eq!(count as u32, RELEASE_LOOKS - 1);
+    }
+
+    #[test]
+    fn a_vcpu_that_goes_on_holding_a_lock_is_looked_at_ever_more_rarely() {
+        let times: Vec<Ns> = (0..8).map(|looks| longer(looks, ENTRY)).collect();
+        let expected = [0, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 16_000];
+        assert_eq!(times, expected);
     }
 
     #[test]

@@ -321,13 +321,13 @@ fn vcpus_that_hold_nothing_are_suspected_rarely_in_a_guest_where_they_only_join_
     let mut suspected = 0;
     for _ in 0..200 {
         let picked = p.pick(0);
-        p.run(0, 20 * US, StopReason::Preempted, spins());
+        p.run(0, US, StopReason::Preempted, spins());
         if picked == Some((v[1], v[0])) {
             suspected += 1;
             // It has queued, and leaves the queue again.
             for (curr, hints) in [(v[1], spins()), (v[0], free())] {
                 assert_eq!(p.pick(0), Some((v[1], curr)));
-                p.run(0, 20 * US, StopReason::Preempted, hints);
+                p.run(0, US, StopReason::Preempted, hints);
             }
         }
     }

@@ -335,6 +335,19 @@ fn vcpus_that_hold_nothing_are_suspected_rarely_in_a_guest_where_they_only_join_
 }
 
 #[test]
+fn vcpus_that_hold_nothing_are_suspected_each_time_if_that_ends_waits() {
+    let (mut p, v) = stopped(&[free(), spins()]);
+    for _ in 0..100 {
+        assert_eq!(p.pick(0), Some((v[1], v[0])));
+        p.run(0, US, StopReason::Preempted, free());
+        for hints in [free(), spins()] {
+            assert_eq!(p.pick(0), Some((v[1], v[1])));
+            p.run(0, US, StopReason::Preempted, hints);
+        }
+    }
+}
+
+#[test]
 fn a_waiter_whose_suspect_has_released_something_runs_before_others_that_hold_nothing() {
     let (mut p, v) = stopped(&[free(), holds(), spins()]);
     assert_eq!(p.pick(0), Some((v[2], v[1])));

@@ -52,7 +52,7 @@ pub(super) enum Verdict {
     RunsOn,
     /// It is stopped.
     Stops,
-    /// It runs for itself, and spins. [`Looks::spins`] decides what follows.
+    /// It runs for itself, maybe with its preemption deferred, and spins. [`Looks::spins`] decides what follows.
     Spins,
 }
 
@@ -114,7 +114,9 @@ impl Looks {
     pub(super) fn look(&mut self, hints: &Hints, now: Ns, pace: &mut LookPace) -> Verdict {
         let found = found(hints);
         let verdict = match &mut self.purpose {
-            Purpose::Wait { .. } if found == Look::Spins => return Verdict::Spins,
+            Purpose::Wait { .. } | Purpose::Deferral if found == Look::Spins => {
+                return Verdict::Spins;
+            }
             Purpose::Wait { step, spun } => {
                 *spun = 0;
                 *step = step.saturating_mul(2);
@@ -138,10 +140,16 @@ impl Looks {
         verdict
     }
 
-    /// The vCPU, which runs for itself, spins `now` for one of `suspects`: may it run on?
+    /// The vCPU, which does not run only to release a lock, spins `now` for one of `suspects`: may it run on?
     pub(super) fn spins(&mut self, suspects: Suspects, now: Ns, pace: &mut LookPace) -> bool {
-        let Purpose::Wait { step, spun } = &mut self.purpose else {
-            return false;
+        let (step, spun) = match &mut self.purpose {
+            Purpose::Wait { step, spun } => (step, spun),
+            // It waits for one that runs, so its wait and its critical section are soon over.
+            Purpose::Deferral if suspects == Suspects::None => {
+                self.plan(now, pace);
+                return true;
+            }
+            Purpose::Deferral | Purpose::Release { .. } => return false,
         };
         match suspects {
             Suspects::OffCpu => return false,
@@ -198,13 +206,31 @@ mod tests {
     #[test]
     fn a_vcpu_that_is_to_release_a_lock_runs_until_it_holds_none_or_spins() {
         let mut pace = LookPace::default();
-        for new in [Looks::until_release, Looks::for_deferral] {
+        for (new, spins) in [
+            (
+                Looks::until_release as fn(Ns, Ns, &mut LookPace) -> Looks,
+                Verdict::Stops,
+            ),
+            (Looks::for_deferral, Verdict::Spins),
+        ] {
             let mut looks = new(1_000, ENTRY, &mut pace);
             assert!(looks.next() > 1_000);
             let verdicts = [hints(1, false), hints(0, false), hints(1, true)]
                 .map(|hints| looks.look(&hints, 30_000, &mut pace));
-            let expected = [Verdict::RunsOn, Verdict::Stops, Verdict::Stops];
+            let expected = [Verdict::RunsOn, Verdict::Stops, spins];
             assert_eq!(verdicts, expected);
+        }
+    }
+
+    #[test]
+    fn a_vcpu_whose_preemption_is_deferred_spins_on_only_for_one_that_runs() {
+        let mut pace = LookPace::default();
+        let mut looks = Looks::for_deferral(0, ENTRY, &mut pace);
+        let next = looks.next();
+        assert!(looks.spins(Suspects::None, next, &mut pace));
+        assert!(looks.next() > next);
+        for suspects in [Suspects::OffCpu, Suspects::OffCpuOrRunning] {
+            assert!(!looks.spins(suspects, looks.next(), &mut pace));
         }
     }
 

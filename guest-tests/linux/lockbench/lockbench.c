@@ -12,6 +12,15 @@
  *
  * N acquisitions in T; W is the longest wait, A and B the acquisitions of the
  * threads that had fewest and most.
+ *
+ * A wait begins when the lock has been found taken. With the clock read before
+ * each acquisition, a CPU that a hypervisor preempts between the two would
+ * count as waiting for a lock that it has not asked for, maybe one that nobody
+ * holds. So each acquisition first tries the lock, which is what locking it
+ * begins with anyway, and reads the clock only after that has failed.
+ *
+ * Times are those of the TSC: a paravirt clock stands still on a CPU until it
+ * has caught up with the clock of another one.
  */
 #include <linux/completion.h>
 #include <linux/cpu.h>
@@ -21,11 +30,11 @@
 #include <linux/mutex.h>
 #include <linux/rtmutex.h>
 #include <linux/rwsem.h>
-#include <linux/sched/clock.h>
 #include <linux/slab.h>
-#include <linux/sort.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
+#include <asm/msr.h>
+#include <asm/tsc.h>
 
 static char *kind = "spin";
 module_param(kind, charp, 0444);
@@ -45,7 +54,7 @@ static DEFINE_RT_MUTEX(rtmutex);
 struct thread {
 	struct task_struct	*task;
 	u64			acquisitions;
-	u64			max_wait;
+	u64			max_wait;	/* cycles */
 	struct completion	done;
 };
 
@@ -65,32 +74,35 @@ static unsigned long loops_of(uint ns)
 	return loops_per_us * ns / 1000;
 }
 
+static u64 ns_of(u64 cycles)
+{
+	return cycles * 1000000 / tsc_khz;
+}
+
 #define SAMPLES	51
 #define LOOPS	20000
 
-static int shorter(const void *a, const void *b)
-{
-	return *(const u64 *)a < *(const u64 *)b ? -1 : 1;
-}
-
 /*
- * The median: some are too long because somebody else ran, and some too short
- * because a paravirt clock stood still until this CPU's had caught up with
- * another's.
+ * The shortest sample: others are longer because something else ran, and none
+ * can be too short.
  */
 static void calibrate(void)
 {
-	u64 samples[SAMPLES];
+	u64 shortest = U64_MAX;
 	int i;
 
 	for (i = 0; i < SAMPLES; i++) {
-		u64 from = ktime_get_ns();
+		u64 from;
 
+		/* CPUs' TSCs may differ. */
+		preempt_disable();
+		from = rdtsc_ordered();
 		work(LOOPS);
-		samples[i] = ktime_get_ns() - from;
+		shortest = min(shortest, rdtsc_ordered() - from);
+		preempt_enable();
+		cond_resched();
 	}
-	sort(samples, SAMPLES, sizeof(samples[0]), shorter, NULL);
-	loops_per_us = max(1ULL, LOOPS * 1000ULL / max(1ULL, samples[SAMPLES / 2]));
+	loops_per_us = max(1ULL, LOOPS * 1000ULL / max(1ULL, ns_of(shortest)));
 }
 
 /* Of rwsem-mixed, one acquisition in so many is a writer's. */
@@ -116,6 +128,35 @@ static void lock(bool reads)
 	case RTMUTEX:
 		return rt_mutex_lock(&rtmutex);
 	}
+}
+
+static bool trylock(bool reads)
+{
+	switch (lock_kind) {
+	case SPIN:
+		return spin_trylock(&spin);
+	case MUTEX:
+		return mutex_trylock(&mutex);
+	case RWSEM:
+	case RWSEM_MIXED:
+		return reads ? down_read_trylock(&rwsem) :
+			       down_write_trylock(&rwsem);
+	case RTMUTEX:
+		return rt_mutex_trylock(&rtmutex);
+	}
+	return false;
+}
+
+/* Locks, and returns the cycles of the wait. */
+static u64 timed_lock(bool reads)
+{
+	u64 from;
+
+	if (trylock(reads))
+		return 0;
+	from = rdtsc_ordered();
+	lock(reads);
+	return rdtsc_ordered() - from;
 }
 
 static void unlock(bool reads)
@@ -144,10 +185,8 @@ static int run(void *arg)
 	while (!READ_ONCE(stop)) {
 		bool reads = lock_kind == RWSEM_MIXED &&
 			     me->acquisitions % WRITES_ONE_IN;
-		u64 from = ktime_get_ns();
 
-		lock(reads);
-		me->max_wait = max(me->max_wait, ktime_get_ns() - from);
+		me->max_wait = max(me->max_wait, timed_lock(reads));
 		work(hold);
 		unlock(reads);
 		me->acquisitions++;
@@ -201,7 +240,7 @@ static int __init lockbench_init(void)
 		most = max(most, thread->acquisitions);
 	}
 	pr_info("bench: %s done %llu in_ns %llu max_wait_ns %llu least %llu most %llu\n",
-		kind, sum, took, worst, least, most);
+		kind, sum, took, ns_of(worst), least, most);
 	kfree(threads);
 	return 0;
 }

@@ -12,7 +12,7 @@
 //!
 //! Where the host infers the hints, a count that is not 0 may also be that of a vCPU that spins for a
 //! holder. If it `waits`, that earns neither a deferral nor a denial, because the hint says nothing about
-//! the locks that it holds at other times. And since a guess is wrong more often than a statement, deferrals
+//! the locks that it holds at other times, unless none that it could wait for is off the CPUs. And since a guess is wrong more often than a statement, deferrals
 //! on guesses are withdrawn only from a vCPU for which fewer than half of them end with a release
 //! (`state/guess_credit.rs`).
 //!
@@ -34,9 +34,11 @@ impl<E: Events> Scheduler<E> {
     /// when the deferral ends, ns. The vCPU has to ring when it releases its last lock.
     pub fn defer(&mut self, cpu: CpuId, hints: &Hints, now: Ns) -> Option<Ns> {
         let length = self.config.defer_ns?;
-        let soon_done = hints.depth > 0 && !hints.waits && !self.waits_for_stopped_holder(hints);
         let running = self.cpus.running(cpu)?;
         let (curr, deferred) = (running.curr, running.deferred.is_some());
+        let soon_done = hints.depth > 0
+            && (!hints.waits || self.waits_for_running_holder(curr))
+            && !self.waits_for_stopped_holder(hints);
         let ends = self.is_paused(curr) || self.vcpus[curr].ec.ending;
         let is_kicked = hints.is_guess && self.cpus[cpu].needs_resched();
         if !soon_done || deferred || ends || is_kicked {

@@ -6,7 +6,8 @@
 //! 1. One that holds something and does not itself spin. Of several, the one that was stopped first.
 //! 2. Otherwise one that spins, if it was stopped before the waiter: the lock may have been handed to it since.
 //! 3. Otherwise one that holds nothing, if it was stopped before the waiter, and no suspect has released anything
-//!    since: the sender of an IPI spins in the same way until the vCPU has taken the interrupt.
+//!    since: the sender of an IPI spins in the same way until the vCPU has taken the interrupt. This is withdrawn
+//!    from a guest whose waiters mostly spin on after it: such a vCPU only joins the queue that they are in.
 //!
 //! A suspect runs on the waiter's budget until its owner sees that it holds nothing, or that it spins, and
 //! stops it. Then the next one is suspected. The one that has run was stopped last, so it is the last that is
@@ -77,7 +78,11 @@ impl<E: Events> Scheduler<E> {
         let curr = running.curr;
         let siblings = &self.guests[self.vcpus[curr].guest].vcpus;
         let runs = |&vcpu: &VcpuId| matches!(self.vcpus[vcpu].ec.state, ExecState::Running(_));
-        match self.candidates(curr).next() {
+        let free_count = !self.guests[self.vcpus[curr].guest]
+            .free_suspects
+            .is_withdrawn();
+        let counts = |candidate: &Candidate| free_count || candidate.likelihood < Likelihood::Free;
+        match self.candidates(curr).find(counts) {
             None => Suspects::None,
             Some(_) if siblings.iter().filter(|vcpu| runs(vcpu)).count() > 1 => {
                 Suspects::OffCpuOrRunning
@@ -116,7 +121,11 @@ impl<E: Events> Scheduler<E> {
                 Likelihood::Free => is_untried && !was_helped,
             }
         };
-        if let Some(likeliest) = self.candidates(waiter).filter(may_help).min() {
+        let Some(likeliest) = self.candidates(waiter).filter(may_help).min() else {
+            return;
+        };
+        let guest = &mut self.guests[self.vcpus[waiter].guest];
+        if likeliest.likelihood < Likelihood::Free || guest.free_suspects.request() {
             self.suspect(waiter, likeliest.vcpu, now);
         }
     }
@@ -131,10 +140,11 @@ impl<E: Events> Scheduler<E> {
             .holders_or_waiters(donor)
             .filter(|candidate| may_end(&self.vcpus[candidate.vcpu].ec))
             .min();
+        let siblings = self.guests[self.vcpus[donor].guest].vcpus.len() - 1;
         let precedence = &mut self.vcpus[donor].ec.precedence;
         match likeliest {
             None => precedence.done(),
-            Some(likeliest) if precedence.request() => {
+            Some(likeliest) if precedence.request(siblings) => {
                 if likeliest.likelihood == Likelihood::Holds {
                     self.note_precedence(donor);
                 }
@@ -169,9 +179,17 @@ impl<E: Events> Scheduler<E> {
     ) {
         let &Running { donor, curr, .. } = running;
         let holds = hints.depth > 0;
+        let guest = self.vcpus[curr].guest;
         let ec = &mut self.vcpus[curr].ec;
         ec.wrongly_suspected &= holds;
         ec.was_helped = false;
+        if std::mem::take(&mut ec.has_tried_free) {
+            let credit = &mut self.guests[guest].free_suspects;
+            match hints.waits {
+                true => credit.failed(),
+                false => credit.paid(),
+            }
+        }
         if !running.suspect || donor == curr {
             return;
         }
@@ -179,7 +197,9 @@ impl<E: Events> Scheduler<E> {
         let counters = self.counting.counters_mut(curr);
         counters.suspected += 1;
         counters.suspect_releases += u64::from(!holds);
-        if before.depth > 0 && !holds {
+        if before.depth == 0 {
+            self.vcpus[donor].ec.has_tried_free = true;
+        } else if !holds {
             let donor = &mut self.vcpus[donor].ec;
             donor.precedence.suspect_released();
             donor.was_helped = true;
@@ -205,6 +225,14 @@ impl<E: Events> Scheduler<E> {
     pub(crate) fn queues_with_others(&self, vcpu: VcpuId) -> bool {
         let hints = &self.vcpus[vcpu].ec.hints;
         hints.is_guess && hints.waits && self.may_wait(vcpu)
+    }
+
+    /// Whether `vcpu`, which runs and spins by the host's guess, waits for another one that runs: none that holds
+    /// something or spins is off the CPUs.
+    pub(crate) fn waits_for_running_holder(&self, vcpu: VcpuId) -> bool {
+        let siblings = &self.guests[self.vcpus[vcpu].guest].vcpus;
+        let runs = |&other: &VcpuId| matches!(self.vcpus[other].ec.state, ExecState::Running(_));
+        siblings.iter().any(|other| *other != vcpu && runs(other)) && !self.may_wait(vcpu)
     }
 
     /// Whether a vCPU is off the CPUs that may hold what `vcpu` comes to wait for.

@@ -95,6 +95,8 @@ pub(crate) struct ExecContext {
     pub(crate) has_halted: bool,
     /// Since it stopped, a suspect has released something on its budget.
     pub(crate) was_helped: bool,
+    /// A vCPU that held nothing was suspected on its budget since it ran.
+    pub(crate) has_tried_free: bool,
     /// Whether its next deferral is granted.
     pub(crate) deferral: DeferralCredit,
     /// The same of a deferral on a guess of the host.
@@ -161,6 +163,7 @@ impl VcpuState {
                 wrongly_suspected: false,
                 has_halted: false,
                 was_helped: false,
+                has_tried_free: false,
                 deferral: DeferralCredit::default(),
                 guessed_deferral: GuessCredit::default(),
                 precedence: Precedence::default(),

@@ -30,6 +30,11 @@ impl GuessCredit {
         granted
     }
 
+    /// Whether acting on guesses is withdrawn at present.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.denials_left > 0
+    }
+
     /// Acting on a guess has paid.
     pub(crate) fn paid(&mut self) {
         self.failures = self.failures.saturating_sub(1);

@@ -3,6 +3,7 @@
 use crate::ids::VcpuId;
 use crate::normal_form::Writer;
 use crate::state::disturbance_credit::DisturbanceCredit;
+use crate::state::guess_credit::GuessCredit;
 
 /// A guest as the policy sees it.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,8 @@ pub(crate) struct GuestState {
     pub(crate) guessed: u32,
     /// Holders that have run before vCPUs that hold nothing since vCPUs were last seen to spin for each other.
     pub(crate) unneeded: u32,
+    /// Whether it pays to suspect a vCPU that holds nothing.
+    pub(crate) free_suspects: GuessCredit,
     /// All its vCPUs, those that have ended too.
     pub(crate) vcpus: Vec<VcpuId>,
     /// The place in `vcpus` of the first that is tried as the donor of a worker.

@@ -257,3 +257,26 @@ fn preempted_waiter_is_no_preempted_holder() {
     p.pick(0);
     assert_eq!(p.counters(waiter).holder_preemptions, 1);
 }
+
+#[test]
+fn a_vcpu_that_spins_by_a_guess_is_deferred_only_if_all_that_it_may_wait_for_run() {
+    let spins = Hints {
+        waits: true,
+        ..guessed()
+    };
+    let mut p = Pool::new(2);
+    let g = p.guest();
+    let v: Vec<_> = [10, 12, 11].map(|period| p.hard(g, 1, period)).into();
+    p.wake(v[0]);
+    p.pick(0);
+    assert_eq!(p.policy.defer(CPU, &spins, p.now), None, "no other runs");
+    p.wake(v[1]);
+    p.pick(1);
+    p.run(1, US, StopReason::Preempted, guessed());
+    p.wake(v[2]);
+    assert_eq!(p.pick(1), Some((v[2], v[2])));
+    assert_eq!(p.policy.defer(CPU, &spins, p.now), None, "a holder is off");
+    p.run(1, US, StopReason::Halted(None), quiet());
+    assert_eq!(p.pick(1), Some((v[1], v[1])));
+    assert!(p.policy.defer(CPU, &spins, p.now).is_some());
+}

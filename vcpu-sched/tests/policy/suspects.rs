@@ -316,6 +316,38 @@ fn a_vcpu_that_holds_nothing_is_suspected_once_if_no_other_can_be() {
 }
 
 #[test]
+fn vcpus_that_hold_nothing_are_suspected_rarely_in_a_guest_where_they_only_join_the_queue() {
+    let (mut p, v) = stopped(&[free(), spins()]);
+    let mut suspected = 0;
+    for _ in 0..200 {
+        let picked = p.pick(0);
+        p.run(0, US, StopReason::Preempted, spins());
+        if picked == Some((v[1], v[0])) {
+            suspected += 1;
+            // It has queued, and leaves the queue again.
+            for (curr, hints) in [(v[1], spins()), (v[0], free())] {
+                assert_eq!(p.pick(0), Some((v[1], curr)));
+                p.run(0, US, StopReason::Preempted, hints);
+            }
+        }
+    }
+    assert!((7..20).contains(&suspected), "{suspected}");
+}
+
+#[test]
+fn vcpus_that_hold_nothing_are_suspected_each_time_if_that_ends_waits() {
+    let (mut p, v) = stopped(&[free(), spins()]);
+    for _ in 0..100 {
+        assert_eq!(p.pick(0), Some((v[1], v[0])));
+        p.run(0, US, StopReason::Preempted, free());
+        for hints in [free(), spins()] {
+            assert_eq!(p.pick(0), Some((v[1], v[1])));
+            p.run(0, US, StopReason::Preempted, hints);
+        }
+    }
+}
+
+#[test]
 fn a_waiter_whose_suspect_has_released_something_runs_before_others_that_hold_nothing() {
     let (mut p, v) = stopped(&[free(), holds(), spins()]);
     assert_eq!(p.pick(0), Some((v[2], v[1])));

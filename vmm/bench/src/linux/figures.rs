@@ -6,6 +6,12 @@ use serde::Serialize;
 use super::axes::Work;
 use crate::report::stats::per_second;
 
+/// For how long, ns, a thread of lockbench has a lock, and for how long it then works without it, by default.
+const HELD_NS: u64 = 2_000;
+const NOT_HELD_NS: u64 = 2_000;
+/// The guest measures at its start how long its loops take. They may be shorter than that by this part.
+const TOLERANCE: u64 = 10;
+
 /// The results of one work in one guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct WorkFigures {
@@ -21,6 +27,19 @@ pub(super) struct WorkFigures {
 impl WorkFigures {
     pub(super) fn per_second(&self) -> u64 {
         per_second(self.done, self.in_ns)
+    }
+
+    /// Whether `host_cpus` CPUs can do so much. Lock works do more than that if the guest, at its start, found its
+    /// loops to take longer than they do.
+    pub(super) fn are_possible(&self, host_cpus: usize) -> bool {
+        let each = NOT_HELD_NS + HELD_NS;
+        match self.work {
+            Work::Spin | Work::Mutex | Work::Rwsem | Work::RwsemMixed | Work::Rtmutex => {
+                let most = (self.in_ns / each).saturating_mul(host_cpus as u64);
+                self.done <= most.saturating_add(most / TOLERANCE)
+            }
+            Work::Munmap | Work::Messaging | Work::Wake | Work::Compile => true,
+        }
     }
 
     /// Parses a line `... bench: WORK done N in_ns T [max_wait_ns W] [median_wait_ns M] ...`.

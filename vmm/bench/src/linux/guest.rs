@@ -27,11 +27,20 @@ pub(super) struct GuestResults {
     pub(super) summary: Value,
 }
 
+impl GuestResults {
+    /// Whether there is a result of each of `works`, and `host_cpus` CPUs can have done all that.
+    pub(super) fn are_good(&self, works: &[Work], host_cpus: usize) -> bool {
+        let has_result = |work: &Work| self.figures.iter().any(|figure| figure.work == *work);
+        let are_possible = |figures: &WorkFigures| figures.are_possible(host_cpus);
+        works.iter().all(has_result) && self.figures.iter().all(are_possible)
+    }
+}
+
 /// The output of a guest.
 pub(super) enum GuestOutput {
     /// The results of all works.
     Complete(GuestResults),
-    /// Results are missing; the end of what the guest printed.
+    /// Results are missing or impossible; the end of what the guest printed.
     Incomplete(String),
 }
 
@@ -66,8 +75,7 @@ pub(super) fn run(
         release: text.lines().find_map(parse_release).map(str::to_owned),
         summary: summary(&output.stdout),
     };
-    let has_result = |work: &Work| results.figures.iter().any(|figure| figure.work == *work);
-    if args.works.iter().all(has_result) {
+    if results.are_good(&args.works, cpus.len()) {
         return Ok(GuestOutput::Complete(results));
     }
     let lines: Vec<&str> = text.lines().collect();

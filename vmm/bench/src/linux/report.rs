@@ -22,7 +22,7 @@ pub struct LinuxReport {
     pub(super) runs: u32,
     kernels: Vec<NamedKernel>,
     pub(super) results: Vec<WorkRow>,
-    /// Guests that were started again because they did not report all works, by policy.
+    /// Guests that were started again because they did not report all works, or more than is possible, by policy.
     pub(super) restarts: Vec<(LinuxPolicy, u32)>,
     /// Every run.
     guests: Vec<GuestRun>,

@@ -77,6 +77,25 @@ fn lines_of_the_guest_are_figures_and_other_lines_are_not() {
 }
 
 #[test]
+fn a_guest_with_more_acquisitions_than_its_cpus_can_make_is_started_again() {
+    for (done, cpus, good) in [
+        (230_000, 1, true),
+        (275_000, 1, true),
+        (613_959, 1, false),
+        (500_000, 2, true),
+        (613_959, 2, false),
+    ] {
+        let results = results(done, 7);
+        assert_eq!(
+            results.are_good(&[Work::Spin], cpus),
+            good,
+            "{done} on {cpus}"
+        );
+        assert!(!results.are_good(&[Work::Spin, Work::Wake], cpus));
+    }
+}
+
+#[test]
 fn ratios_are_those_of_the_same_round() {
     let args = args(&[
         "--loads",

@@ -11,6 +11,8 @@ use vcpu_sched::{Hints, Ns, Suspects};
 
 /// A vCPU that is to release a lock and still holds something after so many looks is stopped.
 const RELEASE_LOOKS: u32 = 10;
+/// The time from one to the next is doubled until so many have been made.
+const LAST_DOUBLING: u32 = 6;
 /// From look to look at a vCPU whose preemption is deferred, beside the entry, ns.
 const DEFERRAL_NS: Ns = 5_000;
 /// A vCPU that may spin for one that runs is stopped if so many further looks find it spinning.
@@ -50,7 +52,7 @@ pub(super) enum Verdict {
     RunsOn,
     /// It is stopped.
     Stops,
-    /// It runs for itself, and spins. [`Looks::spins`] decides what follows.
+    /// It runs for itself, maybe with its preemption deferred, and spins. [`Looks::spins`] decides what follows.
     Spins,
 }
 
@@ -100,8 +102,7 @@ impl Looks {
             Purpose::Wait { .. } => CONFIRM_NS + self.entry,
             // The entry may take longer than estimated, so that the vCPU does nothing before the look.
             Purpose::Release { left } => {
-                let again = Ns::from(RELEASE_LOOKS - left);
-                pace.until_release(self.entry) + again * self.entry / 8
+                pace.until_release(self.entry) + longer(RELEASE_LOOKS - left, self.entry)
             }
             // The vCPU ran before, so nothing is known about when it takes the lock again.
             Purpose::Deferral => self.entry + self.entry / 4 + DEFERRAL_NS,
@@ -113,7 +114,9 @@ impl Looks {
     pub(super) fn look(&mut self, hints: &Hints, now: Ns, pace: &mut LookPace) -> Verdict {
         let found = found(hints);
         let verdict = match &mut self.purpose {
-            Purpose::Wait { .. } if found == Look::Spins => return Verdict::Spins,
+            Purpose::Wait { .. } | Purpose::Deferral if found == Look::Spins => {
+                return Verdict::Spins;
+            }
             Purpose::Wait { step, spun } => {
                 *spun = 0;
                 *step = step.saturating_mul(2);
@@ -137,10 +140,16 @@ impl Looks {
         verdict
     }
 
-    /// The vCPU, which runs for itself, spins `now` for one of `suspects`: may it run on?
+    /// The vCPU, which does not run only to release a lock, spins `now` for one of `suspects`: may it run on?
     pub(super) fn spins(&mut self, suspects: Suspects, now: Ns, pace: &mut LookPace) -> bool {
-        let Purpose::Wait { step, spun } = &mut self.purpose else {
-            return false;
+        let (step, spun) = match &mut self.purpose {
+            Purpose::Wait { step, spun } => (step, spun),
+            // It waits for one that runs, so its wait and its critical section are soon over.
+            Purpose::Deferral if suspects == Suspects::None => {
+                self.plan(now, pace);
+                return true;
+            }
+            Purpose::Deferral | Purpose::Release { .. } => return false,
         };
         match suspects {
             Suspects::OffCpu => return false,
@@ -158,6 +167,16 @@ impl Looks {
     /// Whether these are looks at a vCPU that runs for itself.
     pub(super) fn are_for_wait(&self) -> bool {
         matches!(self.purpose, Purpose::Wait { .. })
+    }
+}
+
+/// How much later the next of the looks comes that wait for a release, ns, after `looks` that have found none.
+/// Doubled each time: an interrupt takes tens of microseconds, and a vCPU gets little done from look to look.
+fn longer(looks: u32, entry: Ns) -> Ns {
+    match looks {
+        0 => 0,
+        1..=LAST_DOUBLING => (entry / 8) << (looks - 1),
+        _ => (entry / 8) << (LAST_DOUBLING - 1),
     }
 }
 
@@ -187,13 +206,31 @@ mod tests {
     #[test]
     fn a_vcpu_that_is_to_release_a_lock_runs_until_it_holds_none_or_spins() {
         let mut pace = LookPace::default();
-        for new in [Looks::until_release, Looks::for_deferral] {
+        for (new, spins) in [
+            (
+                Looks::until_release as fn(Ns, Ns, &mut LookPace) -> Looks,
+                Verdict::Stops,
+            ),
+            (Looks::for_deferral, Verdict::Spins),
+        ] {
             let mut looks = new(1_000, ENTRY, &mut pace);
             assert!(looks.next() > 1_000);
             let verdicts = [hints(1, false), hints(0, false), hints(1, true)]
                 .map(|hints| looks.look(&hints, 30_000, &mut pace));
-            let expected = [Verdict::RunsOn, Verdict::Stops, Verdict::Stops];
+            let expected = [Verdict::RunsOn, Verdict::Stops, spins];
             assert_eq!(verdicts, expected);
+        }
+    }
+
+    #[test]
+    fn a_vcpu_whose_preemption_is_deferred_spins_on_only_for_one_that_runs() {
+        let mut pace = LookPace::default();
+        let mut looks = Looks::for_deferral(0, ENTRY, &mut pace);
+        let next = looks.next();
+        assert!(looks.spins(Suspects::None, next, &mut pace));
+        assert!(looks.next() > next);
+        for suspects in [Suspects::OffCpu, Suspects::OffCpuOrRunning] {
+            assert!(!looks.spins(suspects, looks.next(), &mut pace));
         }
     }
 
@@ -205,6 +242,13 @@ mod tests {
         let runs_on = |_: &u32| looks.look(&holds, looks.next(), &mut pace) == Verdict::RunsOn;
         let count = (0..).take_while(runs_on).count();
         assert_eq!(count as u32, RELEASE_LOOKS - 1);
+    }
+
+    #[test]
+    fn a_vcpu_that_goes_on_holding_a_lock_is_looked_at_ever_more_rarely() {
+        let times: Vec<Ns> = (0..8).map(|looks| longer(looks, ENTRY)).collect();
+        let expected = [0, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 16_000];
+        assert_eq!(times, expected);
     }
 
     #[test]

@@ -10,6 +10,10 @@ use std::collections::BTreeMap;
 /// The bytes of the longer instructions. The shorter ones are decoded with the byte before them, so that both end
 /// where the bytes end.
 pub(super) const INSTRUCTION: usize = 8;
+/// The prefix of both: GS.
+const GS: u8 = 0x65;
+/// The prefix of the longer ones that follows: 64 bits.
+const REX_W: u8 = 0x48;
 /// How many different variables are counted. Random bytes look like one of the instructions a dozen times
 /// in 96 MiB; a guest that writes more of them only hides its own count.
 const MAX_CANDIDATES: usize = 4096;
@@ -68,9 +72,15 @@ impl Scan {
         self.pending.extend_from_slice(bytes);
         self.next = address.wrapping_add(bytes.len() as u64);
 
-        for (at, code) in self.pending.windows(INSTRUCTION).enumerate() {
+        for prefix in memchr::memchr_iter(GS, &self.pending) {
+            let is_long = self.pending.get(prefix + 1) == Some(&REX_W);
+            // Of a shorter instruction, with the byte before it.
+            let Some(at) = prefix.checked_sub(usize::from(!is_long)) else {
+                continue;
+            };
             let address = start.wrapping_add(at as u64);
-            if let Some(use_of) = decode(address, code) {
+            let code = self.pending.get(at..at + INSTRUCTION);
+            if let Some(use_of) = code.and_then(|code| decode(address, code)) {
                 count(&mut self.candidates, address, use_of);
             }
         }
@@ -125,8 +135,8 @@ struct UseOf {
 
 /// What the instruction counts in with which the bytes `code` at `address` end, if it has one of the forms.
 fn decode(address: u64, code: &[u8]) -> Option<UseOf> {
-    let &([0x65, 0x48, 0xff, form @ (0x05 | 0x0d), a, b, c, d]
-    | [_, 0x65, 0xff, form @ (0x05 | 0x0d), a, b, c, d]) = code
+    let &([GS, REX_W, 0xff, form @ (0x05 | 0x0d), a, b, c, d]
+    | [_, GS, 0xff, form @ (0x05 | 0x0d), a, b, c, d]) = code
     else {
         return None;
     };

@@ -245,6 +245,7 @@ impl ExecContext {
             wrongly_suspected,
             has_halted,
             was_helped,
+            has_tried_free,
             deferral,
             guessed_deferral,
             precedence,
@@ -274,6 +275,7 @@ impl ExecContext {
         // These are of interest for suspicions alone.
         to.flag(*has_halted && hints.is_guess);
         to.flag(*was_helped && hints.is_guess);
+        to.flag(*has_tried_free && hints.is_guess);
         to.part(deferral);
         to.part(guessed_deferral);
         to.part(precedence);

@@ -41,6 +41,7 @@ impl GuestState {
             runnable,
             guessed,
             unneeded,
+            free_suspects,
             vcpus,
             next_donor,
             disturbance,
@@ -50,6 +51,7 @@ impl GuestState {
         to.number(*runnable);
         to.number(*guessed);
         to.number(*unneeded);
+        to.part(free_suspects);
         to.list(vcpus.iter().copied(), Writer::vcpu);
         to.size(*next_donor);
         disturbance.normalise(guests, to);

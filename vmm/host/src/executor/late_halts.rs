@@ -76,7 +76,8 @@ pub(super) fn check(
 /// The same for a guest in a process of its own, before its vCPUs' threads are started.
 ///
 /// # Errors
-/// As [`check`]; or if the kick signal cannot be installed.
+/// If halts are noticed late here, the guest has a reservation and the user has not accepted that; or if the kick signal
+/// cannot be installed.
 pub fn check_late_halts(accepted: LateHalts, guest: &GuestConfig) -> Result<(), LateHaltsError> {
     let installed = kick_handler::install();
     installed.map_err(|error| LateHaltsError {

@@ -147,7 +147,7 @@ pub fn set(args: &SetArgs) -> Printed {
 /// # Errors
 /// As [`pool_status`], or if the guest does not start.
 pub fn start(args: &StartArgs) -> Printed {
-    let (name, log) = verbs::start(&client(&args.pool)?, &args.file)?;
+    let (name, log) = verbs::start(&client(&args.pool)?, &args.file, &args.sandbox.words())?;
     match args.json {
         true => pretty(&json!({ "guest": name, "log": log })),
         false => Ok(format!("{name} runs; its log is {}\n", log.display())),

@@ -99,13 +99,13 @@ fn run_guests(args: &RunArgs) -> Ended {
 
 fn run_vm(args: &VmArgs) -> Ended {
     let config = args.config()?;
-    if args.no_sandbox {
+    if args.sandbox.no_sandbox {
         say::line(format_args!(
             "baton: warning: this guest's process runs without a sandbox (--no-sandbox)"
         ));
     } else {
         // While the process has one thread.
-        baton_run::enter_sandbox(&config, args.pool.as_deref(), args.sandbox_user)?;
+        baton_run::enter_sandbox(&config, args.pool.as_deref(), args.sandbox.sandbox_user)?;
     }
     let signals = StopSignals::block()?;
     let summary = baton_run::vm(&config, args.pool.as_deref(), GUEST_ELF, Some(&signals))?;

@@ -1,5 +1,6 @@
 //! User, groups and capabilities of the process.
 
+use std::fmt;
 use std::str::FromStr;
 
 use rustix::fs::{Gid, Uid, stat};
@@ -25,6 +26,12 @@ pub struct User {
     pub user: u32,
     /// The group's number.
     pub group: u32,
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.user, self.group)
+    }
 }
 
 impl FromStr for User {

@@ -11,6 +11,7 @@ pub use pool_guest::{
     EventArgs, ListArgs, LogsArgs, NamedArgs, PoolFlag, SetArgs, StartArgs, StopArgs,
 };
 pub use run::RunArgs;
+pub use sandbox::SandboxFlags;
 pub use sim::{SimArgs, SimSched};
 pub use top::TopArgs;
 pub use vm::{VmArgs, VmSummary};
@@ -21,6 +22,7 @@ pub mod guest;
 pub mod pool;
 pub mod pool_guest;
 pub mod run;
+pub mod sandbox;
 pub mod sim;
 pub mod top;
 pub mod vm;

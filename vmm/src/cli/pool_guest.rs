@@ -7,6 +7,8 @@ use baton_api::{GuestChange, ReservationText};
 use baton_config::units;
 use clap::Args;
 
+use super::sandbox::SandboxFlags;
+
 /// Which pool.
 #[derive(Clone, Debug, Args)]
 pub struct PoolFlag {
@@ -56,6 +58,9 @@ pub struct StartArgs {
     /// TOML file with the guest
     #[arg(value_name = "GUEST.TOML")]
     pub file: PathBuf,
+    /// The sandbox of its process.
+    #[command(flatten)]
+    pub sandbox: SandboxFlags,
     /// The pool.
     #[command(flatten)]
     pub pool: PoolFlag,

@@ -7,10 +7,10 @@ use baton_config::file::{self, parse_shutdown_timeout};
 use baton_config::units;
 use baton_config::values::{CpuList, parse_cpu_list};
 use baton_config::{ConfigError, LateHalts, OnReboot, RestartPolicy, RunConfig, SummaryForm};
-use baton_sandbox::User;
 use clap::{Args, ValueEnum};
 
 use super::guest::GuestArgs;
+use super::sandbox::SandboxFlags;
 
 /// Flags of `baton vm`.
 #[derive(Debug, Args)]
@@ -54,12 +54,9 @@ pub struct VmArgs {
     /// Let the guest have more memory than the host has, because it will not use it all
     #[arg(long)]
     pub overcommit_memory: bool,
-    /// Run the process as this user, as in 200001, 200001:200001 or alice:vms; root alone can do that
-    #[arg(long, value_name = "USER[:GROUP]", conflicts_with = "no_sandbox")]
-    pub sandbox_user: Option<User>,
-    /// Let the process reach all that its user can reach, and make all system calls: for debugging
-    #[arg(long)]
-    pub no_sandbox: bool,
+    /// Its sandbox.
+    #[command(flatten)]
+    pub sandbox: SandboxFlags,
     /// Form of the summary [default: text]
     #[arg(long)]
     pub summary: Option<VmSummary>,

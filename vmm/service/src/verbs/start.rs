@@ -70,12 +70,16 @@ pub enum StartError {
     },
 }
 
-/// Starts the guest of the file `path` as a process of its own, and waits until it has joined the pool of `client`.
-/// Returns its name and its log.
+/// Starts the guest of the file `path` as a process of its own, with these `flags` of `baton vm`, and waits until it has
+/// joined the pool of `client`. Returns its name and its log.
 ///
 /// # Errors
 /// If it does not start; then its process has ended.
-pub fn start(client: &Client, path: &Path) -> Result<(String, PathBuf), StartError> {
+pub fn start(
+    client: &Client,
+    path: &Path,
+    flags: &[String],
+) -> Result<(String, PathBuf), StartError> {
     let config = file::read(path)?;
     let name = match &config.guests[..] {
         [only] => only.name.clone(),
@@ -96,15 +100,20 @@ pub fn start(client: &Client, path: &Path) -> Result<(String, PathBuf), StartErr
         source,
     };
     let (log, path_of_log) = guest_log::create(&name).map_err(host)?;
-    let child = spawn(client.directory(), path, log).map_err(host)?;
+    let child = spawn(client.directory(), path, flags, log).map_err(host)?;
     wait(client, &name, child, &path_of_log)?;
     Ok((name, path_of_log))
 }
 
 /// The process, in a session of its own.
-fn spawn(pool: &Path, file: &Path, log: File) -> io::Result<Child> {
+fn spawn(pool: &Path, file: &Path, flags: &[String], log: File) -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("vm").arg("--pool").arg(pool).arg(file);
+    command
+        .arg("vm")
+        .arg("--pool")
+        .arg(pool)
+        .arg(file)
+        .args(flags);
     command.stdin(Stdio::null());
     command.stdout(log.try_clone()?).stderr(log);
     let own_session = || {

@@ -105,7 +105,12 @@ fn guests_that_are_killed_leave_nothing_behind_and_take_nothing_from_the_others(
     victims.clear();
     locks.go_on(&pool);
     pool.until_listed(&survivors);
-    let (before, memory_before) = (Leftovers::of(&pool), memory(&pool));
+    // The list is without a guest a moment before the thread that takes it out ends.
+    let before = pool.until("no guest is about to leave", |pool| {
+        let now = Leftovers::of(pool);
+        (!now.has_leaving()).then_some(now)
+    });
+    let memory_before = memory(&pool);
     let earlier = assert_counters_add_up(&pool, "hard");
 
     let mut received = 0;

@@ -19,6 +19,11 @@ pub struct Leftovers {
 }
 
 impl Leftovers {
+    /// Whether a guest is about to leave.
+    pub fn has_leaving(&self) -> bool {
+        self.threads.contains_key("leave")
+    }
+
     /// Those of `pool` now.
     pub fn of(pool: &ServicePool) -> Self {
         let process = format!("/proc/{}", pool.pid());

@@ -177,9 +177,9 @@ fn processes_of_a_pool_end_with_the_benchmark_whatever_ends_it() {
             .map(|stat| stat.split(' ').next().expect("a number").to_owned())
             .collect();
         bench.signal(signal);
-        let ran = bench.finish();
+        let output = bench.output();
         if signal == libc::SIGINT {
-            let json: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+            let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
             assert_eq!(json["interrupted"], true);
         }
         for pid in pids {

@@ -22,17 +22,24 @@ const TASKS: &str = "/proc/self/task";
 /// their own number alone.
 pub(crate) fn enter(is_root: bool, keep_network: bool) -> Result<(), SandboxError> {
     one_thread()?;
-    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
-    flags.set(UnshareFlags::NEWNET, !keep_network);
-    flags.set(UnshareFlags::NEWUSER, !is_root);
     let (user, group) = (getuid().as_raw(), getgid().as_raw());
-    // SAFETY: only CLONE_FILES is unsafe, which is not among the flags.
-    unsafe { unshare_unsafe(flags) }.map_err(|error| match error {
-        Errno::PERM | Errno::NOSPC | Errno::USERS | Errno::NOSYS | Errno::INVAL => {
-            SandboxError::Namespaces(error)
+    let mut flags = UnshareFlags::NEWNS;
+    flags.set(UnshareFlags::NEWUSER, !is_root);
+    unshare(flags)?;
+    for flag in [
+        UnshareFlags::NEWIPC,
+        UnshareFlags::NEWUTS,
+        UnshareFlags::NEWNET,
+    ] {
+        if flag == UnshareFlags::NEWNET && keep_network {
+            continue;
         }
-        other => SandboxError::step("namespaces")(other),
-    })?;
+        match unshare(flag) {
+            // This kernel has one of these for all. What the process could do with it, `system_calls.rs` forbids.
+            Err(SandboxError::Namespaces(Errno::INVAL)) => {}
+            other => other?,
+        }
+    }
     if !is_root {
         // A group may be mapped only by a process that cannot drop groups which deny it something.
         write("/proc/self/setgroups", "deny")?;
@@ -45,6 +52,16 @@ pub(crate) fn enter(is_root: bool, keep_network: bool) -> Result<(), SandboxErro
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )
     .map_err(SandboxError::step("mounts of its own"))
+}
+
+fn unshare(flags: UnshareFlags) -> Result<(), SandboxError> {
+    // SAFETY: only CLONE_FILES is unsafe, which is not among the flags.
+    unsafe { unshare_unsafe(flags) }.map_err(|error| match error {
+        Errno::PERM | Errno::NOSPC | Errno::USERS | Errno::NOSYS | Errno::INVAL => {
+            SandboxError::Namespaces(error)
+        }
+        other => SandboxError::step("namespaces")(other),
+    })
 }
 
 /// Checks that the process has one thread: privileges belong to threads.

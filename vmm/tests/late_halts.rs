@@ -69,6 +69,8 @@ fn without_perf_events_a_reservation_is_refused_with_the_way_to_get_them() {
 fn a_reservation_of_a_guest_in_a_process_of_its_own_is_refused_too() {
     let words = [
         "vm",
+        // The host may permit root without capabilities no sandbox.
+        "--no-sandbox",
         "--pool",
         "/nonexistent/pool",
         "--reservation",

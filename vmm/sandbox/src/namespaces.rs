@@ -18,13 +18,13 @@ use crate::error::SandboxError;
 const TASKS: &str = "/proc/self/task";
 
 /// Separates the calling process, which has one thread, from the host's mounts, names and shared memory, and from its
-/// network unless `keep_network`. Root needs no namespace of users for this; others get one, in which they have
-/// their own number alone.
-pub(crate) fn enter(is_root: bool, keep_network: bool) -> Result<(), SandboxError> {
+/// network unless `keep_network`. A process that `may_unshare`, as root as a rule, needs no
+/// namespace of users for this; others get one, in which they have their own number alone.
+pub(crate) fn enter(may_unshare: bool, keep_network: bool) -> Result<(), SandboxError> {
     one_thread()?;
     let (user, group) = (getuid().as_raw(), getgid().as_raw());
     let mut flags = UnshareFlags::NEWNS;
-    flags.set(UnshareFlags::NEWUSER, !is_root);
+    flags.set(UnshareFlags::NEWUSER, !may_unshare);
     unshare(flags)?;
     for flag in [
         UnshareFlags::NEWIPC,
@@ -40,7 +40,7 @@ pub(crate) fn enter(is_root: bool, keep_network: bool) -> Result<(), SandboxErro
             other => other?,
         }
     }
-    if !is_root {
+    if !may_unshare {
         // A group may be mapped only by a process that cannot drop groups which deny it something.
         write("/proc/self/setgroups", "deny")?;
         write("/proc/self/uid_map", &format!("{user} {user} 1"))?;

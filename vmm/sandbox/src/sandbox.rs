@@ -1,7 +1,6 @@
 //! What a process keeps, and the steps by which it gives up the rest.
 
-use rustix::process::geteuid;
-use rustix::thread::CapabilitySet;
+use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::SandboxError;
 use crate::privileges::User;
@@ -30,12 +29,14 @@ impl Sandbox {
     /// # Errors
     /// If the host does not permit it, the process has other threads, or a path cannot be kept.
     pub fn enter(&self) -> Result<(), SandboxError> {
-        let is_root = geteuid().is_root();
-        if self.user.is_some() && !is_root {
+        let own = capabilities(None).map_err(SandboxError::step("capabilities"))?;
+        // Root in a container may be without it.
+        let may_unshare = own.effective.contains(CapabilitySet::SYS_ADMIN);
+        if self.user.is_some() && !own.effective.contains(CapabilitySet::SETUID) {
             return Err(SandboxError::NotRoot);
         }
         violation::report()?;
-        namespaces::enter(is_root, self.keep_network)?;
+        namespaces::enter(may_unshare, self.keep_network)?;
         new_root::enter(&self.reachable)?;
         limits::set()?;
         privileges::give_up(self.user, KEPT)?;

@@ -85,9 +85,9 @@ const BEST_EFFORT: Limits = Limits {
     reserved: None,
 };
 
-/// How often an attack is run until it keeps its limits. A host that is itself a guest accounts what its own
-/// hypervisor does, such as the first touch of a page, to the thread that happens to run, so limits on CPU time are
-/// broken now and then. An attack that succeeds breaks them in each run.
+/// How often an attack is run until it keeps its limits. On a host that is itself a guest and has just started, limits on
+/// CPU time were broken in some runs; the suspected cause is that what its own hypervisor does, such as the first touch of
+/// a page, is accounted to the thread that happens to run. An attack that succeeds breaks them in each run.
 const TRIES: usize = 4;
 
 /// Makes the runs of `attack`, again if they broke a limit. Panics with every limit that was broken in the last
